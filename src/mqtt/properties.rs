@@ -1,0 +1,122 @@
+//! Version 5 properties (§2.2.2): one struct for each packet that carries more than a handful.
+//!
+//! User properties and subscription identifiers may repeat, so they stay as the encoded block they came in
+//! and are read by iteration; nothing is allocated for them.
+
+/// Payload format indicator (§3.3.2.3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadFormat {
+    /// 0: unspecified bytes.
+    Bytes = 0,
+    /// 1: UTF-8 text.
+    Utf8 = 1,
+}
+
+/// User properties in their order, repeats kept: a view over an encoded, already validated property block.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UserProperties<'a> {
+    /// A whole property block; properties other than 0x26 in it are passed over.
+    pub(crate) block: &'a [u8],
+}
+
+/// Subscription identifiers (0x0B) in their order: a view over an encoded, already validated property block.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SubscriptionIds<'a> {
+    /// A whole property block; properties other than 0x0B in it are passed over.
+    pub(crate) block: &'a [u8],
+}
+
+/// CONNECT properties (§3.1.2.11) but the will's.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct ConnectProperties<'a> {
+    /// Seconds; absent means 0.
+    pub session_expiry_interval: Option<u32>,
+    /// Absent means 65,535.
+    pub receive_maximum: Option<u16>,
+    /// Bytes; absent means no limit.
+    pub maximum_packet_size: Option<u32>,
+    /// Highest alias the client takes; absent means 0.
+    pub topic_alias_maximum: Option<u16>,
+    /// The client wants response information.
+    pub request_response_information: Option<bool>,
+    /// The client takes reason strings and user properties on any packet; absent means true.
+    pub request_problem_information: Option<bool>,
+    /// Enhanced authentication.
+    pub authentication_method: Option<&'a str>,
+    /// Enhanced authentication.
+    pub authentication_data: Option<&'a [u8]>,
+    /// User properties.
+    pub user: UserProperties<'a>,
+}
+
+/// CONNACK properties (§3.2.2.3).
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct ConnAckProperties<'a> {
+    /// Seconds, if other than asked for.
+    pub session_expiry_interval: Option<u32>,
+    /// In-flight limit for the client.
+    pub receive_maximum: Option<u16>,
+    /// Absent means 2.
+    pub maximum_qos: Option<super::QoS>,
+    /// Absent means yes.
+    pub retain_available: Option<bool>,
+    /// Bytes.
+    pub maximum_packet_size: Option<u32>,
+    /// The client id the server chose.
+    pub assigned_client_identifier: Option<&'a str>,
+    /// Highest alias the server takes.
+    pub topic_alias_maximum: Option<u16>,
+    /// Text for people.
+    pub reason_string: Option<&'a str>,
+    /// Absent means yes.
+    pub wildcard_subscription_available: Option<bool>,
+    /// Absent means yes.
+    pub subscription_identifiers_available: Option<bool>,
+    /// Absent means yes.
+    pub shared_subscription_available: Option<bool>,
+    /// Seconds the client must use.
+    pub server_keep_alive: Option<u16>,
+    /// Base for response topics.
+    pub response_information: Option<&'a str>,
+    /// Another server to use.
+    pub server_reference: Option<&'a str>,
+    /// Enhanced authentication.
+    pub authentication_method: Option<&'a str>,
+    /// Enhanced authentication.
+    pub authentication_data: Option<&'a [u8]>,
+    /// User properties.
+    pub user: UserProperties<'a>,
+}
+
+/// PUBLISH properties (§3.3.2.3), also of a will.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct PublishProperties<'a> {
+    /// Whether the payload is text.
+    pub payload_format: Option<PayloadFormat>,
+    /// Seconds the message may still wait.
+    pub message_expiry_interval: Option<u32>,
+    /// Stands for a topic name.
+    pub topic_alias: Option<u16>,
+    /// Where an answer should go; a topic name without wildcards.
+    pub response_topic: Option<&'a str>,
+    /// Ties an answer to its request.
+    pub correlation_data: Option<&'a [u8]>,
+    /// Which subscriptions matched; only from server to client.
+    pub subscription_ids: SubscriptionIds<'a>,
+    /// Content type, free text.
+    pub content_type: Option<&'a str>,
+    /// User properties.
+    pub user: UserProperties<'a>,
+}
+
+impl PartialEq for UserProperties<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.block == other.block
+    }
+}
+
+impl PartialEq for SubscriptionIds<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.block == other.block
+    }
+}
