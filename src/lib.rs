@@ -2,15 +2,15 @@
 //!
 //! The rooms and what each may import are in ARCHITECTURE.md; `tests/tidy.rs` holds them.
 
-pub mod wire;
-pub mod metrics;
-pub mod mqtt;
+pub mod admin;
+pub mod app;
+pub mod config;
+pub mod downstream;
 pub mod kafka;
 pub mod mapping;
-pub mod session;
-pub mod downstream;
-pub mod upstream;
+pub mod metrics;
+pub mod mqtt;
 pub mod relay;
-pub mod admin;
-pub mod config;
-pub mod app;
+pub mod session;
+pub mod upstream;
+pub mod wire;
