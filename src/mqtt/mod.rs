@@ -2,9 +2,15 @@
 //!
 //! Nothing here knows a socket, a session or a clock. Decoding borrows from the caller's buffer.
 
+pub mod codec;
+mod decode;
+pub mod encode;
+pub mod outbox;
 pub mod packet;
 pub mod properties;
+pub mod publish;
 pub mod reason;
+pub mod topic;
 
 pub use packet::{
     Ack, Auth, ConnAck, Connect, Disconnect, Packet, PacketId, Publish, QoS, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck,

@@ -3,6 +3,8 @@
 //! User properties and subscription identifiers may repeat, so they stay as the encoded block they came in
 //! and are read by iteration; nothing is allocated for them.
 
+use crate::wire::read::Reader;
+
 /// Payload format indicator (§3.3.2.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PayloadFormat {
@@ -109,14 +111,88 @@ pub struct PublishProperties<'a> {
     pub user: UserProperties<'a>,
 }
 
+/// Walks a validated property block. What is not valid ends the walk: a view made of unchecked bytes is just empty from there.
+#[derive(Clone, Debug)]
+struct Block<'a>(Reader<'a>);
+
+/// A property that a view cares about.
+enum Found<'a> {
+    User(&'a str, &'a str),
+    SubscriptionId(u32),
+    Other,
+}
+
+impl<'a> Block<'a> {
+    fn next(&mut self) -> Option<Found<'a>> {
+        let r = &mut self.0;
+        let found = match r.u8().ok()? {
+            0x26 => Found::User(r.text().ok()?, r.text().ok()?),
+            0x0B => Found::SubscriptionId(r.varint().ok()?),
+            0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2A => skip(r.take(1).ok()?),
+            0x13 | 0x21 | 0x22 | 0x23 => skip(r.take(2).ok()?),
+            0x02 | 0x11 | 0x18 | 0x27 => skip(r.take(4).ok()?),
+            0x03 | 0x08 | 0x09 | 0x12 | 0x15 | 0x16 | 0x1A | 0x1C | 0x1F => skip(r.binary().ok()?),
+            _ => return None,
+        };
+        Some(found)
+    }
+}
+
+fn skip<'a>(_bytes: &[u8]) -> Found<'a> {
+    Found::Other
+}
+
+impl<'a> UserProperties<'a> {
+    /// A view over an encoded property block (without its length).
+    pub fn from_block(block: &'a [u8]) -> Self {
+        Self { block }
+    }
+
+    /// Name and value of each, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
+        let mut block = Block(Reader::new(self.block));
+        std::iter::from_fn(move || {
+            loop {
+                if let Found::User(name, value) = block.next()? {
+                    return Some((name, value));
+                }
+            }
+        })
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+}
+
+impl<'a> SubscriptionIds<'a> {
+    /// A view over an encoded property block (without its length).
+    pub fn from_block(block: &'a [u8]) -> Self {
+        Self { block }
+    }
+
+    /// Each, in order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + Clone + use<'a> {
+        let mut block = Block(Reader::new(self.block));
+        std::iter::from_fn(move || {
+            loop {
+                if let Found::SubscriptionId(id) = block.next()? {
+                    return Some(id);
+                }
+            }
+        })
+    }
+}
+
 impl PartialEq for UserProperties<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.block == other.block
+        self.iter().eq(other.iter())
     }
 }
 
 impl PartialEq for SubscriptionIds<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.block == other.block
+        self.iter().eq(other.iter())
     }
 }
