@@ -1,7 +1,13 @@
 //! The Kafka language: record batches v2, compression, CRC-32C, the error table.
 //!
-//! Requests and responses come from the `kafka-protocol` crate and are used in `upstream` only.
+//! Requests and responses come from the `kafka-protocol` crate and are used in `upstream` only. Record batches are our
+//! own: they are the hot path, and no length in them may be trusted.
 
+pub mod batch;
+pub mod compression;
+pub mod error;
+pub mod fetched;
 pub mod record;
 
+pub use compression::Compression;
 pub use record::{Header, RecordFields};
