@@ -1,1 +1,216 @@
-//! Skeleton of `metrics`.
+//! Counters, gauges and histograms of the process as plain fields, and the text that Prometheus reads.
+//!
+//! This room knows none of its users: they hold a clone of a field (an atomic behind an `Arc`) and add to it. What is
+//! looked up by label is looked up once: [`Metrics::listener`] and [`Metrics::rule`] give handles whose fields are
+//! plain counters. Whoever counts on a hot path keeps a local sum and adds it once per batch (`inc_by`).
+//!
+//! Labels are bounded: listeners and rules come from the configuration, every reason is a `&'static str` of the code.
+//! Nothing that a device can choose is ever a label. Names carry the prefix `mqtt_kafka_proxy_`; those of the process
+//! itself have the names that every dashboard knows (`process_*`) and no prefix.
+
+mod packets;
+mod process;
+mod series;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+pub use packets::{PacketCounters, PacketTally};
+pub use series::{ConnectionRefusal, ListenerCounters, RuleCounters};
+
+use series::{ConnectionFamilies, Reason, RuleFamilies};
+
+/// The content type of [`Metrics::encode`]: OpenMetrics 1.0 text, which Prometheus has read since 2.5.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Everything the process counts. Made once, shared behind an `Arc`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    connections: ConnectionFamilies,
+    rules: RuleFamilies,
+    /// Packets read from and written to devices, by type.
+    pub packets: PacketCounters,
+    /// Seconds from sealing a produce request to Kafka's answer, one observation per request.
+    pub produce_latency: Histogram,
+    /// Seconds from a fetch request to its answer, long poll included, one observation per request.
+    pub fetch_latency: Histogram,
+    /// Accept calls that failed, for example for want of file descriptors.
+    pub accept_errors: Counter,
+    /// Record batches of Kafka that cannot be read: damaged, or of a format that is not supported.
+    pub unreadable_batches: Counter,
+    /// Tasks of connections that ended by a panic: each is a defect to report.
+    pub connection_panics: Counter,
+    refusals: Family<Reason, Counter>,
+    malformed: Family<Reason, Counter>,
+}
+
+impl Metrics {
+    /// Registers everything; the start time of the process is taken here.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(process::Process::started_now()));
+        let own = registry.sub_registry_with_prefix("mqtt_kafka_proxy");
+        own.register(
+            "build",
+            "Version of this binary",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        let connections = ConnectionFamilies::register(own);
+        let packets = PacketCounters::register(own);
+        let rules = RuleFamilies::register(own);
+        // 0.5 ms to 33 s: from a local broker's answer to the default delivery timeout.
+        let buckets = || Histogram::new(exponential_buckets(0.0005, 2.0, 17));
+        let (produce_latency, fetch_latency) = (buckets(), buckets());
+        own.register_with_unit(
+            "produce_latency",
+            "Produce request until its answer",
+            Unit::Seconds,
+            produce_latency.clone(),
+        );
+        own.register_with_unit(
+            "fetch_latency",
+            "Fetch request until its answer",
+            Unit::Seconds,
+            fetch_latency.clone(),
+        );
+        let (accept_errors, connection_panics) = (Counter::default(), Counter::default());
+        own.register("accept_errors", "Accept calls that failed", accept_errors.clone());
+        own.register(
+            "connection_panics",
+            "Connection tasks that ended by a panic",
+            connection_panics.clone(),
+        );
+        let unreadable_batches = Counter::default();
+        own.register(
+            "unreadable_batches",
+            "Record batches of Kafka that cannot be read",
+            unreadable_batches.clone(),
+        );
+        let (refusals, malformed) = (Family::default(), Family::default());
+        own.register("refusals", "Requests of devices refused, by reason", Family::clone(&refusals));
+        own.register("malformed_packets", "Malformed packets, by reason", Family::clone(&malformed));
+        Self {
+            registry,
+            connections,
+            rules,
+            packets,
+            produce_latency,
+            fetch_latency,
+            accept_errors,
+            unreadable_batches,
+            connection_panics,
+            refusals,
+            malformed,
+        }
+    }
+
+    /// For a room that keeps counters of its own: it registers them here before the `Metrics` is shared. Names get the
+    /// prefix.
+    pub fn registry(&mut self) -> &mut Registry {
+        self.registry.sub_registry_with_prefix("mqtt_kafka_proxy")
+    }
+
+    /// The counters of one listener. The same name gives the same counters.
+    pub fn listener(&self, name: &str) -> ListenerCounters {
+        self.connections.listener(name)
+    }
+
+    /// The counters of one rule. The same name gives the same counters, so a reload goes on counting.
+    pub fn rule(&self, name: &str) -> RuleCounters {
+        self.rules.rule(name)
+    }
+
+    /// The counters of all rules, in the order of the names: index them with the rule's id.
+    pub fn rules<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<RuleCounters> {
+        names.into_iter().map(|name| self.rule(name)).collect()
+    }
+
+    /// Counts a request (CONNECT, PUBLISH, SUBSCRIBE, …) that was answered with a refusal.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts a packet that broke the protocol.
+    pub fn malformed(&self, reason: &'static str) {
+        self.malformed.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// The text of one scrape, of content type [`CONTENT_TYPE`]. Reads `/proc`, so call it where blocking is allowed.
+    pub fn encode(&self) -> String {
+        let mut out = String::with_capacity(16 * 1024);
+        text::encode(&mut out, &self.registry).expect("writing to a String cannot fail");
+        out
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_names_everything_with_its_prefix_and_value() {
+        let metrics = Metrics::new();
+        let listener = metrics.listener("tls");
+        listener.opened.inc();
+        listener.current.inc();
+        listener.refused(ConnectionRefusal::Rate);
+        let rules = metrics.rules(["telemetry", "commands"]);
+        rules[0].messages_in.inc_by(3);
+        rules[0].bytes_in.inc_by(300);
+        rules[1].messages_out.inc();
+        rules[1].skipped("no_key");
+        rules[1].dropped("slow_reader");
+        metrics.refused("not_authorized");
+        metrics.malformed("protocol_error");
+        metrics.produce_latency.observe(0.004);
+        let text = metrics.encode();
+        for line in [
+            r#"mqtt_kafka_proxy_connections{listener="tls"} 1"#,
+            r#"mqtt_kafka_proxy_connections_opened_total{listener="tls"} 1"#,
+            r#"mqtt_kafka_proxy_connections_refused_total{listener="tls",reason="connect_rate"} 1"#,
+            r#"mqtt_kafka_proxy_messages_total{rule="telemetry",direction="to_kafka"} 3"#,
+            r#"mqtt_kafka_proxy_message_bytes_total{rule="telemetry",direction="to_kafka"} 300"#,
+            r#"mqtt_kafka_proxy_messages_total{rule="commands",direction="to_device"} 1"#,
+            r#"mqtt_kafka_proxy_records_skipped_total{rule="commands",reason="no_key"} 1"#,
+            r#"mqtt_kafka_proxy_messages_dropped_total{rule="commands",reason="slow_reader"} 1"#,
+            r#"mqtt_kafka_proxy_refusals_total{reason="not_authorized"} 1"#,
+            r#"mqtt_kafka_proxy_malformed_packets_total{reason="protocol_error"} 1"#,
+            "mqtt_kafka_proxy_produce_latency_seconds_count 1",
+            "mqtt_kafka_proxy_connection_panics_total 0",
+            concat!("mqtt_kafka_proxy_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(text.lines().any(|l| l == line), "no line {line:?} in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_same_rule_name_goes_on_counting_after_a_reload() {
+        let metrics = Metrics::new();
+        metrics.rule("telemetry").messages_in.inc_by(2);
+        let after = metrics.rule("telemetry");
+        assert_eq!(after.messages_in.inc(), 2, "inc() gives the value before");
+    }
+
+    #[test]
+    fn a_room_may_register_counters_of_its_own() {
+        let mut metrics = Metrics::new();
+        let own: Counter = Counter::default();
+        metrics
+            .registry()
+            .register("brokers_lost", "Connections to brokers lost", own.clone());
+        own.inc_by(7);
+        assert!(metrics.encode().contains("mqtt_kafka_proxy_brokers_lost_total 7\n"));
+    }
+}

@@ -1,0 +1,226 @@
+//! What is counted by listener and by rule, and the handles with the labels already resolved.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Reason {
+    pub(super) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfListener {
+    listener: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedBy {
+    listener: Arc<str>,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleDirection {
+    rule: Arc<str>,
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleReason {
+    rule: Arc<str>,
+    reason: &'static str,
+}
+
+/// Why a connection ended before its first packet was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionRefusal {
+    /// As many connections as `limits.connections` allows were open.
+    Limit,
+    /// More came than `limits.connect_rate` allows.
+    Rate,
+    /// The TLS handshake failed: no or a wrong certificate, no common version, not TLS at all.
+    Handshake,
+    /// The handshake was not done within `limits.connect_timeout`.
+    Deadline,
+}
+
+impl ConnectionRefusal {
+    const ALL: [Self; 4] = [Self::Limit, Self::Rate, Self::Handshake, Self::Deadline];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Limit => "connection_limit",
+            Self::Rate => "connect_rate",
+            Self::Handshake => "handshake",
+            Self::Deadline => "deadline",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct ConnectionFamilies {
+    current: Family<OfListener, Gauge>,
+    opened: Family<OfListener, Counter>,
+    refused: Family<RefusedBy, Counter>,
+}
+
+impl ConnectionFamilies {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let new = Self {
+            current: Family::default(),
+            opened: Family::default(),
+            refused: Family::default(),
+        };
+        registry.register("connections", "Connections open now, handshakes included", new.current.clone());
+        registry.register("connections_opened", "Connections accepted", new.opened.clone());
+        registry.register(
+            "connections_refused",
+            "Connections refused before the first packet",
+            new.refused.clone(),
+        );
+        new
+    }
+
+    pub(super) fn listener(&self, name: &str) -> ListenerCounters {
+        let listener: Arc<str> = name.into();
+        let by = |reason: ConnectionRefusal| RefusedBy {
+            listener: listener.clone(),
+            reason: reason.as_str(),
+        };
+        ListenerCounters {
+            current: self.current.get_or_create_owned(&OfListener {
+                listener: listener.clone(),
+            }),
+            opened: self.opened.get_or_create_owned(&OfListener {
+                listener: listener.clone(),
+            }),
+            refused: ConnectionRefusal::ALL.map(|reason| self.refused.get_or_create_owned(&by(reason))),
+        }
+    }
+}
+
+/// The counters of one listener.
+#[derive(Clone, Debug)]
+pub struct ListenerCounters {
+    /// Connections open now; those still in their handshake count.
+    pub current: Gauge,
+    /// Connections taken in since the start.
+    pub opened: Counter,
+    refused: [Counter; 4],
+}
+
+impl ListenerCounters {
+    /// Counts a connection that ended before its first packet.
+    pub fn refused(&self, reason: ConnectionRefusal) {
+        self.refused[reason as usize].inc();
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct RuleFamilies {
+    messages: Family<RuleDirection, Counter>,
+    bytes: Family<RuleDirection, Counter>,
+    skipped: Family<RuleReason, Counter>,
+    dropped: Family<RuleReason, Counter>,
+}
+
+impl RuleFamilies {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let new = Self {
+            messages: Family::default(),
+            bytes: Family::default(),
+            skipped: Family::default(),
+            dropped: Family::default(),
+        };
+        registry.register("messages", "Messages carried, by rule and direction", new.messages.clone());
+        registry.register("message_bytes", "Payload bytes carried, by rule and direction", new.bytes.clone());
+        registry.register(
+            "records_skipped",
+            "Kafka records not delivered, by rule and reason",
+            new.skipped.clone(),
+        );
+        registry.register("messages_dropped", "Messages given up, by rule and reason", new.dropped.clone());
+        new
+    }
+
+    pub(super) fn rule(&self, name: &str) -> RuleCounters {
+        let rule: Arc<str> = name.into();
+        let labels = |direction| RuleDirection {
+            rule: rule.clone(),
+            direction,
+        };
+        let (to_kafka, to_device) = (labels("to_kafka"), labels("to_device"));
+        RuleCounters {
+            messages_in: self.messages.get_or_create_owned(&to_kafka),
+            bytes_in: self.bytes.get_or_create_owned(&to_kafka),
+            messages_out: self.messages.get_or_create_owned(&to_device),
+            bytes_out: self.bytes.get_or_create_owned(&to_device),
+            skipped: self.skipped.clone(),
+            dropped: self.dropped.clone(),
+            rule,
+        }
+    }
+}
+
+/// The counters of one rule: plain adds for what happens per message, one look-up for what is rare.
+#[derive(Clone, Debug)]
+pub struct RuleCounters {
+    rule: Arc<str>,
+    /// Messages from devices that Kafka has.
+    pub messages_in: Counter,
+    /// Their payload bytes.
+    pub bytes_in: Counter,
+    /// Messages given to devices.
+    pub messages_out: Counter,
+    /// Their payload bytes.
+    pub bytes_out: Counter,
+    skipped: Family<RuleReason, Counter>,
+    dropped: Family<RuleReason, Counter>,
+}
+
+impl RuleCounters {
+    /// Counts a Kafka record that could not be made into a message.
+    pub fn skipped(&self, reason: &'static str) {
+        self.skipped.get_or_create(&self.because(reason)).inc();
+    }
+
+    /// Counts a message that was given up: no room, no time, nobody to take it.
+    pub fn dropped(&self, reason: &'static str) {
+        self.dropped.get_or_create(&self.because(reason)).inc();
+    }
+
+    fn because(&self, reason: &'static str) -> RuleReason {
+        RuleReason {
+            rule: self.rule.clone(),
+            reason,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_counts_under_its_own_reason() {
+        let mut registry = Registry::default();
+        let counters = ConnectionFamilies::register(&mut registry).listener("tcp");
+        for (times, reason) in ConnectionRefusal::ALL.into_iter().enumerate() {
+            for _ in 0..=times {
+                counters.refused(reason);
+            }
+        }
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for (reason, count) in [("connection_limit", 1), ("connect_rate", 2), ("handshake", 3), ("deadline", 4)] {
+            let line = format!("connections_refused_total{{listener=\"tcp\",reason=\"{reason}\"}} {count}");
+            assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
+        }
+    }
+}
