@@ -1,0 +1,63 @@
+//! What is wrong with a rule as written, for people: where, what, and what would be right.
+
+/// The string of a rule that a fault lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// `name`
+    Name,
+    /// `mqtt`
+    Mqtt,
+    /// `also`
+    Also,
+    /// `acknowledge`
+    Acknowledge,
+    /// `overflow`
+    Overflow,
+    /// `on_error`
+    OnError,
+    /// `kafka.topic`
+    KafkaTopic,
+    /// `kafka.key`
+    KafkaKey,
+    /// `kafka.partition`
+    KafkaPartition,
+    /// `kafka.client_header`
+    KafkaClientHeader,
+    /// Name of the header at this place of `kafka.headers`.
+    HeaderName(usize),
+    /// Template of the header at this place of `kafka.headers`.
+    HeaderValue(usize),
+}
+
+/// One fault of one rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Place of the rule in the file, from 0.
+    pub rule: usize,
+    /// Which of its strings.
+    pub field: Field,
+    /// Byte in that string, where one can be named.
+    pub at: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub remedy: String,
+}
+
+/// A fault of one string, before it is known which rule and field it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) at: usize,
+    pub(super) message: String,
+    pub(super) remedy: &'static str,
+}
+
+impl Wrong {
+    pub(super) fn new(at: usize, message: impl Into<String>, remedy: &'static str) -> Self {
+        Wrong {
+            at,
+            message: message.into(),
+            remedy,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The compiled rules and how they are found.
+
+use rustc_hash::FxHashMap;
+
+use super::filter::Filter;
+use super::spec::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Retain, Tombstones, Unmapped};
+use super::template::Template;
+use super::trie::Trie;
+use crate::mqtt::QoS;
+
+/// A rule's place in the file, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleId(pub u32);
+
+/// A dense number of a constant Kafka topic: the place in `RuleSet::constant_topics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicSlot(pub u32);
+
+/// One compiled rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// Its unique name.
+    pub name: String,
+    /// Which way it maps.
+    pub direction: Direction,
+    /// Whether it only makes copies.
+    pub also: bool,
+    /// Highest QoS for subscribers, and that of foreign records.
+    pub qos: QoS,
+    /// Retained messages.
+    pub retain: Retain,
+    /// When a PUBLISH is acknowledged.
+    pub acknowledge: Acknowledge,
+    /// QoS 0 and full memory.
+    pub overflow: Overflow,
+    /// What becomes of a refused message.
+    pub on_error: OnError,
+    /// How the partition is found.
+    pub partition: PartitionSpec,
+    /// Null values on the way to subscribers.
+    pub tombstones: Tombstones,
+    /// Whether `mqtt.client` is written.
+    pub client_header: bool,
+    pub(super) topic: Template,
+    pub(super) slot: Option<TopicSlot>,
+    /// `None`: the MQTT topic.
+    pub(super) key: Option<Template>,
+    pub(super) headers: Vec<(String, Template)>,
+    pub(super) shape: Shape,
+    /// `mqtt.topic` is written on every record: the way back would not find the topic, or an earlier rule would take it.
+    pub(super) topic_header: bool,
+}
+
+/// The MQTT side of a rule.
+#[derive(Debug)]
+pub(super) enum Shape {
+    /// A filter; its captures are read back from these places.
+    Filter(Filter, Vec<From>),
+    /// The template of a subscribe rule, by level.
+    Record(Vec<Vec<Part>>),
+}
+
+/// Where captures are read back from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// The whole MQTT topic is the key.
+    WholeKey,
+    Topic,
+    Key,
+    Header(usize),
+}
+
+/// A piece of a level of a subscribe rule's template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Text(String),
+    Key { rest: bool },
+    Partition,
+    Topic,
+    Header { name: String, rest: bool },
+}
+
+impl Rule {
+    pub(super) fn publishes(&self) -> bool {
+        self.direction != Direction::Subscribe
+    }
+
+    pub(super) fn delivers(&self) -> bool {
+        self.direction != Direction::Publish && !self.also
+    }
+
+    pub(super) fn filter(&self) -> Option<&Filter> {
+        match &self.shape {
+            Shape::Filter(filter, _) => Some(filter),
+            Shape::Record(_) => None,
+        }
+    }
+}
+
+/// All rules, compiled; immutable.
+#[derive(Debug)]
+pub struct RuleSet {
+    pub(super) rules: Vec<Rule>,
+    pub(super) trie: Trie,
+    pub(super) slots: Vec<String>,
+    /// Delivering rules by constant Kafka topic, in order.
+    pub(super) by_topic: FxHashMap<String, Vec<u32>>,
+    /// Delivering rules whose Kafka topic has holes, in order.
+    pub(super) templated: Vec<u32>,
+    pub(super) unmapped: Unmapped,
+}
+
+impl RuleSet {
+    /// The rule of an id that this set gave out.
+    pub fn rule(&self, id: RuleId) -> &Rule {
+        &self.rules[id.0 as usize]
+    }
+
+    /// How many rules there are.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// All rules in the order of the file.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (RuleId, &Rule)> {
+        self.rules.iter().enumerate().map(|(i, rule)| (RuleId(i as u32), rule))
+    }
+
+    /// Kafka topics without holes, by `TopicSlot`.
+    pub fn constant_topics(&self) -> &[String] {
+        &self.slots
+    }
+
+    /// What becomes of topics that no rule maps.
+    pub fn unmapped(&self) -> Unmapped {
+        self.unmapped
+    }
+
+    /// Delivering rules that may read this Kafka topic, in order.
+    pub(super) fn readers_of(&self, kafka_topic: &str) -> Vec<u32> {
+        let mut rules = self.by_topic.get(kafka_topic).cloned().unwrap_or_default();
+        rules.extend(self.templated.iter().filter(|&&i| {
+            let rule = &self.rules[i as usize];
+            !rule.topic.is_unambiguous(|_| false) || rule.topic.read_back(kafka_topic, &mut Default::default())
+        }));
+        rules.sort_unstable();
+        rules
+    }
+}

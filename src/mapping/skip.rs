@@ -1,0 +1,49 @@
+//! Why a record is passed over.
+
+use super::rules::RuleId;
+
+/// A record that is not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// The rule that came nearest.
+    pub rule: Option<RuleId>,
+    /// Why.
+    pub reason: SkipReason,
+}
+
+/// Why a record is not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SkipReason {
+    /// No rule reads this topic.
+    NoRule,
+    /// A copy of another record.
+    Copy,
+    /// Null value, and the rule does not deliver those.
+    Tombstone,
+    /// The topic needs a key and there is none.
+    NoKey,
+    /// The key is not UTF-8.
+    KeyNotUtf8,
+    /// The topic needs a header that is missing or not UTF-8.
+    NoHeader,
+    /// Key, topic or header do not have the form that the rule gives them.
+    OtherForm,
+    /// What results is no legal topic name.
+    IllegalTopic,
+}
+
+impl SkipReason {
+    /// For metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SkipReason::NoRule => "no_rule",
+            SkipReason::Copy => "copy",
+            SkipReason::Tombstone => "tombstone",
+            SkipReason::NoKey => "no_key",
+            SkipReason::KeyNotUtf8 => "key_not_utf8",
+            SkipReason::NoHeader => "no_header",
+            SkipReason::OtherForm => "other_form",
+            SkipReason::IllegalTopic => "illegal_topic",
+        }
+    }
+}

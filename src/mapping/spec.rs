@@ -1,0 +1,131 @@
+//! Rules as they are written: typed choices, and the templates still as text. `RuleSet::compile` makes rules of them.
+
+use crate::mqtt::QoS;
+
+/// Which way a rule maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// MQTT to Kafka only.
+    Publish,
+    /// Kafka to MQTT only; `mqtt` is then a template over the record.
+    Subscribe,
+    /// Both ways; the way back is the inverse of the way in.
+    #[default]
+    Both,
+}
+
+/// Whether retained messages are allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Retain {
+    /// They are.
+    #[default]
+    Allow,
+    /// They are refused.
+    Deny,
+}
+
+/// When a PUBLISH is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Acknowledge {
+    /// After Kafka's acknowledgement.
+    #[default]
+    AfterKafka,
+    /// As soon as it was read.
+    OnReceipt,
+}
+
+/// What becomes of QoS 0 when the producer's memory is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// The socket is not read.
+    #[default]
+    Wait,
+    /// The message is dropped and counted.
+    Drop,
+}
+
+/// What becomes of a message that cannot be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// The device is told.
+    #[default]
+    Reject,
+    /// Acknowledged and counted.
+    Skip,
+}
+
+/// What becomes of null values on the way to subscribers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Tombstones {
+    /// Passed over.
+    #[default]
+    Skip,
+    /// Delivered as an empty payload.
+    Deliver,
+}
+
+/// How the partition is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum PartitionSpec {
+    /// murmur2 of the key, as the Java client.
+    #[default]
+    Hash,
+    /// One after the other.
+    RoundRobin,
+    /// One until its batch is full.
+    Sticky,
+    /// Always this one.
+    Number(u32),
+}
+
+/// What becomes of a topic or filter that no rule maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Unmapped {
+    /// Refused with a reason code.
+    #[default]
+    Reject,
+    /// Acknowledged or granted, and counted.
+    Drop,
+}
+
+/// A rule as written. `None` is "not written".
+#[derive(Clone, Debug, Default)]
+pub struct RuleSpec {
+    /// Unique; a metrics label.
+    pub name: String,
+    /// Which way it maps.
+    pub direction: Direction,
+    /// Filter with captures, or the template of a subscribe rule.
+    pub mqtt: String,
+    /// A copy beside the first ordinary rule that matches.
+    pub also: bool,
+    /// Highest QoS for subscribers; 2 if not written.
+    pub qos: Option<QoS>,
+    /// Retained messages.
+    pub retain: Retain,
+    /// When a PUBLISH is acknowledged.
+    pub acknowledge: Option<Acknowledge>,
+    /// QoS 0 and full memory.
+    pub overflow: Option<Overflow>,
+    /// What becomes of a refused message.
+    pub on_error: Option<OnError>,
+    /// The Kafka side.
+    pub kafka: KafkaSpec,
+}
+
+/// The Kafka side of a rule as written.
+#[derive(Clone, Debug, Default)]
+pub struct KafkaSpec {
+    /// Template of the topic.
+    pub topic: String,
+    /// Template of the key; the MQTT topic if not written.
+    pub key: Option<String>,
+    /// Hash if not written.
+    pub partition: Option<PartitionSpec>,
+    /// Names and templates, in order.
+    pub headers: Vec<(String, String)>,
+    /// Null values on the way to subscribers.
+    pub tombstones: Tombstones,
+    /// `mqtt.client` is written; true if not written.
+    pub client_header: Option<bool>,
+}
