@@ -1,0 +1,205 @@
+//! From CONNECT to CONNACK (§3.1, §3.2): what the session itself must refuse, and what it remembers of the client.
+
+use std::time::{Duration, Instant};
+
+use super::ending::connack_reason;
+use super::{Close, Output, OwnedWill, Phase, Session};
+use crate::mqtt::{ConnAck, ConnAckProperties, Connect, Packet, ReasonCode, Version};
+
+/// What the client said about itself, already bounded by our own settings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// QoS 1 and 2 messages that may be open towards the client.
+    pub(super) receive_maximum: u16,
+    /// Bytes of the largest packet it takes.
+    pub(super) maximum_packet_size: u32,
+    /// Highest alias it takes.
+    pub(super) topic_alias_maximum: u16,
+    /// Reason strings are welcome on every packet (§3.1.2.11.7).
+    pub(super) problem_information: bool,
+    /// CONNECT had a session expiry above zero, so DISCONNECT may have one.
+    pub(super) asked_for_expiry: bool,
+    clean_start: bool,
+    /// Seconds; 0 is off.
+    keep_alive: u16,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            receive_maximum: u16::MAX,
+            maximum_packet_size: u32::MAX,
+            topic_alias_maximum: 0,
+            problem_information: true,
+            asked_for_expiry: false,
+            clean_start: true,
+            keep_alive: 0,
+        }
+    }
+}
+
+/// User name and password, kept from CONNECT until its answer.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    username: Option<Box<str>>,
+    password: Option<Box<[u8]>>,
+}
+
+impl Drop for Credentials {
+    /// A password does not stay behind in freed memory longer than it must.
+    fn drop(&mut self) {
+        if let Some(password) = &mut self.password {
+            password.fill(0);
+        }
+    }
+}
+
+/// What the relay adds to a CONNECT it accepts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// Needed exactly if [`Session::client_id`] is empty: an identifier no other client has [MQTT-3.1.3-6].
+    pub assigned_client_id: Option<String>,
+}
+
+impl Session {
+    /// CONNECT as the first packet.
+    pub(super) fn connect(&mut self, connect: &Connect<'_>, now: Instant) {
+        self.version = connect.version;
+        self.phase = Phase::Offered;
+        self.peer = self.peer_of(connect);
+        if let Err((reason, detail)) = check(connect) {
+            return self.end(reason, detail, now);
+        }
+        self.client_id = connect.client_id.into();
+        self.will = connect.will.as_ref().map(|will| Box::new(OwnedWill::copy(will)));
+        if connect.username.is_some() || connect.password.is_some() {
+            let credentials = Credentials {
+                username: connect.username.map(Into::into),
+                password: connect.password.map(Into::into),
+            };
+            self.credentials = Some(Box::new(credentials));
+        }
+        self.outputs.push_back(Output::Connect);
+    }
+
+    fn peer_of(&self, connect: &Connect<'_>) -> Peer {
+        let properties = &connect.properties;
+        Peer {
+            receive_maximum: properties
+                .receive_maximum
+                .unwrap_or(u16::MAX)
+                .min(self.settings.send_maximum)
+                .max(1),
+            maximum_packet_size: properties.maximum_packet_size.unwrap_or(u32::MAX),
+            topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0).min(self.settings.topic_alias_maximum),
+            problem_information: properties.request_problem_information.unwrap_or(true),
+            asked_for_expiry: properties.session_expiry_interval.is_some_and(|seconds| seconds > 0),
+            clean_start: connect.clean_start,
+            keep_alive: connect.keep_alive,
+        }
+    }
+
+    /// User name of the CONNECT, until it is answered.
+    pub fn username(&self) -> Option<&str> {
+        self.credentials.as_ref()?.username.as_deref()
+    }
+
+    /// Password of the CONNECT, until it is answered.
+    pub fn password(&self) -> Option<&[u8]> {
+        self.credentials.as_ref()?.password.as_deref()
+    }
+
+    /// Whether CONNECT asked for a clean start (a clean session in 3.x).
+    pub fn clean_start(&self) -> bool {
+        self.peer.clean_start
+    }
+
+    /// Answers CONNECT with success. Without an identifier for a client that sent none, it is refused with 0x85.
+    pub fn accept(&mut self, accepted: Accepted, now: Instant) {
+        if self.phase != Phase::Offered {
+            return;
+        }
+        let assigned = self.client_id.is_empty();
+        if assigned {
+            match accepted.assigned_client_id {
+                Some(id) if !id.is_empty() => self.client_id = id.into(),
+                _ => return self.refuse(ReasonCode::ClientIdentifierNotValid, now),
+            }
+        }
+        self.credentials = None;
+        let server_keep_alive = self.server_keep_alive();
+        let seconds = server_keep_alive.unwrap_or(self.peer.keep_alive);
+        self.timer.keep_alive(Duration::from_secs(seconds.into()), now);
+        self.phase = Phase::Live;
+        self.send_connack(assigned, server_keep_alive, now);
+    }
+
+    /// Answers CONNECT with an error and ends the session. The will is forgotten: the connection never was one.
+    pub fn refuse(&mut self, reason: ReasonCode, _now: Instant) {
+        if self.phase != Phase::Offered {
+            return;
+        }
+        self.send_connack_refusal(connack_reason(reason), None);
+        self.will = None;
+        self.close(Close {
+            reason,
+            by_client: false,
+            detail: "connection refused",
+        });
+    }
+
+    /// The keep alive the client must use instead of its own (§3.2.2.3.14). 3.x cannot be told one, so its own counts.
+    fn server_keep_alive(&self) -> Option<u16> {
+        let maximum = self.settings.keep_alive_max.filter(|_| self.version == Version::V5)?;
+        let maximum = u16::try_from(maximum.as_secs()).unwrap_or(u16::MAX).max(1);
+        (self.peer.keep_alive == 0 || self.peer.keep_alive > maximum).then_some(maximum)
+    }
+
+    /// CONNACK says honestly what a session of this release is: it ends with its connection, nothing is retained or shared.
+    fn send_connack(&mut self, assigned: bool, server_keep_alive: Option<u16>, now: Instant) {
+        // Out of the way of the borrow of `send`.
+        let client_id = std::mem::take(&mut self.client_id);
+        let aliases = self.settings.topic_alias_maximum;
+        let properties = ConnAckProperties {
+            session_expiry_interval: Some(0),
+            receive_maximum: Some(self.settings.receive_maximum),
+            retain_available: Some(false),
+            maximum_packet_size: Some(self.settings.maximum_packet_size),
+            assigned_client_identifier: assigned.then_some(&*client_id),
+            topic_alias_maximum: Some(aliases).filter(|&maximum| maximum > 0),
+            shared_subscription_available: Some(false),
+            server_keep_alive,
+            ..Default::default()
+        };
+        let connack = ConnAck {
+            session_present: false,
+            reason: ReasonCode::Success,
+            properties,
+        };
+        let sent = self.send(&Packet::ConnAck(connack));
+        self.client_id = client_id;
+        if !sent {
+            self.end(ReasonCode::PacketTooLarge, "the client's maximum packet size is below CONNACK", now);
+        }
+    }
+}
+
+/// What no relay could accept.
+fn check(connect: &Connect<'_>) -> Result<(), (ReasonCode, &'static str)> {
+    if connect.client_id.is_empty() && connect.version == Version::V31 {
+        return Err((ReasonCode::ClientIdentifierNotValid, "3.1 needs a client id"));
+    }
+    // [MQTT-3.1.3-8]
+    if connect.client_id.is_empty() && connect.version == Version::V311 && !connect.clean_start {
+        return Err((ReasonCode::ClientIdentifierNotValid, "an empty client id needs a clean session"));
+    }
+    // [MQTT-4.12.0-1]
+    if connect.properties.authentication_method.is_some() {
+        return Err((ReasonCode::BadAuthenticationMethod, "enhanced authentication is not supported"));
+    }
+    // [MQTT-3.2.2-13]
+    if connect.will.as_ref().is_some_and(|will| will.retain) {
+        return Err((ReasonCode::RetainNotSupported, "retained messages are not supported"));
+    }
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! The limits every session of a listener keeps.
+
+use std::time::Duration;
+
+/// Shared by all sessions of a listener, behind one `Arc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// QoS 1 and 2 PUBLISHes a client may have open towards us, 1 to 65,535; told to version 5 clients (§3.2.2.3.3).
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages open towards a client at most, 1 to 65,535; a client may ask for fewer (§3.1.2.11.3).
+    pub send_maximum: u16,
+    /// Bytes of the largest packet taken from a client, told to version 5 clients (§3.2.2.3.6). The decoder enforces it.
+    pub maximum_packet_size: u32,
+    /// Topic aliases of one client, in each direction; 0 turns them off. Bounds memory: one topic name each.
+    pub topic_alias_maximum: u16,
+    /// Subscriptions of one client.
+    pub subscriptions_maximum: usize,
+    /// Longest keep alive; version 5 clients that ask for more, or for none, are told this one (§3.2.2.3.14).
+    pub keep_alive_max: Option<Duration>,
+    /// From the socket's accept to the answer of CONNECT.
+    pub connect_timeout: Duration,
+    /// Bytes in the outbox beyond which no further message is taken.
+    pub outbound_queue: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            receive_maximum: 64,
+            send_maximum: 1024,
+            maximum_packet_size: 1 << 20,
+            topic_alias_maximum: 16,
+            subscriptions_maximum: 1000,
+            keep_alive_max: None,
+            connect_timeout: Duration::from_secs(10),
+            outbound_queue: 256 << 10,
+        }
+    }
+}

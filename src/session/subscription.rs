@@ -1,0 +1,115 @@
+//! SUBSCRIBE and UNSUBSCRIBE (§3.8 to §3.11).
+//!
+//! A subscription is entered when its SUBSCRIBE comes and delivers from its answer on. UNSUBSCRIBE takes it out at once:
+//! what is still on its way under its key is turned away.
+
+use std::time::Instant;
+
+use super::table::{Options, Requested, Subscription};
+use super::{Output, Phase, Session, Ticket};
+use crate::mqtt::{Packet, ReasonCode, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe};
+
+impl Session {
+    /// All subscriptions, also those that wait for an answer, ordered by key.
+    pub fn subscriptions(&self) -> &[Subscription] {
+        self.subscriptions.all()
+    }
+
+    /// What became of the filters of a SUBSCRIBE or UNSUBSCRIBE, in the packet's order; empty once it is answered.
+    pub fn requested(&self, ticket: Ticket) -> &[Requested] {
+        self.subscriptions.requested(ticket)
+    }
+
+    /// SUBSCRIBE of the client.
+    pub(super) fn subscribe(&mut self, subscribe: &Subscribe<'_>, now: Instant) {
+        if self.subscriptions.is_busy() {
+            return self.end(ReasonCode::MessageRateTooHigh, "too many unanswered SUBSCRIBEs", now);
+        }
+        // [MQTT-3.8.3-4]
+        if subscribe
+            .filters
+            .iter()
+            .any(|filter| filter.no_local && filter.filter.starts_with("$share/"))
+        {
+            return self.end(ReasonCode::ProtocolError, "no local on a shared subscription", now);
+        }
+        let maximum = self.settings.subscriptions_maximum;
+        let requested = subscribe
+            .filters
+            .iter()
+            .map(|filter| self.subscriptions.request(filter, maximum))
+            .collect();
+        let options = subscribe
+            .filters
+            .iter()
+            .map(|filter| options(filter, subscribe.subscription_id))
+            .collect();
+        let ticket = self.subscriptions.push(subscribe.packet_id, true, requested, options);
+        self.outputs.push_back(Output::Subscribe { ticket });
+    }
+
+    /// Answers a SUBSCRIBE: one reason for each filter, `Success`, `GrantedQoS1` or `GrantedQoS2` or an error; a missing one counts as
+    /// 0x80. What is granted never exceeds what was asked for. Subscriptions deliver from here on. Unknown tickets are ignored.
+    pub fn answer_subscribe(&mut self, ticket: Ticket, answers: &[ReasonCode], now: Instant) {
+        if self.phase != Phase::Live {
+            return;
+        }
+        let Some(pending) = self.subscriptions.take_pending(ticket, true) else {
+            return;
+        };
+        let answers = answers.iter().copied().chain(std::iter::repeat(ReasonCode::UnspecifiedError));
+        let filters = pending.requested.iter().zip(&pending.options).zip(answers);
+        let reasons = filters
+            .map(|((requested, options), answer)| self.subscriptions.decide(*requested, *options, answer))
+            .collect();
+        let suback = SubAck {
+            packet_id: pending.packet_id,
+            reasons,
+            reason_string: None,
+            user: Default::default(),
+        };
+        self.send_or_end(&Packet::SubAck(suback), now);
+    }
+
+    /// UNSUBSCRIBE of the client.
+    pub(super) fn unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, now: Instant) {
+        if self.subscriptions.is_busy() {
+            return self.end(ReasonCode::MessageRateTooHigh, "too many unanswered UNSUBSCRIBEs", now);
+        }
+        let requested = unsubscribe.filters.iter().map(|filter| self.subscriptions.remove(filter)).collect();
+        let ticket = self.subscriptions.push(unsubscribe.packet_id, false, requested, Vec::new());
+        self.outputs.push_back(Output::Unsubscribe { ticket });
+    }
+
+    /// Answers an UNSUBSCRIBE, when nothing more is delivered for its filters. Unknown tickets are ignored.
+    pub fn answer_unsubscribe(&mut self, ticket: Ticket, now: Instant) {
+        if self.phase != Phase::Live {
+            return;
+        }
+        let Some(pending) = self.subscriptions.take_pending(ticket, false) else {
+            return;
+        };
+        let reason = |requested: &Requested| match requested {
+            Requested::Removed { .. } => ReasonCode::Success,
+            _ => ReasonCode::NoSubscriptionExisted,
+        };
+        let reasons = pending.requested.iter().map(reason).collect();
+        let unsuback = UnsubAck {
+            packet_id: pending.packet_id,
+            reasons,
+            reason_string: None,
+            user: Default::default(),
+        };
+        self.send_or_end(&Packet::UnsubAck(unsuback), now);
+    }
+}
+
+fn options(filter: &SubscribeFilter<'_>, subscription_id: Option<u32>) -> Options {
+    Options {
+        qos: filter.qos,
+        no_local: filter.no_local,
+        retain_as_published: filter.retain_as_published,
+        retain_handling: filter.retain_handling,
+        subscription_id,
+    }
+}

@@ -1,0 +1,267 @@
+//! The table of what a client wants to hear, and the SUBSCRIBEs and UNSUBSCRIBEs that wait for their answer.
+
+use super::{Message, Taken, Ticket};
+use crate::mqtt::{PacketId, QoS, ReasonCode, RetainHandling, SubscribeFilter};
+
+/// SUBSCRIBEs and UNSUBSCRIBEs of one client that may wait for an answer before its socket is left unread.
+const UNANSWERED_MAXIMUM: usize = 16;
+
+/// Names a subscription of one session; never used again after its UNSUBSCRIBE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubscriptionKey(pub u32);
+
+/// One topic filter with its options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// For [`Message::subscriptions`]; survives a SUBSCRIBE that replaces the options [MQTT-3.8.4-3].
+    pub key: SubscriptionKey,
+    /// Topic filter.
+    pub filter: Box<str>,
+    /// What was granted; `None` until the first answer.
+    pub options: Option<Options>,
+    /// SUBSCRIBEs for it without an answer.
+    asked: u32,
+}
+
+/// What a subscription was granted (§3.8.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Highest QoS.
+    pub qos: QoS,
+    /// Not what this client published.
+    pub no_local: bool,
+    /// Retain flag as published.
+    pub retain_as_published: bool,
+    /// A seam: nothing is retained in this release.
+    pub retain_handling: RetainHandling,
+    /// Sent with each message.
+    pub subscription_id: Option<u32>,
+}
+
+/// What the session made of one filter of a SUBSCRIBE or UNSUBSCRIBE, in the packet's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requested {
+    /// SUBSCRIBE: ask the rules.
+    Subscribe {
+        /// Of the table entry.
+        key: SubscriptionKey,
+        /// False if it replaces the options of one that exists.
+        new: bool,
+    },
+    /// SUBSCRIBE: the session refuses it whatever the relay answers.
+    Refused(ReasonCode),
+    /// UNSUBSCRIBE: it is gone.
+    Removed {
+        /// It was known by.
+        key: SubscriptionKey,
+    },
+    /// UNSUBSCRIBE: there was none.
+    NotFound,
+}
+
+/// A SUBSCRIBE or UNSUBSCRIBE without its answer.
+#[derive(Debug)]
+pub(super) struct Pending {
+    ticket: Ticket,
+    pub(super) packet_id: PacketId,
+    subscribe: bool,
+    pub(super) requested: Vec<Requested>,
+    /// Of a SUBSCRIBE: what was asked for, beside `requested`.
+    pub(super) options: Vec<Options>,
+}
+
+/// The client's subscriptions, ordered by key.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    /// Keys only grow, so the vector stays ordered by appending.
+    table: Vec<Subscription>,
+    next_key: u32,
+    next_ticket: u32,
+    pending: Vec<Pending>,
+    /// Identifiers of the subscriptions that the message in hand matched; kept for its memory.
+    matched_ids: Vec<u32>,
+}
+
+/// What the matching subscriptions make of a message.
+pub(super) struct Matched {
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+}
+
+impl Subscriptions {
+    /// Whether the client should wait before it asks for more.
+    pub(super) fn is_busy(&self) -> bool {
+        self.pending.len() >= UNANSWERED_MAXIMUM
+    }
+
+    fn index(&self, key: SubscriptionKey) -> Option<usize> {
+        self.table.binary_search_by_key(&key, |subscription| subscription.key).ok()
+    }
+
+    /// Joins the options of all subscriptions a message matched; their identifiers are left in `matched_ids`.
+    pub(super) fn matched(&mut self, message: &Message<'_>, client_id: &str) -> Result<Matched, Taken> {
+        self.matched_ids.clear();
+        let own = message.publisher == Some(client_id);
+        let (mut granted, mut keep_retain, mut existed) = (None, false, false);
+        for &key in message.subscriptions {
+            let Some(options) = self.index(key).and_then(|index| self.table[index].options) else {
+                continue;
+            };
+            existed = true;
+            // [MQTT-3.8.3-3]
+            if own && options.no_local {
+                continue;
+            }
+            granted = granted.max(Some(options.qos as u8));
+            keep_retain |= options.retain_as_published;
+            self.matched_ids.extend(options.subscription_id);
+        }
+        let granted = match granted {
+            Some(0) => QoS::AtMostOnce,
+            Some(1) => QoS::AtLeastOnce,
+            Some(_) => QoS::ExactlyOnce,
+            None if existed => return Err(Taken::NoLocal),
+            None => return Err(Taken::NotSubscribed),
+        };
+        let qos = if (message.qos as u8) < granted as u8 {
+            message.qos
+        } else {
+            granted
+        };
+        // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
+        Ok(Matched {
+            qos,
+            retain: message.retain && keep_retain,
+        })
+    }
+
+    /// The identifiers found by [`Subscriptions::matched`], lent out while the session encodes.
+    pub(super) fn take_matched_ids(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.matched_ids)
+    }
+
+    pub(super) fn put_matched_ids(&mut self, ids: Vec<u32>) {
+        self.matched_ids = ids;
+    }
+
+    /// Enters one filter of a SUBSCRIBE.
+    pub(super) fn request(&mut self, filter: &SubscribeFilter<'_>, maximum: usize) -> Requested {
+        // [MQTT-3.2.2-18]: CONNACK said so; without this a client of 3.x would get silence.
+        if filter.filter.starts_with("$share/") {
+            return Requested::Refused(ReasonCode::SharedSubscriptionsNotSupported);
+        }
+        if let Some(known) = self.table.iter_mut().find(|known| &*known.filter == filter.filter) {
+            known.asked += 1;
+            return Requested::Subscribe {
+                key: known.key,
+                new: known.options.is_none(),
+            };
+        }
+        if self.table.len() >= maximum {
+            return Requested::Refused(ReasonCode::QuotaExceeded);
+        }
+        let key = SubscriptionKey(self.next_key);
+        self.next_key += 1;
+        self.table.push(Subscription {
+            key,
+            filter: filter.filter.into(),
+            options: None,
+            asked: 1,
+        });
+        Requested::Subscribe { key, new: true }
+    }
+
+    /// Takes one filter of an UNSUBSCRIBE out [MQTT-3.10.4-1].
+    pub(super) fn remove(&mut self, filter: &str) -> Requested {
+        match self.table.iter().position(|known| &*known.filter == filter) {
+            Some(index) => Requested::Removed {
+                key: self.table.remove(index).key,
+            },
+            None => Requested::NotFound,
+        }
+    }
+
+    /// All subscriptions, ordered by key.
+    pub(super) fn all(&self) -> &[Subscription] {
+        &self.table
+    }
+
+    /// What became of the filters of one unanswered packet.
+    pub(super) fn requested(&self, ticket: Ticket) -> &[Requested] {
+        self.pending
+            .iter()
+            .find(|pending| pending.ticket == ticket)
+            .map_or(&[], |pending| &pending.requested)
+    }
+
+    /// Remembers a SUBSCRIBE or UNSUBSCRIBE until its answer.
+    pub(super) fn push(&mut self, packet_id: PacketId, subscribe: bool, requested: Vec<Requested>, options: Vec<Options>) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        self.pending.push(Pending {
+            ticket,
+            packet_id,
+            subscribe,
+            requested,
+            options,
+        });
+        ticket
+    }
+
+    pub(super) fn take_pending(&mut self, ticket: Ticket, subscribe: bool) -> Option<Pending> {
+        let index = self
+            .pending
+            .iter()
+            .position(|pending| pending.ticket == ticket && pending.subscribe == subscribe)?;
+        Some(self.pending.remove(index))
+    }
+
+    /// Enters the relay's answer to one filter and returns what SUBACK says about it.
+    pub(super) fn decide(&mut self, requested: Requested, options: Options, answer: ReasonCode) -> ReasonCode {
+        let key = match requested {
+            Requested::Subscribe { key, .. } => key,
+            Requested::Refused(reason) => return reason,
+            Requested::Removed { .. } | Requested::NotFound => return ReasonCode::UnspecifiedError,
+        };
+        let granted = match answer {
+            ReasonCode::Success => Some(QoS::AtMostOnce),
+            ReasonCode::GrantedQoS1 if options.qos != QoS::AtMostOnce => Some(QoS::AtLeastOnce),
+            ReasonCode::GrantedQoS1 | ReasonCode::GrantedQoS2 => Some(options.qos),
+            _ => None,
+        };
+        // Gone if an UNSUBSCRIBE overtook the answer; the client is told both, in its order.
+        if let Some(index) = self.index(key) {
+            let entry = &mut self.table[index];
+            entry.asked -= 1;
+            match granted {
+                Some(qos) => entry.options = Some(Options { qos, ..options }),
+                None if entry.options.is_none() && entry.asked == 0 => {
+                    self.table.remove(index);
+                }
+                // A refused change leaves what was granted before.
+                None => {}
+            }
+        }
+        granted.map_or(suback_reason(answer), granted_reason)
+    }
+}
+
+fn granted_reason(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+    }
+}
+
+/// The errors of SUBACK (§3.9.3); the encoder turns all of them into 0x80 for 3.x.
+fn suback_reason(reason: ReasonCode) -> ReasonCode {
+    use ReasonCode::*;
+    match reason {
+        UnspecifiedError | ImplementationSpecificError | NotAuthorized | TopicFilterInvalid | PacketIdentifierInUse | QuotaExceeded => {
+            reason
+        }
+        SharedSubscriptionsNotSupported | SubscriptionIdentifiersNotSupported | WildcardSubscriptionsNotSupported => reason,
+        _ => UnspecifiedError,
+    }
+}

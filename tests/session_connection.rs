@@ -1,0 +1,358 @@
+//! CONNECT, its answer, keep alive and every way a connection ends, with or without the will.
+
+mod session_client;
+
+use std::time::Duration;
+
+use mqtt_kafka_proxy::mqtt::codec::DecodeError;
+use mqtt_kafka_proxy::mqtt::{Auth, Connect, Packet, QoS, ReasonCode, Version, Will};
+use mqtt_kafka_proxy::session::{Accepted, Answer, Close, Output, Session, Settings};
+use session_client::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn offer(connect: Connect<'_>) -> (Client, Vec<Output>) {
+    let mut client = Client::fresh(connect.version, Settings::default());
+    let outputs = client.send(&Packet::Connect(Box::new(connect)));
+    (client, outputs)
+}
+
+fn with_will(version: Version) -> Client {
+    Client::connected_as(
+        Connect {
+            will: Some(will()),
+            ..connect(version)
+        },
+        Settings::default(),
+    )
+}
+
+fn end(outputs: &[Output]) -> (bool, ReasonCode) {
+    match outputs {
+        [Output::PublishWill, Output::Close(Close { reason, .. })] => (true, *reason),
+        [Output::Close(Close { reason, .. })] => (false, *reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The goal: a session that only listens costs little beside its socket.
+#[test]
+fn an_idle_session_is_small() {
+    let size = size_of::<Session>();
+    println!("size_of::<Session>() = {size}");
+    assert!(size <= 600, "{size}");
+}
+
+/// [MQTT-3.1.0-1]
+#[test]
+fn the_first_packet_is_a_connect() {
+    let mut client = Client::fresh(Version::V311, Settings::default());
+    assert_eq!(end(&client.send(&Packet::PingReq)), (false, ReasonCode::ProtocolError));
+    assert!(client.received().is_empty());
+}
+
+/// [MQTT-3.1.0-2]
+#[test]
+fn a_second_connect_is_a_protocol_error() {
+    for version in VERSIONS {
+        let mut client = with_will(version);
+        let outputs = client.send(&Packet::Connect(Box::new(connect(version))));
+        assert_eq!(end(&outputs), (true, ReasonCode::ProtocolError));
+        let told: &[&str] = if version == Version::V5 { &["disconnect 0x82"] } else { &[] };
+        assert_eq!(client.received(), told);
+    }
+}
+
+/// [MQTT-3.1.3-6], [MQTT-3.1.3-8]
+#[test]
+fn who_may_leave_the_client_id_empty() {
+    for (version, clean_start, assigned) in [
+        (Version::V31, true, false),
+        (Version::V311, true, true),
+        (Version::V311, false, false),
+        (Version::V5, false, true),
+    ] {
+        let (mut client, outputs) = offer(Connect {
+            client_id: "",
+            clean_start,
+            ..connect(version)
+        });
+        if assigned {
+            assert_eq!(outputs, [Output::Connect]);
+            client.session.accept(
+                Accepted {
+                    assigned_client_id: Some("made-up".into()),
+                },
+                client.now,
+            );
+            assert_eq!(client.session.client_id(), "made-up");
+            assert!(client.session.is_live());
+        } else {
+            assert_eq!(end(&outputs), (false, ReasonCode::ClientIdentifierNotValid));
+            assert_eq!(client.received(), ["connack 0x02"]);
+        }
+    }
+}
+
+#[test]
+fn connack_is_honest_about_this_release() {
+    let (mut client, _) = offer(Connect {
+        client_id: "",
+        clean_start: false,
+        keep_alive: 0,
+        ..connect(Version::V5)
+    });
+    client.session.accept(
+        Accepted {
+            assigned_client_id: Some("x1".into()),
+        },
+        client.now,
+    );
+    let mqttbytes::v5::Packet::ConnAck(connack) = client.packet5() else {
+        panic!()
+    };
+    assert!(!connack.session_present);
+    let properties = connack.properties.unwrap();
+    assert_eq!(properties.session_expiry_interval, Some(0));
+    assert_eq!(properties.retain_available, Some(0));
+    assert_eq!(properties.shared_subscription_available, Some(0));
+    assert_eq!(properties.receive_max, Some(64));
+    assert_eq!(properties.topic_alias_max, Some(16));
+    assert_eq!(properties.max_packet_size, Some(1 << 20));
+    assert_eq!(properties.assigned_client_identifier.as_deref(), Some("x1"));
+    assert_eq!(properties.server_keep_alive, None);
+}
+
+#[test]
+fn credentials_and_will_are_readable_until_the_answer() {
+    let (mut client, _) = offer(Connect {
+        username: Some("u"),
+        password: Some(b"p"),
+        will: Some(will()),
+        ..connect(Version::V311)
+    });
+    assert_eq!((client.session.username(), client.session.password()), (Some("u"), Some(&b"p"[..])));
+    assert_eq!(client.session.will().unwrap().publish().topic, "gone");
+    assert!(!client.session.may_read());
+    client.session.accept(Accepted::default(), client.now);
+    assert_eq!((client.session.username(), client.session.password()), (None, None));
+    assert!(client.session.may_read());
+}
+
+#[test]
+fn a_refused_connect_forgets_its_will() {
+    for (version, line) in [(Version::V311, "connack 0x05"), (Version::V5, "connack 0x87")] {
+        let (mut client, _) = offer(Connect {
+            will: Some(will()),
+            ..connect(version)
+        });
+        client.session.refuse(ReasonCode::NotAuthorized, client.now);
+        assert_eq!(end(&client.outputs()), (false, ReasonCode::NotAuthorized));
+        assert_eq!(client.received(), [line]);
+        assert!(client.session.take_will().is_none());
+    }
+}
+
+/// [MQTT-3.2.2-13], [MQTT-4.12.0-1]
+#[test]
+fn what_this_release_lacks_is_refused_by_name() {
+    let retained = Will { retain: true, ..will() };
+    let (mut client, outputs) = offer(Connect {
+        will: Some(retained),
+        ..connect(Version::V5)
+    });
+    assert_eq!(end(&outputs), (false, ReasonCode::RetainNotSupported));
+    assert_eq!(client.received(), ["connack 0x9a"]);
+
+    let mut scram = connect(Version::V5);
+    scram.properties.authentication_method = Some("SCRAM-SHA-256");
+    let (mut client, outputs) = offer(scram);
+    assert_eq!(end(&outputs), (false, ReasonCode::BadAuthenticationMethod));
+    assert_eq!(client.received(), ["connack 0x8c"]);
+
+    let mut client = Client::connected(Version::V5);
+    let auth = Auth {
+        reason: ReasonCode::ReAuthenticate,
+        method: Some("x"),
+        data: None,
+        reason_string: None,
+        user: Default::default(),
+    };
+    assert_eq!(end(&client.send(&Packet::Auth(auth))), (false, ReasonCode::ProtocolError));
+}
+
+#[test]
+fn silence_before_connect_ends_silently_and_before_its_answer_does_not() {
+    let mut client = Client::fresh(Version::V5, Settings::default());
+    assert!(client.wait(9 * SECOND).is_empty());
+    assert_eq!(client.session.deadline(), Some(client.now + SECOND));
+    assert!(!end(&client.wait(SECOND)).0);
+    assert!(client.received().is_empty());
+
+    for (version, line) in [(Version::V311, "connack 0x03"), (Version::V5, "connack 0x88")] {
+        let (mut client, _) = offer(connect(version));
+        assert_eq!(end(&client.wait(10 * SECOND)), (false, ReasonCode::ServerUnavailable));
+        assert_eq!(client.received(), [line]);
+    }
+}
+
+/// [MQTT-3.1.2-22]
+#[test]
+fn keep_alive_ends_a_silent_client_and_gives_its_will() {
+    for version in VERSIONS {
+        let mut client = with_will(version);
+        assert!(client.wait(89 * SECOND).is_empty());
+        assert!(client.send(&Packet::PingReq).is_empty());
+        assert_eq!(client.received(), ["pingresp"]);
+        assert!(client.wait(89 * SECOND).is_empty());
+        assert_eq!(end(&client.wait(SECOND)), (true, ReasonCode::KeepAliveTimeout));
+        assert_eq!(client.session.take_will().unwrap().topic.as_ref(), "gone");
+        assert!(client.session.take_will().is_none());
+        assert_eq!(client.session.deadline(), None);
+    }
+}
+
+#[test]
+fn keep_alive_rests_while_the_socket_is_not_read() {
+    let mut client = Client::connected(Version::V311);
+    client.session.reading_paused(client.now);
+    assert_eq!(client.session.deadline(), None);
+    assert!(client.wait(1000 * SECOND).is_empty());
+    client.session.resumed(client.now);
+    assert_eq!(client.session.deadline(), Some(client.now + 90 * SECOND));
+}
+
+#[test]
+fn the_longest_keep_alive_is_told_to_version_5() {
+    let settings = Settings {
+        keep_alive_max: Some(30 * SECOND),
+        ..Settings::default()
+    };
+    for asked in [0, 31, 30] {
+        let mut client = Client::fresh(Version::V5, settings);
+        client.send(&Packet::Connect(Box::new(Connect {
+            keep_alive: asked,
+            ..connect(Version::V5)
+        })));
+        client.session.accept(Accepted::default(), client.now);
+        let mqttbytes::v5::Packet::ConnAck(connack) = client.packet5() else {
+            panic!()
+        };
+        assert_eq!(connack.properties.unwrap().server_keep_alive, (asked != 30).then_some(30));
+        assert_eq!(client.session.deadline(), Some(client.now + 45 * SECOND));
+    }
+    let client = Client::connected_as(
+        Connect {
+            keep_alive: 0,
+            ..connect(Version::V311)
+        },
+        settings,
+    );
+    assert_eq!(client.session.deadline(), None, "3.1.1 cannot be told");
+}
+
+/// [MQTT-3.14.4-3]
+#[test]
+fn only_a_normal_disconnect_removes_the_will() {
+    for (reason, given) in [
+        (ReasonCode::Success, false),
+        (ReasonCode::DisconnectWithWillMessage, true),
+        (ReasonCode::ImplementationSpecificError, true),
+    ] {
+        let mut client = with_will(Version::V5);
+        let outputs = client.send(&disconnect(reason));
+        assert_eq!(end(&outputs), (given, reason));
+        assert_eq!(client.session.take_will().is_some(), given);
+        assert!(client.received().is_empty());
+    }
+}
+
+fn malformed() -> DecodeError {
+    DecodeError {
+        reason: ReasonCode::MalformedPacket,
+        rule: "",
+        detail: "bad flags",
+    }
+}
+
+#[test]
+fn every_abnormal_end_gives_the_will_once() {
+    for version in VERSIONS {
+        type Act = fn(&mut Client, DecodeError);
+        let ends: [(&str, Act); 5] = [
+            ("", |client, _| client.session.lost(client.now)),
+            ("disconnect 0x8e", |client, _| client.session.take_over(client.now)),
+            ("disconnect 0x8b", |client, _| client.session.shut_down(client.now)),
+            ("disconnect 0x81", |client, error| client.session.malformed(error, client.now)),
+            ("disconnect 0x97", |client, _| {
+                client.session.end(ReasonCode::QuotaExceeded, "", client.now);
+            }),
+        ];
+        for (line, act) in ends {
+            let mut client = with_will(version);
+            act(&mut client, malformed());
+            assert!(end(&client.outputs()).0);
+            let told = client.received();
+            assert_eq!(told.join(""), if version == Version::V5 { line } else { "" });
+            act(&mut client, malformed());
+            assert!(client.outputs().is_empty(), "the end comes once");
+            assert!(client.received().is_empty());
+        }
+    }
+}
+
+/// [MQTT-3.1.2-2]
+#[test]
+fn an_unknown_version_is_told_so_and_other_garbage_nothing() {
+    let mut client = Client::fresh(Version::V311, Settings::default());
+    let error = DecodeError {
+        reason: ReasonCode::UnsupportedProtocolVersion,
+        rule: "MQTT-3.1.2-2",
+        detail: "level 6",
+    };
+    client.session.malformed(error, client.now);
+    assert_eq!(client.received(), ["connack 0x01"]);
+
+    let mut client = Client::fresh(Version::V311, Settings::default());
+    client.session.malformed(
+        DecodeError {
+            reason: ReasonCode::MalformedPacket,
+            ..error
+        },
+        client.now,
+    );
+    assert!(client.received().is_empty());
+    assert_eq!(end(&client.outputs()), (false, ReasonCode::MalformedPacket));
+}
+
+#[test]
+fn disconnect_may_not_raise_a_session_expiry_of_zero() {
+    for (asked, given) in [(None, true), (Some(0), true), (Some(10), false)] {
+        let mut connect = Connect {
+            will: Some(will()),
+            ..connect(Version::V5)
+        };
+        connect.properties.session_expiry_interval = asked;
+        let mut client = Client::connected_as(connect, Settings::default());
+        let Packet::Disconnect(mut raise) = disconnect(ReasonCode::Success) else {
+            panic!()
+        };
+        raise.session_expiry_interval = Some(5);
+        let outputs = client.send(&Packet::Disconnect(raise));
+        assert_eq!(
+            end(&outputs),
+            (given, if given { ReasonCode::ProtocolError } else { ReasonCode::Success })
+        );
+    }
+}
+
+#[test]
+fn nothing_follows_the_end() {
+    let mut client = Client::connected(Version::V5);
+    let ticket = client.ticket(1, QoS::AtLeastOnce);
+    client.send(&disconnect(ReasonCode::Success));
+    client.session.answer(ticket, Answer::Acked, client.now);
+    client.session.accept(Accepted::default(), client.now);
+    assert!(client.send(&Packet::PingReq).is_empty());
+    assert!(client.received().is_empty());
+}
