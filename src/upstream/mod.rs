@@ -1,1 +1,35 @@
-//! Skeleton of `upstream`.
+//! The Kafka client: produce with proof, read partitions for many.
+//!
+//! [`Cluster`] is all that others hold. Behind it: one metadata loop, and for each broker a sender, a fetcher and a task that asks
+//! for offsets, each with sockets of its own, so that none waits behind another. `accumulator` is the pure part: what a partition has
+//! to send and what answers mean for it. Nothing here knows MQTT.
+
+mod accumulator;
+mod appender;
+mod backoff;
+mod broker;
+mod cluster;
+mod connection;
+mod counters;
+mod fetch;
+mod frame;
+mod guard;
+mod identity;
+mod janitor;
+mod memory;
+mod metadata;
+mod offsets;
+mod produce;
+mod receipts;
+mod sender;
+mod settings;
+mod stream;
+mod topics;
+
+pub use appender::{AppendError, Appender};
+pub use cluster::{Cluster, State};
+pub use counters::{Counters, Label};
+pub use fetch::{Chunk, Reader, Start};
+pub use receipts::{Outcome, Receipt, Receipts};
+pub use settings::{ConsumerSettings, Isolation, ProducerSettings, Settings};
+pub use topics::{Partition, Topic, TopicId, TopicState};

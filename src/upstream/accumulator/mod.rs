@@ -1,0 +1,339 @@
+//! What one partition has to send: the open batch, the closed ones, and those in flight with their sequences.
+//!
+//! A pure state machine: no clock, no socket. [`append`](PartitionQueue::append) is driven by whoever has records, under the
+//! partition's lock; [`next`](PartitionQueue::next) and [`answered`](PartitionQueue::answered) by the sender of the leader's broker.
+//! `W` is what waits for a batch; the queue only carries it.
+//!
+//! # Exactly once, in order: why it holds
+//!
+//! The broker remembers, for each producer id and partition, the epoch, the last sequence and the last five batches. It appends a
+//! batch only if its sequence follows, answers a known one with its first offset, everything else with 45, and everything of an
+//! older epoch with 47. From this:
+//!
+//! 1. A batch keeps its stamp (id, epoch, sequence) through every retry, so a retry can be appended at most once. For that, the
+//!    span from the oldest unsettled batch to the newest stamped one never exceeds five, and nothing new is stamped while a retry is
+//!    due (`ordinal` below counts the span, also over batches that were settled out of order).
+//! 2. Retries start only when no answer is outstanding for the partition, and go in order from the oldest: nothing overtakes.
+//! 3. A batch is in *doubt* once an attempt had no definite answer (the connection broke, or the broker said that it may be stored).
+//!    Such an attempt can still arrive, long after its connection: a stopped broker keeps the bytes in its socket. Under the same
+//!    stamp that is harmless. Under another stamp it would be a second copy. So **a batch in doubt is never given another stamp**.
+//!    If it cannot go on under its own it is answered as unknown.
+//! 4. A batch of which every attempt was refused definitely is not stored and cannot appear any more; it may be stamped anew.
+//! 5. After a batch was dropped (refused, or its time was over) the sequence has a gap. Those behind it that were sent go on under their
+//!    old stamps, since the dropped one may have been stored. If the oldest of them is answered 45, the dropped one was not; then
+//!    those without doubt are stamped anew.
+//! 6. A new stamp takes a new epoch from sequence 0, never a lower sequence of the same epoch: a late request of the dropped batch
+//!    would otherwise take the place that the renumbered one claims, and the latter would be acknowledged as a duplicate
+//!    of a record that is not its own. With the new epoch the late one gets 47. The only exception: the newest stamped batch was
+//!    refused without doubt and nothing else is in flight; then no request with its sequence exists and the sequence is simply free again.
+//! 7. A broker that does not know an id takes any sequence of it. If the first batch were refused for a passing reason while a second is on
+//!    its way, the second would be stored and the first could never be. So until a first batch of an epoch is acknowledged,
+//!    only one is in flight (`proven` below).
+//! 8. The broker takes epoch + 1 with sequence 0 without InitProducerId. The epoch is the partition's own; the id is the instance's.
+
+mod flight;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::kafka::{
+    Header, RecordFields,
+    batch::{BatchBuilder, Producer},
+    error::ErrorCode,
+};
+use flight::Flight;
+
+/// Batches that may be in flight for one partition: what brokers remember of a producer.
+pub(crate) const MOST_IN_FLIGHT: u64 = 5;
+/// The least memory that is charged for a batch.
+const FIRST_CHARGE: usize = 2 * 1024;
+/// The largest record, encoded; a bound of memory, brokers refuse much earlier.
+const LARGEST_RECORD: usize = 64 * 1024 * 1024;
+
+/// Bounds of batches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// A batch is closed before it would pass this many bytes; a single larger record makes a batch of its own.
+    pub(crate) batch_size: usize,
+    /// From the first record of a batch to its end, one way or the other.
+    pub(crate) delivery_timeout: Duration,
+}
+
+/// A producer id and its first epoch, as Kafka gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) producer_id: i64,
+    pub(crate) epoch: i16,
+}
+
+/// Why a record was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The budget gave no memory.
+    MemoryFull,
+    /// Larger than anything we hold.
+    TooLarge,
+}
+
+/// A record was taken.
+pub(crate) struct Appended<'q, W> {
+    /// What waits for its batch.
+    pub(crate) waiters: &'q mut W,
+    /// Its place in the batch.
+    pub(crate) index: u32,
+    /// A batch was closed to make room: there is a full one to send.
+    pub(crate) filled: bool,
+}
+
+/// What to send next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Nothing, now.
+    Nothing,
+    /// A producer id is needed first, another than `dead`.
+    Identity { dead: Option<i64> },
+    /// A batch for the first time. It must be sealed with `producer` and told by [`PartitionQueue::sealed`].
+    First {
+        ordinal: u64,
+        builder: BatchBuilder,
+        producer: Producer,
+    },
+    /// A batch again.
+    Again { ordinal: u64, bytes: Bytes },
+}
+
+/// What an attempt to send came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Stored, now or earlier; the offset of its first record, -1 if not told.
+    Stored(i64),
+    /// Refused for good.
+    Refused(ErrorCode),
+    /// Surely not stored by this attempt; worth another.
+    NotStored,
+    /// 45: surely not stored, the sequence does not follow.
+    OutOfOrder,
+    /// Surely not stored, and the broker will not take this id and epoch any more.
+    IdentityDead,
+    /// No definite answer: it may be stored, now or later.
+    Doubt,
+}
+
+/// How a batch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Stored from this offset on.
+    Stored(i64),
+    /// Kafka refused it for good; it is not stored.
+    Refused(ErrorCode),
+    /// It cannot be found out.
+    Unknown,
+    /// Its time was over; `sent`: it may be stored all the same.
+    Expired { sent: bool },
+}
+
+/// A batch that has left the queue.
+#[derive(Debug)]
+pub(crate) struct Settled<W> {
+    pub(crate) waiters: W,
+    pub(crate) verdict: Verdict,
+    /// Records in it.
+    pub(crate) records: u32,
+    /// Bytes to be given back to the budget.
+    pub(crate) charged: usize,
+    /// Its buffer, if it was ever sealed, for reuse.
+    pub(crate) bytes: Option<Bytes>,
+}
+
+/// A batch that was not sent yet.
+struct Batch<W> {
+    builder: BatchBuilder,
+    waiters: W,
+    charged: usize,
+    deadline: Instant,
+}
+
+/// The queue of one partition.
+pub(crate) struct PartitionQueue<W> {
+    open: Option<Batch<W>>,
+    closed: VecDeque<Batch<W>>,
+    /// Stamped once and unsettled, in order of their stamps.
+    flight: VecDeque<Flight<W>>,
+    /// Attempts without an answer, also of batches that were dropped meanwhile.
+    outstanding: usize,
+    /// A retry is due; it starts when nothing is outstanding.
+    draining: bool,
+    identity: Option<Identity>,
+    next_sequence: i32,
+    /// The id that this partition must not use again.
+    dead: Option<i64>,
+    /// A stamped batch was dropped behind which nothing was stored yet.
+    gap: bool,
+    /// The broker has acknowledged a batch of this id and epoch, so it knows them.
+    proven: bool,
+    next_ordinal: u64,
+    restamped: u64,
+}
+
+impl<W: Default> PartitionQueue<W> {
+    pub(crate) fn new() -> Self {
+        Self {
+            open: None,
+            closed: VecDeque::new(),
+            flight: VecDeque::new(),
+            outstanding: 0,
+            draining: false,
+            identity: None,
+            next_sequence: 0,
+            dead: None,
+            gap: false,
+            proven: false,
+            next_ordinal: 0,
+            restamped: 0,
+        }
+    }
+
+    /// Writes one record into the open batch. `charge` asks the budget for bytes, `buffer` gives an empty buffer for a new batch.
+    pub(crate) fn append<'a, H>(
+        &mut self,
+        fields: &RecordFields<'a, H>,
+        now: Instant,
+        limits: &Limits,
+        charge: impl Fn(usize) -> bool,
+        buffer: impl FnOnce() -> Vec<u8>,
+    ) -> Result<Appended<'_, W>, Refusal>
+    where
+        H: Iterator<Item = Header<'a>> + Clone,
+    {
+        let mut filled = false;
+        if let Some(open) = &self.open {
+            let grown = open.builder.len() + open.builder.encoded_len(fields);
+            if grown > limits.batch_size {
+                filled = true;
+            } else if grown > open.charged {
+                let more = grown.next_power_of_two().min(limits.batch_size) - open.charged;
+                if !charge(more) {
+                    return Err(Refusal::MemoryFull);
+                }
+                self.open.as_mut().expect("seen above").charged += more;
+            }
+        }
+        if filled || self.open.is_none() {
+            let batch = Self::start(fields, now, limits, charge, buffer)?;
+            self.closed.extend(self.open.replace(batch));
+        }
+        let open = self.open.as_mut().expect("opened above");
+        let index = open.builder.count();
+        open.builder.append(fields).map_err(|_| Refusal::TooLarge)?;
+        Ok(Appended {
+            waiters: &mut open.waiters,
+            index,
+            filled,
+        })
+    }
+
+    fn start<'a, H>(
+        fields: &RecordFields<'a, H>,
+        now: Instant,
+        limits: &Limits,
+        charge: impl Fn(usize) -> bool,
+        buffer: impl FnOnce() -> Vec<u8>,
+    ) -> Result<Batch<W>, Refusal>
+    where
+        H: Iterator<Item = Header<'a>> + Clone,
+    {
+        let mut builder = BatchBuilder::new();
+        let first = builder.len() + builder.encoded_len(fields);
+        if first > LARGEST_RECORD {
+            return Err(Refusal::TooLarge);
+        }
+        let buffer = buffer();
+        let least = first.next_power_of_two().max(FIRST_CHARGE);
+        let mut charged = least.max(buffer.capacity());
+        // A buffer that was used before may be larger than what is left of the budget; a small new one may still fit.
+        if charge(charged) {
+            builder = BatchBuilder::with_buffer(buffer);
+        } else if least < charged && charge(least) {
+            charged = least;
+        } else {
+            return Err(Refusal::MemoryFull);
+        }
+        Ok(Batch {
+            builder,
+            waiters: W::default(),
+            charged,
+            deadline: now + limits.delivery_timeout,
+        })
+    }
+
+    /// Whether a batch waits that needs no more company: a full one, or one to be sent again.
+    pub(crate) fn is_urgent(&self) -> bool {
+        !self.closed.is_empty() || (self.outstanding == 0 && !self.flight.is_empty())
+    }
+
+    /// Whether [`next`](Self::next) could give something without a further answer.
+    pub(crate) fn is_ready(&self) -> bool {
+        if self.draining || !self.proven {
+            return self.outstanding == 0 && !self.is_empty();
+        }
+        self.flight.iter().any(|f| !f.outstanding) || (self.has_new() && self.may_stamp())
+    }
+
+    /// Whether it holds nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.flight.is_empty() && !self.has_new()
+    }
+
+    /// How many batches took a new epoch or id so far.
+    pub(crate) fn restamped(&self) -> u64 {
+        self.restamped
+    }
+
+    fn has_new(&self) -> bool {
+        !self.closed.is_empty() || self.open.as_ref().is_some_and(|b| !b.builder.is_empty())
+    }
+
+    /// Drops what is past its deadline.
+    pub(crate) fn expire(&mut self, now: Instant, out: &mut Vec<Settled<W>>) {
+        while self.flight.front().is_some_and(|f| f.deadline <= now) {
+            let flight = self.flight.pop_front().expect("seen above");
+            self.gap |= flight.stamp.is_some();
+            let sent = flight.doubt || flight.outstanding;
+            out.push(flight.settle(Verdict::Expired { sent }));
+        }
+        while self.closed.front().is_some_and(|b| b.deadline <= now) {
+            out.extend(self.closed.pop_front().map(|b| b.settle(Verdict::Expired { sent: false })));
+        }
+        if self.open.as_ref().is_some_and(|b| b.deadline <= now) {
+            out.extend(self.open.take().map(|b| b.settle(Verdict::Expired { sent: false })));
+        }
+    }
+
+    /// Drops all, at the end of the client.
+    pub(crate) fn abandon(&mut self, out: &mut Vec<Settled<W>>) {
+        for flight in std::mem::take(&mut self.flight) {
+            let sent = flight.doubt || flight.outstanding;
+            out.push(flight.settle(Verdict::Expired { sent }));
+        }
+        let unsent = std::mem::take(&mut self.closed).into_iter().chain(self.open.take());
+        out.extend(unsent.map(|b| b.settle(Verdict::Expired { sent: false })));
+    }
+}
+
+impl<W> Batch<W> {
+    fn settle(self, verdict: Verdict) -> Settled<W> {
+        Settled {
+            waiters: self.waiters,
+            verdict,
+            records: self.builder.count(),
+            charged: self.charged,
+            bytes: None,
+        }
+    }
+}

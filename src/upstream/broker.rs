@@ -1,0 +1,76 @@
+//! One broker of the cluster: where it is, and what waits for its tasks.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::{fetch::Command, offsets::Question, topics::Partition};
+
+/// A broker. Its tasks (sender, fetcher, offsets) are started when it first appears.
+pub(crate) struct Broker {
+    pub(crate) id: i32,
+    /// `host:port`, as last heard.
+    address: Mutex<String>,
+    /// Partitions that have something to send.
+    ready: Mutex<Vec<Arc<Partition>>>,
+    /// Rung for the sender.
+    pub(crate) kick: Notify,
+    /// To the fetcher. Unbounded in form; the number of readers bounds it.
+    pub(crate) fetcher: mpsc::UnboundedSender<Command>,
+    /// To the task that asks for offsets; bounded by the number of calls.
+    pub(crate) questions: mpsc::UnboundedSender<Question>,
+}
+
+impl Broker {
+    pub(crate) fn new(
+        id: i32,
+        address: String,
+        fetcher: mpsc::UnboundedSender<Command>,
+        questions: mpsc::UnboundedSender<Question>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            address: Mutex::new(address),
+            ready: Mutex::default(),
+            kick: Notify::new(),
+            fetcher,
+            questions,
+        })
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.address.lock().expect("no code that holds this lock panics").clone()
+    }
+
+    pub(crate) fn moved_to(&self, address: String) {
+        *self.address.lock().expect("no code that holds this lock panics") = address;
+    }
+
+    /// Puts a partition in line (its `listed` flag is set by the caller). The sender is woken by the first in line, so that it can
+    /// start its linger, and by whatever is urgent; the others are found when it next looks.
+    pub(crate) fn list(&self, partition: Arc<Partition>, urgent: bool) {
+        let mut ready = self.ready();
+        let first = ready.is_empty();
+        ready.push(partition);
+        drop(ready);
+        if first || urgent {
+            self.kick.notify_one();
+        }
+    }
+
+    /// As [`list`](Self::list), but the wake is left to the caller: `true` asks for it.
+    pub(crate) fn list_quietly(&self, partition: Arc<Partition>) -> bool {
+        let mut ready = self.ready();
+        ready.push(partition);
+        ready.len() == 1
+    }
+
+    /// Moves all partitions in line to the end of `into`.
+    pub(crate) fn take_ready(&self, into: &mut Vec<Arc<Partition>>) {
+        into.append(&mut self.ready());
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Vec<Arc<Partition>>> {
+        self.ready.lock().expect("no code that holds this lock panics")
+    }
+}

@@ -1,0 +1,306 @@
+//! The handle that everybody else holds, and what all tasks of the client share.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{
+    accumulator::{Limits, Settled},
+    appender::Appender,
+    broker::Broker,
+    counters::Counters,
+    fetch::{self, Orphans, Reader, Start},
+    identity::Identities,
+    janitor,
+    memory::Memory,
+    metadata, offsets,
+    receipts::Waiters,
+    settings::Settings,
+    topics::{Partition, Topic, TopicState, Topics},
+};
+use crate::kafka::error::ErrorCode;
+
+/// How long a shutdown waits for records in flight.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long it waits for its own tasks after that.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// Whether Kafka can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No broker answers; `why` is the last reason, for an operator.
+    Connecting {
+        /// The last reason.
+        why: String,
+    },
+    /// A broker answered the last time one was asked.
+    Ready,
+}
+
+/// The Kafka cluster. Cheap to clone; when the last clone is dropped, or after [`shutdown`](Self::shutdown), all its tasks end.
+#[derive(Clone)]
+pub struct Cluster {
+    core: Arc<Core>,
+    _alive: Arc<Alive>,
+}
+
+/// Ends the tasks when the last clone of the handle goes.
+struct Alive(Arc<Core>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// What the tasks share.
+pub(crate) struct Core {
+    pub(crate) settings: Settings,
+    pub(crate) limits: Limits,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) memory: Memory,
+    pub(crate) topics: Topics,
+    pub(crate) identities: Identities,
+    pub(crate) orphans: Orphans,
+    brokers: Mutex<HashMap<i32, Arc<Broker>>>,
+    pub(crate) state: watch::Sender<State>,
+    /// Counts changes of topics and leaders.
+    pub(crate) changed: watch::Sender<u64>,
+    /// Rung to have the metadata asked for.
+    pub(crate) refresh: Notify,
+    /// All topics are due, not only the new ones.
+    pub(crate) stale: AtomicBool,
+    /// No more records are taken.
+    pub(crate) closing: AtomicBool,
+    stopped: watch::Sender<bool>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Cluster {
+    /// Starts the client. Never fails: as long as no broker answers, [`state`](Self::state) says so and why.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn start(settings: Settings) -> Self {
+        let counters = Arc::new(Counters::default());
+        let core = Arc::new(Core {
+            limits: Limits {
+                batch_size: settings.producer.batch_size,
+                delivery_timeout: settings.producer.delivery_timeout,
+            },
+            memory: Memory::new(settings.producer.memory, counters.memory_used.clone()),
+            topics: Topics::default(),
+            identities: Identities::default(),
+            orphans: Orphans::default(),
+            brokers: Mutex::default(),
+            state: watch::Sender::new(State::Connecting {
+                why: "not connected yet".to_owned(),
+            }),
+            changed: watch::Sender::new(0),
+            refresh: Notify::new(),
+            stale: AtomicBool::new(true),
+            closing: AtomicBool::new(false),
+            stopped: watch::Sender::new(false),
+            tasks: Mutex::default(),
+            counters,
+            settings,
+        });
+        core.spawn(metadata::run(Arc::clone(&core)));
+        core.spawn(janitor::run(Arc::clone(&core)));
+        Self {
+            _alive: Arc::new(Alive(Arc::clone(&core))),
+            core,
+        }
+    }
+
+    /// Whether Kafka can be used, and its changes.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.core.state.subscribe()
+    }
+
+    /// The counters, to be registered once.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.core.counters
+    }
+
+    /// What is known of a topic. An unknown name is asked for; [`topic_known`](Self::topic_known) waits for the answer.
+    pub fn topic(&self, name: &str) -> TopicState {
+        let (state, new) = self.core.topics.look_up(name);
+        if new {
+            self.core.refresh.notify_one();
+        }
+        state
+    }
+
+    /// Waits until it is known whether the topic exists; never [`TopicState::Unknown`], unless the client is shut down. Cancel-safe.
+    pub async fn topic_known(&self, name: &str) -> TopicState {
+        self.topic_when(name, |state| !matches!(state, TopicState::Unknown)).await
+    }
+
+    /// Waits until the topic exists; it is asked for every few seconds meanwhile. `None` after a shutdown. Cancel-safe.
+    pub async fn topic_appears(&self, name: &str) -> Option<Arc<Topic>> {
+        match self.topic_when(name, |state| matches!(state, TopicState::Ready(_))).await {
+            TopicState::Ready(topic) => Some(topic),
+            _ => None,
+        }
+    }
+
+    async fn topic_when(&self, name: &str, enough: impl Fn(&TopicState) -> bool) -> TopicState {
+        let mut changed = self.core.changed.subscribe();
+        let mut stopped = self.core.stopped.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let state = self.topic(name);
+            if enough(&state) || *stopped.borrow_and_update() {
+                return state;
+            }
+            tokio::select! {
+                _ = changed.changed() => {}
+                _ = stopped.changed() => {}
+                // Says again that somebody wants it.
+                () = tokio::time::sleep(metadata::ASK_MISSING_AGAIN) => {}
+            }
+        }
+    }
+
+    /// A place to append records at.
+    pub fn appender(&self) -> Appender {
+        Appender::new(Arc::clone(&self.core))
+    }
+
+    /// Waits until the producer's memory has room again; those who wait longest are woken first. Cancel-safe.
+    pub async fn memory_available(&self) {
+        self.core.memory.available().await;
+    }
+
+    /// Reads a partition. A partition that the topic does not have gives a reader that ends at once.
+    pub fn read(&self, topic: &Topic, partition: i32, from: Start) -> Reader {
+        let partition = usize::try_from(partition).ok().and_then(|at| topic.partitions.get(at));
+        fetch::read(&self.core, partition, from)
+    }
+
+    /// The offsets behind the last record of each partition (ListOffsets; with `read_committed` the last stable offset), asked for
+    /// after the call. Calls of the same moment share one request per broker. Retried up to the request timeout.
+    ///
+    /// # Errors
+    /// For each partition the broker's code; 7 REQUEST_TIMED_OUT if none came in time.
+    pub async fn end_offsets(&self, of: &[(Arc<Topic>, i32)]) -> Vec<Result<i64, ErrorCode>> {
+        let partitions = of
+            .iter()
+            .map(|(topic, index)| usize::try_from(*index).ok().and_then(|at| topic.partitions.get(at)));
+        offsets::list(&self.core, partitions.collect(), offsets::LATEST).await
+    }
+
+    /// Takes no more records, waits a bounded time (10 s) for those in flight, then ends all tasks. What has no outcome by then is reported as expired.
+    pub async fn shutdown(&self) {
+        self.core.closing.store(true, Relaxed);
+        let drained = timeout(DRAIN, self.core.memory.drained()).await.is_ok();
+        if !drained {
+            tracing::warn!(
+                bytes = self.core.memory.used(),
+                "records without Kafka's answer are given up at shutdown"
+            );
+        }
+        self.core.stop();
+        let mut tasks = std::mem::take(&mut *self.core.tasks());
+        let ended = timeout(LAST_CALL, async { while tasks.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            tasks.shutdown().await;
+        }
+    }
+}
+
+impl Core {
+    fn tasks(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().expect("no code that holds this lock panics")
+    }
+
+    /// Runs a task of the client until it ends or the client stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut stopped = self.stopped.subscribe();
+        let mut tasks = self.tasks();
+        // Reap those that have ended: the set holds what runs.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Ends everything and breaks the circles of references between partitions and brokers.
+    fn stop(&self) {
+        self.closing.store(true, Relaxed);
+        if self.stopped.send_replace(true) {
+            return;
+        }
+        let mut settled = Vec::new();
+        for partition in self.topics.partitions() {
+            partition.lead_by(None);
+            partition.lock().queue.abandon(&mut settled);
+            self.settle(&partition, &mut settled);
+        }
+        let brokers = std::mem::take(&mut *self.brokers());
+        let mut dropped = Vec::new();
+        brokers.values().for_each(|b| b.take_ready(&mut dropped));
+        self.orphans.close();
+    }
+
+    fn brokers(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Arc<Broker>>> {
+        self.brokers.lock().expect("no code that holds this lock panics")
+    }
+
+    /// All brokers that were ever heard of.
+    pub(crate) fn all_brokers(&self) -> Vec<Arc<Broker>> {
+        self.brokers().values().cloned().collect()
+    }
+
+    pub(crate) fn broker(&self, id: i32) -> Option<Arc<Broker>> {
+        self.brokers().get(&id).cloned()
+    }
+
+    /// Remembers a broker; true if it is new and its tasks must be started.
+    pub(crate) fn add_broker(&self, broker: &Arc<Broker>) {
+        self.brokers().insert(broker.id, Arc::clone(broker));
+    }
+
+    /// Has the metadata of all topics asked for soon.
+    pub(crate) fn refresh_all(&self) {
+        self.stale.store(true, Relaxed);
+        self.refresh.notify_one();
+    }
+
+    /// Tells who waits, gives the memory back and counts. Call it without the partition's lock.
+    pub(crate) fn settle(&self, partition: &Partition, settled: &mut Vec<Settled<Waiters>>) {
+        use super::accumulator::Verdict;
+        for batch in settled.drain(..) {
+            match batch.verdict {
+                Verdict::Stored(_) => {
+                    self.counters.batches.inc();
+                    self.counters.records.inc_by(batch.records.into());
+                    self.counters.bytes.inc_by(batch.bytes.as_ref().map_or(0, |b| b.len() as u64));
+                }
+                Verdict::Refused(_) => drop(self.counters.refused.inc()),
+                Verdict::Unknown | Verdict::Expired { .. } => drop(self.counters.expired.inc()),
+            }
+            batch.waiters.settle(partition.index, batch.verdict);
+            if let Some(bytes) = batch.bytes {
+                self.memory.recycle(bytes);
+            }
+            self.memory.release(batch.charged);
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Which topics, partitions, leaders and brokers there are: one loop asks, everybody else reads what it found.
+//!
+//! It asks when a topic is wanted that it does not know, when a sender or fetcher met an error that newer metadata may cure, when
+//! what it knows is old, and now and then for topics that are missing. Bursts of reasons become one request.
+
+use std::{
+    collections::hash_map::Entry as Found,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use kafka_protocol::{
+    messages::{
+        ApiKey, MetadataRequest, MetadataResponse, TopicName,
+        metadata_request::MetadataRequestTopic,
+        metadata_response::{MetadataResponsePartition, MetadataResponseTopic},
+    },
+    protocol::StrBytes,
+};
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{
+    backoff,
+    broker::Broker,
+    cluster::{Core, State},
+    connection::{Connection, ORDINARY_FRAME},
+    fetch, offsets, sender,
+    topics::{Partition, Topic, TopicId, TopicState},
+};
+use crate::kafka::error::ErrorCode;
+
+/// Age at which all is asked for again.
+const MOST_AGE: Duration = Duration::from_secs(60);
+/// The least time between two requests for all topics, however many ask for it.
+const LEAST_GAP: Duration = Duration::from_millis(50);
+/// How often a missing topic is asked for while somebody wants it.
+pub(crate) const ASK_MISSING_AGAIN: Duration = Duration::from_secs(2);
+/// Answers in a row that make a new name missing. A broker may learn of a new topic later than the one who made it.
+const CONFIRM_MISSING: u32 = 2;
+/// Answers in a row that make a topic missing that was there.
+const CONFIRM_VANISHED: u32 = 5;
+
+/// What a round leaves to do.
+struct Round {
+    /// Something is still to be found out soon (a leader, a confirmation).
+    unsettled: bool,
+    /// Topics are missing that may appear.
+    missing: bool,
+}
+
+/// Runs until the client stops.
+pub(crate) async fn run(core: Arc<Core>) {
+    let mut link: Option<Connection> = None;
+    let mut failures = 0;
+    let mut unsettled = 0;
+    let mut last_full = Instant::now();
+    loop {
+        let full = core.stale.swap(false, Relaxed) || last_full.elapsed() >= MOST_AGE;
+        if full {
+            last_full = Instant::now();
+        }
+        let pause = match round(&core, &mut link, full).await {
+            Ok(round) => {
+                failures = 0;
+                unsettled = if round.unsettled { unsettled + 1 } else { 0 };
+                announce(&core, State::Ready);
+                match (round.unsettled, round.missing) {
+                    (true, _) => backoff::wait(unsettled - 1, Duration::from_millis(50), Duration::from_secs(1)),
+                    (false, true) => ASK_MISSING_AGAIN,
+                    (false, false) => MOST_AGE.saturating_sub(last_full.elapsed()),
+                }
+            }
+            Err(why) => {
+                link = None;
+                core.stale.store(true, Relaxed);
+                announce(&core, State::Connecting { why });
+                failures += 1;
+                let pause = backoff::wait(failures - 1, Duration::from_millis(100), Duration::from_secs(2));
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+        };
+        if timeout(pause, core.refresh.notified()).await.is_ok() && core.stale.load(Relaxed) {
+            tokio::time::sleep(LEAST_GAP.saturating_sub(last_full.elapsed())).await;
+        }
+    }
+}
+
+fn announce(core: &Core, state: State) {
+    core.state.send_if_modified(|now| {
+        if *now == state {
+            return false;
+        }
+        match (&*now, &state) {
+            (State::Connecting { .. }, State::Ready) => tracing::info!("connected to Kafka"),
+            (State::Ready, State::Connecting { why }) => tracing::warn!(why, "Kafka does not answer"),
+            _ => {}
+        }
+        *now = state;
+        true
+    });
+}
+
+/// A connection to any broker that answers: known ones first, then the bootstrap list.
+pub(crate) async fn any_connection(core: &Core) -> Result<Connection, String> {
+    let mut addresses: Vec<String> = core.all_brokers().iter().map(|b| b.address()).collect();
+    addresses.extend(core.settings.bootstrap_servers.iter().cloned());
+    let mut faults: Vec<String> = Vec::new();
+    for address in &addresses {
+        match Connection::open(address, &core.settings, &core.counters, ORDINARY_FRAME).await {
+            Ok(connection) => return Ok(connection),
+            Err(e) => faults.push(e.to_string()),
+        }
+    }
+    faults.dedup();
+    Err(if faults.is_empty() {
+        "no bootstrap server is set".to_owned()
+    } else {
+        faults.join("; ")
+    })
+}
+
+async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool) -> Result<Round, String> {
+    let names = due(core, full);
+    if names.is_empty() && !full {
+        return Ok(outlook(core));
+    }
+    if link.as_ref().is_none_or(|l| !l.is_open()) {
+        *link = Some(any_connection(core).await?);
+    }
+    let connection = link.as_ref().expect("opened above");
+    let answer = ask(core, connection, &names).await?;
+    learn(core, &answer);
+    core.topics.forget_unwanted();
+    Ok(outlook(core))
+}
+
+/// The names to ask for: all, or those that are new, unsettled, or missing for a while.
+fn due(core: &Core, full: bool) -> Vec<Arc<str>> {
+    let now = Instant::now();
+    let mut names = Vec::new();
+    for (name, entry) in core.topics.lock().iter_mut() {
+        let due = match &entry.state {
+            TopicState::Unknown => true,
+            TopicState::Missing => full || entry.asked.is_none_or(|at| now - at >= ASK_MISSING_AGAIN),
+            TopicState::Ready(topic) => full || entry.missing > 0 || leaderless(topic),
+        };
+        if due {
+            entry.asked = Some(now);
+            names.push(Arc::clone(name));
+        }
+    }
+    names
+}
+
+fn leaderless(topic: &Topic) -> bool {
+    topic.partitions.iter().any(|p| p.leader().is_none())
+}
+
+fn outlook(core: &Core) -> Round {
+    let topics = core.topics.lock();
+    Round {
+        unsettled: topics.values().any(|e| match &e.state {
+            TopicState::Unknown => true,
+            TopicState::Ready(topic) => e.missing > 0 || leaderless(topic),
+            TopicState::Missing => false,
+        }),
+        missing: topics.values().any(|e| matches!(e.state, TopicState::Missing)),
+    }
+}
+
+async fn ask(core: &Core, connection: &Connection, names: &[Arc<str>]) -> Result<MetadataResponse, String> {
+    let version = connection
+        .version(ApiKey::Metadata, 13)
+        .filter(|v| *v >= 4)
+        .ok_or("the broker is too old: Metadata 4 is needed")?;
+    let topics = names
+        .iter()
+        .map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))))
+        .collect();
+    let request = MetadataRequest::default()
+        .with_topics(Some(topics))
+        .with_allow_auto_topic_creation(false);
+    let mut call = connection
+        .send::<_, MetadataResponse>(ApiKey::Metadata, version, &request, core.settings.request_timeout)
+        .map_err(|e| e.to_string())?;
+    call.answer().await.map_err(|e| e.to_string())
+}
+
+/// A topic's name as requests want it.
+pub(crate) fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}
+
+fn learn(core: &Arc<Core>, answer: &MetadataResponse) {
+    for told in &answer.brokers {
+        let address = if told.host.contains(':') {
+            format!("[{}]:{}", &*told.host, told.port)
+        } else {
+            format!("{}:{}", &*told.host, told.port)
+        };
+        match core.broker(told.node_id.0) {
+            Some(broker) => broker.moved_to(address),
+            None => start_broker(core, told.node_id.0, address),
+        }
+    }
+    for told in &answer.topics {
+        learn_topic(core, told);
+    }
+    core.changed.send_modify(|n| *n += 1);
+    core.orphans.place();
+    for broker in core.all_brokers() {
+        // Leaders may have moved: both look at what they hold.
+        broker.kick.notify_one();
+        let _ = broker.fetcher.send(fetch::Command::Look);
+    }
+}
+
+fn start_broker(core: &Arc<Core>, id: i32, address: String) {
+    let (fetcher, commands) = mpsc::unbounded_channel();
+    let (questions, asked) = mpsc::unbounded_channel();
+    let broker = Broker::new(id, address, fetcher, questions);
+    core.add_broker(&broker);
+    core.spawn(sender::run(Arc::clone(core), Arc::clone(&broker)));
+    core.spawn(fetch::run(Arc::clone(core), Arc::clone(&broker), commands));
+    core.spawn(offsets::run(Arc::clone(core), Arc::clone(&broker), asked));
+}
+
+fn learn_topic(core: &Core, told: &MetadataResponseTopic) {
+    let Some(name) = told.name.as_ref() else { return };
+    let code = ErrorCode::from(told.error_code);
+    let mut topics = core.topics.lock();
+    let Found::Occupied(mut found) = topics.entry(Arc::from(&*name.0)) else {
+        return;
+    };
+    let name = Arc::clone(found.key());
+    let entry = found.get_mut();
+    match told.error_code {
+        0 => {
+            let topic = renew(&name, entry.topic.as_ref(), told);
+            lead(core, &topic, &told.partitions);
+            if let Some(old) = entry.topic.as_ref().filter(|old| old.id != topic.id) {
+                tracing::warn!(topic = &*name, "the topic was deleted and made anew");
+                old.partitions.iter().for_each(Partition::bury);
+            }
+            entry.missing = 0;
+            entry.topic = Some(Arc::clone(&topic));
+            entry.state = TopicState::Ready(topic);
+        }
+        // UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC, TOPIC_AUTHORIZATION_FAILED.
+        3 | 17 | 29 => {
+            entry.missing += 1;
+            let needed = if matches!(entry.state, TopicState::Ready(_)) {
+                CONFIRM_VANISHED
+            } else {
+                CONFIRM_MISSING
+            };
+            let definite = told.error_code != 3;
+            if (definite || entry.missing >= needed) && !matches!(entry.state, TopicState::Missing) {
+                tracing::warn!(topic = &*name, error = code.name(), "the topic cannot be used");
+                entry.state = TopicState::Missing;
+                // Senders and fetchers rest; if it comes back with the same id, its leaders come with it.
+                entry.topic.iter().flat_map(|t| &t.partitions).for_each(|p| p.lead_by(None));
+            }
+        }
+        // LEADER_NOT_AVAILABLE and its like: soon again.
+        _ => core.counters.error(code.name()),
+    }
+}
+
+/// The topic as told: the old one if nothing but leaders changed, else one that shares its partitions as far as it is the same topic.
+fn renew(name: &Arc<str>, old: Option<&Arc<Topic>>, told: &MetadataResponseTopic) -> Arc<Topic> {
+    let id = TopicId(told.topic_id);
+    let old = old.filter(|t| t.id == id);
+    let count = told
+        .partitions
+        .iter()
+        .filter_map(|p| usize::try_from(p.partition_index).ok())
+        .map(|i| i + 1)
+        .max()
+        .unwrap_or(0);
+    // An index far beyond the number of partitions told would only cost memory.
+    let count = count.min(told.partitions.len());
+    match old {
+        Some(topic) if topic.partitions.len() >= count => Arc::clone(topic),
+        _ => {
+            let mut partitions: Vec<_> = old.map(|t| t.partitions.clone()).unwrap_or_default();
+            for index in partitions.len()..count {
+                partitions.push(Partition::new(Arc::clone(name), told.topic_id, index as i32));
+            }
+            Arc::new(Topic {
+                name: Arc::clone(name),
+                id,
+                partitions,
+            })
+        }
+    }
+}
+
+fn lead(core: &Core, topic: &Topic, told: &[MetadataResponsePartition]) {
+    for partition in told {
+        let Some(ours) = usize::try_from(partition.partition_index)
+            .ok()
+            .and_then(|i| topic.partitions.get(i))
+        else {
+            continue;
+        };
+        let broker = core.broker(partition.leader_id.0);
+        ours.lead_by(broker.as_ref());
+    }
+}

@@ -1,0 +1,202 @@
+//! ListOffsets: one task per broker joins the questions of a moment into one request.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use kafka_protocol::messages::{
+    ApiKey, BrokerId, ListOffsetsRequest, ListOffsetsResponse,
+    list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    backoff,
+    broker::Broker,
+    cluster::Core,
+    connection::{Connection, ORDINARY_FRAME},
+    metadata::topic_name,
+    topics::Partition,
+};
+use crate::kafka::error::{ErrorCode, Retry};
+
+/// The timestamp that stands for the end of the log.
+pub(crate) const LATEST: i64 = -1;
+/// The timestamp that stands for its beginning.
+pub(crate) const EARLIEST: i64 = -2;
+const REQUEST_TIMED_OUT: i16 = 7;
+const NETWORK_EXCEPTION: i16 = 13;
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+
+/// One question for a broker.
+pub(crate) struct Question {
+    partition: Arc<Partition>,
+    timestamp: i64,
+    reply: oneshot::Sender<Result<i64, ErrorCode>>,
+}
+
+type Waiting = oneshot::Receiver<Result<i64, ErrorCode>>;
+
+/// Offsets of several partitions at once; `None` is a partition that does not exist.
+pub(crate) async fn list(core: &Core, of: Vec<Option<&Arc<Partition>>>, timestamp: i64) -> Vec<Result<i64, ErrorCode>> {
+    let deadline = Instant::now() + core.settings.request_timeout;
+    // All are asked before the first answer is awaited.
+    let asked: Vec<_> = of.into_iter().map(|p| p.map(|p| (p, ask(p, timestamp)))).collect();
+    let mut answers = Vec::with_capacity(asked.len());
+    for question in asked {
+        answers.push(match question {
+            Some((partition, waiting)) => persist(core, partition, timestamp, waiting, deadline).await,
+            None => Err(ErrorCode::from(UNKNOWN_TOPIC_OR_PARTITION)),
+        });
+    }
+    answers
+}
+
+fn ask(partition: &Arc<Partition>, timestamp: i64) -> Option<Waiting> {
+    let broker = partition.lock().broker.clone()?;
+    let (reply, waiting) = oneshot::channel();
+    let question = Question {
+        partition: Arc::clone(partition),
+        timestamp,
+        reply,
+    };
+    broker.questions.send(question).ok().map(|()| waiting)
+}
+
+/// Waits for the answer and asks again after what may pass.
+async fn persist(
+    core: &Core,
+    partition: &Arc<Partition>,
+    timestamp: i64,
+    first: Option<Waiting>,
+    deadline: Instant,
+) -> Result<i64, ErrorCode> {
+    let mut waiting = first;
+    let mut attempt = 0;
+    loop {
+        let mut changed = core.changed.subscribe();
+        if let Some(waiting) = waiting {
+            let asked = partition.leader();
+            // A broker that is gone may keep us waiting; newer metadata that name another end that.
+            let moved = async { while partition.leader() == asked && changed.changed().await.is_ok() {} };
+            tokio::select! {
+                answer = waiting => match answer {
+                    Ok(Ok(offset)) => return Ok(offset),
+                    Ok(Err(code)) if matches!(code.retry(), Retry::Never | Retry::Fatal) => return Err(code),
+                    _ => {}
+                },
+                () = moved => {}
+                () = sleep_until(deadline) => return Err(ErrorCode::from(REQUEST_TIMED_OUT)),
+            }
+        }
+        core.refresh_all();
+        let pause = backoff::wait(attempt, Duration::from_millis(20), Duration::from_millis(500));
+        attempt += 1;
+        // Newer metadata end the pause.
+        tokio::select! {
+            _ = changed.changed() => sleep(Duration::from_millis(2)).await,
+            () = sleep(pause) => {}
+        }
+        if Instant::now() >= deadline {
+            return Err(ErrorCode::from(REQUEST_TIMED_OUT));
+        }
+        waiting = ask(partition, timestamp);
+    }
+}
+
+/// Answers the questions for one broker, until the client stops.
+pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>, mut questions: mpsc::UnboundedReceiver<Question>) {
+    let mut link: Option<Connection> = None;
+    let mut batch = Vec::new();
+    while questions.recv_many(&mut batch, 10_000).await > 0 {
+        let mut kinds: BTreeMap<i64, Vec<Question>> = BTreeMap::new();
+        for question in batch.drain(..) {
+            kinds.entry(question.timestamp).or_default().push(question);
+        }
+        for (timestamp, questions) in kinds {
+            match round(&core, &broker, &mut link, timestamp, &questions).await {
+                Ok(answer) => reply(&core, questions, &answer),
+                Err(why) => {
+                    link = None;
+                    tracing::debug!(broker = broker.id, why, "no offsets");
+                    for question in questions {
+                        let _ = question.reply.send(Err(ErrorCode::from(NETWORK_EXCEPTION)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn round(
+    core: &Core,
+    broker: &Broker,
+    link: &mut Option<Connection>,
+    timestamp: i64,
+    asked: &[Question],
+) -> Result<ListOffsetsResponse, String> {
+    if link.as_ref().is_none_or(|l| !l.is_open()) {
+        let opened = Connection::open(&broker.address(), &core.settings, &core.counters, ORDINARY_FRAME).await;
+        *link = Some(opened.map_err(|e| e.to_string())?);
+    }
+    let connection = link.as_ref().expect("opened above");
+    // Version 2 is the first with an isolation level.
+    let version = connection
+        .version(ApiKey::ListOffsets, 10)
+        .filter(|v| *v >= 2)
+        .ok_or("the broker is too old: ListOffsets 2 is needed")?;
+    let mut topics: HashMap<Arc<str>, BTreeMap<i32, ListOffsetsPartition>> = HashMap::new();
+    for question in asked {
+        let partition = ListOffsetsPartition::default()
+            .with_partition_index(question.partition.index)
+            .with_current_leader_epoch(-1)
+            .with_timestamp(timestamp);
+        // A partition must not be named twice.
+        topics
+            .entry(Arc::clone(&question.partition.topic))
+            .or_default()
+            .insert(question.partition.index, partition);
+    }
+    let topics = topics.into_iter().map(|(name, partitions)| {
+        ListOffsetsTopic::default()
+            .with_name(topic_name(&name))
+            .with_partitions(partitions.into_values().collect())
+    });
+    let timeout = core.settings.request_timeout;
+    let request = ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_isolation_level(core.settings.consumer.isolation.level())
+        .with_topics(topics.collect())
+        .with_timeout_ms(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX));
+    let mut call = connection
+        .send(ApiKey::ListOffsets, version, &request, timeout)
+        .map_err(|e| e.to_string())?;
+    call.answer().await.map_err(|e| e.to_string())
+}
+
+fn reply(core: &Core, asked: Vec<Question>, answer: &ListOffsetsResponse) {
+    let mut offsets: HashMap<(&str, i32), (i16, i64)> = HashMap::new();
+    for topic in &answer.topics {
+        for p in &topic.partitions {
+            offsets.insert((&topic.name.0, p.partition_index), (p.error_code, p.offset));
+        }
+    }
+    for question in asked {
+        let told = offsets.get(&(&*question.partition.topic, question.partition.index));
+        let result = match told {
+            Some((0, offset)) => Ok(*offset),
+            Some((code, _)) => {
+                let code = ErrorCode::from(*code);
+                core.counters.error(code.name());
+                Err(code)
+            }
+            None => Err(ErrorCode::from(NETWORK_EXCEPTION)),
+        };
+        let _ = question.reply.send(result);
+    }
+}

@@ -1,0 +1,136 @@
+//! Produce requests and what their answers mean; when they are sent is the sender's business.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use kafka_protocol::messages::{
+    ApiKey, ProduceRequest, ProduceResponse,
+    produce_request::{PartitionProduceData, TopicProduceData},
+};
+
+use super::{
+    accumulator::Answer,
+    cluster::Core,
+    connection::{Call, CallError, Connection},
+    metadata::topic_name,
+    topics::Partition,
+};
+use crate::kafka::error::{ErrorCode, Retry};
+
+/// The last version whose layout we send.
+const NEWEST_PRODUCE: i16 = 13;
+/// The first version that names topics by id.
+const BY_ID: i16 = 13;
+
+/// One batch in a request.
+pub(super) struct Part {
+    pub(super) partition: Arc<Partition>,
+    pub(super) ordinal: u64,
+    pub(super) bytes: Bytes,
+}
+
+/// Puts one request with all `parts` on the wire.
+pub(super) fn produce(core: &Core, connection: &Connection, parts: &[Part]) -> Result<Call<ProduceResponse>, CallError> {
+    let by_id = parts.iter().all(|p| !p.partition.topic_id.is_nil());
+    let most = if by_id { NEWEST_PRODUCE } else { BY_ID - 1 };
+    let version = connection
+        .version(ApiKey::Produce, most)
+        .ok_or(CallError::Unsendable("the broker shares no version of Produce"))?;
+    let mut topics: Vec<(&Arc<Partition>, TopicProduceData)> = Vec::new();
+    for part in parts {
+        let piece = PartitionProduceData::default()
+            .with_index(part.partition.index)
+            .with_records(Some(part.bytes.clone()));
+        let topic = &part.partition;
+        match topics
+            .iter_mut()
+            .rev()
+            .find(|(first, _)| first.topic_id == topic.topic_id && first.topic == topic.topic)
+        {
+            Some((_, pieces)) => pieces.partition_data.push(piece),
+            None => {
+                let named = if version >= BY_ID {
+                    TopicProduceData::default().with_topic_id(topic.topic_id)
+                } else {
+                    TopicProduceData::default().with_name(topic_name(&topic.topic))
+                };
+                topics.push((topic, named.with_partition_data(vec![piece])));
+            }
+        }
+    }
+    let timeout = core.settings.request_timeout;
+    let request = ProduceRequest::default()
+        .with_transactional_id(None)
+        .with_acks(-1)
+        .with_timeout_ms(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
+        .with_topic_data(topics.into_iter().map(|(_, data)| data).collect());
+    // The broker itself gives up after `timeout`; its answer needs a moment more.
+    connection.send(ApiKey::Produce, version, &request, timeout + Duration::from_secs(1))
+}
+
+/// Code and base offset told for each of `parts`, if any was.
+pub(super) fn answers_to(parts: &[Part], answer: &ProduceResponse) -> Vec<Option<(i16, i64)>> {
+    let mut told = vec![None; parts.len()];
+    // Answers come mostly in the order of the request, so the search starts behind the last hit.
+    let mut hint = 0;
+    for topic in &answer.responses {
+        for partition in &topic.partition_responses {
+            let at = (hint..parts.len()).chain(0..hint).find(|at| {
+                let ours = &parts[*at].partition;
+                ours.index == partition.index
+                    && if topic.name.0.is_empty() {
+                        ours.topic_id == topic.topic_id
+                    } else {
+                        *ours.topic == *topic.name.0
+                    }
+            });
+            let Some(at) = at else { continue };
+            told[at].get_or_insert((partition.error_code, partition.base_offset));
+            hint = at + 1;
+        }
+    }
+    told
+}
+
+/// What a code means for the batch, and whether the next attempt should wait.
+pub(super) fn judge(core: &Core, code: i16, offset: i64, partition: &Partition) -> (Answer, bool) {
+    if code == 0 {
+        return (Answer::Stored(offset), false);
+    }
+    let error = ErrorCode::from(code);
+    core.counters.error(error.name());
+    match code {
+        46 => return (Answer::Stored(offset), false),
+        45 => return (Answer::OutOfOrder, false),
+        47 | 59 | 90 => return (Answer::IdentityDead, false),
+        _ => {}
+    }
+    let retry = error.retry();
+    if matches!(retry, Retry::Never | Retry::Fatal) && code != -1 {
+        tracing::warn!(
+            topic = &*partition.topic,
+            partition = partition.index,
+            error = error.name(),
+            "Kafka refused a batch"
+        );
+        return (Answer::Refused(error), false);
+    }
+    if code != 7 && code != 19 {
+        core.refresh_all();
+    }
+    (
+        if surely_not_stored(code) {
+            Answer::NotStored
+        } else {
+            Answer::Doubt
+        },
+        true,
+    )
+}
+
+/// Codes of retriable errors that the broker gives before it appends anything.
+fn surely_not_stored(code: i16) -> bool {
+    // CORRUPT_MESSAGE, UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS,
+    // FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, THROTTLING_QUOTA_EXCEEDED, UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID.
+    matches!(code, 2 | 3 | 5 | 6 | 19 | 74 | 75 | 89 | 100 | 103)
+}

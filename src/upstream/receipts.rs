@@ -1,0 +1,154 @@
+//! What came of the records of one connection. One lock and one wake for each (Kafka batch, connection).
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::accumulator::Verdict;
+use crate::kafka::error::ErrorCode;
+
+/// How a record ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Kafka has it, acknowledged by all in-sync replicas.
+    Stored {
+        /// Its partition.
+        partition: i32,
+        /// Its offset; -1 if the broker did not tell (a repeated request that it knew already).
+        offset: i64,
+    },
+    /// Kafka refused it for good and does not have it.
+    Refused(ErrorCode),
+    /// It cannot be found out whether Kafka has it.
+    Unknown,
+    /// The delivery timeout was over. `sent`: Kafka may have it; otherwise it surely has not.
+    Expired {
+        /// Whether an attempt may have been stored.
+        sent: bool,
+    },
+}
+
+/// The outcome of one ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// As given to [`Appender::append`](super::Appender::append).
+    pub ticket: u64,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// The receipts of one connection. Its owner waits on the `Notify` and takes what is there.
+#[derive(Debug)]
+pub struct Receipts {
+    notify: Arc<Notify>,
+    list: Mutex<Vec<Receipt>>,
+}
+
+impl Receipts {
+    /// Receipts that ring `notify` when something has come.
+    pub fn new(notify: Arc<Notify>) -> Arc<Self> {
+        Arc::new(Self {
+            notify,
+            list: Mutex::default(),
+        })
+    }
+
+    /// Moves all receipts to the end of `into`. Those of one batch are in the order of its records; batches come as they end, mostly but
+    /// not always in order.
+    pub fn take(&self, into: &mut Vec<Receipt>) {
+        into.append(&mut self.list.lock().expect("no code that holds this lock panics"));
+    }
+}
+
+/// Who waits for the records of one batch, grouped by connection as they came.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    groups: Vec<Group>,
+    tickets: Vec<(u64, u32)>,
+}
+
+#[derive(Debug)]
+struct Group {
+    receipts: Arc<Receipts>,
+    /// Index of its first ticket; its last is before the next group's first.
+    start: usize,
+}
+
+impl Waiters {
+    /// Adds who waits for the record at `index` of the batch.
+    pub(crate) fn push(&mut self, receipts: &Arc<Receipts>, ticket: u64, index: u32) {
+        if self.groups.last().is_none_or(|g| !Arc::ptr_eq(&g.receipts, receipts)) {
+            self.groups.push(Group {
+                receipts: Arc::clone(receipts),
+                start: self.tickets.len(),
+            });
+        }
+        self.tickets.push((ticket, index));
+    }
+
+    /// Tells everyone.
+    pub(crate) fn settle(&self, partition: i32, verdict: Verdict) {
+        for (at, group) in self.groups.iter().enumerate() {
+            let end = self.groups.get(at + 1).map_or(self.tickets.len(), |next| next.start);
+            let receipts = self.tickets[group.start..end].iter().map(|&(ticket, index)| Receipt {
+                ticket,
+                outcome: outcome(partition, index, verdict),
+            });
+            group
+                .receipts
+                .list
+                .lock()
+                .expect("no code that holds this lock panics")
+                .extend(receipts);
+            group.receipts.notify.notify_one();
+        }
+    }
+}
+
+fn outcome(partition: i32, index: u32, verdict: Verdict) -> Outcome {
+    match verdict {
+        Verdict::Stored(base) if base < 0 => Outcome::Stored { partition, offset: -1 },
+        Verdict::Stored(base) => Outcome::Stored {
+            partition,
+            offset: base + i64::from(index),
+        },
+        Verdict::Refused(code) => Outcome::Refused(code),
+        Verdict::Unknown => Outcome::Unknown,
+        Verdict::Expired { sent } => Outcome::Expired { sent },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_connection_gets_its_own() {
+        let (one, two) = (Receipts::new(Arc::default()), Receipts::new(Arc::default()));
+        let mut waiters = Waiters::default();
+        waiters.push(&one, 10, 0);
+        waiters.push(&one, 11, 1);
+        waiters.push(&two, 7, 3);
+        waiters.push(&one, 12, 4);
+        waiters.settle(2, Verdict::Stored(100));
+        let mut got = Vec::new();
+        one.take(&mut got);
+        let offsets: Vec<_> = got.iter().map(|r| (r.ticket, r.outcome)).collect();
+        assert_eq!(
+            offsets,
+            [10, 11, 12]
+                .into_iter()
+                .zip([100, 101, 104].map(|offset| Outcome::Stored { partition: 2, offset }))
+                .collect::<Vec<_>>()
+        );
+        got.clear();
+        two.take(&mut got);
+        assert_eq!(
+            got,
+            [Receipt {
+                ticket: 7,
+                outcome: Outcome::Stored { partition: 2, offset: 103 }
+            }]
+        );
+    }
+}

@@ -1,0 +1,390 @@
+//! One sender per broker: takes what its partitions have and keeps a few Produce requests in flight on a connection of its own.
+//!
+//! With nothing in flight, what there is leaves at once. While requests are in flight records gather, and leave when an answer
+//! comes, when a batch is full, or when `linger` has passed. One request carries at most one batch of each partition.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kafka_protocol::messages::ProduceResponse;
+use tokio::{sync::watch, time::sleep_until};
+
+use super::{
+    accumulator::{Answer, Next, Settled},
+    backoff,
+    broker::Broker,
+    cluster::Core,
+    connection::{Call, CallError, Connection, ORDINARY_FRAME},
+    produce::{Part, answers_to, judge, produce},
+    receipts::Waiters,
+    topics::Partition,
+};
+
+/// Requests in flight on one connection.
+const MOST_REQUESTS: usize = 5;
+/// A request is not filled beyond this (plus one batch), so that answers keep coming.
+const FULL_REQUEST: usize = 4 * 1024 * 1024;
+
+/// Runs until the client stops.
+pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>) {
+    let mut sender = Sender {
+        changed: core.changed.subscribe(),
+        core,
+        broker,
+        connection: None,
+        line: Vec::new(),
+        delayed: Vec::new(),
+        flying: VecDeque::new(),
+        go: false,
+        line_since: None,
+        not_before: None,
+        failures: 0,
+        dead: None,
+        settled: Vec::new(),
+    };
+    loop {
+        sender.collect();
+        match sender.plan(Instant::now()) {
+            Plan::Send => sender.send().await,
+            Plan::Wait(until) => sender.wait(until).await,
+        }
+    }
+}
+
+enum Plan {
+    Send,
+    Wait(Option<Instant>),
+}
+
+/// A request without an answer.
+struct Flying {
+    call: Call<ProduceResponse>,
+    parts: Vec<Part>,
+    since: Instant,
+}
+
+struct Sender {
+    core: Arc<Core>,
+    /// Leaders may have moved since it was looked at.
+    changed: watch::Receiver<u64>,
+    broker: Arc<Broker>,
+    connection: Option<Connection>,
+    /// Partitions with something to send; their `listed` flag is set.
+    line: Vec<Arc<Partition>>,
+    /// Those that must wait after a failure; `listed`, too.
+    delayed: Vec<Arc<Partition>>,
+    flying: VecDeque<Flying>,
+    /// An answer came: what is in line leaves now.
+    go: bool,
+    line_since: Option<Instant>,
+    /// No request before (back-off, throttling).
+    not_before: Option<Instant>,
+    failures: u32,
+    /// An id that a partition must not use again.
+    dead: Option<Option<i64>>,
+    settled: Vec<Settled<Waiters>>,
+}
+
+impl Sender {
+    /// Takes the newly ready, and of the delayed those whose time has come.
+    fn collect(&mut self) {
+        self.broker.take_ready(&mut self.line);
+        let now = Instant::now();
+        let mut at = 0;
+        while at < self.delayed.len() {
+            let due = {
+                let mut slot = self.delayed[at].lock();
+                let due = slot.not_before.is_none_or(|t| t <= now);
+                if due {
+                    slot.not_before = None;
+                }
+                due || !self.leads(slot.broker.as_ref())
+            };
+            if due {
+                self.line.push(self.delayed.swap_remove(at));
+            } else {
+                at += 1;
+            }
+        }
+        if self.changed.has_changed().unwrap_or(false) {
+            self.changed.mark_unchanged();
+            self.hand_over();
+        }
+        if self.line.is_empty() {
+            self.line_since = None;
+        } else {
+            self.line_since.get_or_insert(now);
+        }
+    }
+
+    fn leads(&self, broker: Option<&Arc<Broker>>) -> bool {
+        broker.is_some_and(|b| Arc::ptr_eq(b, &self.broker))
+    }
+
+    fn plan(&self, now: Instant) -> Plan {
+        if self.line.is_empty() {
+            return Plan::Wait(self.delayed.iter().filter_map(|p| p.lock().not_before).min());
+        }
+        if self.flying.len() >= MOST_REQUESTS {
+            return Plan::Wait(None);
+        }
+        if let Some(until) = self.not_before.filter(|t| *t > now) {
+            return Plan::Wait(Some(until));
+        }
+        let lingered = self.line_since.unwrap_or(now) + self.core.settings.producer.linger;
+        if self.flying.is_empty() || self.go || lingered <= now || self.line.iter().any(|p| p.lock().queue.is_urgent()) {
+            return Plan::Send;
+        }
+        Plan::Wait(Some(lingered))
+    }
+
+    async fn wait(&mut self, until: Option<Instant>) {
+        let far = Instant::now() + Duration::from_secs(3600);
+        let broker = Arc::clone(&self.broker);
+        tokio::select! {
+            biased;
+            answer = front_answer(&mut self.flying) => self.take_answer(answer),
+            () = broker.kick.notified() => {}
+            () = sleep_until(until.unwrap_or(far).into()), if until.is_some() => {}
+        }
+    }
+
+    /// Builds one request from the line and puts it on the wire.
+    async fn send(&mut self) {
+        self.go = false;
+        if !self.prepare().await {
+            return;
+        }
+        let parts = self.gather();
+        self.line_since = None;
+        if parts.is_empty() {
+            return;
+        }
+        let sent = match &self.connection {
+            Some(connection) => produce(&self.core, connection, &parts),
+            None => Err(CallError::Unsendable("no connection")),
+        };
+        match sent {
+            Ok(call) => self.flying.push_back(Flying {
+                call,
+                parts,
+                since: Instant::now(),
+            }),
+            Err(why) => {
+                // It never left, so nothing of it is stored.
+                tracing::warn!(broker = self.broker.id, %why, "a produce request could not be sent");
+                for part in parts {
+                    self.settle_part(&part, Answer::NotStored, true);
+                }
+                self.break_off();
+            }
+        }
+    }
+
+    /// Sees to a producer id and a connection. False: not now, look again.
+    async fn prepare(&mut self) -> bool {
+        let core = Arc::clone(&self.core);
+        let broker = Arc::clone(&self.broker);
+        let wanted = self.dead.take().or_else(|| core.identities.current().is_none().then_some(None));
+        if let Some(dead) = wanted {
+            tokio::select! {
+                () = core.identities.other_than(dead, &core) => {}
+                // Leaders may have moved meanwhile: what is in line may belong elsewhere.
+                () = broker.kick.notified() => {
+                    self.dead = Some(dead);
+                    self.hand_over();
+                    return false;
+                }
+            }
+        }
+        if self.connection.as_ref().is_some_and(Connection::is_open) {
+            return true;
+        }
+        let address = broker.address();
+        let open = Connection::open(&address, &core.settings, &core.counters, ORDINARY_FRAME);
+        tokio::pin!(open);
+        let opened = loop {
+            tokio::select! {
+                opened = &mut open => break opened,
+                answer = front_answer(&mut self.flying) => self.take_answer(answer),
+                () = broker.kick.notified() => {
+                    self.hand_over();
+                    if self.line.is_empty() {
+                        return false;
+                    }
+                }
+            }
+        };
+        match opened {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.failures = 0;
+                true
+            }
+            Err(why) => {
+                tracing::debug!(broker = broker.id, %why, "no connection for producing");
+                self.break_off();
+                false
+            }
+        }
+    }
+
+    /// Gives partitions that another broker leads by now to its sender.
+    fn hand_over(&mut self) {
+        self.broker.take_ready(&mut self.line);
+        let line = std::mem::take(&mut self.line);
+        for partition in line {
+            let mut slot = partition.lock();
+            if self.leads(slot.broker.as_ref()) {
+                drop(slot);
+                self.line.push(partition);
+                continue;
+            }
+            let heir = slot.broker.clone();
+            slot.listed = heir.is_some();
+            drop(slot);
+            if let Some(heir) = heir {
+                heir.list(partition, true);
+            }
+        }
+    }
+
+    /// The connection is of no use: waits a while, and has the metadata asked for.
+    fn break_off(&mut self) {
+        self.connection = None;
+        self.not_before = Some(Instant::now() + backoff::wait(self.failures, Duration::from_millis(50), Duration::from_secs(1)));
+        self.failures += 1;
+        self.core.refresh_all();
+    }
+
+    /// Takes at most one batch of each partition in line. Sealing happens without the partition's lock.
+    fn gather(&mut self) -> Vec<Part> {
+        self.hand_over();
+        let current = self.core.identities.current();
+        let now = Instant::now();
+        let mut parts = Vec::with_capacity(self.line.len());
+        let mut bytes = 0;
+        let line = std::mem::take(&mut self.line);
+        for partition in line {
+            if bytes >= FULL_REQUEST {
+                self.line.push(partition);
+                continue;
+            }
+            let mut slot = partition.lock();
+            if slot.not_before.is_some_and(|t| t > now) {
+                drop(slot);
+                self.delayed.push(partition);
+                continue;
+            }
+            let next = slot.queue.next(current, &mut self.settled);
+            let more = slot.queue.is_ready();
+            slot.listed = more;
+            drop(slot);
+            let part = match next {
+                Next::Nothing => None,
+                Next::Identity { dead } => {
+                    self.dead = Some(dead);
+                    None
+                }
+                Next::Again { ordinal, bytes } => {
+                    self.core.counters.retries.inc();
+                    Some((ordinal, bytes))
+                }
+                Next::First {
+                    ordinal,
+                    builder,
+                    producer,
+                } => {
+                    let sealed = builder.seal(&producer, self.core.settings.producer.compression);
+                    partition.lock().queue.sealed(ordinal, sealed.bytes.clone());
+                    Some((ordinal, sealed.bytes))
+                }
+            };
+            if !self.settled.is_empty() {
+                self.core.settle(&partition, &mut self.settled);
+            }
+            if let Some((ordinal, batch)) = part {
+                bytes += batch.len();
+                parts.push(Part {
+                    partition: Arc::clone(&partition),
+                    ordinal,
+                    bytes: batch,
+                });
+            }
+            if more {
+                self.line.push(partition);
+            }
+        }
+        parts
+    }
+
+    /// The oldest request has its answer, or has none any more.
+    fn take_answer(&mut self, answer: Result<ProduceResponse, CallError>) {
+        let flying = self.flying.pop_front().expect("its answer was awaited");
+        self.go = true;
+        self.core.counters.produce_latency.observe(flying.since.elapsed().as_secs_f64());
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(why) => {
+                tracing::debug!(broker = self.broker.id, %why, "a produce request has no answer");
+                for part in flying.parts {
+                    self.settle_part(&part, Answer::Doubt, false);
+                }
+                if self.connection.as_ref().is_none_or(|c| !c.is_open()) {
+                    self.break_off();
+                }
+                return;
+            }
+        };
+        if answer.throttle_time_ms > 0 {
+            // KIP-219: the broker has answered at once and expects that we wait.
+            self.core.counters.throttled_ms.inc_by(answer.throttle_time_ms as u64);
+            self.not_before = Some(Instant::now() + Duration::from_millis(answer.throttle_time_ms as u64));
+        }
+        self.settle_parts(&flying.parts, &answer);
+    }
+
+    fn settle_parts(&mut self, parts: &[Part], answer: &ProduceResponse) {
+        for (at, told) in answers_to(parts, answer).into_iter().enumerate() {
+            let (answer, delay) = match told {
+                Some((code, offset)) => judge(&self.core, code, offset, &parts[at].partition),
+                None => (Answer::Doubt, true),
+            };
+            self.settle_part(&parts[at], answer, delay);
+        }
+    }
+
+    fn settle_part(&mut self, part: &Part, answer: Answer, delay: bool) {
+        let mut slot = part.partition.lock();
+        let before = slot.queue.restamped();
+        slot.queue.answered(part.ordinal, answer, &mut self.settled);
+        if delay {
+            slot.not_before = Some(Instant::now() + backoff::wait(slot.failures, Duration::from_millis(20), Duration::from_secs(1)));
+            slot.failures += 1;
+        } else if matches!(answer, Answer::Stored(_)) {
+            slot.failures = 0;
+        }
+        self.core.counters.restamped.inc_by(slot.queue.restamped() - before);
+        let enlist = !slot.listed && slot.queue.is_ready();
+        slot.listed |= enlist;
+        let waits = slot.not_before.is_some();
+        drop(slot);
+        if enlist {
+            let list = if waits { &mut self.delayed } else { &mut self.line };
+            list.push(Arc::clone(&part.partition));
+        }
+        if !self.settled.is_empty() {
+            self.core.settle(&part.partition, &mut self.settled);
+        }
+    }
+}
+
+async fn front_answer(flying: &mut VecDeque<Flying>) -> Result<ProduceResponse, CallError> {
+    match flying.front_mut() {
+        Some(front) => front.call.answer().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,103 @@
+//! The settings of the Kafka client, as meant (the file as written is `config`'s business).
+
+use std::time::Duration;
+
+use crate::kafka::Compression;
+
+/// All that [`Cluster::start`](super::Cluster::start) needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `host:port` of brokers that are asked first; any one that answers is enough.
+    pub bootstrap_servers: Vec<String>,
+    /// The client id told to the brokers; appears in their logs and quotas.
+    pub client_id: String,
+    /// Bound of one attempt to connect, the handshakes included.
+    pub connect_timeout: Duration,
+    /// How long a broker may owe an answer before its connection is given up.
+    pub request_timeout: Duration,
+    /// Producing.
+    pub producer: ProducerSettings,
+    /// Reading.
+    pub consumer: ConsumerSettings,
+}
+
+/// How records are gathered and how long they may take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProducerSettings {
+    /// Upper bound of the time a record waits for company while other requests are in flight. With nothing in flight it leaves at once.
+    pub linger: Duration,
+    /// A batch that reaches this many bytes (before compression) is closed.
+    pub batch_size: usize,
+    /// Compression of batches.
+    pub compression: Compression,
+    /// Bytes of records that may be held at one time, sent or not.
+    pub memory: usize,
+    /// Time from the first record of a batch to giving its outcome up as unknown.
+    pub delivery_timeout: Duration,
+}
+
+/// How partitions are read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConsumerSettings {
+    /// How long a broker may hold an empty fetch.
+    pub max_wait: Duration,
+    /// Bytes asked for from one partition at a time.
+    pub fetch_size: usize,
+    /// Whether records of open and aborted transactions are seen.
+    pub isolation: Isolation,
+}
+
+/// `isolation.level` of fetches and of end offsets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Everything up to the high watermark.
+    ReadUncommitted,
+    /// Up to the last stable offset; aborted transactions are listed in each [`Chunk`](super::Chunk).
+    #[default]
+    ReadCommitted,
+}
+
+impl Isolation {
+    /// The byte that stands for it in requests.
+    pub(crate) fn level(self) -> i8 {
+        match self {
+            Self::ReadUncommitted => 0,
+            Self::ReadCommitted => 1,
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: vec!["localhost:9092".to_owned()],
+            client_id: "mqtt-kafka-proxy".to_owned(),
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(10),
+            producer: ProducerSettings::default(),
+            consumer: ConsumerSettings::default(),
+        }
+    }
+}
+
+impl Default for ProducerSettings {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_millis(5),
+            batch_size: 256 * 1024,
+            compression: Compression::None,
+            memory: 64 * 1024 * 1024,
+            delivery_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for ConsumerSettings {
+    fn default() -> Self {
+        Self {
+            max_wait: Duration::from_millis(500),
+            fetch_size: 1024 * 1024,
+            isolation: Isolation::default(),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Topics and partitions as the client knows them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicI32, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use uuid::Uuid;
+
+use super::{accumulator::PartitionQueue, broker::Broker, receipts::Waiters};
+
+/// Names that are kept track of at one time; beyond it a new name is [`TopicState::Missing`]. Bounds what devices can make us remember.
+const MOST_TOPICS: usize = 10_000;
+/// A missing topic that nobody asked for in this time is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+/// A topic. Stays usable after its leaders have moved; after it grew, a newer one with the same partitions and more takes its place.
+#[derive(Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Kafka's id of it; zero if the brokers are too old for ids. A topic that was made anew has another.
+    pub id: TopicId,
+    /// By index.
+    pub partitions: Vec<Arc<Partition>>,
+}
+
+/// Kafka's id of a topic (KIP-516).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TopicId(pub(crate) Uuid);
+
+impl TopicId {
+    /// Its sixteen bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+/// One partition: who leads it, and what it has to send.
+pub struct Partition {
+    pub(crate) topic: Arc<str>,
+    pub(crate) topic_id: Uuid,
+    pub(crate) index: i32,
+    /// Broker id, -1 if nobody leads.
+    leader: AtomicI32,
+    /// Its topic was made anew under another id: this one will not come back.
+    gone: AtomicBool,
+    slot: Mutex<Slot>,
+}
+
+/// What the partition's short lock guards.
+pub(crate) struct Slot {
+    pub(crate) queue: PartitionQueue<Waiters>,
+    pub(crate) broker: Option<Arc<Broker>>,
+    /// It is in a sender's hands or in a broker's list of ready ones, so it must not be put there again.
+    pub(crate) listed: bool,
+    /// Nothing is sent before; set after a failure.
+    pub(crate) not_before: Option<Instant>,
+    /// Failures in a row.
+    pub(crate) failures: u32,
+}
+
+impl Partition {
+    pub(crate) fn new(topic: Arc<str>, topic_id: Uuid, index: i32) -> Arc<Self> {
+        let slot = Slot {
+            queue: PartitionQueue::new(),
+            broker: None,
+            listed: false,
+            not_before: None,
+            failures: 0,
+        };
+        Arc::new(Self {
+            topic,
+            topic_id,
+            index,
+            leader: AtomicI32::new(-1),
+            gone: AtomicBool::new(false),
+            slot: Mutex::new(slot),
+        })
+    }
+
+    /// Its index in the topic.
+    pub fn index(&self) -> i32 {
+        self.index
+    }
+
+    /// The broker that leads it, as last heard; `None` if nobody does.
+    pub fn leader(&self) -> Option<i32> {
+        Some(self.leader.load(Relaxed)).filter(|id| *id >= 0)
+    }
+
+    /// Whether it will not come back.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
+    }
+
+    /// Lays it to rest: readers end, records that wait expire.
+    pub(crate) fn bury(self: &Arc<Self>) {
+        self.gone.store(true, Relaxed);
+        self.lead_by(None);
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().expect("no code that holds this lock panics")
+    }
+
+    /// Sets the leader. If it is another than before and there is something to send, the new one gets it at once.
+    pub(crate) fn lead_by(self: &Arc<Self>, broker: Option<&Arc<Broker>>) {
+        let id = broker.map_or(-1, |b| b.id);
+        if self.leader.swap(id, Relaxed) == id {
+            return;
+        }
+        let mut slot = self.lock();
+        slot.broker = broker.cloned();
+        slot.not_before = None;
+        let Some(broker) = broker else { return };
+        if !slot.listed && slot.queue.is_ready() {
+            slot.listed = true;
+            drop(slot);
+            broker.list(Arc::clone(self), true);
+        }
+    }
+}
+
+impl std::fmt::Debug for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{} led by {:?}", self.topic, self.index, self.leader())
+    }
+}
+
+/// What is known of a name.
+#[derive(Clone, Debug)]
+pub enum TopicState {
+    /// It exists.
+    Ready(Arc<Topic>),
+    /// The cluster says that it does not exist, or that we may not know it. Asked again every few seconds while somebody wants it.
+    Missing,
+    /// Not known yet; it has been asked for.
+    Unknown,
+}
+
+/// All names in use.
+#[derive(Default)]
+pub(crate) struct Topics(Mutex<HashMap<Arc<str>, Entry>>);
+
+pub(crate) struct Entry {
+    pub(crate) state: TopicState,
+    /// The last topic of that name, also while it is missing: if it comes back with the same id, its partitions go on.
+    pub(crate) topic: Option<Arc<Topic>>,
+    /// Answers in a row that said it does not exist.
+    pub(crate) missing: u32,
+    wanted: Instant,
+    pub(crate) asked: Option<Instant>,
+}
+
+impl Topics {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
+        self.0.lock().expect("no code that holds this lock panics")
+    }
+
+    /// What is known of `name`; the flag says that it is new here and should be asked for.
+    pub(crate) fn look_up(&self, name: &str) -> (TopicState, bool) {
+        let now = Instant::now();
+        let mut topics = self.lock();
+        if let Some(entry) = topics.get_mut(name) {
+            entry.wanted = now;
+            return (entry.state.clone(), false);
+        }
+        if topics.len() >= MOST_TOPICS {
+            topics.retain(|_, e| e.topic.is_some() || now - e.wanted < FORGET_AFTER);
+            if topics.len() >= MOST_TOPICS {
+                return (TopicState::Missing, false);
+            }
+        }
+        let entry = Entry {
+            state: TopicState::Unknown,
+            topic: None,
+            missing: 0,
+            wanted: now,
+            asked: None,
+        };
+        topics.insert(name.into(), entry);
+        (TopicState::Unknown, true)
+    }
+
+    /// Forgets what was missing and is not wanted any more.
+    pub(crate) fn forget_unwanted(&self) {
+        let now = Instant::now();
+        self.lock().retain(|_, e| e.topic.is_some() || now - e.wanted < FORGET_AFTER);
+    }
+
+    /// All partitions, for the sweeps over them.
+    pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.lock()
+            .values()
+            .filter_map(|e| e.topic.as_ref())
+            .flat_map(|t| t.partitions.iter().cloned())
+            .collect()
+    }
+}

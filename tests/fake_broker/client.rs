@@ -1,0 +1,122 @@
+//! What the tests do with the client under test.
+
+use std::{sync::Arc, time::Duration};
+
+use mqtt_kafka_proxy::{
+    kafka::RecordFields,
+    upstream::{AppendError, Cluster, Outcome, Receipt, Receipts, Settings, Topic, TopicState},
+};
+use tokio::{sync::Notify, time::timeout};
+
+use super::Fake;
+
+/// Nothing in these tests may take longer.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub fn settings(fake: &Fake) -> Settings {
+    let mut settings = Settings {
+        bootstrap_servers: vec![fake.addresses[0].to_string()],
+        ..Settings::default()
+    };
+    settings.request_timeout = Duration::from_secs(5);
+    settings
+}
+
+pub async fn ready(cluster: &Cluster, name: &str) -> Arc<Topic> {
+    match timeout(PATIENCE, cluster.topic_known(name)).await.unwrap() {
+        TopicState::Ready(topic) => topic,
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
+/// Somebody who produces and waits.
+pub struct Producer {
+    pub cluster: Cluster,
+    notify: Arc<Notify>,
+    receipts: Arc<Receipts>,
+    tickets: u64,
+}
+
+impl Producer {
+    pub fn new(cluster: &Cluster) -> Self {
+        let notify = Arc::new(Notify::new());
+        Self {
+            cluster: cluster.clone(),
+            receipts: Receipts::new(Arc::clone(&notify)),
+            notify,
+            tickets: 0,
+        }
+    }
+
+    /// Appends `count` records whose values are running numbers, and does not wait.
+    pub fn append(&mut self, topic: &Topic, partition: usize, count: u64) -> Result<(), AppendError> {
+        let mut appender = self.cluster.appender();
+        for _ in 0..count {
+            let value = self.tickets.to_string();
+            let fields = RecordFields {
+                timestamp: 1,
+                key: None,
+                value: Some(value.as_bytes()),
+                headers: std::iter::empty(),
+            };
+            appender.append(topic, partition, &fields, Some((&self.receipts, self.tickets)))?;
+            self.tickets += 1;
+        }
+        Ok(())
+    }
+
+    /// Waits until `count` receipts have come.
+    pub async fn receipts(&self, count: usize) -> Vec<Receipt> {
+        let mut got = Vec::new();
+        let all = async {
+            while got.len() < count {
+                self.notify.notified().await;
+                self.receipts.take(&mut got);
+            }
+        };
+        let in_time = timeout(PATIENCE, all).await;
+        assert!(in_time.is_ok(), "{} of {count} receipts came", got.len());
+        assert_eq!(got.len(), count);
+        got
+    }
+
+    /// Produces `count` records, a few at a time, and waits for all.
+    pub async fn produce(&mut self, topic: &Topic, partition: usize, count: u64) -> Vec<Receipt> {
+        let mut got = Vec::new();
+        let mut left = count;
+        while left > 0 {
+            let now = left.min(7);
+            self.append(topic, partition, now).unwrap();
+            left -= now;
+            got.extend(self.receipts(now as usize).await);
+        }
+        got
+    }
+}
+
+/// Every receipt says that its record stands where the broker has it, and the broker has each once, in order.
+pub fn assert_stored_once(fake: &Fake, topic: &str, partition: usize, receipts: &[Receipt]) {
+    let values = fake.values(topic, partition);
+    let numbers: Vec<u64> = values.iter().map(|v| v.parse().unwrap()).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "doubled or out of order: {numbers:?}");
+    assert_eq!(numbers.len(), receipts.len());
+    for receipt in receipts {
+        let Outcome::Stored { offset, .. } = receipt.outcome else {
+            panic!("{receipt:?}")
+        };
+        assert_eq!(
+            numbers[offset as usize], receipt.ticket,
+            "the receipt names another record's offset"
+        );
+    }
+}
+
+/// Waits for a condition of the outside world that rings no bell. Panics with `what` when it does not come.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let polled = timeout(PATIENCE, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    assert!(polled.await.is_ok(), "never: {what}");
+}

@@ -1,0 +1,233 @@
+//! A small Kafka on sockets: as many brokers as a test wants, one log per partition, and faults on demand.
+//!
+//! It keeps the rules that matter to a client: requests of one connection are served one after the other, only leaders take and give
+//! records, an idempotent producer's batches are deduplicated and gaps are refused (as measured against Apache Kafka), a fetch waits.
+#![allow(dead_code)] // Each test binary uses its part.
+
+pub mod client;
+mod serve;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+use uuid::Uuid;
+
+/// What goes wrong with one request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// Every partition in the answer has this code; nothing is appended.
+    Code(i16),
+    /// Appended, then answered with this code.
+    StoredBut(i16),
+    /// The connection ends before the request is looked at.
+    CloseBefore,
+    /// The request is carried out, and the connection ends without an answer.
+    CloseAfter,
+    /// Carried out; half of the answer is sent, then the connection ends.
+    HalfFrame,
+    /// Carried out; the answer is replaced by a frame of garbage.
+    Garbage,
+    /// Carried out; the answer carries a wrong correlation id.
+    WrongCorrelation,
+    /// Carried out; no answer, and the connection stays.
+    Silence,
+}
+
+/// First sequence, last sequence, offset.
+pub type KnownBatch = (i32, i32, i64);
+
+#[derive(Default)]
+pub struct Partition {
+    pub leader: i32,
+    /// Batches with their base offset written in.
+    pub log: Vec<(i64, Vec<u8>)>,
+    pub end: i64,
+    /// Offsets below this are gone.
+    pub start: i64,
+    /// By producer id: epoch, and (first sequence, last sequence, offset) of the last five.
+    pub producers: HashMap<i64, (i16, VecDeque<KnownBatch>)>,
+}
+
+pub struct Topic {
+    pub id: Uuid,
+    pub partitions: Vec<Partition>,
+}
+
+#[derive(Default)]
+pub struct World {
+    pub topics: HashMap<String, Topic>,
+    /// Broker ids to addresses that Metadata tells.
+    pub brokers: Vec<(i32, SocketAddr)>,
+    /// Faults for the next Produce requests, in order; none when empty.
+    pub produce_faults: VecDeque<Fault>,
+    pub fetch_faults: VecDeque<Fault>,
+    /// An answer of every Produce request from now on.
+    pub produce_always: Option<Fault>,
+    /// Requests seen, by API key.
+    pub seen: HashMap<i16, usize>,
+    /// Partitions named in each Fetch, in order of arrival.
+    pub polls: Vec<Vec<(String, i32)>>,
+    /// Partitions in each Produce.
+    pub produces: Vec<usize>,
+    pub next_producer_id: i64,
+    /// Knows ApiVersions 0 only and no topic ids.
+    pub old: bool,
+    next_uuid: u128,
+}
+
+/// The cluster. Its sockets close when it is dropped.
+pub struct Fake {
+    pub world: Arc<Mutex<World>>,
+    /// Rung at each append.
+    pub appended: Arc<Notify>,
+    /// While true no request is served.
+    pub paused: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl Fake {
+    /// `brokers` brokers with ids from 1.
+    pub async fn start(brokers: i32) -> Self {
+        let mut fake = Self {
+            world: Arc::default(),
+            appended: Arc::default(),
+            paused: watch::Sender::new(false),
+            tasks: JoinSet::new(),
+            addresses: Vec::new(),
+        };
+        for id in 1..=brokers {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            fake.addresses.push(address);
+            fake.world().brokers.push((id, address));
+            let node = serve::Node {
+                id,
+                world: Arc::clone(&fake.world),
+                appended: Arc::clone(&fake.appended),
+                paused: fake.paused.subscribe(),
+            };
+            fake.tasks.spawn(serve::accept(node, listener));
+        }
+        fake
+    }
+
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    /// Makes a topic; partitions are led by the brokers in turn.
+    pub fn topic(&self, name: &str, partitions: usize) {
+        let mut world = self.world();
+        world.next_uuid += 1;
+        let brokers = world.brokers.len();
+        let id = if world.old { Uuid::nil() } else { Uuid::from_u128(world.next_uuid) };
+        let partitions = (0..partitions)
+            .map(|i| Partition {
+                leader: (i % brokers) as i32 + 1,
+                ..Partition::default()
+            })
+            .collect();
+        world.topics.insert(name.to_owned(), Topic { id, partitions });
+    }
+
+    pub fn lead(&self, topic: &str, partition: usize, leader: i32) {
+        self.world().topics.get_mut(topic).unwrap().partitions[partition].leader = leader;
+    }
+
+    /// The values of all records of a partition, in order, as text.
+    pub fn values(&self, topic: &str, partition: usize) -> Vec<String> {
+        let world = self.world();
+        world.topics[topic].partitions[partition]
+            .log
+            .iter()
+            .flat_map(|(_, batch)| values_in(batch))
+            .collect()
+    }
+}
+
+/// The values in an uncompressed record set, as text. Independent of the code under test.
+pub fn values_in(set: &[u8]) -> Vec<String> {
+    let mut values = Vec::new();
+    let mut at = 0;
+    while at + 61 <= set.len() {
+        let length = i32::from_be_bytes(set[at + 8..at + 12].try_into().unwrap()) as usize;
+        let count = i32::from_be_bytes(set[at + 57..at + 61].try_into().unwrap());
+        let mut rest = &set[at + 61..at + 12 + length];
+        for _ in 0..count {
+            let size = varint(&mut rest) as usize;
+            let (mut record, tail) = rest.split_at(size);
+            rest = tail;
+            record = &record[1..];
+            varint(&mut record);
+            varint(&mut record);
+            let key = varint(&mut record).max(0) as usize;
+            record = &record[key..];
+            let value = varint(&mut record).max(0) as usize;
+            values.push(String::from_utf8(record[..value].to_vec()).unwrap());
+        }
+        at += 12 + length;
+    }
+    values
+}
+
+fn varint(from: &mut &[u8]) -> i64 {
+    let (mut value, mut shift) = (0u64, 0);
+    loop {
+        let byte = from[0];
+        *from = &from[1..];
+        value |= u64::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return (value >> 1) as i64 ^ -((value & 1) as i64);
+        }
+    }
+}
+
+impl Partition {
+    /// As a leader appends: error code and base offset.
+    pub fn append(&mut self, batch: &[u8]) -> (i16, i64) {
+        let read_i32 = |at: usize| i32::from_be_bytes(batch[at..at + 4].try_into().unwrap());
+        let id = i64::from_be_bytes(batch[43..51].try_into().unwrap());
+        let epoch = i16::from_be_bytes(batch[51..53].try_into().unwrap());
+        let (first, count) = (read_i32(53), read_i32(57));
+        let last = first + count - 1;
+        if id >= 0 {
+            if let Some((known, batches)) = self.producers.get_mut(&id) {
+                if epoch < *known {
+                    return (47, -1);
+                }
+                if epoch > *known {
+                    if first != 0 {
+                        return (45, -1);
+                    }
+                    *known = epoch;
+                    batches.clear();
+                } else if let Some(batch) = batches.iter().find(|b| (b.0, b.1) == (first, last)) {
+                    return (0, batch.2);
+                } else if batches.back().is_some_and(|b| b.1 + 1 != first) {
+                    return (45, -1);
+                }
+            }
+            let (_, batches) = self.producers.entry(id).or_insert_with(|| (epoch, VecDeque::new()));
+            batches.push_back((first, last, self.end));
+            if batches.len() > 5 {
+                batches.pop_front();
+            }
+        }
+        let offset = self.end;
+        let mut stored = batch.to_vec();
+        stored[..8].copy_from_slice(&offset.to_be_bytes());
+        self.log.push((offset, stored));
+        self.end += i64::from(count);
+        (0, offset)
+    }
+}

@@ -1,0 +1,325 @@
+//! The sockets of the fake cluster: reads requests, carries them out in the world, answers.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::{
+    messages::{
+        ApiKey, ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse, InitProducerIdResponse, ListOffsetsRequest,
+        ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, ProducerId, ResponseHeader, TopicName,
+        api_versions_response::ApiVersion,
+        fetch_response::{FetchableTopicResponse, PartitionData},
+        list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
+        metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
+        produce_response::{PartitionProduceResponse, TopicProduceResponse},
+    },
+    protocol::{Decodable, Encodable, StrBytes, decode_request_header_from_buffer},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
+
+use super::{Fault, World};
+
+#[derive(Clone)]
+pub struct Node {
+    pub id: i32,
+    pub world: Arc<Mutex<World>>,
+    pub appended: Arc<Notify>,
+    pub paused: watch::Receiver<bool>,
+}
+
+pub async fn accept(node: Node, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        connections.spawn(connection(node.clone(), stream));
+    }
+}
+
+async fn connection(mut node: Node, mut stream: TcpStream) {
+    while let Ok(length) = stream.read_u32().await {
+        let mut frame = vec![0; length as usize];
+        if stream.read_exact(&mut frame).await.is_err() {
+            return;
+        }
+        if node.paused.wait_for(|paused| !paused).await.is_err() {
+            return;
+        }
+        let mut frame = Bytes::from(frame);
+        let (key, version) = (i16::from_be_bytes([frame[0], frame[1]]), i16::from_be_bytes([frame[2], frame[3]]));
+        let api = ApiKey::try_from(key).unwrap();
+        let header = decode_request_header_from_buffer(&mut frame).unwrap();
+        *node.world.lock().unwrap().seen.entry(key).or_default() += 1;
+        let fault = node.fault(api);
+        if fault == Some(Fault::CloseBefore) {
+            return;
+        }
+        let Some(body) = node.answer(api, version, frame, fault.as_ref()).await else {
+            return;
+        };
+        let mut out = BytesMut::new();
+        out.put_u32(0);
+        ResponseHeader::default()
+            .with_correlation_id(header.correlation_id)
+            .encode(&mut out, api.response_header_version(version))
+            .unwrap();
+        out.put(body);
+        let length = (out.len() - 4) as u32;
+        out[..4].copy_from_slice(&length.to_be_bytes());
+        match fault {
+            Some(Fault::CloseAfter) => return,
+            Some(Fault::Silence) => continue,
+            Some(Fault::HalfFrame) => {
+                stream.write_all(&out[..out.len() / 2]).await.unwrap();
+                return;
+            }
+            // The right correlation id, then counts that promise four billion elements.
+            Some(Fault::Garbage) => out[8..].fill(0xff),
+            Some(Fault::WrongCorrelation) => out[4] ^= 0x55,
+            _ => {}
+        }
+        if stream.write_all(&out).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn encoded(body: &impl Encodable, version: i16) -> Option<Bytes> {
+    let mut out = BytesMut::new();
+    body.encode(&mut out, version).unwrap();
+    Some(out.freeze())
+}
+
+impl Node {
+    fn fault(&self, api: ApiKey) -> Option<Fault> {
+        let mut world = self.world.lock().unwrap();
+        match api {
+            ApiKey::Produce => world.produce_faults.pop_front().or_else(|| world.produce_always.clone()),
+            ApiKey::Fetch => world.fetch_faults.pop_front(),
+            _ => None,
+        }
+    }
+
+    async fn answer(&self, api: ApiKey, version: i16, mut body: Bytes, fault: Option<&Fault>) -> Option<Bytes> {
+        match api {
+            ApiKey::ApiVersions => self.versions(version),
+            ApiKey::Metadata => encoded(&self.metadata(&MetadataRequest::decode(&mut body, version).unwrap()), version),
+            ApiKey::Produce => encoded(&self.produce(&ProduceRequest::decode(&mut body, version).unwrap(), fault), version),
+            ApiKey::Fetch => encoded(
+                &self.fetch(&FetchRequest::decode(&mut body, version).unwrap(), fault).await,
+                version,
+            ),
+            ApiKey::ListOffsets => encoded(&self.offsets(&ListOffsetsRequest::decode(&mut body, version).unwrap()), version),
+            ApiKey::InitProducerId => {
+                let mut world = self.world.lock().unwrap();
+                world.next_producer_id += 1;
+                encoded(
+                    &InitProducerIdResponse::default()
+                        .with_producer_id(ProducerId(world.next_producer_id))
+                        .with_producer_epoch(0),
+                    version,
+                )
+            }
+            _ => None,
+        }
+    }
+
+    fn versions(&self, asked: i16) -> Option<Bytes> {
+        let old = self.world.lock().unwrap().old;
+        let offer: &[(ApiKey, i16, i16)] = if old {
+            &[
+                (ApiKey::Produce, 3, 7),
+                (ApiKey::Fetch, 4, 10),
+                (ApiKey::Metadata, 0, 5),
+                (ApiKey::ListOffsets, 1, 2),
+                (ApiKey::InitProducerId, 0, 1),
+            ]
+        } else {
+            &[
+                (ApiKey::Produce, 3, 13),
+                (ApiKey::Fetch, 4, 17),
+                (ApiKey::Metadata, 0, 12),
+                (ApiKey::ListOffsets, 1, 7),
+                (ApiKey::InitProducerId, 0, 4),
+            ]
+        };
+        let keys = offer.iter().map(|(k, min, max)| {
+            ApiVersion::default()
+                .with_api_key(*k as i16)
+                .with_min_version(*min)
+                .with_max_version(*max)
+        });
+        let answer = ApiVersionsResponse::default().with_api_keys(keys.collect());
+        if old && asked > 0 {
+            // In the layout of version 0, as KIP-511 says.
+            return encoded(&answer.with_error_code(35), 0);
+        }
+        encoded(&answer, asked)
+    }
+
+    fn metadata(&self, request: &MetadataRequest) -> MetadataResponse {
+        let world = self.world.lock().unwrap();
+        let brokers = world.brokers.iter().map(|(id, at)| {
+            let host = StrBytes::from_string(at.ip().to_string());
+            MetadataResponseBroker::default()
+                .with_node_id(BrokerId(*id))
+                .with_host(host)
+                .with_port(at.port().into())
+        });
+        let names = request.topics.iter().flatten().map(|t| t.name.clone().unwrap());
+        let topics = names.map(|name| {
+            let told = MetadataResponseTopic::default().with_name(Some(name.clone()));
+            match world.topics.get(name.as_str()) {
+                None => told.with_error_code(3),
+                Some(topic) => {
+                    let partitions = topic.partitions.iter().enumerate().map(|(i, p)| {
+                        MetadataResponsePartition::default()
+                            .with_partition_index(i as i32)
+                            .with_leader_id(BrokerId(p.leader))
+                    });
+                    told.with_topic_id(topic.id).with_partitions(partitions.collect())
+                }
+            }
+        });
+        MetadataResponse::default()
+            .with_brokers(brokers.collect())
+            .with_topics(topics.collect())
+    }
+
+    fn produce(&self, request: &ProduceRequest, fault: Option<&Fault>) -> ProduceResponse {
+        let mut world = self.world.lock().unwrap();
+        world.produces.push(request.topic_data.iter().map(|t| t.partition_data.len()).sum());
+        let mut responses = Vec::new();
+        for topic in &request.topic_data {
+            let ours = find(&mut world, &topic.name, topic.topic_id);
+            let mut answers = Vec::new();
+            let mut ours = ours;
+            for data in &topic.partition_data {
+                let partition = ours.as_mut().and_then(|t| t.partitions.get_mut(data.index as usize));
+                let (code, offset) = match (partition, fault) {
+                    (_, Some(Fault::Code(code))) => (*code, -1),
+                    (None, _) => (3, -1),
+                    (Some(p), _) if p.leader != self.id => (6, -1),
+                    (Some(p), Some(Fault::StoredBut(code))) => (*code, p.append(data.records.as_ref().unwrap()).1),
+                    (Some(p), _) => p.append(data.records.as_ref().unwrap()),
+                };
+                answers.push(
+                    PartitionProduceResponse::default()
+                        .with_index(data.index)
+                        .with_error_code(code)
+                        .with_base_offset(offset),
+                );
+            }
+            responses.push(
+                TopicProduceResponse::default()
+                    .with_name(topic.name.clone())
+                    .with_topic_id(topic.topic_id)
+                    .with_partition_responses(answers),
+            );
+        }
+        drop(world);
+        self.appended.notify_waiters();
+        ProduceResponse::default().with_responses(responses)
+    }
+
+    async fn fetch(&self, request: &FetchRequest, fault: Option<&Fault>) -> FetchResponse {
+        let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms as u64);
+        self.note_poll(request);
+        loop {
+            let appended = self.appended.notified();
+            tokio::pin!(appended);
+            appended.as_mut().enable();
+            let (answer, found) = self.fetch_now(request, fault);
+            if found || timeout_at(deadline, appended).await.is_err() {
+                return answer;
+            }
+        }
+    }
+
+    fn note_poll(&self, request: &FetchRequest) {
+        let mut world = self.world.lock().unwrap();
+        let mut poll = Vec::new();
+        for topic in &request.topics {
+            let name = world
+                .topics
+                .iter()
+                .find(|(n, t)| ***n == *topic.topic.0 || (!t.id.is_nil() && t.id == topic.topic_id))
+                .map(|(n, _)| n.clone());
+            poll.extend(topic.partitions.iter().map(|p| (name.clone().unwrap_or_default(), p.partition)));
+        }
+        world.polls.push(poll);
+    }
+
+    fn fetch_now(&self, request: &FetchRequest, fault: Option<&Fault>) -> (FetchResponse, bool) {
+        let mut world = self.world.lock().unwrap();
+        let mut found = false;
+        let mut responses = Vec::new();
+        for topic in &request.topics {
+            let ours = find(&mut world, &topic.topic, topic.topic_id);
+            let mut answers = Vec::new();
+            for asked in &topic.partitions {
+                let partition = ours.as_ref().and_then(|t| t.partitions.get(asked.partition as usize));
+                let data = PartitionData::default().with_partition_index(asked.partition);
+                let data = match (partition, fault) {
+                    (_, Some(Fault::Code(code))) => data.with_error_code(*code),
+                    (None, _) => data.with_error_code(3),
+                    (Some(p), _) if p.leader != self.id => data.with_error_code(6),
+                    (Some(p), _) if asked.fetch_offset > p.end || asked.fetch_offset < p.start => data.with_error_code(1),
+                    (Some(p), _) => {
+                        let from = p.log.iter().rposition(|(base, _)| *base <= asked.fetch_offset).unwrap_or(0);
+                        let fresh = asked.fetch_offset < p.end;
+                        let set: Vec<u8> = if fresh {
+                            p.log[from..].iter().flat_map(|(_, b)| b.iter().copied()).collect()
+                        } else {
+                            Vec::new()
+                        };
+                        data.with_high_watermark(p.end)
+                            .with_last_stable_offset(p.end)
+                            .with_records(Some(Bytes::from(set)))
+                    }
+                };
+                found |= data.error_code != 0 || data.records.as_ref().is_some_and(Buf::has_remaining);
+                answers.push(data);
+            }
+            let told = FetchableTopicResponse::default()
+                .with_topic(topic.topic.clone())
+                .with_topic_id(topic.topic_id);
+            responses.push(told.with_partitions(answers));
+        }
+        (FetchResponse::default().with_responses(responses), found)
+    }
+
+    fn offsets(&self, request: &ListOffsetsRequest) -> ListOffsetsResponse {
+        let world = self.world.lock().unwrap();
+        let topics = request.topics.iter().map(|topic| {
+            let ours = world.topics.get(topic.name.as_str());
+            let answers = topic.partitions.iter().map(|asked| {
+                let told = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
+                match ours.and_then(|t| t.partitions.get(asked.partition_index as usize)) {
+                    None => told.with_error_code(3),
+                    Some(p) if p.leader != self.id => told.with_error_code(6),
+                    Some(p) => told.with_offset(if asked.timestamp == -1 { p.end } else { p.start }),
+                }
+            });
+            ListOffsetsTopicResponse::default()
+                .with_name(topic.name.clone())
+                .with_partitions(answers.collect())
+        });
+        ListOffsetsResponse::default().with_topics(topics.collect())
+    }
+}
+
+fn find<'w>(world: &'w mut World, name: &TopicName, id: uuid::Uuid) -> Option<&'w mut super::Topic> {
+    if !name.is_empty() {
+        return world.topics.get_mut(name.as_str());
+    }
+    world.topics.values_mut().find(|t| t.id == id)
+}

@@ -1,0 +1,265 @@
+//! The Kafka client reads: many readers, one poll per broker, nobody waits for another.
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod fake_broker;
+
+use std::{sync::Arc, time::Duration};
+
+use fake_broker::{
+    Fake, Fault,
+    client::{PATIENCE, Producer, ready, settings, until},
+    values_in,
+};
+use mqtt_kafka_proxy::upstream::{Chunk, Cluster, Reader, Start, Topic, TopicState};
+use tokio::time::timeout;
+
+async fn next(reader: &mut Reader) -> Chunk {
+    timeout(PATIENCE, reader.next())
+        .await
+        .expect("a chunk in time")
+        .expect("not shut down")
+}
+
+/// The numbers that a reader gets, until it has `count`. Records below the offset asked for are left out, as the contract says.
+async fn read(reader: &mut Reader, count: usize) -> Vec<u64> {
+    let mut got: Vec<u64> = Vec::new();
+    while got.len() < count {
+        let chunk = next(reader).await;
+        let values = values_in(&chunk.bytes);
+        let wanted = usize::try_from(chunk.next_offset - chunk.offset).unwrap();
+        got.extend(
+            values[values.len().saturating_sub(wanted)..]
+                .iter()
+                .map(|v| v.parse::<u64>().unwrap()),
+        );
+    }
+    got
+}
+
+async fn cluster(fake: &Fake, topic: &str, partitions: usize, max_wait: Duration) -> (Cluster, Arc<Topic>) {
+    fake.topic(topic, partitions);
+    let mut settings = settings(fake);
+    settings.consumer.max_wait = max_wait;
+    let cluster = Cluster::start(settings);
+    let topic = ready(&cluster, topic).await;
+    (cluster, topic)
+}
+
+/// Longer than any test may take: whoever waits for such a poll is seen.
+const FOR_EVER: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_reader_at_the_tail_gets_what_is_written_after_it_came() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, FOR_EVER).await;
+    let mut producer = Producer::new(&cluster);
+    producer.produce(&topic, 0, 10).await;
+    let mut reader = cluster.read(&topic, 0, Start::Tail);
+    until("the poll is out", || !fake.world().polls.is_empty()).await;
+    producer.produce(&topic, 0, 20).await;
+    assert_eq!(read(&mut reader, 20).await, (10..30).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn who_joins_during_a_long_poll_does_not_wait_for_it() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 8, FOR_EVER).await;
+    let mut producer = Producer::new(&cluster);
+    for partition in 1..8 {
+        producer.produce(&topic, partition, 1).await;
+    }
+    let mut quiet = vec![cluster.read(&topic, 0, Start::Tail)];
+    until("the long poll is out", || !fake.world().polls.is_empty()).await;
+    // More of them than there are lanes, one after the other.
+    for partition in 1..8 {
+        let mut reader = cluster.read(&topic, partition, Start::Offset(0));
+        assert_eq!(read(&mut reader, 1).await, [partition as u64 - 1]);
+        quiet.push(reader);
+    }
+    // The first is still served, too.
+    producer.produce(&topic, 0, 3).await;
+    assert_eq!(read(&mut quiet[0], 3).await, [7, 8, 9]);
+}
+
+#[tokio::test]
+async fn readers_of_one_broker_share_one_poll() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 10, Duration::from_millis(200)).await;
+    let mut readers: Vec<_> = (0..10).map(|p| cluster.read(&topic, p, Start::Tail)).collect();
+    until("one poll carries all", || fake.world().polls.iter().any(|p| p.len() == 10)).await;
+    let mut producer = Producer::new(&cluster);
+    for partition in 0..10 {
+        producer.produce(&topic, partition, 1).await;
+    }
+    for (partition, reader) in readers.iter_mut().enumerate() {
+        assert_eq!(read(reader, 1).await, [partition as u64]);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_holds_up_nobody_and_misses_nothing() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 2, FOR_EVER).await;
+    let mut slow = cluster.read(&topic, 0, Start::Offset(0));
+    let mut fast = cluster.read(&topic, 1, Start::Offset(0));
+    let mut producer = Producer::new(&cluster);
+    for round in 0..20u64 {
+        producer.produce(&topic, 0, 1).await;
+        producer.produce(&topic, 1, 1).await;
+        assert_eq!(read(&mut fast, 1).await, [round * 2 + 1]);
+    }
+    assert_eq!(read(&mut slow, 20).await, (0..20).map(|n| n * 2).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn readers_of_one_partition_each_get_everything() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(100)).await;
+    let mut producer = Producer::new(&cluster);
+    producer.produce(&topic, 0, 10).await;
+    let mut readers: Vec<_> = [0, 3, 9].map(|from| cluster.read(&topic, 0, Start::Offset(from))).into();
+    producer.produce(&topic, 0, 10).await;
+    for (reader, from) in readers.iter_mut().zip([0, 3, 9]) {
+        assert_eq!(read(reader, 20 - from).await, (from as u64..20).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn readers_follow_the_leader() {
+    let fake = Fake::start(3).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(100)).await;
+    let mut producer = Producer::new(&cluster);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    for (round, leader) in [2, 3, 1].into_iter().enumerate() {
+        producer.produce(&topic, 0, 10).await;
+        fake.lead("t", 0, leader);
+        producer.produce(&topic, 0, 10).await;
+        let from = round as u64 * 20;
+        assert_eq!(read(&mut reader, 20).await, (from..from + 20).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn faults_of_a_fetch_lose_and_repeat_nothing() {
+    for fault in [
+        Fault::Code(6),
+        Fault::Code(-1),
+        Fault::CloseBefore,
+        Fault::CloseAfter,
+        Fault::HalfFrame,
+        Fault::Garbage,
+        Fault::WrongCorrelation,
+    ] {
+        let fake = Fake::start(1).await;
+        let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(100)).await;
+        let mut producer = Producer::new(&cluster);
+        let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+        producer.produce(&topic, 0, 5).await;
+        assert_eq!(read(&mut reader, 5).await, [0, 1, 2, 3, 4]);
+        fake.world().fetch_faults.push_back(fault.clone());
+        producer.produce(&topic, 0, 5).await;
+        assert_eq!(read(&mut reader, 5).await, [5, 6, 7, 8, 9], "after {fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_offset_that_is_gone_becomes_the_earliest_and_is_counted() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, FOR_EVER).await;
+    let mut producer = Producer::new(&cluster);
+    for _ in 0..10 {
+        producer.produce(&topic, 0, 1).await;
+    }
+    {
+        let mut world = fake.world();
+        let partition = &mut world.topics.get_mut("t").unwrap().partitions[0];
+        partition.start = 4;
+        partition.log.drain(..4);
+    }
+    let mut reader = cluster.read(&topic, 0, Start::Offset(1));
+    let chunk = next(&mut reader).await;
+    assert!(chunk.reset);
+    assert_eq!((chunk.offset, chunk.next_offset), (4, 10));
+    assert_eq!(cluster.counters().offset_resets.get(), 1);
+    producer.produce(&topic, 0, 1).await;
+    assert!(!next(&mut reader).await.reset);
+}
+
+#[tokio::test]
+async fn end_offsets_of_many_callers_share_requests() {
+    const LIST_OFFSETS: i16 = 2;
+    let fake = Fake::start(2).await;
+    let (cluster, topic) = cluster(&fake, "t", 2, FOR_EVER).await;
+    let mut producer = Producer::new(&cluster);
+    producer.produce(&topic, 1, 3).await;
+    let ends = cluster
+        .end_offsets(&[(Arc::clone(&topic), 0), (Arc::clone(&topic), 1), (Arc::clone(&topic), 7)])
+        .await;
+    assert_eq!(ends[..2], [Ok(0), Ok(3)]);
+    assert!(ends[2].is_err());
+    let before = fake.world().seen[&LIST_OFFSETS];
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let (cluster, topic) = (cluster.clone(), Arc::clone(&topic));
+        callers.spawn(async move { cluster.end_offsets(&[(topic, 1)]).await });
+    }
+    while let Some(ends) = callers.join_next().await {
+        assert_eq!(ends.unwrap(), [Ok(3)]);
+    }
+    let requests = fake.world().seen[&LIST_OFFSETS] - before;
+    assert!(requests < 20, "{requests} requests for 100 calls of one moment");
+}
+
+#[tokio::test]
+async fn a_partition_that_does_not_exist_ends_its_reader() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, FOR_EVER).await;
+    assert!(cluster.read(&topic, 5, Start::Tail).next().await.is_none());
+    let mut reader = cluster.read(&topic, 0, Start::Tail);
+    cluster.shutdown().await;
+    assert!(timeout(PATIENCE, reader.next()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_topic_that_is_made_anew_ends_the_readers_of_the_old_one() {
+    let fake = Fake::start(1).await;
+    let (cluster, old) = cluster(&fake, "t", 1, Duration::from_millis(100)).await;
+    let mut producer = Producer::new(&cluster);
+    producer.produce(&old, 0, 5).await;
+    let mut reader = cluster.read(&old, 0, Start::Tail);
+    until("the poll is out", || !fake.world().polls.is_empty()).await;
+    fake.topic("t", 2);
+    assert!(timeout(PATIENCE, reader.next()).await.unwrap().is_none());
+    let new = ready(&cluster, "t").await;
+    assert_ne!(new.id, old.id);
+    let receipts = producer.produce(&new, 0, 5).await;
+    let mut reader = cluster.read(&new, 0, Start::Offset(0));
+    assert_eq!(read(&mut reader, 5).await, receipts.iter().map(|r| r.ticket).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn new_partitions_of_a_topic_are_seen() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, FOR_EVER).await;
+    fake.world().topics.get_mut("t").unwrap().partitions.push(fake_broker::Partition {
+        leader: 1,
+        ..Default::default()
+    });
+    // An error makes the client look.
+    fake.world().produce_faults.push_back(Fault::Code(6));
+    let mut producer = Producer::new(&cluster);
+    producer.produce(&topic, 0, 1).await;
+    until(
+        "it has grown",
+        || matches!(cluster.topic("t"), TopicState::Ready(t) if t.partitions.len() == 2),
+    )
+    .await;
+    let grown = ready(&cluster, "t").await;
+    assert!(
+        Arc::ptr_eq(&grown.partitions[0], &topic.partitions[0]),
+        "a partition's sequences must not start anew"
+    );
+    producer.produce(&topic, 0, 3).await;
+    producer.produce(&grown, 1, 3).await;
+    assert_eq!(fake.values("t", 1), ["4", "5", "6"]);
+}
