@@ -1,0 +1,90 @@
+//! Who a device's certificate says it is: the names in it, as text.
+//!
+//! The certificate has been verified by rustls when this runs; here it is only read. The kinds of names stay apart: a
+//! URI that looks like a DNS name must never pass for one.
+
+use std::net::IpAddr;
+
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// The names of a verified client certificate. Texts are as the authority signed them; length is bounded by the
+/// handshake's 64 KiB.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateIdentity {
+    /// The subject's common name, if there is exactly one: which of two is meant cannot be known.
+    pub common_name: Option<String>,
+    /// Subject alternative names of type DNS.
+    pub dns_names: Vec<String>,
+    /// Of type URI, SPIFFE ids among them.
+    pub uris: Vec<String>,
+    /// Of type e-mail.
+    pub emails: Vec<String>,
+    /// Of type IP address.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl CertificateIdentity {
+    /// Reads the names; `None` if the certificate is not what RFC 5280 says (rustls reads more loosely than this).
+    pub(super) fn from_der(certificate: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        let mut identity = Self::default();
+        let mut names = certificate.subject().iter_common_name();
+        if let (Some(name), None) = (names.next(), names.next()) {
+            identity.common_name = name.as_str().ok().map(str::to_owned);
+        }
+        let alternative = certificate.subject_alternative_name().ok()?;
+        for name in alternative.iter().flat_map(|extension| &extension.value.general_names) {
+            identity.add(name);
+        }
+        Some(identity)
+    }
+
+    fn add(&mut self, name: &GeneralName<'_>) {
+        match name {
+            GeneralName::DNSName(name) => self.dns_names.push((*name).to_owned()),
+            GeneralName::URI(uri) => self.uris.push((*uri).to_owned()),
+            GeneralName::RFC822Name(address) => self.emails.push((*address).to_owned()),
+            GeneralName::IPAddress(octets) => self.addresses.extend(address(octets)),
+            _ => {}
+        }
+    }
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    #[test]
+    fn every_kind_of_name_keeps_its_place() {
+        let mut params = CertificateParams::new(vec!["vin42.example.org".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "vin42");
+        params
+            .subject_alt_names
+            .push(SanType::URI("spiffe://fleet/vin42".try_into().unwrap()));
+        params
+            .subject_alt_names
+            .push(SanType::Rfc822Name("vin42@example.org".try_into().unwrap()));
+        params.subject_alt_names.push(SanType::IpAddress("10.1.2.3".parse().unwrap()));
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let identity = CertificateIdentity::from_der(certificate.der()).unwrap();
+        assert_eq!(identity.common_name.as_deref(), Some("vin42"));
+        assert_eq!(identity.dns_names, ["vin42.example.org"]);
+        assert_eq!(identity.uris, ["spiffe://fleet/vin42"]);
+        assert_eq!(identity.emails, ["vin42@example.org"]);
+        assert_eq!(identity.addresses, ["10.1.2.3".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_nobody() {
+        assert_eq!(CertificateIdentity::from_der(b"0\x82\xff\xff"), None);
+        assert_eq!(CertificateIdentity::from_der(&[]), None);
+    }
+}

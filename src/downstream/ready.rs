@@ -1,0 +1,49 @@
+//! Both directions of a connection in one wait: what is to be written leaves, what comes is read.
+
+use std::{
+    future::poll_fn,
+    io,
+    task::{Context, Poll},
+};
+
+use super::link::{Fill, Link};
+use crate::mqtt::outbox::Outbox;
+
+/// Bytes in an outbox above which its end is worth a word: somebody may have waited for room in it.
+const LARGE: usize = 64 * 1024;
+
+/// What [`Link::ready`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// There is more input than before.
+    Bytes,
+    /// The peer sends no more.
+    End,
+    /// A large outbox has been written; there is room again.
+    Written,
+}
+
+impl Link {
+    /// Writes what the outbox holds, and waits for input if `read` says so. Cancel-safe.
+    ///
+    /// Errors: as [`Link::fill`] and [`Link::flush`].
+    pub async fn ready(&mut self, outbox: &mut Outbox, read: bool) -> io::Result<Ready> {
+        poll_fn(|cx| self.poll_ready(cx, outbox, read)).await
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox, read: bool) -> Poll<io::Result<Ready>> {
+        let waiting = outbox.len();
+        // Also with an empty outbox: TLS may hold bytes that the socket did not take yet.
+        if self.poll_flush(cx, outbox)?.is_ready() && waiting > LARGE {
+            return Poll::Ready(Ok(Ready::Written));
+        }
+        if !read {
+            self.park();
+            return Poll::Pending;
+        }
+        self.poll_fill(cx).map_ok(|fill| match fill {
+            Fill::Bytes => Ready::Bytes,
+            Fill::End => Ready::End,
+        })
+    }
+}

@@ -1,0 +1,418 @@
+//! Listeners over real sockets: TLS and its refusals, limits, deadlines, what an accept loop survives.
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mqtt_kafka_proxy::downstream::{ClientAuth, Fill, Gate, Limits, Link, Listener, ListenerSettings, Protocol, TlsSettings};
+use mqtt_kafka_proxy::metrics::Metrics;
+use mqtt_kafka_proxy::mqtt::outbox::Outbox;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Longer than anything here takes; only a defect meets it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Certificate and key as PEM.
+    fn sign(&self, common_name: &str, expired: bool) -> (String, String) {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        if expired {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+/// A folder with the server's files; gone with the value.
+struct Files {
+    folder: tempfile::TempDir,
+    authority: Authority,
+}
+
+impl Files {
+    fn new() -> Self {
+        let files = Self {
+            folder: tempfile::tempdir().unwrap(),
+            authority: Authority::new("fleet"),
+        };
+        let (certificate, key) = files.authority.sign("proxy", false);
+        files.write("server.pem", &certificate);
+        files.write("server.key", &key);
+        files.write("ca.pem", &files.authority.0.pem());
+        files
+    }
+
+    fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn settings(&self, client_auth: ClientAuth) -> TlsSettings {
+        let path = |name: &str| self.folder.path().join(name);
+        TlsSettings {
+            certificate: path("server.pem"),
+            key: path("server.key"),
+            client_ca: Some(path("ca.pem")),
+            client_auth,
+        }
+    }
+
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        versions: &[&'static SupportedProtocolVersion],
+        identity: Option<(String, String)>,
+        alpn: &[&[u8]],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.0.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(
+                    vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                    PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+                )
+                .unwrap(),
+        };
+        config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        TlsConnector::from(Arc::new(config))
+            .connect(ServerName::try_from("localhost").unwrap(), tcp)
+            .await
+    }
+}
+
+fn tcp() -> ListenerSettings {
+    ListenerSettings {
+        name: "edge".to_owned(),
+        address: "127.0.0.1:0".parse().unwrap(),
+        protocol: Protocol::Mqtt,
+    }
+}
+
+fn tls(settings: TlsSettings) -> ListenerSettings {
+    ListenerSettings {
+        protocol: Protocol::Mqtts(settings),
+        ..tcp()
+    }
+}
+
+/// First the certificate's common name (or `-`) and a line end, then everything back until the peer ends.
+async fn echo(mut link: Link) {
+    let mut outbox = Outbox::default();
+    let name = link
+        .identity()
+        .and_then(|i| i.common_name.clone())
+        .unwrap_or_else(|| "-".to_owned());
+    outbox.buffer().extend_from_slice(name.as_bytes());
+    outbox.buffer().push(b'\n');
+    link.flush(&mut outbox).await.unwrap();
+    while let Ok(Fill::Bytes) = link.fill().await {
+        assert!(!link.input().starts_with(b"panic"), "asked to");
+        outbox.buffer().extend_from_slice(link.input());
+        link.consume(link.input().len());
+        if link.flush(&mut outbox).await.is_err() {
+            return;
+        }
+    }
+    link.close().await;
+}
+
+fn start(settings: &ListenerSettings, limits: Limits) -> (SocketAddr, Arc<Metrics>, Arc<Gate>) {
+    let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(limits));
+    let listener = Listener::bind(settings, &gate, &metrics).unwrap();
+    let address = listener.local_address().unwrap();
+    tokio::spawn(listener.run(echo, pending()));
+    (address, metrics, gate)
+}
+
+async fn greeting(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<String> {
+    let mut line = Vec::new();
+    loop {
+        match stream.read_u8().await? {
+            b'\n' => return Ok(String::from_utf8(line).unwrap()),
+            byte => line.push(byte),
+        }
+    }
+}
+
+/// Waits until a scrape shows the line.
+async fn shows(metrics: &Metrics, line: &str) {
+    let seen = async {
+        while !metrics.encode().lines().any(|l| l == line) {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(
+        tokio::time::timeout(PATIENCE, seen).await.is_ok(),
+        "never {line:?} in\n{}",
+        metrics.encode()
+    );
+}
+
+fn refused(reason: &str, count: u32) -> String {
+    format!("mqtt_kafka_proxy_connections_refused_total{{listener=\"edge\",reason=\"{reason}\"}} {count}")
+}
+
+#[tokio::test]
+async fn both_tls_versions_carry_large_and_small_and_say_who_is_there() {
+    let files = Files::new();
+    let (address, metrics, gate) = start(&tls(files.settings(ClientAuth::Required)), Limits::default());
+    for versions in [[&version::TLS12], [&version::TLS13]] {
+        let identity = Some(files.authority.sign("vin42", false));
+        let mut stream = files.connect(address, &versions, identity, &[b"mqtt"]).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"mqtt"[..]));
+        assert_eq!(greeting(&mut stream).await.unwrap(), "vin42");
+        let sent: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
+        let (mut read, mut write) = tokio::io::split(stream);
+        let mut got = vec![0; sent.len()];
+        let (written, received) = tokio::join!(write.write_all(&sent), read.read_exact(&mut got));
+        written.unwrap();
+        received.unwrap();
+        assert!(got == sent);
+        write.shutdown().await.unwrap();
+        // A clean end: read_to_end would fail without close_notify.
+        assert_eq!(read.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+    }
+    shows(&metrics, "mqtt_kafka_proxy_connections{listener=\"edge\"} 0").await;
+    assert_eq!(gate.open(), 0);
+}
+
+#[tokio::test]
+async fn a_certificate_is_asked_for_as_configured() {
+    let files = Files::new();
+    let stranger = Authority::new("stranger");
+    let v = [&version::TLS13];
+    let (address, ..) = start(&tls(files.settings(ClientAuth::Optional)), Limits::default());
+    assert_eq!(
+        greeting(&mut files.connect(address, &v, None, &[]).await.unwrap()).await.unwrap(),
+        "-"
+    );
+    let shown = Some(files.authority.sign("vin7", false));
+    assert_eq!(
+        greeting(&mut files.connect(address, &v, shown, &[]).await.unwrap()).await.unwrap(),
+        "vin7"
+    );
+
+    let (address, metrics, _) = start(&tls(files.settings(ClientAuth::Required)), Limits::default());
+    let bad = [None, Some(stranger.sign("vin7", false)), Some(files.authority.sign("vin7", true))];
+    for (count, identity) in (1..).zip(bad) {
+        // In TLS 1.3 the client learns of the refusal with its first read.
+        let answer = match files.connect(address, &v, identity, &[]).await {
+            Ok(mut stream) => greeting(&mut stream).await,
+            Err(e) => Err(e),
+        };
+        assert!(answer.is_err(), "{answer:?}");
+        shows(&metrics, &refused("handshake", count)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_half_open_handshake_dies_at_the_deadline() {
+    let files = Files::new();
+    let limits = Limits {
+        connect_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let (address, metrics, gate) = start(&tls(files.settings(ClientAuth::None)), limits);
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    silent.write_all(&[0x16, 3, 1]).await.unwrap();
+    let end = tokio::time::timeout(PATIENCE, silent.read(&mut [0; 1]))
+        .await
+        .expect("closed at the deadline");
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    shows(&metrics, &refused("deadline", 1)).await;
+    assert_eq!(gate.open(), 0);
+}
+
+#[tokio::test]
+async fn limits_refuse_and_count_and_let_in_again() {
+    let limits = Limits {
+        connections: 1,
+        ..Limits::default()
+    };
+    let (address, metrics, _) = start(&tcp(), limits);
+    let mut first = TcpStream::connect(address).await.unwrap();
+    assert_eq!(greeting(&mut first).await.unwrap(), "-");
+    greeting(&mut TcpStream::connect(address).await.unwrap()).await.unwrap_err();
+    shows(&metrics, &refused("connection_limit", 1)).await;
+    drop(first);
+    shows(&metrics, "mqtt_kafka_proxy_connections{listener=\"edge\"} 0").await;
+    greeting(&mut TcpStream::connect(address).await.unwrap()).await.unwrap();
+
+    let limits = Limits {
+        connect_rate: NonZeroU32::new(1),
+        ..Limits::default()
+    };
+    let (address, metrics, _) = start(&tcp(), limits);
+    greeting(&mut TcpStream::connect(address).await.unwrap()).await.unwrap();
+    greeting(&mut TcpStream::connect(address).await.unwrap()).await.unwrap_err();
+    shows(&metrics, &refused("connect_rate", 1)).await;
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_connection_and_is_counted() {
+    let (address, metrics, gate) = start(&tcp(), Limits::default());
+    let mut other = TcpStream::connect(address).await.unwrap();
+    greeting(&mut other).await.unwrap();
+    let mut victim = TcpStream::connect(address).await.unwrap();
+    greeting(&mut victim).await.unwrap();
+    victim.write_all(b"panic").await.unwrap();
+    shows(&metrics, "mqtt_kafka_proxy_connection_panics_total 1").await;
+    shows(&metrics, "mqtt_kafka_proxy_connections{listener=\"edge\"} 1").await;
+    assert_eq!(gate.open(), 1);
+    other.write_all(b"?").await.unwrap();
+    assert_eq!(other.read_u8().await.unwrap(), b'?');
+}
+
+#[tokio::test]
+async fn each_fault_is_one_line_with_path_and_remedy() {
+    let files = Files::new();
+    let good = files.settings(ClientAuth::Required);
+    let other_key = files.write("other.key", &KeyPair::generate().unwrap().serialize_pem());
+    let (missing, empty) = (files.folder.path().join("missing.pem"), files.write("empty.pem", ""));
+    let cases = [
+        (
+            TlsSettings {
+                certificate: missing.clone(),
+                ..good.clone()
+            },
+            "missing.pem cannot be read",
+        ),
+        (
+            TlsSettings {
+                certificate: empty.clone(),
+                ..good.clone()
+            },
+            "empty.pem holds no certificate",
+        ),
+        (
+            TlsSettings {
+                key: missing,
+                ..good.clone()
+            },
+            "missing.pem cannot be read",
+        ),
+        (
+            TlsSettings {
+                key: empty.clone(),
+                ..good.clone()
+            },
+            "empty.pem holds no private key",
+        ),
+        (
+            TlsSettings {
+                key: other_key,
+                ..good.clone()
+            },
+            "other.key does not belong to certificate",
+        ),
+        (
+            TlsSettings {
+                client_ca: Some(empty),
+                ..good.clone()
+            },
+            "empty.pem holds no certificate",
+        ),
+        (
+            TlsSettings {
+                client_ca: None,
+                ..good.clone()
+            },
+            "there is no client_ca",
+        ),
+    ];
+    for (settings, expected) in cases {
+        let line = Listener::check(&tls(settings)).unwrap_err().to_string();
+        assert!(
+            line.starts_with("listener \"edge\": ") && line.contains(expected) && line.contains("; "),
+            "{line}"
+        );
+        assert!(!line.contains('\n'), "{line}");
+    }
+    Listener::check(&tls(good)).unwrap();
+
+    let (address, metrics, gate) = start(&tcp(), Limits::default());
+    let taken = Listener::bind(&ListenerSettings { address, ..tcp() }, &gate, &metrics)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        taken,
+        format!("listener \"edge\": address {address} is in use; stop the other process or give another port")
+    );
+}
+
+/// Runs itself again in a process of 64 descriptors, because the limit is the whole process's.
+#[test]
+fn the_accept_loop_survives_running_out_of_descriptors() {
+    if std::env::var_os("EDGE_FEW_DESCRIPTORS").is_some() {
+        return tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(out_of_descriptors());
+    }
+    let name = "the_accept_loop_survives_running_out_of_descriptors";
+    let script = format!("ulimit -n 64; exec \"$0\" --exact {name} --nocapture");
+    let mut child = std::process::Command::new("sh");
+    child
+        .arg("-c")
+        .arg(script)
+        .arg(std::env::current_exe().unwrap())
+        .env("EDGE_FEW_DESCRIPTORS", "1");
+    let ended = child.output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+async fn out_of_descriptors() {
+    let (address, metrics, _) = start(&tcp(), Limits::default());
+    let mut hoard = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        hoard.push(file);
+    }
+    // The one descriptor that is free now is the client's; none is left for accept.
+    hoard.pop();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let failing = async {
+        while metrics.accept_errors.get() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, failing)
+        .await
+        .expect("accept fails and is tried again");
+    hoard.clear();
+    assert_eq!(greeting(&mut client).await.unwrap(), "-");
+}
