@@ -1,1 +1,189 @@
-//! Skeleton of `admin`.
+//! The listener for operators: `/metrics`, `/healthz`, `/readyz` over HTTP/1.1, and nothing that changes anything.
+//!
+//! It runs beside the devices' listeners and must not be hurt by them, nor hurt them: few connections, one request
+//! each, small headers, no body read, one deadline for all of it. Readiness is a snapshot that the application hands in.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::metrics::{self, Metrics};
+
+/// Connections served at once; one more waits in the kernel's queue.
+const CONNECTIONS: usize = 32;
+
+/// From accept to the last byte of the answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Request line and headers together (hyper's smallest).
+const HEADER_BYTES: usize = 8 * 1024;
+
+/// The pause after an accept that failed, for example for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The `admin` of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where to listen. Port 0 takes any free port.
+    pub address: SocketAddr,
+}
+
+/// Whether this instance can carry messages now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// It can.
+    Yes,
+    /// It cannot, and this is why, in words for an operator.
+    No(String),
+}
+
+/// Why the admin listener cannot be had, as one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindError {
+    /// What is wrong, with the address.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "admin: {}; {}", self.message, self.remedy)
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// The bound admin listener.
+#[derive(Debug)]
+pub struct Admin {
+    socket: TcpListener,
+}
+
+impl Admin {
+    /// Takes the port.
+    pub async fn bind(settings: &Settings) -> Result<Self, BindError> {
+        let address = settings.address;
+        let socket = TcpListener::bind(address).await.map_err(|e| match e.kind() {
+            io::ErrorKind::AddrInUse => {
+                let message = format!("address {address} is in use");
+                BindError {
+                    message,
+                    remedy: "stop the other process or give another port in admin.address".to_owned(),
+                }
+            }
+            _ => BindError {
+                message: format!("cannot listen on {address}: {e}"),
+                remedy: "check admin.address".to_owned(),
+            },
+        })?;
+        Ok(Self { socket })
+    }
+
+    /// The address taken; tells the port where the settings said 0.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Serves until `shutdown` resolves. Requests already accepted are still answered, within their deadline.
+    pub async fn run(self, metrics: Arc<Metrics>, ready: watch::Receiver<Ready>, shutdown: impl Future<Output = ()>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let next = async {
+                let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+                self.socket.accept().await.map(|(tcp, _)| (tcp, place))
+            };
+            let accepted = tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                accepted = next => accepted,
+            };
+            match accepted {
+                Ok((tcp, place)) => drop(tokio::spawn(serve(tcp, place, metrics.clone(), ready.clone()))),
+                Err(e) => {
+                    tracing::warn!(error = %e, "admin cannot accept");
+                    tokio::select! {
+                        () = &mut shutdown => return,
+                        () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One connection, one request, one deadline.
+async fn serve(tcp: TcpStream, _place: OwnedSemaphorePermit, metrics: Arc<Metrics>, ready: watch::Receiver<Ready>) {
+    let service = service_fn(|request| answer(request, &metrics, &ready));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(DEADLINE)
+        .keep_alive(false)
+        .max_buf_size(HEADER_BYTES)
+        .serve_connection(TokioIo::new(tcp), service);
+    // A peer that is too slow or breaks the protocol is its own loss.
+    let _ = tokio::time::timeout(DEADLINE, connection).await;
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    metrics: &Arc<Metrics>,
+    ready: &watch::Receiver<Ready>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let known = matches!(request.uri().path(), "/metrics" | "/healthz" | "/readyz");
+    if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return Ok(refused);
+    }
+    Ok(match request.uri().path() {
+        "/metrics" => scrape(metrics.clone()).await,
+        "/healthz" => text(StatusCode::OK, "alive\n"),
+        "/readyz" => match &*ready.borrow() {
+            Ready::Yes => text(StatusCode::OK, "ready\n"),
+            Ready::No(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+        },
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+    })
+}
+
+/// A scrape reads `/proc`, so it runs where blocking is allowed.
+async fn scrape(metrics: Arc<Metrics>) -> Response<Full<Bytes>> {
+    match tokio::task::spawn_blocking(move || metrics.encode()).await {
+        Ok(body) => typed(StatusCode::OK, metrics::CONTENT_TYPE, body),
+        // Only while the runtime ends.
+        Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "ending\n"),
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    typed(status, TEXT, body)
+}
+
+fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // An answer about now must not come out of a proxy's store.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

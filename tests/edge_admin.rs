@@ -1,0 +1,99 @@
+//! The admin listener over real sockets: what each path answers, and what it refuses.
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mqtt_kafka_proxy::admin::{Admin, Ready, Settings};
+use mqtt_kafka_proxy::metrics::Metrics;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{oneshot, watch};
+
+async fn start() -> (SocketAddr, watch::Sender<Ready>, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    let admin = Admin::bind(&Settings {
+        address: "127.0.0.1:0".parse().unwrap(),
+    })
+    .await
+    .unwrap();
+    let address = admin.local_address().unwrap();
+    let (ready, snapshot) = watch::channel(Ready::No("Kafka is away".to_owned()));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(admin.run(Arc::new(Metrics::new()), snapshot, async { drop(stopped.await) }));
+    (address, ready, stop, running)
+}
+
+/// Status line and headers, then the body.
+async fn ask(address: SocketAddr, request: &str) -> (String, String) {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
+    (head.to_owned(), body.to_owned())
+}
+
+fn request(method: &str, path: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nhost: here\r\n\r\n")
+}
+
+#[tokio::test]
+async fn the_paths_answer() {
+    let (address, ready, _stop, _running) = start().await;
+    let (head, body) = ask(address, &request("GET", "/healthz")).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(body, "alive\n");
+    let (head, body) = ask(address, &request("GET", "/readyz")).await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert_eq!(body, "not ready: Kafka is away\n");
+    ready.send(Ready::Yes).unwrap();
+    assert!(ask(address, &request("GET", "/readyz")).await.0.starts_with("HTTP/1.1 200 "));
+    let (head, body) = ask(address, &request("GET", "/metrics")).await;
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+    assert!(
+        body.contains("mqtt_kafka_proxy_build_info{") && body.contains("process_resident_memory_bytes "),
+        "{body}"
+    );
+    let (head, body) = ask(address, &request("HEAD", "/metrics")).await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && body.is_empty(), "{head}\n{body}");
+}
+
+#[tokio::test]
+async fn everything_else_is_refused() {
+    let (address, _ready, _stop, _running) = start().await;
+    assert!(ask(address, &request("GET", "/")).await.0.starts_with("HTTP/1.1 404 "));
+    let (head, _) = ask(address, &request("POST", "/metrics")).await;
+    assert!(head.starts_with("HTTP/1.1 405 ") && head.contains("allow: GET, HEAD"), "{head}");
+    let huge = format!("GET /healthz HTTP/1.1\r\nhost: here\r\nx: {}\r\n\r\n", "y".repeat(7 * 1024));
+    assert!(
+        ask(address, &huge).await.0.starts_with("HTTP/1.1 200 "),
+        "7 KiB of headers still fit"
+    );
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    // It may close while we still write; what counts is that it answers nothing but a refusal.
+    let _ = socket
+        .write_all(format!("GET /healthz HTTP/1.1\r\nx: {}", "y".repeat(20 * 1024)).as_bytes())
+        .await;
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer).await;
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+}
+
+#[tokio::test]
+async fn a_taken_port_is_one_clear_line_and_a_stop_stops() {
+    let (address, _ready, stop, running) = start().await;
+    let error = Admin::bind(&Settings { address }).await.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!("admin: address {address} is in use; stop the other process or give another port in admin.address")
+    );
+    stop.send(()).unwrap();
+    running.await.unwrap();
+    Admin::bind(&Settings { address }).await.expect("the port is free again");
+}
