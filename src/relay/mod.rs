@@ -1,1 +1,118 @@
-//! Skeleton of `relay`.
+//! Where the two sides meet: one loop per MQTT connection, one feed per Kafka partition that somebody wants.
+//!
+//! `relay` is the only I/O room that knows both MQTT and Kafka. It owns no protocol: the session decides what a packet
+//! means, the mapping where a message goes, the cluster when it is stored.
+//!
+//! * `connection` is the loop of one client, `desk` what is kept for it; `inbound`, `answers`, `subscribing`, `outbound`
+//!   and `wills` hold its verbs.
+//! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
+//! * `registry` finds the connection of a client id; `hub`, `feed`, `chunk` and `index` bring records to subscribers.
+
+mod answers;
+mod chunk;
+mod connection;
+mod desk;
+mod feed;
+mod hub;
+mod inbound;
+mod index;
+mod mailbox;
+mod outbound;
+mod registry;
+mod said;
+mod spread;
+mod subscribing;
+mod wills;
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    downstream::Link,
+    mapping::RuleSet,
+    metrics::{Metrics, RuleCounters},
+    session,
+    upstream::Cluster,
+};
+
+use connection::Connection;
+use hub::Hub;
+use registry::Registry;
+use said::Said;
+use spread::Spread;
+
+/// What the relay is built with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Of every session.
+    pub session: Arc<session::Settings>,
+    /// How long a PUBLISH may wait for memory or for a topic, and a SUBSCRIBE for its start; then its outcome is unknown.
+    pub delivery_timeout: Duration,
+    /// Bytes of a full batch: a sticky rule stays with a partition for so many.
+    pub batch_size: usize,
+    /// How long a connection may wait for answers of Kafka when the process stops.
+    pub drain_timeout: Duration,
+}
+
+/// Serves connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Relay {
+    shared: Arc<Shared>,
+}
+
+/// What all connections of the process share.
+struct Shared {
+    settings: Settings,
+    rules: Arc<RuleSet>,
+    rule_counters: Arc<[RuleCounters]>,
+    cluster: Cluster,
+    metrics: Arc<Metrics>,
+    registry: Registry,
+    hub: Arc<Hub>,
+    /// Kafka topics of which it was said that they are missing.
+    missing: Arc<Said>,
+    /// Refusals of Kafka that were told.
+    said: Said,
+    spread: Spread,
+}
+
+impl Relay {
+    /// A relay between the links it is given and a cluster.
+    pub fn new(settings: Settings, rules: Arc<RuleSet>, cluster: Cluster, metrics: Arc<Metrics>) -> Self {
+        let rule_counters: Arc<[_]> = metrics.rules(rules.iter().map(|(_, rule)| rule.name.as_str())).into();
+        let missing = Arc::new(Said::default());
+        let hub = Arc::new(Hub::new(
+            cluster.clone(),
+            rules.clone(),
+            metrics.clone(),
+            rule_counters.clone(),
+            missing.clone(),
+        ));
+        let registry = Registry::default();
+        let spread = Spread::new(rules.len(), settings.batch_size);
+        let said = Said::default();
+        let shared = Shared {
+            settings,
+            rules,
+            rule_counters,
+            cluster,
+            metrics,
+            registry,
+            hub,
+            missing,
+            said,
+            spread,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Serves one connection until it is over.
+    pub async fn serve(&self, link: Link) {
+        Connection::new(link, self.shared.clone()).run().await;
+    }
+
+    /// Asks all connections to end: what is in flight is answered within the drain timeout, then version 5 clients
+    /// get 0x8B. Returns at once; the connections' tasks end by themselves.
+    pub fn drain(&self) {
+        self.shared.registry.end_all();
+    }
+}

@@ -1,0 +1,214 @@
+//! The loop of one MQTT connection: a table of contents whose verbs live in the sibling files.
+//!
+//! One input, then drain: whatever woke the loop is given to the session, the session's outputs are acted on, and all
+//! that is to be written leaves with one write. Nothing here waits while a lock is held.
+
+use std::{pin::Pin, sync::Arc, time::Instant};
+
+use tokio::{
+    sync::Notify,
+    time::{Sleep, sleep_until, timeout},
+};
+
+use super::{Shared, desk::Desk};
+use crate::{
+    downstream::{Link, Ready},
+    mqtt::{
+        Packet,
+        codec::{Decoder, Role},
+    },
+    session::Session,
+};
+
+/// How long the last bytes may take to leave.
+const LAST_WRITE: std::time::Duration = std::time::Duration::from_secs(5);
+/// Unsent bytes above which a client's packets are no longer read: it asks for answers and does not take them.
+const MAX_UNSENT: usize = 256 * 1024;
+
+/// One MQTT connection.
+pub struct Connection {
+    link: Link,
+    session: Session,
+    decoder: Decoder,
+    /// What the relay keeps for this connection.
+    desk: Desk,
+    /// Rung by the mailbox and by receipts.
+    wake: Arc<Notify>,
+    /// One timer that is only moved when it fires or is needed sooner: most deadlines move on with every packet.
+    alarm: Option<Pin<Box<Sleep>>>,
+    /// Whether the socket is read at the moment.
+    reading: bool,
+}
+
+/// What ended a wait.
+enum Event {
+    /// Something lies in the mailbox or among the receipts, a wait for memory or a topic may be over, or the clock.
+    Woken,
+    /// The socket.
+    Socket(std::io::Result<Ready>),
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub fn new(mut link: Link, shared: Arc<Shared>) -> Self {
+        let now = Instant::now();
+        let wake = Arc::new(Notify::new());
+        let opened = link.connect_deadline().checked_sub(shared.settings.session.connect_timeout);
+        let session = Session::new(shared.settings.session.clone(), opened.unwrap_or(now));
+        link.set_max_packet_size(shared.settings.session.maximum_packet_size);
+        let decoder = Decoder {
+            version: None,
+            role: Role::Server,
+            max_packet_size: shared.settings.session.maximum_packet_size,
+        };
+        let desk = Desk::new(shared, &wake);
+        Self {
+            link,
+            session,
+            decoder,
+            desk,
+            wake,
+            alarm: None,
+            reading: true,
+        }
+    }
+
+    /// Runs until the session is over and its last bytes are written.
+    pub async fn run(mut self) {
+        loop {
+            self.turn();
+            if self.session.is_closed() {
+                break;
+            }
+            match self.wait().await {
+                Event::Woken => {}
+                Event::Socket(Ok(Ready::Bytes | Ready::Written)) => {}
+                Event::Socket(Ok(Ready::End) | Err(_)) => self.session.lost(Instant::now()),
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Everything that can be done without waiting.
+    fn turn(&mut self) {
+        let now = Instant::now();
+        self.session.tick(now);
+        self.desk.read_letters(&mut self.session, now);
+        self.desk.read_receipts(&mut self.session, now);
+        self.desk.admit(&mut self.session, now);
+        self.read_packets(now);
+        self.desk.hand_out(&mut self.session, now);
+        self.desk.act(&mut self.session, None, now);
+        self.regard_reading(now);
+    }
+
+    /// Gives the session packet after packet, as long as it may read and each can go on.
+    fn read_packets(&mut self, now: Instant) {
+        self.retry(now);
+        while self.may_read() {
+            let (packet, used) = match self.decoder.decode(self.link.input()) {
+                Ok(Some(found)) => found,
+                Ok(None) => break,
+                Err(error) => {
+                    self.desk.malformed(&error, &self.session);
+                    self.session.malformed(error, now);
+                    break;
+                }
+            };
+            self.desk.note(self.link.input()[0]);
+            self.session.handle(&packet, now);
+            self.desk.act(&mut self.session, Some(&packet), now);
+            if self.decoder.version.is_none() {
+                self.decoder.version = Some(self.session.version());
+            }
+            if self.desk.is_blocked() {
+                break;
+            }
+            self.link.consume(used);
+        }
+        self.desk.kick();
+    }
+
+    /// Tries the PUBLISH again that lies blocked at the front of the input.
+    fn retry(&mut self, now: Instant) {
+        if !self.desk.is_blocked() || !self.session.is_live() {
+            return;
+        }
+        let Ok(Some((Packet::Publish(publish), used))) = self.decoder.decode(self.link.input()) else {
+            return;
+        };
+        self.desk.resume(&mut self.session, &publish, now);
+        if !self.desk.is_blocked() {
+            self.link.consume(used);
+        }
+    }
+
+    fn may_read(&mut self) -> bool {
+        !self.desk.is_blocked() && !self.desk.is_draining() && self.session.may_read() && self.session.outbox().len() < MAX_UNSENT
+    }
+
+    /// While the socket is not read its keep alive rests: PINGREQ and DISCONNECT lie behind what is not read.
+    fn regard_reading(&mut self, now: Instant) {
+        let reading = self.may_read();
+        match (self.reading, reading) {
+            (true, false) => self.session.reading_paused(now),
+            (false, true) => self.session.resumed(now),
+            _ => {}
+        }
+        self.reading = reading;
+    }
+
+    async fn wait(&mut self) -> Event {
+        self.set_alarm();
+        let Self {
+            link,
+            session,
+            desk,
+            wake,
+            alarm,
+            reading,
+            ..
+        } = self;
+        tokio::select! {
+            biased;
+            () = wake.notified() => Event::Woken,
+            ready = link.ready(session.outbox(), *reading) => Event::Socket(ready),
+            () = desk.unblocked() => Event::Woken,
+            () = ring(alarm) => Event::Woken,
+        }
+    }
+
+    fn set_alarm(&mut self) {
+        let deadlines = [self.session.deadline(), self.desk.deadline()];
+        let Some(due) = deadlines.into_iter().flatten().min() else {
+            return self.alarm = None;
+        };
+        match &mut self.alarm {
+            Some(alarm) if !alarm.is_elapsed() && alarm.deadline().into_std() <= due => {}
+            Some(alarm) => alarm.as_mut().reset(due.into()),
+            None => self.alarm = Some(Box::pin(sleep_until(due.into()))),
+        }
+    }
+
+    /// Writes what is left, closes the socket, gives everything back.
+    async fn finish(self) {
+        let Self {
+            mut link,
+            mut session,
+            mut desk,
+            ..
+        } = self;
+        desk.leave(&session);
+        // A peer that takes nothing any more, or is gone, leaves nothing more to do.
+        let _ = timeout(LAST_WRITE, link.flush(session.outbox())).await;
+        link.close().await;
+        desk.send_will(session.client_id()).await;
+    }
+}
+
+async fn ring(alarm: &mut Option<Pin<Box<Sleep>>>) {
+    match alarm {
+        Some(alarm) => alarm.as_mut().await,
+        None => std::future::pending().await,
+    }
+}

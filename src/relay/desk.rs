@@ -1,0 +1,221 @@
+//! What the relay keeps for one connection beside its socket and its session, and how outputs of the session are acted on.
+
+use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Instant};
+
+use tokio::sync::{Notify, watch};
+
+use super::{
+    Shared,
+    answers::Answers,
+    hub::Seat,
+    inbound::{Blocked, Wait},
+    mailbox::{Ending, Mailbox},
+    outbound::Outbound,
+};
+use crate::{
+    metrics::PacketTally,
+    mqtt::{Packet, ReasonCode, codec::DecodeError},
+    session::{Accepted, Close, Output, OwnedWill, Session, SubscriptionKey, Ticket},
+    upstream::{Appender, Receipt, Receipts, State},
+};
+
+thread_local! {
+    /// Receipts on their way from the cluster to a session: used and emptied within one turn of a connection.
+    static RECEIPTS: RefCell<Vec<Receipt>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The relay's side of one connection.
+pub struct Desk {
+    pub(super) shared: Arc<Shared>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) receipts: Arc<Receipts>,
+    pub(super) appender: Appender,
+    pub(super) answers: Answers,
+    pub(super) outbound: Outbound,
+    pub(super) seats: HashMap<SubscriptionKey, Vec<Seat>>,
+    /// SUBSCRIBEs whose topics are being looked for, with the reasons known so far.
+    pub(super) asked: Vec<(Ticket, Vec<ReasonCode>)>,
+    /// The PUBLISH at the front of the input that cannot go on yet.
+    pub(super) blocked: Option<Box<Blocked>>,
+    /// Publishes that wait for Kafka's answer.
+    pub(super) unanswered: usize,
+    /// A CONNECT that waits for Kafka.
+    admission: Option<Box<watch::Receiver<State>>>,
+    /// No more is read; when everything in flight is answered, or then, the session is shut down.
+    draining: Option<Instant>,
+    will: Option<Box<OwnedWill>>,
+    entered: bool,
+    pub(super) tally: PacketTally,
+}
+
+impl Desk {
+    pub(super) fn new(shared: Arc<Shared>, wake: &Arc<Notify>) -> Self {
+        Self {
+            mailbox: Arc::new(Mailbox::new(wake.clone())),
+            receipts: Receipts::new(wake.clone()),
+            appender: shared.cluster.appender(),
+            answers: Answers::default(),
+            outbound: Outbound::default(),
+            seats: HashMap::new(),
+            asked: Vec::new(),
+            blocked: None,
+            unanswered: 0,
+            admission: None,
+            draining: None,
+            will: None,
+            entered: false,
+            tally: PacketTally::default(),
+            shared,
+        }
+    }
+
+    /// Acts on the session's outputs; `packet` is the one it was just given, if it was.
+    pub(super) fn act(&mut self, session: &mut Session, packet: Option<&Packet<'_>>, now: Instant) {
+        while let Some(output) = session.poll() {
+            match (output, packet) {
+                (Output::Connect, _) => self.offer(session, now),
+                (Output::Publish { ticket }, Some(Packet::Publish(publish))) => self.publish(session, publish, ticket, now),
+                (Output::Subscribe { ticket }, Some(Packet::Subscribe(subscribe))) => self.subscribe(session, subscribe, ticket, now),
+                (Output::Unsubscribe { ticket }, _) => self.unsubscribe(session, ticket, now),
+                (Output::Publish { .. } | Output::Subscribe { .. }, _) => {
+                    unreachable!("these come only of the packet just handled, and outputs are drained after each")
+                }
+                (Output::WindowOpen | Output::Settled { .. }, _) => {}
+                (Output::PublishWill, _) => self.will = session.take_will().map(Box::new),
+                (Output::Close(close), _) => self.closed(session, &close),
+            }
+        }
+    }
+
+    /// A CONNECT the session has no objection to.
+    fn offer(&mut self, session: &mut Session, now: Instant) {
+        self.admission = Some(Box::new(self.shared.cluster.state()));
+        self.admit(session, now);
+    }
+
+    /// Accepts a CONNECT that waits. Without Kafka only a session that needs nothing of it is accepted; every other waits
+    /// until Kafka is there or its connect deadline, when the session refuses it (0x88).
+    pub(super) fn admit(&mut self, session: &mut Session, now: Instant) {
+        let Some(state) = &mut self.admission else { return };
+        let ready = matches!(*state.borrow_and_update(), State::Ready);
+        if !ready && (session.will().is_some() || !session.clean_start()) {
+            return;
+        }
+        self.admission = None;
+        session.accept(Accepted::default(), now);
+        self.entered = true;
+        if self.shared.registry.enter(session.client_id(), &self.mailbox) {
+            tracing::info!(
+                client = session.client_id(),
+                "a client id connected again: its former connection ends"
+            );
+        }
+    }
+
+    /// What lies in the mailbox beside messages.
+    pub(super) fn read_letters(&mut self, session: &mut Session, now: Instant) {
+        let (answers, ending) = self.mailbox.letters();
+        for answer in answers {
+            self.subscribed(session, answer, now);
+        }
+        match ending {
+            None => {}
+            Some(Ending::TakenOver) => session.take_over(now),
+            Some(Ending::Overflowed) => session.end(ReasonCode::QuotaExceeded, "messages came faster than they were taken", now),
+            Some(Ending::ShutDown) => self.drain(session, now),
+        }
+    }
+
+    fn drain(&mut self, session: &mut Session, now: Instant) {
+        let until = *self.draining.get_or_insert(now + self.shared.settings.drain_timeout);
+        if self.unanswered == 0 || now >= until || !session.is_live() {
+            session.shut_down(now);
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.is_some()
+    }
+
+    /// Gives the session what Kafka has answered.
+    pub(super) fn read_receipts(&mut self, session: &mut Session, now: Instant) {
+        RECEIPTS.with_borrow_mut(|receipts| {
+            self.receipts.take(receipts);
+            for receipt in receipts.drain(..) {
+                if let Some((ticket, answer)) = self.answers.receive(&receipt, &self.shared) {
+                    self.unanswered -= 1;
+                    session.answer(ticket, answer, now);
+                }
+            }
+        });
+    }
+
+    /// Until something that this connection waits for may have come, beside its socket and its mailbox.
+    pub(super) async fn unblocked(&mut self) {
+        if let Some(state) = &mut self.admission {
+            // An error means that the cluster is shut down; the connect deadline ends the wait then.
+            if state.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            return;
+        }
+        match self.blocked.as_deref().map(|b| &b.wait) {
+            Some(Wait::Memory) => self.shared.cluster.memory_available().await,
+            Some(Wait::Topic(name)) => drop(self.shared.cluster.topic_known(name).await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// When this connection must be looked at, whatever happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let blocked = self.blocked.as_ref().map(|b| b.until);
+        [blocked, self.draining].into_iter().flatten().min()
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.is_some()
+    }
+
+    /// Hands what was appended to Kafka's senders, and what was counted to the metrics.
+    pub(super) fn kick(&mut self) {
+        self.appender.kick();
+        self.shared.metrics.packets.add(&mut self.tally);
+    }
+
+    pub(super) fn malformed(&mut self, error: &DecodeError, session: &Session) {
+        self.shared.metrics.malformed(error.reason.name());
+        tracing::debug!(
+            client = session.client_id(),
+            reason = error.reason.name(),
+            rule = error.rule,
+            error.detail,
+            "malformed packet"
+        );
+    }
+
+    /// Gives back what others hold of this connection: its seats and its place in the registry.
+    pub(super) fn leave(&mut self, session: &Session) {
+        self.seats.clear();
+        if self.entered {
+            self.shared.registry.leave(session.client_id(), &self.mailbox);
+        }
+    }
+
+    /// The will that is due, once.
+    pub(super) fn take_will(&mut self) -> Option<Box<OwnedWill>> {
+        self.will.take()
+    }
+
+    fn closed(&mut self, session: &Session, close: &Close) {
+        if !close.by_client && close.reason.is_error() {
+            self.shared.metrics.refused(close.reason.name());
+        }
+        let (client, reason, detail) = (session.client_id(), close.reason.name(), close.detail);
+        tracing::debug!(client, reason, detail, by_client = close.by_client, "a connection ended");
+    }
+
+    /// Counts a packet that was read.
+    pub(super) fn note(&mut self, first_byte: u8) {
+        self.tally.received(first_byte);
+    }
+}

@@ -1,0 +1,246 @@
+//! From a PUBLISH to the records of the cluster's open batches.
+//!
+//! The payload is copied once, from the socket's buffer into the batch. A PUBLISH that cannot go on (no memory in the
+//! producer, a topic whose partitions are not known yet) stays at the front of the input, and the socket is not read:
+//! back-pressure ends at the device, nothing is queued.
+
+use std::{
+    cell::RefCell,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::{answers, desk::Desk};
+use crate::{
+    mapping::{Acknowledge, Draft, Inbound, NoRoute, OnError, Overflow, Rule, Unmapped},
+    mqtt::{Publish, QoS, ReasonCode},
+    session::{Answer, Session, Ticket},
+    upstream::{AppendError, TopicState},
+};
+
+thread_local! {
+    /// The scratch of routing: used and given back within one packet.
+    static DRAFT: RefCell<Draft> = RefCell::default();
+}
+
+/// Why a PUBLISH waits at the front of the input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// For memory of the producer.
+    Memory,
+    /// For the partitions of a Kafka topic.
+    Topic(String),
+}
+
+/// A PUBLISH that waits.
+#[derive(Debug)]
+pub struct Blocked {
+    /// Its ticket, if somebody waits for an answer.
+    ticket: Option<Ticket>,
+    /// Records of it that are in the cluster's hands already.
+    done: usize,
+    /// Records that it makes.
+    records: usize,
+    /// What it waits for.
+    pub wait: Wait,
+    /// When waiting ends with an unknown outcome.
+    pub until: Instant,
+}
+
+/// What became of one record.
+enum Placed {
+    /// In a batch; a receipt follows.
+    Awaited,
+    /// Nobody waits, or the rule does not ask for it.
+    Done(Answer),
+    /// It cannot go on yet.
+    Wait(Wait),
+}
+
+impl Desk {
+    /// Takes a PUBLISH the session has just admitted.
+    pub(super) fn publish(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Option<Ticket>, now: Instant) {
+        self.unanswered += usize::from(ticket.is_some());
+        self.go_on(session, publish, ticket, 0, now);
+    }
+
+    /// Tries a PUBLISH again that waited.
+    pub(super) fn resume(&mut self, session: &mut Session, publish: &Publish<'_>, now: Instant) {
+        let Some(blocked) = self.blocked.take() else { return };
+        self.go_on(session, publish, blocked.ticket, blocked.done, now);
+        match &mut self.blocked {
+            Some(again) if now < blocked.until => again.until = blocked.until,
+            Some(_) => self.give_up(session, now),
+            None => {}
+        }
+    }
+
+    /// Waited too long: whether Kafka will ever have it cannot be said. Records that were placed still get their receipts,
+    /// and the answer leaves with the last of them.
+    fn give_up(&mut self, session: &mut Session, now: Instant) {
+        let Some(blocked) = self.blocked.take() else { return };
+        self.shared.metrics.refused("kafka_unavailable");
+        let Some(ticket) = blocked.ticket else { return };
+        for _ in blocked.done..blocked.records {
+            if let Some((ticket, answer)) = self.answers.complete(ticket, Answer::Unknown) {
+                self.answer(session, ticket, answer, now);
+            }
+        }
+    }
+
+    fn answer(&mut self, session: &mut Session, ticket: Ticket, answer: Answer, now: Instant) {
+        self.unanswered -= 1;
+        session.answer(ticket, answer, now);
+    }
+
+    /// Routes a PUBLISH and appends its records from `done` on.
+    fn go_on(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Option<Ticket>, mut done: usize, now: Instant) {
+        let answer = DRAFT.with_borrow_mut(|draft| {
+            let shared = self.shared.clone();
+            let inbound = Inbound {
+                publish,
+                topic: session.resolved_topic(publish),
+                client: session.client_id(),
+                now_ms: now_ms(),
+            };
+            if let Err(none) = shared.rules.route(&inbound, draft) {
+                return Some(self.no_route(none, &inbound));
+            }
+            if done == 0 {
+                self.count_skipped(draft);
+            }
+            if draft.is_empty() {
+                return Some(Answer::Acked);
+            }
+            if let (Some(ticket), 0) = (ticket, done) {
+                self.answers.expect(ticket, draft.len());
+            }
+            let mut whole = None;
+            while done < draft.len() {
+                match self.place(draft, done, &inbound, ticket) {
+                    Placed::Wait(wait) => {
+                        let until = now + shared.settings.delivery_timeout;
+                        self.blocked = Some(Box::new(Blocked {
+                            ticket,
+                            done,
+                            records: draft.len(),
+                            wait,
+                            until,
+                        }));
+                        return None;
+                    }
+                    Placed::Awaited => {}
+                    Placed::Done(answer) => whole = ticket.and_then(|ticket| self.answers.complete(ticket, answer)).or(whole),
+                }
+                done += 1;
+            }
+            whole.map(|(_, answer)| answer)
+        });
+        if let (Some(ticket), Some(answer)) = (ticket, answer) {
+            self.answer(session, ticket, answer, now);
+        }
+    }
+
+    /// Appends the records of a will from `done` on, for which nobody waits; what it must wait for comes back.
+    pub(super) fn place_from(&mut self, publish: &Publish<'_>, client: &str, done: &mut usize) -> Option<Wait> {
+        DRAFT.with_borrow_mut(|draft| {
+            let inbound = Inbound {
+                publish,
+                topic: publish.topic,
+                client,
+                now_ms: now_ms(),
+            };
+            if let Err(none) = self.shared.rules.route(&inbound, draft) {
+                self.no_route(none, &inbound);
+                return None;
+            }
+            while *done < draft.len() {
+                if let Placed::Wait(wait) = self.place(draft, *done, &inbound, None) {
+                    return Some(wait);
+                }
+                *done += 1;
+            }
+            None
+        })
+    }
+
+    /// Puts one record into the open batch of its partition.
+    fn place(&mut self, draft: &Draft, at: usize, inbound: &Inbound<'_>, ticket: Option<Ticket>) -> Placed {
+        let rules = &self.shared.rules;
+        let id = draft.rule(at);
+        let rule = rules.rule(id);
+        let name = draft.kafka_topic(at, rules);
+        let topic = match self.shared.cluster.topic(name) {
+            TopicState::Ready(topic) => topic,
+            TopicState::Unknown => return Placed::Wait(Wait::Topic(name.to_owned())),
+            TopicState::Missing => {
+                self.shared.missing.missing(name);
+                return self.refuse(rule, ReasonCode::ImplementationSpecificError, "no_such_topic");
+            }
+        };
+        let count = topic.partitions.len();
+        let partition = match draft.partition(at, rules, inbound, count as u32) {
+            Ok(choice) => self.shared.spread.partition(choice, id, inbound.publish.payload.len(), count),
+            Err(refusal) => return self.refuse(rule, ReasonCode::ImplementationSpecificError, refusal.reason.as_str()),
+        };
+        let waiter = ticket
+            .filter(|_| rule.acknowledge == Acknowledge::AfterKafka)
+            .map(|t| (&self.receipts, answers::waiter(t, id)));
+        let awaited = waiter.is_some();
+        match self.appender.append(&topic, partition, &draft.fields(at, rules, inbound), waiter) {
+            Ok(()) => {
+                let counters = &self.shared.rule_counters[id.0 as usize];
+                counters.messages_in.inc();
+                counters.bytes_in.inc_by(inbound.publish.payload.len() as u64);
+                if awaited { Placed::Awaited } else { Placed::Done(Answer::Acked) }
+            }
+            Err(AppendError::MemoryFull) if inbound.publish.qos == QoS::AtMostOnce && rule.overflow == Overflow::Drop => {
+                self.shared.rule_counters[id.0 as usize].dropped("memory_full");
+                Placed::Done(Answer::Acked)
+            }
+            Err(AppendError::MemoryFull) => Placed::Wait(Wait::Memory),
+            Err(AppendError::TooLarge) => self.refuse(rule, ReasonCode::PacketTooLarge, "too_large"),
+            Err(AppendError::NoPartition) => self.refuse(rule, ReasonCode::ImplementationSpecificError, "no_such_partition"),
+            Err(AppendError::Closed) => Placed::Done(Answer::Unknown),
+        }
+    }
+
+    /// A record that will never be stored: the rule says whether the device is told.
+    fn refuse(&self, rule: &Rule, reason: ReasonCode, why: &'static str) -> Placed {
+        self.shared.metrics.refused(why);
+        match rule.on_error {
+            OnError::Reject => Placed::Done(Answer::Refused {
+                reason,
+                reason_string: Some(why),
+            }),
+            OnError::Skip => Placed::Done(Answer::Acked),
+        }
+    }
+
+    /// A message that makes no record.
+    fn no_route(&self, none: NoRoute, inbound: &Inbound<'_>) -> Answer {
+        let (why, unmapped) = match none {
+            NoRoute::Unmapped(unmapped) => ("unmapped", unmapped),
+            NoRoute::Refused(refusal) => (refusal.reason.as_str(), Unmapped::Reject),
+        };
+        self.shared.metrics.refused(why);
+        tracing::debug!(client = inbound.client, topic = inbound.topic, why, "a message makes no record");
+        match unmapped {
+            Unmapped::Reject => Answer::Refused {
+                reason: ReasonCode::TopicNameInvalid,
+                reason_string: Some(why),
+            },
+            Unmapped::Drop => Answer::Acked,
+        }
+    }
+
+    fn count_skipped(&self, draft: &Draft) {
+        for refusal in draft.skipped() {
+            self.shared.rule_counters[refusal.rule.0 as usize].skipped(refusal.reason.as_str());
+        }
+    }
+}
+
+/// Time of receipt in milliseconds since the epoch, the timestamp of records.
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}

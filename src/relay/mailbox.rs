@@ -1,0 +1,179 @@
+//! What other tasks may hand to a connection: messages of feeds, the answers of its SUBSCRIBEs, and word that it must end.
+//!
+//! A mailbox is bounded in bytes and in chunks. What does not fit at QoS 0 is left out and counted [MQTT-4.3.1-1 allows
+//! it]; at QoS 1 and 2 nothing may be left out, so the mailbox is marked as overflowed and its connection closes.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use super::{chunk::Chunk, subscribing::Subscribed};
+use crate::{mqtt::QoS, session::SubscriptionKey};
+
+/// Bytes that may wait in a mailbox.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Chunks that a mailbox may pin, each up to `chunk::SIZE` and one message.
+const MAX_PARCELS: usize = 256;
+
+/// Which subscriptions of a session a message matched. One is the rule and costs no allocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// The usual case.
+    One([SubscriptionKey; 1]),
+    /// Overlapping subscriptions.
+    Many(Vec<SubscriptionKey>),
+}
+
+impl Keys {
+    /// All of them, at least one.
+    pub fn as_slice(&self) -> &[SubscriptionKey] {
+        match self {
+            Keys::One(one) => one,
+            Keys::Many(many) => many,
+        }
+    }
+
+    /// Adds a further match.
+    pub fn push(&mut self, key: SubscriptionKey) {
+        match self {
+            Keys::One([first]) => *self = Keys::Many(vec![*first, key]),
+            Keys::Many(many) => many.push(key),
+        }
+    }
+}
+
+/// One message for one session.
+#[derive(Debug)]
+pub struct Item {
+    /// Index in the chunk.
+    pub message: usize,
+    /// The subscriptions that want it.
+    pub keys: Keys,
+    /// Highest QoS that any of them was granted.
+    pub granted: QoS,
+}
+
+/// What one session gets of one chunk.
+#[derive(Debug)]
+pub struct Parcel {
+    /// The shared messages.
+    pub chunk: Arc<Chunk>,
+    /// In the order of the log.
+    pub items: VecDeque<Item>,
+    /// Bytes it is charged with.
+    weight: usize,
+}
+
+/// Why a connection must end, told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ending {
+    /// The process stops (0x8B).
+    ShutDown,
+    /// The same client id connected again (0x8E) [MQTT-3.1.4-3].
+    TakenOver,
+    /// Messages at QoS 1 or 2 no longer fit (0x97).
+    Overflowed,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    parcels: VecDeque<Parcel>,
+    bytes: usize,
+    subscribed: Vec<Subscribed>,
+    ending: Option<Ending>,
+}
+
+/// The mailbox of one connection.
+#[derive(Debug)]
+pub struct Mailbox {
+    id: u64,
+    inner: Mutex<Inner>,
+    wake: Arc<Notify>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Mailbox {
+    /// An empty mailbox that wakes its connection by `wake`.
+    pub fn new(wake: Arc<Notify>) -> Self {
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            inner: Mutex::default(),
+            wake,
+        }
+    }
+
+    /// Tells mailboxes apart; never used twice.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic of another task inside these short sections leaves the queue consistent: each changes it in one step.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands over what a session gets of a chunk; the rules of QoS 0 messages that were left out come back.
+    pub fn deliver(&self, chunk: &Arc<Chunk>, items: VecDeque<Item>) -> Vec<usize> {
+        let weight: usize = items.iter().map(|i| chunk.messages[i.message].weight()).sum();
+        let mut inner = self.lock();
+        if inner.parcels.len() >= MAX_PARCELS || (inner.bytes > 0 && inner.bytes + weight > MAX_BYTES) {
+            let granted = |item: &Item| item.granted.min(chunk.messages[item.message].qos);
+            let dropped: Vec<_> = items
+                .iter()
+                .filter(|i| granted(i) == QoS::AtMostOnce)
+                .map(|i| chunk.messages[i.message].rule)
+                .collect();
+            if dropped.len() < items.len() {
+                inner.ending = inner.ending.max(Some(Ending::Overflowed));
+                self.wake.notify_one();
+            }
+            return dropped;
+        }
+        inner.bytes += weight;
+        inner.parcels.push_back(Parcel {
+            chunk: chunk.clone(),
+            items,
+            weight,
+        });
+        drop(inner);
+        self.wake.notify_one();
+        Vec::new()
+    }
+
+    /// The oldest parcel. It stays charged until `settle`.
+    pub fn take(&self) -> Option<Parcel> {
+        self.lock().parcels.pop_front()
+    }
+
+    /// Gives back what a parcel was charged with, once its messages are in the session's hands.
+    pub fn settle(&self, parcel: &Parcel) {
+        self.lock().bytes -= parcel.weight;
+    }
+
+    /// The answer of a SUBSCRIBE.
+    pub fn subscribed(&self, answer: Subscribed) {
+        self.lock().subscribed.push(answer);
+        self.wake.notify_one();
+    }
+
+    /// Asks the connection to end.
+    pub fn end(&self, ending: Ending) {
+        let mut inner = self.lock();
+        inner.ending = inner.ending.max(Some(ending));
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    /// What waits beside messages: the answers of SUBSCRIBEs, and whether to end.
+    pub fn letters(&self) -> (Vec<Subscribed>, Option<Ending>) {
+        let mut inner = self.lock();
+        (std::mem::take(&mut inner.subscribed), inner.ending)
+    }
+}

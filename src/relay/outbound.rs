@@ -1,0 +1,123 @@
+//! From the mailbox to the session: messages in the order of the log, as far as the client's window and socket let them.
+
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    chunk::{Chunk, Message as Stored, SourceId},
+    desk::Desk,
+    mailbox::{Item, Parcel},
+};
+use crate::session::{Message, Session, SubscriptionKey, Taken};
+
+/// Unsent bytes above which messages wait in the mailbox for the socket. Below the session's own limit, beyond which it
+/// leaves QoS 0 messages out: a burst is written bit by bit, and only who is slow for long loses any.
+const MAX_UNSENT: usize = 128 * 1024;
+
+/// What a connection keeps for its deliveries; empty while it has none.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    /// The parcel that the client's window or socket did not take whole.
+    current: Option<Parcel>,
+    /// Starts that no message has reached yet.
+    pub(super) starts: FxHashMap<(SubscriptionKey, SourceId), i64>,
+    /// Subscriptions whose start is not known yet: what they match waits.
+    pub(super) pending: Vec<SubscriptionKey>,
+}
+
+/// Whether the next item may be tried.
+#[derive(PartialEq, Eq)]
+enum Step {
+    Next,
+    Wait,
+}
+
+impl Desk {
+    /// Hands messages to the session until there is none, or it takes no more.
+    pub(super) fn hand_out(&mut self, session: &mut Session, now: Instant) {
+        while session.is_live() && session.outbox().len() < MAX_UNSENT {
+            let Some(mut parcel) = self.outbound.current.take().or_else(|| self.mailbox.take()) else {
+                return;
+            };
+            if self.parcel(&mut parcel, session, now) == Step::Wait {
+                self.outbound.current = Some(parcel);
+                return;
+            }
+            self.mailbox.settle(&parcel);
+        }
+    }
+
+    fn parcel(&mut self, parcel: &mut Parcel, session: &mut Session, now: Instant) -> Step {
+        while let Some(item) = parcel.items.front() {
+            if self.item(&parcel.chunk, item, session, now) == Step::Wait {
+                return Step::Wait;
+            }
+            parcel.items.pop_front();
+        }
+        Step::Next
+    }
+
+    fn item(&mut self, chunk: &Chunk, item: &Item, session: &mut Session, now: Instant) -> Step {
+        let message = &chunk.messages[item.message];
+        let keys = item.keys.as_slice();
+        if keys.iter().any(|key| self.outbound.pending.contains(key)) {
+            return Step::Wait;
+        }
+        if self.outbound.starts.is_empty() {
+            return self.give(chunk, message, keys, session, now);
+        }
+        let outbound = &mut self.outbound;
+        let started: Vec<_> = keys.iter().copied().filter(|key| outbound.started(*key, chunk, message)).collect();
+        if started.is_empty() {
+            Step::Next
+        } else {
+            self.give(chunk, message, &started, session, now)
+        }
+    }
+
+    fn give(&mut self, chunk: &Chunk, message: &Stored, keys: &[SubscriptionKey], session: &mut Session, now: Instant) -> Step {
+        let remaining = message
+            .expires
+            .map(|end| end.saturating_duration_since(now).as_secs_f64().ceil() as u32);
+        let taken = session.deliver(
+            &Message {
+                topic: chunk.topic(message),
+                payload: &chunk.payload(message),
+                shared_properties: chunk.properties(message),
+                qos: message.qos,
+                retain: message.retain,
+                message_expiry_interval: remaining,
+                publisher: chunk.client(message),
+                subscriptions: keys,
+                token: 0,
+            },
+            now,
+        );
+        let rule = &self.shared.rule_counters[message.rule];
+        match taken {
+            Taken::Sent { .. } => {
+                rule.messages_out.inc();
+                rule.bytes_out.inc_by(message.payload_len() as u64);
+            }
+            Taken::WindowFull | Taken::OutboxFull => return Step::Wait,
+            Taken::Dropped => rule.dropped("slow_reader"),
+            Taken::TooLarge => rule.dropped("packet_too_large"),
+            Taken::Expired => rule.dropped("expired"),
+            Taken::NoLocal | Taken::NotSubscribed | Taken::Closed => {}
+        }
+        Step::Next
+    }
+}
+
+impl Outbound {
+    /// Whether a message lies at or behind the start of a subscription. Messages of a source come in the order of their
+    /// offsets, so a start that was reached once need not be kept.
+    fn started(&mut self, key: SubscriptionKey, chunk: &Chunk, message: &Stored) -> bool {
+        match self.starts.get(&(key, chunk.source)) {
+            None => true,
+            Some(start) if message.offset < *start => false,
+            Some(_) => self.starts.remove(&(key, chunk.source)).is_some(),
+        }
+    }
+}

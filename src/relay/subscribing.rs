@@ -1,0 +1,279 @@
+//! From a SUBSCRIBE to its start: topics are found, seats taken, end offsets asked for, feeds begun.
+//!
+//! It runs beside the connection, which goes on with other packets; the answer comes back through the mailbox.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    chunk::SourceId,
+    desk::Desk,
+    hub::{Hub, Seat, Subscriber},
+    mailbox::Mailbox,
+};
+use crate::{
+    mapping::{NoSources, Source, Unmapped},
+    mqtt::{QoS, ReasonCode, Subscribe, SubscribeFilter},
+    session::{Requested, Session, SubscriptionKey, Ticket},
+    upstream::{Topic, TopicState},
+};
+
+/// One filter of a SUBSCRIBE on its way.
+#[derive(Debug)]
+pub struct Wish {
+    /// Its place in the packet.
+    pub place: usize,
+    /// The session's name for it.
+    pub key: SubscriptionKey,
+    /// The filter.
+    pub filter: Box<str>,
+    /// What the client asked for.
+    pub granted: QoS,
+    /// What must be read for it; not empty.
+    pub sources: Vec<Source>,
+}
+
+/// From which offset on a subscription gets the records of a source.
+#[derive(Clone, Copy, Debug)]
+pub struct StartAt {
+    /// The subscription.
+    pub key: SubscriptionKey,
+    /// The partition.
+    pub source: SourceId,
+    /// First offset that belongs to it.
+    pub offset: i64,
+}
+
+/// What became of a SUBSCRIBE.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// Of the SUBSCRIBE.
+    pub ticket: Ticket,
+    /// For each wish that was refused, its place and the reason.
+    pub refused: Vec<(usize, ReasonCode)>,
+    /// All that it asked for.
+    pub keys: Vec<SubscriptionKey>,
+    /// The seats of those that were granted.
+    pub seats: Vec<(SubscriptionKey, Vec<Seat>)>,
+    /// Where they start.
+    pub starts: Vec<StartAt>,
+}
+
+/// Levels that a filter may have. Bounds how deep a look-up goes; far above what people use.
+const MAX_LEVELS: usize = 128;
+
+impl Desk {
+    /// Takes a SUBSCRIBE the session has just entered. It is answered at once if nothing must be asked of Kafka.
+    pub(super) fn subscribe(&mut self, session: &mut Session, subscribe: &Subscribe<'_>, ticket: Ticket, now: Instant) {
+        let mut reasons = Vec::with_capacity(subscribe.filters.len());
+        let mut wishes = Vec::new();
+        for (place, (filter, requested)) in subscribe.filters.iter().zip(session.requested(ticket)).enumerate() {
+            let reason = match requested {
+                Requested::Subscribe { key, .. } => self.wish(place, filter, *key, &mut wishes),
+                Requested::Refused(reason) => *reason,
+                Requested::Removed { .. } | Requested::NotFound => ReasonCode::UnspecifiedError,
+            };
+            reasons.push(reason);
+        }
+        if wishes.is_empty() {
+            return session.answer_subscribe(ticket, &reasons, now);
+        }
+        self.asked.push((ticket, reasons));
+        let shared = &self.shared;
+        self.outbound.pending.extend(wishes.iter().map(|w| w.key));
+        tokio::spawn(place(
+            shared.hub.clone(),
+            self.mailbox.clone(),
+            ticket,
+            wishes,
+            shared.settings.delivery_timeout,
+        ));
+    }
+
+    /// What one filter of a SUBSCRIBE gets if all goes well; a wish if Kafka must be asked first.
+    fn wish(&mut self, place: usize, filter: &SubscribeFilter<'_>, key: SubscriptionKey, wishes: &mut Vec<Wish>) -> ReasonCode {
+        if filter.filter.split('/').count() > MAX_LEVELS {
+            return ReasonCode::TopicFilterInvalid;
+        }
+        let granted = match filter.qos {
+            QoS::AtMostOnce => ReasonCode::Success,
+            QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+            QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+        };
+        if let Some(seats) = self.seats.get_mut(&key) {
+            seats.iter_mut().for_each(|seat| seat.grant(filter.qos));
+            return granted;
+        }
+        match self.shared.rules.sources(filter.filter) {
+            Ok(sources) => {
+                wishes.push(Wish {
+                    place,
+                    key,
+                    filter: filter.filter.into(),
+                    granted: filter.qos,
+                    sources,
+                });
+                granted
+            }
+            Err(NoSources::Unmapped) if self.shared.rules.unmapped() == Unmapped::Drop => granted,
+            Err(NoSources::Unmapped) => self.refuse_filter(ReasonCode::TopicFilterInvalid, "unmapped"),
+            Err(NoSources::NotReadable { .. }) => self.refuse_filter(ReasonCode::ImplementationSpecificError, "not_readable"),
+        }
+    }
+
+    fn refuse_filter(&self, reason: ReasonCode, why: &'static str) -> ReasonCode {
+        self.shared.metrics.refused(why);
+        reason
+    }
+
+    /// Kafka's side of a SUBSCRIBE is done: the seats are kept, the client gets its SUBACK.
+    pub(super) fn subscribed(&mut self, session: &mut Session, answer: Subscribed, now: Instant) {
+        let Some(at) = self.asked.iter().position(|(ticket, _)| *ticket == answer.ticket) else {
+            return;
+        };
+        let (ticket, mut reasons) = self.asked.swap_remove(at);
+        for (place, reason) in answer.refused {
+            reasons[place] = self.refuse_filter(reason, "no_such_topic");
+        }
+        for start in answer.starts {
+            self.outbound.starts.insert((start.key, start.source), start.offset);
+        }
+        for key in answer.keys {
+            // A client may ask twice in a row; what it asked for last still waits then.
+            if let Some(at) = self.outbound.pending.iter().position(|k| *k == key) {
+                self.outbound.pending.swap_remove(at);
+            }
+        }
+        session.answer_subscribe(ticket, &reasons, now);
+        for (key, seats) in answer.seats {
+            // An UNSUBSCRIBE may have overtaken it: then the seats are given back here.
+            if session.subscriptions().binary_search_by_key(&key, |s| s.key).is_ok() {
+                self.seats.insert(key, seats);
+            }
+        }
+    }
+
+    /// Takes an UNSUBSCRIBE: nothing more comes for its filters once it is answered.
+    pub(super) fn unsubscribe(&mut self, session: &mut Session, ticket: Ticket, now: Instant) {
+        for requested in session.requested(ticket) {
+            if let Requested::Removed { key } = requested {
+                self.seats.remove(key);
+                self.outbound.starts.retain(|(k, _), _| k != key);
+            }
+        }
+        session.answer_unsubscribe(ticket, now);
+    }
+}
+
+/// Places all wishes of one SUBSCRIBE within `limit` and puts the answer into the mailbox.
+async fn place(hub: Arc<Hub>, mailbox: Arc<Mailbox>, ticket: Ticket, wishes: Vec<Wish>, limit: Duration) {
+    let until = tokio::time::Instant::now() + limit;
+    let mut seated = Vec::with_capacity(wishes.len());
+    for wish in wishes {
+        let (place, key) = (wish.place, wish.key);
+        seated.push((place, key, sit(&hub, &mailbox, wish, until).await));
+    }
+    let mut answer = Subscribed {
+        ticket,
+        refused: Vec::new(),
+        keys: Vec::new(),
+        seats: Vec::new(),
+        starts: Vec::new(),
+    };
+    let ends = ends(&hub, partitions(&seated), until).await;
+    for (place, key, seats) in seated {
+        answer.keys.push(key);
+        match seats.and_then(|seats| Ok((begin(&hub, key, &seats, &ends)?, seats))) {
+            Ok((starts, seats)) => {
+                answer.starts.extend(starts);
+                answer.seats.push((key, seats));
+            }
+            Err(reason) => answer.refused.push((place, reason)),
+        }
+    }
+    mailbox.subscribed(answer);
+}
+
+/// Seats for a filter in all Kafka topics that exist; it is refused (0x83) if none of them does.
+///
+/// All partitions are read, also where the filter fixes the key: a producer with another partitioner than ours may have put
+/// the record anywhere, and records of any producer are delivered.
+async fn sit(hub: &Arc<Hub>, mailbox: &Arc<Mailbox>, wish: Wish, until: tokio::time::Instant) -> Result<Vec<Seat>, ReasonCode> {
+    let mut seats: Vec<Seat> = Vec::new();
+    // Several rules may read one Kafka topic; one seat in it is enough.
+    let names: BTreeSet<&str> = wish.sources.iter().map(|s| s.kafka_topic.as_str()).collect();
+    for name in names {
+        let Some(topic) = known(hub, name, until).await? else {
+            continue;
+        };
+        let subscriber = Subscriber::new(mailbox.clone(), wish.key, wish.granted);
+        let partitions = (0..topic.partitions.len() as i32).collect();
+        seats.push(hub.sit(topic, partitions, &wish.filter, subscriber));
+    }
+    if seats.is_empty() {
+        Err(ReasonCode::ImplementationSpecificError)
+    } else {
+        Ok(seats)
+    }
+}
+
+/// The topic; `None` if the cluster has none of that name.
+async fn known(hub: &Hub, name: &str, until: tokio::time::Instant) -> Result<Option<Arc<Topic>>, ReasonCode> {
+    match tokio::time::timeout_at(until, hub.cluster.topic_known(name)).await {
+        Ok(TopicState::Ready(topic)) => Ok(Some(topic)),
+        Ok(TopicState::Missing) => {
+            hub.missing.missing(name);
+            Ok(None)
+        }
+        Ok(TopicState::Unknown) | Err(_) => Err(ReasonCode::ImplementationSpecificError),
+    }
+}
+
+/// One wish: its place, its key, its seats or why it has none.
+type Seated = (usize, SubscriptionKey, Result<Vec<Seat>, ReasonCode>);
+
+type Ends = HashMap<(Arc<str>, i32), i64>;
+
+/// The partitions of all seats, each once.
+fn partitions(seated: &[Seated]) -> HashMap<(Arc<str>, i32), Arc<Topic>> {
+    let mut wanted = HashMap::new();
+    for seat in seated.iter().filter_map(|(_, _, seats)| seats.as_ref().ok()).flatten() {
+        wanted.extend(
+            seat.partitions()
+                .iter()
+                .map(|p| ((seat.topic().name.clone(), *p), seat.topic().clone())),
+        );
+    }
+    wanted
+}
+
+/// Their end offsets, by one request for each broker.
+async fn ends(hub: &Hub, wanted: HashMap<(Arc<str>, i32), Arc<Topic>>, until: tokio::time::Instant) -> Ends {
+    let (names, asked): (Vec<_>, Vec<_>) = wanted.into_iter().map(|(name, topic)| (name.clone(), (topic, name.1))).unzip();
+    let answers = tokio::time::timeout_at(until, hub.cluster.end_offsets(&asked))
+        .await
+        .unwrap_or_default();
+    names
+        .into_iter()
+        .zip(answers)
+        .filter_map(|(partition, end)| Some((partition, end.ok()?)))
+        .collect()
+}
+
+/// Feeds for all partitions of a subscription; refused if the end of one is not known.
+fn begin(hub: &Hub, key: SubscriptionKey, seats: &[Seat], ends: &Ends) -> Result<Vec<StartAt>, ReasonCode> {
+    let mut starts = Vec::new();
+    for seat in seats {
+        for partition in seat.partitions() {
+            let end = ends
+                .get(&(seat.topic().name.clone(), *partition))
+                .ok_or(ReasonCode::ImplementationSpecificError)?;
+            let (source, offset) = hub.feed(seat, *partition, *end);
+            starts.push(StartAt { key, source, offset });
+        }
+    }
+    Ok(starts)
+}
