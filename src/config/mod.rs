@@ -1,1 +1,152 @@
-//! Skeleton of `config`.
+//! `proxy.yaml`: the file as written → the settings as meant.
+//!
+//! [`load`] reads the file, `tree` makes values of it that know their line and column, `walk` takes them as what they
+//! should be and notes every fault, and each file beside this one knows a part of the contract: `listeners`, `limits`,
+//! `cluster` (`kafka`), `rules`. The settings themselves belong to the modules that obey them. Nothing is ignored: a key
+//! that has no function in this release is a fault that says so. A value that came from the environment is in no error.
+
+mod cluster;
+mod environment;
+mod limits;
+mod listeners;
+mod problem;
+mod rules;
+mod tree;
+mod units;
+mod walk;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::mapping::{RuleSet, Unmapped};
+use crate::{admin, downstream, session, upstream};
+
+pub use problem::{LoadError, Problem};
+
+use tree::{Node, Place};
+use walk::{Keys, Section, Walk};
+
+/// Largest file that is read, in bytes.
+pub const LARGEST_FILE: u64 = 4 << 20;
+
+const TOP: Keys = Keys {
+    known: &["listeners", "limits", "kafka", "rules", "unmapped", "sessions", "admin"],
+    later: &["retained", "authentication", "authorization"],
+};
+
+/// All that the file says, checked. Defaults stand where it is silent.
+#[derive(Debug)]
+pub struct Config {
+    /// `listeners`: at least one, their names and addresses differ.
+    pub listeners: Vec<downstream::ListenerSettings>,
+    /// Of `limits`, what holds before the first packet.
+    pub limits: downstream::Limits,
+    /// Of `limits`, what holds for each session.
+    pub session: session::Settings,
+    /// `kafka`.
+    pub kafka: upstream::Settings,
+    /// `rules`, with `unmapped`: at least one.
+    pub rules: RuleSet,
+    /// `admin`; `None` opens no such port.
+    pub admin: Option<admin::Settings>,
+}
+
+/// Reads a file. Relative paths in it begin at its folder; `${NAME}` is taken from the process's environment.
+///
+/// # Errors
+/// The file cannot be read, or all that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, LoadError> {
+    let unreadable = |why: String| LoadError::Unreadable {
+        path: path.to_owned(),
+        why,
+    };
+    let mut bytes = vec![];
+    // One byte more than allowed tells "too large" without trusting what the file system says of its size.
+    let read = File::open(path).and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes));
+    read.map_err(|e| unreadable(format!("cannot be read: {e}")))?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(unreadable(format!("is larger than {} MiB", LARGEST_FILE >> 20)));
+    }
+    let faults = |problems| LoadError::Faults {
+        path: path.to_owned(),
+        problems,
+    };
+    let text = String::from_utf8(bytes).map_err(|e| faults(vec![not_utf8(e.as_bytes(), e.utf8_error().valid_up_to())]))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    parse(&text, folder, &|name| std::env::var(name).ok()).map_err(faults)
+}
+
+/// As [`load`], of a text: `folder` is where relative paths begin, `environment` what `${NAME}` stands for.
+///
+/// # Errors
+/// All that is wrong, at least one, in the order of the text.
+pub fn parse(text: &str, folder: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>> {
+    let (root, mut problems) = tree::read(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let mut walk = Walk::new(folder, environment);
+    let config = match root {
+        Some(root) if !root.is_nothing() => walk.file(&root),
+        _ if problems.is_empty() => {
+            walk.fault(Place::START, "the file is empty", "begin with `listeners`, `kafka` and `rules`");
+            None
+        }
+        _ => None,
+    };
+    problems.append(&mut walk.problems);
+    problems.sort();
+    // An alias brings the same fault to each place that it fills.
+    problems.dedup();
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(problems),
+    }
+}
+
+impl Walk<'_> {
+    /// The whole file. `None`: something that cannot be missing is, or is at fault; that is noted.
+    fn file(&mut self, root: &Node) -> Option<Config> {
+        let top = self.section(root, "", &TOP)?;
+        let mut taken = listeners::Taken::default();
+        let listeners = self
+            .required(&top, "listeners", "[{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}]")
+            .map(|n| self.listeners(n, &mut taken));
+        let admin = self.optional(&top, "admin").and_then(|n| self.admin(n, &mut taken));
+        let limits = self.optional(&top, "limits").map(|n| self.limits(n)).unwrap_or_default();
+        let kafka = self
+            .required(&top, "kafka", "{bootstrap_servers: [\"localhost:9092\"]}")
+            .and_then(|n| self.kafka(n));
+        if let Some(sessions) = self.optional(&top, "sessions") {
+            self.sessions(sessions);
+        }
+        let unmapped = self.unmapped(&top);
+        let example = "[{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt}}]";
+        let rules = self.required(&top, "rules", example).and_then(|n| self.rules(n, unmapped));
+        Some(Config {
+            listeners: listeners?,
+            limits: limits.downstream,
+            session: limits.session,
+            kafka: kafka?,
+            rules: rules?,
+            admin,
+        })
+    }
+
+    fn unmapped(&mut self, top: &Section<'_>) -> Unmapped {
+        let words = [("reject", Unmapped::Reject), ("drop", Unmapped::Drop)];
+        self.optional(top, "unmapped")
+            .and_then(|n| self.choice(n, "unmapped", &words, &[]))
+            .unwrap_or_default()
+    }
+}
+
+fn not_utf8(bytes: &[u8], valid: usize) -> Problem {
+    let before = String::from_utf8_lossy(&bytes[..valid]);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    let bounded = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Place {
+        line: bounded(line),
+        column: bounded(column),
+    }
+    .problem("this is not UTF-8", "save the file as UTF-8")
+}

@@ -1,0 +1,205 @@
+//! `kafka`: where the cluster is, and how it is written to and read from.
+
+use std::time::Duration;
+
+use crate::kafka::Compression;
+use crate::upstream::{ConsumerSettings, Isolation, ProducerSettings, Settings};
+
+use super::tree::{Kind, Node};
+use super::walk::{Keys, Walk};
+
+const KAFKA: Keys = Keys {
+    known: &["bootstrap_servers", "security", "producer", "consumer"],
+    later: &["topics"],
+};
+const SECURITY: Keys = Keys {
+    known: &["protocol"],
+    later: &["sasl", "tls"],
+};
+const PRODUCER: Keys = Keys {
+    known: &["linger", "batch_size", "compression", "memory", "delivery_timeout"],
+    later: &["qos2_connections"],
+};
+const CONSUMER: Keys = Keys {
+    known: &["max_wait", "fetch_size", "isolation"],
+    later: &["rack", "sweeps", "cache"],
+};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+impl Walk<'_> {
+    /// `kafka`. `None`: there are no servers to ask, which is noted.
+    pub(super) fn kafka(&mut self, node: &Node) -> Option<Settings> {
+        let section = self.section(node, "kafka", &KAFKA)?;
+        let servers = self
+            .required(&section, "bootstrap_servers", "[\"localhost:9092\"]")
+            .map(|n| self.bootstrap_servers(n));
+        if let Some(node) = self.optional(&section, "security") {
+            self.security(node);
+        }
+        let producer = self.optional(&section, "producer").map(|n| self.producer(n)).unwrap_or_default();
+        let consumer = self.optional(&section, "consumer").map(|n| self.consumer(n)).unwrap_or_default();
+        Some(Settings {
+            bootstrap_servers: servers?,
+            producer,
+            consumer,
+            ..Settings::default()
+        })
+    }
+
+    /// A list; an entry may hold several, with commas between, since a variable of the environment often does.
+    fn bootstrap_servers(&mut self, node: &Node) -> Vec<String> {
+        let name = "kafka.bootstrap_servers";
+        let entries = match &node.kind {
+            Kind::Scalar { .. } => std::slice::from_ref(node),
+            _ => self.list(node, name),
+        };
+        let mut servers = vec![];
+        for entry in entries {
+            servers.extend(
+                self.parsed(entry, name, |text| text.split(',').map(server).collect::<Result<Vec<_>, _>>())
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        servers
+    }
+
+    fn security(&mut self, node: &Node) {
+        let Some(section) = self.section(node, "kafka.security", &SECURITY) else {
+            return;
+        };
+        if let Some(protocol) = self.optional(&section, "protocol") {
+            self.choice(
+                protocol,
+                "kafka.security.protocol",
+                &[("plaintext", ())],
+                &["ssl", "sasl_plaintext", "sasl_ssl"],
+            );
+        }
+    }
+
+    fn producer(&mut self, node: &Node) -> ProducerSettings {
+        let mut settings = ProducerSettings::default();
+        let Some(section) = self.section(node, "kafka.producer", &PRODUCER) else {
+            return settings;
+        };
+        let range = Duration::ZERO..=Duration::from_secs(1);
+        if let Some(d) = self
+            .optional(&section, "linger")
+            .and_then(|n| self.duration(n, "kafka.producer.linger", range))
+        {
+            settings.linger = d;
+        }
+        if let Some(n) = self
+            .optional(&section, "batch_size")
+            .and_then(|n| self.size(n, "kafka.producer.batch_size", KIB..=16 * MIB))
+        {
+            settings.batch_size = in_memory(n);
+        }
+        if let Some(n) = self.optional(&section, "compression") {
+            settings.compression = self.compression(n).unwrap_or(settings.compression);
+        }
+        if let Some(n) = self
+            .optional(&section, "memory")
+            .and_then(|n| self.size(n, "kafka.producer.memory", MIB..=64 << 30))
+        {
+            settings.memory = in_memory(n);
+        }
+        let range = Duration::from_secs(1)..=Duration::from_secs(3600);
+        if let Some(d) = self
+            .optional(&section, "delivery_timeout")
+            .and_then(|n| self.duration(n, "kafka.producer.delivery_timeout", range))
+        {
+            settings.delivery_timeout = d;
+        }
+        if settings.memory < settings.batch_size {
+            let place = section
+                .get("memory")
+                .or(section.get("batch_size"))
+                .map_or(section.place, |n| n.place);
+            self.fault(
+                place,
+                "`kafka.producer.memory` is smaller than `batch_size`",
+                "give memory for many batches, for example 64MiB",
+            );
+        }
+        settings
+    }
+
+    fn compression(&mut self, node: &Node) -> Option<Compression> {
+        // The levels are the defaults of zlib and of zstd, as in the Java client.
+        let words = [
+            ("none", Compression::None),
+            ("gzip", Compression::Gzip { level: 6 }),
+            ("snappy", Compression::Snappy),
+            ("lz4", Compression::Lz4),
+            ("zstd", Compression::Zstd { level: 3 }),
+        ];
+        self.choice(node, "kafka.producer.compression", &words, &[])
+    }
+
+    fn consumer(&mut self, node: &Node) -> ConsumerSettings {
+        let mut settings = ConsumerSettings::default();
+        let Some(section) = self.section(node, "kafka.consumer", &CONSUMER) else {
+            return settings;
+        };
+        // Well below the time after which a broker that owes an answer is given up.
+        let range = Duration::from_millis(1)..=Duration::from_secs(5);
+        if let Some(d) = self
+            .optional(&section, "max_wait")
+            .and_then(|n| self.duration(n, "kafka.consumer.max_wait", range))
+        {
+            settings.max_wait = d;
+        }
+        if let Some(n) = self
+            .optional(&section, "fetch_size")
+            .and_then(|n| self.size(n, "kafka.consumer.fetch_size", KIB..=64 * MIB))
+        {
+            settings.fetch_size = in_memory(n);
+        }
+        let words = [
+            ("read_committed", Isolation::ReadCommitted),
+            ("read_uncommitted", Isolation::ReadUncommitted),
+        ];
+        if let Some(isolation) = self
+            .optional(&section, "isolation")
+            .and_then(|n| self.choice(n, "kafka.consumer.isolation", &words, &[]))
+        {
+            settings.isolation = isolation;
+        }
+        settings
+    }
+}
+
+/// `host:port`, an IPv6 address in brackets.
+fn server(text: &str) -> Result<String, (String, String)> {
+    let text = text.trim();
+    let wrong = |what: &str| {
+        (
+            what.to_owned(),
+            "write host:port, for example \"kafka-1:9092\" or \"[::1]:9092\"".to_owned(),
+        )
+    };
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err(wrong("has no port"));
+    };
+    if !port.parse::<u16>().is_ok_and(|port| port != 0) {
+        return Err(wrong("has no port from 1 to 65535"));
+    }
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .map(str::parse::<std::net::Ipv6Addr>);
+    match bracketed {
+        Some(Ok(_)) => Ok(text.to_owned()),
+        None if !host.is_empty() && host.len() <= 253 && host.chars().all(legal) => Ok(text.to_owned()),
+        _ => Err(wrong("has no legal host name")),
+    }
+}
+
+fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

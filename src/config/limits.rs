@@ -1,0 +1,114 @@
+//! `limits` and `sessions`: what one device, and all of them together, may take.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::{downstream, session};
+
+use super::tree::Node;
+use super::walk::{Keys, Walk};
+
+const LIMITS: Keys = Keys {
+    known: &[
+        "connections",
+        "connect_rate",
+        "packet_size",
+        "connect_timeout",
+        "receive_maximum",
+        "keep_alive",
+    ],
+    later: &[],
+};
+const KEEP_ALIVE: Keys = Keys {
+    known: &["max"],
+    later: &[],
+};
+const SESSIONS: Keys = Keys {
+    known: &["takeover"],
+    later: &["expiry", "shared", "instance_timeout", "group_prefix"],
+};
+
+/// The largest packet that MQTT can write is a few bytes larger (§2.1.4).
+const LARGEST_PACKET: u64 = 256 << 20;
+
+/// `limits`, by who keeps them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Limits {
+    pub(super) downstream: downstream::Limits,
+    pub(super) session: session::Settings,
+}
+
+impl Walk<'_> {
+    /// `limits`.
+    pub(super) fn limits(&mut self, node: &Node) -> Limits {
+        let mut limits = Limits::default();
+        let Some(section) = self.section(node, "limits", &LIMITS) else {
+            return limits;
+        };
+        if let Some(n) = self
+            .optional(&section, "connections")
+            .and_then(|n| self.number(n, "limits.connections", 1..=10_000_000))
+        {
+            limits.downstream.connections = narrow(n);
+        }
+        if let Some(n) = self
+            .optional(&section, "connect_rate")
+            .and_then(|n| self.rate(n, "limits.connect_rate", 1..=1_000_000))
+        {
+            limits.downstream.connect_rate = NonZeroU32::new(narrow(n));
+        }
+        if let Some(n) = self
+            .optional(&section, "packet_size")
+            .and_then(|n| self.size(n, "limits.packet_size", 128..=LARGEST_PACKET))
+        {
+            limits.session.maximum_packet_size = narrow(n);
+        }
+        let range = Duration::from_millis(100)..=Duration::from_secs(600);
+        if let Some(d) = self
+            .optional(&section, "connect_timeout")
+            .and_then(|n| self.duration(n, "limits.connect_timeout", range))
+        {
+            limits.downstream.connect_timeout = d;
+            limits.session.connect_timeout = d;
+        }
+        if let Some(n) = self
+            .optional(&section, "receive_maximum")
+            .and_then(|n| self.number(n, "limits.receive_maximum", 1..=65_535))
+        {
+            limits.session.receive_maximum = u16::try_from(n).expect("the range is that of the field");
+        }
+        if let Some(node) = self.optional(&section, "keep_alive") {
+            limits.session.keep_alive_max = self.keep_alive(node);
+        }
+        limits
+    }
+
+    /// `limits.keep_alive`: whole seconds in the protocol, sixteen bits of them (§3.1.2.10).
+    fn keep_alive(&mut self, node: &Node) -> Option<Duration> {
+        let section = self.section(node, "limits.keep_alive", &KEEP_ALIVE)?;
+        let max = self.required(&section, "max", "1h")?;
+        let longest = self.duration(max, "limits.keep_alive.max", Duration::from_secs(1)..=Duration::from_secs(65_535))?;
+        if longest.subsec_millis() != 0 {
+            self.fault(
+                max.place,
+                "`limits.keep_alive.max` is not in whole seconds",
+                "MQTT counts keep alive in seconds",
+            );
+        }
+        Some(longest)
+    }
+
+    /// `sessions`: in this release they live as long as the connection, on one instance. What says so is taken.
+    pub(super) fn sessions(&mut self, node: &Node) {
+        let Some(section) = self.section(node, "sessions", &SESSIONS) else {
+            return;
+        };
+        if let Some(takeover) = self.optional(&section, "takeover") {
+            self.choice(takeover, "sessions.takeover", &[("local", ())], &["global"]);
+        }
+    }
+}
+
+fn narrow(n: u64) -> u32 {
+    u32::try_from(n).expect("the ranges here are below 2^32")
+}

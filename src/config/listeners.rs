@@ -1,0 +1,188 @@
+//! `listeners`, and `admin`: where the process listens, and with which certificates.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use crate::admin;
+use crate::downstream::{ClientAuth, ListenerSettings, Protocol, TlsSettings};
+
+use super::problem::quoted;
+use super::tree::{Node, Place};
+use super::walk::{Keys, Section, Walk};
+
+const LISTENER: Keys = Keys {
+    known: &["name", "address", "protocol", "tls"],
+    later: &["proxy_protocol"],
+};
+const TLS: Keys = Keys {
+    known: &["certificate", "key", "client_ca", "client_auth"],
+    later: &["ticket_keys"],
+};
+const ADMIN: Keys = Keys {
+    known: &["address"],
+    later: &[],
+};
+
+/// Longest name of a listener or a rule: they are labels of metrics.
+pub(super) const NAME_LENGTH: usize = 64;
+
+/// Names and addresses that are taken, with the line that took them.
+#[derive(Default)]
+pub(super) struct Taken {
+    names: HashMap<String, u32>,
+    addresses: HashMap<SocketAddr, u32>,
+}
+
+impl Walk<'_> {
+    /// `listeners`: at least one, with names and addresses of their own.
+    pub(super) fn listeners(&mut self, node: &Node, taken: &mut Taken) -> Vec<ListenerSettings> {
+        let list = self.list(node, "listeners");
+        list.iter().filter_map(|entry| self.listener(entry, taken)).collect()
+    }
+
+    fn listener(&mut self, node: &Node, taken: &mut Taken) -> Option<ListenerSettings> {
+        let section = self.section(node, "listeners[]", &LISTENER)?;
+        let name = self
+            .required(&section, "name", "tcp")
+            .and_then(|n| self.name(n, "listeners[].name", &mut taken.names));
+        let address = self
+            .required(&section, "address", "\"0.0.0.0:1883\"")
+            .and_then(|n| self.address(n, "listeners[].address", &mut taken.addresses));
+        let secure = self
+            .required(&section, "protocol", "mqtt")
+            .and_then(|n| self.choice(n, "listeners[].protocol", &[("mqtt", false), ("mqtts", true)], &["ws", "wss"]));
+        let tls = section.get("tls").map(|n| (n.place, self.tls(n)));
+        let protocol = match (secure?, tls) {
+            (false, None) => Protocol::Mqtt,
+            (false, Some((place, _))) => {
+                self.fault(
+                    place,
+                    "`tls` on a listener with `protocol: mqtt`",
+                    "write `protocol: mqtts`, or remove `tls`",
+                );
+                return None;
+            }
+            (true, None) => {
+                let example = "tls: {certificate: server.pem, key: server.key}";
+                self.fault(section.place, "`protocol: mqtts` without `tls`", format!("add `{example}`"));
+                return None;
+            }
+            (true, Some((_, tls))) => Protocol::Mqtts(tls?),
+        };
+        Some(ListenerSettings {
+            name: name?,
+            address: address?,
+            protocol,
+        })
+    }
+
+    fn tls(&mut self, node: &Node) -> Option<TlsSettings> {
+        let section = self.section(node, "tls", &TLS)?;
+        let certificate = self
+            .required(&section, "certificate", "server.pem")
+            .and_then(|n| self.path(n, "tls.certificate"));
+        let key = self.required(&section, "key", "server.key").and_then(|n| self.path(n, "tls.key"));
+        let client_ca = self.optional(&section, "client_ca").and_then(|n| self.path(n, "tls.client_ca"));
+        let client_auth = self.client_auth(&section);
+        Some(TlsSettings {
+            certificate: certificate?,
+            key: key?,
+            client_ca,
+            client_auth: client_auth?,
+        })
+    }
+
+    /// A CA without `client_auth`, and the reverse, would leave open whether devices must show a certificate.
+    fn client_auth(&mut self, section: &Section<'_>) -> Option<ClientAuth> {
+        let words = [
+            ("none", ClientAuth::None),
+            ("optional", ClientAuth::Optional),
+            ("required", ClientAuth::Required),
+        ];
+        let written = self.optional(section, "client_auth");
+        let client_auth = match written {
+            None => ClientAuth::None,
+            Some(node) => self.choice(node, "tls.client_auth", &words, &[])?,
+        };
+        match (section.get("client_ca"), written) {
+            (Some(ca), None) => {
+                self.fault(
+                    ca.place,
+                    "`client_ca` without `client_auth`",
+                    "add `client_auth: required`, or `optional`",
+                );
+                None
+            }
+            (None, Some(node)) if client_auth != ClientAuth::None => {
+                self.fault(
+                    node.place,
+                    "`client_auth` without `client_ca`",
+                    "add `client_ca: ca.pem`: who signs the devices' certificates",
+                );
+                None
+            }
+            _ => Some(client_auth),
+        }
+    }
+
+    /// `admin`: its address is none of the listeners'.
+    pub(super) fn admin(&mut self, node: &Node, taken: &mut Taken) -> Option<admin::Settings> {
+        let section = self.section(node, "admin", &ADMIN)?;
+        let address = self.required(&section, "address", "\"127.0.0.1:9090\"")?;
+        self.address(address, "admin.address", &mut taken.addresses)
+            .map(|address| admin::Settings { address })
+    }
+
+    /// A name that is a label: short, one word, and taken only once.
+    pub(super) fn name(&mut self, node: &Node, path: &str, taken: &mut HashMap<String, u32>) -> Option<String> {
+        let name = self.parsed(node, path, |text| {
+            let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if !text.is_empty() && text.len() <= NAME_LENGTH && text.chars().all(legal) {
+                return Ok(text.to_owned());
+            }
+            Err((
+                "is no name".to_owned(),
+                format!("use 1 to {NAME_LENGTH} letters, digits, `-`, `_`, `.`"),
+            ))
+        })?;
+        self.once(node.place, &name, path, taken);
+        Some(name)
+    }
+
+    fn once(&mut self, place: Place, name: &str, path: &str, taken: &mut HashMap<String, u32>) {
+        if let Some(line) = taken.get(name) {
+            self.fault(
+                place,
+                format!("`{path}`: {} is taken in line {line}", quoted(name)),
+                "give another name",
+            );
+        } else {
+            taken.insert(name.to_owned(), place.line);
+        }
+    }
+
+    fn address(&mut self, node: &Node, path: &str, taken: &mut HashMap<SocketAddr, u32>) -> Option<SocketAddr> {
+        let address = self.parsed(node, path, |text| text.parse().map_err(|_| not_an_address(text)))?;
+        // Port 0 is "any free port", each time another.
+        if let Some(line) = taken.get(&address).filter(|_| address.port() != 0) {
+            self.fault(
+                node.place,
+                format!("`{path}`: the address is taken in line {line}"),
+                "give another port",
+            );
+            return None;
+        }
+        taken.insert(address, node.place.line);
+        Some(address)
+    }
+}
+
+fn not_an_address(text: &str) -> (String, String) {
+    let wrong = "is no IP address with a port".to_owned();
+    let remedy = match text.rsplit_once(':') {
+        Some(("" | "*", port)) if port.parse::<u16>().is_ok() => format!("write \"0.0.0.0:{port}\" for all addresses"),
+        Some(("localhost", port)) if port.parse::<u16>().is_ok() => format!("write \"127.0.0.1:{port}\""),
+        _ => "write for example \"0.0.0.0:1883\" or \"[::]:1883\"".to_owned(),
+    };
+    (wrong, remedy)
+}

@@ -1,0 +1,295 @@
+//! `rules`: the file's words into [`RuleSpec`]s, and what `mapping` says of them back into lines and columns.
+
+use std::collections::HashMap;
+
+use crate::mapping::{
+    Acknowledge, Direction, Fault, Field, KafkaSpec, OnError, Overflow, PartitionSpec, RuleSet, RuleSpec, Tombstones, Unmapped,
+};
+use crate::mqtt::QoS;
+
+use super::problem::Problem;
+use super::tree::{Key, Kind, Node, Place};
+use super::walk::{Keys, Section, Walk, is_filled, written};
+
+const RULE: Keys = Keys {
+    known: &[
+        "name",
+        "direction",
+        "mqtt",
+        "also",
+        "qos",
+        "acknowledge",
+        "overflow",
+        "on_error",
+        "kafka",
+    ],
+    later: &[
+        "mqtt_regex",
+        "retain",
+        "unmapped",
+        "transform",
+        "transform_back",
+        "value",
+        "lookup",
+        "examples",
+    ],
+};
+const RULE_KAFKA: Keys = Keys {
+    known: &[
+        "topic",
+        "key",
+        "partition",
+        "headers",
+        "timestamp",
+        "acks",
+        "tombstones",
+        "client_header",
+    ],
+    later: &["compression", "offline_retention"],
+};
+
+/// Rules beyond which a file is refused: more than that is a program, not a file.
+const MOST_RULES: usize = 10_000;
+
+impl Walk<'_> {
+    /// `rules`, compiled. `None`: with faults, which are noted.
+    pub(super) fn rules(&mut self, node: &Node, unmapped: Unmapped) -> Option<RuleSet> {
+        let list = self.list(node, "rules");
+        if list.is_empty() {
+            return None;
+        }
+        if list.len() > MOST_RULES {
+            self.fault(
+                list[MOST_RULES].place,
+                format!("more than {MOST_RULES} rules"),
+                "let captures do the work of many rules",
+            );
+            return None;
+        }
+        let before = self.problems.len();
+        let mut names = HashMap::new();
+        // What `mapping` sees has the indices of `read`: a rule that cannot be read is not in there.
+        let (mut specs, mut read) = (vec![], vec![]);
+        for node in list {
+            if let Some(spec) = self.rule(node, &mut names) {
+                specs.push(spec);
+                read.push(node);
+            }
+        }
+        let compiled = RuleSet::compile(specs, unmapped);
+        let whole = self.problems.len() == before;
+        match compiled {
+            Ok(rules) => whole.then_some(rules),
+            Err(faults) => {
+                for fault in faults {
+                    self.mapping_fault(read.get(fault.rule).copied().unwrap_or(node), fault, before);
+                }
+                None
+            }
+        }
+    }
+
+    /// A fault of `mapping`, told in the file's terms. `before` is where the faults of `rules` begin.
+    fn mapping_fault(&mut self, rule: &Node, fault: Fault, before: usize) {
+        let place = place_of(rule, &fault);
+        // One fault, one line: a name that is taken was noted on the way.
+        let same = |p: &Problem| (p.line, p.column) == (place.line, place.column);
+        if fault.field == Field::Name && self.problems[before..].iter().any(same) {
+            return;
+        }
+        match node_of(rule, fault.field) {
+            // A piece of what the environment holds would show it as well as the whole.
+            Some(node) if is_filled(node) => {
+                let message = format!("{} is wrong once it is filled in from the environment", written(node));
+                self.fault(place, message, "check the variable, or its default");
+            }
+            _ => {
+                let (message, remedy) = (self.without_secrets(fault.message), self.without_secrets(fault.remedy));
+                self.fault(place, message, remedy);
+            }
+        }
+    }
+
+    /// `None`: without what a rule cannot be without.
+    fn rule(&mut self, node: &Node, names: &mut HashMap<String, u32>) -> Option<RuleSpec> {
+        let section = self.section(node, "rules[]", &RULE)?;
+        let name = self
+            .required(&section, "name", "telemetry")
+            .and_then(|n| self.name(n, "rules[].name", names));
+        let mqtt = match self.required(&section, "mqtt", "\"vehicles/{vin}/telemetry\"") {
+            Some(n) => self.text(n, "rules[].mqtt"),
+            None => None,
+        };
+        let kafka = self
+            .required(&section, "kafka", "{topic: vehicle-telemetry}")
+            .and_then(|n| self.rule_kafka(n));
+        let both_ways = [
+            ("publish", Direction::Publish),
+            ("subscribe", Direction::Subscribe),
+            ("both", Direction::Both),
+        ];
+        let mut spec = RuleSpec {
+            direction: self.chosen(&section, "direction", &both_ways, &[]).unwrap_or_default(),
+            qos: self.chosen(
+                &section,
+                "qos",
+                &[("0", QoS::AtMostOnce), ("1", QoS::AtLeastOnce), ("2", QoS::ExactlyOnce)],
+                &[],
+            ),
+            acknowledge: self.chosen(
+                &section,
+                "acknowledge",
+                &[("after-kafka", Acknowledge::AfterKafka), ("on-receipt", Acknowledge::OnReceipt)],
+                &[],
+            ),
+            overflow: self.chosen(&section, "overflow", &[("wait", Overflow::Wait), ("drop", Overflow::Drop)], &[]),
+            on_error: self.on_error(&section),
+            ..RuleSpec::default()
+        };
+        if let Some(also) = self.optional(&section, "also").and_then(|n| self.flag(n, "rules[].also")) {
+            spec.also = also;
+        }
+        Some(RuleSpec {
+            name: name?,
+            mqtt: mqtt?,
+            kafka: kafka?,
+            ..spec
+        })
+    }
+
+    fn rule_kafka(&mut self, node: &Node) -> Option<KafkaSpec> {
+        let section = self.section(node, "rules[].kafka", &RULE_KAFKA)?;
+        let topic = match self.required(&section, "topic", "vehicle-telemetry") {
+            Some(n) => self.text(n, "rules[].kafka.topic"),
+            None => None,
+        };
+        // `Some(None)`: it is there and cannot be read. Without it the rule would have faults that are none.
+        let key = self.optional(&section, "key").map(|n| self.text(n, "rules[].kafka.key"));
+        let partition = self.optional(&section, "partition").and_then(|n| self.partition(n));
+        let headers = self.optional(&section, "headers").map(|n| self.headers(n));
+        let skip_or_deliver = [("skip", Tombstones::Skip), ("deliver", Tombstones::Deliver)];
+        let tombstones = self.chosen(&section, "tombstones", &skip_or_deliver, &[]).unwrap_or_default();
+        let client_header = self
+            .optional(&section, "client_header")
+            .and_then(|n| self.flag(n, "rules[].kafka.client_header"));
+        // These two may say what holds anyway.
+        self.chosen(&section, "acks", &[("all", ())], &["leader", "none"]);
+        if let Some(timestamp) = self.optional(&section, "timestamp") {
+            self.timestamp(timestamp);
+        }
+        let (key, headers) = (key.map_or(Some(None), |key| key.map(Some))?, headers.unwrap_or(Some(vec![]))?);
+        Some(KafkaSpec {
+            topic: topic?,
+            key,
+            partition,
+            headers,
+            tombstones,
+            client_header,
+        })
+    }
+
+    fn chosen<T: Copy>(&mut self, section: &Section<'_>, key: &str, words: &[(&str, T)], later: &[&str]) -> Option<T> {
+        let node = self.optional(section, key)?;
+        self.choice(node, &section.path(key), words, later)
+    }
+
+    fn on_error(&mut self, section: &Section<'_>) -> Option<OnError> {
+        let node = self.optional(section, "on_error")?;
+        match &node.kind {
+            Kind::Table(entries) if entries.iter().any(|(key, _)| key.text == "dead_letter") => {
+                self.later(node.place, "`rules[].on_error.dead_letter`");
+                None
+            }
+            _ => self.choice(
+                node,
+                "rules[].on_error",
+                &[("reject", OnError::Reject), ("skip", OnError::Skip)],
+                &["dead_letter"],
+            ),
+        }
+    }
+
+    fn timestamp(&mut self, node: &Node) {
+        if self.text(node, "rules[].kafka.timestamp").is_some_and(|text| text != "receipt") {
+            self.fault(
+                node.place,
+                "`rules[].kafka.timestamp` as a template is not supported yet",
+                "write `receipt`, or remove it",
+            );
+        }
+    }
+
+    fn partition(&mut self, node: &Node) -> Option<PartitionSpec> {
+        let words = "write hash, round-robin, sticky, or a number from 0";
+        self.parsed(node, "rules[].kafka.partition", |text| match text {
+            "hash" => Ok(PartitionSpec::Hash),
+            "round-robin" => Ok(PartitionSpec::RoundRobin),
+            "sticky" => Ok(PartitionSpec::Sticky),
+            // Kafka's partitions are counted in 31 bits.
+            number if number.parse::<i32>().is_ok_and(|n| n >= 0) => Ok(PartitionSpec::Number(number.parse().expect("it was read as i32"))),
+            template if template.contains('{') => Err(("as a template is not supported yet".to_owned(), words.to_owned())),
+            _ => Err(("is no way to choose a partition".to_owned(), words.to_owned())),
+        })
+    }
+
+    fn headers(&mut self, node: &Node) -> Option<Vec<(String, String)>> {
+        let Kind::Table(entries) = &node.kind else {
+            self.fault(
+                node.place,
+                "`rules[].kafka.headers` is not a table",
+                "write names with templates, for example {sensor: \"{sensor}\"}",
+            );
+            return None;
+        };
+        // All of them, so that all their faults are told.
+        let read: Vec<_> = entries
+            .iter()
+            .map(|(key, n)| Some((key.text.clone(), self.text(n, "rules[].kafka.headers")?)))
+            .collect();
+        read.into_iter().collect()
+    }
+}
+
+/// Where in the file a fault of `mapping` is.
+fn place_of(rule: &Node, fault: &Fault) -> Place {
+    if let Field::HeaderName(index) = fault.field {
+        return header(rule, index).map_or(rule.place, |(key, _)| key.place);
+    }
+    // A key that is not written has no place of its own.
+    let Some(node) = node_of(rule, fault.field) else {
+        return rule.place;
+    };
+    fault.at.filter(|_| !is_filled(node)).map_or(node.place, |at| node.place_at(at))
+}
+
+/// The value that a field is written as.
+fn node_of(rule: &Node, field: Field) -> Option<&Node> {
+    let path: &[&str] = match field {
+        Field::Name => &["name"],
+        Field::Mqtt => &["mqtt"],
+        Field::Also => &["also"],
+        Field::Acknowledge => &["acknowledge"],
+        Field::Overflow => &["overflow"],
+        Field::OnError => &["on_error"],
+        Field::KafkaTopic => &["kafka", "topic"],
+        Field::KafkaKey => &["kafka", "key"],
+        Field::KafkaPartition => &["kafka", "partition"],
+        Field::KafkaClientHeader => &["kafka", "client_header"],
+        Field::HeaderName(index) | Field::HeaderValue(index) => return header(rule, index).map(|(_, value)| value),
+    };
+    path.iter().try_fold(rule, |node, key| child(node, key))
+}
+
+fn header(rule: &Node, index: usize) -> Option<&(Key, Node)> {
+    match &child(child(rule, "kafka")?, "headers")?.kind {
+        Kind::Table(entries) => entries.get(index),
+        _ => None,
+    }
+}
+
+fn child<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+    match &node.kind {
+        Kind::Table(entries) => entries.iter().find(|(k, _)| k.text == key).map(|(_, value)| value),
+        _ => None,
+    }
+}

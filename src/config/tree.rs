@@ -1,0 +1,281 @@
+//! The file as a tree in which every key and every value knows its line and column.
+//!
+//! Built from the parser's events, so that the bounds are ours: size, depth, and what aliases may multiply. Not here:
+//! what a value means.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+
+use super::problem::{Problem, quoted};
+
+/// Values in the tree, copies made by aliases included: ten times the rules that anyone writes by hand.
+const MOST_NODES: usize = 200_000;
+
+/// Levels of lists and tables; the contract has six.
+const DEEPEST: usize = 32;
+
+/// Faults after which a file is not looked at any further.
+const MOST_DUPLICATES: usize = 1_000;
+
+/// A place in the file, both from 1; the column in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) line: u32,
+    pub(super) column: u32,
+}
+
+impl Place {
+    pub(super) const START: Self = Self { line: 1, column: 1 };
+
+    pub(super) fn problem(self, message: impl Into<String>, remedy: impl Into<String>) -> Problem {
+        Problem {
+            line: self.line,
+            column: self.column,
+            message: message.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    fn of(span: &Span) -> Self {
+        let bounded = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self {
+            line: bounded(span.start.line()).max(1),
+            column: bounded(span.start.col()).saturating_add(1),
+        }
+    }
+}
+
+/// A value.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) place: Place,
+    pub(super) kind: Kind,
+    /// Itself and all below it.
+    weight: usize,
+}
+
+/// What kind of value.
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    /// A scalar: its text, and whether it stood in quotes (`""` is a value, nothing is not).
+    Scalar { text: String, quoted: bool, literal: bool },
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping, in the order of the file, without duplicates.
+    Table(Vec<(Key, Node)>),
+}
+
+/// The key of an entry.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    pub(super) text: String,
+    pub(super) place: Place,
+}
+
+impl Node {
+    /// Whether there is nothing: `key:`, `~` or `null`.
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar { text, quoted: false, .. } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// Where byte `at` of a scalar stands. Where escapes, folding or line breaks make that uncertain: where it begins.
+    pub(super) fn place_at(&self, at: usize) -> Place {
+        let Kind::Scalar {
+            text,
+            quoted,
+            literal: true,
+        } = &self.kind
+        else {
+            return self.place;
+        };
+        let Some(before) = text.get(..at.min(text.len())) else {
+            return self.place;
+        };
+        let skipped = before.chars().count() + usize::from(*quoted);
+        Place {
+            line: self.place.line,
+            column: self.place.column.saturating_add(u32::try_from(skipped).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+/// Reads `text`. `None` as tree means that it is no YAML or beyond the bounds, and the problems say why; with a tree
+/// the problems are keys that stand there twice.
+pub(super) fn read(text: &str) -> (Option<Node>, Vec<Problem>) {
+    let mut builder = Builder {
+        source: text,
+        characters: None,
+        open: vec![],
+        anchors: HashMap::new(),
+        root: None,
+        nodes: 0,
+        problems: vec![],
+    };
+    for event in Parser::new_from_str(text) {
+        let taken = match event {
+            Ok((event, span)) => builder.take(event, &span),
+            Err(e) => {
+                let place = Place::of(&Span::empty(*e.marker()));
+                Err(place.problem(
+                    format!("this is not YAML: {}", e.info()),
+                    "mend the syntax; what follows was not looked at",
+                ))
+            }
+        };
+        if let Err(problem) = taken {
+            builder.problems.push(problem);
+            return (None, builder.problems);
+        }
+    }
+    (builder.root, builder.problems)
+}
+
+/// A list or table that has not ended.
+struct Open {
+    place: Place,
+    anchor: usize,
+    items: Items,
+}
+
+enum Items {
+    List(Vec<Node>),
+    Table(Vec<(Key, Node)>, HashMap<String, Place>, Option<Key>),
+}
+
+struct Builder<'t> {
+    source: &'t str,
+    /// Byte offsets of the characters, made when first asked for: the parser counts characters.
+    characters: Option<Vec<usize>>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Node>,
+    root: Option<Node>,
+    nodes: usize,
+    problems: Vec<Problem>,
+}
+
+impl Builder<'_> {
+    fn take(&mut self, event: Event<'_>, span: &Span) -> Result<(), Problem> {
+        let place = Place::of(span);
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                refuse_tag(tag.is_some(), place)?;
+                let quoted = matches!(style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted);
+                let literal = self.stands_as_written(span, &text, quoted);
+                let kind = Kind::Scalar {
+                    text: text.into_owned(),
+                    quoted: style != ScalarStyle::Plain,
+                    literal,
+                };
+                self.place(Node { place, kind, weight: 1 }, anchor)
+            }
+            Event::SequenceStart(anchor, tag) => self.begin(place, anchor, tag.is_some(), Items::List(vec![])),
+            Event::MappingStart(anchor, tag) => self.begin(place, anchor, tag.is_some(), Items::Table(vec![], HashMap::new(), None)),
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(Open { place, anchor, items }) = self.open.pop() else {
+                    return Ok(());
+                };
+                let (below, kind) = match items {
+                    Items::List(list) => (list.iter().map(|n| n.weight).sum::<usize>(), Kind::List(list)),
+                    Items::Table(entries, ..) => (entries.iter().map(|(_, n)| n.weight).sum(), Kind::Table(entries)),
+                };
+                self.place(
+                    Node {
+                        place,
+                        kind,
+                        weight: below + 1,
+                    },
+                    anchor,
+                )
+            }
+            // An anchor is known once its value has ended, so a value cannot hold itself.
+            Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
+                Some(node) => self.place(node, 0),
+                None => Err(place.problem("the alias stands inside what it names", "write the value out")),
+            },
+            Event::DocumentStart(_) if self.root.is_some() => {
+                Err(place.problem("a second document begins here", "keep one document in the file"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, place: Place, anchor: usize, tagged: bool, items: Items) -> Result<(), Problem> {
+        refuse_tag(tagged, place)?;
+        if let Some(Open {
+            items: Items::Table(_, _, None),
+            ..
+        }) = self.open.last()
+        {
+            return Err(place.problem("a list or table stands as a key", "put text in quotes if it begins with `{` or `[`"));
+        }
+        if self.open.len() >= DEEPEST {
+            return Err(place.problem(
+                format!("more than {DEEPEST} levels of lists and tables"),
+                "the configuration needs six",
+            ));
+        }
+        self.open.push(Open { place, anchor, items });
+        Ok(())
+    }
+
+    /// Puts a finished value where it belongs: as the root, an item, a key, or the value of the key before it.
+    fn place(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
+        self.nodes = self.nodes.saturating_add(node.weight);
+        if self.nodes > MOST_NODES {
+            return Err(node.place.problem(
+                format!("more than {MOST_NODES} values, those that aliases repeat included"),
+                "use fewer aliases",
+            ));
+        }
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut().map(|o| &mut o.items) {
+            None => self.root = Some(node),
+            Some(Items::List(list)) => list.push(node),
+            Some(Items::Table(entries, seen, key)) => match key.take() {
+                None => {
+                    let Kind::Scalar { text, .. } = node.kind else {
+                        return Err(node.place.problem("a list or table stands as a key", "write a name as key"));
+                    };
+                    *key = Some(Key { text, place: node.place });
+                }
+                Some(key) => match seen.get(&key.text) {
+                    None => {
+                        seen.insert(key.text.clone(), key.place);
+                        entries.push((key, node));
+                    }
+                    Some(first) if self.problems.len() < MOST_DUPLICATES => {
+                        let message = format!("{} stands here a second time, first in line {}", quoted(&key.text), first.line);
+                        self.problems.push(key.place.problem(message, "keep one of them"));
+                    }
+                    Some(_) => {}
+                },
+            },
+        }
+        Ok(())
+    }
+
+    /// Whether a scalar's characters stand in the file as they are in its text, so that places in it can be told.
+    fn stands_as_written(&mut self, span: &Span, text: &str, quoted: bool) -> bool {
+        let source = self.source;
+        let characters = self
+            .characters
+            .get_or_insert_with(|| source.char_indices().map(|(at, _)| at).chain([source.len()]).collect());
+        let start = span.start.index() + usize::from(quoted);
+        characters
+            .get(start)
+            .and_then(|at| source.get(*at..))
+            .is_some_and(|s| s.starts_with(text))
+            && !text.contains('\n')
+    }
+}
+
+fn refuse_tag(tagged: bool, place: Place) -> Result<(), Problem> {
+    if tagged {
+        Err(place.problem("a YAML tag (`!…`) has no meaning here", "remove it"))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,451 @@
+//! Faulty files: each fault is told with its line, its column and what would be right, and all of them at once.
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use mqtt_kafka_proxy::config::{self, Problem};
+
+/// A file without a fault; tables of faults replace a part of it.
+const GOOD: &str = "\
+listeners:
+  - {name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}
+kafka:
+  bootstrap_servers: [\"localhost:9092\"]
+rules:
+  - name: all
+    mqtt: \"{topic#}\"
+    kafka: {topic: mqtt, key: \"{topic}\"}
+";
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "SECRET" => Some("hunter2hunter2".to_owned()),
+        "PORT" => Some("1884".to_owned()),
+        _ => None,
+    }
+}
+
+fn faults(text: &str) -> Vec<Problem> {
+    config::parse(text, Path::new("/etc/proxy"), &environment).err().unwrap_or_default()
+}
+
+/// The one fault of a file.
+#[track_caller]
+fn only(text: &str) -> Problem {
+    let found = faults(text);
+    let [one] = found.as_slice() else {
+        panic!("one fault expected: {found:#?}\n{text}")
+    };
+    one.clone()
+}
+
+#[track_caller]
+fn assert_fault(text: &str, line: u32, column: u32, words: &str) {
+    let fault = only(text);
+    assert_eq!((fault.line, fault.column), (line, column), "{fault}\n{text}");
+    assert!(fault.to_string().contains(words), "{fault}\nhas no: {words}");
+    assert!(!fault.message.is_empty() && !fault.remedy.is_empty(), "{fault}");
+}
+
+/// `GOOD` with a line added at its end.
+fn with(line: &str) -> String {
+    format!("{GOOD}{line}\n")
+}
+
+#[test]
+fn the_good_file_is_good() {
+    assert_eq!(faults(GOOD), []);
+}
+
+#[test]
+fn a_value_at_fault_is_told_where_it_stands() {
+    for (line, column, words) in [
+        ("limits: {packet_size: 1MB}", 23, "wrong unit; write 1MiB"),
+        ("limits: {packet_size: 64B}", 23, "out of range; give 128B to 256MiB"),
+        ("limits: {connect_timeout: 10}", 27, "no unit; write 10ms or 10s"),
+        ("limits: {connect_rate: 5000}", 24, "no unit; write 5000/s"),
+        ("limits: {connections: many}", 23, "not a whole number"),
+        ("limits: {receive_maximum: 0}", 27, "out of range; give 1 to 65535"),
+        ("limits: {receive_maximum: 65536}", 27, "out of range"),
+        ("limits: {keep_alive: {max: 1500ms}}", 28, "whole seconds"),
+        ("limits: {keep_alive: 1h}", 22, "not a table"),
+        ("limits: {conections: 5}", 10, "did you mean `connections`?"),
+        ("limits: [1]", 9, "not a table"),
+        ("limits:", 1, "no value"),
+        ("unmapped: ignore", 11, "write `reject` or `drop`"),
+        ("unmapped: dorp", 11, "did you mean `drop`?"),
+        ("unmapped: [drop]", 11, "a list or a table"),
+        ("admin: {address: \":9090\"}", 18, "write \"0.0.0.0:9090\""),
+        ("admin: {address: \"localhost:9090\"}", 18, "write \"127.0.0.1:9090\""),
+        ("admin: {address: \"0.0.0.0:1883\"}", 18, "taken in line 2"),
+        ("admin: {}", 8, "add `address:"),
+        ("lisener: []", 1, "did you mean `listeners`?"),
+        ("frobnicate: 1", 1, "the keys here are listeners"),
+        ("\"admin\": {address: \"${GONE}\"}", 21, "no `GONE`"),
+        ("unmapped: !!str drop", 11, "tag"),
+        ("limits: {{a: b}: c}", 10, "as a key"),
+        ("rules: []", 1, "second time, first in line 5"),
+        ("unmapped: drop\nunmapped: drop", 1, "second time, first in line 9"),
+    ] {
+        let at = u32::try_from(8 + line.lines().count()).unwrap();
+        assert_fault(&with(line), at, column, words);
+    }
+}
+
+#[test]
+fn listeners_at_fault() {
+    for (listener, column, words) in [
+        ("{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtts}", 5, "without `tls`"),
+        (
+            "{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt, tls: {certificate: a, key: b}}",
+            63,
+            "write `protocol: mqtts`",
+        ),
+        (
+            "{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtts, tls: {certificate: a}}",
+            64,
+            "has no `key`",
+        ),
+        (
+            "{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtts, tls: {certificate: a, key: b, client_ca: c}}",
+            100,
+            "without `client_auth`",
+        ),
+        (
+            "{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtts, tls: {certificate: a, key: b, client_auth: required}}",
+            102,
+            "without `client_ca`",
+        ),
+        ("{name: \"t p\", address: \"0.0.0.0:1883\", protocol: mqtt}", 12, "no name"),
+        (
+            "{name: tcp, address: \"0.0.0.0:70000\", protocol: mqtt}",
+            26,
+            "no IP address with a port",
+        ),
+        ("{name: tcp, address: \"0.0.0.0:1883\"}", 5, "has no `protocol`"),
+        (
+            "{name: tcp, address: \"0.0.0.0:1883\", protocol: http}",
+            52,
+            "write `mqtt` or `mqtts`",
+        ),
+    ] {
+        let text = GOOD.replace("{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}", listener);
+        assert_fault(&text, 2, column, words);
+    }
+    let twice = GOOD.replace("kafka:\n", "  - {name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}\nkafka:\n");
+    let found = faults(&twice);
+    assert_eq!(
+        found.iter().map(|p| (p.line, p.column)).collect::<Vec<_>>(),
+        [(3, 12), (3, 26)],
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn kafka_at_fault() {
+    for (entry, column, words) in [
+        ("bootstrap_servers: []", 22, "empty"),
+        ("bootstrap_servers: [localhost]", 23, "no port"),
+        ("bootstrap_servers: [\"a:9092,b\"]", 23, "no port"),
+        ("bootstrap_servers: [\"a b:9092\"]", 23, "host name"),
+        ("bootstrap_servers: [\"a:0\"]", 23, "no port from 1"),
+        ("bootstrap_servers: \"a:1\"\n  producer: {linger: 5}", 22, "no unit"),
+        ("bootstrap_servers: \"a:1\"\n  producer: {linger: 1m}", 22, "out of range"),
+        ("bootstrap_servers: \"a:1\"\n  producer: {compression: lzma}", 27, "is not a choice"),
+        (
+            "bootstrap_servers: \"a:1\"\n  producer: {compression: lz}",
+            27,
+            "did you mean `lz4`?",
+        ),
+        (
+            "bootstrap_servers: \"a:1\"\n  producer: {batch_size: 16MiB, memory: 1MiB}",
+            41,
+            "smaller than `batch_size`",
+        ),
+        ("bootstrap_servers: \"a:1\"\n  consumer: {max_wait: 1h}", 24, "out of range"),
+        (
+            "bootstrap_servers: \"a:1\"\n  consumer: {isolation: read_uncomitted}",
+            25,
+            "did you mean `read_uncommitted`?",
+        ),
+    ] {
+        let text = GOOD.replace("bootstrap_servers: [\"localhost:9092\"]", entry);
+        let line = u32::try_from(3 + entry.lines().count()).unwrap();
+        assert_fault(&text, line, column, words);
+    }
+}
+
+/// What `mapping` finds in a string is told where it stands in the file.
+#[test]
+fn rules_at_fault() {
+    for (rule, line, column, words) in [
+        ("name: all\n    mqtt: \"a/{b/c\"\n    kafka: {topic: t}", 7, 14, "without its `}`"),
+        ("name: all\n    mqtt: a/#/b\n    kafka: {topic: t}", 7, 13, "stand last"),
+        ("name: all\n    mqtt: \"a/{b}\"\n    kafka: {topic: t}", 7, 14, "no template uses"),
+        (
+            "name: all\n    mqtt: \"a/{b}\"\n    kafka: {topic: t, key: \"é{b}{c}\"}",
+            8,
+            33,
+            "{c}",
+        ),
+        ("name: all\n    mqtt: \"a/b\"\n    kafka: {topic: \"a b\"}", 8, 22, "Kafka topic"),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t, headers: {x: \"{c}\"}}",
+            8,
+            37,
+            "{c}",
+        ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t, headers: {x: [1]}}",
+            8,
+            36,
+            "a list or a table",
+        ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t, partition: odd}",
+            8,
+            34,
+            "write hash, round-robin, sticky, or a number",
+        ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t, partition: -1}",
+            8,
+            34,
+            "write hash",
+        ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t, client_header: yes}",
+            8,
+            38,
+            "write `true` or `false`",
+        ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}\n    qos: 3",
+            9,
+            10,
+            "write `0`, `1` or `2`",
+        ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}\n    qso: 1",
+            9,
+            5,
+            "did you mean `qos`?",
+        ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}\n    direction: up",
+            9,
+            16,
+            "`publish`, `subscribe` or `both`",
+        ),
+        ("name: all\n    mqtt: \"a/b\"", 6, 5, "has no `kafka`"),
+        ("name: all\n    mqtt: \"a/b\"\n    kafka: {key: k}", 8, 12, "has no `topic`"),
+        ("name: all\n    kafka: {topic: t}", 6, 5, "has no `mqtt`"),
+        ("mqtt: \"a/b\"\n    kafka: {topic: t}", 6, 5, "has no `name`"),
+    ] {
+        let text = GOOD.replace(
+            "name: all\n    mqtt: \"{topic#}\"\n    kafka: {topic: mqtt, key: \"{topic}\"}",
+            rule,
+        );
+        assert_fault(&text, line, column, words);
+    }
+    let text = with("  - {name: all, mqtt: other, kafka: {topic: other}}").replace("{topic#}", "base/{topic#}");
+    assert_fault(&text, 9, 12, "taken in line 6");
+}
+
+/// Names of the contract whose function comes later: refused, never ignored, and their values are not repeated.
+#[test]
+fn what_comes_later_is_refused() {
+    for line in [
+        "retained: {memory: 256MiB}",
+        "authentication: [{method: password_file, file: hunter2hunter2}]",
+        "authorization: []",
+        "sessions: {takeover: global}",
+        "sessions: {expiry: {default: 1h}}",
+        "sessions: {shared: consumer-group}",
+        "sessions: {instance_timeout: 15s}",
+        "sessions: {group_prefix: x}",
+    ] {
+        assert_fault(
+            &with(line),
+            9,
+            if line.contains("global") {
+                22
+            } else if line.starts_with('s') {
+                12
+            } else {
+                1
+            },
+            "not supported yet",
+        );
+    }
+    for entry in ["proxy_protocol: false", "tls: {certificate: a, key: b, ticket_keys: \"file:x\"}"] {
+        let text = GOOD.replace(
+            "protocol: mqtt}",
+            &format!("protocol: mqtts, tls: {{certificate: a, key: b}}, {entry}}}"),
+        );
+        let text = if entry.starts_with("tls") {
+            text.replace("tls: {certificate: a, key: b}, ", "")
+        } else {
+            text
+        };
+        assert!(only(&text).to_string().contains("not supported yet"), "{entry}");
+    }
+    for protocol in ["ws", "wss"] {
+        assert!(
+            only(&GOOD.replace("protocol: mqtt", &format!("protocol: {protocol}")))
+                .to_string()
+                .contains("not supported yet")
+        );
+    }
+    for entry in [
+        "security: {protocol: ssl}",
+        "security: {protocol: sasl_plaintext}",
+        "security: {protocol: sasl_ssl}",
+        "security: {sasl: {mechanism: PLAIN, username: u, password: hunter2hunter2}}",
+        "security: {tls: {ca: x}}",
+        "topics: {create: true}",
+        "producer: {qos2_connections: 1}",
+        "consumer: {rack: a}",
+        "consumer: {sweeps: 4}",
+        "consumer: {cache: 1MiB}",
+    ] {
+        assert_refused_later(&GOOD.replace("rules:", &format!("  {entry}\nrules:")));
+    }
+    for entry in [
+        "retain: allow",
+        "mqtt_regex: x",
+        "unmapped: drop",
+        "transform: .",
+        "transform_back: .",
+        "value: {format: json}",
+        "lookup: {}",
+        "examples: []",
+        "on_error: {dead_letter: t}",
+        "on_error: dead_letter",
+    ] {
+        assert_refused_later(&with(&format!("    {entry}")));
+    }
+    for entry in [
+        "timestamp: \"{t}\"",
+        "acks: leader",
+        "acks: none",
+        "compression: lz4",
+        "offline_retention: 1d",
+        "partition: \"{topic}\"",
+    ] {
+        assert_refused_later(&GOOD.replace("topic: mqtt,", &format!("topic: mqtt, {entry},")));
+    }
+}
+
+#[track_caller]
+fn assert_refused_later(text: &str) {
+    let fault = only(text).to_string();
+    assert!(fault.contains("not supported yet"), "{fault}");
+    assert!(!fault.contains("hunter2"), "{fault}");
+}
+
+#[test]
+fn fifty_faults_are_fifty_lines() {
+    // Not `{topic#}`, behind which no rule is ever reached.
+    let mut text = GOOD.replace("{topic#}", "base/{topic#}");
+    for n in 0..50 {
+        text.push_str(&format!("  - {{name: r{n}, mqtt: \"x{n}/y\", kafka: {{topic: t}}, colour: red}}\n"));
+    }
+    let found = faults(&text);
+    assert_eq!(found.len(), 50, "{found:#?}");
+    let lines: Vec<u32> = found.iter().map(|p| p.line).collect();
+    assert_eq!(lines, (9..59).collect::<Vec<_>>());
+    assert!(found.iter().all(|p| p.message.contains("colour")));
+}
+
+/// Faults of all layers together: syntax of values, keys twice, missing keys, rules.
+#[test]
+fn one_run_tells_the_faults_of_every_part() {
+    let text = "\
+listeners: [{name: a, address: nowhere, protocol: mqtt}]
+limits: {packet_size: 1}
+limits: {}
+kafka: {bootstrap_servers: [\"x\"], acks: all}
+rules:
+  - {name: r, mqtt: \"a/{b}\", kafka: {topic: t}}
+  - {name: s, mqtt: c}
+unmapped: maybe
+";
+    let lines: Vec<u32> = faults(text).iter().map(|p| p.line).collect();
+    assert_eq!(lines, [1, 2, 3, 4, 4, 6, 7, 8]);
+}
+
+#[test]
+fn what_the_environment_holds_is_in_no_error() {
+    for line in [
+        "unmapped: \"${SECRET}\"",
+        "limits: {packet_size: \"${PORT}\"}",
+        "limits: {connect_timeout: \"${PORT}\"}",
+        "limits: {connections: \"x${PORT}\"}",
+        "admin: {address: \":${PORT}\"}",
+        "admin: {address: \"${SECRET}\"}",
+    ] {
+        let fault = only(&with(line)).to_string();
+        assert!(!fault.contains("hunter2") && !fault.contains("1884"), "{fault}");
+        assert!(fault.contains("${"), "what is written is shown: {fault}");
+    }
+    let rule = GOOD.replace("topic: mqtt,", "topic: \"${SECRET} ${SECRET}\",");
+    let fault = only(&rule).to_string();
+    assert!(!fault.contains("hunter2"), "{fault}");
+}
+
+#[test]
+fn what_is_no_yaml_is_one_fault() {
+    for (text, line, words) in [
+        ("", 1, "empty"),
+        ("# only a comment\n", 1, "empty"),
+        ("a: b: c\n", 1, "not YAML"),
+        ("listeners: [\n", 2, "not YAML"),
+        ("a: 1\n---\nb: 1\n", 2, "second document"),
+        ("- a\n", 1, "not a table"),
+        ("a: &x [*x]\n", 1, "inside what it names"),
+        ("a: \"\\z\"\n", 1, "not YAML"),
+    ] {
+        let fault = only(text);
+        assert_eq!(fault.line, line, "{text}: {fault}");
+        assert!(fault.to_string().contains(words), "{text}: {fault}");
+    }
+}
+
+#[test]
+fn aliases_and_depth_are_bounded() {
+    let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..10 {
+        let before = format!("*a{}, ", n - 1).repeat(10);
+        laughs.push_str(&format!("a{n}: &a{n} [{}]\n", before.trim_end_matches(", ")));
+    }
+    let found = faults(&laughs);
+    assert!(
+        found.iter().any(|p| p.message.contains("those that aliases repeat included")),
+        "{found:#?}"
+    );
+    let deep = format!("a: {}", "[".repeat(100));
+    assert!(only(&deep).message.contains("levels"));
+}
+
+proptest::proptest! {
+    /// Whatever is done to a file: an answer, each fault inside the text, no panic.
+    #[test]
+    fn no_damage_is_beyond_an_answer(cuts in proptest::collection::vec((0usize..9_000, 0usize..40, "[\\[\\]{}:,&*!|>'\"#%@`$ \\n\\t\\-a-c0-9é\\u{0}]{0,6}"), 1..6)) {
+        let mut text: Vec<char> = include_str!("../proxy.yaml").chars().collect();
+        for (at, gone, put) in cuts {
+            let at = at % text.len();
+            let end = (at + gone).min(text.len());
+            text.splice(at..end, put.chars());
+            text.push('\n');
+        }
+        let text: String = text.into_iter().collect();
+        // A line may end in any of YAML's ways; the line after the last is where a file ends too early.
+        let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count() + 1;
+        for fault in faults(&text) {
+            proptest::prop_assert!((1..=lines).contains(&usize::try_from(fault.line).unwrap()) && fault.column > 0, "{}", fault);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Files without a fault: what is written is what is meant, and `proxy.yaml` of the project is one of them.
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mqtt_kafka_proxy::config::{self, Config, LoadError};
+use mqtt_kafka_proxy::downstream::{ClientAuth, Protocol, TlsSettings};
+use mqtt_kafka_proxy::kafka::Compression;
+use mqtt_kafka_proxy::mapping::Unmapped;
+use mqtt_kafka_proxy::upstream::Isolation;
+
+fn environment(name: &str) -> Option<String> {
+    (name == "SERVERS").then(|| "a:1, b:2,[::1]:3".to_owned())
+}
+
+#[track_caller]
+fn parse(text: &str) -> Config {
+    config::parse(text, Path::new("/etc/proxy"), &environment).unwrap_or_else(|problems| panic!("{problems:#?}"))
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn all_that_is_written_is_meant() {
+    let config = parse(
+        r#"
+listeners:
+  - {name: tcp, address: "0.0.0.0:1883", protocol: mqtt}
+  - name: tls
+    address: "[::]:8883"
+    protocol: mqtts
+    tls: {certificate: server.pem, key: /keys/server.key, client_ca: ../ca.pem, client_auth: required}
+limits: {connections: 7, connect_rate: 8/s, packet_size: 9KiB, connect_timeout: 2s, receive_maximum: 10, keep_alive: {max: 1h}}
+kafka:
+  bootstrap_servers: ["${SERVERS}", "${GONE:-kafka:9092}"]
+  security: {protocol: plaintext}
+  producer: {linger: 0ms, batch_size: 64KiB, compression: snappy, memory: 2MiB, delivery_timeout: 1m}
+  consumer: {max_wait: 100ms, fetch_size: 3MiB, isolation: read_uncommitted}
+rules:
+  - name: telemetry
+    direction: publish
+    mqtt: "v/{vin}"
+    qos: 1
+    acknowledge: on-receipt
+    overflow: drop
+    on_error: skip
+    kafka: {topic: t, key: "{vin}", partition: 3, headers: {a: "{vin}", b: c}, timestamp: receipt, acks: all, client_header: false}
+  - {name: commands, direction: subscribe, mqtt: "c/{key}", kafka: {topic: c, tombstones: deliver}}
+unmapped: drop
+sessions: {takeover: local}
+admin: {address: "127.0.0.1:9090"}
+"#,
+    );
+    let [tcp, tls] = config.listeners.as_slice() else {
+        panic!("{:?}", config.listeners)
+    };
+    assert_eq!(
+        (tcp.name.as_str(), tcp.address, &tcp.protocol),
+        ("tcp", address("0.0.0.0:1883"), &Protocol::Mqtt)
+    );
+    let files = TlsSettings {
+        certificate: PathBuf::from("/etc/proxy/server.pem"),
+        key: PathBuf::from("/keys/server.key"),
+        client_ca: Some(PathBuf::from("/etc/proxy/../ca.pem")),
+        client_auth: ClientAuth::Required,
+    };
+    assert_eq!((tls.address, &tls.protocol), (address("[::]:8883"), &Protocol::Mqtts(files)));
+    assert_eq!((config.limits.connections, config.limits.connect_rate.map(u32::from)), (7, Some(8)));
+    assert_eq!(
+        (config.limits.connect_timeout, config.session.connect_timeout),
+        (Duration::from_secs(2), Duration::from_secs(2))
+    );
+    assert_eq!((config.session.maximum_packet_size, config.session.receive_maximum), (9216, 10));
+    assert_eq!(config.session.keep_alive_max, Some(Duration::from_secs(3600)));
+    assert_eq!(config.kafka.bootstrap_servers, ["a:1", "b:2", "[::1]:3", "kafka:9092"]);
+    let producer = &config.kafka.producer;
+    assert_eq!(
+        (producer.linger, producer.delivery_timeout),
+        (Duration::ZERO, Duration::from_secs(60))
+    );
+    assert_eq!(
+        (producer.batch_size, producer.memory, producer.compression),
+        (65_536, 2_097_152, Compression::Snappy)
+    );
+    let consumer = &config.kafka.consumer;
+    assert_eq!((consumer.max_wait, consumer.fetch_size), (Duration::from_millis(100), 3_145_728));
+    assert_eq!(consumer.isolation, Isolation::ReadUncommitted);
+    assert_eq!((config.rules.len(), config.rules.unmapped()), (2, Unmapped::Drop));
+    assert_eq!(config.admin.map(|a| a.address), Some(address("127.0.0.1:9090")));
+}
+
+#[test]
+fn aliases_stand_for_what_they_name() {
+    let config = parse(
+        r#"
+listeners: [{name: tcp, address: "0.0.0.0:1883", protocol: mqtt}]
+kafka: {bootstrap_servers: ["a:1"]}
+rules:
+  - {name: a, mqtt: a, kafka: &k {topic: t}}
+  - {name: b, mqtt: b, kafka: *k}
+"#,
+    );
+    assert_eq!(config.rules.len(), 2);
+    assert_eq!(config.admin, None);
+}
+
+#[test]
+fn the_projects_own_file_is_good() {
+    let config = config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    let ports: Vec<u16> = config.listeners.iter().map(|l| l.address.port()).collect();
+    assert_eq!(ports, [1883, 8883]);
+    let names: Vec<&str> = config.rules.iter().map(|(_, rule)| rule.name.as_str()).collect();
+    assert_eq!(names, ["telemetry", "alarms", "commands"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("gone.yaml");
+    assert!(matches!(config::load(&missing), Err(LoadError::Unreadable { path, .. }) if path == missing));
+    let large = folder.path().join("large.yaml");
+    std::fs::write(&large, vec![b'#'; usize::try_from(config::LARGEST_FILE).unwrap() + 1]).unwrap();
+    let told = config::load(&large).unwrap_err().to_string();
+    assert!(told.contains("larger than 4 MiB"), "{told}");
+    let latin = folder.path().join("latin.yaml");
+    std::fs::write(&latin, b"a: 1\nb: caf\xe9\n").unwrap();
+    let told = config::load(&latin).unwrap_err().to_string();
+    assert!(
+        told.ends_with("latin.yaml:2:7: this is not UTF-8; save the file as UTF-8"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_byte_order_mark_and_windows_lines_do_no_harm() {
+    let text = "\u{feff}listeners: [{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}]\r\nkafka: {bootstrap_servers: [\"a:1\"]}\r\n\
+                rules: [{name: a, mqtt: a, kafka: {topic: t}}]\r\n";
+    assert_eq!(parse(text).rules.len(), 1);
+}
