@@ -91,6 +91,25 @@ fn a_repeated_pubrec_waits_its_turn() {
     assert_eq!(client.received(), ["puback 2", "pubrec 1"]);
 }
 
+/// A repeats its QoS 2 message, then the first PUBREC reaches it: its PUBREL frees the id, which A uses for a message of QoS 1. A PUBREC for
+/// that id would be an answer to the wrong message.
+#[test]
+fn a_repeated_pubrec_is_withdrawn_by_the_pubrel_that_overtakes_it() {
+    for version in VERSIONS {
+        let mut client = Client::connected(version);
+        let first = client.ticket(1, QoS::ExactlyOnce);
+        client.session.answer(first, Answer::Acked, client.now);
+        let second = client.ticket(2, QoS::AtLeastOnce);
+        client.publish(publish(1, QoS::ExactlyOnce));
+        client.received();
+        client.send(&Packet::PubRel(ack(1, ReasonCode::Success)));
+        let third = client.ticket(1, QoS::AtLeastOnce);
+        client.session.answer(third, Answer::Acked, client.now);
+        client.session.answer(second, Answer::Acked, client.now);
+        assert_eq!(client.received(), ["pubcomp 1", "puback 2", "puback 1"]);
+    }
+}
+
 #[test]
 fn a_pubrel_of_an_unknown_id_is_answered() {
     for (version, line) in [(Version::V311, "pubcomp 9"), (Version::V5, "pubcomp 9 0x92")] {

@@ -330,6 +330,8 @@ impl Model {
         }
         if kind == 2 {
             self.received.retain(|received| *received != id);
+            // A PUBREC that was to be repeated is of no use any more.
+            self.owed.retain(|owed| owed.packet_id != id || owed.ticket.is_some());
         }
         self.send(&packet);
     }

@@ -49,8 +49,7 @@ enum Event {
 }
 
 impl Connection {
-    /// A connection that was just accepted.
-    pub fn new(mut link: Link, shared: Arc<Shared>) -> Self {
+    fn new(mut link: Link, shared: Arc<Shared>) -> Self {
         let now = Instant::now();
         let wake = Arc::new(Notify::new());
         let opened = link.connect_deadline().checked_sub(shared.settings.session.connect_timeout);
@@ -74,7 +73,15 @@ impl Connection {
     }
 
     /// Runs until the session is over and its last bytes are written.
-    pub async fn run(mut self) {
+    pub async fn serve(link: Link, shared: Arc<Shared>) {
+        let mut connection = Self::new(link, shared);
+        connection.run().await;
+        // Boxed: the task of an idle connection has no room for its end.
+        Box::pin(connection.finish()).await;
+    }
+
+    /// Until the session is over.
+    async fn run(&mut self) {
         loop {
             self.turn();
             if self.session.is_closed() {
@@ -86,7 +93,6 @@ impl Connection {
                 Event::Socket(Ok(Ready::End) | Err(_)) => self.session.lost(Instant::now()),
             }
         }
-        self.finish().await;
     }
 
     /// Everything that can be done without waiting.

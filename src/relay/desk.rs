@@ -161,7 +161,8 @@ impl Desk {
         }
         match self.blocked.as_deref().map(|b| &b.wait) {
             Some(Wait::Memory) => self.shared.cluster.memory_available().await,
-            Some(Wait::Topic(name)) => drop(self.shared.cluster.topic_known(name).await),
+            // Boxed: rare, and an idle connection has no room for it.
+            Some(Wait::Topic(name)) => drop(Box::pin(self.shared.cluster.topic_known(name)).await),
             None => std::future::pending().await,
         }
     }

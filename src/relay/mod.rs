@@ -107,7 +107,7 @@ impl Relay {
 
     /// Serves one connection until it is over.
     pub async fn serve(&self, link: Link) {
-        Connection::new(link, self.shared.clone()).run().await;
+        Connection::serve(link, self.shared.clone()).await;
     }
 
     /// Asks all connections to end: what is in flight is answered within the drain timeout, then version 5 clients

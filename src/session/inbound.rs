@@ -42,6 +42,8 @@ enum State {
     Acked,
     /// A QoS 2 PUBLISH that had its PUBREC already and came again: only the PUBREC is repeated.
     Repeated,
+    /// A repeated PUBREC that the client's PUBREL came before: the packet id may be another message's by now.
+    Withdrawn,
     Refused(ReasonCode),
     Unknown,
 }
@@ -144,6 +146,16 @@ impl Inbound {
         Some(waiting)
     }
 
+    /// The packet id is the client's again, and nothing more is said about the message it stood for.
+    fn release(&mut self, packet_id: PacketId) {
+        self.open.remove(&packet_id);
+        let repeated = |waiting: &&mut Waiting| waiting.packet_id == packet_id && waiting.state == State::Repeated;
+        self.waiting
+            .iter_mut()
+            .filter(repeated)
+            .for_each(|waiting| waiting.state = State::Withdrawn);
+    }
+
     fn take_note(&mut self, packet_id: PacketId) -> Option<&'static str> {
         let index = self.notes.iter().position(|(id, _)| *id == packet_id)?;
         Some(self.notes.swap_remove(index).1)
@@ -207,6 +219,7 @@ impl Session {
             let Some(waiting) = self.inbound.pop_answered() else { return };
             let kind = if waiting.exactly_once { AckKind::Rec } else { AckKind::Ack };
             match waiting.state {
+                State::Withdrawn => {}
                 State::Asked | State::Repeated => self.send_ack(kind, waiting.packet_id, ReasonCode::Success, None, now),
                 State::Acked => self.send_acked(waiting, kind, now),
                 State::Refused(reason) => self.send_refused(waiting.packet_id, kind, reason, now),
@@ -242,7 +255,7 @@ impl Session {
     pub(super) fn pubrel(&mut self, ack: &Ack<'_>, now: Instant) {
         match self.inbound.open.get(&ack.packet_id) {
             Some(Step::Received) => {
-                self.inbound.open.remove(&ack.packet_id);
+                self.inbound.release(ack.packet_id);
                 self.send_ack(AckKind::Comp, ack.packet_id, ReasonCode::Success, None, now);
             }
             Some(_) => self.end(ReasonCode::ProtocolError, "PUBREL before PUBREC", now),
