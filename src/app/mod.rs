@@ -1,6 +1,152 @@
-//! Skeleton of `app`.
+//! The command line: what the user asked for, done, and told with an exit code.
+//!
+//! What was asked for goes to stdout, errors and logs to stderr. `run` builds every room and starts them; `lifecycle`
+//! knows signals and the order of the end.
 
-/// Runs the command line.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod exit;
+mod lifecycle;
+mod logs;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config, LoadError};
+use crate::downstream::Listener;
+
+use exit::Exit;
+use logs::LogFormat;
+
+const EXAMPLES: &str = "\
+Examples:
+  mqtt-kafka-proxy check -c proxy.yaml          every fault of the file at once, with line and column
+  mqtt-kafka-proxy run -c proxy.yaml            until SIGTERM or SIGINT
+  RUST_LOG=debug mqtt-kafka-proxy run --log-format json 2>proxy.log
+
+Exit codes:
+   0  done; of `run`: ended by a signal, with everything in flight finished or given up within the bound
+  64  faults in the configuration, or a command line that is not understood
+  66  the configuration file cannot be read
+  70  a fault of the program itself
+  71  the system refuses: a port is taken or forbidden, no threads
+  74  a certificate or key named in the configuration cannot be read or used
+  75  of `run`: a second signal came before everything in flight was finished";
+
+/// Lets MQTT devices publish to and subscribe from Apache Kafka topics directly.
+#[derive(Debug, Parser)]
+#[command(name = "mqtt-kafka-proxy", version, after_help = EXAMPLES)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the proxy; it ends with SIGTERM or SIGINT
+    #[command(after_help = EXAMPLES)]
+    Run {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
+        config: PathBuf,
+        /// How log lines on stderr are written; what is logged is RUST_LOG's affair (default: info)
+        #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
+    },
+    /// Check a configuration file and the certificates it names; start nothing
+    #[command(after_help = EXAMPLES)]
+    Check {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
+        config: PathBuf,
+    },
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let exit = match CommandLine::try_parse() {
+        Ok(CommandLine {
+            command: Command::Run { config, log_format },
+        }) => start(&config, log_format),
+        Ok(CommandLine {
+            command: Command::Check { config },
+        }) => check(&config),
+        Err(e) => {
+            // Fails only if nobody reads; there is nobody to tell then.
+            let _ = e.print();
+            match e.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+                _ => Exit::Usage,
+            }
+        }
+    };
+    exit.into()
+}
+
+fn check(path: &Path) -> Exit {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let mut bad = false;
+    for listener in &config.listeners {
+        if let Err(e) = Listener::check(listener) {
+            exit::tell(&e);
+            bad = true;
+        }
+    }
+    if bad {
+        return Exit::Files;
+    }
+    let rules = config.rules.len();
+    exit::answer(&format!(
+        "{}: ok, {rules} {}",
+        path.display(),
+        if rules == 1 { "rule" } else { "rules" }
+    ))
+}
+
+fn start(path: &Path, log_format: LogFormat) -> Exit {
+    match load(path) {
+        Ok(config) => {
+            logs::start(log_format);
+            run::run(config)
+        }
+        Err(exit) => exit,
+    }
+}
+
+/// The configuration, or the code that tells why not; the words are on stderr by then.
+fn load(path: &Path) -> Result<Config, Exit> {
+    config::load(path).map_err(|e| {
+        exit::tell(&e);
+        match e {
+            LoadError::Unreadable { .. } => Exit::NoInput,
+            LoadError::Faults { .. } => Exit::Usage,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_help() {
+        for exit in Exit::ALL {
+            assert!(
+                EXAMPLES.lines().any(|line| line.starts_with(&format!("  {:>2}  ", exit.code()))),
+                "{exit:?}"
+            );
+        }
+    }
 }

@@ -1,0 +1,99 @@
+//! Signals, and what `/readyz` says over the process's life.
+
+use std::future::pending;
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admin::Ready;
+use crate::upstream::State;
+
+/// The signals that this process hears. Heard from [`Signals::new`] on, so one that comes while the rooms are being
+/// built is not lost.
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    /// # Errors
+    /// The system refuses.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Until SIGTERM or SIGINT; its name. Cancel-safe. SIGHUP is answered with a log line and hurts nobody.
+    pub(super) async fn end(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                Some(()) = self.terminate.recv() => return "SIGTERM",
+                Some(()) = self.interrupt.recv() => return "SIGINT",
+                Some(()) = self.reload.recv() => {
+                    tracing::info!("SIGHUP: reloading the configuration is not supported yet; restart to apply changes");
+                }
+                else => pending().await,
+            }
+        }
+    }
+}
+
+/// Tells `ready` of each change of the cluster's state, until `ending` is set: then it is not ready, and stays so.
+pub(super) async fn tell_readiness(mut cluster: watch::Receiver<State>, mut ending: watch::Receiver<bool>, ready: watch::Sender<Ready>) {
+    loop {
+        let now = match &*cluster.borrow_and_update() {
+            State::Ready => Ready::Yes,
+            State::Connecting { why } => Ready::No(format!("Kafka is not reached: {why}")),
+        };
+        log_change(&ready.borrow(), &now);
+        ready.send_replace(now);
+        tokio::select! {
+            _ = ending.wait_for(|ending| *ending) => break,
+            changed = cluster.changed() => if changed.is_err() { break },
+        }
+    }
+    ready.send_replace(Ready::No("the proxy is ending".to_owned()));
+}
+
+/// One line for each event: back and away, not for each new reason why it is still away.
+fn log_change(before: &Ready, now: &Ready) {
+    match (before, now) {
+        (Ready::No(_), Ready::Yes) => tracing::info!("Kafka is reached; ready"),
+        (Ready::Yes, Ready::No(why)) => tracing::warn!(why, "not ready"),
+        _ => {}
+    }
+}
+
+/// Resolves once `ending` is set, or whoever would set it is gone.
+pub(super) async fn ended(mut ending: watch::Receiver<bool>) {
+    let _ = ending.wait_for(|ending| *ending).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn readiness_follows_kafka_until_the_end() {
+        let (cluster, states) = watch::channel(State::Connecting {
+            why: "connection refused".to_owned(),
+        });
+        let (end, ending) = watch::channel(false);
+        let (ready, mut seen) = watch::channel(Ready::No("starting".to_owned()));
+        let told = tokio::spawn(tell_readiness(states, ending, ready));
+        seen.wait_for(|r| matches!(r, Ready::No(why) if why.contains("connection refused")))
+            .await
+            .unwrap();
+        cluster.send_replace(State::Ready);
+        seen.wait_for(|r| *r == Ready::Yes).await.unwrap();
+        end.send_replace(true);
+        told.await.unwrap();
+        assert!(matches!(&*seen.borrow(), Ready::No(why) if why.contains("ending")));
+    }
+}

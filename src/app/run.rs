@@ -1,0 +1,183 @@
+//! `run`: builds every room, starts them, waits for a signal, and ends them in order.
+//!
+//! A port that is taken is told at once, before a connection exists. Kafka may be away: the proxy listens all the same,
+//! and `/readyz` says why it is not ready.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::admin::{Admin, Ready};
+use crate::config::Config;
+use crate::downstream::{Gate, Listener};
+use crate::metrics::Metrics;
+use crate::relay::{self, Relay};
+use crate::upstream::Cluster;
+
+use super::exit::{Exit, tell};
+use super::lifecycle::{Signals, ended, tell_readiness};
+
+/// From the signal until the process leaves, whatever is still in flight.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Of that, what connections have for the answers that they owe. The rest is for their last bytes and for records that
+/// nobody waits for.
+const CONNECTIONS_DRAIN: Duration = Duration::from_secs(8);
+
+/// Starts the runtime, with as many threads as there are cores, and everything in it.
+pub(super) fn run(config: Config) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            tell(&format_args!(
+                "the system refuses to start threads: {e}; raise the limits of the process"
+            ));
+            return Exit::System;
+        }
+    };
+    let exit = runtime.block_on(Box::pin(live(config))).unwrap_or_else(|exit| exit);
+    // What still blocks (a scrape, a name look-up) is not waited for.
+    runtime.shutdown_background();
+    exit
+}
+
+/// From the ports to the exit code.
+async fn live(config: Config) -> Result<Exit, Exit> {
+    let mut signals = Signals::new().map_err(|e| {
+        tell(&format_args!(
+            "the system refuses to tell of signals: {e}; raise the limits of the process"
+        ));
+        Exit::System
+    })?;
+    let mut metrics = Metrics::new();
+    let cluster = Cluster::start(config.kafka.clone());
+    cluster.counters().register(metrics.registry());
+    let metrics = Arc::new(metrics);
+    let ports = Ports::take(&config, &metrics).await?;
+    let relay = Relay::new(relay_settings(&config), Arc::new(config.rules), cluster.clone(), metrics.clone());
+    let (end, ending) = watch::channel(false);
+    let mut open = ports.open(&relay, &cluster, &metrics, &ending);
+    tokio::select! {
+        signal = signals.end() => tracing::info!(signal, "ending: no more connections are taken"),
+        // They go on until the end, so this is a panic: better to be started anew than to be there and deaf.
+        _ = open.tasks.join_next() => {
+            tracing::error!("a listener ended by a fault of the program");
+            return Err(Exit::Internal);
+        }
+    }
+    end.send_replace(true);
+    tokio::select! {
+        () = drain(open, &relay, &cluster) => Ok(Exit::Done),
+        signal = signals.end() => {
+            tracing::warn!(signal, "ending at once; what is in flight is given up");
+            Ok(Exit::Hurried)
+        }
+    }
+}
+
+/// The ports, taken. Nobody is served yet.
+struct Ports {
+    listeners: Vec<Listener>,
+    admin: Option<Admin>,
+}
+
+/// What runs at the ports.
+struct Open {
+    /// One for each port.
+    tasks: JoinSet<()>,
+    /// Ends when no listener and no connection is left: each holds a sender.
+    alive: mpsc::Receiver<()>,
+}
+
+impl Ports {
+    /// All of them or none; each one that cannot be had is told.
+    async fn take(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, Exit> {
+        let gate = Gate::new(config.limits);
+        let (mut listeners, mut worst) = (vec![], None);
+        for settings in &config.listeners {
+            // The same fault would come from `bind`; here it is known to be one of files.
+            if let Err(e) = Listener::check(settings) {
+                tell(&e);
+                worst = Some(Exit::Files);
+                continue;
+            }
+            match Listener::bind(settings, &gate, metrics) {
+                Ok(listener) => listeners.push(listener),
+                Err(e) => {
+                    tell(&e);
+                    worst.get_or_insert(Exit::System);
+                }
+            }
+        }
+        let mut admin = None;
+        if let Some(settings) = &config.admin {
+            match Admin::bind(settings).await {
+                Ok(bound) => admin = Some(bound),
+                Err(e) => {
+                    tell(&e);
+                    worst.get_or_insert(Exit::System);
+                }
+            }
+        }
+        match worst {
+            None => Ok(Self { listeners, admin }),
+            Some(exit) => Err(exit),
+        }
+    }
+
+    /// Serves, until `ending` is set.
+    fn open(self, relay: &Relay, cluster: &Cluster, metrics: &Arc<Metrics>, ending: &watch::Receiver<bool>) -> Open {
+        let mut tasks = JoinSet::new();
+        let (living, alive) = mpsc::channel(1);
+        for listener in self.listeners {
+            if let Ok(address) = listener.local_address() {
+                tracing::info!(%address, "listening");
+            }
+            let (relay, living) = (relay.clone(), living.clone());
+            let on_link = move |link| {
+                let (relay, living) = (relay.clone(), living.clone());
+                async move {
+                    relay.serve(link).await;
+                    drop(living);
+                }
+            };
+            tasks.spawn(listener.run(on_link, ended(ending.clone())));
+        }
+        let (ready, readiness) = watch::channel(Ready::No("starting".to_owned()));
+        tasks.spawn(tell_readiness(cluster.state(), ending.clone(), ready));
+        if let Some(admin) = self.admin {
+            if let Ok(address) = admin.local_address() {
+                tracing::info!(%address, "admin");
+            }
+            // Not until `ending`: while it drains, an operator still sees how far it is. It ends with the runtime.
+            tasks.spawn(admin.run(metrics.clone(), readiness, pending()));
+        }
+        Open { tasks, alive }
+    }
+}
+
+/// Answers what is in flight, tells the clients, and leaves, within [`DRAIN`].
+async fn drain(mut open: Open, relay: &Relay, cluster: &Cluster) {
+    let all = async {
+        relay.drain();
+        // Nothing is ever sent: this ends with the last of the senders.
+        while open.alive.recv().await.is_some() {}
+        cluster.shutdown().await;
+    };
+    match tokio::time::timeout(DRAIN, all).await {
+        Ok(()) => tracing::info!("ended: everything in flight is finished"),
+        Err(_) => tracing::warn!(bound = ?DRAIN, "ended with some still in flight; devices send again what was not acknowledged"),
+    }
+}
+
+fn relay_settings(config: &Config) -> relay::Settings {
+    relay::Settings {
+        session: Arc::new(config.session),
+        delivery_timeout: config.kafka.producer.delivery_timeout,
+        batch_size: config.kafka.producer.batch_size,
+        drain_timeout: CONNECTIONS_DRAIN,
+    }
+}

@@ -1,0 +1,101 @@
+//! The command line without a listener: help, version, `check`, exit codes, what goes to stdout and what to stderr.
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const GOOD: &str = "\
+listeners: [{name: tcp, address: \"127.0.0.1:0\", protocol: mqtt}]
+kafka: {bootstrap_servers: [\"${SERVERS:-127.0.0.1:1}\"]}
+rules: [{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt, key: \"{topic}\"}}]
+";
+
+fn proxy(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
+    let Output { status, stdout, stderr } = command
+        .args(arguments)
+        .current_dir(folder)
+        .env("PASSWORD", "hunter2")
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
+    (
+        status.code().unwrap(),
+        String::from_utf8(stdout).unwrap(),
+        String::from_utf8(stderr).unwrap(),
+    )
+}
+
+fn folder_with(text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("proxy.yaml"), text).unwrap();
+    folder
+}
+
+#[test]
+fn a_good_file_is_told_on_stdout() {
+    let folder = folder_with(GOOD);
+    assert_eq!(
+        proxy(folder.path(), &["check"]),
+        (0, "proxy.yaml: ok, 1 rule\n".to_owned(), String::new())
+    );
+    let other = folder.path().join("proxy.yaml").display().to_string();
+    let (code, out, _) = proxy(Path::new("/"), &["check", "-c", &other]);
+    assert_eq!((code, out), (0, format!("{other}: ok, 1 rule\n")));
+}
+
+#[test]
+fn all_faults_are_told_on_stderr() {
+    let text = GOOD.replace("mqtt}]", "mqttt}]").replace("127.0.0.1:1}", "nowhere}") + "unmapped: \"${PASSWORD}\"\n";
+    let folder = folder_with(&text);
+    for command in ["check", "run"] {
+        let (code, out, err) = proxy(folder.path(), &[command]);
+        assert_eq!((code, out.as_str()), (64, ""));
+        let lines: Vec<&str> = err.lines().collect();
+        assert_eq!(lines.len(), 3, "{err}");
+        assert!(
+            lines[0].starts_with("proxy.yaml:1:59: ") && lines[0].ends_with("did you mean `mqtt`?"),
+            "{err}"
+        );
+        assert!(lines[1].starts_with("proxy.yaml:2:29: ") && lines[1].contains("; "), "{err}");
+        assert!(lines[2].starts_with("proxy.yaml:4:11: ") && !err.contains("hunter2"), "{err}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_66() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, out, err) = proxy(folder.path(), &["check", "--config", "gone.yaml"]);
+    assert_eq!((code, out.as_str()), (66, ""));
+    assert!(err.starts_with("gone.yaml: cannot be read: ") && err.lines().count() == 1, "{err}");
+}
+
+#[test]
+fn a_certificate_that_is_not_there_is_74() {
+    let text = GOOD.replace("protocol: mqtt}", "protocol: mqtts, tls: {certificate: gone.pem, key: gone.key}}");
+    let folder = folder_with(&text);
+    for command in ["check", "run"] {
+        let (code, out, err) = proxy(folder.path(), &[command]);
+        assert_eq!((code, out.as_str()), (74, ""), "{err}");
+        assert!(err.lines().count() == 1 && err.contains("gone.pem"), "{err}");
+    }
+}
+
+#[test]
+fn help_and_version_are_on_stdout_and_usage_on_stderr() {
+    let here = Path::new("/");
+    let (code, out, err) = proxy(here, &["--help"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    for words in ["run", "check", "Examples:", "Exit codes:", "64", "74"] {
+        assert!(out.contains(words), "no {words} in\n{out}");
+    }
+    let (code, out, _) = proxy(here, &["--version"]);
+    assert_eq!((code, out), (0, format!("mqtt-kafka-proxy {}\n", env!("CARGO_PKG_VERSION"))));
+    for arguments in [&[][..], &["frobnicate"], &["run", "--log-format", "xml"], &["check", "--online"]] {
+        let (code, out, err) = proxy(here, arguments);
+        assert_eq!((code, out.as_str()), (64, ""), "{arguments:?}");
+        assert!(!err.is_empty());
+    }
+}

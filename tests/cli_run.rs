@@ -1,0 +1,208 @@
+//! `run` as a process: it listens without Kafka, says that it is not ready, and ends with signals. Kafka is a port that
+//! refuses.
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// After which a test gives up; what it waits for takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Running {
+    process: Child,
+    log: Receiver<String>,
+    seen: Vec<String>,
+    /// In the order in which they were told: listeners, then admin.
+    addresses: Vec<SocketAddr>,
+    _folder: tempfile::TempDir,
+}
+
+impl Running {
+    /// Starts it and waits for `ports` ports.
+    fn start(listener: &str, ports: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        certificate(folder.path());
+        let text = format!(
+            "listeners: [{{name: one, address: \"127.0.0.1:0\", {listener}}}]\n\
+             admin: {{address: \"127.0.0.1:0\"}}\n\
+             kafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\n\
+             rules: [{{name: all, mqtt: \"{{topic#}}\", kafka: {{topic: mqtt, key: \"{{topic}}\"}}}}]\n"
+        );
+        std::fs::write(folder.path().join("proxy.yaml"), text).unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
+            .args(["run", "--log-format", "json"])
+            .current_dir(folder.path())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        let (tell, log) = channel();
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        let mut running = Self {
+            process,
+            log,
+            seen: vec![],
+            addresses: vec![],
+            _folder: folder,
+        };
+        for _ in 0..ports {
+            let line = running.line_with("\"address\":\"");
+            let address = line.split("\"address\":\"").nth(1).unwrap().split('"').next().unwrap();
+            running.addresses.push(address.parse().unwrap());
+        }
+        running
+    }
+
+    /// The next log line that holds `words`.
+    fn line_with(&mut self, words: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.log.recv_timeout(left) else {
+                panic!("no line with {words} in {:#?}", self.seen)
+            };
+            self.seen.push(line.clone());
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args(["-s", name, &self.process.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end: the log ends with the process.
+    fn ended_code(mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
+        assert!(Instant::now() < deadline, "it does not end: {:#?}", self.seen);
+        self.process.wait().unwrap().code()
+    }
+
+    /// The answer of the admin port.
+    fn get(&self, path: &str) -> String {
+        let mut socket = TcpStream::connect(self.addresses[1]).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already where the test came that far.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn certificate(folder: &Path) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join("server.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("server.key"), made.signing_key.serialize_pem()).unwrap();
+}
+
+#[test]
+fn it_listens_without_kafka_and_says_why_it_is_not_ready() {
+    let mut running = Running::start("protocol: mqtt", 2);
+    TcpStream::connect(running.addresses[0]).unwrap();
+    assert!(running.get("/healthz").starts_with("HTTP/1.1 200"));
+    let ready = running.get("/readyz");
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("Kafka"), "{ready}");
+    running.signal("HUP");
+    running.line_with("reloading the configuration is not supported yet");
+    assert!(running.get("/healthz").starts_with("HTTP/1.1 200"), "SIGHUP ends nothing");
+    running.signal("TERM");
+    running.line_with("no more connections are taken");
+    assert_eq!(running.ended_code(), Some(0));
+}
+
+#[test]
+fn ctrl_c_ends_it_too() {
+    let running = Running::start("protocol: mqtt", 2);
+    running.signal("INT");
+    assert_eq!(running.ended_code(), Some(0));
+}
+
+/// A clean start is accepted while Kafka is away, and a version 5 client is told why it has to go [§3.14.2.1].
+#[test]
+fn clients_are_told_that_it_ends() {
+    const CONNECT: &[u8] = &[0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 0, 0, 1, b'a'];
+    const SERVER_SHUTTING_DOWN: u8 = 0x8B;
+    let running = Running::start("protocol: mqtt", 2);
+    let mut client = TcpStream::connect(running.addresses[0]).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(CONNECT).unwrap();
+    let mut head = [0; 2];
+    client.read_exact(&mut head).unwrap();
+    let mut connack = vec![0; usize::from(head[1])];
+    client.read_exact(&mut connack).unwrap();
+    assert_eq!((head[0], connack[1]), (0x20, 0), "accepted: {connack:?}");
+    running.signal("TERM");
+    let mut rest = vec![];
+    client.read_to_end(&mut rest).unwrap();
+    assert_eq!((rest.first(), rest.get(2)), (Some(&0xE0), Some(&SERVER_SHUTTING_DOWN)), "{rest:x?}");
+    assert_eq!(running.ended_code(), Some(0));
+}
+
+/// A handshake that does not go on is in flight for as long as `connect_timeout`; nobody has to wait for it.
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut running = Running::start("protocol: mqtts, tls: {certificate: server.pem, key: server.key}", 2);
+    let _silent = TcpStream::connect(running.addresses[0]).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !running
+        .get("/metrics")
+        .lines()
+        .any(|line| line.contains("listener=\"one\"") && line.contains("connections") && line.ends_with(" 1"))
+    {
+        assert!(
+            Instant::now() < deadline,
+            "the connection is not counted: {}",
+            running.get("/metrics")
+        );
+        std::thread::yield_now();
+    }
+    running.signal("TERM");
+    running.line_with("no more connections are taken");
+    running.signal("TERM");
+    assert_eq!(running.ended_code(), Some(75));
+}
+
+#[test]
+fn a_port_that_is_taken_is_71() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "listeners: [{{name: one, address: \"{address}\", protocol: mqtt}}]\nkafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\n\
+         rules: [{{name: all, mqtt: a, kafka: {{topic: mqtt}}}}]\n"
+    );
+    std::fs::write(folder.path().join("proxy.yaml"), text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
+    let output = command
+        .arg("run")
+        .current_dir(folder.path())
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(71), "{err}");
+    assert_eq!(err.lines().filter(|line| line.contains(&address.to_string())).count(), 1, "{err}");
+}
