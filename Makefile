@@ -1,0 +1,38 @@
+# One entry for every habit. `make` alone tells what there is.
+SHELL := bash
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mqtt-kafka-proxy
+CARGO_DENY := $(CACHE)/cargo/bin/cargo-deny
+CARGO_DENY_VERSION := 0.20.2
+
+.PHONY: help demo test check bench certs
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+demo: ## the round trip on this machine: a real Kafka, the proxy, mosquitto and kcat (KAFKA=host:port uses yours)
+	@integration/demo
+
+test: ## all tests, the ones against a real Kafka included; installs what they need
+	@integration/need cargo cc openssl mosquitto_pub kcat paho
+	@integration/kafka/kafka install
+	@rm -rf target/tmp/{kafka,proxy,certs}-*
+	cargo test --workspace --locked || { echo "logs of Kafka and the proxies: target/tmp/{kafka,proxy}-*" >&2; exit 1; }
+
+check: $(CARGO_DENY) ## formatting, lints, licences and bans, documentation without a warning
+	cargo fmt --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	$(CARGO_DENY) --locked --all-features check --hide-inclusion-graph licenses bans sources
+
+# Some minutes on two cores, once: it lives in the user's cache.
+$(CARGO_DENY):
+	@integration/need cargo cc
+	cargo install --quiet --locked cargo-deny@$(CARGO_DENY_VERSION) --root $(CACHE)/cargo
+
+bench: ## micro-benchmarks, then the publish scenario beside librdkafka and the socket floor
+	@integration/need cargo cc openssl kcat rdkafka
+	@integration/kafka/kafka install
+	cargo bench --locked
+
+certs: ## development certificates in certs/
+	@integration/need openssl
+	@certs/make

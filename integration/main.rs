@@ -1,0 +1,54 @@
+//! The whole proxy against a real Apache Kafka, with real clients: mosquitto, paho, kcat, and the load generator's.
+//!
+//! One Kafka serves all tests of a run; a test that hurts it has it alone. Nothing here is skipped: without Kafka, Java or one of
+//! the clients these tests fail (`make test` installs what they need).
+
+#![allow(clippy::unwrap_used)] // all of this is test code
+
+mod deliver;
+#[path = "../benches/load/mod.rs"]
+mod load;
+mod publish;
+mod stage;
+mod trouble;
+
+use stage::Kafka;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+static KAFKA: RwLock<Option<Kafka>> = RwLock::new(None);
+
+/// The Kafka of this run, shared with the other tests. It ends with the process (see `stage`).
+struct Shared(RwLockReadGuard<'static, Option<Kafka>>);
+
+/// The same, while no other test uses it.
+struct Alone(RwLockWriteGuard<'static, Option<Kafka>>);
+
+fn shared_kafka() -> Shared {
+    let guard = KAFKA.read().unwrap_or_else(PoisonError::into_inner);
+    if guard.is_some() {
+        return Shared(guard);
+    }
+    drop(guard);
+    drop(alone_with_kafka());
+    shared_kafka()
+}
+
+fn alone_with_kafka() -> Alone {
+    let mut guard = KAFKA.write().unwrap_or_else(PoisonError::into_inner);
+    guard.get_or_insert_with(Kafka::start);
+    Alone(guard)
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Kafka;
+    fn deref(&self) -> &Kafka {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl std::ops::Deref for Alone {
+    type Target = Kafka;
+    fn deref(&self) -> &Kafka {
+        self.0.as_ref().unwrap()
+    }
+}

@@ -1,0 +1,314 @@
+//! The processes that a test or a benchmark plays with: a real Kafka, the proxy's binary, and free ports for both.
+//!
+//! Kafka is kept by the script `integration/kafka/kafka`. It hangs on our end of a pipe, so it goes when we go, however that is.
+
+// The tests and the benchmark each use a part of it.
+#![allow(dead_code)]
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// The longest that any single condition may take to come true on a loaded machine.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+static FOLDERS: AtomicU32 = AtomicU32::new(0);
+
+/// The project's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A folder of this process under `target/tmp`. It stays: logs of a failed run are wanted.
+fn folder(what: &str) -> PathBuf {
+    let number = FOLDERS.fetch_add(1, Relaxed);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{what}-{}-{number}", std::process::id()));
+    fs::create_dir_all(&path).expect("target/tmp can be written");
+    path
+}
+
+/// An address that nothing listens on.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound socket has an address")
+}
+
+/// A port from which a Kafka of so many nodes finds all it needs: brokers from it on, controllers ten above.
+pub fn free_base(nodes: u16) -> u16 {
+    let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    eventually("free ports for Kafka", || {
+        let base = free_address().port();
+        (base < 65_000 && (0..nodes).all(|node| free(base + node) && free(base + node + 10))).then_some(base)
+    })
+}
+
+/// Waits until `condition` gives a value; panics with `what` after [`DEADLINE`].
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Development certificates, made once for this process by `certs/make`.
+pub fn certificates() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let path = folder("certs");
+        let status = Command::new(root().join("certs/make"))
+            .arg(&path)
+            .status()
+            .expect("certs/make can be run");
+        assert!(status.success(), "certs/make: {status}");
+        path
+    })
+}
+
+/// Runs a program to its end; panics unless it ends with 0. Returns its standard output.
+pub fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error} (make test installs it)"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
+
+/// A real Apache Kafka.
+pub struct Kafka {
+    folder: PathBuf,
+    script: Child,
+    /// host:port of each node, with commas between.
+    pub bootstrap: String,
+}
+
+impl Kafka {
+    /// One node on a free port.
+    pub fn start() -> Self {
+        Self::start_on(free_base(1), 1)
+    }
+
+    /// So many nodes (1 or 3) whose brokers listen on `base` and above.
+    pub fn start_on(base: u16, nodes: u16) -> Self {
+        let folder = folder("kafka");
+        let errors = File::create(folder.join("script.log")).expect("the folder was just made");
+        let mut script = Command::new(root().join("integration/kafka/kafka"))
+            .arg("--dir")
+            .arg(&folder)
+            .args(["hold", "--port", &base.to_string(), "--nodes", &nodes.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .expect("the Kafka script can be run");
+        let mut bootstrap = String::new();
+        let output = script.stdout.take().expect("its output is a pipe");
+        BufReader::new(output).read_line(&mut bootstrap).expect("its output can be read");
+        let bootstrap = bootstrap.trim().to_owned();
+        let why = || fs::read_to_string(folder.join("script.log")).unwrap_or_default();
+        assert!(!bootstrap.is_empty(), "Kafka did not start: {}", why());
+        Self { folder, script, bootstrap }
+    }
+
+    /// Runs a command of the script on this Kafka.
+    pub fn command(&self, arguments: &[&str]) {
+        let script = root().join("integration/kafka/kafka");
+        let all = [&["--dir", self.folder.to_str().expect("a path in UTF-8")], arguments].concat();
+        output(script.to_str().expect("a path in UTF-8"), &all);
+    }
+
+    /// Creates a topic.
+    pub fn topic(&self, name: &str, partitions: u32) {
+        self.command(&["topic", name, &partitions.to_string()]);
+    }
+
+    /// Writes one record by `kcat`; a header is `name=value`.
+    pub fn produce(&self, topic: &str, key: &str, headers: &[&str], value: &str) {
+        let headers = headers.iter().flat_map(|header| ["-H", *header]);
+        let mut kcat = Command::new("kcat")
+            .args(["-P", "-b", &self.bootstrap, "-t", topic, "-k", key])
+            .args(headers)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("kcat can be run");
+        kcat.stdin
+            .take()
+            .expect("its input is a pipe")
+            .write_all(value.as_bytes())
+            .expect("kcat reads");
+        assert!(kcat.wait().expect("kcat ends").success(), "kcat wrote to {topic}");
+    }
+
+    /// All records of a topic as lines of `format` (kcat's), up to its end at this moment.
+    pub fn consume(&self, topic: &str, format: &str) -> Vec<String> {
+        let text = output(
+            "kcat",
+            &[
+                "-C",
+                "-q",
+                "-e",
+                "-b",
+                &self.bootstrap,
+                "-t",
+                topic,
+                "-o",
+                "beginning",
+                "-f",
+                &format!("{format}\n"),
+            ],
+        );
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        drop(self.script.stdin.take());
+        let _ = self.script.wait();
+    }
+}
+
+/// The proxy's binary with a configuration of its own.
+pub struct Proxy {
+    child: Child,
+    log: PathBuf,
+    /// The plain listener.
+    pub mqtt: SocketAddr,
+    /// The TLS listener (certificates of [`certificates`], no client certificate).
+    pub tls: SocketAddr,
+    /// Metrics, health, readiness.
+    pub admin: SocketAddr,
+}
+
+impl Proxy {
+    /// Starts it and waits until it is ready. `rules` is the YAML list under `rules:`, `kafka` what stands
+    /// under `kafka:` beside the servers, as ", producer: {…}".
+    pub fn start(bootstrap: &str, rules: &str, kafka: &str) -> Self {
+        let mut proxy = Self::launch(bootstrap, rules, kafka);
+        let what = "the proxy is ready";
+        eventually(what, || {
+            proxy.assert_running();
+            (proxy.get("/readyz").ok()?.0 == 200).then_some(())
+        });
+        proxy
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn launch(bootstrap: &str, rules: &str, kafka: &str) -> Self {
+        let folder = folder("proxy");
+        let (mqtt, tls, admin) = (free_address(), free_address(), free_address());
+        let certs = certificates().display();
+        let bootstrap = bootstrap
+            .split(',')
+            .map(|server| format!("\"{server}\""))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let text = format!(
+            "listeners:\n  \
+               - {{name: tcp, address: \"{mqtt}\", protocol: mqtt}}\n  \
+               - {{name: tls, address: \"{tls}\", protocol: mqtts, tls: {{certificate: \"{certs}/server.pem\", key: \"{certs}/server.key\"}}}}\n\
+             admin: {{address: \"{admin}\"}}\n\
+             kafka: {{bootstrap_servers: [{bootstrap}]{kafka}}}\nrules:\n{rules}\n",
+        );
+        let settings = folder.join("proxy.yaml");
+        fs::write(&settings, text).expect("the folder was just made");
+        let log = folder.join("log");
+        let output = File::create(&log).expect("the folder was just made");
+        let child = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
+            .args(["run", "-c"])
+            .arg(&settings)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a file can be cloned"))
+            .stderr(output)
+            .spawn()
+            .expect("the proxy can be run");
+        let mut proxy = Self {
+            child,
+            log,
+            mqtt,
+            tls,
+            admin,
+        };
+        eventually("the proxy listens", || {
+            proxy.assert_running();
+            TcpStream::connect(proxy.mqtt).ok()
+        });
+        proxy
+    }
+
+    fn assert_running(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+            panic!("the proxy ended: {status}\n{}", self.log());
+        }
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the admin listener: status and body.
+    pub fn get(&self, path: &str) -> io::Result<(u16, String)> {
+        let mut stream = TcpStream::connect(self.admin)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let (head, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .ok_or(io::ErrorKind::InvalidData)?;
+        Ok((status, body.to_owned()))
+    }
+
+    /// The sum over all series of `/metrics` whose name and labels contain each of `words`.
+    pub fn metric(&self, words: &[&str]) -> f64 {
+        let (status, text) = self.get("/metrics").expect("the admin listener answers");
+        assert_eq!(status, 200, "/metrics");
+        let mut found = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter(|line| words.iter().all(|word| line.contains(word)))
+            .peekable();
+        assert!(found.peek().is_some(), "no metric with {words:?} in\n{text}");
+        found.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn terminate(&mut self) -> ExitStatus {
+        output("kill", &["-TERM", &self.child.id().to_string()]);
+        eventually("the proxy ends after SIGTERM", || {
+            self.child.try_wait().expect("a child can be asked")
+        })
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("---- log of the proxy ({})\n{}", self.log.display(), self.log());
+        }
+    }
+}
