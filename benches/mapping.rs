@@ -3,7 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use mqtt_kafka_proxy::mapping::{DeliverScratch, Draft, Inbound, KafkaSpec, RuleSet, RuleSpec, Stored, Unmapped};
+use mqtt_kafka_proxy::mapping::{Draft, Inbound, KafkaSpec, LocateScratch, RuleSet, RuleSpec, Stored, Unmapped};
+use mqtt_kafka_proxy::mqtt::publish::SharedProperties;
 use mqtt_kafka_proxy::mqtt::{Publish, PublishProperties, QoS};
 
 const LOOPS: usize = 15;
@@ -34,7 +35,7 @@ fn best(mut op: impl FnMut()) -> f64 {
 }
 
 fn main() {
-    println!("{:>8} {:>18} {:>12}", "rules", "route+fields ns", "deliver ns");
+    println!("{:>8} {:>18} {:>12} {:>12}", "rules", "route+fields ns", "locate ns", "deliver ns");
     for count in [1, 1_000, 10_000] {
         let set = rules(count);
         let topic = format!("fleet{}/WVW12345678901234/telemetry/rpm", count / 2);
@@ -72,13 +73,19 @@ fn main() {
             headers: fields.headers.map(|(name, value)| (name.as_bytes(), value)),
         };
         let reader = set.reader(draft.kafka_topic(0, &set));
-        let mut scratch = DeliverScratch::default();
-        let deliver = best(|| {
+        let mut scratch = LocateScratch::default();
+        let locate = best(|| {
             black_box(
-                set.deliver(&reader, 0, black_box(&record), &mut scratch)
-                    .expect("it is deliverable"),
+                set.locate(&reader, 0, black_box(&record), &mut scratch)
+                    .expect("it has a topic")
+                    .rule,
             );
         });
-        println!("{count:>8} {route:>18.1} {deliver:>12.1}");
+        let mut properties = SharedProperties::new();
+        let deliver = best(|| {
+            let located = set.locate(&reader, 0, black_box(&record), &mut scratch).expect("it has a topic");
+            black_box(set.message(&located, &record, &mut properties).left_out);
+        });
+        println!("{count:>8} {route:>18.1} {locate:>12.1} {deliver:>12.1}");
     }
 }

@@ -1,6 +1,7 @@
 //! Properties of the mapping over random rules and topics: what goes in comes back, and nothing panics.
 
-use mqtt_kafka_proxy::mapping::{DeliverScratch, Draft, Inbound, KafkaSpec, RuleSet, RuleSpec, Stored, Unmapped};
+use mqtt_kafka_proxy::mapping::{Draft, Inbound, KafkaSpec, LocateScratch, RuleSet, RuleSpec, Stored, Unmapped};
+use mqtt_kafka_proxy::mqtt::publish::SharedProperties;
 use mqtt_kafka_proxy::mqtt::{Publish, PublishProperties, QoS};
 use proptest::prelude::*;
 
@@ -55,8 +56,9 @@ proptest! {
             let fields = draft.fields(0, &set, &inbound);
             let headers = fields.headers.clone().map(|(name, value)| (name.as_bytes(), value));
             let record = Stored { timestamp: 1, key: fields.key, value: fields.value, headers };
-            let mut scratch = DeliverScratch::default();
-            let message = set.deliver(&set.reader(draft.kafka_topic(0, &set)), 0, &record, &mut scratch).unwrap();
+            let (mut scratch, mut properties) = (LocateScratch::default(), SharedProperties::new());
+            let located = set.locate(&set.reader(draft.kafka_topic(0, &set)), 0, &record, &mut scratch).unwrap();
+            let message = set.message(&located, &record, &mut properties);
             prop_assert_eq!((message.topic, message.payload, message.client), (topic.as_str(), &b"payload"[..], Some("c")));
         }
     }

@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
-use super::block::UserPairs;
 use super::filter::illegal_kafka_topic;
+use super::headers::{Headers, Name, Value, must_escape};
 use super::partition::partition_for_key;
+use super::route::{Refusal, RefusalReason};
 use super::rules::{Rule, RuleId, RuleSet, TopicSlot};
-use super::spec::{OnError, PartitionSpec, Unmapped};
+use super::spec::PartitionSpec;
 use super::template::{Captured, Piece, Template};
-use crate::kafka::RecordFields;
-use crate::mqtt::{PayloadFormat, Publish};
+use crate::kafka::{Header, RecordFields};
+use crate::mqtt::Publish;
 
 /// A PUBLISH as it came in.
 #[derive(Clone, Copy, Debug)]
@@ -24,43 +25,6 @@ pub struct Inbound<'a> {
     pub now_ms: i64,
 }
 
-/// Why a message makes no records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoRoute {
-    /// No rule matches; what then is to be done.
-    Unmapped(Unmapped),
-    /// A rule matches, but no record can be made of it.
-    Refused(Refusal),
-}
-
-/// A rule that could not make a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Which.
-    pub rule: RuleId,
-    /// Why.
-    pub reason: RefusalReason,
-}
-
-/// Why no record can be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RefusalReason {
-    /// The topic template filled with the captures is no legal Kafka topic name.
-    IllegalKafkaTopic,
-    /// The rule names a partition that the topic does not have.
-    NoSuchPartition,
-}
-
-impl RefusalReason {
-    /// For metrics and reason strings.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RefusalReason::IllegalKafkaTopic => "illegal Kafka topic name",
-            RefusalReason::NoSuchPartition => "no such partition",
-        }
-    }
-}
-
 /// Where a record goes within its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartitionChoice {
@@ -73,28 +37,11 @@ pub enum PartitionChoice {
 }
 
 #[derive(Clone, Debug)]
-enum Text {
+pub(super) enum Text {
     /// The MQTT topic, or a part of it.
     Topic(Range<usize>),
     /// In the draft's own text.
     Own(Range<usize>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
-    Fixed(&'static str),
-    Rule(usize),
-}
-
-#[derive(Clone, Debug)]
-enum Value {
-    Text(Text),
-    Client,
-    RuleName,
-    Fixed(&'static str),
-    ContentType,
-    ResponseTopic,
-    Correlation,
 }
 
 #[derive(Debug)]
@@ -109,12 +56,12 @@ struct Record {
 /// Records of one message, and the memory they are made in. Keep one for each connection: it allocates only to grow.
 #[derive(Debug, Default)]
 pub struct Draft {
-    text: String,
-    found: Vec<u32>,
+    pub(super) text: String,
+    pub(super) found: Vec<u32>,
     records: Vec<Record>,
-    headers: Vec<(Name, Value)>,
+    pub(super) headers: Vec<(Name, Value)>,
     escaped: Vec<Range<usize>>,
-    skipped: Vec<Refusal>,
+    pub(super) skipped: Vec<Refusal>,
 }
 
 impl Draft {
@@ -123,7 +70,7 @@ impl Draft {
         Draft::default()
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.text.clear();
         self.found.clear();
         self.records.clear();
@@ -184,7 +131,7 @@ impl Draft {
         self.read(&self.records[i].key, inbound)
     }
 
-    fn read<'a>(&'a self, text: &Text, inbound: &Inbound<'a>) -> &'a str {
+    pub(super) fn read<'a>(&'a self, text: &Text, inbound: &Inbound<'a>) -> &'a str {
         match text {
             Text::Topic(range) => &inbound.topic[range.clone()],
             Text::Own(range) => &self.text[range.clone()],
@@ -192,14 +139,19 @@ impl Draft {
     }
 
     /// Record `i`, ready for a batch. `inbound` must be the one that was routed.
-    pub fn fields<'a>(&'a self, i: usize, set: &'a RuleSet, inbound: &Inbound<'a>) -> RecordFields<'a, Headers<'a>> {
+    pub fn fields<'a>(
+        &'a self,
+        i: usize,
+        set: &'a RuleSet,
+        inbound: &Inbound<'a>,
+    ) -> RecordFields<'a, impl Iterator<Item = Header<'a>> + Clone + use<'a>> {
         let record = &self.records[i];
         let headers = Headers {
             draft: self,
             inbound: *inbound,
             rule: &set.rules[record.rule as usize],
             own: self.headers[record.headers.clone()].iter(),
-            user: UserPairs(inbound.publish.properties.user.block),
+            user: inbound.publish.properties.user.iter(),
             escaped: self.escaped[record.escaped.clone()].iter(),
         };
         RecordFields {
@@ -230,7 +182,7 @@ impl Draft {
         Text::Own(start..self.text.len())
     }
 
-    fn add(&mut self, id: u32, rule: &Rule, inbound: &Inbound<'_>) -> Result<(), RefusalReason> {
+    pub(super) fn add(&mut self, id: u32, rule: &Rule, inbound: &Inbound<'_>) -> Result<(), RefusalReason> {
         let filter = rule.filter().expect("only rules with a filter are in the trie");
         let captured = filter.captures(inbound.topic).expect("the trie found it");
         let start = self.text.len();
@@ -251,7 +203,8 @@ impl Draft {
             Some(key) => self.render(key, &captured, inbound),
             None => Text::Topic(0..inbound.topic.len()),
         };
-        let rest_missing = captured[..filter.captures.len()].iter().any(Option::is_none);
+        // A rest of no level and an empty one leave the same in key and headers, unless the key is the whole topic.
+        let rest_missing = rule.key.is_some() && captured[..filter.captures.len()].iter().any(Option::is_none);
         let headers = self.headers.len();
         self.own_headers(rule, inbound, rest_missing);
         for (i, (_, value)) in rule.headers.iter().enumerate() {
@@ -259,7 +212,7 @@ impl Draft {
             self.headers.push((Name::Rule(i), Value::Text(value)));
         }
         let escaped = self.escaped.len();
-        for (name, _) in UserPairs(inbound.publish.properties.user.block).filter(|(name, _)| must_escape(name, rule)) {
+        for (name, _) in inbound.publish.properties.user.iter().filter(|(name, _)| must_escape(name, rule)) {
             let start = self.text.len();
             self.text.push_str("mqtt.user.");
             self.text.push_str(name);
@@ -273,126 +226,5 @@ impl Draft {
             escaped: escaped..self.escaped.len(),
         });
         Ok(())
-    }
-
-    fn own_headers(&mut self, rule: &Rule, inbound: &Inbound<'_>, rest_missing: bool) {
-        let publish = inbound.publish;
-        let properties = &publish.properties;
-        if rule.topic_header || rest_missing {
-            self.headers
-                .push((Name::Fixed("mqtt.topic"), Value::Text(Text::Topic(0..inbound.topic.len()))));
-        }
-        if rule.client_header {
-            self.headers.push((Name::Fixed("mqtt.client"), Value::Client));
-        }
-        // Without the header a record is read with the rule's QoS.
-        if publish.qos != rule.qos {
-            self.headers
-                .push((Name::Fixed("mqtt.qos"), Value::Fixed(["0", "1", "2"][publish.qos as usize])));
-        }
-        if publish.retain {
-            self.headers.push((Name::Fixed("mqtt.retain"), Value::Fixed("1")));
-        }
-        if let Some(seconds) = properties.message_expiry_interval {
-            let start = self.text.len();
-            push_decimal(&mut self.text, seconds);
-            self.headers
-                .push((Name::Fixed("mqtt.expiry"), Value::Text(Text::Own(start..self.text.len()))));
-        }
-        if properties.content_type.is_some() {
-            self.headers.push((Name::Fixed("mqtt.content-type"), Value::ContentType));
-        }
-        if let Some(format) = properties.payload_format {
-            let value = if format == PayloadFormat::Utf8 { "1" } else { "0" };
-            self.headers.push((Name::Fixed("mqtt.payload-format"), Value::Fixed(value)));
-        }
-        if properties.response_topic.is_some() {
-            self.headers.push((Name::Fixed("mqtt.response-topic"), Value::ResponseTopic));
-        }
-        if properties.correlation_data.is_some() {
-            self.headers.push((Name::Fixed("mqtt.correlation-data"), Value::Correlation));
-        }
-        if rule.also {
-            self.headers.push((Name::Fixed("mqtt.copy"), Value::RuleName));
-        }
-    }
-}
-
-/// A user property that would pass for a header of the proxy or of the rule.
-fn must_escape(name: &str, rule: &Rule) -> bool {
-    name.starts_with("mqtt.") || rule.headers.iter().any(|(own, _)| own == name)
-}
-
-fn push_decimal(out: &mut String, number: u32) {
-    use std::fmt::Write;
-    write!(out, "{number}").expect("a String takes all");
-}
-
-impl RuleSet {
-    /// Finds the rules of a message and drafts its records: that of the first ordinary rule, then the copies.
-    pub fn route(&self, inbound: &Inbound<'_>, draft: &mut Draft) -> Result<(), NoRoute> {
-        draft.clear();
-        let mut found = std::mem::take(&mut draft.found);
-        self.trie.matches(inbound.topic, &mut found);
-        found.sort_unstable();
-        let ordinary = found.iter().copied().find(|&id| !self.rules[id as usize].also);
-        let copies = found.iter().copied().filter(|&id| self.rules[id as usize].also);
-        let mut outcome = if found.is_empty() {
-            Err(NoRoute::Unmapped(self.unmapped))
-        } else {
-            Ok(())
-        };
-        for id in ordinary.into_iter().chain(copies) {
-            let rule = &self.rules[id as usize];
-            if let Err(reason) = draft.add(id, rule, inbound) {
-                let refusal = Refusal { rule: RuleId(id), reason };
-                if rule.on_error == OnError::Reject {
-                    outcome = Err(NoRoute::Refused(refusal));
-                    break;
-                }
-                draft.skipped.push(refusal);
-            }
-        }
-        draft.found = found;
-        outcome
-    }
-}
-
-/// Headers of one record: the proxy's own, the rule's, then the user properties.
-#[derive(Clone, Debug)]
-pub struct Headers<'a> {
-    draft: &'a Draft,
-    inbound: Inbound<'a>,
-    rule: &'a Rule,
-    own: std::slice::Iter<'a, (Name, Value)>,
-    user: UserPairs<'a>,
-    escaped: std::slice::Iter<'a, Range<usize>>,
-}
-
-impl<'a> Iterator for Headers<'a> {
-    type Item = crate::kafka::Header<'a>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let Some((name, value)) = self.own.next() else {
-            let (name, value) = self.user.next()?;
-            let escaped = must_escape(name, self.rule).then(|| self.escaped.next()).flatten();
-            let name = escaped.map_or(name, |range| &self.draft.text[range.clone()]);
-            return Some((name, Some(value.as_bytes())));
-        };
-        let name = match name {
-            Name::Fixed(name) => name,
-            Name::Rule(i) => self.rule.headers[*i].0.as_str(),
-        };
-        let properties = &self.inbound.publish.properties;
-        let value = match value {
-            Value::Text(text) => self.draft.read(text, &self.inbound).as_bytes(),
-            Value::Client => self.inbound.client.as_bytes(),
-            Value::RuleName => self.rule.name.as_bytes(),
-            Value::Fixed(text) => text.as_bytes(),
-            Value::ContentType => properties.content_type.unwrap_or("").as_bytes(),
-            Value::ResponseTopic => properties.response_topic.unwrap_or("").as_bytes(),
-            Value::Correlation => properties.correlation_data.unwrap_or(&[]),
-        };
-        Some((name, Some(value)))
     }
 }

@@ -61,3 +61,25 @@ impl Wrong {
         }
     }
 }
+
+/// Faults of one rule while it is compiled.
+pub(super) struct Faults {
+    pub(super) rule: usize,
+    pub(super) list: Vec<Fault>,
+}
+
+impl Faults {
+    pub(super) fn add(&mut self, field: Field, at: Option<usize>, message: impl Into<String>, remedy: impl Into<String>) {
+        self.list.push(Fault {
+            rule: self.rule,
+            field,
+            at,
+            message: message.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    pub(super) fn wrong(&mut self, field: Field, wrong: Wrong) {
+        self.add(field, Some(wrong.at), wrong.message, wrong.remedy);
+    }
+}

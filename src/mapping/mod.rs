@@ -1,26 +1,38 @@
 //! Rules between MQTT and Kafka: PUBLISH to record, record to PUBLISH, subscriber's filter to Kafka topics.
 //!
 //! Pure and immutable: a rule set is compiled once and shared. It holds no socket, clock or counter; the relay drives
-//! it with a `Draft` and a `DeliverScratch` of its own, which make both ways free of allocation once they are warm.
+//! it with a `Draft`, a `LocateScratch` and `SharedProperties` of its own, which make both ways free of allocation
+//! once they are warm.
 
-mod block;
+mod checks;
 mod compile;
 mod deliver;
 mod draft;
 mod fault;
 mod filter;
+mod headers;
+mod inverse;
+mod locate;
+mod own_headers;
 mod partition;
+mod reader;
+mod record_template;
+mod route;
 mod rules;
 mod skip;
 mod sources;
 mod spec;
 mod template;
+mod text;
 mod trie;
 
-pub use deliver::{DeliverScratch, Delivered, Reader, Stored};
-pub use draft::{Draft, Inbound, NoRoute, PartitionChoice, Refusal, RefusalReason};
+pub use deliver::{Delivered, Stored};
+pub use draft::{Draft, Inbound, PartitionChoice};
 pub use fault::{Fault, Field};
+pub use locate::{LocateScratch, Located};
 pub use partition::{murmur2, partition_for_key};
+pub use reader::Reader;
+pub use route::{NoRoute, Refusal, RefusalReason};
 pub use rules::{Rule, RuleId, RuleSet, TopicSlot};
 pub use skip::{Skip, SkipReason};
 pub use sources::{NoSources, Source};

@@ -3,8 +3,10 @@
 use rustc_hash::FxHashMap;
 
 use super::filter::Filter;
+use super::inverse::Recover;
+use super::record_template::Part;
 use super::spec::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Retain, Tombstones, Unmapped};
-use super::template::Template;
+use super::template::{Captured, Template};
 use super::trie::Trie;
 use crate::mqtt::QoS;
 
@@ -55,29 +57,9 @@ pub struct Rule {
 #[derive(Debug)]
 pub(super) enum Shape {
     /// A filter; its captures are read back from these places.
-    Filter(Filter, Vec<From>),
+    Filter(Filter, Vec<Recover>),
     /// The template of a subscribe rule, by level.
     Record(Vec<Vec<Part>>),
-}
-
-/// Where captures are read back from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
-    /// The whole MQTT topic is the key.
-    WholeKey,
-    Topic,
-    Key,
-    Header(usize),
-}
-
-/// A piece of a level of a subscribe rule's template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    Text(String),
-    Key { rest: bool },
-    Partition,
-    Topic,
-    Header { name: String, rest: bool },
 }
 
 impl Rule {
@@ -103,8 +85,10 @@ pub struct RuleSet {
     pub(super) rules: Vec<Rule>,
     pub(super) trie: Trie,
     pub(super) slots: Vec<String>,
-    /// Delivering rules by constant Kafka topic, in order.
-    pub(super) by_topic: FxHashMap<String, Vec<u32>>,
+    /// The slot of a constant Kafka topic.
+    pub(super) slot_of: FxHashMap<String, TopicSlot>,
+    /// Delivering rules by slot, in order.
+    pub(super) by_slot: Vec<Vec<u32>>,
     /// Delivering rules whose Kafka topic has holes, in order.
     pub(super) templated: Vec<u32>,
     pub(super) unmapped: Unmapped,
@@ -141,14 +125,29 @@ impl RuleSet {
         self.unmapped
     }
 
+    /// The slot of a Kafka topic that some rule names without holes.
+    pub(super) fn slot(&self, kafka_topic: &str) -> Option<TopicSlot> {
+        self.slot_of.get(kafka_topic).copied()
+    }
+
     /// Delivering rules that may read this Kafka topic, in order.
     pub(super) fn readers_of(&self, kafka_topic: &str) -> Vec<u32> {
-        let mut rules = self.by_topic.get(kafka_topic).cloned().unwrap_or_default();
-        rules.extend(self.templated.iter().filter(|&&i| {
-            let rule = &self.rules[i as usize];
-            !rule.topic.is_unambiguous(|_| false) || rule.topic.read_back(kafka_topic, &mut Default::default())
-        }));
+        let by_slot = self.slot(kafka_topic).map(|slot| &self.by_slot[slot.0 as usize]);
+        let mut rules: Vec<u32> = by_slot.into_iter().flatten().copied().collect();
+        rules.extend(self.templated.iter().filter(|&&id| self.may_name(id, kafka_topic)));
         rules.sort_unstable();
         rules
+    }
+
+    /// Whether some rule may read this Kafka topic.
+    pub(super) fn is_read(&self, kafka_topic: &str) -> bool {
+        let by_slot = self.slot(kafka_topic).map(|slot| &self.by_slot[slot.0 as usize]);
+        by_slot.is_some_and(|rules| !rules.is_empty()) || self.templated.iter().any(|&id| self.may_name(id, kafka_topic))
+    }
+
+    /// Whether the topic template of this rule may be filled to this name.
+    fn may_name(&self, id: u32, kafka_topic: &str) -> bool {
+        let topic = &self.rules[id as usize].topic;
+        !topic.is_unambiguous(|_| false) || topic.read_back(kafka_topic, &mut Captured::default())
     }
 }

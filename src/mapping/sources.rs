@@ -1,7 +1,8 @@
 //! Which Kafka topics a subscriber's filter reads.
 
 use super::filter::{Filter, Level, illegal_kafka_topic};
-use super::rules::{Part, Rule, RuleId, RuleSet, Shape};
+use super::record_template::Part;
+use super::rules::{Rule, RuleId, RuleSet, Shape};
 use super::spec::PartitionSpec;
 use super::template::Captured;
 

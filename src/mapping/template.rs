@@ -115,6 +115,22 @@ impl Template {
         true
     }
 
+    /// Whether this template, so filled, gives exactly this text; it is compared piece by piece and not written.
+    /// A capture that holds nothing counts as empty, as on the way in.
+    pub(super) fn gives(&self, captured: &Captured<'_>, client: &[u8], text: &[u8]) -> bool {
+        let mut left = text;
+        for piece in &self.pieces {
+            let filled = match piece {
+                Piece::Text(text) => text.as_bytes(),
+                Piece::Capture(i) => captured[usize::from(*i)].unwrap_or("").as_bytes(),
+                Piece::Client => client,
+            };
+            let Some(rest) = left.strip_prefix(filled) else { return false };
+            left = rest;
+        }
+        left.is_empty()
+    }
+
     /// Whether a filled text gives each hole back, in one way only.
     ///
     /// One hole always does. Of several, all but the last must be captures of a single level and each separator

@@ -65,9 +65,8 @@ fn back(set: &RuleSet, kafka_topic: &str, key: Option<&[u8]>, headers: &[(&str, 
         value: Some(b"payload"),
         headers,
     };
-    let mut scratch = DeliverScratch::default();
-    set.deliver(&set.reader(kafka_topic), 3, &record, &mut scratch)
-        .map(|m| m.topic.to_owned())
+    set.locate(&set.reader(kafka_topic), 3, &record, &mut LocateScratch::default())
+        .map(|located| located.topic.to_owned())
         .map_err(|skip| skip.reason)
 }
 

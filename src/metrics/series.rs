@@ -25,6 +25,11 @@ struct RefusedBy {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRule {
+    rule: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RuleDirection {
     rule: Arc<str>,
     direction: &'static str,
@@ -128,6 +133,7 @@ pub(super) struct RuleFamilies {
     bytes: Family<RuleDirection, Counter>,
     skipped: Family<RuleReason, Counter>,
     dropped: Family<RuleReason, Counter>,
+    headers_left_out: Family<OfRule, Counter>,
 }
 
 impl RuleFamilies {
@@ -137,6 +143,7 @@ impl RuleFamilies {
             bytes: Family::default(),
             skipped: Family::default(),
             dropped: Family::default(),
+            headers_left_out: Family::default(),
         };
         registry.register("messages", "Messages carried, by rule and direction", new.messages.clone());
         registry.register("message_bytes", "Payload bytes carried, by rule and direction", new.bytes.clone());
@@ -146,6 +153,11 @@ impl RuleFamilies {
             new.skipped.clone(),
         );
         registry.register("messages_dropped", "Messages given up, by rule and reason", new.dropped.clone());
+        registry.register(
+            "headers_left_out",
+            "Kafka headers that no MQTT property can hold, by rule",
+            new.headers_left_out.clone(),
+        );
         new
     }
 
@@ -163,6 +175,7 @@ impl RuleFamilies {
             bytes_out: self.bytes.get_or_create_owned(&to_device),
             skipped: self.skipped.clone(),
             dropped: self.dropped.clone(),
+            headers_left_out: self.headers_left_out.get_or_create_owned(&OfRule { rule: rule.clone() }),
             rule,
         }
     }
@@ -180,6 +193,8 @@ pub struct RuleCounters {
     pub messages_out: Counter,
     /// Their payload bytes.
     pub bytes_out: Counter,
+    /// Headers of delivered records that no property can hold (not UTF-8, too long).
+    pub headers_left_out: Counter,
     skipped: Family<RuleReason, Counter>,
     dropped: Family<RuleReason, Counter>,
 }

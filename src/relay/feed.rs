@@ -18,8 +18,9 @@ use super::{
 };
 use crate::{
     kafka::fetched::{self, Batch, BatchError, Limits, RecordView},
-    mapping::{self, DeliverScratch, RuleSet, Stored},
+    mapping::{self, LocateScratch, RuleSet, Stored},
     metrics::{Metrics, RuleCounters},
+    mqtt::publish::SharedProperties,
     upstream::{self, Cluster, Reader, Start, Topic, TopicId},
 };
 
@@ -47,7 +48,8 @@ pub struct Feed {
     next: i64,
     builder: ChunkBuilder,
     outgoing: Outgoing,
-    scratch: DeliverScratch,
+    scratch: LocateScratch,
+    properties: SharedProperties,
 }
 
 impl Feed {
@@ -66,7 +68,8 @@ impl Feed {
             next: first,
             builder: ChunkBuilder::new(source),
             outgoing: FxHashMap::default(),
-            scratch: DeliverScratch::default(),
+            scratch: LocateScratch::default(),
+            properties: SharedProperties::new(),
         }
     }
 
@@ -149,8 +152,8 @@ impl Feed {
             value,
             headers: record.headers(),
         };
-        let delivered = match self.rules.deliver(&self.rules_of_topic, self.partition, &stored, &mut self.scratch) {
-            Ok(delivered) => delivered,
+        let located = match self.rules.locate(&self.rules_of_topic, self.partition, &stored, &mut self.scratch) {
+            Ok(located) => located,
             Err(skip) => {
                 if let Some(rule) = skip.rule {
                     self.rule_counters[rule.0 as usize].skipped(skip.reason.as_str());
@@ -158,18 +161,18 @@ impl Feed {
                 return;
             }
         };
-        let expires = delivered
-            .message_expiry_interval
-            .map(|seconds| clock.end(delivered.timestamp, seconds));
         let mut pushed = None;
-        index.matches(delivered.topic, &mut |subscriber| {
+        index.matches(located.topic, &mut |subscriber| {
             let message = *pushed.get_or_insert_with(|| {
+                let delivered = self.rules.message(&located, &stored, &mut self.properties);
+                let rule = delivered.rule.0 as usize;
+                self.rule_counters[rule].headers_left_out.inc_by(u64::from(delivered.left_out));
                 self.builder.push(&Parts {
                     offset: record.offset,
                     qos: delivered.qos,
                     retain: delivered.retain,
-                    expires,
-                    rule: delivered.rule.0 as usize,
+                    expires: delivered.message_expiry_interval.map(|seconds| clock.end(timestamp, seconds)),
+                    rule,
                     topic: delivered.topic,
                     client: delivered.client,
                     properties: delivered.shared_properties,

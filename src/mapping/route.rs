@@ -1,0 +1,72 @@
+//! Which rules take a message, and why one cannot.
+
+use super::draft::{Draft, Inbound};
+use super::rules::{RuleId, RuleSet};
+use super::spec::{OnError, Unmapped};
+
+/// Why a message makes no records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoute {
+    /// No rule matches; what then is to be done.
+    Unmapped(Unmapped),
+    /// A rule matches, but no record can be made of it.
+    Refused(Refusal),
+}
+
+/// A rule that could not make a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which.
+    pub rule: RuleId,
+    /// Why.
+    pub reason: RefusalReason,
+}
+
+/// Why no record can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalReason {
+    /// The topic template filled with the captures is no legal Kafka topic name.
+    IllegalKafkaTopic,
+    /// The rule names a partition that the topic does not have.
+    NoSuchPartition,
+}
+
+impl RefusalReason {
+    /// For metrics and reason strings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RefusalReason::IllegalKafkaTopic => "illegal Kafka topic name",
+            RefusalReason::NoSuchPartition => "no such partition",
+        }
+    }
+}
+
+impl RuleSet {
+    /// Finds the rules of a message and drafts its records: that of the first ordinary rule, then the copies.
+    pub fn route(&self, inbound: &Inbound<'_>, draft: &mut Draft) -> Result<(), NoRoute> {
+        draft.clear();
+        let mut found = std::mem::take(&mut draft.found);
+        self.trie.matches(inbound.topic, &mut found);
+        found.sort_unstable();
+        let ordinary = found.iter().copied().find(|&id| !self.rules[id as usize].also);
+        let copies = found.iter().copied().filter(|&id| self.rules[id as usize].also);
+        let mut outcome = if found.is_empty() {
+            Err(NoRoute::Unmapped(self.unmapped))
+        } else {
+            Ok(())
+        };
+        for id in ordinary.into_iter().chain(copies) {
+            let rule = &self.rules[id as usize];
+            if let Err(reason) = draft.add(id, rule, inbound) {
+                let refusal = Refusal { rule: RuleId(id), reason };
+                if rule.on_error == OnError::Reject {
+                    outcome = Err(NoRoute::Refused(refusal));
+                    break;
+                }
+                draft.skipped.push(refusal);
+            }
+        }
+        draft.found = found;
+        outcome
+    }
+}
