@@ -1,33 +1,27 @@
-//! Properties of the mapping over random rules and topics: what goes in comes back, and nothing panics.
+//! Properties of the mapping over random rules, topics and records: what goes in comes back, the rule is the right
+//! one, and nothing panics.
 
-use mqtt_kafka_proxy::mapping::{Draft, Inbound, KafkaSpec, LocateScratch, RuleSet, RuleSpec, Stored, Unmapped};
+use mqtt_kafka_proxy::mapping::{
+    Direction, Draft, Inbound, KafkaSpec, LocateScratch, Located, RuleId, RuleSet, RuleSpec, Stored, Unmapped,
+};
+use mqtt_kafka_proxy::mqtt::properties::{PayloadFormat, UserProperties};
 use mqtt_kafka_proxy::mqtt::publish::SharedProperties;
 use mqtt_kafka_proxy::mqtt::{Publish, PublishProperties, QoS};
+use proptest::option;
 use proptest::prelude::*;
-
-fn rules(filters: &[String]) -> Option<RuleSet> {
-    let rule = |(i, filter): (usize, &String)| RuleSpec {
-        name: format!("r{i}"),
-        mqtt: filter.clone(),
-        kafka: KafkaSpec {
-            topic: format!("t{}", i % 2),
-            key: Some("{x}-{y}".into()),
-            ..KafkaSpec::default()
-        },
-        ..RuleSpec::default()
-    };
-    RuleSet::compile(filters.iter().enumerate().map(rule).collect(), Unmapped::Reject).ok()
-}
+use proptest::sample::select;
 
 /// The matching of MQTT §4.7, level by level, without a trie.
 fn matches(filter: &str, topic: &str) -> bool {
     let (filter, topic): (Vec<&str>, Vec<&str>) = (filter.split('/').collect(), topic.split('/').collect());
-    if topic[0].starts_with('$') && filter[0].starts_with(['{', '+', '#']) {
+    if topic[0].starts_with('$') && filter[0].starts_with(['{', '+', '#']) && !filter[0].starts_with("{{") {
         return false;
     }
     for (i, level) in filter.iter().enumerate() {
         match *level {
-            "#" => return true,
+            "#" | "{r#}" => return true,
+            "{{" if topic.get(i) == Some(&"{") => {}
+            "{{" => return false,
             level if i < topic.len() && (level == topic[i] || level == "+" || level.starts_with('{')) => {}
             _ => return false,
         }
@@ -35,40 +29,213 @@ fn matches(filter: &str, topic: &str) -> bool {
     filter.len() == topic.len()
 }
 
-proptest! {
-    #[test]
-    fn the_first_rule_takes_a_topic_and_gives_it_back(
-        tails in prop::collection::vec("(/(a|b|\\+)){0,3}(/#)?", 1..6),
-        topic in "[ab$-]{0,2}(/[ab-]{0,2}){0,4}",
-    ) {
-        let filters: Vec<String> = tails.iter().map(|tail| format!("{{x}}/{{y}}{tail}")).collect();
-        let Some(set) = rules(&filters) else { return Ok(()) };
-        let packet = Publish {
-            dup: false, qos: QoS::AtLeastOnce, retain: false, topic: &topic, packet_id: None,
-            properties: PublishProperties::default(), payload: b"payload",
+fn filter() -> impl Strategy<Value = String> {
+    let level = || select(vec!["a", "b", "ü", "{{", "", "+", "{x}", "{y}", "$s"]);
+    (prop::collection::vec(level(), 1..4), select(vec!["", "", "/#", "/{r#}"])).prop_map(|(levels, tail)| levels.join("/") + tail)
+}
+
+fn template() -> impl Strategy<Value = String> {
+    let piece = select(vec!["-", "/", "k", "{{", "é", "{x}", "{y}", "{r}", "{client}"]);
+    prop::collection::vec(piece, 0..5).prop_map(|pieces| pieces.concat())
+}
+
+/// A rule that may be wrong in many ways. Half of them have a header that holds every capture of the filter.
+fn rule() -> impl Strategy<Value = RuleSpec> {
+    let topic = select(vec!["t", "t", "u", "t-{x}", "{x}.{y}"]);
+    let parts = (
+        filter(),
+        topic,
+        option::of(template()),
+        option::of(template()),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    parts.prop_map(|(mqtt, topic, key, header, all, client_header)| {
+        let mut headers: Vec<(String, String)> = header.map(|value| ("h".into(), value)).into_iter().collect();
+        if all {
+            let used: Vec<&str> = ["{x}", "{y}", "{r}"]
+                .into_iter()
+                .filter(|name| mqtt.contains(&name.replace("{r}", "{r#}")))
+                .collect();
+            headers.push(("all".into(), used.join("/")));
+        }
+        let kafka = KafkaSpec {
+            topic: topic.into(),
+            key,
+            headers,
+            client_header: Some(client_header),
+            ..KafkaSpec::default()
         };
-        let inbound = Inbound { publish: &packet, topic: &topic, client: "c", now_ms: 1 };
+        RuleSpec {
+            mqtt,
+            kafka,
+            ..RuleSpec::default()
+        }
+    })
+}
+
+/// A rule that only reads.
+fn reading() -> impl Strategy<Value = RuleSpec> {
+    let part = || select(vec!["a", "-", "/", "{key}", "{partition}", "{topic}", "{header.h}"]);
+    let parts = (prop::collection::vec(part(), 1..4), select(vec!["", "", "{key#}", "{header.h#}"]));
+    parts.prop_map(|(parts, tail)| RuleSpec {
+        direction: Direction::Subscribe,
+        mqtt: parts.concat() + tail,
+        kafka: KafkaSpec {
+            topic: "t".into(),
+            ..KafkaSpec::default()
+        },
+        ..RuleSpec::default()
+    })
+}
+
+/// Those of the rules that are right, one after the other; `None` if none is.
+fn accepted(specs: Vec<RuleSpec>) -> Option<(RuleSet, Vec<RuleSpec>)> {
+    let (mut kept, mut set): (Vec<RuleSpec>, _) = (Vec::new(), None);
+    for mut spec in specs {
+        spec.name = format!("r{}", kept.len());
+        kept.push(spec);
+        match RuleSet::compile(kept.clone(), Unmapped::Reject) {
+            Ok(right) => set = Some(right),
+            Err(_) => drop(kept.pop()),
+        }
+    }
+    set.map(|set| (set, kept))
+}
+
+fn topic() -> impl Strategy<Value = String> {
+    let level = select(vec!["a", "b", "ü", "{", "", "1", "-", "k-", "$s", "t"]);
+    prop::collection::vec(level, 1..6)
+        .prop_map(|levels| levels.join("/"))
+        .prop_filter("a topic has a character", |topic| !topic.is_empty())
+}
+
+/// Encoded user properties, some with names that must be escaped.
+fn user() -> impl Strategy<Value = SharedProperties> {
+    let name = select(vec!["h", "all", "mqtt.topic", "mqtt.copy", "mqtt.user.h", "u", ""]);
+    prop::collection::vec((name, "[a-zü/]{0,3}"), 0..4).prop_map(|pairs| {
+        let mut block = SharedProperties::new();
+        assert!(pairs.iter().all(|(name, value)| block.user(name, value)));
+        block
+    })
+}
+
+/// Where a foreign record belongs, as rule and topic.
+fn locate(set: &RuleSet, kafka_topic: &str, key: Option<&[u8]>, headers: &[(&str, &str)]) -> Option<(u32, String)> {
+    let headers = headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
+    let record = Stored {
+        timestamp: 1,
+        key,
+        value: Some(b"v"),
+        headers,
+    };
+    let mut scratch = LocateScratch::default();
+    let Located { rule, topic } = set.locate(&set.reader(kafka_topic), 0, &record, &mut scratch).ok()?;
+    Some((rule.0, topic.to_owned()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// Through every rule that is accepted: the first that matches takes the message, and all of it comes back.
+    #[test]
+    fn what_a_device_publishes_comes_back_whole(
+        specs in prop::collection::vec(rule(), 1..12),
+        topic in topic(), user in user(), payload in prop::collection::vec(any::<u8>(), 0..9),
+        expiry in option::of(any::<u32>()), retain in any::<bool>(), text in option::of("[a-zü]{0,3}"),
+    ) {
+        let Some((set, specs)) = accepted(specs) else { return Ok(()) };
+        let properties = PublishProperties {
+            payload_format: text.as_ref().map(|_| PayloadFormat::Utf8),
+            message_expiry_interval: expiry,
+            response_topic: text.as_deref().filter(|text| !text.is_empty()),
+            correlation_data: text.as_deref().map(str::as_bytes),
+            content_type: text.as_deref(),
+            user: UserProperties::from_block(user.as_bytes()),
+            ..PublishProperties::default()
+        };
+        let packet = Publish {
+            dup: false, qos: QoS::AtLeastOnce, retain, topic: &topic, packet_id: None, properties, payload: &payload,
+        };
+        let inbound = Inbound { publish: &packet, topic: &topic, client: "c/1", now_ms: 1 };
         let mut draft = Draft::new();
         let routed = set.route(&inbound, &mut draft);
-        let first = filters.iter().position(|filter| matches(filter, &topic));
-        prop_assert_eq!(routed.ok().map(|()| draft.rule(0).0 as usize), first);
-        if first.is_some() {
-            let fields = draft.fields(0, &set, &inbound);
-            let headers = fields.headers.clone().map(|(name, value)| (name.as_bytes(), value));
-            let record = Stored { timestamp: 1, key: fields.key, value: fields.value, headers };
-            let (mut scratch, mut properties) = (LocateScratch::default(), SharedProperties::new());
-            let located = set.locate(&set.reader(draft.kafka_topic(0, &set)), 0, &record, &mut scratch).unwrap();
-            let message = set.message(&located, &record, &mut properties);
-            prop_assert_eq!((message.topic, message.payload, message.client), (topic.as_str(), &b"payload"[..], Some("c")));
+        let wanted = specs.iter().position(|spec| matches(&spec.mqtt, &topic)).map(|i| RuleId(i as u32));
+        if draft.is_empty() {
+            // Either no filter matches, or the Kafka topic that is made is none.
+            prop_assert!(routed.is_err());
+            prop_assert!(wanted.is_none_or(|rule| specs[rule.0 as usize].kafka.topic.contains('{')));
+            return Ok(());
+        }
+        prop_assert_eq!(Some(draft.rule(0)), wanted);
+        let fields = draft.fields(0, &set, &inbound);
+        let headers = fields.headers.clone().map(|(name, value)| (name.as_bytes(), value));
+        let record = Stored { timestamp: 1, key: fields.key, value: fields.value, headers };
+        let (mut scratch, mut block, mut sent) = (LocateScratch::default(), SharedProperties::new(), SharedProperties::new());
+        let located = set.locate(&set.reader(draft.kafka_topic(0, &set)), 0, &record, &mut scratch).unwrap();
+        let message = set.message(&located, &record, &mut block);
+        prop_assert!(sent.extend(&properties));
+        prop_assert_eq!((message.topic, message.payload, Some(message.rule)), (topic.as_str(), payload.as_slice(), wanted));
+        prop_assert_eq!(message.shared_properties, sent.as_bytes());
+        prop_assert_eq!((message.message_expiry_interval, message.retain, message.left_out), (expiry, retain, 0));
+        prop_assert_eq!(message.qos, QoS::AtLeastOnce);
+        let client = specs[message.rule.0 as usize].kafka.client_header.filter(|written| *written).map(|_| "c/1");
+        prop_assert_eq!(message.client, client);
+    }
+
+    /// The indexes find what a walk over all rules finds, each alone: by `mqtt.topic` if one could have written it,
+    /// else the first that makes any topic.
+    #[test]
+    fn the_rule_of_a_foreign_record_is_the_first_that_can(
+        specs in prop::collection::vec(prop_oneof![3 => rule(), 1 => reading()], 1..12),
+        kafka_topic in select(vec!["t", "t", "t-a", "1.b"]),
+        key in option::of(prop_oneof![topic(), Just("k".to_owned()), Just("k-1".to_owned())]),
+        named in option::of(topic()), header in option::of("[a1/]{0,3}"),
+    ) {
+        let Some((set, specs)) = accepted(specs) else { return Ok(()) };
+        let key = key.as_deref().map(str::as_bytes);
+        let plain: Vec<(&str, &str)> = header.iter().flat_map(|value| [("h", value.as_str()), ("all", value)]).collect();
+        let mut headers = plain.clone();
+        headers.extend(named.as_deref().map(|topic| ("mqtt.topic", topic)));
+        let alone = |spec: &RuleSpec| RuleSet::compile(vec![spec.clone()], Unmapped::Reject).unwrap();
+        let made = |spec: &RuleSpec, headers: &[(&str, &str)]| Some(locate(&alone(spec), kafka_topic, key, headers)?.1);
+        let writer = specs.iter().position(|spec| {
+            spec.direction == Direction::Both && named.is_some() && made(spec, &headers) == named
+        });
+        let maker = || specs.iter().position(|spec| made(spec, &plain).is_some());
+        let wanted = writer.map(|i| (i, named.clone())).or_else(|| maker().map(|i| (i, made(&specs[i], &plain))));
+        let wanted = wanted.map(|(i, topic)| (i as u32, topic.unwrap()));
+        prop_assert_eq!(locate(&set, kafka_topic, key, &headers), wanted);
+    }
+
+    /// What a subscriber of the topic reads holds the record of a message to that topic.
+    #[test]
+    fn the_sources_of_a_topic_hold_its_records(specs in prop::collection::vec(rule(), 1..12), topic in topic()) {
+        let Some((set, _)) = accepted(specs) else { return Ok(()) };
+        let packet = Publish {
+            dup: false, qos: QoS::AtMostOnce, retain: false, topic: &topic, packet_id: None,
+            properties: PublishProperties::default(), payload: b"",
+        };
+        let inbound = Inbound { publish: &packet, topic: &topic, client: "c", now_ms: 0 };
+        let mut draft = Draft::new();
+        if set.route(&inbound, &mut draft).is_ok() {
+            let key = draft.fields(0, &set, &inbound).key;
+            let sources = set.sources(&topic).unwrap();
+            let source = sources.iter().find(|source| source.rule == draft.rule(0)).unwrap();
+            prop_assert_eq!(source.kafka_topic.as_str(), draft.kafka_topic(0, &set));
+            prop_assert!(source.key.is_none() || source.key.as_deref() == key);
         }
     }
 
     #[test]
     fn no_text_panics(filter in ".{0,20}", key in ".{0,20}", topic in ".{0,20}", subscribed in "[ab+#$/]{1,9}") {
         let kafka = KafkaSpec { topic: "t".into(), key: Some(key), ..KafkaSpec::default() };
-        let spec = RuleSpec { name: "r".into(), mqtt: filter, kafka, ..RuleSpec::default() };
-        if let Ok(set) = RuleSet::compile(vec![spec], Unmapped::Reject) {
+        for direction in [Direction::Both, Direction::Subscribe] {
+            let kafka = KafkaSpec { key: kafka.key.clone().filter(|_| direction == Direction::Both), ..kafka.clone() };
+            let spec = RuleSpec { name: "r".into(), direction, mqtt: filter.clone(), kafka, ..RuleSpec::default() };
+            let Ok(set) = RuleSet::compile(vec![spec], Unmapped::Reject) else { continue };
             let _ = set.sources(&subscribed);
+            locate(&set, "t", Some(topic.as_bytes()), &[("mqtt.topic", &filter)]);
             let packet = Publish {
                 dup: false, qos: QoS::AtMostOnce, retain: false, topic: &topic, packet_id: None,
                 properties: PublishProperties::default(), payload: b"",

@@ -3,8 +3,9 @@
 use super::fault::{Faults, Field};
 use super::filter::{Filter, illegal_kafka_char, illegal_kafka_topic};
 use super::spec::RuleSpec;
-use super::template::{Piece, Template};
+use super::template::{Template, Token, lex, place_of};
 
+/// A subscribe rule has no say in how messages are written.
 pub(super) fn refuse_publish_keys(spec: &RuleSpec, faults: &mut Faults) {
     let keys = [
         (spec.also, Field::Also, "also"),
@@ -27,6 +28,7 @@ pub(super) fn refuse_publish_keys(spec: &RuleSpec, faults: &mut Faults) {
     }
 }
 
+/// Checks the name of a rule's header.
 pub(super) fn check_header_name(name: &str, i: usize, all: &[(String, String)], faults: &mut Faults) {
     if name.is_empty() {
         faults.add(Field::HeaderName(i), Some(0), "the header has no name", "give it a name");
@@ -48,39 +50,38 @@ pub(super) fn check_header_name(name: &str, i: usize, all: &[(String, String)], 
     }
 }
 
-pub(super) fn check_kafka_topic(topic: &Template, written: &str, faults: &mut Faults) {
-    if let Some(name) = topic.constant() {
-        if let Some((at, why)) = illegal_kafka_topic(name) {
-            let remedy = "1 to 249 of the ASCII letters, digits, `.`, `_` and `-`";
-            faults.add(
+/// Checks what can be known of a Kafka topic's name before its holes are filled; those of a rule that only reads
+/// are told by `template`.
+pub(super) fn check_kafka_topic(written: &str, reads_only: bool, faults: &mut Faults) {
+    // What cannot be read at all has been told.
+    let Ok(tokens) = lex(written) else { return };
+    let remedy = "1 to 249 of the ASCII letters, digits, `.`, `_` and `-`";
+    let mut constant = true;
+    for token in &tokens {
+        match token {
+            Token::Hole { at, name, rest: false } if name == "client" && !reads_only => faults.add(
                 Field::KafkaTopic,
-                Some(at),
-                format!("`{name}` is not a Kafka topic name: {why}"),
-                remedy,
-            );
-        }
-        return;
-    }
-    for piece in &topic.pieces {
-        if *piece == Piece::Client {
-            let at = written.find("{client}");
-            faults.add(
-                Field::KafkaTopic,
-                at,
+                Some(*at),
                 "`{client}` does not choose a Kafka topic",
                 "use it in the key or in a header",
-            );
+            ),
+            Token::Text { at, text } => {
+                if let Some(i) = illegal_kafka_char(text) {
+                    let at = place_of(written, *at, i);
+                    faults.add(Field::KafkaTopic, Some(at), "a character that no Kafka topic name has", remedy);
+                    constant = false;
+                }
+            }
+            Token::Hole { .. } => {}
         }
-        if let Piece::Text(text) = piece
-            && let Some(i) = illegal_kafka_char(text)
-        {
-            let at = written.find(text.as_str()).map(|start| start + i);
-            let remedy = "use ASCII letters, digits, `.`, `_` and `-`";
-            faults.add(Field::KafkaTopic, at, "a character that no Kafka topic name has", remedy);
-        }
+        constant &= matches!(token, Token::Text { .. });
+    }
+    if constant && let Some((at, why)) = illegal_kafka_topic(written) {
+        faults.add(Field::KafkaTopic, Some(at), why, remedy);
     }
 }
 
+/// Tells the captures that nothing uses.
 pub(super) fn check_unused(filter: &Filter, topic: &Template, key: Option<&Template>, headers: &[(String, Template)], faults: &mut Faults) {
     for (i, (name, at)) in filter.captures.iter().enumerate() {
         let i = u8::try_from(i).expect("at most MAX_CAPTURES");

@@ -139,7 +139,7 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         check_header_name(name, i, &spec.kafka.headers, faults);
         headers.push((name.clone(), template(text, Field::HeaderValue(i), filter, known, faults)));
     }
-    check_kafka_topic(&topic, &spec.kafka.topic, faults);
+    check_kafka_topic(&spec.kafka.topic, spec.direction == Direction::Subscribe, faults);
     if let Some(filter) = filter {
         check_unused(filter, &topic, key.as_ref(), &headers, faults);
     }

@@ -1,7 +1,7 @@
 //! Topic filters with captures: `vehicles/{vin}/telemetry/{sensor}`, `+` and `#` as in MQTT (§4.7).
 
 use super::fault::Wrong;
-use super::template::{Captured, MAX_CAPTURES, Token, lex};
+use super::template::{Captured, MAX_CAPTURES, Token, lex, place_of};
 
 /// One level of a filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,19 +38,19 @@ impl Filter {
             let remedy = "a filter has 1 to 65,535 bytes and no U+0000";
             return Err(vec![Wrong::new(0, "not a topic filter", remedy)]);
         }
-        let parts = split(lex(written).map_err(|fault| vec![fault])?, &mut wrong);
+        let parts = split(written, lex(written).map_err(|fault| vec![fault])?, &mut wrong);
         let last = parts.len() - 1;
         let mut filter = Filter {
             levels: Vec::new(),
             captures: Vec::new(),
         };
         for (place, part) in parts.into_iter().enumerate() {
-            filter.push(part, place == last, &mut wrong);
+            filter.push(written, part, place == last, &mut wrong);
         }
         if wrong.is_empty() { Ok(filter) } else { Err(wrong) }
     }
 
-    fn push(&mut self, part: Part, last: bool, wrong: &mut Vec<Wrong>) {
+    fn push(&mut self, written: &str, part: Part, last: bool, wrong: &mut Vec<Wrong>) {
         let Part { text, at, hole } = part;
         let level = if let Some((name, at, rest)) = hole {
             if !text.is_empty() {
@@ -73,7 +73,7 @@ impl Filter {
                 _ => {
                     if let Some(i) = text.find(['+', '#']) {
                         wrong.push(Wrong::new(
-                            at + i,
+                            place_of(written, at, i),
                             "a wildcard that is only a part of its level",
                             "`+` and `#` fill a whole level [MQTT-4.7.1-2]",
                         ));
@@ -182,16 +182,16 @@ impl Filter {
     }
 }
 
-fn split(tokens: Vec<Token>, wrong: &mut Vec<Wrong>) -> Vec<Part> {
+fn split(written: &str, tokens: Vec<Token>, wrong: &mut Vec<Wrong>) -> Vec<Part> {
     let mut parts = vec![Part::default()];
     for token in tokens {
         match token {
             Token::Text { at, text } => {
-                let mut offset = at;
+                let mut offset = 0;
                 for (i, level) in text.split('/').enumerate() {
                     if i > 0 {
                         parts.push(Part {
-                            at: offset,
+                            at: place_of(written, at, offset),
                             ..Part::default()
                         });
                     }

@@ -4,7 +4,7 @@ use super::deliver::Stored;
 use super::fault::{Faults, Field};
 use super::own_headers::Raw;
 use super::skip::SkipReason;
-use super::template::{Token, lex};
+use super::template::{Token, lex, place_of};
 
 /// A piece of a level of a subscribe rule's template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) fn record_template(written: &str, faults: &mut Faults) -> Option<Vec<
                 if let Some(i) = text.find(['+', '#', '\0']) {
                     faults.add(
                         Field::Mqtt,
-                        Some(at + i),
+                        Some(place_of(written, at, i)),
                         "a topic name has no `+`, `#` or U+0000",
                         "write a placeholder: {key}, {partition}, {topic}, {header.NAME}",
                     );
@@ -61,7 +61,13 @@ pub(super) fn record_template(written: &str, faults: &mut Faults) -> Option<Vec<
                     },
                     _ => {
                         let remedy = "a subscribe rule knows {key}, {partition}, {topic} and {header.NAME}";
-                        faults.add(Field::Mqtt, Some(at), format!("`{{{name}}}` is not a placeholder here"), remedy);
+                        let mark = if rest { "#" } else { "" };
+                        faults.add(
+                            Field::Mqtt,
+                            Some(at),
+                            format!("`{{{name}{mark}}}` is not a placeholder here"),
+                            remedy,
+                        );
                         continue;
                     }
                 };

@@ -11,7 +11,7 @@ pub(super) type Captured<'a> = [Option<&'a str>; MAX_CAPTURES];
 /// A piece as written, before its name has a meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Token {
-    /// Text with `{{` and `}}` resolved, and whether a `+` or `#` of it stands for itself (it never does).
+    /// Text with `{{` and `}}` resolved.
     Text { at: usize, text: String },
     /// `{name}` or `{name#}`.
     Hole { at: usize, name: String, rest: bool },
@@ -54,6 +54,21 @@ pub(super) fn lex(written: &str) -> Result<Vec<Token>, Wrong> {
         tokens.push(Token::Text { at: began, text });
     }
     Ok(tokens)
+}
+
+/// Where byte `i` of a text token that begins at `at` stands as written: each brace of it is written twice.
+pub(super) fn place_of(written: &str, at: usize, i: usize) -> usize {
+    let (mut place, mut left) = (at, i);
+    let mut chars = written[at..].chars();
+    while let Some(c) = chars.next().filter(|_| left > 0) {
+        left -= c.len_utf8();
+        place += c.len_utf8();
+        if c == '{' || c == '}' {
+            place += 1;
+            chars.next();
+        }
+    }
+    place
 }
 
 fn hole(at: usize, inner: &str) -> Result<Token, Wrong> {

@@ -1,6 +1,13 @@
 //! The mapping as its users see it: rules in, messages through, both ways.
 
+mod backwards;
+mod faults;
+mod foreign;
+mod forwards;
+mod sources;
+
 use super::*;
+use crate::mqtt::publish::SharedProperties;
 use crate::mqtt::{Publish, PublishProperties, QoS};
 
 fn spec(name: &str, mqtt: &str, topic: &str, key: Option<&str>) -> RuleSpec {
@@ -17,6 +24,27 @@ fn spec(name: &str, mqtt: &str, topic: &str, key: Option<&str>) -> RuleSpec {
     }
 }
 
+fn with_headers(mut spec: RuleSpec, headers: &[(&str, &str)]) -> RuleSpec {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    spec.kafka.headers = headers.iter().map(owned).collect();
+    spec
+}
+
+fn subscribe(name: &str, mqtt: &str, topic: &str) -> RuleSpec {
+    RuleSpec {
+        direction: Direction::Subscribe,
+        ..spec(name, mqtt, topic, None)
+    }
+}
+
+fn also(spec: RuleSpec) -> RuleSpec {
+    RuleSpec { also: true, ..spec }
+}
+
+fn compile(specs: Vec<RuleSpec>) -> RuleSet {
+    RuleSet::compile(specs, Unmapped::Reject).unwrap()
+}
+
 fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
     Publish {
         dup: false,
@@ -29,14 +57,47 @@ fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
     }
 }
 
-/// Topic, key and headers of every record that a message makes.
-type Made = Vec<(String, String, Vec<(String, Vec<u8>)>)>;
+/// A record as Kafka has it.
+#[derive(Clone, Debug, PartialEq)]
+struct Record {
+    rule: u32,
+    topic: String,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
 
-fn route(set: &RuleSet, topic: &str) -> Result<Made, NoRoute> {
-    let packet = publish(topic, b"payload");
+impl Record {
+    /// One of another program.
+    fn foreign(topic: &str, key: Option<&[u8]>, headers: &[(&str, &[u8])]) -> Record {
+        let owned = |(name, value): &(&str, &[u8])| (name.as_bytes().to_vec(), Some(value.to_vec()));
+        Record {
+            rule: 0,
+            topic: topic.into(),
+            key: key.map(Into::into),
+            value: Some(b"payload".to_vec()),
+            headers: headers.iter().map(owned).collect(),
+        }
+    }
+
+    fn key(&self) -> &str {
+        std::str::from_utf8(self.key.as_deref().unwrap()).unwrap()
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(own, _)| own == name.as_bytes())?.1.as_deref()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.headers.iter().map(|(name, _)| std::str::from_utf8(name).unwrap()).collect()
+    }
+}
+
+/// The records that a message makes.
+fn write(set: &RuleSet, packet: &Publish<'_>) -> Result<Vec<Record>, NoRoute> {
     let inbound = Inbound {
-        publish: &packet,
-        topic,
+        publish: packet,
+        topic: packet.topic,
         client: "c1",
         now_ms: 7,
     };
@@ -44,128 +105,77 @@ fn route(set: &RuleSet, topic: &str) -> Result<Made, NoRoute> {
     set.route(&inbound, &mut draft)?;
     let record = |i| {
         let fields = draft.fields(i, set, &inbound);
-        let headers = fields
-            .headers
-            .map(|(name, value)| (name.to_owned(), value.unwrap().to_vec()))
-            .collect();
-        (
-            draft.kafka_topic(i, set).to_owned(),
-            String::from_utf8(fields.key.unwrap().to_vec()).unwrap(),
-            headers,
-        )
+        assert_eq!(fields.timestamp, 7);
+        let owned = |(name, value): (&str, Option<&[u8]>)| (name.as_bytes().to_vec(), value.map(Into::into));
+        Record {
+            rule: draft.rule(i).0,
+            topic: draft.kafka_topic(i, set).to_owned(),
+            key: fields.key.map(Into::into),
+            value: fields.value.map(Into::into),
+            headers: fields.headers.map(owned).collect(),
+        }
     };
     Ok((0..draft.len()).map(record).collect())
 }
 
-fn back(set: &RuleSet, kafka_topic: &str, key: Option<&[u8]>, headers: &[(&str, &[u8])]) -> Result<String, SkipReason> {
-    let headers = headers.iter().map(|(name, value)| (name.as_bytes(), Some(*value)));
-    let record = Stored {
+/// The ordinary record of a message without properties.
+fn first(set: &RuleSet, topic: &str) -> Record {
+    write(set, &publish(topic, b"payload")).unwrap().remove(0)
+}
+
+/// A message as subscribers get it.
+#[derive(Clone, Debug, PartialEq)]
+struct Message {
+    rule: u32,
+    topic: String,
+    qos: QoS,
+    retain: bool,
+    expiry: Option<u32>,
+    properties: Vec<u8>,
+    client: Option<String>,
+    payload: Vec<u8>,
+    left_out: u32,
+}
+
+/// The message that a record makes.
+fn read(set: &RuleSet, record: &Record) -> Result<Message, Skip> {
+    let headers = record.headers.iter().map(|(name, value)| (name.as_slice(), value.as_deref()));
+    let stored = Stored {
         timestamp: 7,
-        key,
-        value: Some(b"payload"),
+        key: record.key.as_deref(),
+        value: record.value.as_deref(),
         headers,
     };
-    set.locate(&set.reader(kafka_topic), 3, &record, &mut LocateScratch::default())
-        .map(|located| located.topic.to_owned())
-        .map_err(|skip| skip.reason)
+    let (mut scratch, mut properties) = (LocateScratch::default(), SharedProperties::new());
+    let located = set.locate(&set.reader(&record.topic), 3, &stored, &mut scratch)?;
+    let message = set.message(&located, &stored, &mut properties);
+    assert_eq!((message.timestamp, message.topic, message.rule), (7, located.topic, located.rule));
+    Ok(Message {
+        rule: message.rule.0,
+        topic: message.topic.to_owned(),
+        qos: message.qos,
+        retain: message.retain,
+        expiry: message.message_expiry_interval,
+        properties: message.shared_properties.to_vec(),
+        client: message.client.map(str::to_owned),
+        payload: message.payload.to_vec(),
+        left_out: message.left_out,
+    })
 }
 
-/// Publishes, and gives the topic that subscribers see.
-fn round(set: &RuleSet, topic: &str) -> String {
-    let made = route(set, topic).unwrap();
-    let (kafka_topic, key, headers) = &made[0];
-    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-    back(set, kafka_topic, Some(key.as_bytes()), &headers).unwrap()
-}
-
-#[test]
-fn a_message_goes_to_the_first_ordinary_rule_and_to_every_copy() {
-    let alarms = RuleSpec {
-        also: true,
-        ..spec("alarms", "v/{vin}/temp", "alarms", Some("{vin}"))
-    };
-    let set = RuleSet::compile(vec![alarms, spec("a", "v/{vin}/{s}", "t-{s}", Some("{vin}"))], Unmapped::Reject).unwrap();
-    let made = route(&set, "v/42/temp").unwrap();
-    assert_eq!((made[0].0.as_str(), made[0].1.as_str()), ("t-temp", "42"));
-    assert_eq!((made[1].0.as_str(), made[1].1.as_str()), ("alarms", "42"));
-    assert!(made[1].2.iter().any(|(name, _)| name == "mqtt.copy"));
-    assert_eq!(
-        back(&set, "alarms", Some(b"42"), &[("mqtt.copy", b"alarms")]),
-        Err(SkipReason::Copy)
-    );
-    assert_eq!(route(&set, "w/1/2").unwrap_err(), NoRoute::Unmapped(Unmapped::Reject));
-    let refused = NoRoute::Refused(Refusal {
-        rule: RuleId(1),
-        reason: RefusalReason::IllegalKafkaTopic,
-    });
-    assert_eq!(route(&set, "v/42/é").unwrap_err(), refused);
-}
-
-#[test]
-fn topics_come_back_as_they_went() {
-    let ambiguous = RuleSet::compile(vec![spec("a", "{a}/{b}", "t", Some("{a}-{b}"))], Unmapped::Reject).unwrap();
-    assert_eq!(round(&ambiguous, "x-y/z"), "x-y/z");
-    let set = RuleSet::compile(
-        vec![spec("a", "a/{x}", "t", Some("{x}")), spec("b", "b/{r#}", "t", Some("{r}"))],
-        Unmapped::Reject,
-    )
-    .unwrap();
-    for topic in ["a/1", "b/1", "b", "b/", "b/1/2", "a/"] {
-        assert_eq!(round(&set, topic), topic);
+/// The topic of a foreign record.
+fn back(set: &RuleSet, topic: &str, key: Option<&[u8]>, headers: &[(&str, &[u8])]) -> Result<String, SkipReason> {
+    match read(set, &Record::foreign(topic, key, headers)) {
+        Ok(message) => Ok(message.topic),
+        Err(skip) => Err(skip.reason),
     }
-    assert!(!route(&set, "a/1").unwrap()[0].2.iter().any(|(name, _)| name == "mqtt.topic"));
 }
 
-#[test]
-fn foreign_records_are_delivered_where_a_topic_can_be_made() {
-    let commands = RuleSpec {
-        direction: Direction::Subscribe,
-        ..spec("c", "v/{key}/commands", "commands", None)
-    };
-    let set = RuleSet::compile(vec![commands, spec("a", "a/{x}", "t", Some("{x}"))], Unmapped::Reject).unwrap();
-    assert_eq!(back(&set, "commands", Some(b"42"), &[]).unwrap(), "v/42/commands");
-    assert_eq!(back(&set, "commands", None, &[]), Err(SkipReason::NoKey));
-    assert_eq!(back(&set, "commands", Some(b"\xff"), &[]), Err(SkipReason::KeyNotUtf8));
-    assert_eq!(back(&set, "commands", Some(b"+"), &[]), Err(SkipReason::IllegalTopic));
-    // A header that the rule could not have written is not believed.
-    assert_eq!(back(&set, "t", Some(b"1"), &[("mqtt.topic", b"secret/1")]).unwrap(), "a/1");
-    assert_eq!(back(&set, "t", Some(b"1"), &[("mqtt.topic", b"a/2")]).unwrap(), "a/1");
-}
-
-#[test]
-fn filters_name_their_sources() {
-    let set = RuleSet::compile(vec![spec("a", "v/{x}/{s}", "t-{s}", Some("{x}"))], Unmapped::Reject).unwrap();
-    let source = |key: Option<&str>| {
-        vec![Source {
-            rule: RuleId(0),
-            kafka_topic: "t-s".into(),
-            key: key.map(|key| key.as_bytes().to_vec()),
-        }]
-    };
-    assert_eq!(set.sources("v/1/s").unwrap(), source(Some("1")));
-    assert_eq!(set.sources("+/+/s").unwrap(), source(None));
-    assert!(matches!(set.sources("v/1/#"), Err(NoSources::NotReadable { .. })));
-    assert_eq!(set.sources("w/1/s"), Err(NoSources::Unmapped));
-    assert_eq!(set.sources("v/1"), Err(NoSources::Unmapped));
-}
-
-#[test]
-fn every_fault_is_told_at_once_and_where() {
-    let mut bad = spec("a", "v/{x}/{x}/{unused}", "é{y}", Some("{z}"));
-    bad.kafka.headers.push(("mqtt.h".into(), "{".into()));
-    let faults = RuleSet::compile(
-        vec![spec("a", "v/#", "t", None), bad, spec("b", "v/{x}", "t", Some("{x}"))],
-        Unmapped::Reject,
-    )
-    .unwrap_err();
-    let places: Vec<_> = faults.iter().map(|fault| (fault.rule, fault.field, fault.at)).collect();
-    for place in [
-        (1, Field::Name, Some(0)),
-        (1, Field::Mqtt, Some(6)),
-        (1, Field::HeaderName(0), Some(0)),
-        (1, Field::HeaderValue(0), Some(0)),
-        (2, Field::Mqtt, Some(0)),
-    ] {
-        assert!(places.contains(&place), "{place:?} in {places:?}");
+/// User properties, encoded.
+fn user(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = SharedProperties::new();
+    for (name, value) in pairs {
+        assert!(block.user(name, value));
     }
+    block.as_bytes().to_vec()
 }

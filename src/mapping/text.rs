@@ -4,6 +4,7 @@ use super::fault::{Faults, Field};
 use super::filter::Filter;
 use super::template::{Piece, Template, Token, lex};
 
+/// Compiles a template. `known` is false if the filter could not be read: then only its syntax can be told.
 pub(super) fn template(written: &str, field: Field, filter: Option<&Filter>, known: bool, faults: &mut Faults) -> Template {
     let mut pieces = Vec::new();
     let tokens = lex(written).unwrap_or_else(|wrong| {
@@ -14,28 +15,45 @@ pub(super) fn template(written: &str, field: Field, filter: Option<&Filter>, kno
     for token in tokens {
         match token {
             Token::Text { text, .. } => pieces.push(Piece::Text(text)),
-            Token::Hole { name, rest: false, .. } if name == "client" => pieces.push(Piece::Client),
-            Token::Hole { at, name, rest } => match filter.and_then(|filter| filter.capture(&name)) {
-                Some(_) if rest => {
-                    faults.add(
-                        field,
-                        Some(at),
-                        format!("`{{{name}#}}`: the `#` belongs to the filter"),
-                        format!("write `{{{name}}}` here"),
-                    );
-                }
-                Some(i) => pieces.push(Piece::Capture(i)),
-                None if known => {
-                    let captures = filter.map(|filter| filter.captures.iter().map(|(name, _)| format!("`{{{name}}}`")).collect::<Vec<_>>());
-                    let names = captures
-                        .filter(|names| !names.is_empty())
-                        .map_or("no capture".to_owned(), |names| names.join(", "));
-                    let remedy = format!("the filter has {names}; `{{client}}` is the client id in key and headers");
-                    faults.add(field, Some(at), format!("`{{{name}}}` is not a capture of `mqtt`"), remedy);
-                }
+            Token::Hole { at, name, rest } => match hole(at, &name, rest, field, filter, known, faults) {
+                Some(piece) => pieces.push(piece),
                 None => pieces.push(Piece::Text("x".into())),
             },
         }
     }
     Template { pieces }
+}
+
+/// What a placeholder stands for; `None` if that is a fault or cannot be known.
+fn hole(at: usize, name: &str, rest: bool, field: Field, filter: Option<&Filter>, known: bool, faults: &mut Faults) -> Option<Piece> {
+    let Some(filter) = filter else {
+        if known {
+            let message = format!("`{{{name}}}`: a subscribe rule reads one Kafka topic");
+            faults.add(field, Some(at), message, "name it without placeholders");
+        }
+        return None;
+    };
+    if name == "client" && !rest {
+        // The Kafka topic has a check of its own for it.
+        return (field != Field::KafkaTopic).then_some(Piece::Client);
+    }
+    match filter.capture(name) {
+        Some(i) if !rest => return Some(Piece::Capture(i)),
+        Some(_) => {
+            let message = format!("`{{{name}#}}`: the `#` belongs to the filter");
+            faults.add(field, Some(at), message, format!("write `{{{name}}}` here"));
+        }
+        None => {
+            let names: Vec<String> = filter.captures.iter().map(|(name, _)| format!("`{{{name}}}`")).collect();
+            let names = if names.is_empty() {
+                "no capture".to_owned()
+            } else {
+                names.join(", ")
+            };
+            let remedy = format!("the filter has {names}; `{{client}}` is the client id in key and headers");
+            let mark = if rest { "#" } else { "" };
+            faults.add(field, Some(at), format!("`{{{name}{mark}}}` is not a capture of `mqtt`"), remedy);
+        }
+    }
+    None
 }
