@@ -188,7 +188,7 @@ fn of_subscribe_rules() {
         (sub("a/{key#}/b"), Field::Mqtt, Some(2), rest),
         (sub("a/{key"), Field::Mqtt, Some(2), "a `{` without its `}`"),
         writes("`also` says how messages are written, but this rule only reads", Field::Also, |s| {
-            s.also = true
+            s.also = true;
         }),
         writes(
             "`acknowledge` says how messages are written, but this rule only reads",

@@ -9,7 +9,16 @@ fn skip(set: &RuleSet, topic: &str, key: Option<&[u8]>) -> Skip {
 #[test]
 fn captures_are_read_from_where_the_rule_would_have_put_them() {
     let one = |mqtt, topic, key| compile(vec![spec("a", mqtt, topic, key)]);
-    let table: [(&str, &str, Option<&str>, &str, &str, &str); 9] = [
+    // Filter, templates of topic and key; then a record's topic and key, and the topic it is delivered with.
+    type Row = (
+        &'static str,
+        &'static str,
+        Option<&'static str>,
+        &'static str,
+        &'static str,
+        &'static str,
+    );
+    let table: [Row; 9] = [
         ("a/{x}", "t-{x}", None, "t-1", "a/1", "a/1"),
         ("a/+/#", "t", None, "t", "a/1/2/3", "a/1/2/3"),
         ("a/{x}", "t", Some("{x}"), "t", "1", "a/1"),
@@ -73,7 +82,8 @@ fn every_reason_to_pass_a_record_over() {
         by_header,
         subscribe("s", "{key#}", "any"),
     ]);
-    let table: [(&str, Option<&[u8]>, Option<u32>, SkipReason); 16] = [
+    type Row = (&'static str, Option<&'static [u8]>, Option<u32>, SkipReason);
+    let table: [Row; 16] = [
         ("none", Some(b"k"), None, SkipReason::NoRule),
         ("keys", None, Some(0), SkipReason::NoKey),
         ("keys", Some(b"a-\xff"), Some(0), SkipReason::KeyNotUtf8),
