@@ -217,7 +217,9 @@ fn split(written: &str, tokens: Vec<Token>, wrong: &mut Vec<Wrong>) -> Vec<Part>
 
 /// Whether this may be the topic name of a PUBLISH (§4.7).
 pub(super) fn is_topic_name(topic: &str) -> bool {
-    !topic.is_empty() && topic.len() <= 65_535 && !topic.contains(['+', '#', '\0'])
+    // Each byte is looked at, without a branch: many at once, where a search for the first would go one by one.
+    let wild = topic.bytes().fold(false, |wild, byte| wild | matches!(byte, b'+' | b'#' | 0));
+    !topic.is_empty() && topic.len() <= 65_535 && !wild
 }
 
 /// Why a Kafka topic name is not legal, in words; `None` if it is (Kafka's `Topic.validate`).
