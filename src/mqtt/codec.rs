@@ -64,7 +64,8 @@ impl From<ReadError> for DecodeError {
         match error {
             ReadError::Short => Self::malformed("", "the packet ends within a field"),
             ReadError::Varint => Self::malformed("MQTT-1.5.5-1", "a variable byte integer that is too long"),
-            ReadError::Text => Self::malformed("MQTT-1.5.4-1", "text that is not UTF-8, or holds U+0000"),
+            ReadError::Text => Self::malformed("MQTT-1.5.4-1", "text that is not UTF-8"),
+            ReadError::Null => Self::malformed("MQTT-1.5.4-2", "text that holds U+0000"),
         }
     }
 }

@@ -57,9 +57,11 @@ fn finish(first: u8, start: usize, out: &mut Vec<u8>) -> Result<(), EncodeError>
         out.copy_within(start + 2..end, start + 2 + more);
     }
     out[start] = first;
-    let mut length_bytes = Vec::new();
-    write::varint(length, &mut length_bytes);
-    out[start + 1..start + 2 + more].copy_from_slice(&length_bytes);
+    let mut rest = length;
+    for (at, byte) in out[start + 1..=start + 1 + more].iter_mut().enumerate() {
+        *byte = (rest & 0x7F) as u8 | if at < more { 0x80 } else { 0 };
+        rest >>= 7;
+    }
     Ok(())
 }
 

@@ -15,11 +15,27 @@ pub enum TopicError {
     MultiLevel,
     /// `+` that is not a whole level [MQTT-4.7.1-2].
     SingleLevel,
-    /// `$share` without a name of its own and a filter [MQTT-4.8.2-1], [MQTT-4.8.2-2].
+    /// `$share` without a name [MQTT-4.8.2-1].
+    ShareName,
+    /// `$share` with a wildcard in its name, or without a filter [MQTT-4.8.2-2].
     Share,
 }
 
 impl TopicError {
+    /// The normative statement of version 5 that is broken.
+    pub fn rule(self) -> &'static str {
+        match self {
+            TopicError::Empty => "MQTT-4.7.3-1",
+            TopicError::Null => "MQTT-4.7.3-2",
+            TopicError::TooLong => "MQTT-4.7.3-3",
+            TopicError::Wildcard => "MQTT-4.7.0-1",
+            TopicError::MultiLevel => "MQTT-4.7.1-1",
+            TopicError::SingleLevel => "MQTT-4.7.1-2",
+            TopicError::ShareName => "MQTT-4.8.2-1",
+            TopicError::Share => "MQTT-4.8.2-2",
+        }
+    }
+
     /// For people.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -29,6 +45,7 @@ impl TopicError {
             TopicError::Wildcard => "a wildcard in a topic name",
             TopicError::MultiLevel => "# must be the whole last level",
             TopicError::SingleLevel => "+ must be a whole level",
+            TopicError::ShareName => "$share needs a name of at least one character",
             TopicError::Share => "$share needs a name without wildcards and a filter",
         }
     }
@@ -78,6 +95,15 @@ pub fn validate_filter(filter: &str) -> Result<(), TopicError> {
     }
 }
 
+/// Checks a topic filter as 3.1 and 3.1.1 know it: `$share` is a level like any other.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn validate_plain_filter(filter: &str) -> Result<(), TopicError> {
+    validate(filter)?;
+    validate_levels(filter)
+}
+
 fn validate_levels(filter: &str) -> Result<(), TopicError> {
     let mut levels = filter.split('/').peekable();
     while let Some(level) = levels.next() {
@@ -94,13 +120,16 @@ fn validate_levels(filter: &str) -> Result<(), TopicError> {
 /// The parts of a shared subscription; `None` if the filter is an ordinary one.
 ///
 /// # Errors
-/// [`TopicError::Share`] if it begins as one and is none.
+/// [`TopicError::ShareName`] or [`TopicError::Share`] if it begins as one and is none.
 pub fn parse_share(filter: &str) -> Result<Option<SharedFilter<'_>>, TopicError> {
     let Some(rest) = filter.strip_prefix("$share/") else {
-        return if filter == "$share" { Err(TopicError::Share) } else { Ok(None) };
+        return if filter == "$share" { Err(TopicError::ShareName) } else { Ok(None) };
     };
-    let (name, filter) = rest.split_once('/').ok_or(TopicError::Share)?;
-    if name.is_empty() || name.contains(['+', '#']) || filter.is_empty() {
+    let (name, filter) = rest.split_once('/').unwrap_or((rest, ""));
+    if name.is_empty() {
+        return Err(TopicError::ShareName);
+    }
+    if name.contains(['+', '#']) || filter.is_empty() {
         return Err(TopicError::Share);
     }
     Ok(Some(SharedFilter { name, filter }))
@@ -172,10 +201,10 @@ mod tests {
             ("a/#/b", TopicError::MultiLevel),
             ("a+", TopicError::SingleLevel),
             ("a/+b/c", TopicError::SingleLevel),
-            ("$share", TopicError::Share),
+            ("$share", TopicError::ShareName),
             ("$share/g", TopicError::Share),
             ("$share/g/", TopicError::Share),
-            ("$share//a", TopicError::Share),
+            ("$share//a", TopicError::ShareName),
             ("$share/+/a", TopicError::Share),
             ("$share/g/a#", TopicError::MultiLevel),
             ("", TopicError::Empty),

@@ -7,8 +7,10 @@ pub enum ReadError {
     Short,
     /// A variable byte integer of more than four bytes, or longer than it need be [MQTT-1.5.5-1].
     Varint,
-    /// Text that is not UTF-8, or holds U+0000 [MQTT-1.5.4-1], [MQTT-1.5.4-2].
+    /// Text that is not UTF-8 [MQTT-1.5.4-1].
     Text,
+    /// Text that holds U+0000 [MQTT-1.5.4-2].
+    Null,
 }
 
 /// Reads from the front of a slice.
@@ -99,7 +101,7 @@ impl<'a> Reader<'a> {
     pub fn text(&mut self) -> Result<&'a str, ReadError> {
         let text = std::str::from_utf8(self.binary()?).map_err(|_| ReadError::Text)?;
         if text.as_bytes().contains(&0) {
-            Err(ReadError::Text)
+            Err(ReadError::Null)
         } else {
             Ok(text)
         }

@@ -113,9 +113,6 @@ pub(crate) fn disconnect<'a>(reader: &mut Reader<'a>, version: Version, role: Ro
     if role == Role::Client && bag.session_expiry_interval.is_some() {
         return Err(DecodeError::protocol("MQTT-3.14.2-2", "a session expiry interval from a server"));
     }
-    if role == Role::Server && bag.server_reference.is_some() {
-        return Err(DecodeError::protocol("", "a server reference from a client"));
-    }
     disconnect.session_expiry_interval = bag.session_expiry_interval;
     disconnect.reason_string = bag.reason_string;
     disconnect.server_reference = bag.server_reference;

@@ -132,7 +132,7 @@ fn will_of<'a>(reader: &mut Reader<'a>, version: Version, qos: QoS, retain: bool
         Bag::default()
     };
     let topic = reader.text()?;
-    super::topic_name(topic, "MQTT-3.1.3-11")?;
+    super::topic_name(topic, "MQTT-4.7.0-1")?;
     let properties = PublishProperties {
         payload_format: bag.payload_format,
         message_expiry_interval: bag.message_expiry_interval,
@@ -157,7 +157,9 @@ fn will_of<'a>(reader: &mut Reader<'a>, version: Version, qos: QoS, retain: bool
 /// The version of a CONNACK is the one of our CONNECT; without it the shape is version 5's.
 pub(crate) fn connack<'a>(reader: &mut Reader<'a>, version: Option<Version>) -> Result<ConnAck<'a>, DecodeError> {
     let flags = reader.u8()?;
-    if flags & 0xFE != 0 {
+    // 3.1 has no session present flag either.
+    let reserved = if version == Some(Version::V31) { 0xFF } else { 0xFE };
+    if flags & reserved != 0 {
         return Err(DecodeError::malformed("MQTT-3.2.2-1", "reserved bits of the CONNACK flags"));
     }
     let (session_present, code) = (flags == 1, reader.u8()?);

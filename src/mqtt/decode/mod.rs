@@ -6,7 +6,12 @@ pub(super) mod connect;
 pub(super) mod publish;
 pub(super) mod subscribe;
 
-use super::{codec::DecodeError, packet::PacketId, reason::ReasonCode};
+use super::{
+    codec::DecodeError,
+    packet::{PacketId, Version},
+    reason::ReasonCode,
+    topic::{TopicError, validate_filter, validate_name, validate_plain_filter},
+};
 use crate::wire::read::Reader;
 
 /// A packet identifier; never zero [MQTT-2.2.1-3].
@@ -22,18 +27,26 @@ fn reason(code: u8, legal: &[ReasonCode], rule: &'static str) -> Result<ReasonCo
     reason.ok_or(DecodeError::malformed(rule, "a reason code that this packet cannot have"))
 }
 
-fn topic_name(name: &str, rule: &'static str) -> Result<(), DecodeError> {
-    crate::mqtt::topic::validate_name(name).map_err(|e| DecodeError {
+/// A topic name; `wildcard_rule` is the statement that forbids wildcards in this one.
+fn topic_name(name: &str, wildcard_rule: &'static str) -> Result<(), DecodeError> {
+    validate_name(name).map_err(|e| DecodeError {
         reason: ReasonCode::TopicNameInvalid,
-        rule,
+        rule: if e == TopicError::Wildcard { wildcard_rule } else { e.rule() },
         detail: e.as_str(),
     })
 }
 
-fn topic_filter(filter: &str, rule: &'static str) -> Result<(), DecodeError> {
-    crate::mqtt::topic::validate_filter(filter).map_err(|e| DecodeError {
+/// A topic filter; shared subscriptions have rules of their own in version 5.
+fn topic_filter<'a>(reader: &mut Reader<'a>, version: Version) -> Result<&'a str, DecodeError> {
+    let filter = reader.text()?;
+    let valid = match version {
+        Version::V5 => validate_filter(filter),
+        Version::V31 | Version::V311 => validate_plain_filter(filter),
+    };
+    valid.map_err(|e| DecodeError {
         reason: ReasonCode::TopicFilterInvalid,
-        rule,
+        rule: e.rule(),
         detail: e.as_str(),
-    })
+    })?;
+    Ok(filter)
 }

@@ -46,8 +46,7 @@ pub(crate) fn subscribe<'a>(reader: &mut Reader<'a>, version: Version) -> Result
     let bag = bag(reader, version, Legal::SUBSCRIBE)?;
     let mut filters = Vec::new();
     while !reader.is_empty() {
-        let filter = reader.text()?;
-        super::topic_filter(filter, "MQTT-4.7.1-1")?;
+        let filter = super::topic_filter(reader, version)?;
         filters.push(options(filter, reader.u8()?, version)?);
     }
     if filters.is_empty() {
@@ -70,7 +69,7 @@ fn options(filter: &str, options: u8, version: Version) -> Result<SubscribeFilte
         0 => QoS::AtMostOnce,
         1 => QoS::AtLeastOnce,
         2 => QoS::ExactlyOnce,
-        _ => return Err(DecodeError::malformed("MQTT-3.8.3-4", "a requested QoS of 3")),
+        _ => return Err(DecodeError::protocol("", "a requested QoS of 3")),
     };
     let retain_handling = match options >> 4 & 3 {
         0 => RetainHandling::Always,
@@ -78,10 +77,14 @@ fn options(filter: &str, options: u8, version: Version) -> Result<SubscribeFilte
         2 => RetainHandling::Never,
         _ => return Err(DecodeError::protocol("", "a retain handling of 3")),
     };
+    let no_local = options & 4 != 0;
+    if no_local && filter.starts_with("$share/") {
+        return Err(DecodeError::protocol("MQTT-3.8.3-4", "no local on a shared subscription"));
+    }
     Ok(SubscribeFilter {
         filter,
         qos,
-        no_local: options & 4 != 0,
+        no_local,
         retain_as_published: options & 8 != 0,
         retain_handling,
     })
@@ -92,9 +95,7 @@ pub(crate) fn unsubscribe<'a>(reader: &mut Reader<'a>, version: Version) -> Resu
     let bag = bag(reader, version, Legal::UNSUBSCRIBE)?;
     let mut filters = Vec::new();
     while !reader.is_empty() {
-        let filter = reader.text()?;
-        super::topic_filter(filter, "MQTT-4.7.1-1")?;
-        filters.push(filter);
+        filters.push(super::topic_filter(reader, version)?);
     }
     if filters.is_empty() {
         return Err(DecodeError::protocol("MQTT-3.10.3-2", "UNSUBSCRIBE without a topic filter"));
