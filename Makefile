@@ -3,8 +3,12 @@ SHELL := bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mqtt-kafka-proxy
 CARGO_DENY := $(CACHE)/cargo/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ := $(CACHE)/cargo/bin/cargo-fuzz
+CARGO_FUZZ_VERSION := 0.13.2
+# For each target.
+FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test check bench certs
+.PHONY: help demo test check fuzz bench certs
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
@@ -27,6 +31,18 @@ check: $(CARGO_DENY) ## formatting, lints, licences and bans, documentation with
 $(CARGO_DENY):
 	@integration/need cargo cc
 	cargo install --quiet --locked cargo-deny@$(CARGO_DENY_VERSION) --root $(CACHE)/cargo
+
+# The stable compiler has the sanitizers, too; it only asks for this variable. What is found new stays out of the repository's corpus.
+fuzz: $(CARGO_FUZZ) ## fuzzes the decoders, FUZZ_SECONDS=60 for each target
+	@integration/need cargo cc g++
+	for target in mqtt_decode kafka_batch; do \
+	  mkdir -p target/fuzz/corpus/$$target && \
+	  RUSTC_BOOTSTRAP=1 $(CARGO_FUZZ) run --target-dir target/fuzz $$target target/fuzz/corpus/$$target fuzz/corpus/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -rss_limit_mb=1024 -print_final_stats=1 || exit 1; done
+
+$(CARGO_FUZZ):
+	@integration/need cargo cc
+	cargo install --quiet --locked cargo-fuzz@$(CARGO_FUZZ_VERSION) --root $(CACHE)/cargo
 
 bench: ## micro-benchmarks, then the publish scenario beside librdkafka and the socket floor
 	@integration/need cargo cc openssl kcat rdkafka

@@ -1,0 +1,8 @@
+//! Feeds libFuzzer's bytes to `bodies/kafka_batch.rs`, which `tests/fuzz_corpus.rs` runs over the corpus, too.
+
+#![no_main]
+
+#[path = "../bodies/kafka_batch.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::check(bytes));

@@ -1,0 +1,8 @@
+//! Feeds libFuzzer's bytes to `bodies/mqtt_decode.rs`, which `tests/fuzz_corpus.rs` runs over the corpus, too.
+
+#![no_main]
+
+#[path = "../bodies/mqtt_decode.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::check(bytes));

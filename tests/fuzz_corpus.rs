@@ -1,0 +1,42 @@
+//! Runs the bodies of the fuzz targets over their corpora: what a fuzzer has found once stays found.
+
+#[path = "../fuzz/bodies/kafka_batch.rs"]
+mod kafka_batch;
+#[path = "../fuzz/bodies/mqtt_decode.rs"]
+mod mqtt_decode;
+
+use std::fs;
+use std::path::Path;
+
+use mqtt_kafka_proxy::mqtt::Version;
+use mqtt_kafka_proxy::mqtt::codec::Role;
+
+/// The seeds of a target. A corpus that is not there fails the test.
+fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let seed = |path: &Path| (path.display().to_string(), fs::read(path).expect("a seed can be read"));
+    let seeds: Vec<_> = files.map(|file| seed(&file.expect("a folder can be listed").path())).collect();
+    assert!(seeds.len() >= 10, "{target}: the corpus has only {} seeds", seeds.len());
+    seeds
+}
+
+#[test]
+fn mqtt_decode_holds_for_its_corpus() {
+    let mut accepted = 0;
+    for (name, bytes) in corpus("mqtt_decode") {
+        println!("{name}");
+        mqtt_decode::check(&bytes);
+        accepted += usize::from(mqtt_decode::check_as(Some(Version::V5), Role::Server, &bytes));
+        accepted += usize::from(mqtt_decode::check_as(Some(Version::V5), Role::Client, &bytes));
+    }
+    assert!(accepted >= 10, "the corpus reaches behind the first refusal");
+}
+
+#[test]
+fn kafka_batch_holds_for_its_corpus() {
+    for (name, bytes) in corpus("kafka_batch") {
+        println!("{name}");
+        kafka_batch::check(&bytes);
+    }
+}
