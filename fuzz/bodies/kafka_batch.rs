@@ -52,7 +52,10 @@ fn read(bytes: &[u8]) {
             assert!(records <= most, "more records than bytes");
             let Ok(record) = record else { break };
             let held = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-            let headers: usize = record.headers().map(|(name, value)| 2 + name.len() + value.map_or(0, <[u8]>::len)).sum();
+            let headers: usize = record
+                .headers()
+                .map(|(name, value)| 2 + name.len() + value.map_or(0, <[u8]>::len))
+                .sum();
             assert!(held + headers <= most, "more than was sent");
         }
         assert!(records <= batch.count() as usize, "more records than announced");
@@ -78,7 +81,10 @@ fn round_trip(bytes: &[u8]) {
         let attributes = compression.attribute();
         assert_eq!(decompress(attributes, &small, bytes.len()).as_deref(), Ok(bytes), "{compression:?}");
         if !bytes.is_empty() {
-            assert!(decompress(attributes, &small, bytes.len() - 1).is_err(), "{compression:?} passes the bound");
+            assert!(
+                decompress(attributes, &small, bytes.len() - 1).is_err(),
+                "{compression:?} passes the bound"
+            );
         }
     }
 }
