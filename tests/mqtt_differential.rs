@@ -34,7 +34,7 @@ fn any_packet(version: Version) -> impl Strategy<Value = Parts> {
 }
 
 /// Ours, through another codec and back.
-fn comes_back(parts: &Parts, echo: fn(&[u8]) -> Echo) -> Result<(), TestCaseError> {
+fn comes_back(parts: &Parts, echo: Codec) -> Result<(), TestCaseError> {
     let packet = parts.packet();
     let bytes = written(&packet, parts.version);
     let echoed = echo(&bytes).map_err(|error| TestCaseError::fail(format!("{packet:?}: {error}")))?;
@@ -47,7 +47,7 @@ fn comes_back(parts: &Parts, echo: fn(&[u8]) -> Echo) -> Result<(), TestCaseErro
     Ok(())
 }
 
-fn agree(version: Version, cases: u32, echo: fn(&[u8]) -> Echo, sidestep: fn(&mut Parts)) {
+fn agree(version: Version, cases: u32, echo: Codec, sidestep: fn(&mut Parts)) {
     let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
     let result = runner.run(&any_packet(version), |mut parts| {
         sidestep(&mut parts);
@@ -146,7 +146,7 @@ fn text_login(parts: &mut Parts) {
 }
 
 /// One that is wrong: its name, how it is asked, a legal packet, and what it does with it.
-type Wrong = (&'static str, fn(&[u8]) -> Echo, &'static [u8], &'static str);
+type Wrong = (&'static str, Codec, &'static [u8], &'static str);
 
 const WRONG: &[Wrong] = &[
     (
@@ -244,7 +244,7 @@ const OURS_ALONE: [&str; 15] = [
 /// Damaged packets: what the strictest of the three refuses we refuse, and what we alone refuse has a rule of its own.
 #[test]
 fn damaged_packets_are_judged_no_milder_than_by_symqtt_codec() {
-    let all: [(Version, [fn(&[u8]) -> Echo; 3]); 2] = [
+    let all: [(Version, [Codec; 3]); 2] = [
         (Version::V5, [symqtt_v5, rmqtt_v5, mqttbytes_v5]),
         (Version::V311, [symqtt_v311, rmqtt_v311, mqttbytes_v311]),
     ];

@@ -6,6 +6,9 @@ use tokio_util::codec::{Decoder, Encoder};
 /// The written packet, or why it was not read or could not be written.
 pub type Echo = Result<Vec<u8>, String>;
 
+/// Reads and writes.
+pub type Codec = fn(&[u8]) -> Echo;
+
 const MOST: usize = 1 << 20;
 
 fn text(error: impl std::fmt::Debug) -> String {
