@@ -83,6 +83,11 @@ impl Decoder {
         let whole = head + body_len;
         self.check_header(buf[0], whole)?;
         let Some(body) = buf.get(head..whole) else { return Ok(None) };
+        if buf[0] >> 4 == 3 {
+            let version = self.version.unwrap_or(Version::V5);
+            let publish = decode::publish::publish(buf[0], body, version, self.role)?;
+            return Ok(Some((Packet::Publish(publish), whole)));
+        }
         let packet = self.body(buf[0], body)?;
         Ok(Some((packet, whole)))
     }
@@ -129,11 +134,9 @@ impl Decoder {
         }
     }
 
+    /// The body of any packet but PUBLISH.
     fn body<'a>(&self, first: u8, body: &'a [u8]) -> Result<Packet<'a>, DecodeError> {
         let version = self.version.unwrap_or(Version::V5);
-        if first >> 4 == 3 {
-            return decode::publish::publish(first, body, version, self.role).map(Packet::Publish);
-        }
         let mut reader = Reader::new(body);
         let packet = match first >> 4 {
             1 => Packet::Connect(Box::new(decode::connect::connect(&mut reader)?)),

@@ -23,25 +23,80 @@ pub enum EncodeError {
 ///
 /// # Errors
 /// [`EncodeError::TooLong`]; nothing is appended.
+#[inline]
 pub fn encode(packet: &Packet<'_>, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    match packet {
+        Packet::Publish(publish) => publish_packet(publish, version, out),
+        packet => other(packet, version, out),
+    }
+}
+
+fn other(packet: &Packet<'_>, version: Version, out: &mut Vec<u8>) -> Written {
     let start = out.len();
-    // Room for the longest fixed header; moved together when the length is known.
-    let mut body = Body { out, version };
-    let first = match packet {
-        Packet::Publish(publish) => {
-            body.publish_packet(publish)?;
-            return Ok(());
-        }
-        packet => {
-            body.out.extend_from_slice(&[0; 2]);
-            body.packet(packet)
-        }
-    };
-    let result = first.and_then(|first| finish(first, start, out));
-    if result.is_err() {
+    // Room for the shortest fixed header; what follows moves if the length turns out to take more.
+    out.extend_from_slice(&[0; 2]);
+    let written = Body { out, version }.packet(packet).and_then(|first| finish(first, start, out));
+    if written.is_err() {
         out.truncate(start);
     }
-    result
+    written
+}
+
+/// PUBLISH knows its length beforehand, so it is written in one go.
+fn publish_packet(publish: &Publish<'_>, version: Version, out: &mut Vec<u8>) -> Written {
+    let properties = match version {
+        Version::V5 => Some(properties::publish_len(&publish.properties)?),
+        _ => None,
+    };
+    let first = 0x30 | u8::from(publish.dup) << 3 | (publish.qos as u8) << 1 | u8::from(publish.retain);
+    let payload = publish.payload.len();
+    begin_publish(first, publish.topic, publish.packet_id, properties, payload, payload, out)?;
+    if properties.is_some_and(|len| len > 0) {
+        properties::publish(&publish.properties, out);
+    }
+    out.extend_from_slice(publish.payload);
+    Ok(())
+}
+
+/// Bytes of a PUBLISH behind its fixed header, given those of its properties.
+#[inline]
+pub(super) fn publish_remaining(topic: &str, id: Option<PacketId>, properties: Option<usize>, payload: usize) -> usize {
+    let block = properties.map_or(0, |len| write::varint_len(len) + len);
+    2 + topic.len() + id.map_or(0, |_| 2) + block + payload
+}
+
+/// Appends a PUBLISH up to the length of its properties, and makes room for those and for `room` bytes behind them.
+#[inline]
+pub(super) fn begin_publish(
+    first: u8,
+    topic: &str,
+    id: Option<PacketId>,
+    properties: Option<usize>,
+    payload: usize,
+    room: usize,
+    out: &mut Vec<u8>,
+) -> Written {
+    let remaining = publish_remaining(topic, id, properties, payload);
+    if topic.len() > usize::from(u16::MAX) || remaining > write::VARINT_MAX {
+        return Err(EncodeError::TooLong);
+    }
+    // The fixed header takes five bytes at most, and each `Short` eight for a moment.
+    out.reserve(remaining - payload + room + 16);
+    let mut head = write::Short::default();
+    head.u8(first);
+    head.varint(remaining);
+    head.u16(topic.len() as u16);
+    head.append_to(out);
+    out.extend_from_slice(topic.as_bytes());
+    let mut tail = write::Short::default();
+    if let Some(PacketId(id)) = id {
+        tail.u16(id.get());
+    }
+    if let Some(len) = properties {
+        tail.varint(len);
+    }
+    tail.append_to(out);
+    Ok(())
 }
 
 /// Writes the fixed header in front of the body.
@@ -116,38 +171,6 @@ impl Body<'_> {
             Packet::Disconnect(disconnect) => self.disconnect(disconnect).map(|()| 0xE0),
             Packet::Auth(auth) => self.auth(auth).map(|()| 0xF0),
         }
-    }
-
-    /// PUBLISH knows its length beforehand, so it is written in one go.
-    fn publish_packet(&mut self, publish: &Publish<'_>) -> Written {
-        let properties = if self.is_v5() {
-            properties::publish_len(&publish.properties)?
-        } else {
-            0
-        };
-        let block = if self.is_v5() {
-            write::varint_len(properties) + properties
-        } else {
-            0
-        };
-        let remaining = 2 + publish.topic.len() + publish.packet_id.map_or(0, |_| 2) + block + publish.payload.len();
-        if publish.topic.len() > usize::from(u16::MAX) || remaining > write::VARINT_MAX {
-            return Err(EncodeError::TooLong);
-        }
-        self.out.reserve(remaining + 5);
-        self.out
-            .push(0x30 | u8::from(publish.dup) << 3 | (publish.qos as u8) << 1 | u8::from(publish.retain));
-        write::varint(remaining, self.out);
-        write::binary(publish.topic.as_bytes(), self.out);
-        if let Some(id) = publish.packet_id {
-            self.id(id);
-        }
-        if self.is_v5() {
-            write::varint(properties, self.out);
-            properties::publish(&publish.properties, self.out);
-        }
-        self.out.extend_from_slice(publish.payload);
-        Ok(())
     }
 
     fn connect(&mut self, connect: &Connect<'_>) -> Written {

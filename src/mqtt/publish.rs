@@ -3,7 +3,7 @@
 //! In front of the shared properties stand the receiver's own: alias, remaining expiry, subscription identifiers.
 
 use super::{
-    encode::EncodeError,
+    encode::{EncodeError, begin_publish, publish_remaining},
     packet::{PacketId, QoS, Version},
     properties::{PayloadFormat, PublishProperties},
 };
@@ -37,21 +37,16 @@ impl PublishHead<'_> {
         ids + self.topic_alias.map_or(0, |_| 3) + self.message_expiry_interval.map_or(0, |_| 5)
     }
 
-    fn remaining(&self, version: Version, shared: &[u8], payload: usize) -> usize {
-        let properties = match version {
-            Version::V5 => {
-                let len = self.own_len() + shared.len();
-                write::varint_len(len) + len
-            }
-            _ => 0,
-        };
-        2 + self.topic.len() + self.packet_id.map_or(0, |_| 2) + properties + payload
+    /// Encoded length of all properties; `None` where the version has none.
+    fn properties_len(&self, version: Version, shared: &[u8]) -> Option<usize> {
+        (version == Version::V5).then(|| self.own_len() + shared.len())
     }
 }
 
 /// Bytes of the whole packet: head, shared properties and payload.
 pub fn head_len(head: &PublishHead<'_>, version: Version, shared_properties: &[u8], payload_len: usize) -> usize {
-    let remaining = head.remaining(version, shared_properties, payload_len);
+    let properties = head.properties_len(version, shared_properties);
+    let remaining = publish_remaining(head.topic, head.packet_id, properties, payload_len);
     1 + write::varint_len(remaining) + remaining
 }
 
@@ -67,20 +62,11 @@ pub fn encode_head(
     payload_len: usize,
     out: &mut Vec<u8>,
 ) -> Result<usize, EncodeError> {
-    let remaining = head.remaining(version, shared_properties, payload_len);
-    if head.topic.len() > usize::from(u16::MAX) || remaining > write::VARINT_MAX {
-        return Err(EncodeError::TooLong);
-    }
+    let properties = head.properties_len(version, shared_properties);
     let start = out.len();
-    out.reserve(remaining - payload_len + 5);
-    out.push(0x30 | u8::from(head.dup) << 3 | (head.qos as u8) << 1 | u8::from(head.retain));
-    write::varint(remaining, out);
-    write::binary(head.topic.as_bytes(), out);
-    if let Some(PacketId(id)) = head.packet_id {
-        out.extend_from_slice(&id.get().to_be_bytes());
-    }
-    if version == Version::V5 {
-        write::varint(head.own_len() + shared_properties.len(), out);
+    let first = 0x30 | u8::from(head.dup) << 3 | (head.qos as u8) << 1 | u8::from(head.retain);
+    begin_publish(first, head.topic, head.packet_id, properties, payload_len, 0, out)?;
+    if properties.is_some() {
         put_own(head, out);
         out.extend_from_slice(shared_properties);
     }

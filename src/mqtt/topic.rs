@@ -1,5 +1,7 @@
 //! Topic names and filters (§4.7), shared subscriptions (§4.8.2).
 
+use crate::wire::read::holds_null_or_wildcard;
+
 /// What is wrong with a name or filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicError {
@@ -75,12 +77,10 @@ fn validate(text: &str) -> Result<(), TopicError> {
 /// The first rule that it breaks.
 #[inline]
 pub fn validate_name(name: &str) -> Result<(), TopicError> {
-    validate(name)?;
-    if name.bytes().any(|b| b == b'+' || b == b'#') {
-        Err(TopicError::Wildcard)
-    } else {
-        Ok(())
+    if !name.is_empty() && name.len() < 65_536 && !holds_null_or_wildcard(name.as_bytes()) {
+        return Ok(());
     }
+    validate(name).and(Err(TopicError::Wildcard))
 }
 
 /// Checks a topic filter; `$share/…` by the rules of shared subscriptions, too.

@@ -19,6 +19,42 @@ pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// The top bit of some byte is set if a byte of `word` is zero.
+#[inline]
+fn zero_byte(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & (ONES << 7)
+}
+
+/// Whether `found` is not zero for any eight bytes of `bytes`. Words, for this is looked at for each topic; the last word may overlap
+/// the one before it, and what is shorter than a word is filled up with a harmless letter.
+#[inline]
+fn any_word(bytes: &[u8], found: impl Fn(u64) -> u64) -> bool {
+    let Some(last) = bytes.last_chunk::<8>() else {
+        let padded = bytes.iter().fold(ONES * u64::from(b'x'), |word, byte| word << 8 | u64::from(*byte));
+        return found(padded) != 0;
+    };
+    let (words, _) = bytes.as_chunks::<8>();
+    let all = words.iter().fold(0, |all, word| all | found(u64::from_le_bytes(*word)));
+    all | found(u64::from_le_bytes(*last)) != 0
+}
+
+/// Whether `bytes` hold U+0000.
+#[inline]
+fn holds_null(bytes: &[u8]) -> bool {
+    any_word(bytes, zero_byte)
+}
+
+/// Whether `bytes` hold what no topic name may: U+0000, `+` or `#`. The two wildcards differ in one bit.
+#[inline]
+pub fn holds_null_or_wildcard(bytes: &[u8]) -> bool {
+    const { assert!(b'+' & !0x08 == b'#') };
+    any_word(bytes, |word| {
+        zero_byte(word) | zero_byte((word & !(ONES << 3)) ^ (ONES * b'#' as u64))
+    })
+}
+
 impl<'a> Reader<'a> {
     /// A reader over all of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
@@ -99,11 +135,42 @@ impl<'a> Reader<'a> {
     /// The same as text (§1.5.4).
     #[inline]
     pub fn text(&mut self) -> Result<&'a str, ReadError> {
-        let text = std::str::from_utf8(self.binary()?).map_err(|_| ReadError::Text)?;
-        if text.as_bytes().contains(&0) {
+        let text = self.utf8()?;
+        if holds_null(text.as_bytes()) {
             Err(ReadError::Null)
         } else {
             Ok(text)
+        }
+    }
+
+    /// The same, but U+0000 is left for the caller to find.
+    #[inline]
+    pub fn utf8(&mut self) -> Result<&'a str, ReadError> {
+        std::str::from_utf8(self.binary()?).map_err(|_| ReadError::Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_looked_for_are_found_wherever_they_stand() {
+        for length in 0..40 {
+            let mut bytes = vec![b'a'; length];
+            assert!(!holds_null(&bytes) && !holds_null_or_wildcard(&bytes));
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    bytes[at] = byte;
+                    assert_eq!(holds_null(&bytes), byte == 0, "{byte} at {at} of {length}");
+                    assert_eq!(
+                        holds_null_or_wildcard(&bytes),
+                        b"\0+#".contains(&byte),
+                        "{byte} at {at} of {length}"
+                    );
+                }
+                bytes[at] = 0xC3;
+            }
         }
     }
 }

@@ -6,11 +6,12 @@ use crate::mqtt::{
     packet::{Publish, QoS, Version},
     properties::{PublishProperties, SubscriptionIds, UserProperties},
     reason::ReasonCode,
+    topic::TopicError,
 };
-use crate::wire::read::Reader;
+use crate::wire::read::{ReadError, Reader, holds_null_or_wildcard};
 
 /// The body of a PUBLISH; `first` holds its flags.
-#[inline]
+#[inline(always)] // A packet is large: handed on through three results it would be copied three times.
 pub(crate) fn publish(first: u8, body: &[u8], version: Version, role: Role) -> Result<Publish<'_>, DecodeError> {
     let mut reader = Reader::new(body);
     let qos = match first & 0x06 {
@@ -23,7 +24,7 @@ pub(crate) fn publish(first: u8, body: &[u8], version: Version, role: Role) -> R
     if dup && qos == QoS::AtMostOnce {
         return Err(DecodeError::malformed("MQTT-3.3.1-2", "DUP with QoS 0"));
     }
-    let topic = reader.text()?;
+    let topic = name(&mut reader)?;
     let packet_id = if qos == QoS::AtMostOnce {
         None
     } else {
@@ -34,9 +35,7 @@ pub(crate) fn publish(first: u8, body: &[u8], version: Version, role: Role) -> R
     } else {
         PublishProperties::default()
     };
-    if !topic.is_empty() {
-        super::topic_name(topic, "MQTT-3.3.2-2")?;
-    } else if properties.topic_alias.is_none() {
+    if topic.is_empty() && properties.topic_alias.is_none() {
         return Err(if version == Version::V5 {
             DecodeError::protocol("MQTT-4.7.3-1", "no topic name and no alias")
         } else {
@@ -52,6 +51,28 @@ pub(crate) fn publish(first: u8, body: &[u8], version: Version, role: Role) -> R
         properties,
         payload: reader.rest(),
     })
+}
+
+/// The topic name, which may be empty here. All that it may not hold is looked for in one walk.
+#[inline]
+fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
+    let name = reader.utf8()?;
+    if holds_null_or_wildcard(name.as_bytes()) {
+        return Err(no_name(name));
+    }
+    Ok(name)
+}
+
+#[cold]
+fn no_name(name: &str) -> DecodeError {
+    if name.contains('\0') {
+        return ReadError::Null.into();
+    }
+    DecodeError {
+        reason: ReasonCode::TopicNameInvalid,
+        rule: "MQTT-3.3.2-2",
+        detail: TopicError::Wildcard.as_str(),
+    }
 }
 
 const TWICE: DecodeError = DecodeError::protocol("", "a property that comes twice");

@@ -151,55 +151,53 @@ impl Block {
 }
 
 /// Encoded length of the properties of a PUBLISH.
+#[inline]
 pub(super) fn publish_len(p: &PublishProperties<'_>) -> Result<usize, EncodeError> {
-    let mut len = p.payload_format.map_or(0, |_| 2) + p.message_expiry_interval.map_or(0, |_| 5) + p.topic_alias.map_or(0, |_| 3);
-    for bytes in [
-        p.response_topic.map(str::as_bytes),
-        p.correlation_data,
-        p.content_type.map(str::as_bytes),
-    ]
-    .into_iter()
-    .flatten()
-    {
-        if bytes.len() > usize::from(u16::MAX) {
-            return Err(EncodeError::TooLong);
-        }
-        len += 3 + bytes.len();
+    let numbers = p.payload_format.map_or(0, |_| 2) + p.message_expiry_interval.map_or(0, |_| 5) + p.topic_alias.map_or(0, |_| 3);
+    let fields =
+        field_len(p.response_topic.map(str::as_bytes))? + field_len(p.correlation_data)? + field_len(p.content_type.map(str::as_bytes))?;
+    Ok(numbers + fields + repeated_len(p))
+}
+
+#[inline]
+fn field_len(bytes: Option<&[u8]>) -> Result<usize, EncodeError> {
+    match bytes {
+        None => Ok(0),
+        Some(bytes) if bytes.len() > usize::from(u16::MAX) => Err(EncodeError::TooLong),
+        Some(bytes) => Ok(3 + bytes.len()),
     }
-    // Views hold what was decoded or built before, so each text fits its length.
-    len += p.user.iter().map(|(name, value)| 5 + name.len() + value.len()).sum::<usize>();
-    len += p
-        .subscription_ids
-        .iter()
-        .map(|id| 1 + write::varint_len(id as usize))
-        .sum::<usize>();
-    Ok(len)
+}
+
+/// Views hold what was decoded or built before, so each text fits its length.
+#[inline]
+fn repeated_len(p: &PublishProperties<'_>) -> usize {
+    if p.user.block.is_empty() && p.subscription_ids.block.is_empty() {
+        return 0;
+    }
+    let user: usize = p.user.iter().map(|(name, value)| 5 + name.len() + value.len()).sum();
+    let ids: usize = p.subscription_ids.iter().map(|id| 1 + write::varint_len(id as usize)).sum();
+    user + ids
 }
 
 /// Appends the properties of a PUBLISH; [`publish_len`] has found them short enough.
 pub(super) fn publish(p: &PublishProperties<'_>, out: &mut Vec<u8>) {
+    let mut numbers = write::Short::default();
     if let Some(format) = p.payload_format {
-        out.extend_from_slice(&[0x01, format as u8]);
-    }
-    if let Some(seconds) = p.message_expiry_interval {
-        out.push(0x02);
-        out.extend_from_slice(&seconds.to_be_bytes());
+        numbers.u8(0x01);
+        numbers.u8(format as u8);
     }
     if let Some(alias) = p.topic_alias {
-        out.push(0x23);
-        out.extend_from_slice(&alias.to_be_bytes());
+        numbers.u8(0x23);
+        numbers.u16(alias);
     }
-    let fields = [
-        (0x08, p.response_topic.map(str::as_bytes)),
-        (0x09, p.correlation_data),
-        (0x03, p.content_type.map(str::as_bytes)),
-    ];
-    for (id, bytes) in fields {
-        if let Some(bytes) = bytes {
-            out.push(id);
-            write::binary(bytes, out);
-        }
+    numbers.append_to(out);
+    if let Some(seconds) = p.message_expiry_interval {
+        let [a, b, c, d] = seconds.to_be_bytes();
+        out.extend_from_slice(&[0x02, a, b, c, d]);
     }
+    field(0x08, p.response_topic.map(str::as_bytes), out);
+    field(0x09, p.correlation_data, out);
+    field(0x03, p.content_type.map(str::as_bytes), out);
     for (name, value) in p.user.iter() {
         out.push(0x26);
         write::binary(name.as_bytes(), out);
@@ -208,5 +206,16 @@ pub(super) fn publish(p: &PublishProperties<'_>, out: &mut Vec<u8>) {
     for id in p.subscription_ids.iter() {
         out.push(0x0B);
         write::varint(id as usize, out);
+    }
+}
+
+#[inline]
+fn field(id: u8, bytes: Option<&[u8]>, out: &mut Vec<u8>) {
+    if let Some(bytes) = bytes {
+        let mut head = write::Short::default();
+        head.u8(id);
+        head.u16(bytes.len() as u16);
+        head.append_to(out);
+        out.extend_from_slice(bytes);
     }
 }
