@@ -66,7 +66,7 @@ pub(super) fn publish_remaining(topic: &str, id: Option<PacketId>, properties: O
 }
 
 /// Appends a PUBLISH up to the length of its properties, and makes room for those and for `room` bytes behind them.
-#[inline]
+#[inline(always)] // Seven arguments and two callers, both on the hot path.
 pub(super) fn begin_publish(
     first: u8,
     topic: &str,
