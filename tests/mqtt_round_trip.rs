@@ -27,7 +27,7 @@ fn written(packet: &Packet<'_>, version: Version) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn what_is_written_is_read(parts in parts()) {

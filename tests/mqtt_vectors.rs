@@ -74,6 +74,12 @@ fn malformed_packets_of_3_1_1_are_refused() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+#[test]
+fn malformed_packets_of_3_1_are_refused() {
+    let faults = refused(Version::V31, malformed_v311::MALFORMED_V31);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
 /// The bytes of a template with `text` in its place.
 fn filled(line: &str, text: &[u8]) -> Vec<u8> {
     let hex: Vec<String> = text.iter().map(|byte| format!("{byte:02X}")).collect();

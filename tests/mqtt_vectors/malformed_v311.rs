@@ -117,6 +117,17 @@ pub const MALFORMED: &[Row] = &[
     ("4.7.3-1", "s", "A2 * 00 01 t:", 0x8F, "at least one character"),
 ];
 
+/// Of 3.1, whose text has no numbers; all else is as in 3.1.1.
+pub const MALFORMED_V31: &[Row] = &[
+    ("", "c", "20 02 01 00", M, "CONNACK flags"),
+    ("", "sc", "F0 00", M, "type"),
+    ("", "sc", "64 02 00 01", M, "reserved flags"),
+    ("", "sc", "48 02 00 01", M, "reserved flags"),
+    ("", "s", "82 * 00 01 t:a 04", M, "reserved bits"),
+    ("", "s", "10 * t:MQIsdp 03 42 00 3C t:id t:pass", M, "without a user name"),
+    ("", "s", "10 * t:MQIsdp 03 03 00 3C t:id", M, "reserved connect flag"),
+];
+
 /// A packet with a text where the `$` is.
 pub const TEXTS: &[(&str, &str, &str)] = &[
     ("3.1.3-4", "s", "10 * t:MQTT 04 02 00 3C $"),
