@@ -27,6 +27,11 @@ pub enum BatchError {
         /// Its magic byte.
         magic: i8,
     },
+    /// A format that is newer than this build.
+    UnknownFormat {
+        /// Its magic byte.
+        magic: i8,
+    },
     /// The CRC says that bytes were changed.
     Corrupt,
     /// Lengths or counts contradict each other.
@@ -39,6 +44,7 @@ impl fmt::Display for BatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BatchError::OldFormat { magic } => write!(f, "message format {magic}, older than Kafka 0.11, is not supported"),
+            BatchError::UnknownFormat { magic } => write!(f, "message format {magic} is not known"),
             BatchError::Corrupt => write!(f, "the CRC does not match"),
             BatchError::Malformed => write!(f, "lengths or counts contradict each other"),
             BatchError::Compression(CompressionError::UnknownCodec) => write!(f, "unknown compression codec"),
@@ -49,6 +55,9 @@ impl fmt::Display for BatchError {
 }
 
 impl std::error::Error for BatchError {}
+
+/// The least bytes of a record: one of its length, six of its fields.
+const LEAST_RECORD: usize = 7;
 
 /// One batch; its records are read by [`Batch::records`].
 #[derive(Clone, Debug)]
@@ -66,6 +75,7 @@ pub struct Batch {
     /// LogAppendTime of all its records, if the topic uses that.
     pub log_append_time: Option<i64>,
     base_timestamp: i64,
+    last_delta: i32,
     count: u32,
     records: Bytes,
 }
@@ -106,7 +116,10 @@ impl Iterator for Batches {
         }
         if magic != 2 {
             self.rest = self.rest.slice(whole.max(17).min(self.rest.len())..);
-            return Some(Err(BatchError::OldFormat { magic }));
+            return Some(Err(match magic {
+                0 | 1 => BatchError::OldFormat { magic },
+                _ => BatchError::UnknownFormat { magic },
+            }));
         }
         if whole < HEADER_LEN {
             return self.fail(BatchError::Malformed);
@@ -136,6 +149,10 @@ fn parse(batch: &Bytes, limits: Limits) -> Result<Batch, BatchError> {
         .checked_add(i64::from(last_delta))
         .filter(|last| *last >= base_offset && base_offset >= 0);
     let max_timestamp = i64::from_be_bytes(field(batch, 35));
+    let records = records(batch, attributes, limits)?;
+    if count as usize > records.len() / LEAST_RECORD {
+        return Err(BatchError::Malformed);
+    }
     Ok(Batch {
         base_offset,
         last_offset: last_offset.ok_or(BatchError::Malformed)?,
@@ -144,8 +161,9 @@ fn parse(batch: &Bytes, limits: Limits) -> Result<Batch, BatchError> {
         producer_id: i64::from_be_bytes(field(batch, 43)),
         log_append_time: (attributes & 0x08 != 0).then_some(max_timestamp),
         base_timestamp: i64::from_be_bytes(field(batch, 27)),
+        last_delta,
         count,
-        records: records(batch, attributes, limits)?,
+        records,
     })
 }
 
@@ -160,7 +178,7 @@ fn records(batch: &Bytes, attributes: i16, limits: Limits) -> Result<Bytes, Batc
 }
 
 impl Batch {
-    /// Its records in order. The first one that cannot be read ends the iteration with an error.
+    /// Its records in order. The first one that cannot be read ends the iteration with an error, and so do bytes behind the last.
     pub fn records(&self) -> Records<'_> {
         Records {
             batch: self,
@@ -169,7 +187,7 @@ impl Batch {
         }
     }
 
-    /// Records that the header announces.
+    /// Records that the header announces; no more than could be in its bytes.
     pub fn count(&self) -> u32 {
         self.count
     }
@@ -210,12 +228,16 @@ impl<'a> Iterator for Records<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 {
+        if self.left == 0 && self.rest.is_empty() {
             return None;
         }
-        let record = self.record();
-        self.left = if record.is_some() { self.left - 1 } else { 0 };
-        Some(record.ok_or(BatchError::Malformed))
+        let record = if self.left == 0 { None } else { self.record() };
+        let Some(record) = record else {
+            (self.left, self.rest) = (0, &[]);
+            return Some(Err(BatchError::Malformed));
+        };
+        self.left -= 1;
+        Some(Ok(record))
     }
 }
 
@@ -229,6 +251,9 @@ impl<'a> Records<'a> {
         body = after;
         let timestamp = varint::take_long(&mut body)?;
         let delta = varint::take_int(&mut body)?;
+        if delta < 0 || delta > self.batch.last_delta {
+            return None;
+        }
         let key = take_bytes(&mut body)?;
         let value = take_bytes(&mut body)?;
         let header_count = u32::try_from(varint::take_int(&mut body)?).ok()?;
@@ -237,7 +262,8 @@ impl<'a> Records<'a> {
             return None;
         }
         Some(RecordView {
-            offset: self.batch.base_offset.checked_add(i64::from(delta))?,
+            // No more than `last_offset`, which was found to be an offset.
+            offset: self.batch.base_offset + i64::from(delta),
             timestamp: self
                 .batch
                 .log_append_time
