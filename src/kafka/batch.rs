@@ -13,8 +13,8 @@ use crate::wire::varint;
 pub const HEADER_LEN: usize = 61;
 /// Where the CRC's coverage begins.
 pub(super) const CRC_FROM: usize = 21;
-/// Largest batch: its length is a signed 32-bit field.
-const MAX_LEN: usize = i32::MAX as usize - HEADER_LEN;
+/// Largest batch, header included: its length is a signed 32-bit field.
+const MAX_LEN: usize = i32::MAX as usize;
 
 /// Who produced a batch, and where in its sequence it stands (KIP-98).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,13 @@ impl Producer {
 pub enum AppendError {
     /// A field, or the batch with it, would be longer than a signed 32-bit length can say.
     TooLarge,
+}
+
+/// A record would make a batch longer than it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom {
+    /// Bytes that the batch would have with it, header included.
+    pub needed: usize,
 }
 
 /// A batch being filled.
@@ -90,9 +97,23 @@ impl BatchBuilder {
     /// # Errors
     /// [`AppendError::TooLarge`]; the batch is as before.
     pub fn append<'a, H: Iterator<Item = Header<'a>> + Clone>(&mut self, fields: &RecordFields<'a, H>) -> Result<(), AppendError> {
+        self.append_within(fields, MAX_LEN).map_err(|_| AppendError::TooLarge)
+    }
+
+    /// Writes a record behind the others if the batch then has no more than `limit` bytes, header included. The length is
+    /// worked out once for both, so the headers are walked twice in all.
+    ///
+    /// # Errors
+    /// [`NoRoom`]; the batch is as before.
+    #[inline]
+    pub fn append_within<'a, H>(&mut self, fields: &RecordFields<'a, H>, limit: usize) -> Result<(), NoRoom>
+    where
+        H: Iterator<Item = Header<'a>> + Clone,
+    {
         let lengths = self.lengths(fields);
-        if lengths.body > MAX_LEN || self.buffer.len() > MAX_LEN - lengths.body {
-            return Err(AppendError::TooLarge);
+        let needed = self.len() + varint::len(lengths.body as i64) + lengths.body;
+        if needed > limit.min(MAX_LEN) {
+            return Err(NoRoom { needed });
         }
         if self.count == 0 {
             self.buffer.clear();
@@ -101,7 +122,7 @@ impl BatchBuilder {
         }
         let (delta, index) = (fields.timestamp.wrapping_sub(self.base_timestamp), i64::from(self.count));
         let out = &mut self.buffer;
-        out.reserve(lengths.body + 5);
+        out.reserve(needed - out.len());
         varint::put(lengths.body as i64, out);
         out.push(0);
         varint::put(delta, out);
@@ -113,6 +134,7 @@ impl BatchBuilder {
             put_bytes(Some(name.as_bytes()), out);
             put_bytes(value, out);
         }
+        debug_assert_eq!(out.len(), needed, "the headers were others when they were walked again");
         self.max_timestamp = self.max_timestamp.max(fields.timestamp);
         self.count += 1;
         Ok(())

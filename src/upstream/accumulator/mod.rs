@@ -44,7 +44,7 @@ use bytes::Bytes;
 
 use crate::kafka::{
     Header, RecordFields,
-    batch::{BatchBuilder, Producer},
+    batch::{BatchBuilder, NoRoom, Producer},
     error::ErrorCode,
 };
 use flight::Flight;
@@ -211,29 +211,20 @@ impl<W: Default> PartitionQueue<W> {
     where
         H: Iterator<Item = Header<'a>> + Clone,
     {
-        let mut filled = false;
-        if let Some(open) = &self.open {
-            let grown = open.builder.len() + open.builder.encoded_len(fields);
-            if grown > limits.batch_size {
-                filled = true;
-            } else if grown > open.charged {
-                let more = grown.next_power_of_two().min(limits.batch_size) - open.charged;
-                if !charge(more) {
-                    return Err(Refusal::MemoryFull);
-                }
-                self.open.as_mut().expect("seen above").charged += more;
-            }
-        }
-        if filled || self.open.is_none() {
-            let batch = Self::start(fields, now, limits, charge, buffer)?;
+        let appended = match &mut self.open {
+            Some(open) => open.append(fields, limits.batch_size, &charge)?,
+            None => false,
+        };
+        let filled = !appended && self.open.is_some();
+        if !appended {
+            let mut batch = Self::start(fields, now, limits, charge, buffer)?;
+            batch.builder.append(fields).map_err(|_| Refusal::TooLarge)?;
             self.closed.extend(self.open.replace(batch));
         }
         let open = self.open.as_mut().expect("opened above");
-        let index = open.builder.count();
-        open.builder.append(fields).map_err(|_| Refusal::TooLarge)?;
         Ok(Appended {
+            index: open.builder.count() - 1,
             waiters: &mut open.waiters,
-            index,
             filled,
         })
     }
@@ -327,6 +318,27 @@ impl<W: Default> PartitionQueue<W> {
 }
 
 impl<W> Batch<W> {
+    /// Writes a record, with more from the budget if what is charged is not enough; `false` if the batch would pass `batch_size`.
+    /// The common case, room within what is charged, measures the record once.
+    fn append<'a, H>(&mut self, fields: &RecordFields<'a, H>, batch_size: usize, charge: impl Fn(usize) -> bool) -> Result<bool, Refusal>
+    where
+        H: Iterator<Item = Header<'a>> + Clone,
+    {
+        let Err(NoRoom { needed }) = self.builder.append_within(fields, self.charged.min(batch_size)) else {
+            return Ok(true);
+        };
+        if needed > batch_size {
+            return Ok(false);
+        }
+        let more = needed.next_power_of_two().min(batch_size) - self.charged;
+        if !charge(more) {
+            return Err(Refusal::MemoryFull);
+        }
+        self.charged += more;
+        self.builder.append_within(fields, batch_size).map_err(|_| Refusal::TooLarge)?;
+        Ok(true)
+    }
+
     fn settle(self, verdict: Verdict) -> Settled<W> {
         Settled {
             waiters: self.waiters,
