@@ -3,14 +3,9 @@
 
 mod kafka_batches;
 
-use std::io::Write;
-
 use bytes::Bytes;
 use kafka_batches::*;
-use mqtt_kafka_proxy::kafka::{
-    compression::CompressionError::{Damaged, TooLarge, UnknownCodec},
-    fetched::{self, BatchError, Limits},
-};
+use mqtt_kafka_proxy::kafka::fetched::{self, BatchError};
 
 const MALFORMED: Result<(), BatchError> = Err(BatchError::Malformed);
 
@@ -371,93 +366,4 @@ fn header_names_need_not_be_text() {
     let record = batch.records().next().unwrap().unwrap();
     let headers: Vec<_> = record.headers().collect();
     assert_eq!(headers, [(&[0xFF, 0xFE][..], Some(&b""[..])), (b"", None)]);
-}
-
-/// `bytes` compressed by each codec, with its number, by encoders that are not the proxy's own code.
-fn compressed(bytes: &[u8]) -> Vec<(i16, Vec<u8>)> {
-    let mut gzip = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
-    gzip.write_all(bytes).unwrap();
-    let mut lz4 = lz4_flex::frame::FrameEncoder::new(vec![]);
-    lz4.write_all(bytes).unwrap();
-    vec![
-        (1, gzip.finish().unwrap()),
-        (2, snap::raw::Encoder::new().compress_vec(bytes).unwrap()),
-        (3, lz4.finish().unwrap()),
-        (4, zstd::bulk::compress(bytes, 19).unwrap()),
-    ]
-}
-
-fn in_codec(codec: i16, count: usize, records: Vec<u8>) -> Vec<u8> {
-    Raw {
-        attributes: codec,
-        last_delta: count as i32 - 1,
-        count: count as i32,
-        records,
-        ..Raw::of(&[])
-    }
-    .bytes()
-}
-
-#[test]
-fn a_bomb_stops_at_the_limit() {
-    let value = vec![0u8; 3 << 20];
-    let bomb = record(0, 0, None, Some(&value), &[]);
-    for (codec, small) in compressed(&bomb) {
-        assert!(small.len() < bomb.len() / 20, "codec {codec} does not make a bomb: {}", small.len());
-        for (most, expected) in [
-            (bomb.len(), (1, Ok(()))),
-            (bomb.len() - 1, (0, Err(BatchError::Compression(TooLarge)))),
-            (1_000, (0, Err(BatchError::Compression(TooLarge)))),
-            (0, (0, Err(BatchError::Compression(TooLarge)))),
-        ] {
-            let limits = Limits { max_decompressed: most };
-            assert_eq!(
-                outcome(in_codec(codec, 1, small.clone()), limits),
-                expected,
-                "codec {codec}, most {most}"
-            );
-        }
-    }
-}
-
-#[test]
-fn compressed_records_that_are_cut_or_damaged() {
-    let records: Vec<u8> = (0..50).flat_map(plain).collect();
-    for (codec, good) in compressed(&records) {
-        assert_eq!(outcome(in_codec(codec, 50, good.clone()), LIMITS), (50, Ok(())), "codec {codec}");
-        for cut in 1..good.len() {
-            let (whole, end) = outcome(in_codec(codec, 50, good[..cut].to_vec()), LIMITS);
-            // An LZ4 frame or a gzip stream whose checksum alone is cut may give all its bytes first.
-            assert!(end.is_err() || whole == 50, "codec {codec}, cut at {cut}");
-        }
-        let (_, end) = outcome(in_codec(codec, 50, vec![0x5A; 40]), LIMITS);
-        assert!(
-            matches!(end, Err(BatchError::Compression(Damaged | TooLarge))),
-            "codec {codec}: {end:?}"
-        );
-    }
-    for codec in 5..=7 {
-        let said = outcome(in_codec(codec, 50, records.clone()), LIMITS);
-        assert_eq!(said, (0, Err(BatchError::Compression(UnknownCodec))), "codec {codec}");
-    }
-}
-
-/// The lengths in snappy's two framings are the sender's word alone.
-#[test]
-fn snappy_lengths_that_lie() {
-    let xerial = |blocks: &[u8]| [&b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01"[..], blocks].concat();
-    let block = snap::raw::Encoder::new().compress_vec(&plain(0)).unwrap();
-    let framed = |length: u32| xerial(&[&length.to_be_bytes()[..], &block].concat());
-    let said = |records: Vec<u8>| outcome(in_codec(2, 1, records), LIMITS);
-    assert_eq!(said(framed(block.len() as u32)), (1, Ok(())));
-    for length in [block.len() as u32 + 1, 1, u32::MAX, i32::MAX as u32] {
-        assert_eq!(said(framed(length)), (0, Err(BatchError::Compression(Damaged))), "{length}");
-    }
-    assert_eq!(said(xerial(&[])[..12].to_vec()), (0, Err(BatchError::Compression(Damaged))));
-    // A raw block that says it becomes 4 GiB, one that says it becomes just less than the limit.
-    assert_eq!(
-        said(vec![0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0]),
-        (0, Err(BatchError::Compression(TooLarge)))
-    );
-    assert_eq!(said(vec![0xFF, 0xFF, 0x3F, 0]), (0, Err(BatchError::Compression(Damaged))));
 }
