@@ -105,13 +105,6 @@ pub fn one(bytes: Vec<u8>) -> Result<Batch, BatchError> {
     batch
 }
 
-/// The same bytes with the CRC that belongs to them.
-pub fn with_crc(mut batch: Vec<u8>) -> Vec<u8> {
-    let crc = crc32c(&batch[21..]);
-    batch[17..21].copy_from_slice(&crc.to_be_bytes());
-    batch
-}
-
 /// A record whose length is right.
 pub fn record(timestamp: i64, offset: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&[u8], Option<&[u8]>)]) -> Vec<u8> {
     let mut body = vec![0];
