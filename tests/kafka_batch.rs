@@ -1,6 +1,8 @@
 //! Batches on their way to Kafka: what is written is what was given, in every codec, and the independent implementation of
 //! kafka-protocol reads ours and writes the same.
 
+#![allow(clippy::unwrap_used)] // Test code, though not always in a test function.
+
 mod kafka_batches;
 
 use bytes::{Bytes, BytesMut};

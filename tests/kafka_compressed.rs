@@ -1,5 +1,7 @@
 //! Compressed batches that become too large, are cut or lie about a length: decompression stops at the limit, whatever they say.
 
+#![allow(clippy::unwrap_used)] // Test code, though not always in a test function.
+
 mod kafka_batches;
 
 use std::io::Write;

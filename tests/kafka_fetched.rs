@@ -1,6 +1,8 @@
 //! What the decoder says to batches that are unusual, cut or lie: each with the value that is expected. The batches come from
 //! `kafka_batches`, which writes every field by hand.
 
+#![allow(clippy::unwrap_used)] // Test code, though not always in a test function.
+
 mod kafka_batches;
 
 use bytes::Bytes;

@@ -2,6 +2,8 @@
 //! limits allow. In half of the cases the CRC is made to fit again, so that the change reaches what lies behind it. The seeds are
 //! fixed: a failure names its case and comes again.
 
+#![allow(clippy::unwrap_used)] // Test code, though not always in a test function.
+
 mod kafka_batches;
 
 use bytes::Bytes;

@@ -1,6 +1,8 @@
 //! Record batches as Apache Kafka 4.4.0 wrote them into its log segments (which is what a fetch returns), with the Java client 4.4.0,
 //! with librdkafka 2.0.2 and by the log cleaner, and what is in them.
 
+#![allow(clippy::unwrap_used)] // Test code, though not always in a test function.
+
 mod kafka_batches;
 
 use bytes::Bytes;

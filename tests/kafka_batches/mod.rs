@@ -3,6 +3,7 @@
 
 // Each test binary uses its own part of this.
 #![allow(dead_code)]
+#![allow(clippy::unwrap_used)] // Test code, though not in a test function.
 
 use bytes::Bytes;
 use mqtt_kafka_proxy::kafka::fetched::{self, Batch, BatchError, Limits};
