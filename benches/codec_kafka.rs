@@ -66,7 +66,8 @@ fn decode(batch: &Bytes) -> usize {
     let mut sum = 0;
     for batch in fetched::batches(batch.clone(), LIMITS) {
         for record in batch.expect("it was just written").records() {
-            let record = black_box(record.expect("it was just written"));
+            let record = &record.expect("it was just written");
+            black_box(record);
             sum += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
             sum += record.headers().map(|(name, _)| name.len()).sum::<usize>();
         }

@@ -222,7 +222,7 @@ pub fn restamp(batch: &mut [u8], producer: &Producer) {
 
 /// CRC-32C (Castagnoli).
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+    crc_fast::crc32_iscsi(bytes)
 }
 
 fn set<const N: usize>(batch: &mut [u8], at: usize, bytes: [u8; N]) {
