@@ -4,7 +4,11 @@
 #[inline]
 pub fn len(value: i64) -> usize {
     let zigzag = ((value << 1) ^ (value >> 63)) as u64;
-    (70 - (zigzag | 1).leading_zeros() as usize) / 7
+    match zigzag {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        _ => (70 - zigzag.leading_zeros() as usize) / 7,
+    }
 }
 
 /// Appends a value. One and two bytes, which is what most fields of a record take, have a short way of their own.
