@@ -35,17 +35,27 @@ fn put_slowly(mut zigzag: u64, out: &mut Vec<u8>) {
 /// Takes a value of up to 64 bits from the front; `None` if the bytes end in it or it is longer than ten bytes.
 #[inline]
 pub fn take_long(bytes: &mut &[u8]) -> Option<i64> {
-    match **bytes {
+    match take_short(bytes) {
+        Some(value) => Some(i64::from(value)),
+        None => take_slowly(bytes),
+    }
+}
+
+/// Takes a value of one or two bytes; nothing is taken if it is longer.
+#[inline]
+fn take_short(bytes: &mut &[u8]) -> Option<i32> {
+    let zigzag = match **bytes {
         [first, ref rest @ ..] if first < 0x80 => {
             *bytes = rest;
-            Some(unzigzag(u64::from(first)))
+            i32::from(first)
         }
         [first, second, ref rest @ ..] if second < 0x80 => {
             *bytes = rest;
-            Some(unzigzag(u64::from(first & 0x7F) | u64::from(second) << 7))
+            i32::from(first & 0x7F) | i32::from(second) << 7
         }
-        _ => take_slowly(bytes),
-    }
+        _ => return None,
+    };
+    Some(zigzag >> 1 ^ -(zigzag & 1))
 }
 
 fn take_slowly(bytes: &mut &[u8]) -> Option<i64> {
@@ -68,7 +78,10 @@ fn take_slowly(bytes: &mut &[u8]) -> Option<i64> {
 /// Takes a value that must fit 32 bits.
 #[inline]
 pub fn take_int(bytes: &mut &[u8]) -> Option<i32> {
-    i32::try_from(take_long(bytes)?).ok()
+    match take_short(bytes) {
+        Some(value) => Some(value),
+        None => i32::try_from(take_slowly(bytes)?).ok(),
+    }
 }
 
 fn unzigzag(value: u64) -> i64 {
