@@ -110,4 +110,15 @@ fn snappy_lengths_that_lie() {
         (0, Err(BatchError::Compression(TooLarge)))
     );
     assert_eq!(said(vec![0xFF, 0xFF, 0x3F, 0]), (0, Err(BatchError::Compression(Damaged))));
+    // Blocks that are small each and too much together.
+    let block = snap::raw::Encoder::new().compress_vec(&[7; 30_000]).unwrap();
+    let framed = [&(block.len() as u32).to_be_bytes()[..], &block].concat();
+    for (blocks, expected) in [(34, Err(BatchError::Malformed)), (35, Err(BatchError::Compression(TooLarge)))] {
+        assert_eq!(
+            said(xerial(&framed.repeat(blocks))).1,
+            expected,
+            "{blocks} blocks of 30,000 bytes, {} allowed",
+            1 << 20
+        );
+    }
 }

@@ -171,6 +171,8 @@ fn other_formats_are_named_and_do_not_hide_what_follows() {
         assert_eq!(batches.next().unwrap().unwrap().base_offset, 100);
         assert!(batches.next().is_none());
     }
+    // Alone, though it is shorter than the header of a batch.
+    assert_eq!(one(message(1)).unwrap_err(), BatchError::OldFormat { magic: 1 });
 }
 
 #[test]
