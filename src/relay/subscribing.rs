@@ -118,8 +118,14 @@ impl Desk {
                 });
                 granted
             }
-            Err(NoSources::Unmapped) if self.shared.rules.unmapped() == Unmapped::Drop => granted,
-            Err(NoSources::Unmapped) => self.refuse_filter(ReasonCode::TopicFilterInvalid, "unmapped"),
+            Err(NoSources::Unmapped) => {
+                let refusal = self.refuse_filter(ReasonCode::TopicFilterInvalid, "unmapped");
+                if self.shared.rules.unmapped() == Unmapped::Drop {
+                    granted
+                } else {
+                    refusal
+                }
+            }
             Err(NoSources::NotReadable { .. }) => self.refuse_filter(ReasonCode::ImplementationSpecificError, "not_readable"),
         }
     }

@@ -5,10 +5,11 @@
 #![allow(dead_code)] // Each test binary uses its part.
 
 pub mod client;
+pub mod records;
 mod serve;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -52,6 +53,8 @@ pub struct Partition {
     pub end: i64,
     /// Offsets below this are gone.
     pub start: i64,
+    /// Aborted transactions, told to who reads committed records only: producer id, first offset.
+    pub aborted: Vec<(i64, i64)>,
     /// By producer id: epoch, and (first sequence, last sequence, offset) of the last five.
     pub producers: HashMap<i64, (i16, VecDeque<KnownBatch>)>,
 }
@@ -90,6 +93,10 @@ pub struct Fake {
     pub appended: Arc<Notify>,
     /// While true no request is served.
     pub paused: watch::Sender<bool>,
+    /// Brokers that carry Produce requests out and keep the answers to themselves.
+    pub produce_held: watch::Sender<BTreeSet<i32>>,
+    /// The same for ListOffsets, of all brokers.
+    pub offsets_held: watch::Sender<bool>,
     tasks: JoinSet<()>,
     pub addresses: Vec<SocketAddr>,
 }
@@ -101,6 +108,8 @@ impl Fake {
             world: Arc::default(),
             appended: Arc::default(),
             paused: watch::Sender::new(false),
+            produce_held: watch::Sender::default(),
+            offsets_held: watch::Sender::new(false),
             tasks: JoinSet::new(),
             addresses: Vec::new(),
         };
@@ -114,6 +123,8 @@ impl Fake {
                 world: Arc::clone(&fake.world),
                 appended: Arc::clone(&fake.appended),
                 paused: fake.paused.subscribe(),
+                produce_held: fake.produce_held.subscribe(),
+                offsets_held: fake.offsets_held.subscribe(),
             };
             fake.tasks.spawn(serve::accept(node, listener));
         }
@@ -141,6 +152,34 @@ impl Fake {
 
     pub fn lead(&self, topic: &str, partition: usize, leader: i32) {
         self.world().topics.get_mut(topic).unwrap().partitions[partition].leader = leader;
+    }
+
+    /// Keeps back the answers of brokers to Produce requests; an empty list gives all of them free.
+    pub fn hold_produce(&self, brokers: &[i32]) {
+        self.produce_held.send_replace(brokers.iter().copied().collect());
+    }
+
+    /// Writes a record batch made by [`records::Batch`]; its first offset.
+    pub fn write(&self, topic: &str, partition: usize, batch: &[u8]) -> i64 {
+        let offset = self.world().topics.get_mut(topic).unwrap().partitions[partition].push(batch);
+        self.appended.notify_waiters();
+        offset
+    }
+
+    /// Writes one record without headers.
+    pub fn record(&self, topic: &str, partition: usize, key: &str, value: &str) -> i64 {
+        self.write(topic, partition, &records::Batch::of(&[records::record(key, value)]).bytes())
+    }
+
+    /// How many requests of an API were seen.
+    pub fn seen(&self, api: kafka_protocol::messages::ApiKey) -> usize {
+        self.world().seen.get(&(api as i16)).copied().unwrap_or(0)
+    }
+
+    /// The values of all records of a topic, partition by partition.
+    pub fn all_values(&self, topic: &str) -> Vec<String> {
+        let partitions = self.world().topics[topic].partitions.len();
+        (0..partitions).flat_map(|partition| self.values(topic, partition)).collect()
     }
 
     /// The values of all records of a partition, in order, as text.
@@ -223,11 +262,17 @@ impl Partition {
                 batches.pop_front();
             }
         }
+        (0, self.push(batch))
+    }
+
+    /// Appends without a look at the producer; the first offset.
+    pub fn push(&mut self, batch: &[u8]) -> i64 {
+        let count = i32::from_be_bytes(batch[57..61].try_into().unwrap());
         let offset = self.end;
         let mut stored = batch.to_vec();
         stored[..8].copy_from_slice(&offset.to_be_bytes());
         self.log.push((offset, stored));
         self.end += i64::from(count);
-        (0, offset)
+        offset
     }
 }

@@ -1,6 +1,7 @@
 //! The sockets of the fake cluster: reads requests, carries them out in the world, answers.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use kafka_protocol::{
         ApiKey, ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse, InitProducerIdResponse, ListOffsetsRequest,
         ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, ProducerId, ResponseHeader, TopicName,
         api_versions_response::ApiVersion,
-        fetch_response::{FetchableTopicResponse, PartitionData},
+        fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData},
         list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
         metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
         produce_response::{PartitionProduceResponse, TopicProduceResponse},
@@ -34,6 +35,8 @@ pub struct Node {
     pub world: Arc<Mutex<World>>,
     pub appended: Arc<Notify>,
     pub paused: watch::Receiver<bool>,
+    pub produce_held: watch::Receiver<BTreeSet<i32>>,
+    pub offsets_held: watch::Receiver<bool>,
 }
 
 pub async fn accept(node: Node, listener: TcpListener) {
@@ -65,6 +68,9 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
         let Some(body) = node.answer(api, version, frame, fault.as_ref()).await else {
             return;
         };
+        if !node.may_answer(api).await {
+            return;
+        }
         let mut out = BytesMut::new();
         out.put_u32(0);
         ResponseHeader::default()
@@ -99,6 +105,16 @@ fn encoded(body: &impl Encodable, version: i16) -> Option<Bytes> {
 }
 
 impl Node {
+    /// Waits until the test lets this answer go; false when the test is over.
+    async fn may_answer(&mut self, api: ApiKey) -> bool {
+        let id = self.id;
+        match api {
+            ApiKey::Produce => self.produce_held.wait_for(|held| !held.contains(&id)).await.is_ok(),
+            ApiKey::ListOffsets => self.offsets_held.wait_for(|held| !held).await.is_ok(),
+            _ => true,
+        }
+    }
+
     fn fault(&self, api: ApiKey) -> Option<Fault> {
         let mut world = self.world.lock().unwrap();
         match api {
@@ -283,6 +299,7 @@ impl Node {
                         };
                         data.with_high_watermark(p.end)
                             .with_last_stable_offset(p.end)
+                            .with_aborted_transactions(Some(aborted(p, request)))
                             .with_records(Some(Bytes::from(set)))
                     }
                 };
@@ -315,6 +332,17 @@ impl Node {
         });
         ListOffsetsResponse::default().with_topics(topics.collect())
     }
+}
+
+/// The aborted transactions, for who reads committed records only.
+fn aborted(partition: &super::Partition, request: &FetchRequest) -> Vec<AbortedTransaction> {
+    let all = partition.aborted.iter().filter(|_| request.isolation_level == 1);
+    all.map(|(producer, first)| {
+        AbortedTransaction::default()
+            .with_producer_id(ProducerId(*producer))
+            .with_first_offset(*first)
+    })
+    .collect()
 }
 
 fn find<'w>(world: &'w mut World, name: &TopicName, id: uuid::Uuid) -> Option<&'w mut super::Topic> {
