@@ -319,6 +319,27 @@ async fn shutdown_waits_for_what_is_in_flight() {
     assert_eq!(producer.append(&topic, 0, 1), Err(AppendError::Closed));
 }
 
+/// Three brokers that were never reached: one refuses, one takes connections and is silent, one takes requests and is silent.
+#[tokio::test]
+async fn shutdown_does_not_wait_for_a_kafka_that_was_never_there() {
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let fake = Fake::start(1).await;
+    fake.paused.send_replace(true);
+    for server in [refusing, silent.local_addr().unwrap(), fake.addresses[0]] {
+        let mut settings = settings(&fake);
+        settings.bootstrap_servers = vec![server.to_string()];
+        let cluster = Cluster::start(settings);
+        assert!(matches!(cluster.topic("t"), TopicState::Unknown));
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let started = Instant::now();
+        cluster.shutdown().await;
+        assert!(started.elapsed() < Duration::from_millis(800), "{server} cost {:?}", started.elapsed());
+    }
+}
+
 #[tokio::test]
 async fn when_the_last_handle_goes_no_task_stays() {
     let fake = Fake::start(2).await;

@@ -28,13 +28,14 @@ impl Link {
     ///
     /// Errors: as [`Link::fill`] and [`Link::flush`].
     pub async fn ready(&mut self, outbox: &mut Outbox, read: bool) -> io::Result<Ready> {
-        poll_fn(|cx| self.poll_ready(cx, outbox, read)).await
+        // As it was when the wait began: a socket may take it in many pieces, and the last of them is small.
+        let large = outbox.len() > LARGE;
+        poll_fn(|cx| self.poll_ready(cx, outbox, large, read)).await
     }
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox, read: bool) -> Poll<io::Result<Ready>> {
-        let waiting = outbox.len();
+    fn poll_ready(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox, large: bool, read: bool) -> Poll<io::Result<Ready>> {
         // Also with an empty outbox: TLS may hold bytes that the socket did not take yet.
-        if self.poll_flush(cx, outbox)?.is_ready() && waiting > LARGE {
+        if self.poll_flush(cx, outbox)?.is_ready() && large {
             return Poll::Ready(Ok(Ready::Written));
         }
         if !read {

@@ -1,4 +1,4 @@
-//! Counters, gauges and histograms of the process as plain fields, and the text that Prometheus reads.
+//! Counters and gauges of the process as plain fields, and the text that Prometheus reads.
 //!
 //! This room knows none of its users: they hold a clone of a field (an atomic behind an `Arc`) and add to it. What is
 //! looked up by label is looked up once: [`Metrics::listener`] and [`Metrics::rule`] give handles whose fields are
@@ -15,9 +15,8 @@ mod series;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
 pub use packets::{PacketCounters, PacketTally};
 pub use series::{ConnectionRefusal, ListenerCounters, RuleCounters};
@@ -35,10 +34,6 @@ pub struct Metrics {
     rules: RuleFamilies,
     /// Packets read from and written to devices, by type.
     pub packets: PacketCounters,
-    /// Seconds from sealing a produce request to Kafka's answer, one observation per request.
-    pub produce_latency: Histogram,
-    /// Seconds from a fetch request to its answer, long poll included, one observation per request.
-    pub fetch_latency: Histogram,
     /// Accept calls that failed, for example for want of file descriptors.
     pub accept_errors: Counter,
     /// Record batches of Kafka that cannot be read: damaged, or of a format that is not supported.
@@ -63,21 +58,6 @@ impl Metrics {
         let connections = ConnectionFamilies::register(own);
         let packets = PacketCounters::register(own);
         let rules = RuleFamilies::register(own);
-        // 0.5 ms to 33 s: from a local broker's answer to the default delivery timeout.
-        let buckets = || Histogram::new(exponential_buckets(0.0005, 2.0, 17));
-        let (produce_latency, fetch_latency) = (buckets(), buckets());
-        own.register_with_unit(
-            "produce_latency",
-            "Produce request until its answer",
-            Unit::Seconds,
-            produce_latency.clone(),
-        );
-        own.register_with_unit(
-            "fetch_latency",
-            "Fetch request until its answer",
-            Unit::Seconds,
-            fetch_latency.clone(),
-        );
         let (accept_errors, connection_panics) = (Counter::default(), Counter::default());
         own.register("accept_errors", "Accept calls that failed", accept_errors.clone());
         own.register(
@@ -99,8 +79,6 @@ impl Metrics {
             connections,
             rules,
             packets,
-            produce_latency,
-            fetch_latency,
             accept_errors,
             unreadable_batches,
             connection_panics,
@@ -173,7 +151,6 @@ mod tests {
         rules[1].dropped("slow_reader");
         metrics.refused("not_authorized");
         metrics.malformed("protocol_error");
-        metrics.produce_latency.observe(0.004);
         let text = metrics.encode();
         for line in [
             r#"mqtt_kafka_proxy_connections{listener="tls"} 1"#,
@@ -186,7 +163,6 @@ mod tests {
             r#"mqtt_kafka_proxy_messages_dropped_total{rule="commands",reason="slow_reader"} 1"#,
             r#"mqtt_kafka_proxy_refusals_total{reason="not_authorized"} 1"#,
             r#"mqtt_kafka_proxy_malformed_packets_total{reason="protocol_error"} 1"#,
-            "mqtt_kafka_proxy_produce_latency_seconds_count 1",
             "mqtt_kafka_proxy_connection_panics_total 0",
             concat!("mqtt_kafka_proxy_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {

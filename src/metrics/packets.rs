@@ -74,9 +74,11 @@ impl PacketTally {
         self.received[usize::from(first_byte >> 4)] += 1;
     }
 
-    /// A packet for a device, by the first byte of its fixed header.
-    pub fn sent(&mut self, first_byte: u8) {
-        self.sent[usize::from(first_byte >> 4)] += 1;
+    /// Packets for a device, by type number.
+    pub fn sent(&mut self, by_type: &[u32; 16]) {
+        for (sum, count) in self.sent.iter_mut().zip(by_type) {
+            *sum += count;
+        }
     }
 }
 
@@ -91,7 +93,9 @@ mod tests {
         let mut tally = PacketTally::default();
         tally.received(0x32);
         tally.received(0x30);
-        tally.sent(0x40);
+        let mut sent = [0; 16];
+        sent[4] = 1;
+        tally.sent(&sent);
         counters.add(&mut tally);
         counters.add(&mut tally);
         let mut text = String::new();

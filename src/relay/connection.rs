@@ -104,7 +104,9 @@ impl Connection {
         self.desk.admit(&mut self.session, now);
         self.read_packets(now);
         self.desk.hand_out(&mut self.session, now);
+        self.desk.drain(&mut self.session, now);
         self.desk.act(&mut self.session, None, now);
+        self.desk.count_packets(&mut self.session);
         self.regard_reading(now);
     }
 

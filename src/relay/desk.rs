@@ -2,10 +2,11 @@
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::{
     Shared,
+    admission::Admission,
     answers::Answers,
     hub::Seat,
     inbound::{Blocked, Wait},
@@ -15,8 +16,8 @@ use super::{
 use crate::{
     metrics::PacketTally,
     mqtt::{Packet, ReasonCode, codec::DecodeError},
-    session::{Accepted, Close, Output, OwnedWill, Session, SubscriptionKey, Ticket},
-    upstream::{Appender, Receipt, Receipts, State},
+    session::{Close, Output, OwnedWill, Session, SubscriptionKey, Ticket},
+    upstream::{Appender, Receipt, Receipts},
 };
 
 thread_local! {
@@ -40,11 +41,12 @@ pub struct Desk {
     /// Publishes that wait for Kafka's answer.
     pub(super) unanswered: usize,
     /// A CONNECT that waits for Kafka.
-    admission: Option<Box<watch::Receiver<State>>>,
+    pub(super) admission: Option<Box<Admission>>,
     /// No more is read; when everything in flight is answered, or then, the session is shut down.
     draining: Option<Instant>,
     will: Option<Box<OwnedWill>>,
-    entered: bool,
+    /// It stands in the registry.
+    pub(super) entered: bool,
     pub(super) tally: PacketTally,
 }
 
@@ -87,31 +89,6 @@ impl Desk {
         }
     }
 
-    /// A CONNECT the session has no objection to.
-    fn offer(&mut self, session: &mut Session, now: Instant) {
-        self.admission = Some(Box::new(self.shared.cluster.state()));
-        self.admit(session, now);
-    }
-
-    /// Accepts a CONNECT that waits. Without Kafka only a session that needs nothing of it is accepted; every other waits
-    /// until Kafka is there or its connect deadline, when the session refuses it (0x88).
-    pub(super) fn admit(&mut self, session: &mut Session, now: Instant) {
-        let Some(state) = &mut self.admission else { return };
-        let ready = matches!(*state.borrow_and_update(), State::Ready);
-        if !ready && (session.will().is_some() || !session.clean_start()) {
-            return;
-        }
-        self.admission = None;
-        session.accept(Accepted::default(), now);
-        self.entered = true;
-        if self.shared.registry.enter(session.client_id(), &self.mailbox) {
-            tracing::info!(
-                client = session.client_id(),
-                "a client id connected again: its former connection ends"
-            );
-        }
-    }
-
     /// What lies in the mailbox beside messages.
     pub(super) fn read_letters(&mut self, session: &mut Session, now: Instant) {
         let (answers, ending) = self.mailbox.letters();
@@ -122,12 +99,14 @@ impl Desk {
             None => {}
             Some(Ending::TakenOver) => session.take_over(now),
             Some(Ending::Overflowed) => session.end(ReasonCode::QuotaExceeded, "messages came faster than they were taken", now),
-            Some(Ending::ShutDown) => self.drain(session, now),
+            Some(Ending::ShutDown) => drop(self.draining.get_or_insert(now + self.shared.settings.drain_timeout)),
         }
     }
 
-    fn drain(&mut self, session: &mut Session, now: Instant) {
-        let until = *self.draining.get_or_insert(now + self.shared.settings.drain_timeout);
+    /// Ends the session when the process stops and nothing is in flight any more. Asked at the end of each turn: the last
+    /// answer may have come within it.
+    pub(super) fn drain(&mut self, session: &mut Session, now: Instant) {
+        let Some(until) = self.draining else { return };
         if self.unanswered == 0 || now >= until || !session.is_live() {
             session.shut_down(now);
         }
@@ -152,12 +131,8 @@ impl Desk {
 
     /// Until something that this connection waits for may have come, beside its socket and its mailbox.
     pub(super) async fn unblocked(&mut self) {
-        if let Some(state) = &mut self.admission {
-            // An error means that the cluster is shut down; the connect deadline ends the wait then.
-            if state.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            return;
+        if !self.entered {
+            return self.admissible().await;
         }
         match self.blocked.as_deref().map(|b| &b.wait) {
             Some(Wait::Memory) => self.shared.cluster.memory_available().await,
@@ -177,9 +152,14 @@ impl Desk {
         self.blocked.is_some()
     }
 
-    /// Hands what was appended to Kafka's senders, and what was counted to the metrics.
+    /// Hands what was appended to Kafka's senders.
     pub(super) fn kick(&mut self) {
         self.appender.kick();
+    }
+
+    /// Adds the packets of a turn, those read and those the session has written, to the metrics.
+    pub(super) fn count_packets(&mut self, session: &mut Session) {
+        self.tally.sent(&session.take_sent());
         self.shared.metrics.packets.add(&mut self.tally);
     }
 
@@ -194,8 +174,9 @@ impl Desk {
         );
     }
 
-    /// Gives back what others hold of this connection: its seats and its place in the registry.
+    /// Gives back what others hold of this connection: its seats, also those still on their way, and its place in the registry.
     pub(super) fn leave(&mut self, session: &Session) {
+        self.mailbox.close();
         self.seats.clear();
         if self.entered {
             self.shared.registry.leave(session.client_id(), &self.mailbox);

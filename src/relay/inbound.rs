@@ -19,7 +19,7 @@ use crate::{
 
 thread_local! {
     /// The scratch of routing: used and given back within one packet.
-    static DRAFT: RefCell<Draft> = RefCell::default();
+    pub(super) static DRAFT: RefCell<Draft> = RefCell::default();
 }
 
 /// Why a PUBLISH waits at the front of the input.
@@ -47,7 +47,7 @@ pub struct Blocked {
 }
 
 /// What became of one record.
-enum Placed {
+pub enum Placed {
     /// In a batch; a receipt follows.
     Awaited,
     /// Nobody waits, or the rule does not ask for it.
@@ -140,31 +140,8 @@ impl Desk {
         }
     }
 
-    /// Appends the records of a will from `done` on, for which nobody waits; what it must wait for comes back.
-    pub(super) fn place_from(&mut self, publish: &Publish<'_>, client: &str, done: &mut usize) -> Option<Wait> {
-        DRAFT.with_borrow_mut(|draft| {
-            let inbound = Inbound {
-                publish,
-                topic: publish.topic,
-                client,
-                now_ms: now_ms(),
-            };
-            if let Err(none) = self.shared.rules.route(&inbound, draft) {
-                self.no_route(none, &inbound);
-                return None;
-            }
-            while *done < draft.len() {
-                if let Placed::Wait(wait) = self.place(draft, *done, &inbound, None) {
-                    return Some(wait);
-                }
-                *done += 1;
-            }
-            None
-        })
-    }
-
     /// Puts one record into the open batch of its partition.
-    fn place(&mut self, draft: &Draft, at: usize, inbound: &Inbound<'_>, ticket: Option<Ticket>) -> Placed {
+    pub(super) fn place(&mut self, draft: &Draft, at: usize, inbound: &Inbound<'_>, ticket: Option<Ticket>) -> Placed {
         let rules = &self.shared.rules;
         let id = draft.rule(at);
         let rule = rules.rule(id);
@@ -217,7 +194,7 @@ impl Desk {
     }
 
     /// A message that makes no record.
-    fn no_route(&self, none: NoRoute, inbound: &Inbound<'_>) -> Answer {
+    pub(super) fn no_route(&self, none: NoRoute, inbound: &Inbound<'_>) -> Answer {
         let (why, unmapped) = match none {
             NoRoute::Unmapped(unmapped) => ("unmapped", unmapped),
             NoRoute::Refused(refusal) => (refusal.reason.as_str(), Unmapped::Reject),
@@ -241,6 +218,6 @@ impl Desk {
 }
 
 /// Time of receipt in milliseconds since the epoch, the timestamp of records.
-fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }

@@ -86,6 +86,8 @@ struct Inner {
     parcels: VecDeque<Parcel>,
     bytes: usize,
     subscribed: Vec<Subscribed>,
+    /// Nobody looks into it any more.
+    closed: bool,
     ending: Option<Ending>,
 }
 
@@ -123,6 +125,9 @@ impl Mailbox {
     pub fn deliver(&self, chunk: &Arc<Chunk>, items: VecDeque<Item>) -> Vec<usize> {
         let weight: usize = items.iter().map(|i| chunk.messages[i.message].weight()).sum();
         let mut inner = self.lock();
+        if inner.closed {
+            return Vec::new();
+        }
         if inner.parcels.len() >= MAX_PARCELS || (inner.bytes > 0 && inner.bytes + weight > MAX_BYTES) {
             let granted = |item: &Item| item.granted.min(chunk.messages[item.message].qos);
             let dropped: Vec<_> = items
@@ -158,9 +163,26 @@ impl Mailbox {
     }
 
     /// The answer of a SUBSCRIBE.
+    ///
+    /// Its seats hold this mailbox by the index they sit in: left in a mailbox that nobody looks into they would keep each
+    /// other, and their topic would be read for ever. So a closed mailbox gives them back at once, outside of its lock,
+    /// since a seat that is given back locks the index.
     pub fn subscribed(&self, answer: Subscribed) {
-        self.lock().subscribed.push(answer);
-        self.wake.notify_one();
+        let mut inner = self.lock();
+        if !inner.closed {
+            inner.subscribed.push(answer);
+            drop(inner);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Its connection is gone: gives back what lies in it, and whatever comes later.
+    pub fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        let left = (std::mem::take(&mut inner.subscribed), std::mem::take(&mut inner.parcels));
+        drop(inner);
+        drop(left);
     }
 
     /// Asks the connection to end.

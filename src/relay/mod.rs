@@ -3,11 +3,12 @@
 //! `relay` is the only I/O room that knows both MQTT and Kafka. It owns no protocol: the session decides what a packet
 //! means, the mapping where a message goes, the cluster when it is stored.
 //!
-//! * `connection` is the loop of one client, `desk` what is kept for it; `inbound`, `answers`, `subscribing`, `outbound`
-//!   and `wills` hold its verbs.
+//! * `connection` is the loop of one client, `desk` what is kept for it; `admission`, `inbound`, `answers`, `subscribing`,
+//!   `outbound` and `wills` hold its verbs.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
 //! * `registry` finds the connection of a client id; `hub`, `feed`, `chunk` and `index` bring records to subscribers.
 
+mod admission;
 mod answers;
 mod chunk;
 mod connection;

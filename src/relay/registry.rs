@@ -3,11 +3,10 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use tokio::sync::watch;
 
 use super::mailbox::{Ending, Mailbox};
 
@@ -18,7 +17,8 @@ type Shard = HashMap<Box<str>, Arc<Mailbox>>;
 /// Client ids and their connections, in shards so that connects on different cores do not wait for each other.
 #[derive(Debug)]
 pub struct Registry {
-    draining: AtomicBool,
+    /// The process stops.
+    draining: watch::Sender<bool>,
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
 }
@@ -26,7 +26,7 @@ pub struct Registry {
 impl Default for Registry {
     fn default() -> Self {
         Self {
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
         }
@@ -47,7 +47,7 @@ impl Registry {
             former.end(Ending::TakenOver);
         }
         // Either this sees the flag, or `end_all` locks the shard after us and finds the entry.
-        if self.draining.load(Ordering::SeqCst) {
+        if *self.draining.borrow() {
             mailbox.end(Ending::ShutDown);
         }
         former.is_some()
@@ -61,15 +61,57 @@ impl Registry {
         }
     }
 
+    /// Whether the process stops, for connections that have not entered yet.
+    pub fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+
     /// Tells every connection, also those that enter later, that the process stops.
     pub fn end_all(&self) {
-        self.draining.store(true, Ordering::SeqCst);
+        self.draining.send_replace(true);
         for shard in &self.shards {
             shard
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .values()
                 .for_each(|mailbox| mailbox.end(Ending::ShutDown));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::Notify;
+
+    fn mailbox() -> Arc<Mailbox> {
+        Arc::new(Mailbox::new(Arc::new(Notify::new())))
+    }
+
+    fn entered(registry: &Registry) -> usize {
+        registry.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
+    }
+
+    #[test]
+    fn who_leaves_takes_only_its_own_place_away() {
+        let (registry, first, second) = (Registry::default(), mailbox(), mailbox());
+        assert!(!registry.enter("a", &first));
+        assert!(registry.enter("a", &second));
+        assert_eq!(first.letters().1, Some(Ending::TakenOver));
+        registry.leave("a", &first);
+        assert_eq!(entered(&registry), 1, "the place is the second's");
+        registry.leave("a", &second);
+        assert_eq!(entered(&registry), 0);
+    }
+
+    #[test]
+    fn who_enters_during_the_end_is_told() {
+        let (registry, early, late) = (Registry::default(), mailbox(), mailbox());
+        registry.enter("early", &early);
+        registry.end_all();
+        registry.enter("late", &late);
+        for mailbox in [early, late] {
+            assert_eq!(mailbox.letters().1, Some(Ending::ShutDown));
         }
     }
 }

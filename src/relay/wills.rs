@@ -2,8 +2,24 @@
 
 use tokio::time::timeout;
 
-use super::{desk::Desk, inbound::Wait};
-use crate::session::OwnedWill;
+use super::{
+    desk::Desk,
+    inbound::{DRAFT, Placed, Wait, now_ms},
+};
+use crate::{
+    mapping::Inbound,
+    mqtt::{Publish, ReasonCode},
+    session::{Answer, OwnedWill},
+};
+
+fn inbound<'a>(publish: &'a Publish<'a>, client: &'a str) -> Inbound<'a> {
+    Inbound {
+        publish,
+        topic: publish.topic,
+        client,
+        now_ms: now_ms(),
+    }
+}
 
 impl Desk {
     /// Publishes the will, if one is due. Bounded by the delivery timeout; what cannot be stored is logged.
@@ -22,6 +38,16 @@ impl Desk {
         }
     }
 
+    /// Why no record could be made of a will, if so: its client is told at CONNECT, when it can still do something about it.
+    pub(super) fn will_refused(&self, publish: &Publish<'_>, client: &str) -> Option<ReasonCode> {
+        let inbound = inbound(publish, client);
+        let none = DRAFT.with_borrow_mut(|draft| self.shared.rules.route(&inbound, draft)).err()?;
+        match self.no_route(none, &inbound) {
+            Answer::Refused { reason, .. } => Some(reason),
+            Answer::Acked | Answer::Unknown => None,
+        }
+    }
+
     async fn place_will(&mut self, will: &OwnedWill, client: &str) {
         let mut done = 0;
         while let Some(wait) = self.place_from(&will.publish(), client, &mut done) {
@@ -31,5 +57,23 @@ impl Desk {
             }
         }
         self.kick();
+    }
+
+    /// Appends the records of a will from `done` on, for which nobody waits; what it must wait for comes back.
+    fn place_from(&mut self, publish: &Publish<'_>, client: &str, done: &mut usize) -> Option<Wait> {
+        DRAFT.with_borrow_mut(|draft| {
+            let inbound = inbound(publish, client);
+            if let Err(none) = self.shared.rules.route(&inbound, draft) {
+                self.no_route(none, &inbound);
+                return None;
+            }
+            while *done < draft.len() {
+                if let Placed::Wait(wait) = self.place(draft, *done, &inbound, None) {
+                    return Some(wait);
+                }
+                *done += 1;
+            }
+            None
+        })
     }
 }

@@ -74,6 +74,8 @@ pub struct Session {
     subscriptions: Subscriptions,
     outputs: VecDeque<Output>,
     outbox: Outbox,
+    /// Packets encoded and not yet reported, by the type number of the fixed header (§2.1.2).
+    sent: [u32; 16],
 }
 
 impl Session {
@@ -94,6 +96,7 @@ impl Session {
             subscriptions: Subscriptions::default(),
             outputs: VecDeque::new(),
             outbox: Outbox::default(),
+            sent: [0; 16],
         }
     }
 
@@ -233,10 +236,18 @@ impl Session {
         let buffer = self.outbox.buffer();
         let start = buffer.len();
         let fits = encode(packet, self.version, buffer).is_ok() && buffer.len() - start <= limit;
-        if !fits {
+        if fits {
+            let kind = buffer[start] >> 4;
+            self.sent[usize::from(kind)] += 1;
+        } else {
             buffer.truncate(start);
         }
         fits
+    }
+
+    /// The packets that were put into the outbox since the last call, by the type number of the fixed header (§2.1.2).
+    pub fn take_sent(&mut self) -> [u32; 16] {
+        std::mem::take(&mut self.sent)
     }
 
     /// Sends what the client cannot do without; a client that does not take it cannot go on.

@@ -177,7 +177,10 @@ impl Session {
         let buffer = self.outbox.buffer();
         let start = buffer.len();
         let written = encode_head(head, self.version, message.shared_properties, message.payload.len(), buffer).is_ok();
-        if !written {
+        if written {
+            let kind = buffer[start] >> 4;
+            self.sent[usize::from(kind)] += 1;
+        } else {
             buffer.truncate(start);
         }
         written

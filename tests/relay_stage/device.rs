@@ -76,6 +76,17 @@ impl Device {
         device
     }
 
+    /// The client identifier in a CONNACK that accepts.
+    pub async fn assigned_id(&mut self) -> String {
+        loop {
+            match v5::read(&mut self.input, usize::MAX) {
+                Ok(v5::Packet::ConnAck(p)) => return p.properties.and_then(|p| p.assigned_client_identifier).unwrap(),
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => assert_ne!(self.stream.read_buf(&mut self.input).await.unwrap(), 0),
+            }
+        }
+    }
+
     pub async fn bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }

@@ -68,7 +68,8 @@ impl Stage {
             session: Arc::new(config.session),
             delivery_timeout: config.kafka.producer.delivery_timeout,
             batch_size: config.kafka.producer.batch_size,
-            drain_timeout: PATIENCE,
+            // Nobody may need it: a test that does waits for ever.
+            drain_timeout: 3 * PATIENCE,
         };
         let relay = Relay::new(settings, Arc::new(config.rules), cluster.clone(), metrics.clone());
         let listener = Listener::bind(&config.listeners[0], &Gate::new(config.limits), &metrics).unwrap();
@@ -113,12 +114,17 @@ impl Stage {
         Device::connected(self.address, 4, client).await
     }
 
-    /// What SIGTERM does, up to the end of the last connection.
-    pub async fn drain(&mut self) {
+    /// What SIGTERM does: no more connections, and those that are there finish.
+    pub fn begin_drain(&self) {
         self.end.send_replace(true);
         self.relay.drain();
+    }
+
+    /// Until the last connection has ended, the will it leaves included, and Kafka has all of it.
+    pub async fn ended(&mut self) {
         let all = timeout(PATIENCE, async { while self.alive.recv().await.is_some() {} }).await;
         assert!(all.is_ok(), "connections are left");
+        self.cluster.shutdown().await;
     }
 
     /// One value of the metrics: `name{labels}` without the prefix; 0 if it is not there.

@@ -1,0 +1,291 @@
+//! How connections begin and end: takeover, wills, a Kafka that is away, malformed packets, the end of the process.
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod fake_broker;
+mod relay_stage;
+
+use std::time::Duration;
+
+use fake_broker::{Fake, client::until};
+use kafka_protocol::messages::ApiKey;
+use mqtt_kafka_proxy::config::Config;
+use relay_stage::{
+    Stage,
+    device::{Device, connect, subscribe, will},
+};
+
+const RULES: &str = r#"rules:
+  - {name: all, mqtt: "t/+", kafka: {topic: t, partition: 0}}
+  - {name: lost, mqtt: "lost/+", kafka: {topic: nowhere}}"#;
+
+const NOTHING: [&str; 0] = [];
+
+async fn fake() -> Fake {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake
+}
+
+async fn stage() -> Stage {
+    Stage::start(fake().await, RULES).await
+}
+
+#[tokio::test]
+async fn a_second_connection_of_a_client_id_takes_the_first_over() {
+    for version in [5, 4] {
+        let stage = stage().await;
+        let mut greeting = connect("same");
+        greeting.last_will = will("t/will");
+        let mut first = Device::connected_as(stage.address, version, &greeting).await;
+        let mut second = Device::connected(stage.address, version, "same").await;
+        let told: &[&str] = if version == 5 { &["disconnect 0x8e"] } else { &[] };
+        assert_eq!(first.rest().await, told);
+        assert_eq!(stage.stored("t", 1).await, ["gone"], "a takeover is no normal end");
+        second.publish("t/a", 1, 1, "goes on").await;
+        assert_eq!(second.line().await, "puback 1");
+        // The end of the first has not taken the second's place away.
+        let mut third = Device::connected(stage.address, version, "same").await;
+        assert_eq!(second.rest().await, told);
+        assert_eq!(third.fence().await, NOTHING);
+    }
+}
+
+#[tokio::test]
+async fn a_will_is_sent_unless_the_client_says_goodbye() {
+    for (end, sent) in [(None, true), (Some(0x00), false), (Some(0x04), true), (Some(0x80), true)] {
+        let mut stage = stage().await;
+        let mut greeting = connect("mortal");
+        greeting.last_will = will("t/will");
+        let mut device = Device::connected_as(stage.address, 5, &greeting).await;
+        if let Some(reason) = end {
+            device.disconnect(reason).await;
+            assert_eq!(device.rest().await, NOTHING);
+        }
+        drop(device);
+        if sent {
+            assert_eq!(stage.stored("t", 1).await, ["gone"]);
+        }
+        stage.begin_drain();
+        stage.ended().await;
+        assert_eq!(stage.fake.all_values("t").len(), usize::from(sent), "after {end:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_will_goes_where_its_rule_says_also_if_that_is_nowhere() {
+    let mut stage = stage().await;
+    for version in [5, 4] {
+        let mut greeting = connect("unheard");
+        greeting.last_will = will("lost/will");
+        drop(Device::connected_as(stage.address, version, &greeting).await);
+    }
+    stage.counted("refusals_total{reason=\"no_such_topic\"}", 2).await;
+    stage.begin_drain();
+    stage.ended().await;
+}
+
+#[tokio::test]
+async fn a_will_that_no_rule_maps_is_refused_with_the_connect() {
+    let stage = stage().await;
+    for (version, told) in [(5, "connack 0x90"), (4, "connack 0x05")] {
+        let mut greeting = connect("stray");
+        greeting.last_will = will("elsewhere");
+        let mut device = Device::open(stage.address, version).await;
+        device.connect(&greeting).await;
+        let rest = device.rest().await;
+        assert!(rest.len() == 1 && rest[0].starts_with(told), "{rest:?}");
+    }
+    assert_eq!(stage.metric("refusals_total{reason=\"unmapped\"}"), 2);
+}
+
+#[tokio::test]
+async fn without_kafka_only_those_connect_that_need_nothing_of_it() {
+    let fake = fake().await;
+    fake.paused.send_replace(true);
+    let change = |config: &mut Config| {
+        config.limits.connect_timeout = Duration::from_millis(300);
+        config.session.connect_timeout = Duration::from_millis(300);
+    };
+    let stage = Stage::launch(fake, RULES, change).await;
+    for (version, told) in [(5, "connack 0x88"), (4, "connack 0x03")] {
+        assert_eq!(Device::connected(stage.address, version, "plain").await.fence().await, NOTHING);
+        let mut with_will = connect("will");
+        with_will.last_will = will("t/will");
+        let mut stored = connect("stored");
+        stored.clean_session = false;
+        for greeting in [with_will, stored] {
+            let mut device = Device::open(stage.address, version).await;
+            device.connect(&greeting).await;
+            let rest = device.rest().await;
+            assert!(rest.len() == 1 && rest[0].starts_with(told), "never silence: {rest:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connect_that_waits_for_kafka_is_accepted_when_it_comes() {
+    let fake = fake().await;
+    fake.paused.send_replace(true);
+    let stage = Stage::launch(fake, RULES, |_| {}).await;
+    let mut greeting = connect("patient");
+    greeting.last_will = will("t/will");
+    let mut device = Device::open(stage.address, 5).await;
+    device.connect(&greeting).await;
+    // A request lies with the broker, so the proxy has nothing but to wait.
+    assert_eq!(stage.fake.seen(ApiKey::Produce), 0);
+    stage.fake.paused.send_replace(false);
+    assert_eq!(device.line().await, "connack 0x00");
+}
+
+#[tokio::test]
+async fn a_client_without_an_id_is_given_one() {
+    let stage = stage().await;
+    let mut ids = Vec::new();
+    let mut devices = Vec::new();
+    for version in [5, 5, 4, 4] {
+        let mut device = Device::open(stage.address, version).await;
+        device.connect(&connect("")).await;
+        if version == 5 {
+            ids.push(device.assigned_id().await);
+        } else {
+            assert_eq!(device.line().await, "connack 0x00");
+        }
+        devices.push(device);
+    }
+    assert_ne!(ids[0], ids[1]);
+    assert!(ids.iter().all(|id| !id.is_empty()));
+    for device in &mut devices {
+        assert_eq!(device.fence().await, NOTHING, "nobody was taken over");
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_not_lost_when_its_sender_leaves_at_once() {
+    let stage = stage().await;
+    // Partitions of the topic are not known yet, so the PUBLISH waits; what lies behind it says goodbye.
+    let mut device = stage.v5("hasty").await;
+    device.bytes(&[0x30, 7, 0, 3, b't', b'/', b'a', 0, b'x', 0xe0, 0]).await;
+    drop(device);
+    assert_eq!(stage.stored("t", 1).await, ["x"]);
+}
+
+#[tokio::test]
+async fn a_malformed_packet_hurts_nobody_else() {
+    let stage = stage().await;
+    let mut other = stage.v5("other").await;
+    // QoS 3 does not exist [MQTT-3.3.1-4].
+    let mut five = stage.v5("five").await;
+    five.bytes(&[0x36, 6, 0, 1, b'a', 0, 1, 0]).await;
+    assert_eq!(five.rest().await, ["disconnect 0x81"]);
+    let mut four = stage.v4("four").await;
+    four.bytes(&[0x36, 5, 0, 1, b'a', 0, 1]).await;
+    assert_eq!(four.rest().await, NOTHING);
+    // No MQTT at all.
+    let mut stranger = Device::open(stage.address, 4).await;
+    stranger.bytes(b"GET / HTTP/1.1\r\n\r\n").await;
+    assert_eq!(stranger.rest().await, NOTHING);
+    assert_eq!(stage.metric("malformed_packets_total{reason=\"malformed_packet\"}"), 2);
+    assert_eq!(stage.metric("malformed_packets_total{reason=\"protocol_error\"}"), 1);
+    other.publish("t/a", 1, 3, "unharmed").await;
+    assert_eq!(other.line().await, "puback 3");
+}
+
+#[tokio::test]
+async fn a_packet_above_the_limit_is_refused_by_its_length_alone() {
+    let change = |config: &mut Config| config.session.maximum_packet_size = 1000;
+    let stage = Stage::with(fake().await, RULES, change).await;
+    let mut five = stage.v5("five").await;
+    five.bytes(&[0x30, 0xff, 0xff, 0x7f]).await;
+    assert_eq!(five.rest().await, ["disconnect 0x95"]);
+    let mut four = stage.v4("four").await;
+    four.bytes(&[0x30, 0xff, 0xff, 0x7f]).await;
+    assert_eq!(four.rest().await, NOTHING);
+}
+
+#[tokio::test]
+async fn at_the_end_of_the_process_what_is_in_flight_is_answered_first() {
+    let mut stage = stage().await;
+    let (mut five, mut four) = (stage.v5("five").await, stage.v4("four").await);
+    let (mut idle5, mut idle4) = (stage.v5("idle5").await, stage.v4("idle4").await);
+    stage.fake.hold_produce(&[1]);
+    for device in [&mut five, &mut four] {
+        device.publish("t/a", 1, 1, "in flight").await;
+        device.publish("t/a", 2, 2, "in flight").await;
+        assert_eq!(device.fence().await, NOTHING);
+    }
+    stage.begin_drain();
+    assert_eq!(idle5.rest().await, ["disconnect 0x8b"]);
+    assert_eq!(idle4.rest().await, NOTHING);
+    stage.fake.hold_produce(&[]);
+    assert_eq!(five.rest().await, ["puback 1", "pubrec 2", "disconnect 0x8b"]);
+    assert_eq!(four.rest().await, ["puback 1", "pubrec 2"]);
+    stage.ended().await;
+    assert_eq!(stage.fake.all_values("t").len(), 4);
+}
+
+#[tokio::test]
+async fn who_has_not_even_connected_does_not_delay_the_end() {
+    let fake = fake().await;
+    fake.paused.send_replace(true);
+    let mut stage = Stage::launch(fake, RULES, |config| {
+        config.limits.connect_timeout = Duration::from_secs(3600);
+        config.session.connect_timeout = Duration::from_secs(3600);
+    })
+    .await;
+    let mut silent = Device::open(stage.address, 5).await;
+    let mut waiting = Device::open(stage.address, 5).await;
+    let mut greeting = connect("waiting");
+    greeting.clean_session = false;
+    waiting.connect(&greeting).await;
+    stage.counted("packets_total{type=\"connect\",direction=\"received\"}", 1).await;
+    stage.counted("connections{listener=\"tcp\"}", 2).await;
+    stage.begin_drain();
+    assert_eq!(silent.rest().await, NOTHING);
+    let told = waiting.rest().await;
+    assert!(told.len() == 1 && told[0].starts_with("connack 0x88"), "{told:?}");
+    drop((silent, waiting));
+    stage.ended().await;
+}
+
+#[tokio::test]
+async fn five_hundred_connections_leave_nothing_behind() {
+    let stage = stage().await;
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    // One of each, so that what stays for good (connections to the broker) is there.
+    exercise(&stage, 0).await;
+    until("the warm-up is over", || stage.metric("connections{listener=\"tcp\"}") == 0).await;
+    let before = alive();
+    for round in 1..=50 {
+        for device in 0..10 {
+            exercise(&stage, round * 10 + device).await;
+        }
+    }
+    until("all are gone", || stage.metric("connections{listener=\"tcp\"}") == 0).await;
+    println!("{} tasks before, {} after", before, alive());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    println!("{} tasks before, {} after; {:?}", before, alive(), stage.fake.world().seen);
+    until("their tasks are", || alive() <= before).await;
+    until("their memory is", || stage.metric("kafka_memory_used_bytes") == 0).await;
+    assert_eq!(stage.metric("connection_panics_total"), 0);
+    assert_eq!(stage.metric("connections_opened_total{listener=\"tcp\"}"), 501);
+}
+
+/// Connects, subscribes, publishes, and leaves with or without goodbye; every second one before its answers come.
+async fn exercise(stage: &Stage, number: usize) {
+    let version = if number.is_multiple_of(3) { 4 } else { 5 };
+    let mut device = Device::connected(stage.address, version, &format!("d{number}")).await;
+    let topic = format!("t/{number}");
+    if number.is_multiple_of(2) {
+        device.subscribed(&topic, 1).await;
+        device.publish(&topic, 1, 1, "x").await;
+        let mut got = [device.line().await, device.line().await];
+        got.sort();
+        assert_eq!(got, ["puback 1".to_owned(), format!("publish 1 {topic} q1 x")]);
+    } else {
+        device.send_subscribe(&subscribe("t/#", 1)).await;
+        device.publish(&topic, 1, 1, "x").await;
+    }
+    if number.is_multiple_of(5) {
+        device.disconnect(0).await;
+    }
+}
