@@ -336,7 +336,11 @@ async fn shutdown_does_not_wait_for_a_kafka_that_was_never_there() {
         }
         let started = Instant::now();
         cluster.shutdown().await;
-        assert!(started.elapsed() < Duration::from_millis(800), "{server} cost {:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_millis(800),
+            "{server} cost {:?}",
+            started.elapsed()
+        );
     }
 }
 
