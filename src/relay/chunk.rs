@@ -64,6 +64,11 @@ impl Chunk {
         &self.bytes[message.properties.clone()]
     }
 
+    /// Bytes of memory that whoever holds the chunk keeps from being freed, roughly.
+    pub fn pins(&self) -> usize {
+        self.bytes.len() + self.messages.len() * size_of::<Message>() + 256
+    }
+
     /// The payload, shared.
     pub fn payload(&self, message: &Message) -> Bytes {
         self.bytes.slice(message.payload.clone())

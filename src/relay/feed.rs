@@ -208,7 +208,10 @@ fn address(outgoing: &mut Outgoing, subscriber: &Subscriber, message: usize) {
     match items.back_mut().filter(|item| item.message == message) {
         Some(item) => {
             item.granted = item.granted.max(subscriber.granted);
-            item.keys.push(subscriber.key);
+            // While a SUBSCRIBE is repeated, one subscription may have two seats for a moment.
+            if !item.keys.as_slice().contains(&subscriber.key) {
+                item.keys.push(subscriber.key);
+            }
         }
         None => items.push_back(Item {
             message,

@@ -1,6 +1,6 @@
 //! What other tasks may hand to a connection: messages of feeds, the answers of its SUBSCRIBEs, and word that it must end.
 //!
-//! A mailbox is bounded in bytes and in chunks. What does not fit at QoS 0 is left out and counted [MQTT-4.3.1-1 allows
+//! A mailbox is bounded in bytes, its own and those of the chunks it pins. What does not fit at QoS 0 is left out and counted [MQTT-4.3.1-1 allows
 //! it]; at QoS 1 and 2 nothing may be left out, so the mailbox is marked as overflowed and its connection closes.
 
 use std::{
@@ -18,8 +18,9 @@ use crate::{mqtt::QoS, session::SubscriptionKey};
 
 /// Bytes that may wait in a mailbox.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
-/// Chunks that a mailbox may pin, each up to `chunk::SIZE` and one message.
-const MAX_PARCELS: usize = 256;
+/// Bytes of chunks that a mailbox may pin: a chunk stays whole, also for one message of it. In bytes, not in chunks, since
+/// records that come one by one make a small chunk each.
+const MAX_PINNED: usize = 16 * 1024 * 1024;
 
 /// Which subscriptions of a session a message matched. One is the rule and costs no allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +86,7 @@ pub enum Ending {
 struct Inner {
     parcels: VecDeque<Parcel>,
     bytes: usize,
+    pinned: usize,
     subscribed: Vec<Subscribed>,
     /// Nobody looks into it any more.
     closed: bool,
@@ -128,7 +130,8 @@ impl Mailbox {
         if inner.closed {
             return Vec::new();
         }
-        if inner.parcels.len() >= MAX_PARCELS || (inner.bytes > 0 && inner.bytes + weight > MAX_BYTES) {
+        let over = |held: usize, more: usize, most: usize| held > 0 && held + more > most;
+        if over(inner.bytes, weight, MAX_BYTES) || over(inner.pinned, chunk.pins(), MAX_PINNED) {
             let granted = |item: &Item| item.granted.min(chunk.messages[item.message].qos);
             let dropped: Vec<_> = items
                 .iter()
@@ -142,6 +145,7 @@ impl Mailbox {
             return dropped;
         }
         inner.bytes += weight;
+        inner.pinned += chunk.pins();
         inner.parcels.push_back(Parcel {
             chunk: chunk.clone(),
             items,
@@ -159,7 +163,9 @@ impl Mailbox {
 
     /// Gives back what a parcel was charged with, once its messages are in the session's hands.
     pub fn settle(&self, parcel: &Parcel) {
-        self.lock().bytes -= parcel.weight;
+        let mut inner = self.lock();
+        inner.bytes -= parcel.weight;
+        inner.pinned -= parcel.chunk.pins();
     }
 
     /// The answer of a SUBSCRIBE.

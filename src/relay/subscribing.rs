@@ -145,7 +145,10 @@ impl Desk {
             reasons[place] = self.refuse_filter(reason, "no_such_topic");
         }
         for start in answer.starts {
-            self.outbound.starts.insert((start.key, start.source), start.offset);
+            // A subscription that stands already goes on from its first start, which its first SUBACK has promised.
+            if !self.seats.contains_key(&start.key) {
+                self.outbound.starts.insert((start.key, start.source), start.offset);
+            }
         }
         for key in answer.keys {
             // A client may ask twice in a row; what it asked for last still waits then.
@@ -156,8 +159,13 @@ impl Desk {
         session.answer_subscribe(ticket, &reasons, now);
         for (key, seats) in answer.seats {
             // An UNSUBSCRIBE may have overtaken it: then the seats are given back here.
-            if session.subscriptions().binary_search_by_key(&key, |s| s.key).is_ok() {
-                self.seats.insert(key, seats);
+            let Ok(at) = session.subscriptions().binary_search_by_key(&key, |s| s.key) else {
+                continue;
+            };
+            match (self.seats.get_mut(&key), session.subscriptions()[at].options) {
+                // The client asked twice before its first answer; one seat is enough, with what it asked for last.
+                (Some(seats), Some(options)) => seats.iter_mut().for_each(|seat| seat.grant(options.qos)),
+                _ => drop(self.seats.insert(key, seats)),
             }
         }
     }

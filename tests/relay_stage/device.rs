@@ -210,6 +210,14 @@ impl Device {
         }
     }
 
+    /// The next packet, a PUBLISH of this content; its packet id.
+    pub async fn message(&mut self, content: &str) -> u16 {
+        let line = self.line().await;
+        let parts: Vec<&str> = line.splitn(3, ' ').collect();
+        assert_eq!((parts[0], parts[2]), ("publish", content));
+        parts[1].parse().unwrap()
+    }
+
     /// The next packet; "closed" at the end of the connection.
     pub async fn line(&mut self) -> String {
         loop {
@@ -256,8 +264,8 @@ fn publish_line(id: u16, topic: &str, qos: QoS, dup: bool, retain: bool, payload
 }
 
 fn line5(input: &mut BytesMut) -> Result<String, Error> {
-    // `mqttbytes` knows neither the codes of SUBACK nor properties of UNSUBACK well enough: these two are read here.
-    if let Some(line) = suback(input, true) {
+    // `mqttbytes` keeps no codes of SUBACK, and takes the third subscription identifier for payload: these two are read here.
+    if let Some(line) = suback(input, true).or_else(|| publish5(input)) {
         return Ok(line);
     }
     Ok(match v5::read(input, usize::MAX)? {
@@ -267,18 +275,6 @@ fn line5(input: &mut BytesMut) -> Result<String, Error> {
                 .and_then(|p| p.reason_string)
                 .map_or(String::new(), |why| format!(" {why}"));
             format!("connack {:#04x}{why}", p.code as u8)
-        }
-        v5::Packet::Publish(p) => {
-            let mut line = publish_line(p.pkid, &p.topic, p.qos, p.dup, p.retain, &p.payload);
-            for property in p.properties.iter() {
-                property.subscription_identifiers.iter().for_each(|id| line += &format!(" sub{id}"));
-                property
-                    .message_expiry_interval
-                    .iter()
-                    .for_each(|s| line += &format!(" expires{s}"));
-                property.user_properties.iter().for_each(|(k, v)| line += &format!(" {k}={v}"));
-            }
-            line
         }
         v5::Packet::PubAck(p) => ack(
             "puback",
@@ -336,4 +332,57 @@ fn suback(input: &mut BytesMut, properties: bool) -> Option<String> {
         "suback {id} {}",
         packet[from..].iter().map(code).collect::<Vec<_>>().join(",")
     ))
+}
+
+/// PUBLISH of version 5 by its bytes (§3.3), with the properties that these tests look at.
+fn publish5(input: &mut BytesMut) -> Option<String> {
+    let first = *input.first().filter(|first| **first >> 4 == 3)?;
+    let mut at = 1;
+    let length = variable(input, &mut at)?;
+    if input.len() < at + length {
+        return None;
+    }
+    let packet = input.split_to(at + length);
+    let two = |at: usize| usize::from(packet[at]) << 8 | usize::from(packet[at + 1]);
+    let topic = std::str::from_utf8(&packet[at + 2..at + 2 + two(at)]).unwrap();
+    at += 2 + two(at);
+    let qos = first >> 1 & 3;
+    let id = if qos == 0 { 0 } else { two(at) };
+    at += if qos == 0 { 0 } else { 2 };
+    let block = variable(&packet, &mut at).unwrap();
+    let (end, mut properties) = (at + block, String::new());
+    let text = |at: usize| String::from_utf8_lossy(&packet[at + 2..at + 2 + two(at)]).into_owned();
+    while at < end {
+        at += 1;
+        match packet[at - 1] {
+            0x02 => {
+                properties += &format!(" expires{}", two(at) << 16 | two(at + 2));
+                at += 4;
+            }
+            0x0b => properties += &format!(" sub{}", variable(&packet, &mut at).unwrap()),
+            0x26 => {
+                let name = text(at);
+                at += 2 + name.len();
+                let value = text(at);
+                at += 2 + value.len();
+                properties += &format!(" {name}={value}");
+            }
+            other => panic!("property {other:#04x}"),
+        }
+    }
+    let line = publish_line(id as u16, topic, level(qos), first & 8 > 0, first & 1 > 0, &packet[end..]);
+    Some(line + &properties)
+}
+
+fn variable(bytes: &[u8], at: &mut usize) -> Option<usize> {
+    let mut value = 0;
+    for shift in [0, 7, 14, 21] {
+        let byte = *bytes.get(*at)?;
+        *at += 1;
+        value |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
 }
