@@ -1,0 +1,106 @@
+//! While Kafka is away: what is given up after the delivery timeout, what waits, and what is there when it comes back.
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod fake_broker;
+mod relay_stage;
+
+use std::time::Duration;
+
+use fake_broker::{Fake, client::until};
+use mqtt_kafka_proxy::config::Config;
+use relay_stage::{
+    Stage,
+    device::{Device, connect, subscribe, will},
+};
+
+const RULES: &str = r#"rules:
+  - {name: all, mqtt: "t/+", kafka: {topic: t, partition: 0}}"#;
+
+const NOTHING: [&str; 0] = [];
+
+async fn fake() -> Fake {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake
+}
+
+fn impatient(config: &mut Config) {
+    config.kafka.producer.delivery_timeout = Duration::from_millis(300);
+}
+
+#[tokio::test]
+async fn a_kafka_that_never_was_there_makes_outcomes_unknown_and_subscriptions_refused() {
+    let fake = fake().await;
+    fake.paused.send_replace(true);
+    let stage = Stage::launch(fake, RULES, impatient).await;
+    let mut five = stage.v5("five").await;
+    five.publish("t/a", 0, 0, "x").await;
+    five.publish("t/a", 1, 1, "x").await;
+    assert_eq!(five.line().await, "puback 1 0x83");
+    five.send_subscribe(&subscribe("t/+", 1)).await;
+    assert_eq!(five.line().await, "suback 1 0x83");
+    five.publish("t/a", 2, 2, "x").await;
+    assert_eq!(five.rest().await, ["disconnect 0x83"]);
+    let mut four = stage.v4("four").await;
+    four.send_subscribe(&subscribe("t/+", 1)).await;
+    assert_eq!(four.line().await, "suback 1 0x80");
+    four.publish("t/a", 1, 1, "x").await;
+    assert_eq!(four.rest().await, NOTHING);
+    assert_eq!(stage.metric("refusals_total{reason=\"kafka_unavailable\"}"), 4);
+    // It comes, and all goes on with the same process.
+    stage.fake.paused.send_replace(false);
+    stage.ready().await;
+    let mut five = stage.v5("five").await;
+    five.subscribed("t/+", 0).await;
+    five.publish("t/a", 1, 1, "there").await;
+    let mut lines = [five.line().await, five.line().await];
+    lines.sort();
+    assert_eq!(lines, ["puback 1", "publish 0 t/a q0 there"]);
+    assert_eq!(stage.fake.all_values("t"), ["there"]);
+}
+
+#[tokio::test]
+async fn a_will_waits_for_kafka() {
+    let mut stage = Stage::start(fake().await, RULES).await;
+    let mut greeting = connect("mortal");
+    greeting.last_will = will("t/will");
+    let device = Device::connected_as(stage.address, 5, &greeting).await;
+    stage.fake.paused.send_replace(true);
+    drop(device);
+    until("its socket is closed", || stage.metric("connections{listener=\"tcp\"}") == 0).await;
+    assert_eq!(stage.fake.all_values("t"), NOTHING);
+    stage.fake.paused.send_replace(false);
+    assert_eq!(stage.stored("t", 1).await, ["gone"]);
+    stage.begin_drain();
+    stage.ended().await;
+}
+
+#[tokio::test]
+async fn keep_alive_rests_while_the_socket_is_not_read() {
+    let stage = Stage::with(fake().await, RULES, |config| {
+        config.kafka.producer.memory = 16 * 1024;
+        config.kafka.producer.batch_size = 4 * 1024;
+    })
+    .await;
+    stage.fake.hold_produce(&[1]);
+    let mut greeting = connect("blocked");
+    greeting.keep_alive = 1;
+    let mut blocked = Device::connected_as(stage.address, 4, &greeting).await;
+    for id in 1..=30 {
+        blocked.publish("t/a", 1, id, vec![b'x'; 1000]).await;
+    }
+    until("the memory is full", || stage.metric("kafka_memory_full_total") > 0).await;
+    // Two lives of a client whose keep alive does not rest, one after the other, are longer than its own would be.
+    for _ in 0..2 {
+        let mut idle = connect("idle");
+        idle.keep_alive = 1;
+        let mut idle = Device::connected_as(stage.address, 5, &idle).await;
+        assert_eq!(idle.rest().await, ["disconnect 0x8d"]);
+    }
+    stage.fake.hold_produce(&[]);
+    for id in 1..=30 {
+        assert_eq!(blocked.line().await, format!("puback {id}"));
+    }
+    // And it counts again.
+    assert_eq!(blocked.rest().await, NOTHING);
+}
