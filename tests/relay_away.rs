@@ -1,4 +1,4 @@
-//! While Kafka is away: what is given up after the delivery timeout, what waits, and what is there when it comes back.
+//! While Kafka is away or changes: what is given up after the delivery timeout, what waits, what comes from a partition that is new.
 #![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
 
 mod fake_broker;
@@ -6,7 +6,11 @@ mod relay_stage;
 
 use std::time::Duration;
 
-use fake_broker::{Fake, client::until};
+use fake_broker::{
+    Fake, Fault,
+    client::until,
+    records::{Batch, record},
+};
 use mqtt_kafka_proxy::config::Config;
 use relay_stage::{
     Stage,
@@ -103,4 +107,31 @@ async fn keep_alive_rests_while_the_socket_is_not_read() {
     }
     // And it counts again.
     assert_eq!(blocked.rest().await, NOTHING);
+}
+
+#[tokio::test]
+async fn partitions_that_a_topic_gains_are_read_from_their_beginning() {
+    let stage = Stage::start(fake().await, RULES).await;
+    let mut early = stage.v5("early").await;
+    early.subscribed("t/+", 0).await;
+    stage.fake.grow("t");
+    let told = |value: &str| Batch::of(&[record("t/a", value).header("mqtt.topic", "t/a")]).bytes();
+    stage.fake.write("t", 1, &told("stored before anybody knew"));
+    // Whatever makes the metadata be asked for: here a leader that says it is none.
+    stage.fake.world().produce_faults.push_back(Fault::Code(6));
+    early.publish("t/p", 1, 1, "moved").await;
+    let mut lines = [early.line().await, early.line().await, early.line().await];
+    lines.sort();
+    assert_eq!(
+        lines,
+        ["puback 1", "publish 0 t/a q0 stored before anybody knew", "publish 0 t/p q0 moved"]
+    );
+    // One who comes later starts at its own SUBSCRIBE, also there.
+    let mut late = stage.v4("late").await;
+    late.subscribed("t/+", 0).await;
+    stage.fake.write("t", 1, &told("both"));
+    for device in [&mut early, &mut late] {
+        assert_eq!(device.line().await, "publish 0 t/a q0 both");
+        assert_eq!(device.fence().await, NOTHING);
+    }
 }

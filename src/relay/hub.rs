@@ -1,7 +1,7 @@
 //! The Kafka topics that somebody on this instance wants: an index of subscriptions for each, a feed for each partition.
 //!
-//! A subscription takes a *seat*: it stands in the index, and the partitions it needs are wanted once more. Dropping the
-//! seat gives both back; a partition that nobody wants any longer is not read.
+//! A subscription takes a *seat*: it stands in the index, and the topic is wanted once more. Dropping the seat gives both
+//! back; a topic that nobody wants any longer is not read. Partitions that a topic gains are read from their beginning.
 //!
 //! Why a new subscriber misses nothing, told as a sequence: it sits down first (from then on every record that a running
 //! feed hands out reaches its mailbox), then asks for the end offsets (its *start*; records before it are left out by the
@@ -75,12 +75,20 @@ pub struct Hub {
 pub struct TopicHub {
     name: Arc<str>,
     index: RwLock<Index<Subscriber>>,
-    partitions: Mutex<HashMap<i32, Wanted>>,
+    reading: Mutex<Reading>,
+}
+
+/// What is read of a topic, and for how many.
+#[derive(Debug, Default)]
+struct Reading {
+    seats: usize,
+    partitions: HashMap<i32, Wanted>,
+    /// Looks out for further partitions as long as there are seats.
+    growth: Option<AbortHandle>,
 }
 
 #[derive(Debug)]
 struct Wanted {
-    seats: usize,
     source: SourceId,
     feed: Option<Running>,
 }
@@ -130,29 +138,27 @@ impl Hub {
         let topic = Arc::new(TopicHub {
             name: name.clone(),
             index: RwLock::default(),
-            partitions: Mutex::default(),
+            reading: Mutex::default(),
         });
         topics.insert(name, topic.clone());
         topic
     }
 
     /// Takes a seat: from now on what the running feeds of these partitions hand out reaches the subscriber.
-    pub fn sit(&self, topic: Arc<Topic>, partitions: Vec<i32>, filter: &str, subscriber: Subscriber) -> Seat {
+    pub fn sit(self: &Arc<Self>, topic: Arc<Topic>, partitions: Vec<i32>, filter: &str, subscriber: Subscriber) -> Seat {
         let hub = self.topic(&topic.name);
         hub.index
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(filter, subscriber.clone());
-        let mut wanted = hub.lock();
+        let mut reading = hub.lock();
+        reading.seats += 1;
         for partition in &partitions {
-            let fresh = || Wanted {
-                seats: 0,
-                source: SourceId(self.next_source.fetch_add(1, Ordering::Relaxed)),
-                feed: None,
-            };
-            wanted.entry(*partition).or_insert_with(fresh).seats += 1;
+            reading.partitions.entry(*partition).or_insert_with(|| self.wanted());
         }
-        drop(wanted);
+        let watch = || tokio::spawn(grow(self.clone(), hub.clone(), topic.clone())).abort_handle();
+        reading.growth.get_or_insert_with(watch);
+        drop(reading);
         Seat {
             hub,
             topic,
@@ -162,26 +168,58 @@ impl Hub {
         }
     }
 
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            source: SourceId(self.next_source.fetch_add(1, Ordering::Relaxed)),
+            feed: None,
+        }
+    }
+
     /// Makes sure that a partition of a seat is read, from `end` if nobody reads it yet.
     /// The result is its source and the offset from which the subscriber gets all records.
     pub fn feed(&self, seat: &Seat, partition: i32, end: i64) -> (SourceId, i64) {
-        let mut partitions = seat.hub.lock();
-        let wanted = partitions.get_mut(&partition).expect("a seat keeps its partitions wanted");
+        let mut reading = seat.hub.lock();
+        let wanted = reading.partitions.get_mut(&partition).expect("a seat keeps its partitions wanted");
+        let first_offset = self.run(wanted, &seat.hub, &seat.topic, partition, end);
+        (wanted.source, first_offset.max(end))
+    }
+
+    /// Begins a feed if there is none; the offset that the feed began with.
+    fn run(&self, wanted: &mut Wanted, hub: &Arc<TopicHub>, topic: &Topic, partition: i32, from: i64) -> i64 {
         let source = wanted.source;
         let running = wanted.feed.get_or_insert_with(|| {
-            let feed = Feed::new(self, seat.hub.clone(), &seat.topic, partition, source, end);
+            let feed = Feed::new(self, hub.clone(), topic, partition, source, from);
             Running {
-                first_offset: end,
+                first_offset: from,
                 task: tokio::spawn(feed.run()).abort_handle(),
             }
         });
-        (source, running.first_offset.max(end))
+        running.first_offset
+    }
+}
+
+/// Reads partitions that a topic gains, from their beginning: they are younger than the seats that are taken, so everything in
+/// them was stored after those SUBSCRIBEs. Ends with the last seat.
+async fn grow(hub: Arc<Hub>, topic_hub: Arc<TopicHub>, mut topic: Arc<Topic>) {
+    while let Some(larger) = hub.cluster.topic_grows(&topic).await {
+        let mut reading = topic_hub.lock();
+        // Aborted, but not yet gone.
+        if reading.seats == 0 {
+            return;
+        }
+        for partition in topic.partitions.len()..larger.partitions.len() {
+            let partition = partition as i32;
+            let wanted = reading.partitions.entry(partition).or_insert_with(|| hub.wanted());
+            hub.run(wanted, &topic_hub, &larger, partition, 0);
+        }
+        drop(reading);
+        topic = larger;
     }
 }
 
 impl TopicHub {
-    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Wanted>> {
-        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The Kafka topic's name.
@@ -221,14 +259,12 @@ impl Drop for Seat {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.filter, &self.subscriber);
-        let mut wanted = self.hub.lock();
-        for partition in &self.partitions {
-            let Some(entry) = wanted.get_mut(partition) else { continue };
-            entry.seats -= 1;
-            if entry.seats == 0 {
-                let left = wanted.remove(partition).and_then(|w| w.feed);
-                left.inspect(|feed| feed.task.abort());
-            }
+        let mut reading = self.hub.lock();
+        reading.seats -= 1;
+        if reading.seats == 0 {
+            let Reading { partitions, growth, .. } = std::mem::take(&mut *reading);
+            let feeds = partitions.into_values().filter_map(|wanted| wanted.feed);
+            feeds.map(|feed| feed.task).chain(growth).for_each(|task| task.abort());
         }
     }
 }

@@ -156,6 +156,15 @@ impl Cluster {
         }
     }
 
+    /// Waits until a topic has more partitions than this value of it; all of them come back. `None` after a shutdown. Cancel-safe.
+    pub async fn topic_grows(&self, topic: &Topic) -> Option<Arc<Topic>> {
+        let grown = |state: &TopicState| matches!(state, TopicState::Ready(now) if now.partitions.len() > topic.partitions.len());
+        match self.topic_when(&topic.name, grown).await {
+            TopicState::Ready(now) if now.partitions.len() > topic.partitions.len() => Some(now),
+            _ => None,
+        }
+    }
+
     async fn topic_when(&self, name: &str, enough: impl Fn(&TopicState) -> bool) -> TopicState {
         let mut changed = self.core.changed.subscribe();
         let mut stopped = self.core.stopped.subscribe();

@@ -150,6 +150,15 @@ impl Fake {
         world.topics.insert(name.to_owned(), Topic { id, partitions });
     }
 
+    /// Gives a topic one more partition, led by broker 1.
+    pub fn grow(&self, topic: &str) {
+        let fresh = Partition {
+            leader: 1,
+            ..Partition::default()
+        };
+        self.world().topics.get_mut(topic).unwrap().partitions.push(fresh);
+    }
+
     pub fn lead(&self, topic: &str, partition: usize, leader: i32) {
         self.world().topics.get_mut(topic).unwrap().partitions[partition].leader = leader;
     }
