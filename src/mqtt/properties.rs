@@ -111,6 +111,16 @@ pub struct PublishProperties<'a> {
     pub user: UserProperties<'a>,
 }
 
+impl PublishProperties<'_> {
+    /// Whether there is no property at all.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        let numbers = self.payload_format.is_none() & self.message_expiry_interval.is_none() & self.topic_alias.is_none();
+        let fields = self.response_topic.is_none() & self.correlation_data.is_none() & self.content_type.is_none();
+        numbers & fields & self.user.block.is_empty() & self.subscription_ids.block.is_empty()
+    }
+}
+
 /// Walks a validated property block. What is not valid ends the walk: a view made of unchecked bytes is just empty from there.
 #[derive(Clone, Debug)]
 struct Block<'a>(Reader<'a>);
