@@ -303,6 +303,7 @@ fn what_comes_later_is_refused() {
         "security: {protocol: ssl}",
         "security: {protocol: sasl_plaintext}",
         "security: {protocol: sasl_ssl}",
+        "security: {protocol: SASL_SSL}",
         "security: {sasl: {mechanism: PLAIN, username: u, password: hunter2hunter2}}",
         "security: {tls: {ca: x}}",
         "topics: {create: true}",

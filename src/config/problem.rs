@@ -79,8 +79,9 @@ pub(super) fn quoted(written: &str) -> String {
     format!("`{}`", shown.replace("\\\"", "\"").replace("\\'", "'"))
 }
 
-/// The nearest of `known`, if one is near enough to be a slip of the pen.
+/// The nearest of `known`, if one is near enough to be a slip of the pen. Capitals are one: no word of the file has any.
 pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let written = &*written.to_ascii_lowercase();
     let length = written.chars().count();
     // A word of which nothing is left is no slip.
     let near = |distance: usize, known: &str| distance <= length.div_ceil(2).clamp(1, 3) && distance < length.min(known.len());
@@ -124,6 +125,8 @@ mod tests {
     fn the_nearest_name_is_a_slip_away() {
         assert_eq!(nearest("lisener", ["rules", "listeners", "limits"]), Some("listeners"));
         assert_eq!(nearest("qso", ["also", "qos"]), Some("qos"));
+        assert_eq!(nearest("PLAINTEXT", ["plaintext"]), Some("plaintext"));
+        assert_eq!(nearest("Kafka", ["name", "kafka"]), Some("kafka"));
         assert_eq!(nearest("3", ["0", "1"]), None);
         assert_eq!(nearest("password", ["name", "address"]), None);
         assert_eq!(nearest(&"x".repeat(1_000), ["name"]), None);

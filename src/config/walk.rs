@@ -211,7 +211,7 @@ impl<'e> Walk<'e> {
             return Some(*value);
         }
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        if later.contains(&text.as_str()) {
+        if later.iter().any(|word| word.eq_ignore_ascii_case(&text)) {
             let message = format!("{}: `{text}` is not supported yet", shown(name));
             self.fault(node.place, message, format!("write {}", one_of(&known)));
             return None;
