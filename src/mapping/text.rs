@@ -27,7 +27,8 @@ pub(super) fn template(written: &str, field: Field, filter: Option<&Filter>, kno
 /// What a placeholder stands for; `None` if that is a fault or cannot be known.
 fn hole(at: usize, name: &str, rest: bool, field: Field, filter: Option<&Filter>, known: bool, faults: &mut Faults) -> Option<Piece> {
     let Some(filter) = filter else {
-        if known {
+        // A subscribe rule has no key and no headers at all, which is told elsewhere.
+        if known && field == Field::KafkaTopic {
             let message = format!("`{{{name}}}`: a subscribe rule reads one Kafka topic");
             faults.add(field, Some(at), message, "name it without placeholders");
         }

@@ -221,6 +221,17 @@ fn of_subscribe_rules() {
             Field::KafkaPartition,
             |s| s.kafka.partition = Some(PartitionSpec::Hash),
         ),
+        // One fault: that such a placeholder could not be filled is no matter.
+        writes(
+            "`kafka.key` says how messages are written, but this rule only reads",
+            Field::KafkaKey,
+            |s| s.kafka.key = Some("{vin}".into()),
+        ),
+        writes(
+            "`kafka.headers` says how messages are written, but this rule only reads",
+            Field::HeaderName(0),
+            |s| s.kafka.headers.push(("h".into(), "{vin}".into())),
+        ),
         writes(
             "`kafka.headers` says how messages are written, but this rule only reads",
             Field::HeaderName(0),
