@@ -120,13 +120,17 @@ impl Desk {
             }
             Err(NoSources::Unmapped) => {
                 let refusal = self.refuse_filter(ReasonCode::TopicFilterInvalid, "unmapped");
+                tracing::debug!(filter = filter.filter, why = "unmapped", "a filter gets no messages");
                 if self.shared.rules.unmapped() == Unmapped::Drop {
                     granted
                 } else {
                     refusal
                 }
             }
-            Err(NoSources::NotReadable { .. }) => self.refuse_filter(ReasonCode::ImplementationSpecificError, "not_readable"),
+            Err(NoSources::NotReadable { why, .. }) => {
+                tracing::debug!(filter = filter.filter, why, "a filter is refused");
+                self.refuse_filter(ReasonCode::ImplementationSpecificError, "not_readable")
+            }
         }
     }
 
