@@ -121,6 +121,21 @@ fn certificate(folder: &Path) {
 #[test]
 fn it_listens_without_kafka_and_says_why_it_is_not_ready() {
     let mut running = Running::start("protocol: mqtt", 2);
+    assert!(
+        running.seen[0].contains("starting") && running.seen[0].contains(env!("CARGO_PKG_VERSION")),
+        "{:?}",
+        running.seen
+    );
+    let listening = running.seen.iter().find(|line| line.contains("listening")).unwrap();
+    assert!(
+        listening.contains("\"listener\":\"one\"") && listening.contains("\"protocol\":\"mqtt\""),
+        "{listening}"
+    );
+    let told = match running.seen.iter().find(|line| line.contains("Kafka is not reached")) {
+        Some(line) => line.clone(),
+        None => running.line_with("Kafka is not reached"),
+    };
+    assert!(told.contains("127.0.0.1:1: "), "{told}");
     TcpStream::connect(running.addresses[0]).unwrap();
     assert!(running.get("/healthz").starts_with("HTTP/1.1 200"));
     let ready = running.get("/readyz");

@@ -46,13 +46,14 @@ impl Signals {
 
 /// Tells `ready` of each change of the cluster's state, until `ending` is set: then it is not ready, and stays so.
 pub(super) async fn tell_readiness(mut cluster: watch::Receiver<State>, mut ending: watch::Receiver<bool>, ready: watch::Sender<Ready>) {
+    let mut reached = None;
     loop {
-        let now = match &*cluster.borrow_and_update() {
+        let state = cluster.borrow_and_update().clone();
+        log_change(&mut reached, &state);
+        ready.send_replace(match state {
             State::Ready => Ready::Yes,
             State::Connecting { why } => Ready::No(format!("Kafka is not reached: {why}")),
-        };
-        log_change(&ready.borrow(), &now);
-        ready.send_replace(now);
+        });
         tokio::select! {
             _ = ending.wait_for(|ending| *ending) => break,
             changed = cluster.changed() => if changed.is_err() { break },
@@ -61,12 +62,20 @@ pub(super) async fn tell_readiness(mut cluster: watch::Receiver<State>, mut endi
     ready.send_replace(Ready::No("the proxy is ending".to_owned()));
 }
 
-/// One line for each event: back and away, not for each new reason why it is still away.
-fn log_change(before: &Ready, now: &Ready) {
-    match (before, now) {
-        (Ready::No(_), Ready::Yes) => tracing::info!("Kafka is reached; ready"),
-        (Ready::Yes, Ready::No(why)) => tracing::warn!(why, "not ready"),
-        _ => {}
+/// One line for each event: there and away, not for each new reason why it is still away, and none before the first attempt
+/// has ended. `reached`: what the last line said.
+fn log_change(reached: &mut Option<bool>, state: &State) {
+    let now = match state {
+        State::Ready => true,
+        State::Connecting { .. } if *state == State::not_yet() => return,
+        State::Connecting { .. } => false,
+    };
+    if reached.replace(now) == Some(now) {
+        return;
+    }
+    match state {
+        State::Ready => tracing::info!("Kafka is reached; ready"),
+        State::Connecting { why } => tracing::warn!(why, "Kafka is not reached; not ready"),
     }
 }
 

@@ -57,6 +57,7 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     cluster.counters().register(metrics.registry());
     let metrics = Arc::new(metrics);
     let ports = Ports::take(&config, &metrics).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), rules = config.rules.len(), "starting");
     let relay = Relay::new(relay_settings(&config), Arc::new(config.rules), cluster.clone(), metrics.clone());
     let (end, ending) = watch::channel(false);
     let mut open = ports.open(&relay, &cluster, &metrics, &ending);
@@ -134,7 +135,8 @@ impl Ports {
         let (living, alive) = mpsc::channel(1);
         for listener in self.listeners {
             if let Ok(address) = listener.local_address() {
-                tracing::info!(%address, "listening");
+                let (name, protocol) = (listener.name(), listener.protocol());
+                tracing::info!(listener = name, protocol, %address, "listening");
             }
             let (relay, living) = (relay.clone(), living.clone());
             let on_link = move |link| {

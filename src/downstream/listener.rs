@@ -67,6 +67,16 @@ impl Listener {
         self.socket.local_addr()
     }
 
+    /// As in the settings.
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    /// As in the settings.
+    pub fn protocol(&self) -> &'static str {
+        if self.tls.is_some() { "mqtts" } else { "mqtt" }
+    }
+
     /// Accepts until `shutdown` resolves, and gives each connection to `on_link` in a task of its own. Those tasks go
     /// on after the return; ending them is their owner's affair.
     pub async fn run<F, Fut>(self, on_link: F, shutdown: impl Future<Output = ()>)

@@ -49,6 +49,14 @@ pub enum State {
     Ready,
 }
 
+impl State {
+    /// Before the first attempt has ended.
+    pub fn not_yet() -> Self {
+        let why = "not connected yet".to_owned();
+        Self::Connecting { why }
+    }
+}
+
 /// The Kafka cluster. Cheap to clone; when the last clone is dropped, or after [`shutdown`](Self::shutdown), all its tasks end.
 #[derive(Clone)]
 pub struct Cluster {
@@ -104,9 +112,7 @@ impl Cluster {
             identities: Identities::default(),
             orphans: Orphans::default(),
             brokers: Mutex::default(),
-            state: watch::Sender::new(State::Connecting {
-                why: "not connected yet".to_owned(),
-            }),
+            state: watch::Sender::new(State::not_yet()),
             changed: watch::Sender::new(0),
             refresh: Notify::new(),
             stale: AtomicBool::new(true),

@@ -86,18 +86,12 @@ pub(crate) async fn run(core: Arc<Core>) {
     }
 }
 
+/// Whoever watches says so in the log.
 fn announce(core: &Core, state: State) {
     core.state.send_if_modified(|now| {
-        if *now == state {
-            return false;
-        }
-        match (&*now, &state) {
-            (State::Connecting { .. }, State::Ready) => tracing::info!("connected to Kafka"),
-            (State::Ready, State::Connecting { why }) => tracing::warn!(why, "Kafka does not answer"),
-            _ => {}
-        }
+        let modified = *now != state;
         *now = state;
-        true
+        modified
     });
 }
 
