@@ -35,8 +35,8 @@ impl RefusalReason {
     /// For metrics and reason strings.
     pub fn as_str(self) -> &'static str {
         match self {
-            RefusalReason::IllegalKafkaTopic => "illegal Kafka topic name",
-            RefusalReason::NoSuchPartition => "no such partition",
+            RefusalReason::IllegalKafkaTopic => "illegal_kafka_topic",
+            RefusalReason::NoSuchPartition => "no_such_partition",
         }
     }
 }

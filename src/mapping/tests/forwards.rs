@@ -154,8 +154,8 @@ fn partitions_are_chosen_as_the_rule_says() {
 
 #[test]
 fn refusals_have_words() {
-    assert_eq!(RefusalReason::IllegalKafkaTopic.as_str(), "illegal Kafka topic name");
-    assert_eq!(RefusalReason::NoSuchPartition.as_str(), "no such partition");
+    assert_eq!(RefusalReason::IllegalKafkaTopic.as_str(), "illegal_kafka_topic");
+    assert_eq!(RefusalReason::NoSuchPartition.as_str(), "no_such_partition");
 }
 
 #[test]
