@@ -195,3 +195,38 @@ async fn a_topic_that_no_rule_maps_is_refused_with_0x90() {
     assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::PubAck(7, 0x90));
     assert_eq!(client.subscribe("elsewhere", 1).await.unwrap(), 0x8f);
 }
+
+#[test]
+fn only_the_message_that_is_too_large_for_its_topic_is_refused() {
+    const LARGE: u16 = 30;
+    let kafka = shared_kafka();
+    kafka.command(&["topic", "narrow", "1", "1", "max.message.bytes=20000"]);
+    let proxy = Proxy::start(&kafka.bootstrap, &rule("narrow"), "");
+    let answers = Runtime::new().unwrap().block_on(burst_with_a_large_one(&proxy, LARGE));
+    for (id, code) in answers {
+        assert_eq!(code, if id == LARGE { 0x83 } else { 0 }, "packet {id}");
+    }
+    let values = kafka.consume("narrow", "%S %o");
+    assert_eq!(values.len(), 59, "the large one is not in Kafka, the others are there once");
+    assert!(values.iter().all(|v| v.starts_with("1000 ")), "{values:?}");
+    assert!(proxy.metric(&["kafka_produce_split_total"]) > 0.0, "a batch was split");
+    assert!(proxy.log().contains("MESSAGE_TOO_LARGE"), "{}", proxy.log());
+}
+
+/// Sixty QoS 1 messages of 1,000 bytes in one write, one of them of 30,000; all answers by packet id.
+async fn burst_with_a_large_one(proxy: &Proxy, large: u16) -> Vec<(u16, u8)> {
+    let mut client = Client::connect(proxy.mqtt, Version::V5, "narrow").await.unwrap();
+    for id in 1..=60 {
+        let payload = vec![b'x'; if id == large { 30_000 } else { 1_000 }];
+        client.publish("narrow/42/telemetry/rpm", 1, id, &payload).unwrap();
+    }
+    client.flush().await.unwrap();
+    let mut answers = Vec::new();
+    while answers.len() < 60 {
+        match client.next_within(DEADLINE).await.unwrap() {
+            Event::PubAck(id, code) => answers.push((id, code)),
+            other => panic!("{other:?}"),
+        }
+    }
+    answers
+}

@@ -192,6 +192,11 @@ impl Batch {
         self.count
     }
 
+    /// Bytes of its records, decompressed.
+    pub fn records_len(&self) -> usize {
+        self.records.len()
+    }
+
     /// What a control batch says: 0 abort, 1 commit.
     pub fn control_type(&self) -> Option<i16> {
         let record = self.records().next()?.ok()?;

@@ -8,6 +8,7 @@ pub mod compression;
 pub mod error;
 pub mod fetched;
 pub mod record;
+pub mod split;
 
 pub use compression::Compression;
 pub use record::{Header, RecordFields};

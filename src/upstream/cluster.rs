@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -308,7 +309,10 @@ impl Core {
                     self.counters.records.inc_by(batch.records.into());
                     self.counters.bytes.inc_by(batch.bytes.as_ref().map_or(0, |b| b.len() as u64));
                 }
-                Verdict::Refused(_) => drop(self.counters.refused.inc()),
+                Verdict::Refused(error) => {
+                    self.counters.refused.inc();
+                    partition.tell_refused(error, batch.records, batch.bytes.as_ref().map_or(0, Bytes::len));
+                }
                 Verdict::Unknown | Verdict::Expired { .. } => drop(self.counters.expired.inc()),
             }
             batch.waiters.settle(partition.index, batch.verdict);

@@ -5,6 +5,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::accumulator::Tally;
+
 /// One label: its name is fixed, its values come from closed sets (APIs, error names), so the number of series is bounded.
 pub type Label = [(&'static str, &'static str); 1];
 
@@ -33,6 +35,8 @@ pub struct Counters {
     pub refused: Counter,
     /// Batches that had to take a new epoch or producer id.
     pub restamped: Counter,
+    /// Batches that were split because Kafka found them too large.
+    pub split: Counter,
     /// Appends refused because the memory budget was used up.
     pub memory_full: Counter,
     /// Bytes of the memory budget in use.
@@ -64,6 +68,7 @@ impl Default for Counters {
             expired: Counter::default(),
             refused: Counter::default(),
             restamped: Counter::default(),
+            split: Counter::default(),
             memory_full: Counter::default(),
             memory_used: Gauge::default(),
             produce_latency: latency(),
@@ -102,6 +107,11 @@ impl Counters {
             self.restamped.clone(),
         );
         to.register(
+            "kafka_produce_split",
+            "Batches split because Kafka found them too large",
+            self.split.clone(),
+        );
+        to.register(
             "kafka_memory_full",
             "Records held back by the producer's memory budget",
             self.memory_full.clone(),
@@ -127,6 +137,12 @@ impl Counters {
         );
         to.register("kafka_offset_resets", "Readers whose offset was gone", self.offset_resets.clone());
         to.register("kafka_throttled_milliseconds", "Throttling obeyed", self.throttled_ms.clone());
+    }
+
+    /// Counts what happened to the batches of a partition.
+    pub(crate) fn tally(&self, tally: Tally) {
+        self.restamped.inc_by(tally.restamped);
+        self.split.inc_by(tally.split);
     }
 
     /// Counts one error code by its name.

@@ -93,7 +93,7 @@ pub(super) fn answers_to(parts: &[Part], answer: &ProduceResponse) -> Vec<Option
 }
 
 /// What a code means for the batch, and whether the next attempt should wait.
-pub(super) fn judge(core: &Core, code: i16, offset: i64, partition: &Partition) -> (Answer, bool) {
+pub(super) fn judge(core: &Core, code: i16, offset: i64) -> (Answer, bool) {
     if code == 0 {
         return (Answer::Stored(offset), false);
     }
@@ -101,18 +101,14 @@ pub(super) fn judge(core: &Core, code: i16, offset: i64, partition: &Partition) 
     core.counters.error(error.name());
     match code {
         46 => return (Answer::Stored(offset), false),
+        // MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE.
+        10 | 18 => return (Answer::TooLarge(error), false),
         45 => return (Answer::OutOfOrder, false),
         47 | 59 | 90 => return (Answer::IdentityDead, false),
         _ => {}
     }
     let retry = error.retry();
     if matches!(retry, Retry::Never | Retry::Fatal) && code != -1 {
-        tracing::warn!(
-            topic = &*partition.topic,
-            partition = partition.index,
-            error = error.name(),
-            "Kafka refused a batch"
-        );
         return (Answer::Refused(error), false);
     }
     if code != 7 && code != 19 {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use super::accumulator::Verdict;
+use super::accumulator::{Split, Verdict};
 use crate::kafka::error::ErrorCode;
 
 /// How a record ended.
@@ -105,6 +105,25 @@ impl Waiters {
     }
 }
 
+impl Split for Waiters {
+    fn split_off(&mut self, at: u32) -> Self {
+        // Tickets stand in the order of their records.
+        let first = self.tickets.partition_point(|(_, index)| *index < at);
+        let mut tickets = self.tickets.split_off(first);
+        tickets.iter_mut().for_each(|(_, index)| *index -= at);
+        let behind = self.groups.partition_point(|group| group.start < first);
+        let mut groups = self.groups.split_off(behind);
+        groups.iter_mut().for_each(|group| group.start -= first);
+        // The last of those in front may go on behind the cut.
+        let goes_on = !tickets.is_empty() && groups.first().is_none_or(|group| group.start > 0);
+        if let Some(group) = self.groups.last().filter(|_| goes_on) {
+            let receipts = Arc::clone(&group.receipts);
+            groups.insert(0, Group { receipts, start: 0 });
+        }
+        Self { groups, tickets }
+    }
+}
+
 fn outcome(partition: i32, index: u32, verdict: Verdict) -> Outcome {
     match verdict {
         Verdict::Stored(base) if base < 0 => Outcome::Stored { partition, offset: -1 },
@@ -150,5 +169,39 @@ mod tests {
                 outcome: Outcome::Stored { partition: 2, offset: 103 }
             }]
         );
+    }
+
+    #[test]
+    fn each_part_of_a_split_batch_has_its_own() {
+        let (one, two) = (Receipts::new(Arc::default()), Receipts::new(Arc::default()));
+        let given = [(&one, 10, 0), (&one, 11, 1), (&two, 20, 3), (&two, 21, 4), (&one, 12, 6)];
+        for cut in 1..8 {
+            let mut front = Waiters::default();
+            given
+                .iter()
+                .for_each(|(receipts, ticket, index)| front.push(receipts, *ticket, *index));
+            let back = front.split_off(cut);
+            front.settle(0, Verdict::Stored(100));
+            back.settle(0, Verdict::Stored(200));
+            let offset = |index: u32| if index < cut { 100 + index } else { 200 + index - cut };
+            for receipts in [&one, &two] {
+                let mut got = Vec::new();
+                receipts.take(&mut got);
+                let told: Vec<_> = got.iter().map(|r| (r.ticket, r.outcome)).collect();
+                let wanted = given.iter().filter(|(to, ..)| Arc::ptr_eq(to, receipts));
+                let wanted: Vec<_> = wanted
+                    .map(|(_, ticket, index)| {
+                        (
+                            *ticket,
+                            Outcome::Stored {
+                                partition: 0,
+                                offset: offset(*index).into(),
+                            },
+                        )
+                    })
+                    .collect();
+                assert_eq!(told, wanted, "cut at {cut}");
+            }
+        }
     }
 }

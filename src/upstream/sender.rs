@@ -280,6 +280,7 @@ impl Sender {
                 continue;
             }
             let next = slot.queue.next(current, &mut self.settled);
+            self.core.counters.tally(slot.queue.take_tally());
             let more = slot.queue.is_ready();
             slot.listed = more;
             drop(slot);
@@ -348,18 +349,17 @@ impl Sender {
     }
 
     fn settle_parts(&mut self, parts: &[Part], answer: &ProduceResponse) {
-        for (at, told) in answers_to(parts, answer).into_iter().enumerate() {
+        for (part, told) in parts.iter().zip(answers_to(parts, answer)) {
             let (answer, delay) = match told {
-                Some((code, offset)) => judge(&self.core, code, offset, &parts[at].partition),
+                Some((code, offset)) => judge(&self.core, code, offset),
                 None => (Answer::Doubt, true),
             };
-            self.settle_part(&parts[at], answer, delay);
+            self.settle_part(part, answer, delay);
         }
     }
 
     fn settle_part(&mut self, part: &Part, answer: Answer, delay: bool) {
         let mut slot = part.partition.lock();
-        let before = slot.queue.restamped();
         slot.queue.answered(part.ordinal, answer, &mut self.settled);
         if delay {
             slot.not_before = Some(Instant::now() + backoff::wait(slot.failures, Duration::from_millis(20), Duration::from_secs(1)));
@@ -367,7 +367,6 @@ impl Sender {
         } else if matches!(answer, Answer::Stored(_)) {
             slot.failures = 0;
         }
-        self.core.counters.restamped.inc_by(slot.queue.restamped() - before);
         let enlist = !slot.listed && slot.queue.is_ready();
         slot.listed |= enlist;
         let waits = slot.not_before.is_some();

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicI32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI16, AtomicI32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -12,6 +12,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{accumulator::PartitionQueue, broker::Broker, receipts::Waiters};
+use crate::kafka::error::ErrorCode;
 
 /// Names that are kept track of at one time; beyond it a new name is [`TopicState::Missing`]. Bounds what devices can make us remember.
 const MOST_TOPICS: usize = 10_000;
@@ -49,6 +50,8 @@ pub struct Partition {
     leader: AtomicI32,
     /// Its topic was made anew under another id: this one will not come back.
     gone: AtomicBool,
+    /// The last code that an operator was told of.
+    told: AtomicI16,
     slot: Mutex<Slot>,
 }
 
@@ -79,8 +82,26 @@ impl Partition {
             index,
             leader: AtomicI32::new(-1),
             gone: AtomicBool::new(false),
+            told: AtomicI16::new(0),
             slot: Mutex::new(slot),
         })
+    }
+
+    /// Logs that Kafka refused `records` for good: loudly if it is another reason than the last time, since devices repeat themselves.
+    pub(crate) fn tell_refused(&self, error: ErrorCode, records: u32, bytes: usize) {
+        let (topic, partition, code) = (&*self.topic, self.index, error.name());
+        if self.told.swap(error.code(), Relaxed) == error.code() {
+            tracing::debug!(topic, partition, error = code, records, bytes, "Kafka refused records");
+        } else {
+            tracing::warn!(
+                topic,
+                partition,
+                error = code,
+                records,
+                bytes,
+                "Kafka refused records; repeats of this are counted only"
+            );
+        }
     }
 
     /// Its index in the topic.

@@ -4,8 +4,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Answer, Identity, MOST_IN_FLIGHT, Next, PartitionQueue, Settled, Verdict};
-use crate::kafka::batch::{Producer, restamp};
+use super::{Answer, Identity, MOST_IN_FLIGHT, Next, PartitionQueue, Settled, Split, Verdict};
+use crate::kafka::{
+    batch::{BatchBuilder, Producer, restamp},
+    error::ErrorCode,
+};
 
 /// A batch that was stamped at least once and is not settled.
 pub(super) struct Flight<W> {
@@ -15,6 +18,8 @@ pub(super) struct Flight<W> {
     pub(super) stamp: Option<Producer>,
     /// Known from the moment it was sealed.
     pub(super) bytes: Option<Bytes>,
+    /// Part of a batch that was split, not sealed yet.
+    pub(super) unsealed: Option<BatchBuilder>,
     pub(super) records: u32,
     pub(super) waiters: W,
     pub(super) charged: usize,
@@ -24,9 +29,11 @@ pub(super) struct Flight<W> {
     /// An attempt ended without a definite answer.
     pub(super) doubt: bool,
     /// It was the oldest when it was answered 45.
-    behind_gap: bool,
+    pub(super) behind_gap: bool,
     /// The broker refused its id and epoch.
-    dead: bool,
+    pub(super) dead: bool,
+    /// The broker refused it for its size: it is split when nothing is outstanding.
+    pub(super) too_large: bool,
 }
 
 impl<W> Flight<W> {
@@ -41,7 +48,7 @@ impl<W> Flight<W> {
     }
 }
 
-impl<W: Default> PartitionQueue<W> {
+impl<W: Split> PartitionQueue<W> {
     /// The next batch to put on the wire; it is outstanding from here on. `current` is the instance's producer id.
     /// Batches that cannot go on are put to `out`.
     pub(crate) fn next(&mut self, current: Option<Identity>, out: &mut Vec<Settled<W>>) -> Next {
@@ -55,10 +62,17 @@ impl<W: Default> PartitionQueue<W> {
         if !self.proven && self.outstanding > 0 {
             return Next::Nothing;
         }
-        match self.flight.iter().position(|f| !f.outstanding) {
+        match self.due() {
             Some(at) => self.again(at, current),
             None => self.first(current),
         }
+    }
+
+    /// The first in flight that has no attempt under way. Parts of a split batch may lie beyond the span; those wait.
+    pub(super) fn due(&self) -> Option<usize> {
+        let oldest = self.flight.front()?.ordinal;
+        let mut span = self.flight.iter().take_while(|f| f.ordinal - oldest < MOST_IN_FLIGHT);
+        span.position(|f| !f.outstanding)
     }
 
     /// The bytes of a batch given out as [`Next::First`], kept for retries.
@@ -82,11 +96,8 @@ impl<W: Default> PartitionQueue<W> {
                 self.proven = true;
                 return self.remove(at, Verdict::Stored(offset), out);
             }
-            Answer::Refused(code) => {
-                let verdict = if flight.doubt { Verdict::Unknown } else { Verdict::Refused(code) };
-                self.free_sequence_of(at);
-                return self.remove(at, verdict, out);
-            }
+            Answer::TooLarge(_) if flight.can_be_split() => flight.too_large = true,
+            Answer::Refused(code) | Answer::TooLarge(code) => return self.refuse(at, code, out),
             Answer::NotStored => {}
             // Not the oldest: those before it are not settled, so it may follow after all once they are.
             Answer::OutOfOrder => flight.behind_gap = at == 0,
@@ -94,6 +105,16 @@ impl<W: Default> PartitionQueue<W> {
             Answer::Doubt => flight.doubt = true,
         }
         self.draining = true;
+    }
+
+    fn refuse(&mut self, at: usize, code: ErrorCode, out: &mut Vec<Settled<W>>) {
+        let verdict = if self.flight[at].doubt {
+            Verdict::Unknown
+        } else {
+            Verdict::Refused(code)
+        };
+        self.free_sequence_of(at);
+        self.remove(at, verdict, out);
     }
 
     fn remove(&mut self, at: usize, verdict: Verdict, out: &mut Vec<Settled<W>>) {
@@ -113,13 +134,14 @@ impl<W: Default> PartitionQueue<W> {
 
     /// All attempts are answered: decides whether those in flight go on under their stamps.
     fn resolve(&mut self, out: &mut Vec<Settled<W>>) {
+        self.split_oversized();
         let dead = self.flight.iter().any(|f| f.dead);
         if !dead && !self.flight.front().is_some_and(|f| f.behind_gap) {
             return;
         }
         let (doubtful, clean): (Vec<_>, Vec<_>) = std::mem::take(&mut self.flight).into_iter().partition(|f| f.doubt);
         out.extend(doubtful.into_iter().map(|f| f.settle(Verdict::Unknown)));
-        self.restamped += clean.len() as u64;
+        self.tally.restamped += clean.len() as u64;
         self.flight.extend(clean.into_iter().map(|f| Flight {
             stamp: None,
             behind_gap: false,
@@ -163,14 +185,23 @@ impl<W: Default> PartitionQueue<W> {
                 Err(dead) => return Next::Identity { dead },
             };
             let flight = &mut self.flight[at];
-            let mut bytes = Vec::from(flight.bytes.take().expect("sealed before it was first sent"));
-            restamp(&mut bytes, &stamp);
-            flight.bytes = Some(Bytes::from(bytes));
             flight.stamp = Some(stamp);
+            if let Some(sealed) = flight.bytes.take() {
+                let mut bytes = Vec::from(sealed);
+                restamp(&mut bytes, &stamp);
+                flight.bytes = Some(Bytes::from(bytes));
+            }
         }
         let flight = &mut self.flight[at];
         flight.outstanding = true;
         self.outstanding += 1;
+        if let Some(builder) = flight.unsealed.take() {
+            return Next::First {
+                ordinal: flight.ordinal,
+                builder,
+                producer: flight.stamp.expect("stamped above"),
+            };
+        }
         Next::Again {
             ordinal: flight.ordinal,
             bytes: flight.bytes.clone().expect("sealed before it was first sent"),
@@ -197,6 +228,7 @@ impl<W: Default> PartitionQueue<W> {
             ordinal,
             stamp: Some(producer),
             bytes: None,
+            unsealed: None,
             records,
             waiters: batch.waiters,
             charged: batch.charged,
@@ -205,6 +237,7 @@ impl<W: Default> PartitionQueue<W> {
             doubt: false,
             behind_gap: false,
             dead: false,
+            too_large: false,
         });
         Next::First {
             ordinal,
@@ -225,12 +258,16 @@ impl<W: Default> PartitionQueue<W> {
         };
         self.identity = Some(identity);
         let base_sequence = self.next_sequence;
-        // Sequences run from 0 to i32::MAX and then from 0 again.
-        self.next_sequence = ((i64::from(base_sequence) + i64::from(records)) % (1 << 31)) as i32;
+        self.next_sequence = sequence_behind(base_sequence, records);
         Ok(Producer {
             producer_id: identity.producer_id,
             producer_epoch: identity.epoch,
             base_sequence,
         })
     }
+}
+
+/// The sequence behind `records` records. Sequences run from 0 to i32::MAX and then from 0 again.
+pub(super) fn sequence_behind(base: i32, records: u32) -> i32 {
+    ((i64::from(base) + i64::from(records)) % (1 << 31)) as i32
 }

@@ -29,9 +29,13 @@
 //! 7. A broker that does not know an id takes any sequence of it. If the first batch were refused for a passing reason while a second is on
 //!    its way, the second would be stored and the first could never be. So until a first batch of an epoch is acknowledged,
 //!    only one is in flight (`proven` below).
-//! 8. The broker takes epoch + 1 with sequence 0 without InitProducerId. The epoch is the partition's own; the id is the instance's.
+//! 8. A batch that is too large for the topic and of which no attempt is in doubt is split, and its parts take its sequences between
+//!    them: none of those was ever appended, so the ones behind it keep their stamps and follow the parts. The parts count as batches
+//!    of their own, so what lies behind moves out of the span of five and waits.
+//! 9. The broker takes epoch + 1 with sequence 0 without InitProducerId. The epoch is the partition's own; the id is the instance's.
 
 mod flight;
+mod oversized;
 #[cfg(test)]
 mod tests;
 
@@ -115,6 +119,8 @@ pub(crate) enum Answer {
     Stored(i64),
     /// Refused for good.
     Refused(ErrorCode),
+    /// Refused for its size: not stored by this attempt. Parts of it may be taken.
+    TooLarge(ErrorCode),
     /// Surely not stored by this attempt; worth another.
     NotStored,
     /// 45: surely not stored, the sequence does not follow.
@@ -151,6 +157,21 @@ pub(crate) struct Settled<W> {
     pub(crate) bytes: Option<Bytes>,
 }
 
+/// Batches that something happened to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// They took a new epoch or id.
+    pub(crate) restamped: u64,
+    /// They were split because Kafka found them too large.
+    pub(crate) split: u64,
+}
+
+/// What waits for the records of a batch and can follow them when the batch is split.
+pub(crate) trait Split: Default {
+    /// Takes off those who wait for the records from `at` on; their indexes then count from 0.
+    fn split_off(&mut self, at: u32) -> Self;
+}
+
 /// A batch that was not sent yet.
 struct Batch<W> {
     builder: BatchBuilder,
@@ -178,10 +199,12 @@ pub(crate) struct PartitionQueue<W> {
     /// The broker has acknowledged a batch of this id and epoch, so it knows them.
     proven: bool,
     next_ordinal: u64,
-    restamped: u64,
+    tally: Tally,
+    /// Bytes that batches of this partition may have, as learned from refusals.
+    ceiling: usize,
 }
 
-impl<W: Default> PartitionQueue<W> {
+impl<W: Split> PartitionQueue<W> {
     pub(crate) fn new() -> Self {
         Self {
             open: None,
@@ -195,7 +218,8 @@ impl<W: Default> PartitionQueue<W> {
             gap: false,
             proven: false,
             next_ordinal: 0,
-            restamped: 0,
+            tally: Tally::default(),
+            ceiling: usize::MAX,
         }
     }
 
@@ -212,7 +236,7 @@ impl<W: Default> PartitionQueue<W> {
         H: Iterator<Item = Header<'a>> + Clone,
     {
         let appended = match &mut self.open {
-            Some(open) => open.append(fields, limits.batch_size, &charge)?,
+            Some(open) => open.append(fields, limits.batch_size.min(self.ceiling), &charge)?,
             None => false,
         };
         let filled = !appended && self.open.is_some();
@@ -273,7 +297,7 @@ impl<W: Default> PartitionQueue<W> {
         if self.draining || !self.proven {
             return self.outstanding == 0 && !self.is_empty();
         }
-        self.flight.iter().any(|f| !f.outstanding) || (self.has_new() && self.may_stamp())
+        self.due().is_some() || (self.has_new() && self.may_stamp())
     }
 
     /// Whether it holds nothing.
@@ -281,9 +305,9 @@ impl<W: Default> PartitionQueue<W> {
         self.flight.is_empty() && !self.has_new()
     }
 
-    /// How many batches took a new epoch or id so far.
-    pub(crate) fn restamped(&self) -> u64 {
-        self.restamped
+    /// What happened to batches since this was last asked.
+    pub(crate) fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
     }
 
     fn has_new(&self) -> bool {

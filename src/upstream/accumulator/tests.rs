@@ -1,5 +1,7 @@
 //! The queue against a model of a broker and of a bad network, over random schedules; and the single cases that taught us something.
 
+mod oversized;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
@@ -8,7 +10,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::kafka::Compression;
+use crate::kafka::{Compression, fetched};
 
 /// What one partition of a broker remembers, as measured against Apache Kafka (see the module's head).
 #[derive(Default)]
@@ -99,6 +101,8 @@ enum Fault {
     /// Appended, but not replicated in time.
     TimedOut,
     TooLarge,
+    /// Refused for another reason.
+    Refused,
     /// The id is not taken any more.
     Fenced,
 }
@@ -111,6 +115,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Serve(Fault::NotLeader)),
         1 => Just(Step::Serve(Fault::TimedOut)),
         1 => Just(Step::Serve(Fault::TooLarge)),
+        1 => Just(Step::Serve(Fault::Refused)),
         8 => Just(Step::Read),
         1 => Just(Step::Break),
         1 => (0usize..8).prop_map(Step::Late),
@@ -129,10 +134,10 @@ struct World {
     next_id: u32,
     /// Appended and never stamped.
     unsent: VecDeque<u32>,
-    contents: HashMap<u64, Vec<u32>>,
     verdicts: HashMap<u32, Verdict>,
     settled: Vec<Settled<Vec<u32>>>,
     charged: std::cell::Cell<usize>,
+    limits: Limits,
 }
 
 const LIMITS: Limits = Limits {
@@ -151,11 +156,17 @@ impl World {
             identity: Identity { producer_id: 1, epoch: 0 },
             next_id: 0,
             unsent: VecDeque::new(),
-            contents: HashMap::new(),
             verdicts: HashMap::new(),
             settled: Vec::new(),
             charged: std::cell::Cell::new(0),
+            limits: LIMITS,
         }
+    }
+
+    /// With up to nine records in a batch.
+    fn of_large_batches() -> Self {
+        let limits = Limits { batch_size: 200, ..LIMITS };
+        Self { limits, ..Self::new() }
     }
 
     fn run(&mut self, step: Step) {
@@ -192,7 +203,7 @@ impl World {
         };
         let appended = self
             .queue
-            .append(&fields, self.now, &LIMITS, charge, Vec::new)
+            .append(&fields, self.now, &self.limits, charge, Vec::new)
             .unwrap_or_else(|r| panic!("{r:?}"));
         assert_eq!(appended.waiters.len(), appended.index as usize);
         appended.waiters.push(id);
@@ -217,18 +228,17 @@ impl World {
                 builder,
                 producer,
             } => {
-                let ids: Vec<u32> = self.unsent.drain(..builder.count() as usize).collect();
-                self.contents.insert(ordinal, ids);
                 let sealed = builder.seal(&producer, Compression::None);
                 self.queue.sealed(ordinal, sealed.bytes.clone());
                 (ordinal, sealed.bytes)
             }
         };
-        let stamp = stamp_in(&bytes);
+        let (stamp, ids) = (stamp_in(&bytes), ids_in(&bytes));
+        self.unsent.retain(|id| !ids.contains(id));
         self.wire.push_back(Attempt {
             ordinal,
             stamp,
-            ids: self.contents[&ordinal].clone(),
+            ids,
             answer: None,
         });
         assert!(
@@ -249,7 +259,8 @@ impl World {
                 Answer::Stored(_) => Answer::Doubt,
                 other => other,
             },
-            Fault::TooLarge => Answer::Refused(ErrorCode::from(10)),
+            Fault::TooLarge => Answer::TooLarge(ErrorCode::from(10)),
+            Fault::Refused => Answer::Refused(ErrorCode::from(87)),
             Fault::Fenced => {
                 self.broker.dead.insert(attempt.stamp.producer_id);
                 Answer::IdentityDead
@@ -283,6 +294,9 @@ impl World {
     fn collect(&mut self) {
         for batch in self.settled.drain(..) {
             assert_eq!(batch.records as usize, batch.waiters.len());
+            if batch.verdict == Verdict::Refused(ErrorCode::from(10)) {
+                assert_eq!(batch.records, 1, "only a record by itself is too large");
+            }
             self.charged.set(self.charged.get() - batch.charged);
             for id in batch.waiters {
                 self.unsent.retain(|unsent| *unsent != id);
@@ -341,6 +355,22 @@ fn stamp_in(bytes: &[u8]) -> Producer {
     }
 }
 
+/// The records as they stand in a sealed batch.
+fn ids_in(bytes: &Bytes) -> Vec<u32> {
+    let limits = fetched::Limits { max_decompressed: 1 << 20 };
+    let batch = fetched::batches(bytes.clone(), limits).next().unwrap().unwrap();
+    let ids = batch
+        .records()
+        .map(|record| u32::from_be_bytes(record.unwrap().key.unwrap().try_into().unwrap()));
+    ids.collect()
+}
+
+impl Split for Vec<u32> {
+    fn split_off(&mut self, at: u32) -> Self {
+        Vec::split_off(self, at as usize)
+    }
+}
+
 /// More by PROPTEST_CASES; a failing schedule is printed, not kept in a file.
 fn config() -> ProptestConfig {
     let plain = ProptestConfig::default();
@@ -366,6 +396,18 @@ proptest! {
     #[test]
     fn the_same_with_identities_that_die(steps in prop::collection::vec(prop_oneof![30 => step(), 1 => Just(Step::Serve(Fault::Fenced))], 1..200)) {
         let mut world = World::new();
+        steps.into_iter().for_each(|step| world.run(step));
+        world.finish();
+        world.check();
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn the_same_with_batches_that_are_split(steps in prop::collection::vec(prop_oneof![30 => step(), 3 => Just(Step::Serve(Fault::TooLarge))], 1..200)) {
+        let mut world = World::of_large_batches();
         steps.into_iter().for_each(|step| world.run(step));
         world.finish();
         world.check();
@@ -405,7 +447,7 @@ fn a_refused_batch_alone_leaves_no_gap() {
     let mut world = World::new();
     fill(&mut world, 1);
     assert!(world.send());
-    world.serve(Fault::TooLarge);
+    world.serve(Fault::Refused);
     world.read();
     world.collect();
     fill(&mut world, 1);
@@ -427,7 +469,7 @@ fn those_behind_a_refused_batch_are_stored_in_order_under_a_new_epoch() {
     for _ in 0..3 {
         assert!(world.send());
     }
-    world.serve(Fault::TooLarge);
+    world.serve(Fault::Refused);
     world.serve(Fault::None);
     world.serve(Fault::None);
     (0..3).for_each(|_| world.read());
