@@ -230,3 +230,39 @@ async fn burst_with_a_large_one(proxy: &Proxy, large: u16) -> Vec<(u16, u8)> {
     }
     answers
 }
+
+#[test]
+fn every_acks_and_every_compression_reaches_a_real_kafka() {
+    let kafka = shared_kafka();
+    let choices = [
+        "acks: all",
+        "acks: leader",
+        "acks: none",
+        "compression: none",
+        "compression: {codec: gzip, level: 9}",
+        "compression: snappy",
+        "compression: lz4",
+        "compression: {codec: zstd, level: 9}",
+    ];
+    let topic = |at: usize| format!("choice-{at}");
+    let rules: Vec<String> = (0..).zip(choices).map(|(at, choice)| choice_rule(&topic(at), choice)).collect();
+    (0..choices.len()).for_each(|at| kafka.topic(&topic(at), 2));
+    let proxy = Proxy::start(&kafka.bootstrap, &rules.join("\n"), "");
+    for at in 0..choices.len() {
+        let load = crowd(proxy.mqtt, &topic(at), 5, 100);
+        let report = Runtime::new()
+            .unwrap()
+            .block_on(run(&load, &Arc::new(Progress::default())))
+            .unwrap();
+        assert_eq!((report.acknowledged, report.refused), (500, 0), "{}", choices[at]);
+        // With `acks: none` the last may still be on their way.
+        eventually(choices[at], || {
+            let read = ledger::read_topic(&kafka.bootstrap, &topic(at)).unwrap();
+            read.exact(5, 100).ok()
+        });
+    }
+}
+
+fn choice_rule(topic: &str, choice: &str) -> String {
+    rule(topic).replace("headers:", &format!("{choice}, headers:"))
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mqtt_kafka_proxy::config::{self, Config, LoadError};
 use mqtt_kafka_proxy::downstream::{ClientAuth, Protocol, TlsSettings};
-use mqtt_kafka_proxy::kafka::Compression;
+use mqtt_kafka_proxy::kafka::{Acks, Compression};
 use mqtt_kafka_proxy::mapping::Unmapped;
 use mqtt_kafka_proxy::upstream::Isolation;
 
@@ -40,7 +40,7 @@ limits: {connections: 7, connect_rate: 8/s, packet_size: 9KiB, connect_timeout: 
 kafka:
   bootstrap_servers: ["${SERVERS}", "${GONE:-kafka:9092}"]
   security: {protocol: plaintext}
-  producer: {linger: 0ms, batch_size: 64KiB, compression: snappy, memory: 2MiB, delivery_timeout: 1m}
+  producer: {linger: 0ms, batch_size: 64KiB, compression: {codec: zstd, level: 19}, memory: 2MiB, delivery_timeout: 1m}
   consumer: {max_wait: 100ms, fetch_size: 3MiB, isolation: read_uncommitted}
 rules:
   - name: telemetry
@@ -50,7 +50,7 @@ rules:
     acknowledge: on-receipt
     overflow: drop
     on_error: skip
-    kafka: {topic: t, key: "{vin}", partition: 3, headers: {a: "{vin}", b: c}, timestamp: receipt, acks: all, client_header: false}
+    kafka: {topic: t, key: "{vin}", partition: 3, headers: {a: "{vin}", b: c}, timestamp: receipt, acks: leader, compression: gzip, client_header: false}
   - {name: commands, direction: subscribe, mqtt: "c/{key}", kafka: {topic: c, tombstones: deliver}}
 unmapped: drop
 sessions: {takeover: local}
@@ -86,12 +86,17 @@ admin: {address: "127.0.0.1:9090"}
     );
     assert_eq!(
         (producer.batch_size, producer.memory, producer.compression),
-        (65_536, 2_097_152, Compression::Snappy)
+        (65_536, 2_097_152, Compression::Zstd { level: 19 })
     );
     let consumer = &config.kafka.consumer;
     assert_eq!((consumer.max_wait, consumer.fetch_size), (Duration::from_millis(100), 3_145_728));
     assert_eq!(consumer.isolation, Isolation::ReadUncommitted);
     assert_eq!((config.rules.len(), config.rules.unmapped()), (2, Unmapped::Drop));
+    let telemetry = config.rules.iter().map(|(_, rule)| rule).next().expect("two rules");
+    assert_eq!(
+        (telemetry.acks, telemetry.compression),
+        (Acks::Leader, Some(Compression::Gzip { level: 6 }))
+    );
     assert_eq!(config.admin.map(|a| a.address), Some(address("127.0.0.1:9090")));
 }
 

@@ -11,7 +11,7 @@ use fake_broker::{
 };
 use mqtt_kafka_proxy::{
     kafka::{RecordFields, error::ErrorCode},
-    upstream::{AppendError, Cluster, Outcome, State, TopicState},
+    upstream::{AppendError, Cluster, Outcome, State, TopicState, WriteOptions},
 };
 use tokio::time::timeout;
 
@@ -166,10 +166,10 @@ async fn a_refused_batch_is_refused_alone() {
     let topic = ready(&cluster, "t").await;
     let mut producer = Producer::new(&cluster);
     let mut receipts = producer.produce(&topic, 0, 5).await;
-    fake.world().produce_faults.push_back(Fault::Code(10));
+    fake.world().produce_faults.push_back(Fault::Code(87));
     producer.append(&topic, 0, 3).unwrap();
     for refused in producer.receipts(3).await {
-        assert_eq!(refused.outcome, Outcome::Refused(ErrorCode::from(10)));
+        assert_eq!(refused.outcome, Outcome::Refused(ErrorCode::from(87)));
     }
     receipts.extend(producer.produce(&topic, 0, 20).await);
     assert_stored_once(&fake, "t", 0, &receipts);
@@ -262,7 +262,10 @@ async fn memory_is_bounded_and_comes_back() {
             value: Some(b"1"),
             headers: std::iter::empty(),
         };
-        match cluster.appender().append(&topic, appended % 2, &fields, None) {
+        match cluster
+            .appender()
+            .append(&topic, appended % 2, &fields, WriteOptions::default(), None)
+        {
             Ok(()) => appended += 1,
             Err(e) => break e,
         }

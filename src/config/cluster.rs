@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::kafka::Compression;
 use crate::upstream::{ConsumerSettings, Isolation, ProducerSettings, Settings};
 
 use super::tree::{Kind, Node};
@@ -99,7 +98,7 @@ impl Walk<'_> {
             settings.batch_size = in_memory(n);
         }
         if let Some(n) = self.optional(&section, "compression") {
-            settings.compression = self.compression(n).unwrap_or(settings.compression);
+            settings.compression = self.compression(n, "kafka.producer.compression").unwrap_or(settings.compression);
         }
         if let Some(n) = self
             .optional(&section, "memory")
@@ -126,18 +125,6 @@ impl Walk<'_> {
             );
         }
         settings
-    }
-
-    fn compression(&mut self, node: &Node) -> Option<Compression> {
-        // The levels are the defaults of zlib and of zstd, as in the Java client.
-        let words = [
-            ("none", Compression::None),
-            ("gzip", Compression::Gzip { level: 6 }),
-            ("snappy", Compression::Snappy),
-            ("lz4", Compression::Lz4),
-            ("zstd", Compression::Zstd { level: 3 }),
-        ];
-        self.choice(node, "kafka.producer.compression", &words, &[])
     }
 
     fn consumer(&mut self, node: &Node) -> ConsumerSettings {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::kafka::Acks;
 use crate::mapping::{
     Acknowledge, Direction, Fault, Field, KafkaSpec, OnError, Overflow, PartitionSpec, RuleSet, RuleSpec, Tombstones, Unmapped,
 };
@@ -44,8 +45,9 @@ const RULE_KAFKA: Keys = Keys {
         "acks",
         "tombstones",
         "client_header",
+        "compression",
     ],
-    later: &["compression", "offline_retention"],
+    later: &["offline_retention"],
 };
 
 /// Rules beyond which a file is refused: more than that is a program, not a file.
@@ -172,8 +174,12 @@ impl Walk<'_> {
         let client_header = self
             .optional(&section, "client_header")
             .and_then(|n| self.flag(n, "rules[].kafka.client_header"));
-        // These two may say what holds anyway.
-        self.chosen(&section, "acks", &[("all", ())], &["leader", "none"]);
+        let acks = [("all", Acks::All), ("leader", Acks::Leader), ("none", Acks::None)];
+        let acks = self.chosen(&section, "acks", &acks, &[]);
+        let compression = self
+            .optional(&section, "compression")
+            .and_then(|n| self.compression(n, "rules[].kafka.compression"));
+        // It may say what holds anyway.
         if let Some(timestamp) = self.optional(&section, "timestamp") {
             self.timestamp(timestamp);
         }
@@ -185,6 +191,8 @@ impl Walk<'_> {
             headers,
             tombstones,
             client_header,
+            acks,
+            compression,
         })
     }
 
@@ -275,6 +283,8 @@ fn node_of(rule: &Node, field: Field) -> Option<&Node> {
         Field::KafkaKey => &["kafka", "key"],
         Field::KafkaPartition => &["kafka", "partition"],
         Field::KafkaClientHeader => &["kafka", "client_header"],
+        Field::KafkaAcks => &["kafka", "acks"],
+        Field::KafkaCompression => &["kafka", "compression"],
         Field::HeaderName(index) | Field::HeaderValue(index) => return header(rule, index).map(|(_, value)| value),
     };
     path.iter().try_fold(rule, |node, key| child(node, key))

@@ -3,6 +3,7 @@
 //! Requests and responses come from the `kafka-protocol` crate and are used in `upstream` only. Record batches are our
 //! own: they are the hot path, and no length in them may be trusted.
 
+pub mod acks;
 pub mod batch;
 pub mod compression;
 pub mod error;
@@ -10,5 +11,6 @@ pub mod fetched;
 pub mod record;
 pub mod split;
 
+pub use acks::Acks;
 pub use compression::Compression;
 pub use record::{Header, RecordFields};

@@ -16,6 +16,8 @@ pub(super) fn refuse_publish_keys(spec: &RuleSpec, faults: &mut Faults) {
         (spec.kafka.partition.is_some(), Field::KafkaPartition, "kafka.partition"),
         (!spec.kafka.headers.is_empty(), Field::HeaderName(0), "kafka.headers"),
         (spec.kafka.client_header.is_some(), Field::KafkaClientHeader, "kafka.client_header"),
+        (spec.kafka.acks.is_some(), Field::KafkaAcks, "kafka.acks"),
+        (spec.kafka.compression.is_some(), Field::KafkaCompression, "kafka.compression"),
     ];
     for (_, field, name) in keys.into_iter().filter(|(written, ..)| *written) {
         let remedy = format!("leave `{name}` out, or make the rule `direction: publish` or `both`");

@@ -158,6 +158,8 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         partition: spec.kafka.partition.unwrap_or_default(),
         tombstones: spec.kafka.tombstones,
         client_header: spec.kafka.client_header.unwrap_or(true),
+        acks: spec.kafka.acks.unwrap_or_default(),
+        compression: spec.kafka.compression,
         topic,
         slot: None,
         key,

@@ -23,6 +23,10 @@ pub enum Field {
     KafkaPartition,
     /// `kafka.client_header`
     KafkaClientHeader,
+    /// `kafka.acks`
+    KafkaAcks,
+    /// `kafka.compression`
+    KafkaCompression,
     /// Name of the header at this place of `kafka.headers`.
     HeaderName(usize),
     /// Template of the header at this place of `kafka.headers`.

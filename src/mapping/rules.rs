@@ -8,6 +8,7 @@ use super::record_template::Part;
 use super::spec::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Retain, Tombstones, Unmapped};
 use super::template::{Captured, Template};
 use super::trie::Trie;
+use crate::kafka::{Acks, Compression};
 use crate::mqtt::QoS;
 
 /// A rule's place in the file, from 0.
@@ -43,6 +44,10 @@ pub struct Rule {
     pub tombstones: Tombstones,
     /// Whether `mqtt.client` is written.
     pub client_header: bool,
+    /// How many replicas must have a record before its PUBLISH is acknowledged.
+    pub acks: Acks,
+    /// `None`: the producer's.
+    pub compression: Option<Compression>,
     pub(super) topic: Template,
     pub(super) slot: Option<TopicSlot>,
     /// `None`: the MQTT topic.

@@ -1,5 +1,6 @@
 //! Rules as they are written: typed choices, and the templates still as text. `RuleSet::compile` makes rules of them.
 
+use crate::kafka::{Acks, Compression};
 use crate::mqtt::QoS;
 
 /// Which way a rule maps.
@@ -128,4 +129,8 @@ pub struct KafkaSpec {
     pub tombstones: Tombstones,
     /// `mqtt.client` is written; true if not written.
     pub client_header: Option<bool>,
+    /// All in-sync replicas if not written.
+    pub acks: Option<Acks>,
+    /// The producer's if not written.
+    pub compression: Option<Compression>,
 }

@@ -14,7 +14,7 @@ use crate::{
     mapping::{Acknowledge, Draft, Inbound, NoRoute, OnError, Overflow, Rule, Unmapped},
     mqtt::{Publish, QoS, ReasonCode},
     session::{Answer, Session, Ticket},
-    upstream::{AppendError, TopicState},
+    upstream::{AppendError, TopicState, WriteOptions},
 };
 
 thread_local! {
@@ -163,7 +163,14 @@ impl Desk {
             .filter(|_| rule.acknowledge == Acknowledge::AfterKafka)
             .map(|t| (&self.receipts, answers::waiter(t, id)));
         let awaited = waiter.is_some();
-        match self.appender.append(&topic, partition, &draft.fields(at, rules, inbound), waiter) {
+        let options = WriteOptions {
+            acks: rule.acks,
+            compression: rule.compression,
+        };
+        match self
+            .appender
+            .append(&topic, partition, &draft.fields(at, rules, inbound), options, waiter)
+        {
             Ok(()) => {
                 let counters = &self.shared.rule_counters[id.0 as usize];
                 counters.messages_in.inc();

@@ -6,7 +6,16 @@ use std::{
 };
 
 use super::{accumulator::Refusal, broker::Broker, cluster::Core, receipts::Receipts, topics::Topic};
-use crate::kafka::{Header, RecordFields};
+use crate::kafka::{Acks, Compression, Header, RecordFields};
+
+/// How a record is written: what a rule may say of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// How many replicas must have it before its receipt comes.
+    pub acks: Acks,
+    /// Instead of the producer's.
+    pub compression: Option<Compression>,
+}
 
 /// Why a record was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +57,7 @@ impl Appender {
         topic: &Topic,
         partition: usize,
         fields: &RecordFields<'a, H>,
+        options: WriteOptions,
         waiter: Option<(&Arc<Receipts>, u64)>,
     ) -> Result<(), AppendError>
     where
@@ -58,12 +68,22 @@ impl Appender {
         }
         // One look at the clock for all records of a read.
         let now = *self.now.get_or_insert_with(Instant::now);
-        let partition = topic.partitions.get(partition).ok_or(AppendError::NoPartition)?;
+        let partition = topic
+            .partitions
+            .get(partition)
+            .ok_or(AppendError::NoPartition)?
+            .with_acks(options.acks);
+        let compression = options.compression.unwrap_or(self.core.settings.producer.compression);
         let memory = &self.core.memory;
         let mut slot = partition.lock();
-        let appended = slot
-            .queue
-            .append(fields, now, &self.core.limits, |bytes| memory.charge(bytes), || memory.buffer());
+        let appended = slot.queue.append(
+            fields,
+            now,
+            &self.core.limits,
+            compression,
+            |bytes| memory.charge(bytes),
+            || memory.buffer(),
+        );
         let filled = match appended {
             Ok(appended) => {
                 if let Some((receipts, ticket)) = waiter {

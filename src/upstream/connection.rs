@@ -20,20 +20,19 @@ use kafka_protocol::{
 use tokio::{
     sync::{Notify, oneshot},
     task::JoinHandle,
-    time::{Instant, timeout_at},
+    time::Instant,
 };
 
 use super::{
     counters::Counters,
-    frame::{api_name, cut, decode},
+    frame::{api_name, decode},
+    pumps::{read_answers, write_frames},
     settings::Settings,
-    stream::{self, ReadHalf, WriteHalf},
+    stream,
 };
 
 /// Largest answer that is taken from a lane that does not fetch.
 pub(crate) const ORDINARY_FRAME: usize = 16 * 1024 * 1024;
-/// Bytes of free space a read is given.
-const READ_CHUNK: usize = 64 * 1024;
 /// Requests that may wait for an answer on one connection. Far above what the lanes send; a bound all the same.
 const MOST_PENDING: usize = 1024;
 
@@ -67,23 +66,37 @@ pub(crate) struct Connection {
 }
 
 /// What the two tasks and the senders share.
-struct Wire {
+pub(super) struct Wire {
     /// Short: pushes and pops only.
     state: Mutex<WireState>,
     /// Rung when there is something to write.
-    outgoing: Notify,
+    pub(super) outgoing: Notify,
     /// Rung when the connection is poisoned, for the reader, which may be asleep in a read.
-    poisoned: Notify,
+    pub(super) poisoned: Notify,
     client_id: StrBytes,
     counters: Arc<Counters>,
 }
 
 #[derive(Default)]
 struct WireState {
-    frames: VecDeque<BytesMut>,
+    frames: VecDeque<Frame>,
     pending: VecDeque<Pending>,
     next_correlation: i32,
     broken: Option<Arc<str>>,
+}
+
+/// A request that is not written yet.
+pub(super) struct Frame {
+    pub(super) bytes: BytesMut,
+    pub(super) deadline: Instant,
+    /// Told when it is written, if no answer will come.
+    pub(super) written: Option<oneshot::Sender<()>>,
+}
+
+/// A request that the broker will not answer, on its way to the socket. Dropping it does not stop the request.
+pub(crate) struct Unanswered {
+    written: oneshot::Receiver<()>,
+    wire: Arc<Wire>,
 }
 
 /// A request whose answer has not come yet.
@@ -150,6 +163,47 @@ impl Connection {
         Q: Encodable + HeaderVersion,
         R: Decodable + HeaderVersion,
     {
+        let bytes = self.encode(api, version, request)?;
+        let (reply, receiver) = oneshot::channel();
+        let deadline = Instant::now() + within;
+        let frame = Frame {
+            bytes,
+            deadline,
+            written: None,
+        };
+        self.wire.enqueue(frame, Some(reply))?;
+        self.wire.counters.request(api_name(api));
+        Ok(Call {
+            reply: receiver,
+            api,
+            version,
+            wire: Arc::clone(&self.wire),
+            answer: PhantomData,
+        })
+    }
+
+    /// As [`send`](Self::send), for a request that the broker does not answer (Produce with `acks` 0).
+    pub(crate) fn send_unanswered<Q>(&self, api: ApiKey, version: i16, request: &Q, within: Duration) -> Result<Unanswered, CallError>
+    where
+        Q: Encodable + HeaderVersion,
+    {
+        let bytes = self.encode(api, version, request)?;
+        let (sender, written) = oneshot::channel();
+        let frame = Frame {
+            bytes,
+            deadline: Instant::now() + within,
+            written: Some(sender),
+        };
+        self.wire.enqueue(frame, None)?;
+        self.wire.counters.request(api_name(api));
+        Ok(Unanswered {
+            written,
+            wire: Arc::clone(&self.wire),
+        })
+    }
+
+    /// Length, header and body; the place of the correlation id is left free.
+    fn encode<Q: Encodable + HeaderVersion>(&self, api: ApiKey, version: i16, request: &Q) -> Result<BytesMut, CallError> {
         let header = RequestHeader::default()
             .with_request_api_key(api as i16)
             .with_request_api_version(version)
@@ -164,15 +218,7 @@ impl Connection {
             .map_err(|_| CallError::Unsendable("the request cannot be encoded"))?;
         let length = u32::try_from(frame.len() - 4).map_err(|_| CallError::Unsendable("the request is too long"))?;
         frame[..4].copy_from_slice(&length.to_be_bytes());
-        let reply = self.wire.enqueue(frame, Instant::now() + within)?;
-        self.wire.counters.request(api_name(api));
-        Ok(Call {
-            reply,
-            api,
-            version,
-            wire: Arc::clone(&self.wire),
-            answer: PhantomData,
-        })
+        Ok(frame)
     }
 
     /// Whether requests can still be sent.
@@ -237,37 +283,54 @@ impl<R: Decodable + HeaderVersion> Call<R> {
     }
 }
 
+impl Unanswered {
+    /// Waits until the socket has taken it. Cancel-safe.
+    pub(crate) async fn written(&mut self) -> Result<(), CallError> {
+        let closed = || CallError::Broken(self.wire.lock().broken.clone().unwrap_or_else(|| "closed".into()));
+        (&mut self.written).await.map_err(|_| closed())
+    }
+}
+
 impl Wire {
     fn lock(&self) -> std::sync::MutexGuard<'_, WireState> {
         self.state.lock().expect("no code that holds this lock panics")
     }
 
-    fn enqueue(&self, mut frame: BytesMut, deadline: Instant) -> Result<oneshot::Receiver<Result<Bytes, CallError>>, CallError> {
-        let (reply, receiver) = oneshot::channel();
+    /// Takes what is to be written, and the time by which the oldest request must have its answer. `None`: it is poisoned.
+    pub(super) fn take_frames(&self) -> Option<(VecDeque<Frame>, Option<Instant>)> {
+        let mut state = self.lock();
+        let frames = std::mem::take(&mut state.frames);
+        let deadline = state.pending.front().map(|p| p.deadline);
+        state.broken.is_none().then_some((frames, deadline))
+    }
+
+    /// Puts a request in line; with `reply` an answer is waited for.
+    fn enqueue(&self, mut frame: Frame, reply: Option<oneshot::Sender<Result<Bytes, CallError>>>) -> Result<(), CallError> {
         let mut state = self.lock();
         if let Some(why) = &state.broken {
             return Err(CallError::Broken(Arc::clone(why)));
         }
-        if state.pending.len() >= MOST_PENDING {
+        if state.pending.len() >= MOST_PENDING || state.frames.len() >= MOST_PENDING {
             return Err(CallError::Unsendable("too many requests wait on one connection"));
         }
         let correlation = state.next_correlation;
         state.next_correlation = correlation.wrapping_add(1);
         // The id stands behind length (4), API key (2) and version (2).
-        frame[8..12].copy_from_slice(&correlation.to_be_bytes());
+        frame.bytes[8..12].copy_from_slice(&correlation.to_be_bytes());
+        let deadline = frame.deadline;
         state.frames.push_back(frame);
-        state.pending.push_back(Pending {
+        state.pending.extend(reply.map(|reply| Pending {
             correlation,
             deadline,
             reply,
-        });
+        }));
         drop(state);
         self.outgoing.notify_one();
-        Ok(receiver)
+        Ok(())
     }
 
     /// Ends the connection for `why`; everyone who waits is told. The first reason stays.
-    fn poison(&self, why: &str) -> CallError {
+    pub(super) fn poison(&self, why: &str) -> CallError {
         let mut state = self.lock();
         let first = state.broken.is_none();
         let why: Arc<str> = Arc::clone(state.broken.get_or_insert_with(|| why.into()));
@@ -287,7 +350,7 @@ impl Wire {
     }
 
     /// Hands one frame to the request it answers.
-    fn settle(&self, frame: Bytes) -> Result<(), &'static str> {
+    pub(super) fn settle(&self, frame: Bytes) -> Result<(), &'static str> {
         let correlation = frame.get(..4).map(|b| i32::from_be_bytes(b.try_into().expect("four bytes")));
         let waiting = {
             let mut state = self.lock();
@@ -300,62 +363,4 @@ impl Wire {
         let _ = waiting.reply.send(Ok(frame));
         Ok(())
     }
-}
-
-/// Writes what is queued, and keeps the time: it is awake after each request, so it knows the oldest deadline.
-async fn write_frames(wire: Arc<Wire>, mut half: WriteHalf) {
-    loop {
-        let (frames, deadline) = {
-            let mut state = wire.lock();
-            if state.broken.is_some() {
-                return;
-            }
-            (std::mem::take(&mut state.frames), state.pending.front().map(|p| p.deadline))
-        };
-        if deadline.is_some_and(|d| d <= Instant::now()) {
-            wire.poison("no answer within the request timeout");
-            return;
-        }
-        let deadline = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
-        if frames.is_empty() {
-            // Either way the loop looks again.
-            let _ = timeout_at(deadline, wire.outgoing.notified()).await;
-            continue;
-        }
-        for frame in frames {
-            match timeout_at(deadline, half.write_all(&frame)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(e)) => return drop(wire.poison(&format!("write: {e}"))),
-                Err(_) => return drop(wire.poison("the broker took no bytes within the request timeout")),
-            }
-        }
-    }
-}
-
-/// Cuts what comes into frames and settles them.
-async fn read_answers(wire: Arc<Wire>, mut half: ReadHalf, largest: usize) {
-    let mut buffer = BytesMut::new();
-    let why = loop {
-        match cut(&mut buffer, largest) {
-            Ok(Some(frame)) => match wire.settle(frame) {
-                Ok(()) => continue,
-                Err(why) => break why.to_owned(),
-            },
-            Ok(None) => {}
-            Err(why) => break why.to_owned(),
-        }
-        if buffer.capacity() - buffer.len() < READ_CHUNK / 4 {
-            buffer.reserve(READ_CHUNK);
-        }
-        let read = tokio::select! {
-            read = half.read_buf(&mut buffer) => read,
-            () = wire.poisoned.notified() => break "closed by us".to_owned(),
-        };
-        match read {
-            Ok(0) => break "closed by the broker".to_owned(),
-            Ok(_) => {}
-            Err(e) => break format!("read: {e}"),
-        }
-    };
-    wire.poison(&why);
 }

@@ -27,6 +27,7 @@ use super::{
     fetch, offsets, sender,
     topics::{Partition, Topic, TopicId, TopicState},
 };
+use crate::kafka::Acks;
 use crate::kafka::error::ErrorCode;
 
 /// Age at which all is asked for again.
@@ -280,7 +281,7 @@ fn renew(name: &Arc<str>, old: Option<&Arc<Topic>>, told: &MetadataResponseTopic
         _ => {
             let mut partitions: Vec<_> = old.map(|t| t.partitions.clone()).unwrap_or_default();
             for index in partitions.len()..count {
-                partitions.push(Partition::new(Arc::clone(name), told.topic_id, index as i32));
+                partitions.push(Partition::new(Arc::clone(name), told.topic_id, index as i32, Acks::All));
             }
             Arc::new(Topic {
                 name: Arc::clone(name),

@@ -11,11 +11,14 @@ use kafka_protocol::messages::{
 use super::{
     accumulator::Answer,
     cluster::Core,
-    connection::{Call, CallError, Connection},
+    connection::{Call, CallError, Connection, Unanswered},
     metadata::topic_name,
     topics::Partition,
 };
-use crate::kafka::error::{ErrorCode, Retry};
+use crate::kafka::{
+    Acks,
+    error::{ErrorCode, Retry},
+};
 
 /// The last version whose layout we send.
 const NEWEST_PRODUCE: i16 = 13;
@@ -29,8 +32,26 @@ pub(super) struct Part {
     pub(super) bytes: Bytes,
 }
 
-/// Puts one request with all `parts` on the wire.
-pub(super) fn produce(core: &Core, connection: &Connection, parts: &[Part]) -> Result<Call<ProduceResponse>, CallError> {
+/// What a request on the wire waits for.
+pub(super) enum Awaited {
+    /// The broker's answer.
+    Answer(Call<ProduceResponse>),
+    /// Only the socket: the broker does not answer.
+    Written(Unanswered),
+}
+
+impl Awaited {
+    /// The answer, or `None` if it is written and none will come. Cancel-safe.
+    pub(super) async fn wait(&mut self) -> Result<Option<ProduceResponse>, CallError> {
+        match self {
+            Awaited::Answer(call) => call.answer().await.map(Some),
+            Awaited::Written(unanswered) => unanswered.written().await.map(|()| None),
+        }
+    }
+}
+
+/// Puts one request with all `parts` on the wire; all of them have the `acks` of the first.
+pub(super) fn produce(core: &Core, connection: &Connection, parts: &[Part]) -> Result<Awaited, CallError> {
     let by_id = parts.iter().all(|p| !p.partition.topic_id.is_nil());
     let most = if by_id { NEWEST_PRODUCE } else { BY_ID - 1 };
     let version = connection
@@ -58,14 +79,21 @@ pub(super) fn produce(core: &Core, connection: &Connection, parts: &[Part]) -> R
             }
         }
     }
+    let acks = parts.first().map_or(Acks::All, |p| p.partition.acks());
     let timeout = core.settings.request_timeout;
     let request = ProduceRequest::default()
         .with_transactional_id(None)
-        .with_acks(-1)
+        .with_acks(acks.code())
         .with_timeout_ms(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
         .with_topic_data(topics.into_iter().map(|(_, data)| data).collect());
     // The broker itself gives up after `timeout`; its answer needs a moment more.
-    connection.send(ApiKey::Produce, version, &request, timeout + Duration::from_secs(1))
+    let within = timeout + Duration::from_secs(1);
+    match acks {
+        Acks::None => connection
+            .send_unanswered(ApiKey::Produce, version, &request, within)
+            .map(Awaited::Written),
+        _ => connection.send(ApiKey::Produce, version, &request, within).map(Awaited::Answer),
+    }
 }
 
 /// Code and base offset told for each of `parts`, if any was.

@@ -17,11 +17,13 @@ use super::{
     backoff,
     broker::Broker,
     cluster::Core,
-    connection::{Call, CallError, Connection, ORDINARY_FRAME},
+    connection::{CallError, Connection, ORDINARY_FRAME},
+    flying::{Flying, by_acks, front_answer},
     produce::{Part, answers_to, judge, produce},
     receipts::Waiters,
     topics::Partition,
 };
+use crate::kafka::Acks;
 
 /// Requests in flight on one connection.
 const MOST_REQUESTS: usize = 5;
@@ -57,13 +59,6 @@ pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>) {
 enum Plan {
     Send,
     Wait(Option<Instant>),
-}
-
-/// A request without an answer.
-struct Flying {
-    call: Call<ProduceResponse>,
-    parts: Vec<Part>,
-    since: Instant,
 }
 
 struct Sender {
@@ -160,16 +155,20 @@ impl Sender {
         }
         let parts = self.gather();
         self.line_since = None;
-        if parts.is_empty() {
-            return;
+        for parts in by_acks(parts) {
+            self.fly(parts);
         }
+    }
+
+    /// Puts one request on the wire.
+    fn fly(&mut self, parts: Vec<Part>) {
         let sent = match &self.connection {
             Some(connection) => produce(&self.core, connection, &parts),
             None => Err(CallError::Unsendable("no connection")),
         };
         match sent {
-            Ok(call) => self.flying.push_back(Flying {
-                call,
+            Ok(awaited) => self.flying.push_back(Flying {
+                awaited,
                 parts,
                 since: Instant::now(),
             }),
@@ -188,7 +187,9 @@ impl Sender {
     async fn prepare(&mut self) -> bool {
         let core = Arc::clone(&self.core);
         let broker = Arc::clone(&self.broker);
-        let wanted = self.dead.take().or_else(|| core.identities.current().is_none().then_some(None));
+        let idempotent = self.line.iter().any(|p| p.acks() == Acks::All);
+        let lacking = || (idempotent && core.identities.current().is_none()).then_some(None);
+        let wanted = self.dead.take().or_else(lacking);
         if let Some(dead) = wanted {
             tokio::select! {
                 () = core.identities.other_than(dead, &core) => {}
@@ -298,8 +299,9 @@ impl Sender {
                     ordinal,
                     builder,
                     producer,
+                    compression,
                 } => {
-                    let sealed = builder.seal(&producer, self.core.settings.producer.compression);
+                    let sealed = builder.seal(&producer, compression);
                     partition.lock().queue.sealed(ordinal, sealed.bytes.clone());
                     Some((ordinal, sealed.bytes))
                 }
@@ -323,12 +325,19 @@ impl Sender {
     }
 
     /// The oldest request has its answer, or has none any more.
-    fn take_answer(&mut self, answer: Result<ProduceResponse, CallError>) {
+    fn take_answer(&mut self, answer: Result<Option<ProduceResponse>, CallError>) {
         let flying = self.flying.pop_front().expect("its answer was awaited");
         self.go = true;
         self.core.counters.produce_latency.observe(flying.since.elapsed().as_secs_f64());
         let answer = match answer {
-            Ok(answer) => answer,
+            Ok(Some(answer)) => answer,
+            // The rule asks for no more than that it has left.
+            Ok(None) => {
+                for part in flying.parts {
+                    self.settle_part(&part, Answer::Stored(-1), false);
+                }
+                return;
+            }
             Err(why) => {
                 tracing::debug!(broker = self.broker.id, %why, "a produce request has no answer");
                 for part in flying.parts {
@@ -378,12 +387,5 @@ impl Sender {
         if !self.settled.is_empty() {
             self.core.settle(&part.partition, &mut self.settled);
         }
-    }
-}
-
-async fn front_answer(flying: &mut VecDeque<Flying>) -> Result<ProduceResponse, CallError> {
-    match flying.front_mut() {
-        Some(front) => front.call.answer().await,
-        None => std::future::pending().await,
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, AtomicI16, AtomicI32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{accumulator::PartitionQueue, broker::Broker, receipts::Waiters};
-use crate::kafka::error::ErrorCode;
+use crate::kafka::{Acks, error::ErrorCode};
 
 /// Names that are kept track of at one time; beyond it a new name is [`TopicState::Missing`]. Bounds what devices can make us remember.
 const MOST_TOPICS: usize = 10_000;
@@ -50,6 +50,9 @@ pub struct Partition {
     leader: AtomicI32,
     /// Its topic was made anew under another id: this one will not come back.
     gone: AtomicBool,
+    acks: Acks,
+    /// What the same partition is sent with other `acks`: sequences must not be shared with batches that may vanish.
+    others: [OnceLock<Arc<Partition>>; 2],
     /// The last code that an operator was told of.
     told: AtomicI16,
     slot: Mutex<Slot>,
@@ -68,9 +71,9 @@ pub(crate) struct Slot {
 }
 
 impl Partition {
-    pub(crate) fn new(topic: Arc<str>, topic_id: Uuid, index: i32) -> Arc<Self> {
+    pub(crate) fn new(topic: Arc<str>, topic_id: Uuid, index: i32, acks: Acks) -> Arc<Self> {
         let slot = Slot {
-            queue: PartitionQueue::new(),
+            queue: PartitionQueue::new(acks),
             broker: None,
             listed: false,
             not_before: None,
@@ -82,9 +85,36 @@ impl Partition {
             index,
             leader: AtomicI32::new(-1),
             gone: AtomicBool::new(false),
+            acks,
+            others: [OnceLock::new(), OnceLock::new()],
             told: AtomicI16::new(0),
             slot: Mutex::new(slot),
         })
+    }
+
+    /// How many replicas must have what is appended here.
+    pub(crate) fn acks(&self) -> Acks {
+        self.acks
+    }
+
+    /// Where records with `acks` are appended.
+    pub(crate) fn with_acks(self: &Arc<Self>, acks: Acks) -> &Arc<Self> {
+        let other = match acks {
+            Acks::All => return self,
+            Acks::Leader => &self.others[0],
+            Acks::None => &self.others[1],
+        };
+        other.get_or_init(|| {
+            let made = Self::new(Arc::clone(&self.topic), self.topic_id, self.index, acks);
+            // A leader that is heard of meanwhile is told to it with the next metadata: until then its batches are refused.
+            made.lead_by(self.lock().broker.clone().as_ref());
+            made
+        })
+    }
+
+    /// This one and those for other `acks`.
+    fn family(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+        std::iter::once(self).chain(self.others.iter().filter_map(OnceLock::get))
     }
 
     /// Logs that Kafka refused `records` for good: loudly if it is another reason than the last time, since devices repeat themselves.
@@ -121,7 +151,7 @@ impl Partition {
 
     /// Lays it to rest: readers end, records that wait expire.
     pub(crate) fn bury(self: &Arc<Self>) {
-        self.gone.store(true, Relaxed);
+        self.family().for_each(|one| one.gone.store(true, Relaxed));
         self.lead_by(None);
     }
 
@@ -131,6 +161,7 @@ impl Partition {
 
     /// Sets the leader. If it is another than before and there is something to send, the new one gets it at once.
     pub(crate) fn lead_by(self: &Arc<Self>, broker: Option<&Arc<Broker>>) {
+        self.others.iter().filter_map(OnceLock::get).for_each(|other| other.lead_by(broker));
         let id = broker.map_or(-1, |b| b.id);
         if self.leader.swap(id, Relaxed) == id {
             return;
@@ -219,7 +250,7 @@ impl Topics {
         self.lock()
             .values()
             .filter_map(|e| e.topic.as_ref())
-            .flat_map(|t| t.partitions.iter().cloned())
+            .flat_map(|t| t.partitions.iter().flat_map(Partition::family).cloned())
             .collect()
     }
 }

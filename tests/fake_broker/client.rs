@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use mqtt_kafka_proxy::{
     kafka::RecordFields,
-    upstream::{AppendError, Cluster, Outcome, Receipt, Receipts, Settings, Topic, TopicState},
+    upstream::{AppendError, Cluster, Outcome, Receipt, Receipts, Settings, Topic, TopicState, WriteOptions},
 };
 use tokio::{sync::Notify, time::timeout};
 
@@ -35,6 +35,7 @@ pub struct Producer {
     notify: Arc<Notify>,
     receipts: Arc<Receipts>,
     tickets: u64,
+    pub options: WriteOptions,
 }
 
 impl Producer {
@@ -45,6 +46,7 @@ impl Producer {
             receipts: Receipts::new(Arc::clone(&notify)),
             notify,
             tickets: 0,
+            options: WriteOptions::default(),
         }
     }
 
@@ -59,7 +61,7 @@ impl Producer {
                 value: Some(value.as_bytes()),
                 headers: std::iter::empty(),
             };
-            appender.append(topic, partition, &fields, Some((&self.receipts, self.tickets)))?;
+            appender.append(topic, partition, &fields, self.options, Some((&self.receipts, self.tickets)))?;
             self.tickets += 1;
         }
         Ok(())

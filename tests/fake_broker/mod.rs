@@ -80,6 +80,8 @@ pub struct World {
     pub polls: Vec<Vec<(String, i32)>>,
     /// Partitions in each Produce.
     pub produces: Vec<usize>,
+    /// `acks` of each Produce.
+    pub acks: Vec<i16>,
     pub next_producer_id: i64,
     /// Knows ApiVersions 0 only and no topic ids.
     pub old: bool,

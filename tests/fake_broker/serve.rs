@@ -61,6 +61,8 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
         let api = ApiKey::try_from(key).unwrap();
         let header = decode_request_header_from_buffer(&mut frame).unwrap();
         *node.world.lock().unwrap().seen.entry(key).or_default() += 1;
+        // `acks` 0: the broker carries it out and says nothing.
+        let unanswered = api == ApiKey::Produce && acks_of(version, frame.clone()) == 0;
         let fault = node.fault(api);
         if fault == Some(Fault::CloseBefore) {
             return;
@@ -68,6 +70,9 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
         let Some(body) = node.answer(api, version, frame, fault.as_ref()).await else {
             return;
         };
+        if unanswered {
+            continue;
+        }
         if !node.may_answer(api).await {
             return;
         }
@@ -96,6 +101,10 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
             return;
         }
     }
+}
+
+fn acks_of(version: i16, mut body: Bytes) -> i16 {
+    ProduceRequest::decode(&mut body, version).unwrap().acks
 }
 
 fn encoded(body: &impl Encodable, version: i16) -> Option<Bytes> {
@@ -128,7 +137,12 @@ impl Node {
         match api {
             ApiKey::ApiVersions => self.versions(version),
             ApiKey::Metadata => encoded(&self.metadata(&MetadataRequest::decode(&mut body, version).unwrap()), version),
-            ApiKey::Produce => encoded(&self.produce(&ProduceRequest::decode(&mut body, version).unwrap(), fault), version),
+            ApiKey::Produce => {
+                let request = ProduceRequest::decode(&mut body, version).unwrap();
+                let answer = self.produce(&request, fault);
+                self.world.lock().unwrap().acks.push(request.acks);
+                encoded(&answer, version)
+            }
             ApiKey::Fetch => encoded(
                 &self.fetch(&FetchRequest::decode(&mut body, version).unwrap(), fault).await,
                 version,

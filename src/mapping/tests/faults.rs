@@ -1,6 +1,7 @@
 //! Every fault of a rule as written: once each, with its place and words.
 
 use super::*;
+use crate::kafka::{Acks, Compression};
 
 /// The faults of a set of rules, by rule, field and byte.
 fn faults(specs: Vec<RuleSpec>) -> Vec<Fault> {
@@ -241,6 +242,16 @@ fn of_subscribe_rules() {
             "`kafka.client_header` says how messages are written, but this rule only reads",
             Field::KafkaClientHeader,
             |s| s.kafka.client_header = Some(true),
+        ),
+        writes(
+            "`kafka.acks` says how messages are written, but this rule only reads",
+            Field::KafkaAcks,
+            |s| s.kafka.acks = Some(Acks::Leader),
+        ),
+        writes(
+            "`kafka.compression` says how messages are written, but this rule only reads",
+            Field::KafkaCompression,
+            |s| s.kafka.compression = Some(Compression::Lz4),
         ),
     ]);
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{Answer, Identity, MOST_IN_FLIGHT, Next, PartitionQueue, Settled, Split, Verdict};
 use crate::kafka::{
+    Compression,
     batch::{BatchBuilder, Producer, restamp},
     error::ErrorCode,
 };
@@ -24,6 +25,7 @@ pub(super) struct Flight<W> {
     pub(super) waiters: W,
     pub(super) charged: usize,
     pub(super) deadline: Instant,
+    pub(super) compression: Compression,
     /// An attempt has no answer yet.
     pub(super) outstanding: bool,
     /// An attempt ended without a definite answer.
@@ -93,7 +95,7 @@ impl<W: Split> PartitionQueue<W> {
         flight.outstanding = false;
         match answer {
             Answer::Stored(offset) => {
-                self.proven = true;
+                self.proven = self.idempotent;
                 return self.remove(at, Verdict::Stored(offset), out);
             }
             Answer::TooLarge(_) if flight.can_be_split() => flight.too_large = true,
@@ -125,6 +127,9 @@ impl<W: Split> PartitionQueue<W> {
     fn free_sequence_of(&mut self, at: usize) {
         let flight = &self.flight[at];
         let Some(stamp) = flight.stamp else { return };
+        if !self.idempotent {
+            return;
+        }
         if !flight.doubt && self.flight.len() == 1 && self.outstanding == 0 && !self.gap {
             self.next_sequence = stamp.base_sequence;
         } else {
@@ -200,6 +205,7 @@ impl<W: Split> PartitionQueue<W> {
                 ordinal: flight.ordinal,
                 builder,
                 producer: flight.stamp.expect("stamped above"),
+                compression: flight.compression,
             };
         }
         Next::Again {
@@ -238,16 +244,21 @@ impl<W: Split> PartitionQueue<W> {
             behind_gap: false,
             dead: false,
             too_large: false,
+            compression: batch.compression,
         });
         Next::First {
             ordinal,
             builder: batch.builder,
             producer,
+            compression: batch.compression,
         }
     }
 
     /// The next stamp for a batch of `records`. Errors with the id that must not be taken if an id is needed first.
     fn stamp(&mut self, records: u32, current: Option<Identity>) -> Result<Producer, Option<i64>> {
+        if !self.idempotent {
+            return Ok(Producer::NONE);
+        }
         let identity = match (self.identity, current) {
             (Some(identity), _) => identity,
             (None, Some(fresh)) if self.dead != Some(fresh.producer_id) => {

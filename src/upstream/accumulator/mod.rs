@@ -32,7 +32,10 @@
 //! 8. A batch that is too large for the topic and of which no attempt is in doubt is split, and its parts take its sequences between
 //!    them: none of those was ever appended, so the ones behind it keep their stamps and follow the parts. The parts count as batches
 //!    of their own, so what lies behind moves out of the span of five and waits.
-//! 9. The broker takes epoch + 1 with sequence 0 without InitProducerId. The epoch is the partition's own; the id is the instance's.
+//! 9. With `acks` other than all nothing of this holds, since a broker that forgets a batch it has answered for would take the next
+//!    sequence for a gap. Such a queue writes no producer id, has one batch in flight, and sends what is in doubt again: order is kept,
+//!    a record may come twice.
+//! 10. The broker takes epoch + 1 with sequence 0 without InitProducerId. The epoch is the partition's own; the id is the instance's.
 
 mod flight;
 mod oversized;
@@ -47,7 +50,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::kafka::{
-    Header, RecordFields,
+    Acks, Compression, Header, RecordFields,
     batch::{BatchBuilder, NoRoom, Producer},
     error::ErrorCode,
 };
@@ -107,6 +110,7 @@ pub(crate) enum Next {
         ordinal: u64,
         builder: BatchBuilder,
         producer: Producer,
+        compression: Compression,
     },
     /// A batch again.
     Again { ordinal: u64, bytes: Bytes },
@@ -178,6 +182,7 @@ struct Batch<W> {
     waiters: W,
     charged: usize,
     deadline: Instant,
+    compression: Compression,
 }
 
 /// The queue of one partition.
@@ -199,14 +204,18 @@ pub(crate) struct PartitionQueue<W> {
     /// The broker has acknowledged a batch of this id and epoch, so it knows them.
     proven: bool,
     next_ordinal: u64,
+    /// With a producer id and sequences; point 9.
+    idempotent: bool,
     tally: Tally,
     /// Bytes that batches of this partition may have, as learned from refusals.
     ceiling: usize,
 }
 
 impl<W: Split> PartitionQueue<W> {
-    pub(crate) fn new() -> Self {
+    /// A queue of batches that are sent with `acks`.
+    pub(crate) fn new(acks: Acks) -> Self {
         Self {
+            idempotent: acks == Acks::All,
             open: None,
             closed: VecDeque::new(),
             flight: VecDeque::new(),
@@ -223,12 +232,13 @@ impl<W: Split> PartitionQueue<W> {
         }
     }
 
-    /// Writes one record into the open batch. `charge` asks the budget for bytes, `buffer` gives an empty buffer for a new batch.
+    /// Writes one record into the open batch; one of another compression is closed first. `charge` asks the budget for bytes, `buffer` gives an empty buffer for a new batch.
     pub(crate) fn append<'a, H>(
         &mut self,
         fields: &RecordFields<'a, H>,
         now: Instant,
         limits: &Limits,
+        compression: Compression,
         charge: impl Fn(usize) -> bool,
         buffer: impl FnOnce() -> Vec<u8>,
     ) -> Result<Appended<'_, W>, Refusal>
@@ -236,14 +246,20 @@ impl<W: Split> PartitionQueue<W> {
         H: Iterator<Item = Header<'a>> + Clone,
     {
         let appended = match &mut self.open {
-            Some(open) => open.append(fields, limits.batch_size.min(self.ceiling), &charge)?,
-            None => false,
+            Some(open) if open.compression == compression => open.append(fields, limits.batch_size.min(self.ceiling), &charge)?,
+            _ => false,
         };
         let filled = !appended && self.open.is_some();
         if !appended {
-            let mut batch = Self::start(fields, now, limits, charge, buffer)?;
-            batch.builder.append(fields).map_err(|_| Refusal::TooLarge)?;
-            self.closed.extend(self.open.replace(batch));
+            let (mut builder, charged) = Self::start(fields, charge, buffer)?;
+            builder.append(fields).map_err(|_| Refusal::TooLarge)?;
+            self.closed.extend(self.open.replace(Batch {
+                builder,
+                waiters: W::default(),
+                charged,
+                deadline: now + limits.delivery_timeout,
+                compression,
+            }));
         }
         let open = self.open.as_mut().expect("opened above");
         Ok(Appended {
@@ -253,13 +269,12 @@ impl<W: Split> PartitionQueue<W> {
         })
     }
 
+    /// An empty builder with memory for the record, and how much.
     fn start<'a, H>(
         fields: &RecordFields<'a, H>,
-        now: Instant,
-        limits: &Limits,
         charge: impl Fn(usize) -> bool,
         buffer: impl FnOnce() -> Vec<u8>,
-    ) -> Result<Batch<W>, Refusal>
+    ) -> Result<(BatchBuilder, usize), Refusal>
     where
         H: Iterator<Item = Header<'a>> + Clone,
     {
@@ -279,12 +294,7 @@ impl<W: Split> PartitionQueue<W> {
         } else {
             return Err(Refusal::MemoryFull);
         }
-        Ok(Batch {
-            builder,
-            waiters: W::default(),
-            charged,
-            deadline: now + limits.delivery_timeout,
-        })
+        Ok((builder, charged))
     }
 
     /// Whether a batch waits that needs no more company: a full one, or one to be sent again.
@@ -318,7 +328,7 @@ impl<W: Split> PartitionQueue<W> {
     pub(crate) fn expire(&mut self, now: Instant, out: &mut Vec<Settled<W>>) {
         while self.flight.front().is_some_and(|f| f.deadline <= now) {
             let flight = self.flight.pop_front().expect("seen above");
-            self.gap |= flight.stamp.is_some();
+            self.gap |= self.idempotent && flight.stamp.is_some();
             let sent = flight.doubt || flight.outstanding;
             out.push(flight.settle(Verdict::Expired { sent }));
         }

@@ -77,6 +77,9 @@ impl<W: Split> Flight<W> {
 
 /// The stamp of what follows a batch of `records`.
 fn stamp_behind(stamp: Producer, records: u32) -> Producer {
+    if stamp == Producer::NONE {
+        return stamp;
+    }
     Producer {
         base_sequence: sequence_behind(stamp.base_sequence, records),
         ..stamp

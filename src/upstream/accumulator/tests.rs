@@ -10,7 +10,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::kafka::{Compression, fetched};
+use crate::kafka::fetched;
 
 /// What one partition of a broker remembers, as measured against Apache Kafka (see the module's head).
 #[derive(Default)]
@@ -29,6 +29,10 @@ struct Remembered {
 
 impl Broker {
     fn append(&mut self, stamp: Producer, ids: &[u32]) -> Answer {
+        if stamp == Producer::NONE {
+            self.log.extend(ids);
+            return Answer::Stored(self.log.len() as i64 - ids.len() as i64);
+        }
         if self.dead.contains(&stamp.producer_id) {
             return Answer::IdentityDead;
         }
@@ -148,7 +152,7 @@ const LIMITS: Limits = Limits {
 impl World {
     fn new() -> Self {
         Self {
-            queue: PartitionQueue::new(),
+            queue: PartitionQueue::new(Acks::All),
             broker: Broker::default(),
             wire: VecDeque::new(),
             late: Vec::new(),
@@ -160,6 +164,14 @@ impl World {
             settled: Vec::new(),
             charged: std::cell::Cell::new(0),
             limits: LIMITS,
+        }
+    }
+
+    /// Without idempotence.
+    fn of_the_leader_alone() -> Self {
+        Self {
+            queue: PartitionQueue::new(Acks::Leader),
+            ..Self::new()
         }
     }
 
@@ -203,7 +215,7 @@ impl World {
         };
         let appended = self
             .queue
-            .append(&fields, self.now, &self.limits, charge, Vec::new)
+            .append(&fields, self.now, &self.limits, Compression::None, charge, Vec::new)
             .unwrap_or_else(|r| panic!("{r:?}"));
         assert_eq!(appended.waiters.len(), appended.index as usize);
         appended.waiters.push(id);
@@ -227,6 +239,7 @@ impl World {
                 ordinal,
                 builder,
                 producer,
+                ..
             } => {
                 let sealed = builder.seal(&producer, Compression::None);
                 self.queue.sealed(ordinal, sealed.bytes.clone());
@@ -333,6 +346,19 @@ impl World {
             "doubled or out of order: {:?}",
             self.broker.log
         );
+        self.check_verdicts();
+    }
+
+    /// Those that were acknowledged stand in order, though a record may stand there twice.
+    fn check_order(&self) {
+        let acknowledged = |id: &u32| matches!(self.verdicts.get(id), Some(Verdict::Stored(_)));
+        let mut seen = HashSet::new();
+        let mut first = self.broker.log.iter().copied().filter(acknowledged).filter(|id| seen.insert(*id));
+        assert!(first.by_ref().is_sorted(), "out of order: {:?}", self.broker.log);
+        self.check_verdicts();
+    }
+
+    fn check_verdicts(&self) {
         assert_eq!(self.charged.get(), 0, "the budget is not given back");
         for id in 0..self.next_id {
             let stored = self.broker.log.contains(&id);
@@ -412,6 +438,54 @@ proptest! {
         world.finish();
         world.check();
     }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn without_idempotence_nothing_acked_is_missing_or_out_of_order(steps in prop::collection::vec(step(), 1..200)) {
+        let mut world = World::of_the_leader_alone();
+        for step in steps {
+            world.run(step);
+            prop_assert!(world.wire.len() <= 1, "more than one in flight");
+        }
+        world.finish();
+        world.check_order();
+    }
+}
+
+#[test]
+fn another_compression_makes_another_batch() {
+    let mut queue = PartitionQueue::<Vec<u32>>::new(Acks::Leader);
+    let fields = RecordFields {
+        timestamp: 0,
+        key: None,
+        value: Some(b"v".as_slice()),
+        headers: std::iter::empty(),
+    };
+    let kinds = [Compression::Lz4, Compression::Lz4, Compression::None, Compression::Lz4];
+    for (id, compression) in (0..).zip(kinds) {
+        let limits = Limits {
+            batch_size: 1_000,
+            ..LIMITS
+        };
+        let appended = queue.append(&fields, Instant::now(), &limits, compression, |_| true, Vec::new);
+        appended.unwrap_or_else(|r| panic!("{r:?}")).waiters.push(id);
+    }
+    let mut sent = Vec::new();
+    while let Next::First {
+        ordinal,
+        builder,
+        compression,
+        ..
+    } = queue.next(None, &mut Vec::new())
+    {
+        sent.push((compression, builder.count()));
+        queue.sealed(ordinal, builder.seal(&Producer::NONE, Compression::None).bytes);
+        queue.answered(ordinal, Answer::Stored(0), &mut Vec::new());
+    }
+    assert_eq!(sent, [(Compression::Lz4, 2), (Compression::None, 1), (Compression::Lz4, 1)]);
 }
 
 /// Records are about half a batch here, so two appends make a batch and the third opens the next.
@@ -531,7 +605,7 @@ fn what_was_never_sent_expires_as_surely_not_stored() {
 
 #[test]
 fn sequences_and_epochs_run_out_without_harm() {
-    let mut queue = PartitionQueue::<Vec<u32>>::new();
+    let mut queue = PartitionQueue::<Vec<u32>>::new(Acks::All);
     queue.next_sequence = i32::MAX;
     queue.proven = true;
     queue.identity = Some(Identity {
@@ -547,12 +621,13 @@ fn sequences_and_epochs_run_out_without_harm() {
     let mut stamps = Vec::new();
     for _ in 0..2 {
         queue
-            .append(&fields, Instant::now(), &LIMITS, |_| true, Vec::new)
+            .append(&fields, Instant::now(), &LIMITS, Compression::None, |_| true, Vec::new)
             .unwrap_or_else(|r| panic!("{r:?}"));
         let Next::First {
             ordinal,
             producer,
             builder,
+            ..
         } = queue.next(None, &mut Vec::new())
         else {
             panic!("nothing to send")
@@ -583,14 +658,16 @@ fn sequences_and_epochs_run_out_without_harm() {
 
 #[test]
 fn a_record_that_gets_no_memory_leaves_no_trace() {
-    let mut queue = PartitionQueue::<Vec<u32>>::new();
+    let mut queue = PartitionQueue::<Vec<u32>>::new(Acks::All);
     let fields = RecordFields {
         timestamp: 0,
         key: None,
         value: Some(b"v".as_slice()),
         headers: std::iter::empty(),
     };
-    let refused = queue.append(&fields, Instant::now(), &LIMITS, |_| false, Vec::new).err();
+    let refused = queue
+        .append(&fields, Instant::now(), &LIMITS, Compression::None, |_| false, Vec::new)
+        .err();
     assert_eq!(refused, Some(Refusal::MemoryFull));
     assert!(queue.is_empty());
 }

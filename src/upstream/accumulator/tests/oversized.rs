@@ -58,7 +58,7 @@ fn batches_are_made_smaller_after_one_was_too_large() {
         batch_size: 256 * 1024,
         ..LIMITS
     };
-    let mut queue = PartitionQueue::<Vec<u32>>::new();
+    let mut queue = PartitionQueue::<Vec<u32>>::new(Acks::All);
     let value = [0u8; 1_000];
     let fill = |queue: &mut PartitionQueue<Vec<u32>>| {
         let fields = RecordFields {
@@ -68,7 +68,7 @@ fn batches_are_made_smaller_after_one_was_too_large() {
             headers: std::iter::empty(),
         };
         let full = |queue: &mut PartitionQueue<Vec<u32>>| {
-            let appended = queue.append(&fields, Instant::now(), &limits, |_| true, Vec::new);
+            let appended = queue.append(&fields, Instant::now(), &limits, Compression::None, |_| true, Vec::new);
             let appended = appended.unwrap_or_else(|r| panic!("{r:?}"));
             appended.waiters.push(0);
             appended.filled
@@ -81,6 +81,7 @@ fn batches_are_made_smaller_after_one_was_too_large() {
         ordinal,
         builder,
         producer,
+        ..
     } = queue.next(Some(identity), &mut Vec::new())
     else {
         panic!("nothing to send")

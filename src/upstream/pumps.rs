@@ -1,0 +1,68 @@
+//! The two tasks of a connection: one writes what is in line, one reads what comes.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    connection::Wire,
+    frame::cut,
+    stream::{ReadHalf, WriteHalf},
+};
+
+/// Bytes of free space a read is given.
+const READ_CHUNK: usize = 64 * 1024;
+
+/// Writes what is queued, and keeps the time: it is awake after each request, so it knows the oldest deadline.
+pub(super) async fn write_frames(wire: Arc<Wire>, mut half: WriteHalf) {
+    loop {
+        let Some((frames, deadline)) = wire.take_frames() else { return };
+        if deadline.is_some_and(|d| d <= Instant::now()) {
+            wire.poison("no answer within the request timeout");
+            return;
+        }
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        if frames.is_empty() {
+            // Either way the loop looks again.
+            let _ = timeout_at(deadline, wire.outgoing.notified()).await;
+            continue;
+        }
+        for frame in frames {
+            match timeout_at(deadline.min(frame.deadline), half.write_all(&frame.bytes)).await {
+                // Whoever asked may be gone.
+                Ok(Ok(())) => drop(frame.written.map(|written| written.send(()))),
+                Ok(Err(e)) => return drop(wire.poison(&format!("write: {e}"))),
+                Err(_) => return drop(wire.poison("the broker took no bytes within the request timeout")),
+            }
+        }
+    }
+}
+
+/// Cuts what comes into frames and settles them.
+pub(super) async fn read_answers(wire: Arc<Wire>, mut half: ReadHalf, largest: usize) {
+    let mut buffer = BytesMut::new();
+    let why = loop {
+        match cut(&mut buffer, largest) {
+            Ok(Some(frame)) => match wire.settle(frame) {
+                Ok(()) => continue,
+                Err(why) => break why.to_owned(),
+            },
+            Ok(None) => {}
+            Err(why) => break why.to_owned(),
+        }
+        if buffer.capacity() - buffer.len() < READ_CHUNK / 4 {
+            buffer.reserve(READ_CHUNK);
+        }
+        let read = tokio::select! {
+            read = half.read_buf(&mut buffer) => read,
+            () = wire.poisoned.notified() => break "closed by us".to_owned(),
+        };
+        match read {
+            Ok(0) => break "closed by the broker".to_owned(),
+            Ok(_) => {}
+            Err(e) => break format!("read: {e}"),
+        }
+    };
+    wire.poison(&why);
+}

@@ -1,0 +1,136 @@
+//! Records whose rule wants less than all replicas, or a compression of its own, against the fake cluster.
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod fake_broker;
+
+use fake_broker::{
+    Fake, Fault,
+    client::{Producer, assert_stored_once, ready, settings, until},
+};
+use mqtt_kafka_proxy::{
+    kafka::{Acks, Compression},
+    upstream::{Cluster, Outcome, WriteOptions},
+};
+
+fn with(acks: Acks) -> WriteOptions {
+    WriteOptions { acks, compression: None }
+}
+
+/// Producer id and compression of each batch of a partition.
+fn batches(fake: &Fake, partition: usize) -> Vec<(i64, u8)> {
+    let world = fake.world();
+    let log = &world.topics["t"].partitions[partition].log;
+    let told = log
+        .iter()
+        .map(|(_, batch)| (i64::from_be_bytes(batch[43..51].try_into().unwrap()), batch[22] & 7));
+    told.collect()
+}
+
+#[tokio::test]
+async fn the_leader_alone_is_asked_without_a_producer_id() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    let cluster = Cluster::start(settings(&fake));
+    let topic = ready(&cluster, "t").await;
+    let mut producer = Producer::new(&cluster);
+    producer.options = with(Acks::Leader);
+    let receipts = producer.produce(&topic, 0, 100).await;
+    assert_stored_once(&fake, "t", 0, &receipts);
+    assert!(fake.world().acks.iter().all(|acks| *acks == 1), "{:?}", fake.world().acks);
+    assert!(batches(&fake, 0).iter().all(|(id, _)| *id == -1));
+    assert_eq!(fake.world().next_producer_id, 0, "nobody needed an id");
+}
+
+#[tokio::test]
+async fn with_nobody_asked_the_socket_is_all_that_is_waited_for() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    // An answer would not come, and is not waited for.
+    fake.hold_produce(&[1]);
+    let cluster = Cluster::start(settings(&fake));
+    let topic = ready(&cluster, "t").await;
+    let mut producer = Producer::new(&cluster);
+    producer.options = with(Acks::None);
+    let receipts = producer.produce(&topic, 0, 100).await;
+    let unknown = Outcome::Stored { partition: 0, offset: -1 };
+    assert!(receipts.iter().all(|r| r.outcome == unknown), "{receipts:?}");
+    let wanted: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    until("all are in the log", || fake.values("t", 0).len() == 100).await;
+    assert_eq!(fake.values("t", 0), wanted);
+    assert!(fake.world().acks.iter().all(|acks| *acks == 0));
+    fake.hold_produce(&[]);
+    // The same connection goes on to match answers with requests.
+    let mut other = Producer::new(&cluster);
+    other.produce(&topic, 0, 20).await;
+    assert_eq!(fake.values("t", 0).len(), 120);
+}
+
+#[tokio::test]
+async fn requests_are_not_shared_between_different_acks() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 2);
+    let cluster = Cluster::start(settings(&fake));
+    let topic = ready(&cluster, "t").await;
+    let all = [Acks::All, Acks::Leader, Acks::None];
+    let mut producers = all.map(|acks| {
+        let mut producer = Producer::new(&cluster);
+        producer.options = with(acks);
+        producer
+    });
+    for _ in 0..20 {
+        for producer in &mut producers {
+            producer.append(&topic, 0, 3).unwrap();
+            producer.append(&topic, 1, 3).unwrap();
+        }
+    }
+    for producer in &producers {
+        let receipts = producer.receipts(120).await;
+        assert!(receipts.iter().all(|r| matches!(r.outcome, Outcome::Stored { .. })), "{receipts:?}");
+    }
+    until("all are in the log", || fake.all_values("t").len() == 360).await;
+    let kinds: std::collections::BTreeSet<i16> = fake.world().acks.iter().copied().collect();
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), [-1, 0, 1]);
+    let ids = batches(&fake, 0);
+    assert!(ids.iter().any(|(id, _)| *id == -1) && ids.iter().any(|(id, _)| *id > 0), "{ids:?}");
+}
+
+#[tokio::test]
+async fn what_the_leader_did_not_take_is_sent_again_in_order() {
+    let fake = Fake::start(2).await;
+    fake.topic("t", 1);
+    let cluster = Cluster::start(settings(&fake));
+    let topic = ready(&cluster, "t").await;
+    let mut producer = Producer::new(&cluster);
+    producer.options = with(Acks::Leader);
+    producer.produce(&topic, 0, 10).await;
+    fake.lead("t", 0, 2);
+    let mut receipts = producer.produce(&topic, 0, 10).await;
+    fake.world().produce_faults.extend([Fault::Code(7), Fault::CloseBefore]);
+    receipts.extend(producer.produce(&topic, 0, 10).await);
+    assert!(receipts.iter().all(|r| matches!(r.outcome, Outcome::Stored { .. })), "{receipts:?}");
+    let wanted: Vec<String> = (0..30).map(|n| n.to_string()).collect();
+    assert_eq!(fake.values("t", 0), wanted);
+}
+
+#[tokio::test]
+async fn each_record_is_compressed_as_its_rule_says() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    let cluster = Cluster::start(settings(&fake));
+    let topic = ready(&cluster, "t").await;
+    let mut producer = Producer::new(&cluster);
+    let codecs = [
+        Compression::None,
+        Compression::Gzip { level: 9 },
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd { level: 19 },
+    ];
+    for codec in codecs {
+        producer.options.compression = Some(codec);
+        producer.append(&topic, 0, 200).unwrap();
+        producer.receipts(200).await;
+    }
+    let used: Vec<u8> = batches(&fake, 0).iter().map(|(_, codec)| *codec).collect();
+    assert_eq!(used, [0, 1, 2, 3, 4]);
+}
