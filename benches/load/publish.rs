@@ -51,6 +51,20 @@ pub struct Progress {
     pub sent: AtomicU64,
     /// Answered to the end of their exchange.
     pub done: AtomicU64,
+    /// Messages of each client after which it ends, if it is not 0 and less than what the load says.
+    pub last: AtomicU64,
+}
+
+impl Progress {
+    /// Ends a run at a fixed rate soon: all clients send as many messages as any of them can have sent by now, and a few more.
+    /// Returns how many that is for each.
+    pub fn end_soon(&self, load: &Load, since: Instant) -> u64 {
+        let rate = load.rate.expect("only a run at a fixed rate ends so");
+        let sent = since.elapsed().as_secs_f64() * rate / f64::from(load.clients);
+        let last = (sent as u64 + 20).min(load.messages);
+        self.last.store(last, Relaxed);
+        last
+    }
 }
 
 /// What came of a run.
@@ -148,7 +162,7 @@ impl Publisher {
     async fn run(mut self, barrier: &Barrier) -> io::Result<Report> {
         barrier.wait().await;
         let start = Instant::now();
-        while self.next < self.load.messages || !self.in_flight.is_empty() {
+        while self.next < self.last() || !self.in_flight.is_empty() {
             let due = self.send_due(start).await?;
             let wait = async {
                 match due {
@@ -177,7 +191,7 @@ impl Publisher {
     /// Writes what the window and the rate allow with one write. Returns when the next is due, if only time is wanting.
     async fn send_due(&mut self, start: Instant) -> io::Result<Option<Instant>> {
         let (mut next_due, mut count) = (None, 0);
-        while self.next < self.load.messages && count < 256 {
+        while self.next < self.last() && count < 256 {
             let now = Instant::now();
             let due = self.due(start, now);
             if due > now {
@@ -197,6 +211,13 @@ impl Publisher {
             self.progress.done.fetch_add(count, Relaxed);
         }
         Ok(next_due)
+    }
+
+    fn last(&self) -> u64 {
+        match self.progress.last.load(Relaxed) {
+            0 => self.load.messages,
+            last => last.min(self.load.messages),
+        }
     }
 
     fn due(&self, start: Instant, now: Instant) -> Instant {

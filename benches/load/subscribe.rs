@@ -6,9 +6,14 @@ use super::publish::epoch;
 use hdrhistogram::Histogram;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+/// How often a subscriber that hears nothing looks how many messages are wanted.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Who subscribes to what.
 #[derive(Clone, Debug)]
@@ -66,9 +71,14 @@ pub async fn seat(audience: &Audience) -> io::Result<Seated> {
 impl Seated {
     /// Receives until each subscriber has `messages`. One that waits longer than its patience ends with what it has.
     pub async fn receive(self, messages: u64) -> io::Result<Vec<Received>> {
+        self.receive_up_to(Arc::new(AtomicU64::new(messages))).await
+    }
+
+    /// The same, where the number may become smaller while it goes on.
+    pub async fn receive_up_to(self, messages: Arc<AtomicU64>) -> io::Result<Vec<Received>> {
         let mut tasks = JoinSet::new();
         for client in self.clients {
-            tasks.spawn(receive(client, messages, self.audience.patience));
+            tasks.spawn(receive(client, Arc::clone(&messages), self.audience.patience));
         }
         let mut all = Vec::new();
         while let Some(one) = tasks.join_next().await {
@@ -78,17 +88,19 @@ impl Seated {
     }
 }
 
-async fn receive(mut client: Client, messages: u64, patience: Duration) -> io::Result<Received> {
+async fn receive(mut client: Client, messages: Arc<AtomicU64>, patience: Duration) -> io::Result<Received> {
     let latency = Histogram::new_with_max(600_000_000, 3).expect("the bounds of the histogram are legal");
     let mut received = Received {
         ledger: Ledger::default(),
         latency,
     };
-    while received.ledger.received < messages {
-        match timeout(patience, client.read_more()).await {
+    let mut heard = Instant::now();
+    while received.ledger.received < messages.load(Relaxed) && heard.elapsed() < patience {
+        match timeout(LOOK_AGAIN, client.read_more()).await {
             Ok(read) => read?,
-            Err(_) => break,
+            Err(_) => continue,
         }
+        heard = Instant::now();
         while let Some(event) = client.buffered()? {
             if let Event::Publish { payload, .. } = &event {
                 received.ledger.observe(payload);
