@@ -9,6 +9,7 @@ mod chaos;
 mod deliver;
 #[path = "../benches/load/mod.rs"]
 mod load;
+mod network;
 mod publish;
 mod stage;
 mod trouble;

@@ -103,12 +103,18 @@ impl Kafka {
 
     /// So many nodes (1 or 3) whose brokers listen on `base` and above.
     pub fn start_on(base: u16, nodes: u16) -> Self {
+        Self::start_with(base, nodes, &[])
+    }
+
+    /// The same with broker settings of its own, as `name=value`.
+    pub fn start_with(base: u16, nodes: u16, settings: &[&str]) -> Self {
         let folder = folder("kafka");
         let errors = File::create(folder.join("script.log")).expect("the folder was just made");
         let mut script = Command::new(root().join("integration/kafka/kafka"))
             .arg("--dir")
             .arg(&folder)
             .args(["hold", "--port", &base.to_string(), "--nodes", &nodes.to_string()])
+            .args(settings.iter().flat_map(|setting| ["--set", *setting]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
