@@ -8,7 +8,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 # For each target.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test check fuzz bench certs
+.PHONY: help demo test check chaos fuzz bench certs
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
@@ -33,6 +33,12 @@ $(CARGO_DENY):
 	cargo install --quiet --locked cargo-deny@$(CARGO_DENY_VERSION) --root $(CACHE)/cargo
 
 # The stable compiler has the sanitizers, too; it only asks for this variable. What is found new stays out of the repository's corpus.
+chaos: ## the long forms: brokers killed, paused and restarted, a bad network, Kafka away for a minute, under load
+	@integration/need cargo cc openssl mosquitto_pub kcat paho
+	@integration/kafka/kafka install
+	@rm -rf target/tmp/{kafka,proxy,certs}-*
+	CHAOS=long cargo test --locked --test integration -- --nocapture --test-threads 1 chaos network
+
 fuzz: $(CARGO_FUZZ) ## fuzzes the decoders, FUZZ_SECONDS=60 for each target
 	@integration/need cargo cc g++
 	for target in mqtt_decode kafka_batch; do \

@@ -248,15 +248,15 @@ fn every_acks_and_every_compression_reaches_a_real_kafka() {
     let rules: Vec<String> = (0..).zip(choices).map(|(at, choice)| choice_rule(&topic(at), choice)).collect();
     (0..choices.len()).for_each(|at| kafka.topic(&topic(at), 2));
     let proxy = Proxy::start(&kafka.bootstrap, &rules.join("\n"), "");
-    for at in 0..choices.len() {
+    for (at, choice) in (0..).zip(choices) {
         let load = crowd(proxy.mqtt, &topic(at), 5, 100);
         let report = Runtime::new()
             .unwrap()
             .block_on(run(&load, &Arc::new(Progress::default())))
             .unwrap();
-        assert_eq!((report.acknowledged, report.refused), (500, 0), "{}", choices[at]);
+        assert_eq!((report.acknowledged, report.refused), (500, 0), "{choice}");
         // With `acks: none` the last may still be on their way.
-        eventually(choices[at], || {
+        eventually(choice, || {
             let read = ledger::read_topic(&kafka.bootstrap, &topic(at)).unwrap();
             read.exact(5, 100).ok()
         });

@@ -255,6 +255,7 @@ async fn memory_is_bounded_and_comes_back() {
     let mut producer = Producer::new(&cluster);
     let mut appended = 0;
     let value = [b'7'; 1000];
+    let mut appender = cluster.appender();
     let refused = loop {
         let fields = RecordFields {
             timestamp: 1,
@@ -262,10 +263,7 @@ async fn memory_is_bounded_and_comes_back() {
             value: Some(b"1"),
             headers: std::iter::empty(),
         };
-        match cluster
-            .appender()
-            .append(&topic, appended % 2, &fields, WriteOptions::default(), None)
-        {
+        match appender.append(&topic, appended % 2, &fields, WriteOptions::default(), None) {
             Ok(()) => appended += 1,
             Err(e) => break e,
         }
@@ -275,10 +273,7 @@ async fn memory_is_bounded_and_comes_back() {
         appended * 1000 <= MEMORY && appended * 1000 > MEMORY / 4,
         "{appended} records of 1,000 bytes in {MEMORY}"
     );
-    let waiting = tokio::spawn({
-        let cluster = cluster.clone();
-        async move { cluster.memory_available().await }
-    });
+    let waiting = tokio::spawn(async move { appender.memory_available().await });
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
     fake.paused.send_replace(false);

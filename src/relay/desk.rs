@@ -135,8 +135,8 @@ impl Desk {
             return self.admissible().await;
         }
         match self.blocked.as_deref().map(|b| &b.wait) {
-            Some(Wait::Memory) => self.shared.cluster.memory_available().await,
             // Boxed: rare, and an idle connection has no room for it.
+            Some(Wait::Memory) => Box::pin(self.appender.memory_available()).await,
             Some(Wait::Topic(name)) => drop(Box::pin(self.shared.cluster.topic_known(name)).await),
             None => std::future::pending().await,
         }

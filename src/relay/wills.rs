@@ -52,7 +52,7 @@ impl Desk {
         let mut done = 0;
         while let Some(wait) = self.place_from(&will.publish(), client, &mut done) {
             match wait {
-                Wait::Memory => self.shared.cluster.memory_available().await,
+                Wait::Memory => self.appender.memory_available().await,
                 Wait::Topic(name) => drop(self.shared.cluster.topic_known(&name).await),
             }
         }

@@ -1,11 +1,12 @@
 //! Records from a connection into the open batches of their partitions.
 
 use std::{
+    cell::Cell,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Instant,
 };
 
-use super::{accumulator::Refusal, broker::Broker, cluster::Core, receipts::Receipts, topics::Topic};
+use super::{accumulator::Refusal, broker::Broker, cluster::Core, memory::Memory, receipts::Receipts, topics::Topic};
 use crate::kafka::{Acks, Compression, Header, RecordFields};
 
 /// How a record is written: what a rule may say of its own.
@@ -20,7 +21,7 @@ pub struct WriteOptions {
 /// Why a record was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendError {
-    /// The memory budget is used up: wait for [`Cluster::memory_available`](super::Cluster::memory_available) and try again.
+    /// The memory budget is used up: wait for [`Appender::memory_available`] and try again.
     MemoryFull,
     /// Larger than the producer can hold.
     TooLarge,
@@ -37,6 +38,10 @@ pub struct Appender {
     /// Brokers whose senders must be woken, each once. Keeps its capacity.
     kicks: Vec<Arc<Broker>>,
     now: Option<Instant>,
+    /// What the record that found no memory needs.
+    wanted: usize,
+    /// Charged in advance, for that record.
+    granted: usize,
 }
 
 impl Appender {
@@ -45,6 +50,8 @@ impl Appender {
             core,
             kicks: Vec::new(),
             now: None,
+            wanted: 0,
+            granted: 0,
         }
     }
 
@@ -75,15 +82,13 @@ impl Appender {
             .with_acks(options.acks);
         let compression = options.compression.unwrap_or(self.core.settings.producer.compression);
         let memory = &self.core.memory;
+        let granted = Cell::new(self.granted);
+        let charge = |bytes| charge(memory, &granted, bytes);
         let mut slot = partition.lock();
-        let appended = slot.queue.append(
-            fields,
-            now,
-            &self.core.limits,
-            compression,
-            |bytes| memory.charge(bytes),
-            || memory.buffer(),
-        );
+        let appended = slot
+            .queue
+            .append(fields, now, &self.core.limits, compression, charge, || memory.buffer());
+        self.granted = granted.get();
         let filled = match appended {
             Ok(appended) => {
                 if let Some((receipts, ticket)) = waiter {
@@ -110,9 +115,18 @@ impl Appender {
         Ok(())
     }
 
+    /// Waits until there is memory for the record that found none; those who wait longest come first. Cancel-safe.
+    pub async fn memory_available(&mut self) {
+        let granted = self.core.memory.available(self.wanted).await;
+        self.granted += granted;
+    }
+
     /// Wakes the senders of the brokers that got something, each once.
     pub fn kick(&mut self) {
         self.now = None;
+        if self.granted > 0 {
+            self.core.memory.release(std::mem::take(&mut self.granted));
+        }
         for broker in self.kicks.drain(..) {
             broker.kick.notify_one();
         }
@@ -120,7 +134,9 @@ impl Appender {
 
     fn refuse(&mut self, refusal: Refusal, topic: &Topic) -> AppendError {
         match refusal {
-            Refusal::MemoryFull => {
+            Refusal::MemoryFull { needed } if !self.core.memory.could_hold(needed) => self.refuse(Refusal::TooLarge, topic),
+            Refusal::MemoryFull { needed } => {
+                self.wanted = needed;
                 self.core.counters.memory_full.inc();
                 // What this connection holds must leave, or nothing frees the memory it waits for.
                 self.kick();
@@ -132,6 +148,16 @@ impl Appender {
             }
         }
     }
+}
+
+/// Takes `bytes`, first of what was granted, then of the budget; or nothing.
+fn charge(memory: &Memory, granted: &Cell<usize>, bytes: usize) -> bool {
+    let ours = granted.get().min(bytes);
+    let taken = ours == bytes || memory.charge(bytes - ours);
+    if taken {
+        granted.set(granted.get() - ours);
+    }
+    taken
 }
 
 impl Drop for Appender {

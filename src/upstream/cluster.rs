@@ -195,11 +195,6 @@ impl Cluster {
         Appender::new(Arc::clone(&self.core))
     }
 
-    /// Waits until the producer's memory has room again; those who wait longest are woken first. Cancel-safe.
-    pub async fn memory_available(&self) {
-        self.core.memory.available().await;
-    }
-
     /// Reads a partition. A partition that the topic does not have gives a reader that ends at once.
     pub fn read(&self, topic: &Topic, partition: i32, from: Start) -> Reader {
         let partition = usize::try_from(partition).ok().and_then(|at| topic.partitions.get(at));

@@ -13,6 +13,12 @@ use tokio::sync::Notify;
 pub(crate) struct Memory {
     limit: usize,
     used: AtomicUsize,
+    /// What the oldest of those who wait for much will take; nobody else gets it meanwhile.
+    reserved: AtomicUsize,
+    /// Those who wait for much, one after the other.
+    turn: tokio::sync::Mutex<()>,
+    /// Rung at each release while something is reserved.
+    released: Notify,
     /// Fair: who waits longest is woken first, and a woken one that is gone passes its turn on.
     freed: Notify,
     /// Rung when nothing is held any more.
@@ -28,7 +34,8 @@ struct Pool {
     bytes: usize,
 }
 
-/// The budget must have this much free before a waiter is woken: a share with which a connection gets somewhere.
+/// The budget must have this much free before a waiter is woken: a share with which a connection gets somewhere. Who needs more
+/// waits for it by name, or it would be woken for nothing, again and again.
 const WORTH_WAKING: usize = 16 * 1024;
 /// Buffers kept at most, whatever their size.
 const MOST_BUFFERS: usize = 256;
@@ -38,6 +45,9 @@ impl Memory {
         Self {
             limit,
             used: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+            turn: tokio::sync::Mutex::default(),
+            released: Notify::new(),
             freed: Notify::new(),
             empty: Notify::new(),
             pool: Mutex::default(),
@@ -47,9 +57,12 @@ impl Memory {
 
     /// Takes `bytes` of the budget, or nothing.
     pub(crate) fn charge(&self, bytes: usize) -> bool {
-        let taken = self
-            .used
-            .fetch_update(Relaxed, Relaxed, |used| used.checked_add(bytes).filter(|sum| *sum <= self.limit));
+        self.charge_beside(bytes, self.reserved.load(Relaxed))
+    }
+
+    fn charge_beside(&self, bytes: usize, reserved: usize) -> bool {
+        let fits = |used: usize| used.checked_add(bytes).filter(|sum| sum.saturating_add(reserved) <= self.limit);
+        let taken = self.used.fetch_update(Relaxed, Relaxed, fits);
         if taken.is_ok() {
             self.gauge.inc_by(bytes as i64);
         }
@@ -63,13 +76,53 @@ impl Memory {
             self.empty.notify_waiters();
         }
         self.gauge.dec_by(bytes as i64);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if self.reserved.load(Relaxed) > 0 {
+            self.released.notify_waiters();
+        }
         if self.has_room() {
             self.freed.notify_one();
         }
     }
 
+    /// Whether so much can ever be had.
+    pub(crate) fn could_hold(&self, bytes: usize) -> bool {
+        bytes <= self.limit
+    }
+
+    /// Waits until `needed` bytes can be had. Returns how many were charged for the caller: none if it needs so little that it will
+    /// find them. Cancel-safe; who waits for much and does not wait on loses its turn.
+    pub(crate) async fn available(&self, needed: usize) -> usize {
+        if needed > WORTH_WAKING.min(self.limit / 4) {
+            self.take_much(needed).await;
+            return needed;
+        }
+        self.room().await;
+        0
+    }
+
+    /// Takes `needed` bytes as they become free; those who come later get none before.
+    async fn take_much(&self, needed: usize) {
+        let _turn = self.turn.lock().await;
+        let reservation = Reservation::of(self, needed);
+        loop {
+            let released = self.released.notified();
+            tokio::pin!(released);
+            // Listens from here on, so that a release between the look and the wait is heard.
+            released.as_mut().enable();
+            if self.charge_beside(needed, 0) {
+                break;
+            }
+            released.await;
+        }
+        drop(reservation);
+    }
+
     /// Waits until there is room. The woken one wakes the next while there still is, so a large release reaches all.
-    pub(crate) async fn available(&self) {
+    async fn room(&self) {
         if self.has_room() {
             return;
         }
@@ -101,7 +154,8 @@ impl Memory {
     }
 
     fn has_room(&self) -> bool {
-        self.used.load(Relaxed) + WORTH_WAKING.min(self.limit / 4) <= self.limit
+        let taken = self.used.load(Relaxed).saturating_add(self.reserved.load(Relaxed));
+        taken.saturating_add(WORTH_WAKING.min(self.limit / 4)) <= self.limit
     }
 
     /// An empty buffer, used before if there is one.
@@ -130,6 +184,23 @@ impl Memory {
     }
 }
 
+/// Bytes that are kept for one who waits. Ends with its wait, however that ends.
+struct Reservation<'m>(&'m Memory);
+
+impl<'m> Reservation<'m> {
+    fn of(memory: &'m Memory, bytes: usize) -> Self {
+        memory.reserved.store(bytes, Relaxed);
+        Self(memory)
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.0.reserved.store(0, Relaxed);
+        self.0.wake();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,13 +213,52 @@ mod tests {
         let mut waiting = tokio::task::JoinSet::new();
         for _ in 0..3 {
             let memory = std::sync::Arc::clone(&memory);
-            waiting.spawn(async move { memory.available().await });
+            waiting.spawn(async move { memory.available(1).await });
         }
         tokio::task::yield_now().await;
         memory.release(32 * 1024);
         // One release, three waiters: the first wakes the second, and so on.
         while waiting.join_next().await.is_some() {}
         assert_eq!(memory.used(), 32 * 1024);
+    }
+
+    /// Polls a wait once.
+    fn looks<T>(wait: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> Option<T> {
+        match wait.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+            std::task::Poll::Ready(value) => Some(value),
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn who_needs_much_is_not_woken_for_little_and_not_overtaken_by_those_who_need_little() {
+        let memory = Memory::new(256 * 1024, Gauge::default());
+        assert!(memory.charge(200 * 1024));
+        let mut much = Box::pin(memory.available(100 * 1024));
+        assert_eq!(looks(&mut much), None, "there is room for a small one, but not for it");
+        assert!(!memory.charge(1024), "what is free is kept for it");
+        let mut little = Box::pin(memory.available(1024));
+        assert_eq!(looks(&mut little), None);
+        memory.release(20 * 1024);
+        assert_eq!(looks(&mut much), None);
+        memory.release(40 * 1024);
+        assert_eq!(looks(&mut much), Some(100 * 1024));
+        assert_eq!(memory.used(), 240 * 1024);
+        assert_eq!(looks(&mut little), Some(0));
+        assert!(memory.charge(1024));
+    }
+
+    #[test]
+    fn who_gives_up_waiting_for_much_sets_the_others_free() {
+        let memory = Memory::new(256 * 1024, Gauge::default());
+        assert!(memory.charge(200 * 1024));
+        let (mut much, mut more) = (Box::pin(memory.available(100 * 1024)), Box::pin(memory.available(120 * 1024)));
+        let mut little = Box::pin(memory.available(1024));
+        assert_eq!((looks(&mut much), looks(&mut more), looks(&mut little)), (None, None, None));
+        drop(more);
+        drop(much);
+        assert_eq!(looks(&mut little), Some(0));
+        assert!(memory.charge(20 * 1024));
     }
 
     #[test]

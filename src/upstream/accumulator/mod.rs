@@ -82,8 +82,8 @@ pub(crate) struct Identity {
 /// Why a record was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The budget gave no memory.
-    MemoryFull,
+    /// The budget gave no memory; with so much the record could be taken.
+    MemoryFull { needed: usize },
     /// Larger than anything we hold.
     TooLarge,
 }
@@ -292,7 +292,7 @@ impl<W: Split> PartitionQueue<W> {
         } else if least < charged && charge(least) {
             charged = least;
         } else {
-            return Err(Refusal::MemoryFull);
+            return Err(Refusal::MemoryFull { needed: least });
         }
         Ok((builder, charged))
     }
@@ -364,12 +364,13 @@ impl<W> Batch<W> {
         if needed > batch_size {
             return Ok(false);
         }
-        let more = needed.next_power_of_two().min(batch_size) - self.charged;
-        if !charge(more) {
-            return Err(Refusal::MemoryFull);
-        }
+        // In steps that double, or with what is left of the budget.
+        let (doubled, least) = (needed.next_power_of_two().min(batch_size) - self.charged, needed - self.charged);
+        let Some(more) = [doubled, least].into_iter().find(|more| charge(*more)) else {
+            return Err(Refusal::MemoryFull { needed: least });
+        };
         self.charged += more;
-        self.builder.append_within(fields, batch_size).map_err(|_| Refusal::TooLarge)?;
+        self.builder.append_within(fields, self.charged).map_err(|_| Refusal::TooLarge)?;
         Ok(true)
     }
 

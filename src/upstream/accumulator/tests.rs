@@ -668,8 +668,43 @@ fn a_record_that_gets_no_memory_leaves_no_trace() {
     let refused = queue
         .append(&fields, Instant::now(), &LIMITS, Compression::None, |_| false, Vec::new)
         .err();
-    assert_eq!(refused, Some(Refusal::MemoryFull));
+    assert_eq!(refused, Some(Refusal::MemoryFull { needed: FIRST_CHARGE }));
     assert!(queue.is_empty());
+}
+
+/// Otherwise a connection is told again and again that there is room, and finds none.
+#[test]
+fn a_batch_grows_into_what_is_left_of_the_budget() {
+    let budget = std::cell::Cell::new(FIRST_CHARGE + 700);
+    let charge = |bytes: usize| {
+        let left = budget.get().checked_sub(bytes);
+        budget.set(left.unwrap_or(budget.get()));
+        left.is_some()
+    };
+    let limits = Limits {
+        batch_size: 64 * 1024,
+        ..LIMITS
+    };
+    let fields = RecordFields {
+        timestamp: 0,
+        key: None,
+        value: Some(&[0u8; 600][..]),
+        headers: std::iter::empty(),
+    };
+    let mut queue = PartitionQueue::<Vec<u32>>::new(Acks::All);
+    let mut append = || {
+        let appended = queue.append(&fields, Instant::now(), &limits, Compression::None, charge, Vec::new);
+        appended.map(|appended| appended.index).err()
+    };
+    assert_eq!(
+        [append(), append(), append(), append()],
+        [None; 4],
+        "four records of some 600 bytes"
+    );
+    let Some(Refusal::MemoryFull { needed }) = append() else {
+        panic!("there was memory for a fifth")
+    };
+    assert!(needed < 700, "what one record needs, not twice the batch: {needed}");
 }
 
 /// The span counts settled batches too: here B is settled and A is not, so the broker must still remember A when it has taken three more.
