@@ -11,7 +11,7 @@ use mqtt_kafka_proxy::mqtt::encode::encode;
 use mqtt_kafka_proxy::mqtt::publish::{PublishHead, SharedProperties, encode_head};
 use mqtt_kafka_proxy::mqtt::{Packet, PacketId, Publish, PublishProperties, QoS, Version};
 
-const LOOPS: usize = 3_000;
+const LOOPS: usize = 100_000;
 /// About what one read or write of a socket carries; more would measure the cache.
 const PACKETS: usize = 100;
 const TOPIC: &str = "fleet/WVW12345678901234/telemetry/rpm";

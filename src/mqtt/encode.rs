@@ -44,10 +44,17 @@ fn other(packet: &Packet<'_>, version: Version, out: &mut Vec<u8>) -> Written {
 
 /// PUBLISH knows its length beforehand, so it is written in one go.
 fn publish_packet(publish: &Publish<'_>, version: Version, out: &mut Vec<u8>) -> Written {
-    let properties = match version {
-        Version::V5 => Some(properties::publish_len(&publish.properties)?),
-        _ => None,
-    };
+    match version {
+        // What most messages are: with the length known here the compiler leaves out all that properties need.
+        Version::V5 if publish.properties.is_empty() => whole_publish(publish, Some(0), out),
+        Version::V5 => whole_publish(publish, Some(properties::publish_len(&publish.properties)?), out),
+        _ => whole_publish(publish, None, out),
+    }
+}
+
+/// `properties`: the bytes of the properties, if the version has any.
+#[inline(always)]
+fn whole_publish(publish: &Publish<'_>, properties: Option<usize>, out: &mut Vec<u8>) -> Written {
     let first = 0x30 | u8::from(publish.dup) << 3 | (publish.qos as u8) << 1 | u8::from(publish.retain);
     let payload = publish.payload.len();
     begin_publish(first, publish.topic, publish.packet_id, properties, payload, payload, out)?;

@@ -153,11 +153,6 @@ impl Block {
 /// Encoded length of the properties of a PUBLISH.
 #[inline]
 pub(super) fn publish_len(p: &PublishProperties<'_>) -> Result<usize, EncodeError> {
-    // Most have none at all: told by one chain of comparisons, without a call.
-    if p.is_empty() { Ok(0) } else { publish_len_of_some(p) }
-}
-
-fn publish_len_of_some(p: &PublishProperties<'_>) -> Result<usize, EncodeError> {
     let numbers = p.payload_format.map_or(0, |_| 2) + p.message_expiry_interval.map_or(0, |_| 5) + p.topic_alias.map_or(0, |_| 3);
     let fields =
         field_len(p.response_topic.map(str::as_bytes))? + field_len(p.correlation_data)? + field_len(p.content_type.map(str::as_bytes))?;
