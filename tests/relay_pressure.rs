@@ -185,43 +185,6 @@ async fn who_does_not_read_at_qos_0_loses_what_does_not_fit_and_stays() {
 }
 
 #[tokio::test]
-async fn who_does_not_acknowledge_is_closed_when_its_mailbox_is_full() {
-    let stage = stage(|_| {}).await;
-    let mut quick = stage.v4("quick").await;
-    quick.subscribed("flood/#", 0).await;
-    // They read, and never acknowledge: nothing may be left out at QoS 1.
-    let mut silent = [stage.v5("silent5").await, stage.v4("silent4").await];
-    for device in &mut silent {
-        device.subscribed("flood/#", 1).await;
-    }
-    let readers: Vec<_> = silent
-        .into_iter()
-        .map(|mut device| tokio::spawn(async move { device.rest().await }))
-        .collect();
-    for round in 0.. {
-        stage.fake.write("flood", 0, &flood(500, 5_000));
-        for _ in 0..500 {
-            assert_eq!(quick.line().await, "publish 0 flood/a q0 5000 bytes", "the others are unharmed");
-        }
-        if readers.iter().all(|reader| reader.is_finished()) {
-            break;
-        }
-        assert!(round < 50, "the mailbox has no bound");
-    }
-    for (reader, last) in readers.into_iter().zip([Some("disconnect 0x97"), None]) {
-        let mut lines = reader.await.unwrap();
-        if let Some(last) = last {
-            assert_eq!(lines.pop().unwrap(), last);
-        }
-        assert!(
-            lines.iter().all(|line| line.ends_with("flood/a q1 5000 bytes")),
-            "{:?}",
-            lines.last()
-        );
-    }
-}
-
-#[tokio::test]
 async fn many_small_records_one_by_one_do_not_overflow_a_mailbox() {
     let stage = stage(|_| {}).await;
     let mut greeting = connect("careful");

@@ -15,6 +15,7 @@ mod series;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
@@ -38,6 +39,8 @@ pub struct Metrics {
     pub accept_errors: Counter,
     /// Record batches of Kafka that cannot be read: damaged, or of a format that is not supported.
     pub unreadable_batches: Counter,
+    /// Subscribers that did not take what came from a partition and are served from its log, by partition.
+    pub subscribers_behind: Gauge,
     /// Tasks of connections that ended by a panic: each is a defect to report.
     pub connection_panics: Counter,
     refusals: Family<Reason, Counter>,
@@ -71,6 +74,12 @@ impl Metrics {
             "Record batches of Kafka that cannot be read",
             unreadable_batches.clone(),
         );
+        let subscribers_behind = Gauge::default();
+        own.register(
+            "subscribers_behind",
+            "Subscribers that cannot keep up and are served from the log, for each partition",
+            subscribers_behind.clone(),
+        );
         let (refusals, malformed) = (Family::default(), Family::default());
         own.register("refusals", "Requests of devices refused, by reason", Family::clone(&refusals));
         own.register("malformed_packets", "Malformed packets, by reason", Family::clone(&malformed));
@@ -81,6 +90,7 @@ impl Metrics {
             packets,
             accept_errors,
             unreadable_batches,
+            subscribers_behind,
             connection_panics,
             refusals,
             malformed,

@@ -98,7 +98,6 @@ impl Desk {
         match ending {
             None => {}
             Some(Ending::TakenOver) => session.take_over(now),
-            Some(Ending::Overflowed) => session.end(ReasonCode::QuotaExceeded, "messages came faster than they were taken", now),
             Some(Ending::ShutDown) => drop(self.draining.get_or_insert(now + self.shared.settings.drain_timeout)),
         }
     }

@@ -185,7 +185,7 @@ impl Hub {
     }
 
     /// Begins a feed if there is none; the offset that the feed began with.
-    fn run(&self, wanted: &mut Wanted, hub: &Arc<TopicHub>, topic: &Topic, partition: i32, from: i64) -> i64 {
+    fn run(&self, wanted: &mut Wanted, hub: &Arc<TopicHub>, topic: &Arc<Topic>, partition: i32, from: i64) -> i64 {
         let source = wanted.source;
         let running = wanted.feed.get_or_insert_with(|| {
             let feed = Feed::new(self, hub.clone(), topic, partition, source, from);

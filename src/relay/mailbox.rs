@@ -1,7 +1,7 @@
 //! What other tasks may hand to a connection: messages of feeds, the answers of its SUBSCRIBEs, and word that it must end.
 //!
 //! A mailbox is bounded in bytes, its own and those of the chunks it pins. What does not fit at QoS 0 is left out and counted [MQTT-4.3.1-1 allows
-//! it]; at QoS 1 and 2 nothing may be left out, so the mailbox is marked as overflowed and its connection closes.
+//! it]; at QoS 1 and 2 nothing may be left out: whoever delivers is told, keeps the offset, and is rung when there is room again.
 
 use std::{
     collections::VecDeque,
@@ -16,11 +16,24 @@ use tokio::sync::Notify;
 use super::{chunk::Chunk, subscribing::Subscribed};
 use crate::{mqtt::QoS, session::SubscriptionKey};
 
-/// Bytes that may wait in a mailbox.
-const MAX_BYTES: usize = 8 * 1024 * 1024;
-/// Bytes of chunks that a mailbox may pin: a chunk stays whole, also for one message of it. In bytes, not in chunks, since
-/// records that come one by one make a small chunk each.
-const MAX_PINNED: usize = 16 * 1024 * 1024;
+/// What may wait in a mailbox.
+struct Bounds {
+    bytes: usize,
+    /// Bytes of chunks that it may pin: a chunk stays whole, also for one message of it. In bytes, not in chunks, since
+    /// records that come one by one make a small chunk each.
+    pinned: usize,
+}
+
+/// At QoS 0, where what does not fit is lost: a burst fits.
+const LOSSY: Bounds = Bounds {
+    bytes: 8 * 1024 * 1024,
+    pinned: 16 * 1024 * 1024,
+};
+/// At QoS 1 and 2, where Kafka is the queue and this only bridges the way to it.
+const LOSSLESS: Bounds = Bounds {
+    bytes: 256 * 1024,
+    pinned: 512 * 1024,
+};
 
 /// Which subscriptions of a session a message matched. One is the rule and costs no allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,8 +91,22 @@ pub enum Ending {
     ShutDown,
     /// The same client id connected again (0x8E) [MQTT-3.1.4-3].
     TakenOver,
-    /// Messages at QoS 1 or 2 no longer fit (0x97).
-    Overflowed,
+}
+
+/// What became of a delivery.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// It lies in the mailbox, or nobody looks into that any more.
+    Taken,
+    /// QoS 0 messages that did not fit were left out; their rules.
+    LeftOut(Vec<usize>),
+    /// From this offset on nothing was taken, since it may not be left out; before it QoS 0 messages may have been.
+    Full {
+        /// Rules of those.
+        left_out: Vec<usize>,
+        /// An offset of the chunk.
+        from: i64,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -88,9 +115,26 @@ struct Inner {
     bytes: usize,
     pinned: usize,
     subscribed: Vec<Subscribed>,
+    /// Rung once there is room again.
+    wanting_room: Vec<Arc<Notify>>,
     /// Nobody looks into it any more.
     closed: bool,
     ending: Option<Ending>,
+}
+
+impl Inner {
+    fn fits(&self, bounds: &Bounds, weight: usize, pins: usize) -> bool {
+        self.bytes + weight <= bounds.bytes && self.pinned + pins <= bounds.pinned
+    }
+
+    /// Who is told that there is room finds some, however large its delivery: that is one chunk at most.
+    fn has_room(&self) -> bool {
+        self.bytes <= LOSSLESS.bytes / 2 && self.pinned <= LOSSLESS.pinned / 2
+    }
+
+    fn ring(&mut self) {
+        self.wanting_room.drain(..).for_each(|room| room.notify_one());
+    }
 }
 
 /// The mailbox of one connection.
@@ -123,26 +167,28 @@ impl Mailbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands over what a session gets of a chunk; the rules of QoS 0 messages that were left out come back.
-    pub fn deliver(&self, chunk: &Arc<Chunk>, items: VecDeque<Item>) -> Vec<usize> {
+    /// Hands over what a session gets of a chunk. If that is full, `room` is rung when it is not any more.
+    pub fn deliver(&self, chunk: &Arc<Chunk>, items: VecDeque<Item>, room: &Arc<Notify>) -> Delivered {
         let weight: usize = items.iter().map(|i| chunk.messages[i.message].weight()).sum();
+        let granted = |item: &Item| item.granted.min(chunk.messages[item.message].qos);
+        let first_kept = items.iter().position(|item| granted(item) != QoS::AtMostOnce);
         let mut inner = self.lock();
         if inner.closed {
-            return Vec::new();
+            return Delivered::Taken;
         }
-        let over = |held: usize, more: usize, most: usize| held > 0 && held + more > most;
-        if over(inner.bytes, weight, MAX_BYTES) || over(inner.pinned, chunk.pins(), MAX_PINNED) {
-            let granted = |item: &Item| item.granted.min(chunk.messages[item.message].qos);
-            let dropped: Vec<_> = items
-                .iter()
-                .filter(|i| granted(i) == QoS::AtMostOnce)
-                .map(|i| chunk.messages[i.message].rule)
-                .collect();
-            if dropped.len() < items.len() {
-                inner.ending = inner.ending.max(Some(Ending::Overflowed));
-                self.wake.notify_one();
-            }
-            return dropped;
+        let fits = match first_kept {
+            Some(_) => inner.has_room() || inner.fits(&LOSSLESS, weight, chunk.pins()),
+            None => inner.bytes == 0 || inner.fits(&LOSSY, weight, chunk.pins()),
+        };
+        if !fits {
+            let lost = items.iter().take(first_kept.unwrap_or(items.len()));
+            let left_out = lost.map(|item| chunk.messages[item.message].rule).collect();
+            let Some(first) = first_kept else {
+                return Delivered::LeftOut(left_out);
+            };
+            inner.wanting_room.push(room.clone());
+            let from = chunk.messages[items[first].message].offset;
+            return Delivered::Full { left_out, from };
         }
         inner.bytes += weight;
         inner.pinned += chunk.pins();
@@ -153,7 +199,17 @@ impl Mailbox {
         });
         drop(inner);
         self.wake.notify_one();
-        Vec::new()
+        Delivered::Taken
+    }
+
+    /// Whether it takes messages of QoS 1 and 2 again: half of what it may hold is free, so that not each message is a delivery.
+    pub fn has_room(&self) -> bool {
+        self.lock().has_room()
+    }
+
+    /// Whether nobody looks into it any more.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// The oldest parcel. It stays charged until `settle`.
@@ -166,6 +222,9 @@ impl Mailbox {
         let mut inner = self.lock();
         inner.bytes -= parcel.weight;
         inner.pinned -= parcel.chunk.pins();
+        if inner.has_room() {
+            inner.ring();
+        }
     }
 
     /// The answer of a SUBSCRIBE.
@@ -186,6 +245,7 @@ impl Mailbox {
     pub fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
+        inner.ring();
         let left = (std::mem::take(&mut inner.subscribed), std::mem::take(&mut inner.parcels));
         drop(inner);
         drop(left);

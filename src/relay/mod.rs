@@ -6,10 +6,13 @@
 //! * `connection` is the loop of one client, `desk` what is kept for it; `admission`, `inbound`, `answers`, `subscribing`,
 //!   `outbound` and `wills` hold its verbs.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
-//! * `registry` finds the connection of a client id; `hub`, `feed`, `chunk` and `index` bring records to subscribers.
+//! * `registry` finds the connection of a client id; `hub`, `feed`, `behind`, `scribe`, `chunk` and `index` bring records to
+//!   subscribers.
 
+mod aborted;
 mod admission;
 mod answers;
+mod behind;
 mod chunk;
 mod connection;
 mod desk;
@@ -21,6 +24,7 @@ mod mailbox;
 mod outbound;
 mod registry;
 mod said;
+mod scribe;
 mod spread;
 mod subscribing;
 mod wills;

@@ -254,7 +254,8 @@ fn ack(name: &str, id: u16, code: u8, why: Option<&str>) -> String {
 
 fn publish_line(id: u16, topic: &str, qos: QoS, dup: bool, retain: bool, payload: &[u8]) -> String {
     let flags = format!("{}{}", if dup { " dup" } else { "" }, if retain { " retain" } else { "" });
-    // Long payloads are only counted.
+    // Long payloads are only counted, but for the blanks at their end.
+    let payload = payload.trim_ascii_end();
     let payload = if payload.len() > 100 {
         format!("{} bytes", payload.len())
     } else {

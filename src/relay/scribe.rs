@@ -1,0 +1,185 @@
+//! From the records of one Kafka partition to messages in mailboxes: what the feed at the tail and the sweep behind it share.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
+
+use super::{
+    chunk::{ChunkBuilder, Parts, SourceId},
+    hub::{Hub, Subscriber, TopicHub},
+    index::Index,
+    mailbox::{Delivered, Item, Keys, Mailbox},
+};
+use crate::{
+    kafka::fetched::{BatchError, RecordView},
+    mapping::{self, LocateScratch, RuleSet, Stored},
+    metrics::{Metrics, RuleCounters},
+    mqtt::publish::SharedProperties,
+};
+
+/// What a chunk holds for each mailbox.
+type Outgoing = FxHashMap<u64, (Arc<Mailbox>, VecDeque<Item>)>;
+
+/// Writes messages into chunks, and hands those to whoever wants something of them.
+pub struct Scribe {
+    pub(super) hub: Arc<TopicHub>,
+    pub(super) partition: i32,
+    rules: Arc<RuleSet>,
+    rules_of_topic: mapping::Reader,
+    metrics: Arc<Metrics>,
+    rule_counters: Arc<[RuleCounters]>,
+    builder: ChunkBuilder,
+    outgoing: Outgoing,
+    scratch: LocateScratch,
+    properties: SharedProperties,
+    /// Rung when a mailbox that did not take all has room again.
+    room: Arc<Notify>,
+}
+
+impl Scribe {
+    /// One for a partition.
+    pub fn new(hub: &Hub, topic_hub: Arc<TopicHub>, partition: i32, source: SourceId) -> Self {
+        Self {
+            partition,
+            rules_of_topic: hub.rules.reader(topic_hub.name()),
+            hub: topic_hub,
+            rules: hub.rules.clone(),
+            metrics: hub.metrics.clone(),
+            rule_counters: hub.rule_counters.clone(),
+            builder: ChunkBuilder::new(source),
+            outgoing: FxHashMap::default(),
+            scratch: LocateScratch::default(),
+            properties: SharedProperties::new(),
+            room: Arc::default(),
+        }
+    }
+
+    /// Rung when a mailbox that did not take all has room again.
+    pub fn room(&self) -> Arc<Notify> {
+        self.room.clone()
+    }
+
+    /// Counts and tells of a batch that nobody gets.
+    pub fn unreadable(&self, error: &BatchError) {
+        self.metrics.unreadable_batches.inc();
+        tracing::error!(topic = self.hub.name(), partition = self.partition, %error, "a record batch cannot be read and is left out");
+    }
+
+    /// Notes a record for all that match it and for whom `wants` says so. Hand it out when [`is_full`](Self::is_full).
+    pub fn record(&mut self, record: &RecordView<'_>, index: &Index<Subscriber>, clock: Clock, wants: impl Fn(&Subscriber) -> bool) {
+        let RecordView { timestamp, key, value, .. } = *record;
+        let stored = Stored {
+            timestamp,
+            key,
+            value,
+            headers: record.headers(),
+        };
+        let located = match self.rules.locate(&self.rules_of_topic, self.partition, &stored, &mut self.scratch) {
+            Ok(located) => located,
+            Err(skip) => {
+                if let Some(rule) = skip.rule {
+                    self.rule_counters[rule.0 as usize].skipped(skip.reason.as_str());
+                }
+                return;
+            }
+        };
+        let mut pushed = None;
+        index.matches(located.topic, &mut |subscriber| {
+            if !wants(subscriber) {
+                return;
+            }
+            let message = *pushed.get_or_insert_with(|| {
+                let delivered = self.rules.message(&located, &stored, &mut self.properties);
+                let rule = delivered.rule.0 as usize;
+                self.rule_counters[rule].headers_left_out.inc_by(u64::from(delivered.left_out));
+                self.builder.push(&Parts {
+                    offset: record.offset,
+                    qos: delivered.qos,
+                    retain: delivered.retain,
+                    expires: delivered.message_expiry_interval.map(|seconds| clock.end(timestamp, seconds)),
+                    rule,
+                    topic: delivered.topic,
+                    client: delivered.client,
+                    properties: delivered.shared_properties,
+                    payload: delivered.payload,
+                })
+            });
+            address(&mut self.outgoing, subscriber, message);
+        });
+    }
+
+    /// Whether what is noted should be handed out.
+    pub fn is_full(&self) -> bool {
+        self.builder.is_full()
+    }
+
+    /// Hands the chunk to everybody who wants something of it. `fell` is told whose mailbox did not take it, and the offset from which
+    /// on it has nothing.
+    pub fn flush(&mut self, mut fell: impl FnMut(Arc<Mailbox>, i64)) {
+        if self.builder.is_empty() {
+            return;
+        }
+        let chunk = Arc::new(self.builder.finish());
+        for (_, (mailbox, items)) in self.outgoing.drain() {
+            let left_out = match mailbox.deliver(&chunk, items, &self.room) {
+                Delivered::Taken => continue,
+                Delivered::LeftOut(rules) => rules,
+                Delivered::Full { left_out, from } => {
+                    fell(mailbox, from);
+                    left_out
+                }
+            };
+            left_out.iter().for_each(|rule| self.rule_counters[*rule].dropped("mailbox_full"));
+        }
+    }
+}
+
+/// Notes that a subscriber gets a message; once, however many of its subscriptions match.
+fn address(outgoing: &mut Outgoing, subscriber: &Subscriber, message: usize) {
+    let (_, items) = outgoing
+        .entry(subscriber.mailbox.id())
+        .or_insert_with(|| (subscriber.mailbox.clone(), VecDeque::new()));
+    match items.back_mut().filter(|item| item.message == message) {
+        Some(item) => {
+            item.granted = item.granted.max(subscriber.granted);
+            // While a SUBSCRIBE is repeated, one subscription may have two seats for a moment.
+            if !item.keys.as_slice().contains(&subscriber.key) {
+                item.keys.push(subscriber.key);
+            }
+        }
+        None => items.push_back(Item {
+            message,
+            keys: Keys::One([subscriber.key]),
+            granted: subscriber.granted,
+        }),
+    }
+}
+
+/// The same moment on both clocks: records carry wall time, deadlines are monotonic.
+#[derive(Clone, Copy)]
+pub struct Clock {
+    instant: Instant,
+    wall_ms: i64,
+}
+
+impl Clock {
+    /// This moment.
+    pub fn now() -> Self {
+        let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+        Self {
+            instant: Instant::now(),
+            wall_ms,
+        }
+    }
+
+    /// When an expiry interval ends that began at a record's timestamp. A timestamp ahead of our clock counts as now.
+    fn end(&self, timestamp: i64, seconds: u32) -> Instant {
+        let age = Duration::from_millis(self.wall_ms.saturating_sub(timestamp).max(0) as u64);
+        self.instant + Duration::from_secs(u64::from(seconds)).saturating_sub(age)
+    }
+}

@@ -1,0 +1,226 @@
+//! Subscribers that cannot keep up: they fall behind to an offset, get everything from the log in its order, and come back to the tail.
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod fake_broker;
+mod relay_stage;
+
+use fake_broker::{
+    Fake,
+    client::until,
+    records::{Batch, record},
+};
+use mqttbytes::v5;
+use relay_stage::{
+    Stage,
+    device::{Device, connect},
+};
+
+const RULES: &str = r#"rules:
+  - {name: flood, direction: subscribe, mqtt: "flood/{key}", kafka: {topic: flood}, qos: 1}
+  - {name: other, direction: subscribe, mqtt: "other/{key}", kafka: {topic: other}, qos: 1}"#;
+
+async fn stage() -> Stage {
+    let fake = Fake::start(1).await;
+    fake.topic("flood", 1);
+    fake.topic("other", 1);
+    Stage::start(fake, RULES).await
+}
+
+/// Writes the records with these numbers, a hundred in a batch, each of 1,000 bytes, under one key or by turns under two.
+fn write(stage: &Stage, topic: &str, numbers: std::ops::Range<usize>, keys: &[&str]) {
+    let all: Vec<usize> = numbers.collect();
+    for some in all.chunks(100) {
+        let records: Vec<_> = some.iter().map(|n| record(keys[n % keys.len()], &format!("{n:<1000}"))).collect();
+        stage.fake.write(topic, 0, &Batch::of(&records).bytes());
+    }
+}
+
+/// A device that takes so many messages without an answer.
+async fn device(stage: &Stage, client: &str, receive_maximum: u16) -> Device {
+    let mut greeting = connect(client);
+    let properties = v5::ConnectProperties {
+        receive_maximum: Some(receive_maximum),
+        session_expiry_interval: None,
+        max_packet_size: None,
+        topic_alias_max: None,
+        request_response_info: None,
+        request_problem_info: None,
+        user_properties: Vec::new(),
+        authentication_method: None,
+        authentication_data: None,
+    };
+    greeting.properties = Some(properties);
+    Device::connected_as(stage.address, 5, &greeting).await
+}
+
+fn behind(stage: &Stage) -> u64 {
+    stage.metric("subscribers_behind")
+}
+
+/// Takes the messages with these numbers, acknowledging each.
+async fn takes(device: &mut Device, topic: &str, numbers: impl Iterator<Item = usize>) {
+    for number in numbers {
+        let id = device.message(&format!("{topic} q1 {number}")).await;
+        device.puback(id).await;
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_acknowledge_falls_behind_and_then_gets_everything_in_order() {
+    let stage = stage().await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    let mut quick = stage.v5("quick").await;
+    quick.subscribed("flood/#", 0).await;
+    for round in 0..10 {
+        write(&stage, "flood", round * 300..(round + 1) * 300, &["a"]);
+        for number in round * 300..(round + 1) * 300 {
+            assert_eq!(
+                quick.line().await,
+                format!("publish 0 flood/a q0 {number}"),
+                "the others are unharmed"
+            );
+        }
+    }
+    until("it is behind", || behind(&stage) == 1).await;
+    takes(&mut slow, "flood/a", 0..3_000).await;
+    until("it is at the tail", || behind(&stage) == 0).await;
+    write(&stage, "flood", 3_000..3_001, &["a"]);
+    takes(&mut slow, "flood/a", 3_000..3_001).await;
+    assert!(slow.fence().await.is_empty(), "nothing came twice");
+}
+
+#[tokio::test]
+async fn what_is_written_while_it_catches_up_comes_after_what_was_there() {
+    let stage = stage().await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    write(&stage, "flood", 0..1_500, &["a"]);
+    until("it is behind", || behind(&stage) == 1).await;
+    for round in 0..15 {
+        takes(&mut slow, "flood/a", round * 100..(round + 1) * 100).await;
+        write(&stage, "flood", 1_500 + round * 100..1_500 + (round + 1) * 100, &["a"]);
+    }
+    takes(&mut slow, "flood/a", 1_500..3_000).await;
+    until("it is at the tail", || behind(&stage) == 0).await;
+    assert!(slow.fence().await.is_empty());
+}
+
+/// They fall behind and are served at different places, each gets its own messages, and one pass serves many.
+#[tokio::test]
+async fn many_at_different_places_get_what_each_wants() {
+    let stage = stage().await;
+    let mut first = device(&stage, "first", 10).await;
+    first.subscribed("flood/a", 1).await;
+    write(&stage, "flood", 0..1_000, &["a", "b"]);
+    until("the first is behind", || behind(&stage) == 1).await;
+    let mut second = device(&stage, "second", 5).await;
+    second.subscribed("flood/b", 1).await;
+    let mut third = device(&stage, "third", 20).await;
+    third.subscribed("flood/+", 1).await;
+    write(&stage, "flood", 1_000..3_000, &["a", "b"]);
+    until("all are behind", || behind(&stage) == 3).await;
+    let (one, two, three) = tokio::join!(
+        async {
+            takes(&mut first, "flood/a", (0..3_000).step_by(2)).await;
+            first.fence().await
+        },
+        async {
+            takes(&mut second, "flood/b", (1_001..3_000).step_by(2)).await;
+            second.fence().await
+        },
+        async {
+            for number in 1_000..3_000 {
+                let topic = ["flood/a", "flood/b"][number % 2];
+                takes(&mut third, topic, number..number + 1).await;
+            }
+            third.fence().await
+        },
+    );
+    assert!(one.is_empty() && two.is_empty() && three.is_empty(), "nothing came twice");
+    until("all are at the tail", || behind(&stage) == 0).await;
+}
+
+#[tokio::test]
+async fn one_that_is_stuck_holds_up_nobody_else_that_is_behind() {
+    let stage = stage().await;
+    let mut stuck = device(&stage, "stuck", 1).await;
+    stuck.subscribed("flood/#", 1).await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    write(&stage, "flood", 0..2_000, &["a"]);
+    until("both are behind", || behind(&stage) == 2).await;
+    takes(&mut slow, "flood/a", 0..2_000).await;
+    until("the other is at the tail", || behind(&stage) == 1).await;
+    takes(&mut stuck, "flood/a", 0..2_000).await;
+    until("both are at the tail", || behind(&stage) == 0).await;
+}
+
+#[tokio::test]
+async fn one_that_leaves_or_unsubscribes_is_not_behind_any_more() {
+    let stage = stage().await;
+    let mut leaves = device(&stage, "leaves", 1).await;
+    leaves.subscribed("flood/#", 1).await;
+    let mut ends = device(&stage, "ends", 1).await;
+    ends.subscribed("flood/#", 1).await;
+    write(&stage, "flood", 0..1_500, &["a"]);
+    until("both are behind", || behind(&stage) == 2).await;
+    drop(leaves);
+    until("who left is forgotten", || behind(&stage) == 1).await;
+    // Its window takes one, and that is not acknowledged.
+    ends.message("flood/a q1 0").await;
+    ends.unsubscribe("flood/#").await;
+    until("nobody reads any more", || behind(&stage) == 0).await;
+    // A later subscription begins at its own start.
+    let mut again = device(&stage, "again", 10).await;
+    again.subscribed("flood/#", 1).await;
+    write(&stage, "flood", 1_500..1_600, &["a"]);
+    takes(&mut again, "flood/a", 1_500..1_600).await;
+}
+
+#[tokio::test]
+async fn behind_in_one_partition_is_not_behind_in_another() {
+    let stage = stage().await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    let mut both = device(&stage, "both", 10).await;
+    both.subscribed("flood/#", 1).await;
+    both.subscribed("other/#", 1).await;
+    write(&stage, "flood", 0..1_500, &["a"]);
+    until("both are behind", || behind(&stage) == 2).await;
+    takes(&mut both, "flood/a", 0..1_500).await;
+    write(&stage, "other", 0..100, &["x"]);
+    takes(&mut both, "other/x", 0..100).await;
+    takes(&mut slow, "flood/a", 0..1_500).await;
+    until("all are at the tail", || behind(&stage) == 0).await;
+}
+
+/// What retention has deleted meanwhile is gone, and that is told; the rest comes.
+#[tokio::test]
+async fn records_that_are_deleted_meanwhile_are_left_out_and_the_rest_comes() {
+    let stage = stage().await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    write(&stage, "flood", 0..3_000, &["a"]);
+    until("it is behind", || behind(&stage) == 1).await;
+    stage.fake.world().topics.get_mut("flood").unwrap().partitions[0].start = 2_900;
+    let mut number = 0;
+    let mut jumps = Vec::new();
+    while number < 2_999 {
+        let line = device_line(&mut slow).await;
+        if line != number {
+            jumps.push((number, line));
+        }
+        number = line + 1;
+    }
+    assert!(jumps.len() == 1 && jumps[0].1 == 2_900, "{jumps:?}");
+    until("it is at the tail", || behind(&stage) == 0).await;
+}
+
+/// The number of the next message, which is acknowledged.
+async fn device_line(device: &mut Device) -> usize {
+    let line = device.line().await;
+    let parts: Vec<&str> = line.split(' ').collect();
+    device.puback(parts[1].parse().unwrap()).await;
+    parts[4].parse().unwrap()
+}
