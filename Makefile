@@ -37,7 +37,7 @@ chaos: ## the long forms: brokers killed, paused and restarted, a bad network, K
 	@integration/need cargo cc openssl mosquitto_pub kcat paho
 	@integration/kafka/kafka install
 	@rm -rf target/tmp/{kafka,proxy,certs}-*
-	CHAOS=long cargo test --locked --test integration -- --nocapture --test-threads 1 chaos network
+	CHAOS=long cargo test --locked --test integration -- --nocapture --test-threads 1 chaos network behind
 
 fuzz: $(CARGO_FUZZ) ## fuzzes the decoders, FUZZ_SECONDS=60 for each target
 	@integration/need cargo cc g++

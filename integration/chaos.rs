@@ -47,6 +47,7 @@ impl Siege {
             clients: 5,
             filter: format!("{topic}/+/telemetry/#"),
             qos: 1,
+            receive_maximum: None,
             name: format!("{topic}-seat-"),
             patience: 2 * DEADLINE,
         };
@@ -154,7 +155,7 @@ fn brokers_that_are_killed_paused_and_restarted_cost_no_message_and_double_none(
 }
 
 /// Kilobytes of memory that a process holds.
-fn resident(process: u32) -> u64 {
+pub fn resident(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

@@ -117,6 +117,7 @@ fn broadcast(proxy: &Proxy, topic: &str, messages: u64) {
         clients: 20,
         filter: format!("{topic}/+/telemetry/#"),
         qos: 1,
+        receive_maximum: None,
         name: "seat-".to_owned(),
         patience: DEADLINE,
     };

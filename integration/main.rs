@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // all of this is test code
 
+mod behind;
 mod chaos;
 mod deliver;
 #[path = "../benches/load/mod.rs"]

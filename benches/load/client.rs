@@ -58,8 +58,13 @@ pub struct Client {
 impl Client {
     /// Connects with a clean start and without a keep alive. An answer other than "accepted" is an error.
     pub async fn connect(address: SocketAddr, version: Version, id: &str) -> io::Result<Self> {
+        Self::connect_taking(address, version, id, None).await
+    }
+
+    /// The same, with a receive maximum (version 5 only).
+    pub async fn connect_taking(address: SocketAddr, version: Version, id: &str, receive_maximum: Option<u16>) -> io::Result<Self> {
         let mut client = Self::open(address, version).await?;
-        client.greet(id)?;
+        client.greet(id, receive_maximum)?;
         client.flush().await?;
         match client.next().await? {
             Event::ConnAck { accepted: true, .. } => Ok(client),
@@ -80,7 +85,7 @@ impl Client {
     }
 
     /// Queues a CONNECT.
-    pub fn greet(&mut self, id: &str) -> io::Result<()> {
+    pub fn greet(&mut self, id: &str, receive_maximum: Option<u16>) -> io::Result<()> {
         match self.version {
             Version::V4 => {
                 let mut connect = v4::Connect::new(id);
@@ -90,6 +95,7 @@ impl Client {
             Version::V5 => {
                 let mut connect = v5::Connect::new(id);
                 connect.keep_alive = 0;
+                connect.properties = receive_maximum.map(taking);
                 connect.write(&mut self.output).map_err(bad)?;
             }
         }
@@ -211,6 +217,20 @@ pub fn encode_publish(version: Version, topic: &str, qos: u8, id: u16, payload: 
         }
     }
     Ok(())
+}
+
+fn taking(receive_maximum: u16) -> v5::ConnectProperties {
+    v5::ConnectProperties {
+        receive_maximum: Some(receive_maximum),
+        session_expiry_interval: None,
+        max_packet_size: None,
+        topic_alias_max: None,
+        request_response_info: None,
+        request_problem_info: None,
+        user_properties: Vec::new(),
+        authentication_method: None,
+        authentication_data: None,
+    }
 }
 
 fn level(qos: u8) -> QoS {

@@ -185,6 +185,7 @@ async fn subscribe(arguments: &SubscribeArguments) -> io::Result<()> {
         clients: target.clients,
         filter: arguments.filter.clone(),
         qos: target.qos,
+        receive_maximum: None,
         name: "audience-".to_owned(),
         patience: Duration::from_secs(60),
     };

@@ -28,6 +28,8 @@ pub struct Audience {
     pub filter: String,
     /// The QoS asked for.
     pub qos: u8,
+    /// Messages that each takes without an answer, in version 5; `None`: as many as come.
+    pub receive_maximum: Option<u16>,
     /// The client ids: this and the number.
     pub name: String,
     /// How long a connection may wait for its next message.
@@ -53,7 +55,8 @@ pub struct Seated {
 pub async fn seat(audience: &Audience) -> io::Result<Seated> {
     let mut clients = Vec::new();
     for number in 0..audience.clients {
-        let mut client = Client::connect(audience.address, audience.version, &format!("{}{number}", audience.name)).await?;
+        let id = format!("{}{number}", audience.name);
+        let mut client = Client::connect_taking(audience.address, audience.version, &id, audience.receive_maximum).await?;
         let granted = client
             .subscribe(&audience.filter.replace("{}", &number.to_string()), audience.qos)
             .await?;
