@@ -236,7 +236,7 @@ fn learn_topic(core: &Core, told: &MetadataResponseTopic) {
             lead(core, &topic, &told.partitions);
             if let Some(old) = entry.topic.as_ref().filter(|old| old.id != topic.id) {
                 tracing::warn!(topic = &*name, "the topic was deleted and made anew");
-                old.partitions.iter().for_each(Partition::bury);
+                core.topics.bury(old);
             }
             entry.missing = 0;
             entry.topic = Some(Arc::clone(&topic));

@@ -150,9 +150,14 @@ impl Partition {
     }
 
     /// Lays it to rest: readers end, records that wait expire.
-    pub(crate) fn bury(self: &Arc<Self>) {
+    fn bury(self: &Arc<Self>) {
         self.family().for_each(|one| one.gone.store(true, Relaxed));
         self.lead_by(None);
+    }
+
+    /// Whether nothing waits in it and nobody else holds it, so nothing ever will.
+    fn is_forgotten(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) == 1 && self.family().all(|one| one.lock().queue.is_empty())
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Slot> {
@@ -197,7 +202,12 @@ pub enum TopicState {
 
 /// All names in use.
 #[derive(Default)]
-pub(crate) struct Topics(Mutex<HashMap<Arc<str>, Entry>>);
+pub(crate) struct Topics {
+    names: Mutex<HashMap<Arc<str>, Entry>>,
+    /// Partitions of topics that were made anew, as long as something may wait in them: it expires there, or whoever waits for it
+    /// would do so for ever. Locked behind `names`.
+    buried: Mutex<Vec<Arc<Partition>>>,
+}
 
 pub(crate) struct Entry {
     pub(crate) state: TopicState,
@@ -211,7 +221,17 @@ pub(crate) struct Entry {
 
 impl Topics {
     pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
-        self.0.lock().expect("no code that holds this lock panics")
+        self.names.lock().expect("no code that holds this lock panics")
+    }
+
+    fn buried(&self) -> MutexGuard<'_, Vec<Arc<Partition>>> {
+        self.buried.lock().expect("no code that holds this lock panics")
+    }
+
+    /// Lays the partitions of a topic to rest whose name belongs to another by now.
+    pub(crate) fn bury(&self, old: &Topic) {
+        old.partitions.iter().for_each(Partition::bury);
+        self.buried().extend(old.partitions.iter().cloned());
     }
 
     /// What is known of `name`; the flag says that it is new here and should be asked for.
@@ -247,10 +267,16 @@ impl Topics {
 
     /// All partitions, for the sweeps over them.
     pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
-        self.lock()
+        let names = self.lock();
+        let mut buried = self.buried();
+        buried.retain(|partition| !partition.is_forgotten());
+        names
             .values()
             .filter_map(|e| e.topic.as_ref())
-            .flat_map(|t| t.partitions.iter().flat_map(Partition::family).cloned())
+            .flat_map(|t| &t.partitions)
+            .chain(buried.iter())
+            .flat_map(Partition::family)
+            .cloned()
             .collect()
     }
 }
