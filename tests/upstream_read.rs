@@ -10,6 +10,7 @@ use fake_broker::{
     client::{PATIENCE, Producer, ready, settings, until},
     values_in,
 };
+use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::upstream::{Chunk, Cluster, Reader, Start, Topic, TopicState};
 use tokio::time::timeout;
 
@@ -183,6 +184,31 @@ async fn an_offset_that_is_gone_becomes_the_earliest_and_is_counted() {
     assert_eq!(cluster.counters().offset_resets.get(), 1);
     producer.produce(&topic, 0, 1).await;
     assert!(!next(&mut reader).await.reset);
+}
+
+#[tokio::test]
+async fn an_offset_that_is_gone_becomes_the_earliest_also_if_the_leader_moves_meanwhile() {
+    let fake = Fake::start(2).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, FOR_EVER).await;
+    let mut producer = Producer::new(&cluster);
+    for _ in 0..10 {
+        producer.produce(&topic, 0, 1).await;
+    }
+    {
+        let mut world = fake.world();
+        let partition = &mut world.topics.get_mut("t").unwrap().partitions[0];
+        partition.start = 4;
+        partition.log.drain(..4);
+    }
+    fake.offsets_held.send_replace(true);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(1));
+    until("the beginning is asked for", || fake.seen(ApiKey::ListOffsets) == 1).await;
+    fake.lead("t", 0, 2);
+    producer.produce(&topic, 0, 1).await;
+    fake.offsets_held.send_replace(false);
+    let chunk = next(&mut reader).await;
+    assert!(chunk.reset);
+    assert_eq!(chunk.offset, 4, "records that were there are left out");
 }
 
 #[tokio::test]

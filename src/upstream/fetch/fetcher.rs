@@ -164,7 +164,7 @@ impl Fetcher {
                 Arc::clone(&self.broker),
                 *id,
                 Arc::clone(&slot.partition),
-                None,
+                slot.lost.map(|lost| (slot.start, lost)),
             ));
         }
     }
@@ -264,18 +264,7 @@ impl Fetcher {
                 let want = &wants[at];
                 // Another poll was faster: this answer is for a position that was left.
                 if let Some(slot) = self.slots.get_mut(&want.slot).filter(|s| s.position == Some(want.offset)) {
-                    let lost = slot.take(want.offset, data, &self.core);
-                    if lost {
-                        slot.resolving = true;
-                        let locate = locate(
-                            Arc::clone(&self.core),
-                            Arc::clone(&self.broker),
-                            want.slot,
-                            Arc::clone(&want.partition),
-                            Some((slot.start, want.offset)),
-                        );
-                        self.core.spawn(locate);
-                    }
+                    slot.take(want.offset, data, &self.core);
                 }
             }
         }
@@ -301,15 +290,15 @@ impl Slot {
         self.failures += 1;
     }
 
-    /// Takes what came for its position. True: the position is out of range.
-    fn take(&mut self, offset: i64, data: PartitionData, core: &Core) -> bool {
+    /// Takes what came for its position.
+    fn take(&mut self, offset: i64, data: PartitionData, core: &Core) {
         if data.error_code != 0 {
             let code = ErrorCode::from(data.error_code);
             core.counters.error(code.name());
             if data.error_code == OFFSET_OUT_OF_RANGE {
                 self.position = None;
                 self.covered = 0;
-                self.reset = true;
+                self.lost = Some(offset);
                 core.counters.offset_resets.inc();
                 tracing::warn!(
                     topic = &*self.partition.topic,
@@ -317,22 +306,22 @@ impl Slot {
                     offset,
                     "the offset to read from is gone"
                 );
-                return true;
+                return;
             }
             self.fail();
             core.refresh_all();
-            return false;
+            return;
         }
         self.failures = 0;
         self.not_before = None;
         let Some(bytes) = data.records.filter(|b| !b.is_empty()) else {
-            return false;
+            return;
         };
         let Some((next_offset, length)) = extent(&bytes).filter(|(next, _)| *next > offset) else {
             // Not one whole batch, or one that ends before what was asked for: asking again at once would not help.
             self.fail();
             core.counters.error("UNREADABLE_RECORD_SET");
-            return false;
+            return;
         };
         let chunk = Chunk {
             topic: Arc::clone(&self.partition.topic),
@@ -348,16 +337,15 @@ impl Slot {
                 .iter()
                 .map(|t| (t.producer_id.0, t.first_offset))
                 .collect(),
-            reset: self.reset,
+            reset: self.lost.is_some(),
         };
         // Room was seen when the poll was sent and only one answer for a position is taken, so a refusal means that the reader is gone.
         if self.chunks.try_send(chunk).is_ok() {
             core.counters.fetched_bytes.inc_by(length as u64);
-            self.reset = false;
+            self.lost = None;
             self.position = Some(next_offset);
             self.covered = 0;
         }
-        false
     }
 }
 

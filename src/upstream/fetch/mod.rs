@@ -106,7 +106,9 @@ pub(crate) struct Slot {
     resolving: bool,
     not_before: Option<std::time::Instant>,
     failures: u32,
-    reset: bool,
+    /// The position that was gone, until a chunk is handed over. Kept over questions that fail and leaders that move: the next who
+    /// looks for a position must not take it for a start at the tail.
+    lost: Option<i64>,
 }
 
 /// What a fetcher is told.
@@ -180,7 +182,7 @@ pub(crate) fn read(core: &Core, partition: Option<&Arc<Partition>>, start: Start
             resolving: false,
             not_before: None,
             failures: 0,
-            reset: false,
+            lost: None,
         }));
     }
     Reader {
