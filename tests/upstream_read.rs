@@ -212,6 +212,28 @@ async fn an_offset_that_is_gone_becomes_the_earliest_also_if_the_leader_moves_me
 }
 
 #[tokio::test]
+async fn a_broker_that_says_nothing_delays_no_end_offset_once_others_lead() {
+    let fake = Fake::start(2).await;
+    let (cluster, topic) = cluster(&fake, "t", 4, FOR_EVER).await;
+    let mut producer = Producer::new(&cluster);
+    producer.produce(&topic, 2, 3).await;
+    fake.world().offset_faults.push_back(Fault::Silence);
+    let asked = [(Arc::clone(&topic), 0), (Arc::clone(&topic), 2)];
+    let asking = tokio::spawn({
+        let cluster = cluster.clone();
+        async move { cluster.end_offsets(&asked).await }
+    });
+    until("broker 1 is asked", || fake.seen(ApiKey::ListOffsets) == 1).await;
+    fake.lead("t", 0, 2);
+    fake.lead("t", 2, 2);
+    // Its answer makes the client look.
+    producer.produce(&topic, 0, 1).await;
+    let ends = asking.await.unwrap();
+    assert!(ends[0].is_ok());
+    assert_eq!(ends[1], Ok(3));
+}
+
+#[tokio::test]
 async fn end_offsets_of_many_callers_share_requests() {
     const LIST_OFFSETS: i16 = 2;
     let fake = Fake::start(2).await;

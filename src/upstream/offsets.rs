@@ -40,7 +40,12 @@ pub(crate) struct Question {
     reply: oneshot::Sender<Result<i64, ErrorCode>>,
 }
 
-type Waiting = oneshot::Receiver<Result<i64, ErrorCode>>;
+/// A question without an answer.
+struct Waiting {
+    answer: oneshot::Receiver<Result<i64, ErrorCode>>,
+    /// The broker that was asked.
+    of: i32,
+}
 
 /// Offsets of several partitions at once; `None` is a partition that does not exist.
 pub(crate) async fn list(core: &Core, of: Vec<Option<&Arc<Partition>>>, timestamp: i64) -> Vec<Result<i64, ErrorCode>> {
@@ -59,13 +64,13 @@ pub(crate) async fn list(core: &Core, of: Vec<Option<&Arc<Partition>>>, timestam
 
 fn ask(partition: &Arc<Partition>, timestamp: i64) -> Option<Waiting> {
     let broker = partition.lock().broker.clone()?;
-    let (reply, waiting) = oneshot::channel();
+    let (reply, answer) = oneshot::channel();
     let question = Question {
         partition: Arc::clone(partition),
         timestamp,
         reply,
     };
-    broker.questions.send(question).ok().map(|()| waiting)
+    broker.questions.send(question).ok().map(|()| Waiting { answer, of: broker.id })
 }
 
 /// Waits for the answer and asks again after what may pass.
@@ -80,12 +85,12 @@ async fn persist(
     let mut attempt = 0;
     loop {
         let mut changed = core.changed.subscribe();
-        if let Some(waiting) = waiting {
-            let asked = partition.leader();
-            // A broker that is gone may keep us waiting; newer metadata that name another end that.
-            let moved = async { while partition.leader() == asked && changed.changed().await.is_ok() {} };
+        if let Some(Waiting { answer, of }) = waiting {
+            // A broker that is gone may keep us waiting; newer metadata that name another end that, also if they came before our turn.
+            let moved = async { while partition.leader() == Some(of) && changed.changed().await.is_ok() {} };
             tokio::select! {
-                answer = waiting => match answer {
+                biased;
+                answer = answer => match answer {
                     Ok(Ok(offset)) => return Ok(offset),
                     Ok(Err(code)) if matches!(code.retry(), Retry::Never | Retry::Fatal) => return Err(code),
                     _ => {}

@@ -72,6 +72,8 @@ pub struct World {
     /// Faults for the next Produce requests, in order; none when empty.
     pub produce_faults: VecDeque<Fault>,
     pub fetch_faults: VecDeque<Fault>,
+    /// Of ListOffsets; no codes.
+    pub offset_faults: VecDeque<Fault>,
     /// An answer of every Produce request from now on.
     pub produce_always: Option<Fault>,
     /// Requests seen, by API key.

@@ -129,6 +129,7 @@ impl Node {
         match api {
             ApiKey::Produce => world.produce_faults.pop_front().or_else(|| world.produce_always.clone()),
             ApiKey::Fetch => world.fetch_faults.pop_front(),
+            ApiKey::ListOffsets => world.offset_faults.pop_front(),
             _ => None,
         }
     }
