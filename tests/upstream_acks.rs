@@ -7,6 +7,7 @@ use fake_broker::{
     Fake, Fault,
     client::{Producer, assert_stored_once, ready, settings, until},
 };
+use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::{
     kafka::{Acks, Compression},
     upstream::{Cluster, Outcome, WriteOptions},
@@ -133,4 +134,40 @@ async fn each_record_is_compressed_as_its_rule_says() {
     }
     let used: Vec<u8> = batches(&fake, 0).iter().map(|(_, codec)| *codec).collect();
     assert_eq!(used, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn what_is_in_flight_is_answered_while_a_producer_id_is_asked_for() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 2);
+    let cluster = Cluster::start(settings(&fake));
+    let topic = ready(&cluster, "t").await;
+    fake.identities_held.send_replace(true);
+    fake.hold_produce(&[1]);
+    let (mut leader, mut all) = (Producer::new(&cluster), Producer::new(&cluster));
+    leader.options = with(Acks::Leader);
+    leader.append(&topic, 0, 1).unwrap();
+    until("it is on its way", || fake.seen(ApiKey::Produce) == 1).await;
+    all.append(&topic, 1, 1).unwrap();
+    until("an id is asked for", || fake.seen(ApiKey::InitProducerId) == 1).await;
+    fake.hold_produce(&[]);
+    leader.receipts(1).await;
+    fake.identities_held.send_replace(false);
+    all.receipts(1).await;
+}
+
+#[tokio::test]
+async fn further_records_do_not_begin_the_question_for_a_producer_id_anew() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 2);
+    let cluster = Cluster::start(settings(&fake));
+    let topic = ready(&cluster, "t").await;
+    fake.identities_held.send_replace(true);
+    let mut producer = Producer::new(&cluster);
+    producer.append(&topic, 0, 1).unwrap();
+    until("an id is asked for", || fake.seen(ApiKey::InitProducerId) == 1).await;
+    producer.append(&topic, 1, 1).unwrap();
+    fake.identities_held.send_replace(false);
+    producer.receipts(2).await;
+    assert_eq!(fake.seen(ApiKey::InitProducerId), 1);
 }

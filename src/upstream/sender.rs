@@ -150,7 +150,7 @@ impl Sender {
     /// Builds one request from the line and puts it on the wire.
     async fn send(&mut self) {
         self.go = false;
-        if !self.prepare().await {
+        if !self.identify().await || !self.connect().await {
             return;
         }
         let parts = self.gather();
@@ -183,52 +183,59 @@ impl Sender {
         }
     }
 
-    /// Sees to a producer id and a connection. False: not now, look again.
-    async fn prepare(&mut self) -> bool {
+    /// Sees to a producer id. False: not now, look again.
+    async fn identify(&mut self) -> bool {
         let core = Arc::clone(&self.core);
-        let broker = Arc::clone(&self.broker);
         let idempotent = self.line.iter().any(|p| p.acks() == Acks::All);
         let lacking = || (idempotent && core.identities.current().is_none()).then_some(None);
-        let wanted = self.dead.take().or_else(lacking);
-        if let Some(dead) = wanted {
-            tokio::select! {
-                () = core.identities.other_than(dead, &core) => {}
-                // Leaders may have moved meanwhile: what is in line may belong elsewhere.
-                () = broker.kick.notified() => {
-                    self.dead = Some(dead);
-                    self.hand_over();
-                    return false;
-                }
-            }
+        let Some(dead) = self.dead.take().or_else(lacking) else {
+            return true;
+        };
+        let there = self.meanwhile(core.identities.other_than(dead, &core)).await.is_some();
+        if !there {
+            self.dead = Some(dead);
         }
+        there
+    }
+
+    /// The same for a connection.
+    async fn connect(&mut self) -> bool {
         if self.connection.as_ref().is_some_and(Connection::is_open) {
             return true;
         }
-        let address = broker.address();
+        let core = Arc::clone(&self.core);
+        let address = self.broker.address();
         let open = Connection::open(&address, &core.settings, &core.counters, ORDINARY_FRAME);
-        tokio::pin!(open);
-        let opened = loop {
-            tokio::select! {
-                opened = &mut open => break opened,
-                answer = front_answer(&mut self.flying) => self.take_answer(answer),
-                () = broker.kick.notified() => {
-                    self.hand_over();
-                    if self.line.is_empty() {
-                        return false;
-                    }
-                }
-            }
-        };
-        match opened {
-            Ok(connection) => {
+        match self.meanwhile(open).await {
+            Some(Ok(connection)) => {
                 self.connection = Some(connection);
                 self.failures = 0;
                 true
             }
-            Err(why) => {
-                tracing::debug!(broker = broker.id, %why, "no connection for producing");
+            Some(Err(why)) => {
+                tracing::debug!(broker = self.broker.id, %why, "no connection for producing");
                 self.break_off();
                 false
+            }
+            None => false,
+        }
+    }
+
+    /// Waits for what sending needs. It may take long, so answers are taken meanwhile, and what another broker leads by now goes to
+    /// that one. `None`: nothing is left in line, so it is not needed any more.
+    async fn meanwhile<T>(&mut self, needed: impl Future<Output = T>) -> Option<T> {
+        let broker = Arc::clone(&self.broker);
+        tokio::pin!(needed);
+        loop {
+            tokio::select! {
+                done = &mut needed => return Some(done),
+                answer = front_answer(&mut self.flying) => self.take_answer(answer),
+                () = broker.kick.notified() => {
+                    self.collect();
+                    if self.line.is_empty() {
+                        return None;
+                    }
+                }
             }
         }
     }

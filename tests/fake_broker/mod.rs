@@ -101,6 +101,8 @@ pub struct Fake {
     pub produce_held: watch::Sender<BTreeSet<i32>>,
     /// The same for ListOffsets, of all brokers.
     pub offsets_held: watch::Sender<bool>,
+    /// The same for InitProducerId.
+    pub identities_held: watch::Sender<bool>,
     tasks: JoinSet<()>,
     pub addresses: Vec<SocketAddr>,
 }
@@ -114,6 +116,7 @@ impl Fake {
             paused: watch::Sender::new(false),
             produce_held: watch::Sender::default(),
             offsets_held: watch::Sender::new(false),
+            identities_held: watch::Sender::new(false),
             tasks: JoinSet::new(),
             addresses: Vec::new(),
         };
@@ -129,6 +132,7 @@ impl Fake {
                 paused: fake.paused.subscribe(),
                 produce_held: fake.produce_held.subscribe(),
                 offsets_held: fake.offsets_held.subscribe(),
+                identities_held: fake.identities_held.subscribe(),
             };
             fake.tasks.spawn(serve::accept(node, listener));
         }

@@ -37,6 +37,7 @@ pub struct Node {
     pub paused: watch::Receiver<bool>,
     pub produce_held: watch::Receiver<BTreeSet<i32>>,
     pub offsets_held: watch::Receiver<bool>,
+    pub identities_held: watch::Receiver<bool>,
 }
 
 pub async fn accept(node: Node, listener: TcpListener) {
@@ -120,6 +121,7 @@ impl Node {
         match api {
             ApiKey::Produce => self.produce_held.wait_for(|held| !held.contains(&id)).await.is_ok(),
             ApiKey::ListOffsets => self.offsets_held.wait_for(|held| !held).await.is_ok(),
+            ApiKey::InitProducerId => self.identities_held.wait_for(|held| !held).await.is_ok(),
             _ => true,
         }
     }
