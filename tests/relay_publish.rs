@@ -128,6 +128,23 @@ async fn a_copy_that_is_refused_refuses_the_message() {
 }
 
 #[tokio::test]
+async fn a_copy_that_is_left_out_is_counted_once_however_long_the_message_waits() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    // The second copy's name is none that Kafka takes.
+    let rules = r#"rules:
+  - {name: origin, mqtt: "copy/+", kafka: {topic: t}}
+  - {name: copy, mqtt: "copy/{k}", also: true, direction: publish, kafka: {topic: "copy-{k}"}, on_error: skip}"#;
+    let stage = Stage::start(fake, rules).await;
+    let mut device = stage.v5("copies").await;
+    // It waits until the topic is known.
+    device.publish("copy/é", 1, 1, "x").await;
+    assert_eq!(device.line().await, "puback 1");
+    let series = r#"records_skipped_total{rule="copy",reason="illegal_kafka_topic"}"#;
+    assert_eq!(stage.metric(series), 1);
+}
+
+#[tokio::test]
 async fn a_kafka_topic_that_does_not_exist_is_refused_or_skipped_by_its_rule() {
     let stage = stage().await;
     let mut five = stage.v5("five").await;

@@ -60,13 +60,13 @@ impl Desk {
     /// Takes a PUBLISH the session has just admitted.
     pub(super) fn publish(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Option<Ticket>, now: Instant) {
         self.unanswered += usize::from(ticket.is_some());
-        self.go_on(session, publish, ticket, 0, now);
+        self.go_on(session, publish, ticket, None, now);
     }
 
     /// Tries a PUBLISH again that waited.
     pub(super) fn resume(&mut self, session: &mut Session, publish: &Publish<'_>, now: Instant) {
         let Some(blocked) = self.blocked.take() else { return };
-        self.go_on(session, publish, blocked.ticket, blocked.done, now);
+        self.go_on(session, publish, blocked.ticket, Some(blocked.done), now);
         match &mut self.blocked {
             Some(again) if now < blocked.until => again.until = blocked.until,
             Some(_) => self.give_up(session, now),
@@ -92,8 +92,8 @@ impl Desk {
         session.answer(ticket, answer, now);
     }
 
-    /// Routes a PUBLISH and appends its records from `done` on.
-    fn go_on(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Option<Ticket>, mut done: usize, now: Instant) {
+    /// Routes a PUBLISH and appends its records; if it has waited, from `waited` on.
+    fn go_on(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Option<Ticket>, waited: Option<usize>, now: Instant) {
         let answer = DRAFT.with_borrow_mut(|draft| {
             let shared = self.shared.clone();
             let inbound = Inbound {
@@ -105,16 +105,13 @@ impl Desk {
             if let Err(none) = shared.rules.route(&inbound, draft) {
                 return Some(self.no_route(none, &inbound));
             }
-            if done == 0 {
-                self.count_skipped(draft);
+            if waited.is_none() {
+                self.enter(draft, ticket);
             }
             if draft.is_empty() {
                 return Some(Answer::Acked);
             }
-            if let (Some(ticket), 0) = (ticket, done) {
-                self.answers.expect(ticket, draft.len());
-            }
-            let mut whole = None;
+            let (mut done, mut whole) = (waited.unwrap_or(0), None);
             while done < draft.len() {
                 match self.place(draft, done, &inbound, ticket) {
                     Placed::Wait(wait) => {
@@ -217,9 +214,13 @@ impl Desk {
         }
     }
 
-    fn count_skipped(&self, draft: &Draft) {
+    /// What is done once for a PUBLISH, also if its first record waits.
+    fn enter(&mut self, draft: &Draft, ticket: Option<Ticket>) {
         for refusal in draft.skipped() {
             self.shared.rule_counters[refusal.rule.0 as usize].skipped(refusal.reason.as_str());
+        }
+        if let Some(ticket) = ticket {
+            self.answers.expect(ticket, draft.len());
         }
     }
 }
