@@ -135,3 +135,25 @@ async fn partitions_that_a_topic_gains_are_read_from_their_beginning() {
         assert_eq!(device.fence().await, NOTHING);
     }
 }
+
+#[tokio::test]
+async fn a_topic_that_is_made_anew_is_read_from_its_beginning_for_early_and_late_subscribers() {
+    let stage = Stage::start(fake().await, RULES).await;
+    let told = |value: &str| Batch::of(&[record("t/a", value).header("mqtt.topic", "t/a")]).bytes();
+    for _ in 0..5 {
+        stage.fake.write("t", 0, &told("before"));
+    }
+    // It starts at offset 5, and gets nothing before the topic is another.
+    let mut early = stage.v5("early").await;
+    early.subscribed("t/+", 0).await;
+    stage.fake.topic("t", 1);
+    stage.fake.write("t", 0, &told("anew"));
+    assert_eq!(early.line().await, "publish 0 t/a q0 anew");
+    let mut late = stage.v4("late").await;
+    late.subscribed("t/+", 0).await;
+    stage.fake.write("t", 0, &told("both"));
+    for device in [&mut early, &mut late] {
+        assert_eq!(device.line().await, "publish 0 t/a q0 both");
+        assert_eq!(device.fence().await, NOTHING);
+    }
+}

@@ -3,7 +3,11 @@
 //! Topic, properties and payload of all messages of a chunk lie in one buffer; a message is three ranges of it.
 //! A connection that holds a chunk pins that buffer, so chunks are small (`SIZE`) and a mailbox holds few of them.
 
-use std::{ops::Range, time::Instant};
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Instant,
+};
 
 use bytes::Bytes;
 
@@ -12,9 +16,17 @@ use crate::mqtt::QoS;
 /// Bytes after which a chunk is handed out and a new one begun.
 pub const SIZE: usize = 64 * 1024;
 
-/// A partition that is read, as a small number: stable while the process lives.
+/// A partition that is read, as a small number: stable as long as it is read and its topic is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub u32);
+
+impl SourceId {
+    /// One that was not given before.
+    pub fn fresh() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// One message of a chunk.
 #[derive(Debug)]

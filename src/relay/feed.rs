@@ -109,6 +109,7 @@ impl Feed {
         if topic.id != self.topic.id {
             tracing::warn!(topic = name, "the Kafka topic was made anew: it is read from its beginning");
             self.next = 0;
+            self.scribe.renew();
             self.behind.restart();
         }
         self.topic = topic;

@@ -12,7 +12,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -67,7 +67,6 @@ pub struct Hub {
     pub(super) rule_counters: Arc<[RuleCounters]>,
     pub(super) missing: Arc<Said>,
     topics: Mutex<HashMap<Arc<str>, Arc<TopicHub>>>,
-    next_source: AtomicU32,
 }
 
 /// One Kafka topic: who wants its records, and which of its partitions are read.
@@ -91,6 +90,15 @@ struct Reading {
 struct Wanted {
     source: SourceId,
     feed: Option<Running>,
+}
+
+impl Wanted {
+    fn new() -> Self {
+        Self {
+            source: SourceId::fresh(),
+            feed: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -125,7 +133,6 @@ impl Hub {
             rule_counters,
             missing,
             topics: Mutex::default(),
-            next_source: AtomicU32::new(0),
         }
     }
 
@@ -154,7 +161,7 @@ impl Hub {
         let mut reading = hub.lock();
         reading.seats += 1;
         for partition in &partitions {
-            reading.partitions.entry(*partition).or_insert_with(|| self.wanted());
+            reading.partitions.entry(*partition).or_insert_with(Wanted::new);
         }
         let watch = || tokio::spawn(grow(self.clone(), hub.clone(), topic.clone())).abort_handle();
         reading.growth.get_or_insert_with(watch);
@@ -165,13 +172,6 @@ impl Hub {
             filter: filter.into(),
             subscriber,
             partitions,
-        }
-    }
-
-    fn wanted(&self) -> Wanted {
-        Wanted {
-            source: SourceId(self.next_source.fetch_add(1, Ordering::Relaxed)),
-            feed: None,
         }
     }
 
@@ -209,7 +209,7 @@ async fn grow(hub: Arc<Hub>, topic_hub: Arc<TopicHub>, mut topic: Arc<Topic>) {
         }
         for partition in topic.partitions.len()..larger.partitions.len() {
             let partition = partition as i32;
-            let wanted = reading.partitions.entry(partition).or_insert_with(|| hub.wanted());
+            let wanted = reading.partitions.entry(partition).or_insert_with(Wanted::new);
             hub.run(wanted, &topic_hub, &larger, partition, 0);
         }
         drop(reading);
@@ -225,6 +225,19 @@ impl TopicHub {
     /// The Kafka topic's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The topic was made anew and a partition is read from its beginning. It becomes another source: the starts of those who sit here
+    /// are offsets of the topic that is gone, and what lies below them in the new one was stored after their SUBSCRIBE.
+    pub fn renew(&self, partition: i32, former: SourceId) -> SourceId {
+        let source = SourceId::fresh();
+        let mut reading = self.lock();
+        // A feed that is aborted, but not yet gone, has no say about the one after it.
+        if let Some(wanted) = reading.partitions.get_mut(&partition).filter(|w| w.source == former) {
+            wanted.source = source;
+            wanted.feed.iter_mut().for_each(|feed| feed.first_offset = 0);
+        }
+        source
     }
 
     /// Who wants what. Held for one fetch at a time, never over an await.

@@ -33,6 +33,7 @@ pub struct Scribe {
     rules_of_topic: mapping::Reader,
     metrics: Arc<Metrics>,
     rule_counters: Arc<[RuleCounters]>,
+    source: SourceId,
     builder: ChunkBuilder,
     outgoing: Outgoing,
     scratch: LocateScratch,
@@ -51,12 +52,19 @@ impl Scribe {
             rules: hub.rules.clone(),
             metrics: hub.metrics.clone(),
             rule_counters: hub.rule_counters.clone(),
+            source,
             builder: ChunkBuilder::new(source),
             outgoing: FxHashMap::default(),
             scratch: LocateScratch::default(),
             properties: SharedProperties::new(),
             room: Arc::default(),
         }
+    }
+
+    /// The topic was made anew: what comes from here on is of another source.
+    pub fn renew(&mut self) {
+        self.source = self.hub.renew(self.partition, self.source);
+        self.builder = ChunkBuilder::new(self.source);
     }
 
     /// Rung when a mailbox that did not take all has room again.
