@@ -8,6 +8,7 @@ use super::{
     chunk::{Chunk, Message as Stored, SourceId},
     desk::Desk,
     mailbox::{Item, Parcel},
+    subscribing::StartAt,
 };
 use crate::session::{Message, Session, SubscriptionKey, Taken};
 
@@ -111,6 +112,12 @@ impl Desk {
 }
 
 impl Outbound {
+    /// Keeps the starts of subscriptions that begin. No others: nobody would take them away again.
+    pub(super) fn begin(&mut self, starts: Vec<StartAt>, begins: impl Fn(SubscriptionKey) -> bool) {
+        let kept = starts.into_iter().filter(|start| begins(start.key));
+        self.starts.extend(kept.map(|start| ((start.key, start.source), start.offset)));
+    }
+
     /// Whether a message lies at or behind the start of a subscription. Messages of a source come in the order of their
     /// offsets, so a start that was reached once need not be kept.
     fn started(&mut self, key: SubscriptionKey, chunk: &Chunk, message: &Stored) -> bool {
@@ -119,5 +126,23 @@ impl Outbound {
             Some(start) if message.offset < *start => false,
             Some(_) => self.starts.remove(&(key, chunk.source)).is_some(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_that_was_overtaken_by_its_unsubscribe_leaves_nothing_behind() {
+        let mut outbound = Outbound::default();
+        let start = |key| StartAt {
+            key: SubscriptionKey(key),
+            source: SourceId(7),
+            offset: 40,
+        };
+        outbound.begin(vec![start(1), start(2)], |key| key == SubscriptionKey(2));
+        let kept: Vec<_> = outbound.starts.into_iter().collect();
+        assert_eq!(kept, [((SubscriptionKey(2), SourceId(7)), 40)]);
     }
 }

@@ -148,12 +148,11 @@ impl Desk {
         for (place, reason) in answer.refused {
             reasons[place] = self.refuse_filter(reason, "no_such_topic");
         }
-        for start in answer.starts {
-            // A subscription that stands already goes on from its first start, which its first SUBACK has promised.
-            if !self.seats.contains_key(&start.key) {
-                self.outbound.starts.insert((start.key, start.source), start.offset);
-            }
-        }
+        // A subscription that stands already goes on from its first start, which its first SUBACK has promised; one that an
+        // UNSUBSCRIBE has overtaken never starts.
+        let stands = |key| session.subscriptions().binary_search_by_key(&key, |s| s.key).is_ok();
+        let begins = |key| stands(key) && !self.seats.contains_key(&key);
+        self.outbound.begin(answer.starts, begins);
         for key in answer.keys {
             // A client may ask twice in a row; what it asked for last still waits then.
             if let Some(at) = self.outbound.pending.iter().position(|k| *k == key) {
