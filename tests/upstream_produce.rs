@@ -66,6 +66,20 @@ async fn while_no_broker_answers_the_state_says_why_and_then_it_recovers() {
 }
 
 #[tokio::test]
+async fn a_connection_that_ends_before_the_versions_are_told_counts_once() {
+    let fake = Fake::start(1).await;
+    let mut settings = settings(&fake);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    settings.bootstrap_servers = vec![listener.local_addr().unwrap().to_string()];
+    let cluster = Cluster::start(settings);
+    drop(listener.accept().await.unwrap());
+    // The second attempt comes when the first is over.
+    let second = listener.accept().await.unwrap();
+    assert_eq!(cluster.counters().disconnects.get(), 1);
+    drop(second);
+}
+
+#[tokio::test]
 async fn records_of_several_partitions_share_requests_and_keep_their_order() {
     let fake = Fake::start(2).await;
     fake.topic("t", 4);

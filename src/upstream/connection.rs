@@ -118,18 +118,11 @@ pub(crate) struct Call<R> {
 impl Connection {
     /// Connects to `address`, asks for the versions and is then ready for requests. `largest` bounds one answer in bytes.
     pub(crate) async fn open(address: &str, settings: &Settings, counters: &Arc<Counters>, largest: usize) -> Result<Self, CallError> {
-        let opened = Self::open_uncounted(address, settings, counters, largest).await;
-        match &opened {
-            Ok(_) => counters.connects.inc(),
-            Err(_) => counters.disconnects.inc(),
-        };
-        opened
-    }
-
-    async fn open_uncounted(address: &str, settings: &Settings, counters: &Arc<Counters>, largest: usize) -> Result<Self, CallError> {
-        let (read, write) = stream::connect(address, settings.connect_timeout)
-            .await
-            .map_err(|e| CallError::Broken(format!("{address}: {e}").into()))?;
+        let connected = stream::connect(address, settings.connect_timeout).await;
+        let (read, write) = connected.map_err(|e| {
+            counters.disconnects.inc();
+            CallError::Broken(format!("{address}: {e}").into())
+        })?;
         let wire = Arc::new(Wire {
             state: Mutex::default(),
             outgoing: Notify::new(),
@@ -144,7 +137,9 @@ impl Connection {
             versions: Versions::default(),
             tasks: [reader, writer],
         };
+        // An end from here on is counted by whoever poisons the wire.
         connection.versions = connection.ask_versions(settings.connect_timeout).await?;
+        counters.connects.inc();
         Ok(connection)
     }
 
