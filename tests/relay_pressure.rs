@@ -129,10 +129,14 @@ async fn a_publish_that_waits_too_long_is_given_up_and_the_next_go_on() {
 
 /// A subscriber whose socket takes little at a time.
 async fn narrow(stage: &Stage, version: u8, client: &str, qos: u8) -> Device {
+    narrow_as(stage, version, &connect(client), qos).await
+}
+
+async fn narrow_as(stage: &Stage, version: u8, greeting: &v5::Connect, qos: u8) -> Device {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut device = Device::on(socket.connect(stage.address).await.unwrap(), version);
-    device.connect(&connect(client)).await;
+    device.connect(greeting).await;
     assert_eq!(device.line().await, "connack 0x00");
     device.send_subscribe(&subscribe("flood/#", qos)).await;
     assert_eq!(device.line().await, format!("suback 1 {qos}"));
@@ -182,6 +186,20 @@ async fn who_does_not_read_at_qos_0_loses_what_does_not_fit_and_stays() {
     assert_eq!(slow.fence().await, NOTHING);
     stage.fake.record("flood", 0, "b", "again");
     assert_eq!(slow.line().await, "publish 0 flood/b q0 again");
+}
+
+#[tokio::test]
+async fn who_takes_nothing_and_says_nothing_is_closed_after_its_keep_alive() {
+    let stage = stage(|_| {}).await;
+    let mut greeting = connect("silent");
+    greeting.keep_alive = 1;
+    let silent = narrow_as(&stage, 5, &greeting, 0).await;
+    // More than the sockets' buffers hold, in messages so large that one fills the outbox: its packets are not read then.
+    for _ in 0..20 {
+        stage.fake.write("flood", 0, &flood(1, 700_000));
+    }
+    until("it is closed", || stage.metric("connections{listener=\"tcp\"}") == 0).await;
+    drop(silent);
 }
 
 #[tokio::test]

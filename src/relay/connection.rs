@@ -38,6 +38,10 @@ pub struct Connection {
     alarm: Option<Pin<Box<Sleep>>>,
     /// Whether the socket is read at the moment.
     reading: bool,
+    /// Whether keep alive rests.
+    resting: bool,
+    /// Bytes in the outbox at the end of the last turn.
+    unsent: usize,
 }
 
 /// What ended a wait.
@@ -69,6 +73,8 @@ impl Connection {
             wake,
             alarm: None,
             reading: true,
+            resting: false,
+            unsent: 0,
         }
     }
 
@@ -98,6 +104,7 @@ impl Connection {
     /// Everything that can be done without waiting.
     fn turn(&mut self) {
         let now = Instant::now();
+        self.regard_taking(now);
         self.session.tick(now);
         self.desk.read_letters(&mut self.session, now);
         self.desk.read_receipts(&mut self.session, now);
@@ -151,19 +158,33 @@ impl Connection {
         }
     }
 
-    fn may_read(&mut self) -> bool {
-        !self.desk.is_blocked() && !self.desk.is_draining() && self.session.may_read() && self.session.outbox().len() < MAX_UNSENT
+    /// Whether we are the one who is waited for.
+    fn is_held(&self) -> bool {
+        self.desk.is_blocked() || self.desk.is_draining() || !self.session.may_read()
     }
 
-    /// While the socket is not read its keep alive rests: PINGREQ and DISCONNECT lie behind what is not read.
+    fn may_read(&mut self) -> bool {
+        !self.is_held() && self.session.outbox().len() < MAX_UNSENT
+    }
+
+    /// While we hold the socket back its keep alive rests: PINGREQ and DISCONNECT lie behind what is not read. It does not rest for
+    /// a client that does not take what it is sent, or one that is gone without a word would stay for ever.
     fn regard_reading(&mut self, now: Instant) {
-        let reading = self.may_read();
-        match (self.reading, reading) {
-            (true, false) => self.session.reading_paused(now),
-            (false, true) => self.session.resumed(now),
+        let resting = self.is_held();
+        match (self.resting, resting) {
+            (false, true) => self.session.reading_paused(now),
+            (true, false) => self.session.resumed(now),
             _ => {}
         }
-        self.reading = reading;
+        (self.resting, self.reading) = (resting, self.may_read());
+        self.unsent = self.session.outbox().len();
+    }
+
+    /// A client that is not read until it has taken more is alive as long as it takes some.
+    fn regard_taking(&mut self, now: Instant) {
+        if !self.reading && self.session.outbox().len() < self.unsent {
+            self.session.taken(now);
+        }
     }
 
     async fn wait(&mut self) -> Event {

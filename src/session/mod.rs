@@ -175,6 +175,11 @@ impl Session {
         self.timer.resume(now);
     }
 
+    /// The client takes what it is sent while its packets are not read: keep alive counts from `now`.
+    pub fn taken(&mut self, now: Instant) {
+        self.timer.heard(now);
+    }
+
     /// Whether the next packet may be handed over.
     ///
     /// False between CONNECT and its answer, when a 3.x client has `receive_maximum` PUBLISHes unanswered (it cannot be told the limit,
