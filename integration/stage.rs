@@ -302,7 +302,8 @@ impl Proxy {
 
     /// SIGTERM, and how it ended.
     pub fn terminate(&mut self) -> ExitStatus {
-        output("kill", &["-TERM", &self.child.id().to_string()]);
+        // The shell's own: a small system has no program of that name.
+        output("bash", &["-c", &format!("kill -TERM {}", self.child.id())]);
         eventually("the proxy ends after SIGTERM", || {
             self.child.try_wait().expect("a child can be asked")
         })

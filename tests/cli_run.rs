@@ -78,8 +78,9 @@ impl Running {
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .args(["-s", name, &self.process.id().to_string()])
+        // The shell's own: a small system has no program of that name.
+        let sent = Command::new("bash")
+            .args(["-c", &format!("kill -s {name} {}", self.process.id())])
             .status()
             .unwrap();
         assert!(sent.success());
