@@ -140,6 +140,45 @@ async fn readers_follow_the_leader() {
     }
 }
 
+/// The same broker leads again, but in another epoch: it refuses the one that the client knows until that has asked anew.
+#[tokio::test]
+async fn an_epoch_that_is_over_is_asked_for_anew() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(100)).await;
+    let mut producer = Producer::new(&cluster);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    producer.produce(&topic, 0, 5).await;
+    assert_eq!(read(&mut reader, 5).await, [0, 1, 2, 3, 4]);
+    fake.lead("t", 0, 1);
+    producer.produce(&topic, 0, 5).await;
+    assert_eq!(cluster.end_offsets(&[(Arc::clone(&topic), 0)]).await, [Ok(10)]);
+    assert_eq!(read(&mut reader, 5).await, [5, 6, 7, 8, 9]);
+    until("it was told so", || {
+        let told = cluster.counters().errors.get_or_create(&[("error", "FENCED_LEADER_EPOCH")]).get();
+        told > 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_broker_that_is_late_with_its_metadata_leads_nobody_astray() {
+    let fake = Fake::start(2).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(100)).await;
+    let mut producer = Producer::new(&cluster);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    fake.lead("t", 0, 2);
+    producer.produce(&topic, 0, 5).await;
+    assert_eq!(read(&mut reader, 5).await, [0, 1, 2, 3, 4]);
+    // From here on metadata tell of the leader before; an error makes the client ask.
+    fake.world().topics.get_mut("t").unwrap().partitions[0].told = Some((1, 0));
+    let asked = fake.seen(ApiKey::Metadata);
+    fake.world().produce_faults.push_back(Fault::Code(6));
+    producer.produce(&topic, 0, 5).await;
+    until("it has asked", || fake.seen(ApiKey::Metadata) > asked).await;
+    producer.produce(&topic, 0, 5).await;
+    assert_eq!(read(&mut reader, 10).await, (5..15).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn faults_of_a_fetch_lose_and_repeat_nothing() {
     for fault in [

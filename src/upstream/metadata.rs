@@ -301,6 +301,6 @@ fn lead(core: &Core, topic: &Topic, told: &[MetadataResponsePartition]) {
             continue;
         };
         let broker = core.broker(partition.leader_id.0);
-        ours.lead_by(broker.as_ref());
+        ours.told_leader(broker.as_ref(), partition.leader_epoch);
     }
 }

@@ -159,7 +159,7 @@ async fn round(
     for question in asked {
         let partition = ListOffsetsPartition::default()
             .with_partition_index(question.partition.index)
-            .with_current_leader_epoch(-1)
+            .with_current_leader_epoch(question.partition.leader_epoch())
             .with_timestamp(timestamp);
         // A partition must not be named twice.
         topics

@@ -48,6 +48,8 @@ pub struct Partition {
     pub(crate) index: i32,
     /// Broker id, -1 if nobody leads.
     leader: AtomicI32,
+    /// Counts its leaders, as last heard (KIP-320); -1 if the brokers are too old to tell.
+    leader_epoch: AtomicI32,
     /// Its topic was made anew under another id: this one will not come back.
     gone: AtomicBool,
     acks: Acks,
@@ -84,6 +86,7 @@ impl Partition {
             topic_id,
             index,
             leader: AtomicI32::new(-1),
+            leader_epoch: AtomicI32::new(-1),
             gone: AtomicBool::new(false),
             acks,
             others: [OnceLock::new(), OnceLock::new()],
@@ -142,6 +145,22 @@ impl Partition {
     /// The broker that leads it, as last heard; `None` if nobody does.
     pub fn leader(&self) -> Option<i32> {
         Some(self.leader.load(Relaxed)).filter(|id| *id >= 0)
+    }
+
+    /// Counts its leaders (KIP-320): what a request says with it, a broker that knows another refuses. -1 if not known.
+    pub(crate) fn leader_epoch(&self) -> i32 {
+        self.leader_epoch.load(Relaxed)
+    }
+
+    /// Takes what metadata say. A broker that is late tells of a leader that there was before: an older epoch changes nothing,
+    /// where topic ids make sure that it is the same topic.
+    pub(crate) fn told_leader(self: &Arc<Self>, broker: Option<&Arc<Broker>>, epoch: i32) {
+        let known = self.leader_epoch.load(Relaxed);
+        if epoch < known && epoch >= 0 && !self.topic_id.is_nil() {
+            return;
+        }
+        self.leader_epoch.store(epoch, Relaxed);
+        self.lead_by(broker);
     }
 
     /// Whether it will not come back.

@@ -48,6 +48,10 @@ pub type KnownBatch = (i32, i32, i64);
 #[derive(Default)]
 pub struct Partition {
     pub leader: i32,
+    /// Counts its leaders (KIP-320); a request that names another is refused.
+    pub epoch: i32,
+    /// Leader and epoch that metadata tell instead: those of a broker that is late.
+    pub told: Option<(i32, i32)>,
     /// Batches with their base offset written in.
     pub log: Vec<(i64, Vec<u8>)>,
     pub end: i64,
@@ -168,7 +172,10 @@ impl Fake {
     }
 
     pub fn lead(&self, topic: &str, partition: usize, leader: i32) {
-        self.world().topics.get_mut(topic).unwrap().partitions[partition].leader = leader;
+        let mut world = self.world();
+        let partition = &mut world.topics.get_mut(topic).unwrap().partitions[partition];
+        partition.leader = leader;
+        partition.epoch += 1;
     }
 
     /// Keeps back the answers of brokers to Produce requests; an empty list gives all of them free.
@@ -249,6 +256,16 @@ fn varint(from: &mut &[u8]) -> i64 {
 }
 
 impl Partition {
+    /// What is wrong with the leader epoch that a request names; 0 if nothing is.
+    pub fn epoch_error(&self, asked: i32) -> i16 {
+        match asked {
+            -1 => 0,
+            asked if asked < self.epoch => 74,
+            asked if asked > self.epoch => 75,
+            _ => 0,
+        }
+    }
+
     /// As a leader appends: error code and base offset.
     pub fn append(&mut self, batch: &[u8]) -> (i16, i64) {
         let read_i32 = |at: usize| i32::from_be_bytes(batch[at..at + 4].try_into().unwrap());

@@ -214,9 +214,11 @@ impl Node {
                 None => told.with_error_code(3),
                 Some(topic) => {
                     let partitions = topic.partitions.iter().enumerate().map(|(i, p)| {
+                        let (leader, epoch) = p.told.unwrap_or((p.leader, p.epoch));
                         MetadataResponsePartition::default()
                             .with_partition_index(i as i32)
-                            .with_leader_id(BrokerId(p.leader))
+                            .with_leader_id(BrokerId(leader))
+                            .with_leader_epoch(epoch)
                     });
                     told.with_topic_id(topic.id).with_partitions(partitions.collect())
                 }
@@ -305,6 +307,9 @@ impl Node {
                     (_, Some(Fault::Code(code))) => data.with_error_code(*code),
                     (None, _) => data.with_error_code(3),
                     (Some(p), _) if p.leader != self.id => data.with_error_code(6),
+                    (Some(p), _) if p.epoch_error(asked.current_leader_epoch) != 0 => {
+                        data.with_error_code(p.epoch_error(asked.current_leader_epoch))
+                    }
                     (Some(p), _) if asked.fetch_offset > p.end || asked.fetch_offset < p.start => data.with_error_code(1),
                     (Some(p), _) => {
                         let from = p.log.iter().rposition(|(base, _)| *base <= asked.fetch_offset).unwrap_or(0);
@@ -340,6 +345,9 @@ impl Node {
                 match ours.and_then(|t| t.partitions.get(asked.partition_index as usize)) {
                     None => told.with_error_code(3),
                     Some(p) if p.leader != self.id => told.with_error_code(6),
+                    Some(p) if p.epoch_error(asked.current_leader_epoch) != 0 => {
+                        told.with_error_code(p.epoch_error(asked.current_leader_epoch))
+                    }
                     Some(p) => told.with_offset(if asked.timestamp == -1 { p.end } else { p.start }),
                 }
             });

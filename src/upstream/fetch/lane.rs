@@ -103,7 +103,7 @@ async fn fetch(core: &Core, broker: &Broker, link: &mut Option<Connection>, poll
     for want in &poll.wants {
         let piece = FetchPartition::default()
             .with_partition(want.partition.index)
-            .with_current_leader_epoch(-1)
+            .with_current_leader_epoch(want.partition.leader_epoch())
             .with_fetch_offset(want.offset)
             .with_last_fetched_epoch(-1)
             .with_log_start_offset(-1)
