@@ -2,6 +2,8 @@
 
 #[path = "../fuzz/bodies/kafka_batch.rs"]
 mod kafka_batch;
+#[path = "../fuzz/bodies/kafka_response.rs"]
+mod kafka_response;
 #[path = "../fuzz/bodies/mqtt_decode.rs"]
 mod mqtt_decode;
 
@@ -39,4 +41,14 @@ fn kafka_batch_holds_for_its_corpus() {
         println!("{name}");
         kafka_batch::check(&bytes);
     }
+}
+
+#[test]
+fn kafka_response_holds_for_its_corpus() {
+    let mut answers = 0;
+    for (name, bytes) in corpus("kafka_response") {
+        println!("{name}");
+        answers += usize::from(kafka_response::check(&bytes));
+    }
+    assert!(answers >= 30, "the corpus holds an answer of each API, old and new: {answers}");
 }

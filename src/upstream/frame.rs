@@ -6,7 +6,7 @@ use kafka_protocol::{
     protocol::{Decodable, HeaderVersion},
 };
 
-use super::guard;
+use super::{guard, layouts::layout};
 
 /// The next whole frame without its length. Memory follows the bytes that came, never the length that was said.
 pub(super) fn cut(buffer: &mut BytesMut, largest: usize) -> Result<Option<Bytes>, &'static str> {
@@ -23,9 +23,12 @@ pub(super) fn cut(buffer: &mut BytesMut, largest: usize) -> Result<Option<Bytes>
     Ok(Some(buffer.split_to(length).freeze()))
 }
 
-/// Header and body of an answer; bytes left over mean that we and the broker do not speak of the same thing.
-pub(super) fn decode<R: Decodable + HeaderVersion>(mut frame: Bytes, api: ApiKey, version: i16) -> Result<R, &'static str> {
+/// Header and body of an answer, and an upper bound of the memory that it takes; bytes left over mean that we and the broker do not
+/// speak of the same thing.
+pub(super) fn decode<R: Decodable + HeaderVersion>(mut frame: Bytes, api: ApiKey, version: i16) -> Result<(R, usize), &'static str> {
     const GARBLED: &str = "an answer that cannot be decoded";
+    let layout = layout(api).filter(|l| version <= l.newest).ok_or("an answer of unknown layout")?;
+    let memory = guard::check(&frame, layout, version)?;
     // ApiVersions keeps header version 0 for ever, so that any broker can be understood (KIP-511).
     let header_version = if api == ApiKey::ApiVersions {
         0
@@ -33,10 +36,9 @@ pub(super) fn decode<R: Decodable + HeaderVersion>(mut frame: Bytes, api: ApiKey
         R::header_version(version)
     };
     ResponseHeader::decode(&mut frame, header_version).map_err(|_| GARBLED)?;
-    guard::check(&frame, api, version)?;
     let answer = R::decode(&mut frame, version).map_err(|_| GARBLED)?;
     if frame.is_empty() {
-        Ok(answer)
+        Ok((answer, memory))
     } else {
         Err("an answer with bytes left over")
     }
@@ -44,15 +46,7 @@ pub(super) fn decode<R: Decodable + HeaderVersion>(mut frame: Bytes, api: ApiKey
 
 /// The name of an API in metrics.
 pub(super) fn api_name(api: ApiKey) -> &'static str {
-    match api {
-        ApiKey::Produce => "produce",
-        ApiKey::Fetch => "fetch",
-        ApiKey::ListOffsets => "list_offsets",
-        ApiKey::Metadata => "metadata",
-        ApiKey::ApiVersions => "api_versions",
-        ApiKey::InitProducerId => "init_producer_id",
-        _ => "other",
-    }
+    layout(api).map_or("other", |layout| layout.name)
 }
 
 #[cfg(test)]

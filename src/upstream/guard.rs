@@ -1,182 +1,80 @@
-//! A look over an answer before it is decoded: no count in it may promise more than the bytes that are there.
+//! A look over an answer before it is decoded: no count in it may promise more than the bytes that are there, and what it would
+//! become in memory has a bound.
 //!
 //! kafka-protocol's decoders reserve memory for as many elements as a count says, so eight bytes of garbage could ask for gigabytes
-//! and end the process. This walks the layout of the answers that we take, without building anything.
+//! and end the process. They also read a tagged field by its own layout, whatever size was said for it, so a wrong size would let
+//! them see other counts than we do. And even honest counts grow: three bytes can become an element of a hundred. This walks the
+//! layout of the answer (`layouts`), without building anything.
 
-use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 
-use Field::{Array, Fixed, Records, Tags, Text};
+use super::layouts::{Field, Layout, Part};
 
 const GARBLED: &str = "an answer whose counts do not fit its length";
+const TOO_MUCH: &str = "an answer that would take more memory than any may";
 
-/// A piece of a layout, present from one version to another (inclusive).
-struct Part {
-    from: i16,
-    to: i16,
-    field: Field,
-}
+/// What one answer may take in memory beside its own bytes. A cluster's 200,000 partitions in one answer need about half of it.
+pub(super) const MOST_MEMORY: usize = 64 * 1024 * 1024;
+/// What the first unknown tagged field of a structure costs (a node of a B-tree), and each further one.
+const FIRST_TAG: usize = 512;
+const NEXT_TAG: usize = 128;
 
-enum Field {
-    /// So many bytes.
-    Fixed(usize),
-    /// A length and so many bytes; null allowed.
-    Text,
-    /// The same with a length of four bytes where the layout is not compact.
-    Records,
-    /// A count and so many elements; null allowed.
-    Array(&'static [Part]),
-    /// Tagged fields; not present in old layouts. Known tags hold the given layout.
-    Tags(&'static [(u32, &'static [Part])]),
-}
-
-const fn part(from: i16, to: i16, field: Field) -> Part {
-    Part { from, to, field }
-}
-
-const fn all(field: Field) -> Part {
-    Part {
-        from: 0,
-        to: i16::MAX,
-        field,
-    }
-}
-
-const LAST: i16 = i16::MAX;
-const NODES: &[Part] = &[all(Array(&[all(Fixed(4)), all(Text), all(Fixed(4)), all(Text), all(Tags(&[]))]))];
-
-const PRODUCE: &[Part] = &[
-    all(Array(&[
-        part(0, 12, Text),
-        part(13, LAST, Fixed(16)),
-        all(Array(&[
-            all(Fixed(4 + 2 + 8)),
-            part(2, LAST, Fixed(8)),
-            part(5, LAST, Fixed(8)),
-            part(8, LAST, Array(&[all(Fixed(4)), all(Text), all(Tags(&[]))])),
-            part(8, LAST, Text),
-            all(Tags(&[])),
-        ])),
-        all(Tags(&[])),
-    ])),
-    part(1, LAST, Fixed(4)),
-    all(Tags(&[(0, NODES)])),
-];
-
-const FETCH: &[Part] = &[
-    part(1, LAST, Fixed(4)),
-    part(7, LAST, Fixed(6)),
-    all(Array(&[
-        part(0, 12, Text),
-        part(13, LAST, Fixed(16)),
-        all(Array(&[
-            all(Fixed(4 + 2 + 8)),
-            part(4, LAST, Fixed(8)),
-            part(5, LAST, Fixed(8)),
-            part(4, LAST, Array(&[all(Fixed(16)), all(Tags(&[]))])),
-            part(11, LAST, Fixed(4)),
-            all(Records),
-            all(Tags(&[])),
-        ])),
-        all(Tags(&[])),
-    ])),
-    all(Tags(&[(0, NODES)])),
-];
-
-const METADATA: &[Part] = &[
-    part(3, LAST, Fixed(4)),
-    all(Array(&[
-        all(Fixed(4)),
-        all(Text),
-        all(Fixed(4)),
-        part(1, LAST, Text),
-        all(Tags(&[])),
-    ])),
-    part(2, LAST, Text),
-    part(1, LAST, Fixed(4)),
-    all(Array(&[
-        all(Fixed(2)),
-        all(Text),
-        part(10, LAST, Fixed(16)),
-        part(1, LAST, Fixed(1)),
-        all(Array(&[
-            all(Fixed(2 + 4 + 4)),
-            part(7, LAST, Fixed(4)),
-            all(Array(&[all(Fixed(4))])),
-            all(Array(&[all(Fixed(4))])),
-            part(5, LAST, Array(&[all(Fixed(4))])),
-            all(Tags(&[])),
-        ])),
-        part(8, LAST, Fixed(4)),
-        all(Tags(&[])),
-    ])),
-    part(8, 10, Fixed(4)),
-    part(13, LAST, Fixed(2)),
-    all(Tags(&[])),
-];
-
-const LIST_OFFSETS: &[Part] = &[
-    part(2, LAST, Fixed(4)),
-    all(Array(&[
-        all(Text),
-        all(Array(&[all(Fixed(4 + 2 + 8 + 8)), part(4, LAST, Fixed(4)), all(Tags(&[]))])),
-        all(Tags(&[])),
-    ])),
-    all(Tags(&[])),
-];
-
-const FEATURES: &[Part] = &[all(Array(&[all(Text), all(Fixed(4)), all(Tags(&[]))]))];
-const API_VERSIONS: &[Part] = &[
-    all(Fixed(2)),
-    all(Array(&[all(Fixed(6)), all(Tags(&[]))])),
-    part(1, LAST, Fixed(4)),
-    all(Tags(&[(0, FEATURES), (2, FEATURES)])),
-];
-
-/// Checks the body of an answer (behind its header). Answers without arrays need none.
-pub(crate) fn check(body: &Bytes, api: ApiKey, version: i16) -> Result<(), &'static str> {
-    let (layout, flexible) = match api {
-        ApiKey::Produce => (PRODUCE, version >= 9),
-        ApiKey::Fetch => (FETCH, version >= 12),
-        ApiKey::Metadata => (METADATA, version >= 9),
-        ApiKey::ListOffsets => (LIST_OFFSETS, version >= 6),
-        ApiKey::ApiVersions => (API_VERSIONS, version >= 3),
-        _ => return Ok(()),
-    };
+/// Checks a frame from its correlation id on. Gives an upper bound of the memory that decoding it takes.
+pub(super) fn check(frame: &[u8], layout: &Layout, version: i16) -> Result<usize, &'static str> {
     let mut walk = Walk {
-        rest: body,
+        rest: frame,
         version,
-        flexible,
+        flexible: version >= layout.flexible,
+        memory: 0,
     };
-    walk.parts(layout).ok_or(GARBLED)
+    let walked = walk.header(layout.api).and_then(|()| walk.parts(layout.body));
+    if walk.memory > MOST_MEMORY {
+        return Err(TOO_MUCH);
+    }
+    match walked {
+        Some(()) if walk.rest.is_empty() => Ok(walk.memory),
+        Some(()) => Err("an answer with bytes left over"),
+        None => Err(GARBLED),
+    }
 }
 
 struct Walk<'a> {
     rest: &'a [u8],
     version: i16,
     flexible: bool,
+    memory: usize,
 }
 
 impl Walk<'_> {
+    /// The correlation id, and tagged fields in the newer of the two headers; ApiVersions keeps the older one for ever (KIP-511).
+    fn header(&mut self, api: ApiKey) -> Option<()> {
+        self.skip(4)?;
+        if api == ApiKey::ApiVersions { Some(()) } else { self.tags(&[]) }
+    }
+
     fn parts(&mut self, parts: &[Part]) -> Option<()> {
         let version = self.version;
         for part in parts.iter().filter(|p| p.from <= version && version <= p.to) {
             match &part.field {
-                Fixed(bytes) => self.skip(*bytes)?,
-                Text => self.sized(2)?,
-                Records => self.sized(4)?,
-                Array(element) => {
-                    let count = self.length(4)?;
-                    // An element is at least a byte, so a count that passes ends at the end of the bytes.
-                    if count > self.rest.len() {
-                        return None;
-                    }
-                    for _ in 0..count {
-                        self.parts(element)?;
-                    }
-                }
-                Tags(known) => self.tags(known)?,
+                Field::Fixed(bytes) => self.skip(*bytes)?,
+                Field::Text => self.sized(2)?,
+                Field::Records => self.sized(4)?,
+                Field::Array(size, element) => self.array(*size, element)?,
+                Field::Tags(known) => self.tags(known)?,
             }
+        }
+        Some(())
+    }
+
+    fn array(&mut self, size: usize, element: &[Part]) -> Option<()> {
+        let count = self.length(4)?;
+        // An element is at least a byte, so a count that passes ends at the end of the bytes.
+        if count > self.rest.len() {
+            return None;
+        }
+        self.charge(count * size)?;
+        for _ in 0..count {
+            self.parts(element)?;
         }
         Some(())
     }
@@ -185,21 +83,30 @@ impl Walk<'_> {
         if !self.flexible {
             return Some(());
         }
+        let mut price = FIRST_TAG;
         for _ in 0..self.varint()? {
             let tag = self.varint()?;
             let size = usize::try_from(self.varint()?).ok()?;
-            let content = self.rest.get(..size)?;
+            let (content, behind) = self.rest.split_at_checked(size)?;
             if let Some((_, layout)) = known.iter().find(|(known, _)| *known == tag) {
-                Walk {
-                    rest: content,
-                    version: self.version,
-                    flexible: true,
+                self.rest = content;
+                self.parts(layout)?;
+                if !self.rest.is_empty() {
+                    return None;
                 }
-                .parts(layout)?;
+            } else {
+                self.charge(price)?;
+                price = NEXT_TAG;
             }
-            self.skip(size)?;
+            self.rest = behind;
         }
         Some(())
+    }
+
+    /// Adds to the memory it would take; `None` once that is too much, so that the walk ends, too.
+    fn charge(&mut self, bytes: usize) -> Option<()> {
+        self.memory = self.memory.saturating_add(bytes);
+        (self.memory <= MOST_MEMORY).then_some(())
     }
 
     fn sized(&mut self, wide: usize) -> Option<()> {

@@ -4,7 +4,12 @@ use std::{sync::Mutex, time::Duration};
 
 use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
-use super::{accumulator::Identity, backoff, cluster::Core, metadata};
+use super::{accumulator::Identity, backoff, cluster::Core, connection::Connection, metadata};
+use crate::kafka::error::{ErrorCode, Retry};
+
+/// The longest pause between two questions, and after one that was refused for good.
+const MOST_PAUSE: Duration = Duration::from_secs(1);
+const MOST_PAUSE_REFUSED: Duration = Duration::from_secs(10);
 
 /// The id in use. Asked for when the first record is to be sent.
 #[derive(Default)]
@@ -23,24 +28,63 @@ impl Identities {
     pub(crate) async fn other_than(&self, dead: Option<i64>, core: &Core) {
         let _one = self.asking.lock().await;
         let mut attempt = 0;
+        // Kept over the attempts: a broker may have asked for quiet on it (KIP-219).
+        let mut link = None;
+        let mut told = None;
         while self.current().is_none_or(|i| Some(i.producer_id) == dead) {
-            match ask(core).await {
-                Ok(identity) => *self.current.lock().expect("no code that holds this lock panics") = Some(identity),
-                Err(why) => {
-                    tracing::debug!(why, "no producer id yet");
-                    tokio::time::sleep(backoff::wait(attempt, Duration::from_millis(50), Duration::from_secs(1))).await;
-                    attempt += 1;
+            let most = match ask(core, &mut link).await {
+                Ok(identity) => {
+                    *self.current.lock().expect("no code that holds this lock panics") = Some(identity);
+                    continue;
                 }
-            }
+                Err(Failure::Passing(why)) => {
+                    tracing::debug!(why, "no producer id yet");
+                    MOST_PAUSE
+                }
+                Err(Failure::Refused(code)) => {
+                    if told.replace(code) != Some(code) {
+                        tell(code);
+                    }
+                    MOST_PAUSE_REFUSED
+                }
+            };
+            tokio::time::sleep(backoff::wait(attempt, Duration::from_millis(50), most)).await;
+            attempt += 1;
         }
     }
 }
 
-async fn ask(core: &Core) -> Result<Identity, String> {
-    let connection = metadata::any_connection(core).await?;
+/// Kafka gives no producer id and will not by itself: an operator must know, once, what to do. What waits for it expires.
+fn tell(code: ErrorCode) {
+    let remedy = match code {
+        ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
+            "grant the proxy's principal IDEMPOTENT_WRITE on the cluster, or WRITE on its topics (Kafka 2.8 or newer)"
+        }
+        _ => "see the broker's log",
+    };
+    tracing::warn!(
+        error = code.name(),
+        remedy,
+        "Kafka refuses a producer id (InitProducerId): records with acks: all cannot be sent and expire until it gives one"
+    );
+}
+
+/// Why there is no id.
+enum Failure {
+    /// Asked again soon.
+    Passing(String),
+    /// For good, as far as Kafka knows; asked again now and then, since rights can be granted.
+    Refused(ErrorCode),
+}
+
+async fn ask(core: &Core, link: &mut Option<Connection>) -> Result<Identity, Failure> {
+    if link.as_ref().is_none_or(|l| !l.is_open()) {
+        *link = Some(metadata::any_connection(core).await.map_err(Failure::Passing)?);
+    }
+    let connection = link.as_ref().expect("opened above");
     let version = connection
         .version(ApiKey::InitProducerId, 5)
-        .ok_or("the broker is too old for idempotent producers")?;
+        .ok_or_else(|| Failure::Passing("the broker is too old for idempotent producers".to_owned()))?;
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
         .with_transaction_timeout_ms(i32::MAX)
@@ -48,15 +92,18 @@ async fn ask(core: &Core) -> Result<Identity, String> {
         .with_producer_epoch(-1);
     let mut call = connection
         .send::<_, InitProducerIdResponse>(ApiKey::InitProducerId, version, &request, core.settings.request_timeout)
-        .map_err(|e| e.to_string())?;
-    let answer = call.answer().await.map_err(|e| e.to_string())?;
-    if answer.error_code != 0 {
-        let code = crate::kafka::error::ErrorCode::from(answer.error_code);
-        core.counters.error(code.name());
-        return Err(format!("InitProducerId: {}", code.name()));
+        .map_err(|e| Failure::Passing(e.to_string()))?;
+    let answer = call.answer().await.map_err(|e| Failure::Passing(e.to_string()))?;
+    let code = ErrorCode::from(answer.error_code);
+    if code.is_ok() {
+        return Ok(Identity {
+            producer_id: answer.producer_id.0,
+            epoch: answer.producer_epoch,
+        });
     }
-    Ok(Identity {
-        producer_id: answer.producer_id.0,
-        epoch: answer.producer_epoch,
+    core.counters.error(code.name());
+    Err(match code.retry() {
+        Retry::Never | Retry::Fatal => Failure::Refused(code),
+        _ => Failure::Passing(format!("InitProducerId: {}", code.name())),
     })
 }

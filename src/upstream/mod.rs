@@ -5,6 +5,7 @@
 //! to send and what answers mean for it. Nothing here knows MQTT.
 
 mod accumulator;
+mod answers;
 mod appender;
 mod backoff;
 mod broker;
@@ -17,6 +18,7 @@ mod frame;
 mod guard;
 mod identity;
 mod janitor;
+mod layouts;
 mod memory;
 mod metadata;
 mod offsets;
@@ -27,7 +29,9 @@ mod sender;
 mod settings;
 mod stream;
 mod topics;
+mod wire;
 
+pub use answers::decode_answer;
 pub use appender::{AppendError, Appender, WriteOptions};
 pub use cluster::{Cluster, State};
 pub use counters::{Counters, Label};

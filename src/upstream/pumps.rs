@@ -6,9 +6,9 @@ use bytes::BytesMut;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    connection::Wire,
     frame::cut,
     stream::{ReadHalf, WriteHalf},
+    wire::Wire,
 };
 
 /// Bytes of free space a read is given.
@@ -16,25 +16,24 @@ const READ_CHUNK: usize = 64 * 1024;
 
 /// Writes what is queued, and keeps the time: it is awake after each request, so it knows the oldest deadline.
 pub(super) async fn write_frames(wire: Arc<Wire>, mut half: WriteHalf) {
-    loop {
-        let Some((frames, deadline)) = wire.take_frames() else { return };
-        if deadline.is_some_and(|d| d <= Instant::now()) {
+    let far = || Instant::now() + Duration::from_secs(3600);
+    while let Some(due) = wire.due() {
+        if due.deadline.is_some_and(|d| d <= Instant::now()) {
             wire.poison("no answer within the request timeout");
             return;
         }
-        let deadline = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
-        if frames.is_empty() {
+        let deadline = due.deadline.unwrap_or_else(far);
+        let Some(frame) = due.frame else {
             // Either way the loop looks again.
-            let _ = timeout_at(deadline, wire.outgoing.notified()).await;
+            let until = due.throttled.unwrap_or(deadline).min(deadline);
+            let _ = timeout_at(until, wire.outgoing.notified()).await;
             continue;
-        }
-        for frame in frames {
-            match timeout_at(deadline.min(frame.deadline), half.write_all(&frame.bytes)).await {
-                // Whoever asked may be gone.
-                Ok(Ok(())) => drop(frame.written.map(|written| written.send(()))),
-                Ok(Err(e)) => return drop(wire.poison(&format!("write: {e}"))),
-                Err(_) => return drop(wire.poison("the broker took no bytes within the request timeout")),
-            }
+        };
+        match timeout_at(deadline.min(frame.deadline), half.write_all(&frame.bytes)).await {
+            // Whoever asked may be gone.
+            Ok(Ok(())) => drop(frame.written.map(|written| written.send(()))),
+            Ok(Err(e)) => return drop(wire.poison(&format!("write: {e}"))),
+            Err(_) => return drop(wire.poison("the broker took no bytes within the request timeout")),
         }
     }
 }

@@ -22,6 +22,7 @@ use super::{
     produce::{Part, answers_to, judge, produce},
     receipts::Waiters,
     topics::Partition,
+    wire::throttle,
 };
 use crate::kafka::Acks;
 
@@ -356,10 +357,9 @@ impl Sender {
                 return;
             }
         };
-        if answer.throttle_time_ms > 0 {
-            // KIP-219: the broker has answered at once and expects that we wait.
-            self.core.counters.throttled_ms.inc_by(answer.throttle_time_ms as u64);
-            self.not_before = Some(Instant::now() + Duration::from_millis(answer.throttle_time_ms as u64));
+        // The connection holds requests back for so long; until then records gather in their batches.
+        if let Some(pause) = throttle(answer.throttle_time_ms) {
+            self.not_before = self.not_before.max(Some(Instant::now() + pause));
         }
         self.settle_parts(&flying.parts, &answer);
     }

@@ -78,6 +78,20 @@ pub struct World {
     pub fetch_faults: VecDeque<Fault>,
     /// Of ListOffsets; no codes.
     pub offset_faults: VecDeque<Fault>,
+    /// Of Metadata; a code is told for each topic.
+    pub metadata_faults: VecDeque<Fault>,
+    /// Of InitProducerId.
+    pub identity_faults: VecDeque<Fault>,
+    /// An answer of every InitProducerId request from now on.
+    pub identity_always: Option<Fault>,
+    /// The code of the next Metadata answer as a whole.
+    pub metadata_error: i16,
+    /// By API key: the next answer asks for so many milliseconds of quiet on its connection (KIP-219).
+    pub throttles: HashMap<i16, i32>,
+    /// API keys of requests that came while their connection was asked to be quiet.
+    pub too_early: Vec<i16>,
+    /// By broker and API key: other versions than the usual ones, or none.
+    pub versions: HashMap<(i32, i16), Option<(i16, i16)>>,
     /// An answer of every Produce request from now on.
     pub produce_always: Option<Fault>,
     /// Requests seen, by API key.

@@ -49,6 +49,7 @@ pub async fn accept(node: Node, listener: TcpListener) {
 }
 
 async fn connection(mut node: Node, mut stream: TcpStream) {
+    let mut quiet: Option<Instant> = None;
     while let Ok(length) = stream.read_u32().await {
         let mut frame = vec![0; length as usize];
         if stream.read_exact(&mut frame).await.is_err() {
@@ -61,14 +62,21 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
         let (key, version) = (i16::from_be_bytes([frame[0], frame[1]]), i16::from_be_bytes([frame[2], frame[3]]));
         let api = ApiKey::try_from(key).unwrap();
         let header = decode_request_header_from_buffer(&mut frame).unwrap();
-        *node.world.lock().unwrap().seen.entry(key).or_default() += 1;
+        {
+            let mut world = node.world.lock().unwrap();
+            *world.seen.entry(key).or_default() += 1;
+            if quiet.is_some_and(|until| Instant::now() < until) {
+                world.too_early.push(key);
+            }
+        }
         // `acks` 0: the broker carries it out and says nothing.
         let unanswered = api == ApiKey::Produce && acks_of(version, frame.clone()) == 0;
         let fault = node.fault(api);
         if fault == Some(Fault::CloseBefore) {
             return;
         }
-        let Some(body) = node.answer(api, version, frame, fault.as_ref()).await else {
+        let throttle = node.world.lock().unwrap().throttles.remove(&key).unwrap_or(0);
+        let Some(body) = node.answer(api, version, frame, fault.as_ref(), throttle).await else {
             return;
         };
         if unanswered {
@@ -97,6 +105,9 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
             Some(Fault::Garbage) => out[8..].fill(0xff),
             Some(Fault::WrongCorrelation) => out[4] ^= 0x55,
             _ => {}
+        }
+        if throttle > 0 {
+            quiet = Some(Instant::now() + Duration::from_millis(throttle as u64));
         }
         if stream.write_all(&out).await.is_err() {
             return;
@@ -132,32 +143,45 @@ impl Node {
             ApiKey::Produce => world.produce_faults.pop_front().or_else(|| world.produce_always.clone()),
             ApiKey::Fetch => world.fetch_faults.pop_front(),
             ApiKey::ListOffsets => world.offset_faults.pop_front(),
+            ApiKey::Metadata => world.metadata_faults.pop_front(),
+            ApiKey::InitProducerId => world.identity_faults.pop_front().or_else(|| world.identity_always.clone()),
             _ => None,
         }
     }
 
-    async fn answer(&self, api: ApiKey, version: i16, mut body: Bytes, fault: Option<&Fault>) -> Option<Bytes> {
+    async fn answer(&self, api: ApiKey, version: i16, mut body: Bytes, fault: Option<&Fault>, throttle: i32) -> Option<Bytes> {
         match api {
             ApiKey::ApiVersions => self.versions(version),
-            ApiKey::Metadata => encoded(&self.metadata(&MetadataRequest::decode(&mut body, version).unwrap()), version),
+            ApiKey::Metadata => {
+                let mut answer = self.metadata(&MetadataRequest::decode(&mut body, version).unwrap());
+                if let Some(Fault::Code(code)) = fault {
+                    answer.topics.iter_mut().for_each(|topic| topic.error_code = *code);
+                }
+                encoded(&answer.with_throttle_time_ms(throttle), version)
+            }
             ApiKey::Produce => {
                 let request = ProduceRequest::decode(&mut body, version).unwrap();
-                let answer = self.produce(&request, fault);
+                let answer = self.produce(&request, fault).with_throttle_time_ms(throttle);
                 self.world.lock().unwrap().acks.push(request.acks);
                 encoded(&answer, version)
             }
-            ApiKey::Fetch => encoded(
-                &self.fetch(&FetchRequest::decode(&mut body, version).unwrap(), fault).await,
-                version,
-            ),
-            ApiKey::ListOffsets => encoded(&self.offsets(&ListOffsetsRequest::decode(&mut body, version).unwrap()), version),
+            ApiKey::Fetch => {
+                let answer = self.fetch(&FetchRequest::decode(&mut body, version).unwrap(), fault).await;
+                encoded(&answer.with_throttle_time_ms(throttle), version)
+            }
+            ApiKey::ListOffsets => {
+                let answer = self.offsets(&ListOffsetsRequest::decode(&mut body, version).unwrap());
+                encoded(&answer.with_throttle_time_ms(throttle), version)
+            }
             ApiKey::InitProducerId => {
                 let mut world = self.world.lock().unwrap();
+                let answer = InitProducerIdResponse::default().with_throttle_time_ms(throttle);
+                if let Some(Fault::Code(code)) = fault {
+                    return encoded(&answer.with_error_code(*code), version);
+                }
                 world.next_producer_id += 1;
                 encoded(
-                    &InitProducerIdResponse::default()
-                        .with_producer_id(ProducerId(world.next_producer_id))
-                        .with_producer_epoch(0),
+                    &answer.with_producer_id(ProducerId(world.next_producer_id)).with_producer_epoch(0),
                     version,
                 )
             }
@@ -179,16 +203,17 @@ impl Node {
             &[
                 (ApiKey::Produce, 3, 13),
                 (ApiKey::Fetch, 4, 17),
-                (ApiKey::Metadata, 0, 12),
+                (ApiKey::Metadata, 0, 13),
                 (ApiKey::ListOffsets, 1, 7),
                 (ApiKey::InitProducerId, 0, 4),
             ]
         };
-        let keys = offer.iter().map(|(k, min, max)| {
-            ApiVersion::default()
-                .with_api_key(*k as i16)
-                .with_min_version(*min)
-                .with_max_version(*max)
+        let world = self.world.lock().unwrap();
+        let keys = offer.iter().filter_map(|(k, min, max)| {
+            let usual = Some((*min, *max));
+            let (min, max) = world.versions.get(&(self.id, *k as i16)).copied().unwrap_or(usual)?;
+            let key = ApiVersion::default().with_api_key(*k as i16);
+            Some(key.with_min_version(min).with_max_version(max))
         });
         let answer = ApiVersionsResponse::default().with_api_keys(keys.collect());
         if old && asked > 0 {
@@ -199,7 +224,8 @@ impl Node {
     }
 
     fn metadata(&self, request: &MetadataRequest) -> MetadataResponse {
-        let world = self.world.lock().unwrap();
+        let mut world = self.world.lock().unwrap();
+        let error = std::mem::take(&mut world.metadata_error);
         let brokers = world.brokers.iter().map(|(id, at)| {
             let host = StrBytes::from_string(at.ip().to_string());
             MetadataResponseBroker::default()
@@ -225,6 +251,7 @@ impl Node {
             }
         });
         MetadataResponse::default()
+            .with_error_code(error)
             .with_brokers(brokers.collect())
             .with_topics(topics.collect())
     }

@@ -1,0 +1,68 @@
+//! Producer ids: asked for, refused, forgotten by the brokers.
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod fake_broker;
+
+use std::time::{Duration, Instant};
+
+use fake_broker::{
+    Fake, Fault,
+    client::{Log, Producer, assert_stored_once, ready, settings, until},
+};
+use kafka_protocol::messages::ApiKey;
+use mqtt_kafka_proxy::upstream::{Cluster, Outcome};
+
+const DELIVERY: Duration = Duration::from_millis(1_500);
+
+/// CLUSTER_AUTHORIZATION_FAILED: an operator must act, and records must not wait for that.
+#[tokio::test]
+async fn a_producer_id_that_is_refused_for_good_is_told_once_with_the_remedy_and_records_get_their_outcome() {
+    let (log, _guard) = Log::listen();
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake.world().identity_always = Some(Fault::Code(31));
+    let mut settings = settings(&fake);
+    settings.producer.delivery_timeout = DELIVERY;
+    let cluster = Cluster::start(settings);
+    let topic = ready(&cluster, "t").await;
+    let mut producer = Producer::new(&cluster);
+    let started = Instant::now();
+    producer.append(&topic, 0, 3).unwrap();
+    for receipt in producer.receipts(3).await {
+        assert_eq!(receipt.outcome, Outcome::Expired { sent: false }, "surely not stored");
+    }
+    assert!(started.elapsed() < 2 * DELIVERY, "{:?}", started.elapsed());
+    let asked = fake.seen(ApiKey::InitProducerId);
+    assert!(asked > 1, "it was asked for again");
+    let told = log.lines(&["WARN", "CLUSTER_AUTHORIZATION_FAILED"]);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("IDEMPOTENT_WRITE"), "{told:?}");
+    assert_eq!(cluster.counters().connects.get(), 2, "one connection for all the questions");
+    // The right is granted: what comes from here on is stored, without a restart.
+    fake.world().identity_always = None;
+    producer.append(&topic, 0, 1).unwrap();
+    until("it is asked again", || fake.seen(ApiKey::InitProducerId) > asked).await;
+    let receipts: Vec<_> = producer.receipts(1).await;
+    // It may have expired during the pause; then the next is stored.
+    let receipts = match receipts[0].outcome {
+        Outcome::Stored { .. } => receipts,
+        _ => producer.produce(&topic, 0, 1).await,
+    };
+    assert!(matches!(receipts[0].outcome, Outcome::Stored { .. }), "{receipts:?}");
+}
+
+#[tokio::test]
+async fn a_producer_id_that_passes_by_is_not_told() {
+    let (log, _guard) = Log::listen();
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    // Loading, not available, a server error, and a connection that ends: all pass.
+    fake.world()
+        .identity_faults
+        .extend([Fault::Code(14), Fault::Code(15), Fault::Code(-1), Fault::CloseAfter, Fault::Garbage]);
+    let cluster = Cluster::start(settings(&fake));
+    let topic = ready(&cluster, "t").await;
+    let receipts = Producer::new(&cluster).produce(&topic, 0, 5).await;
+    assert_stored_once(&fake, "t", 0, &receipts);
+    assert_eq!(log.lines(&["WARN"]), [""; 0]);
+}
