@@ -130,10 +130,11 @@ impl Kafka {
     }
 
     /// Runs a command of the script on this Kafka.
-    pub fn command(&self, arguments: &[&str]) {
+    /// What it prints is returned.
+    pub fn command(&self, arguments: &[&str]) -> String {
         let script = root().join("integration/kafka/kafka");
         let all = [&["--dir", self.folder.to_str().expect("a path in UTF-8")], arguments].concat();
-        output(script.to_str().expect("a path in UTF-8"), &all);
+        output(script.to_str().expect("a path in UTF-8"), &all)
     }
 
     /// Creates a topic.
