@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fake_broker::{
     Fake, Fault,
-    client::{Producer, assert_stored_once, ready, settings, until},
+    client::{PATIENCE, Producer, assert_stored_once, ready, settings, until},
 };
 use mqtt_kafka_proxy::{
     kafka::{RecordFields, error::ErrorCode},
@@ -170,6 +170,31 @@ async fn records_follow_the_leader() {
         Some(2),
         "the topic handed out at the start knows the new leader"
     );
+}
+
+/// A broker that is paused owes its answers for as long as it is: the new leader is asked what became of them, long before the timeout.
+#[tokio::test]
+async fn records_in_flight_to_a_broker_that_says_nothing_follow_the_leader_too() {
+    let fake = Fake::start(2).await;
+    fake.topic("t", 1);
+    fake.lead("t", 0, 1);
+    let mut settings = settings(&fake);
+    settings.bootstrap_servers = vec![fake.addresses[1].to_string()];
+    settings.request_timeout = 100 * PATIENCE;
+    settings.producer.delivery_timeout = 200 * PATIENCE;
+    let cluster = Cluster::start(settings);
+    let topic = ready(&cluster, "t").await;
+    let mut producer = Producer::new(&cluster);
+    let mut receipts = producer.produce(&topic, 0, 10).await;
+    for heir in [2, 1, 2] {
+        fake.world().produce_faults.push_back(Fault::Silence);
+        producer.append(&topic, 0, 3).unwrap();
+        until("the request was taken", || fake.world().produce_faults.is_empty()).await;
+        fake.lead("t", 0, heir);
+        receipts.extend(producer.receipts(3).await);
+        receipts.extend(producer.produce(&topic, 0, 3).await);
+    }
+    assert_stored_once(&fake, "t", 0, &receipts);
 }
 
 #[tokio::test]

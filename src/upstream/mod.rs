@@ -16,6 +16,7 @@ mod fetch;
 mod flying;
 mod frame;
 mod guard;
+mod handover;
 mod identity;
 mod janitor;
 mod layouts;

@@ -10,7 +10,10 @@ use std::{
 };
 
 use kafka_protocol::messages::ProduceResponse;
-use tokio::{sync::watch, time::sleep_until};
+use tokio::{
+    sync::watch,
+    time::{interval_at, sleep_until},
+};
 
 use super::{
     accumulator::{Answer, Next, Settled},
@@ -31,6 +34,9 @@ const MOST_REQUESTS: usize = 5;
 /// A request is not filled beyond this (plus one batch), so that answers keep coming.
 const FULL_REQUEST: usize = 4 * 1024 * 1024;
 
+/// An answer or a connection that takes so long makes us ask whether another broker leads by now, and again after as long.
+const OVERDUE: Duration = Duration::from_secs(1);
+
 /// Runs until the client stops.
 pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>) {
     let mut sender = Sender {
@@ -41,6 +47,7 @@ pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>) {
         line: Vec::new(),
         delayed: Vec::new(),
         flying: VecDeque::new(),
+        doubted: Instant::now(),
         go: false,
         line_since: None,
         not_before: None,
@@ -62,17 +69,19 @@ enum Plan {
     Wait(Option<Instant>),
 }
 
-struct Sender {
+pub(super) struct Sender {
     core: Arc<Core>,
     /// Leaders may have moved since it was looked at.
     changed: watch::Receiver<u64>,
-    broker: Arc<Broker>,
+    pub(super) broker: Arc<Broker>,
     connection: Option<Connection>,
     /// Partitions with something to send; their `listed` flag is set.
-    line: Vec<Arc<Partition>>,
+    pub(super) line: Vec<Arc<Partition>>,
     /// Those that must wait after a failure; `listed`, too.
     delayed: Vec<Arc<Partition>>,
-    flying: VecDeque<Flying>,
+    pub(super) flying: VecDeque<Flying>,
+    /// When it was last asked whether another broker leads by now, because no answer came.
+    doubted: Instant,
     /// An answer came: what is in line leaves now.
     go: bool,
     line_since: Option<Instant>,
@@ -107,6 +116,7 @@ impl Sender {
         }
         if self.changed.has_changed().unwrap_or(false) {
             self.changed.mark_unchanged();
+            self.forsake();
             self.hand_over();
         }
         if self.line.is_empty() {
@@ -114,10 +124,6 @@ impl Sender {
         } else {
             self.line_since.get_or_insert(now);
         }
-    }
-
-    fn leads(&self, broker: Option<&Arc<Broker>>) -> bool {
-        broker.is_some_and(|b| Arc::ptr_eq(b, &self.broker))
     }
 
     fn plan(&self, now: Instant) -> Plan {
@@ -140,12 +146,20 @@ impl Sender {
     async fn wait(&mut self, until: Option<Instant>) {
         let far = Instant::now() + Duration::from_secs(3600);
         let broker = Arc::clone(&self.broker);
+        let overdue = self.flying.front().map(|f| f.since.max(self.doubted) + OVERDUE);
         tokio::select! {
             biased;
             answer = front_answer(&mut self.flying) => self.take_answer(answer),
             () = broker.kick.notified() => {}
             () = sleep_until(until.unwrap_or(far).into()), if until.is_some() => {}
+            () = sleep_until(overdue.unwrap_or(far).into()), if overdue.is_some() => self.doubt(),
         }
+    }
+
+    /// The broker lets us wait: it may be gone, and another may lead by now.
+    fn doubt(&mut self) {
+        self.doubted = Instant::now();
+        self.core.refresh_all();
     }
 
     /// Builds one request from the line and puts it on the wire.
@@ -227,6 +241,7 @@ impl Sender {
     async fn meanwhile<T>(&mut self, needed: impl Future<Output = T>) -> Option<T> {
         let broker = Arc::clone(&self.broker);
         tokio::pin!(needed);
+        let mut overdue = interval_at((Instant::now() + OVERDUE).into(), OVERDUE);
         loop {
             tokio::select! {
                 done = &mut needed => return Some(done),
@@ -237,26 +252,7 @@ impl Sender {
                         return None;
                     }
                 }
-            }
-        }
-    }
-
-    /// Gives partitions that another broker leads by now to its sender.
-    fn hand_over(&mut self) {
-        self.broker.take_ready(&mut self.line);
-        let line = std::mem::take(&mut self.line);
-        for partition in line {
-            let mut slot = partition.lock();
-            if self.leads(slot.broker.as_ref()) {
-                drop(slot);
-                self.line.push(partition);
-                continue;
-            }
-            let heir = slot.broker.clone();
-            slot.listed = heir.is_some();
-            drop(slot);
-            if let Some(heir) = heir {
-                heir.list(partition, true);
+                _ = overdue.tick() => self.doubt(),
             }
         }
     }
@@ -374,7 +370,7 @@ impl Sender {
         }
     }
 
-    fn settle_part(&mut self, part: &Part, answer: Answer, delay: bool) {
+    pub(super) fn settle_part(&mut self, part: &Part, answer: Answer, delay: bool) {
         let mut slot = part.partition.lock();
         slot.queue.answered(part.ordinal, answer, &mut self.settled);
         if delay {
