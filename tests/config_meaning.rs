@@ -10,7 +10,8 @@ use std::time::Duration;
 use mqtt_kafka_proxy::config::{self, Config, LoadError};
 use mqtt_kafka_proxy::downstream::{ClientAuth, Protocol, TlsSettings};
 use mqtt_kafka_proxy::kafka::{Acks, Compression};
-use mqtt_kafka_proxy::mapping::Unmapped;
+use mqtt_kafka_proxy::mapping::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Tombstones, Unmapped};
+use mqtt_kafka_proxy::mqtt::QoS;
 use mqtt_kafka_proxy::upstream::Isolation;
 
 fn environment(name: &str) -> Option<String> {
@@ -46,12 +47,11 @@ rules:
   - name: telemetry
     direction: publish
     mqtt: "v/{vin}"
-    qos: 1
     acknowledge: on-receipt
     overflow: drop
     on_error: skip
     kafka: {topic: t, key: "{vin}", partition: 3, headers: {a: "{vin}", b: c}, timestamp: receipt, acks: leader, compression: gzip, client_header: false}
-  - {name: commands, direction: subscribe, mqtt: "c/{key}", kafka: {topic: c, tombstones: deliver}}
+  - {name: commands, direction: subscribe, mqtt: "c/{key}", qos: 1, kafka: {topic: c, tombstones: deliver}}
 unmapped: drop
 sessions: {takeover: local}
 admin: {address: "127.0.0.1:9090"}
@@ -92,7 +92,18 @@ admin: {address: "127.0.0.1:9090"}
     assert_eq!((consumer.max_wait, consumer.fetch_size), (Duration::from_millis(100), 3_145_728));
     assert_eq!(consumer.isolation, Isolation::ReadUncommitted);
     assert_eq!((config.rules.len(), config.rules.unmapped()), (2, Unmapped::Drop));
-    let telemetry = config.rules.iter().map(|(_, rule)| rule).next().expect("two rules");
+    let [telemetry, commands] = config.rules.iter().map(|(_, rule)| rule).collect::<Vec<_>>()[..] else {
+        panic!("two rules")
+    };
+    assert_eq!(
+        (telemetry.direction, telemetry.acknowledge, telemetry.overflow, telemetry.on_error),
+        (Direction::Publish, Acknowledge::OnReceipt, Overflow::Drop, OnError::Skip)
+    );
+    assert_eq!((telemetry.partition, telemetry.client_header), (PartitionSpec::Number(3), false));
+    assert_eq!(
+        (commands.direction, commands.qos, commands.tombstones),
+        (Direction::Subscribe, QoS::AtLeastOnce, Tombstones::Deliver)
+    );
     assert_eq!(
         (telemetry.acks, telemetry.compression),
         (Acks::Leader, Some(Compression::Gzip { level: 6 }))

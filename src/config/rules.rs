@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::kafka::Acks;
 use crate::mapping::{
-    Acknowledge, Direction, Fault, Field, KafkaSpec, OnError, Overflow, PartitionSpec, RuleSet, RuleSpec, Tombstones, Unmapped,
+    Acknowledge, Direction, Fault, Field, KafkaSpec, OnError, Overflow, PartitionSpec, RuleSet, RuleSpec, Timestamp, Tombstones, Unmapped,
 };
 use crate::mqtt::QoS;
 
@@ -118,7 +118,12 @@ impl Walk<'_> {
         let name = self
             .required(&section, "name", "telemetry")
             .and_then(|n| self.name(n, "rules[].name", names));
-        let mqtt = match self.required(&section, "mqtt", "\"vehicles/{vin}/telemetry\"") {
+        // `mqtt_regex` would stand in its place; that it is not supported yet has been told.
+        let mqtt = match child(node, "mqtt_regex") {
+            Some(_) => self.optional(&section, "mqtt"),
+            None => self.required(&section, "mqtt", "\"vehicles/{vin}/telemetry\""),
+        };
+        let mqtt = match mqtt {
             Some(n) => self.text(n, "rules[].mqtt"),
             None => None,
         };
@@ -170,7 +175,7 @@ impl Walk<'_> {
         let partition = self.optional(&section, "partition").and_then(|n| self.partition(n));
         let headers = self.optional(&section, "headers").map(|n| self.headers(n));
         let skip_or_deliver = [("skip", Tombstones::Skip), ("deliver", Tombstones::Deliver)];
-        let tombstones = self.chosen(&section, "tombstones", &skip_or_deliver, &[]).unwrap_or_default();
+        let tombstones = self.chosen(&section, "tombstones", &skip_or_deliver, &[]);
         let client_header = self
             .optional(&section, "client_header")
             .and_then(|n| self.flag(n, "rules[].kafka.client_header"));
@@ -179,10 +184,7 @@ impl Walk<'_> {
         let compression = self
             .optional(&section, "compression")
             .and_then(|n| self.compression(n, "rules[].kafka.compression"));
-        // It may say what holds anyway.
-        if let Some(timestamp) = self.optional(&section, "timestamp") {
-            self.timestamp(timestamp);
-        }
+        let timestamp = self.optional(&section, "timestamp").and_then(|n| self.timestamp(n));
         let (key, headers) = (key.map_or(Some(None), |key| key.map(Some))?, headers.unwrap_or(Some(vec![]))?);
         Some(KafkaSpec {
             topic: topic?,
@@ -190,6 +192,7 @@ impl Walk<'_> {
             partition,
             headers,
             tombstones,
+            timestamp,
             client_header,
             acks,
             compression,
@@ -217,14 +220,15 @@ impl Walk<'_> {
         }
     }
 
-    fn timestamp(&mut self, node: &Node) {
-        if self.text(node, "rules[].kafka.timestamp").is_some_and(|text| text != "receipt") {
-            self.fault(
-                node.place,
-                "`rules[].kafka.timestamp` as a template is not supported yet",
-                "write `receipt`, or remove it",
-            );
-        }
+    fn timestamp(&mut self, node: &Node) -> Option<Timestamp> {
+        self.parsed(node, "rules[].kafka.timestamp", |text| match text {
+            "receipt" => Ok(Timestamp::Receipt),
+            template if template.contains('{') => Err((
+                "as a template is not supported yet".to_owned(),
+                "write `receipt`, or remove it".to_owned(),
+            )),
+            _ => Err(("is no timestamp".to_owned(), "write `receipt`, or remove it".to_owned())),
+        })
     }
 
     fn partition(&mut self, node: &Node) -> Option<PartitionSpec> {
@@ -276,12 +280,15 @@ fn node_of(rule: &Node, field: Field) -> Option<&Node> {
         Field::Name => &["name"],
         Field::Mqtt => &["mqtt"],
         Field::Also => &["also"],
+        Field::Qos => &["qos"],
         Field::Acknowledge => &["acknowledge"],
         Field::Overflow => &["overflow"],
         Field::OnError => &["on_error"],
         Field::KafkaTopic => &["kafka", "topic"],
         Field::KafkaKey => &["kafka", "key"],
         Field::KafkaPartition => &["kafka", "partition"],
+        Field::KafkaTombstones => &["kafka", "tombstones"],
+        Field::KafkaTimestamp => &["kafka", "timestamp"],
         Field::KafkaClientHeader => &["kafka", "client_header"],
         Field::KafkaAcks => &["kafka", "acks"],
         Field::KafkaCompression => &["kafka", "compression"],

@@ -2,11 +2,37 @@
 
 use super::fault::{Faults, Field};
 use super::filter::{Filter, illegal_kafka_char, illegal_kafka_topic};
-use super::spec::RuleSpec;
+use super::spec::{Direction, RuleSpec};
 use super::template::{Template, Token, lex, place_of};
 
+/// What a rule says about a way that it does not take would be ignored, so it is refused.
+pub(super) fn refuse_keys_of_the_other_way(spec: &RuleSpec, faults: &mut Faults) {
+    if spec.direction == Direction::Subscribe {
+        refuse_publish_keys(spec, faults);
+    } else if spec.direction == Direction::Publish || spec.also {
+        refuse_subscribe_keys(spec, faults);
+    }
+}
+
+/// A rule that only writes has no say in what subscribers get; nor have copies, which are never delivered.
+fn refuse_subscribe_keys(spec: &RuleSpec, faults: &mut Faults) {
+    let keys = [
+        (spec.qos.is_some(), Field::Qos, "qos"),
+        (spec.kafka.tombstones.is_some(), Field::KafkaTombstones, "kafka.tombstones"),
+    ];
+    let instead = if spec.also {
+        "remove `also`: copies are never delivered"
+    } else {
+        "make the rule `direction: subscribe` or `both`"
+    };
+    for (_, field, name) in keys.into_iter().filter(|(written, ..)| *written) {
+        let message = format!("`{name}` says what subscribers get, but this rule only writes");
+        faults.add(field, None, message, format!("leave `{name}` out, or {instead}"));
+    }
+}
+
 /// A subscribe rule has no say in how messages are written.
-pub(super) fn refuse_publish_keys(spec: &RuleSpec, faults: &mut Faults) {
+fn refuse_publish_keys(spec: &RuleSpec, faults: &mut Faults) {
     let keys = [
         (spec.also, Field::Also, "also"),
         (spec.acknowledge.is_some(), Field::Acknowledge, "acknowledge"),
@@ -15,6 +41,7 @@ pub(super) fn refuse_publish_keys(spec: &RuleSpec, faults: &mut Faults) {
         (spec.kafka.key.is_some(), Field::KafkaKey, "kafka.key"),
         (spec.kafka.partition.is_some(), Field::KafkaPartition, "kafka.partition"),
         (!spec.kafka.headers.is_empty(), Field::HeaderName(0), "kafka.headers"),
+        (spec.kafka.timestamp.is_some(), Field::KafkaTimestamp, "kafka.timestamp"),
         (spec.kafka.client_header.is_some(), Field::KafkaClientHeader, "kafka.client_header"),
         (spec.kafka.acks.is_some(), Field::KafkaAcks, "kafka.acks"),
         (spec.kafka.compression.is_some(), Field::KafkaCompression, "kafka.compression"),

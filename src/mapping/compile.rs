@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::checks::{check_header_name, check_kafka_topic, check_unused, refuse_publish_keys};
+use super::checks::{check_header_name, check_kafka_topic, check_unused, refuse_keys_of_the_other_way};
 use super::fault::{Fault, Faults, Field};
 use super::filter::Filter;
 use super::inverse::plan_inverse;
@@ -109,11 +109,9 @@ fn check_name(name: &str, names: &mut FxHashMap<String, usize>, i: usize, faults
 
 fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
     let before = faults.list.len();
+    refuse_keys_of_the_other_way(&spec, faults);
     let shape = match spec.direction {
-        Direction::Subscribe => {
-            refuse_publish_keys(&spec, faults);
-            record_template(&spec.mqtt, faults).map(Shape::Record)
-        }
+        Direction::Subscribe => record_template(&spec.mqtt, faults).map(Shape::Record),
         _ => match Filter::parse(&spec.mqtt) {
             Ok(filter) => Some(Shape::Filter(filter, Vec::new())),
             Err(list) => {
@@ -156,7 +154,7 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         overflow: spec.overflow.unwrap_or_default(),
         on_error: spec.on_error.unwrap_or_default(),
         partition: spec.kafka.partition.unwrap_or_default(),
-        tombstones: spec.kafka.tombstones,
+        tombstones: spec.kafka.tombstones.unwrap_or_default(),
         client_header: spec.kafka.client_header.unwrap_or(true),
         acks: spec.kafka.acks.unwrap_or_default(),
         compression: spec.kafka.compression,

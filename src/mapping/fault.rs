@@ -9,6 +9,8 @@ pub enum Field {
     Mqtt,
     /// `also`
     Also,
+    /// `qos`
+    Qos,
     /// `acknowledge`
     Acknowledge,
     /// `overflow`
@@ -21,6 +23,10 @@ pub enum Field {
     KafkaKey,
     /// `kafka.partition`
     KafkaPartition,
+    /// `kafka.tombstones`
+    KafkaTombstones,
+    /// `kafka.timestamp`
+    KafkaTimestamp,
     /// `kafka.client_header`
     KafkaClientHeader,
     /// `kafka.acks`

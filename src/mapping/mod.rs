@@ -36,7 +36,7 @@ pub use route::{NoRoute, Refusal, RefusalReason};
 pub use rules::{Rule, RuleId, RuleSet, TopicSlot};
 pub use skip::{Skip, SkipReason};
 pub use sources::{NoSources, Source};
-pub use spec::{Acknowledge, Direction, KafkaSpec, OnError, Overflow, PartitionSpec, Retain, RuleSpec, Tombstones, Unmapped};
+pub use spec::{Acknowledge, Direction, KafkaSpec, OnError, Overflow, PartitionSpec, Retain, RuleSpec, Timestamp, Tombstones, Unmapped};
 
 #[cfg(test)]
 mod tests;

@@ -65,6 +65,14 @@ pub enum Tombstones {
     Deliver,
 }
 
+/// When a record says it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Timestamp {
+    /// When the PUBLISH was received.
+    #[default]
+    Receipt,
+}
+
 /// How the partition is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum PartitionSpec {
@@ -125,8 +133,10 @@ pub struct KafkaSpec {
     pub partition: Option<PartitionSpec>,
     /// Names and templates, in order.
     pub headers: Vec<(String, String)>,
-    /// Null values on the way to subscribers.
-    pub tombstones: Tombstones,
+    /// Null values on the way to subscribers; passed over if not written.
+    pub tombstones: Option<Tombstones>,
+    /// The time of receipt if not written.
+    pub timestamp: Option<Timestamp>,
     /// `mqtt.client` is written; true if not written.
     pub client_header: Option<bool>,
     /// All in-sync replicas if not written.

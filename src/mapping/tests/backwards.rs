@@ -129,7 +129,7 @@ fn copies_are_not_delivered_again() {
 fn tombstones_are_for_those_who_ask() {
     for (tombstones, delivered) in [(Tombstones::Skip, false), (Tombstones::Deliver, true)] {
         let mut rule = spec("a", "a/{x}", "t", Some("{x}"));
-        rule.kafka.tombstones = tombstones;
+        rule.kafka.tombstones = Some(tombstones);
         let set = compile(vec![rule]);
         let mut record = write(&set, &publish("a/1", b"")).unwrap().remove(0);
         assert_eq!(record.value.as_deref(), Some(&b""[..]));

@@ -239,6 +239,11 @@ fn of_subscribe_rules() {
             |s| s.kafka.headers.push(("h".into(), "v".into())),
         ),
         writes(
+            "`kafka.timestamp` says how messages are written, but this rule only reads",
+            Field::KafkaTimestamp,
+            |s| s.kafka.timestamp = Some(Timestamp::Receipt),
+        ),
+        writes(
             "`kafka.client_header` says how messages are written, but this rule only reads",
             Field::KafkaClientHeader,
             |s| s.kafka.client_header = Some(true),
@@ -254,6 +259,26 @@ fn of_subscribe_rules() {
             |s| s.kafka.compression = Some(Compression::Lz4),
         ),
     ]);
+}
+
+/// Also those whose value is the default: they say something about a way that the rule does not take.
+#[test]
+fn of_rules_that_only_write() {
+    let qos = "`qos` says what subscribers get, but this rule only writes";
+    let tombstones = "`kafka.tombstones` says what subscribers get, but this rule only writes";
+    let publish = RuleSpec {
+        direction: Direction::Publish,
+        ..mqtt("a")
+    };
+    for writes in [publish, also(mqtt("a"))] {
+        let (mut with_qos, mut with_tombstones) = (writes.clone(), writes);
+        with_qos.qos = Some(QoS::ExactlyOnce);
+        with_tombstones.kafka.tombstones = Some(Tombstones::Skip);
+        check(vec![
+            (with_qos, Field::Qos, None, qos),
+            (with_tombstones, Field::KafkaTombstones, None, tombstones),
+        ]);
+    }
 }
 
 #[test]

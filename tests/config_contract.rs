@@ -1,0 +1,249 @@
+//! Every key of the contract: it works, or it is refused as "not supported yet". None is ignored, none is unknown.
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use mqtt_kafka_proxy::config::{self, Problem};
+
+/// What becomes of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Is {
+    /// The file is taken.
+    Taken,
+    /// One fault says that it is not supported yet.
+    Later,
+}
+use Is::{Later, Taken};
+
+fn faults(text: &str) -> Vec<Problem> {
+    config::parse(text, Path::new("/etc/proxy"), &|_| Some("secret-of-the-environment".to_owned()))
+        .err()
+        .unwrap_or_default()
+}
+
+/// A file with one entry more in a section, and this one entry at the top.
+fn file(listener: &str, kafka: &str, rule: &str, rule_kafka: &str, top: &str) -> String {
+    format!(
+        "listeners:\n  - {{name: tls, address: \"0.0.0.0:8883\"{listener}}}\n\
+         kafka:\n  bootstrap_servers: [\"localhost:9092\"]\n{kafka}\
+         rules:\n  - name: all\n    mqtt: \"a/{{x}}\"\n{rule}    kafka: {{topic: t, key: \"{{x}}\"{rule_kafka}}}\n{top}\n"
+    )
+}
+
+const TLS: &str = ", protocol: mqtts, tls: {certificate: a, key: b";
+
+#[track_caller]
+fn check(text: &str, is: Is, key: &str) {
+    let found = faults(text);
+    match is {
+        Taken => assert_eq!(found, [], "{key}\n{text}"),
+        Later => {
+            let [one] = found.as_slice() else {
+                panic!("one fault expected for {key}: {found:#?}\n{text}")
+            };
+            let line = text.lines().nth(one.line as usize - 1).unwrap();
+            let words = format!("{one}");
+            assert!(words.contains("not supported yet"), "{key}: {words}");
+            let name = key.split([':', ' ']).next().unwrap();
+            assert!(line.contains(name), "{key} is told at another line: {words}\n{text}");
+            assert!(!words.contains("secret"), "{words}");
+        }
+    }
+}
+
+#[test]
+fn of_listeners() {
+    for (entry, is) in [
+        (", protocol: mqtt", Taken),
+        (", protocol: ws", Later),
+        (", protocol: wss", Later),
+        (", protocol: mqtt, proxy_protocol: true", Later),
+        (", protocol: mqtt, proxy_protocol: false", Later),
+    ] {
+        check(&file(entry, "", "", "", ""), is, entry.rsplit(", ").next().unwrap());
+    }
+    for (entry, is) in [
+        ("", Taken),
+        (", client_ca: c, client_auth: optional", Taken),
+        (", client_ca: c, client_auth: required", Taken),
+        (", client_auth: none", Taken),
+        (", ticket_keys: \"file:certs/tickets\"", Later),
+    ] {
+        check(
+            &file(&format!("{TLS}{entry}}}"), "", "", "", ""),
+            is,
+            entry.trim_start_matches(", "),
+        );
+    }
+}
+
+#[test]
+fn of_limits_sessions_and_the_rest_of_the_top() {
+    for (entry, is) in [
+        ("limits: {connections: 100000}", Taken),
+        ("limits: {connect_rate: 5000/s}", Taken),
+        ("limits: {packet_size: 1MiB}", Taken),
+        ("limits: {connect_timeout: 10s}", Taken),
+        ("limits: {receive_maximum: 64}", Taken),
+        ("limits: {keep_alive: {max: 1h}}", Taken),
+        ("unmapped: reject", Taken),
+        ("unmapped: drop", Taken),
+        ("sessions: {takeover: local}", Taken),
+        ("sessions: {takeover: global}", Later),
+        ("sessions: {expiry: {default: 1h, max: 7d}}", Later),
+        ("sessions: {shared: consumer-group}", Later),
+        ("sessions: {shared: share-group}", Later),
+        ("sessions: {instance_timeout: 15s}", Later),
+        ("sessions: {group_prefix: \"mqtt-\"}", Later),
+        ("retained: {memory: 256MiB}", Later),
+        ("authentication: [{method: certificate, identity: common_name}]", Later),
+        ("authentication: [{method: password_file, file: \"${SECRET}\"}]", Later),
+        ("authentication: [{method: jwt, jwks: keys.json, claim: sub}]", Later),
+        (
+            "authorization: [{allow: [publish], who: {identity: \"*\"}, topics: [\"v/{identity}/#\"]}]",
+            Later,
+        ),
+        ("admin: {address: \"127.0.0.1:9090\"}", Taken),
+    ] {
+        check(&file(", protocol: mqtt", "", "", "", entry), is, entry);
+    }
+}
+
+#[test]
+fn of_kafka() {
+    for (entry, is) in [
+        ("security: {protocol: plaintext}", Taken),
+        ("security: {protocol: ssl}", Later),
+        ("security: {protocol: sasl_plaintext}", Later),
+        ("security: {protocol: sasl_ssl}", Later),
+        (
+            "security: {sasl: {mechanism: SCRAM-SHA-512, username: proxy, password: \"${KAFKA_PASSWORD}\"}}",
+            Later,
+        ),
+        ("security: {tls: {ca: certs/kafka-ca.pem}}", Later),
+        ("producer: {linger: 5ms}", Taken),
+        ("producer: {batch_size: 256KiB}", Taken),
+        ("producer: {compression: lz4}", Taken),
+        ("producer: {memory: 64MiB}", Taken),
+        ("producer: {delivery_timeout: 30s}", Taken),
+        ("producer: {qos2_connections: 2}", Later),
+        ("consumer: {max_wait: 500ms}", Taken),
+        ("consumer: {fetch_size: 1MiB}", Taken),
+        ("consumer: {isolation: read_committed}", Taken),
+        ("consumer: {rack: a}", Later),
+        ("consumer: {sweeps: 4}", Later),
+        ("consumer: {cache: 64MiB}", Later),
+        ("topics: {sessions: mqtt-sessions}", Later),
+        ("topics: {retained: mqtt-retained}", Later),
+        ("topics: {create: true}", Later),
+        ("topics: {partitions: 16}", Later),
+        ("topics: {replication: 3}", Later),
+    ] {
+        check(&file(", protocol: mqtt", &format!("  {entry}\n"), "", "", ""), is, entry);
+    }
+}
+
+#[test]
+fn of_rules() {
+    for (entry, is) in [
+        ("direction: publish", Taken),
+        ("direction: both", Taken),
+        ("also: true", Taken),
+        ("qos: 1", Taken),
+        ("acknowledge: after-kafka", Taken),
+        ("acknowledge: on-receipt", Taken),
+        ("overflow: wait", Taken),
+        ("overflow: drop", Taken),
+        ("on_error: reject", Taken),
+        ("on_error: skip", Taken),
+        ("on_error: {dead_letter: t}", Later),
+        ("retain: allow", Later),
+        ("retain: deny", Later),
+        ("unmapped: drop", Later),
+        ("transform: 'select(.celsius > 90)'", Later),
+        ("transform_back: .", Later),
+        ("value: {format: json, schema: s}", Later),
+        ("lookup: {vins: vins.csv}", Later),
+        ("examples: [{topic: a/b, payload: c}]", Later),
+        ("mqtt_regex: \"a/(?<x>.*)\"", Later),
+    ] {
+        check(&file(", protocol: mqtt", "", &format!("    {entry}\n"), "", ""), is, entry);
+    }
+    for (entry, is) in [
+        ("partition: hash", Taken),
+        ("partition: round-robin", Taken),
+        ("partition: sticky", Taken),
+        ("partition: 3", Taken),
+        ("partition: \"{x}\"", Later),
+        ("headers: {sensor: \"{x}\"}", Taken),
+        ("timestamp: receipt", Taken),
+        ("timestamp: \"{x}\"", Later),
+        ("acks: all", Taken),
+        ("acks: leader", Taken),
+        ("acks: none", Taken),
+        ("compression: zstd", Taken),
+        ("offline_retention: 1d", Later),
+        ("tombstones: skip", Taken),
+        ("tombstones: deliver", Taken),
+        ("client_header: false", Taken),
+    ] {
+        check(&file(", protocol: mqtt", "", "", &format!(", {entry}"), ""), is, entry);
+    }
+}
+
+/// `mqtt_regex` stands instead of `mqtt`: that `mqtt` is missing then is no fault of its own.
+#[test]
+fn a_rule_with_a_regex_has_one_fault() {
+    let text = file(", protocol: mqtt", "", "", "", "").replace("    mqtt: \"a/{x}\"", "    mqtt_regex: \"a/(?<x>.*)\"");
+    check(&text, Later, "mqtt_regex");
+}
+
+/// The contract's example as it stands there.
+#[test]
+fn the_whole_example_has_no_other_fault_than_what_comes_later() {
+    let text = r#"
+listeners:
+  - {name: tcp,  address: "0.0.0.0:1883", protocol: mqtt}
+  - name: tls
+    address: "0.0.0.0:8883"
+    protocol: mqtts
+    tls: {certificate: certs/server.pem, key: certs/server.key, client_ca: certs/ca.pem, client_auth: required, ticket_keys: "file:certs/tickets"}
+    proxy_protocol: false
+limits: {connections: 100000, connect_rate: 5000/s, packet_size: 1MiB, connect_timeout: 10s, receive_maximum: 64, keep_alive: {max: 1h}}
+kafka:
+  bootstrap_servers: ["localhost:9092"]
+  security: {protocol: sasl_ssl, sasl: {mechanism: SCRAM-SHA-512, username: proxy, password: "${KAFKA_PASSWORD}"}, tls: {ca: certs/kafka-ca.pem}}
+  producer: {linger: 5ms, batch_size: 256KiB, compression: lz4, memory: 64MiB, delivery_timeout: 30s}
+  consumer: {max_wait: 500ms, fetch_size: 1MiB, isolation: read_committed}
+  topics: {sessions: mqtt-sessions, retained: mqtt-retained, create: true, partitions: 16, replication: 3}
+rules:
+  - name: telemetry
+    mqtt: "vehicles/{vin}/telemetry/{sensor}"
+    kafka: {topic: vehicle-telemetry, key: "{vin}", headers: {sensor: "{sensor}"}}
+    acknowledge: after-kafka
+  - name: commands
+    direction: subscribe
+    kafka: {topic: vehicle-commands}
+    mqtt: "vehicles/{key}/commands"
+    qos: 1
+  - name: alarms
+    mqtt: "vehicles/{vin}/telemetry/temperature"
+    also: true
+    kafka: {topic: alarms, key: "{vin}"}
+    transform: 'select(.celsius > 90) | {vin: $vin, celsius, at: $now}'
+unmapped: reject
+sessions: {expiry: {default: 1h, max: 7d}, takeover: global, shared: consumer-group, instance_timeout: 15s, group_prefix: "mqtt-"}
+retained: {memory: 256MiB}
+authentication: [{method: certificate, identity: common_name}, {method: password_file, file: users.txt}, {method: jwt, jwks: keys.json, claim: sub}]
+authorization:
+  - {allow: [publish],   who: {identity: "*"}, topics: ["vehicles/{identity}/#"]}
+  - {allow: [subscribe], who: {identity: "*"}, topics: ["vehicles/{identity}/commands"]}
+admin: {address: "127.0.0.1:9090"}
+"#;
+    let found = faults(text);
+    let others: Vec<_> = found.iter().filter(|p| !p.message.ends_with("not supported yet")).collect();
+    assert!(others.is_empty(), "{others:#?}");
+    assert_eq!(found.len(), 15, "one for each key that comes later: {found:#?}");
+}
