@@ -152,7 +152,7 @@ impl Decoder {
             12 => Packet::PingReq,
             13 => Packet::PingResp,
             14 => Packet::Disconnect(decode::ack::disconnect(&mut reader, version, self.role)?),
-            _ => Packet::Auth(decode::ack::auth(&mut reader)?),
+            _ => Packet::Auth(decode::ack::auth(&mut reader, self.role)?),
         };
         if reader.is_empty() {
             Ok(packet)

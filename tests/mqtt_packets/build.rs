@@ -2,9 +2,10 @@
 
 use std::num::NonZeroU16;
 
+use mqtt_kafka_proxy::mqtt::codec::Role;
 use mqtt_kafka_proxy::mqtt::*;
 
-use super::{Filter, Parts, legal_reasons};
+use super::{Filter, Parts, legal_reasons, receivers_of};
 
 /// What a 3.x CONNACK can say (return codes 0 to 5), as version 5 reasons.
 const RETURN_CODES: [u8; 6] = [0x00, 0x84, 0x85, 0x88, 0x86, 0x87];
@@ -239,9 +240,12 @@ impl Parts {
     }
 
     fn disconnect(&self) -> Disconnect<'_> {
+        let reason = self.all_reasons()[0];
+        // Only a client has one [MQTT-3.14.2-2].
+        let by_client = receivers_of(14, reason.as_u8()).contains(&Role::Server);
         Disconnect {
-            reason: self.all_reasons()[0],
-            session_expiry_interval: self.u32(0),
+            reason,
+            session_expiry_interval: self.u32(0).filter(|_| by_client),
             reason_string: self.text(0),
             server_reference: self.text(1),
             user: self.user(),

@@ -192,8 +192,24 @@ pub fn receivers(packet: &Packet<'_>, version: Version) -> Vec<Role> {
         Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => vec![Role::Client],
         // [MQTT-3.3.4-6]
         Packet::Publish(publish) if publish.properties.subscription_ids.iter().next().is_some() => vec![Role::Client],
-        // Servers of 3.x send none [MQTT-3.14.2-2].
-        Packet::Disconnect(disconnect) if version != Version::V5 || disconnect.session_expiry_interval.is_some() => vec![Role::Server],
+        // Servers of 3.x send none.
+        Packet::Disconnect(_) if version != Version::V5 => vec![Role::Server],
+        Packet::Disconnect(disconnect) => {
+            let mut receivers = receivers_of(14, disconnect.reason.as_u8());
+            // [MQTT-3.14.2-2]
+            receivers.retain(|role| *role == Role::Server || disconnect.session_expiry_interval.is_none());
+            receivers
+        }
+        Packet::Auth(auth) => receivers_of(15, auth.reason.as_u8()),
+        _ => vec![Role::Server, Role::Client],
+    }
+}
+
+/// Who may receive a reason code that DISCONNECT (14) or AUTH (15) may carry (tables 3-10 and 3-11); both in all other packets.
+pub fn receivers_of(kind: u8, code: u8) -> Vec<Role> {
+    match (kind, code) {
+        (14, 0x04) | (15, 0x19) => vec![Role::Server],
+        (14, 0x87 | 0x89 | 0x8B | 0x8D | 0x8E | 0x8F | 0x9A..) | (15, 0x00) => vec![Role::Client],
         _ => vec![Role::Server, Role::Client],
     }
 }

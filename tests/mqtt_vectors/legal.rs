@@ -93,12 +93,13 @@ pub const LEGAL_V5: &[(&str, &str, &str)] = &[
     ("", "c", "D0 00"),
     // DISCONNECT and AUTH, in their lengths.
     ("", "sc", "E0 00"),
-    ("", "sc", "E0 01 04"),
+    ("", "s", "E0 01 04"),
     ("", "sc", "E0 02 00 00"),
     ("", "s", "E0 * 00 ( 11 00 00 00 00 )"),
-    ("", "sc", "E0 * 9D ( 26 t:a t:b 1C t:other 1F t: )"),
-    ("", "sc", "F0 00"),
-    ("", "sc", "F0 * 19 ( 15 t:m )"),
+    ("", "c", "E0 * 9D ( 26 t:a t:b 1C t:other 1F t: )"),
+    ("", "sc", "E0 * 98 ( 26 t:a t:b 1C t:other 1F t: )"),
+    ("", "c", "F0 00"),
+    ("", "s", "F0 * 19 ( 15 t:m )"),
     ("", "sc", "F0 * 18 ( 1F t:why 16 t: 15 t:m 26 t: t: )"),
 ];
 
@@ -136,6 +137,9 @@ pub const LEGAL_V311: &[(&str, &str, &str)] = &[
 pub const LEGAL_V31: &[(&str, &str, &str)] = &[
     ("", "s", "10 * t:MQIsdp 03 02 00 3C t:id"),
     ("", "s", "10 * t:MQIsdp 03 F6 00 3C t:id t:w t:bye t:user t:pass"),
+    // The flags promise a user name and a password that do not come, which 3.1 wants taken.
+    ("", "s", "10 * t:MQIsdp 03 C2 00 3C t:id"),
+    ("", "s", "10 * t:MQIsdp 03 C2 00 3C t:id t:user"),
     ("", "c", "20 02 00 00"),
     ("", "c", "20 02 00 05"),
     ("", "sc", "30 * t:a r:x"),

@@ -211,6 +211,14 @@ pub const MALFORMED: &[Row] = &[
     // DISCONNECT, AUTH.
     ("3.14.2-1", "sc", "E0 01 01", M, "reason code"),
     ("3.14.2-1", "sc", "E0 * 8A ( )", M, "reason code"),
+    // Codes of the other side (table 3-10, table 3-11).
+    ("3.14.2-1", "s", "E0 * 87 ( )", M, "reason code"),
+    ("3.14.2-1", "s", "E0 01 8B", M, "reason code"),
+    ("3.14.2-1", "s", "E0 * A2 ( )", M, "reason code"),
+    ("3.14.2-1", "c", "E0 01 04", M, "reason code"),
+    ("3.15.2-1", "s", "F0 00", M, "reason code"),
+    ("3.15.2-1", "s", "F0 * 00 ( 15 t:m )", M, "reason code"),
+    ("3.15.2-1", "c", "F0 * 19 ( 15 t:m )", M, "reason code"),
     ("3.14.2-2", "c", "E0 * 00 ( 11 00 00 00 01 )", P, "from a server"),
     ("3.15.2-1", "sc", "F0 * 01 ( 15 t:m )", M, "reason code"),
     ("", "sc", "F0 * 18 ( )", P, "without an authentication method"),

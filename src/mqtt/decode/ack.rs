@@ -37,9 +37,27 @@ pub(crate) const RELEASED: Family = Family {
     rule: "MQTT-3.6.2-1",
 };
 
-const DISCONNECTED: &[ReasonCode] = &[
+/// What a client may put into DISCONNECT (table 3-10).
+const CLIENT_DISCONNECTED: &[ReasonCode] = &[
     Success,
     DisconnectWithWillMessage,
+    UnspecifiedError,
+    MalformedPacket,
+    ProtocolError,
+    ImplementationSpecificError,
+    TopicNameInvalid,
+    ReceiveMaximumExceeded,
+    TopicAliasInvalid,
+    PacketTooLarge,
+    MessageRateTooHigh,
+    QuotaExceeded,
+    AdministrativeAction,
+    PayloadFormatInvalid,
+];
+
+/// What a server may.
+const SERVER_DISCONNECTED: &[ReasonCode] = &[
+    Success,
     UnspecifiedError,
     MalformedPacket,
     ProtocolError,
@@ -105,7 +123,11 @@ pub(crate) fn disconnect<'a>(reader: &mut Reader<'a>, version: Version, role: Ro
     if reader.is_empty() {
         return Ok(disconnect);
     }
-    disconnect.reason = super::reason(reader.u8()?, DISCONNECTED, "MQTT-3.14.2-1")?;
+    let legal = match role {
+        Role::Server => CLIENT_DISCONNECTED,
+        Role::Client => SERVER_DISCONNECTED,
+    };
+    disconnect.reason = super::reason(reader.u8()?, legal, "MQTT-3.14.2-1")?;
     if reader.is_empty() {
         return Ok(disconnect);
     }
@@ -120,7 +142,12 @@ pub(crate) fn disconnect<'a>(reader: &mut Reader<'a>, version: Version, role: Ro
     Ok(disconnect)
 }
 
-pub(crate) fn auth<'a>(reader: &mut Reader<'a>) -> Result<Auth<'a>, DecodeError> {
+pub(crate) fn auth<'a>(reader: &mut Reader<'a>, role: Role) -> Result<Auth<'a>, DecodeError> {
+    // Table 3-11: only a server says that it is done, only a client begins anew.
+    let legal: &[ReasonCode] = match role {
+        Role::Server => &[ContinueAuthentication, ReAuthenticate],
+        Role::Client => &[Success, ContinueAuthentication],
+    };
     let mut auth = Auth {
         reason: Success,
         method: None,
@@ -129,9 +156,10 @@ pub(crate) fn auth<'a>(reader: &mut Reader<'a>) -> Result<Auth<'a>, DecodeError>
         user: Default::default(),
     };
     if reader.is_empty() {
+        auth.reason = super::reason(Success.as_u8(), legal, "MQTT-3.15.2-1")?;
         return Ok(auth);
     }
-    auth.reason = super::reason(reader.u8()?, &[Success, ContinueAuthentication, ReAuthenticate], "MQTT-3.15.2-1")?;
+    auth.reason = super::reason(reader.u8()?, legal, "MQTT-3.15.2-1")?;
     let bag = Bag::read(reader, Legal::AUTH)?;
     bag.check_authentication()?;
     if bag.authentication_method.is_none() {

@@ -95,8 +95,10 @@ pub(crate) fn connect<'a>(reader: &mut Reader<'a>) -> Result<Connect<'a>, Decode
     };
     let client_id = reader.text()?;
     let will = will.map(|(qos, retain)| will_of(reader, version, qos, retain)).transpose()?;
-    let username = flags.has(0x80).then(|| reader.text()).transpose()?;
-    let password = flags.has(0x40).then(|| reader.binary()).transpose()?;
+    // 3.1 (CONNECT, "Username and password"): the packet's length has the last word, a flag may promise what does not come.
+    let comes = |flag, reader: &Reader<'_>| flags.has(flag) && !(version == Version::V31 && reader.is_empty());
+    let username = comes(0x80, reader).then(|| reader.text()).transpose()?;
+    let password = comes(0x40, reader).then(|| reader.binary()).transpose()?;
     Ok(Connect {
         version,
         clean_start: flags.has(0x02),
