@@ -61,6 +61,43 @@ impl Gate {
 pub(super) struct ListenerState {
     pub(super) name: Box<str>,
     pub(super) counters: ListenerCounters,
+    /// When it was last told that a limit refuses connections.
+    told: Mutex<Option<Instant>>,
+}
+
+/// A storm of refusals is one log line in so long.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+impl ListenerState {
+    pub(super) fn new(name: &str, counters: ListenerCounters) -> Self {
+        Self {
+            name: name.into(),
+            counters,
+            told: Mutex::default(),
+        }
+    }
+
+    /// Counts a connection that a limit refuses; the first in a while is told.
+    pub(super) fn refuse(&self, reason: ConnectionRefusal, now: Instant) {
+        self.counters.refused(reason);
+        if self.is_news(now) {
+            let (listener, reason) = (&*self.name, reason.as_str());
+            tracing::warn!(
+                listener,
+                reason,
+                "connections are refused (said once a minute); `limits` in the configuration says how many may come"
+            );
+        }
+    }
+
+    fn is_news(&self, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = told.is_none_or(|last| now.saturating_duration_since(last) >= TELL_AGAIN);
+        if news {
+            *told = Some(now);
+        }
+        news
+    }
 }
 
 /// One connection's place; leaving it is dropping it.
@@ -130,6 +167,14 @@ mod tests {
         assert_eq!(taken(&mut bucket, 250), 1);
         assert_eq!(taken(&mut bucket, 1_000), 3);
         assert_eq!(taken(&mut bucket, 60_000), 4, "a long rest saves no more than a second");
+    }
+
+    #[test]
+    fn a_storm_of_refusals_is_one_line_a_minute() {
+        let state = ListenerState::new("tcp", crate::metrics::Metrics::new().listener("tcp"));
+        let start = Instant::now();
+        let news: Vec<u64> = (0..200).filter(|s| state.is_news(start + Duration::from_secs(*s))).collect();
+        assert_eq!(news, [0, 60, 120, 180]);
     }
 
     #[test]

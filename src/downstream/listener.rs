@@ -49,10 +49,7 @@ impl Listener {
     pub fn bind(settings: &ListenerSettings, gate: &Arc<Gate>, metrics: &Arc<Metrics>) -> Result<Self, BindError> {
         let tls = tls_of(settings)?;
         let socket = listen(settings.address).map_err(|e| cannot_listen(settings, &e))?;
-        let state = ListenerState {
-            name: settings.name.as_str().into(),
-            counters: metrics.listener(&settings.name),
-        };
+        let state = ListenerState::new(&settings.name, metrics.listener(&settings.name));
         Ok(Self {
             socket,
             tls,
@@ -119,7 +116,7 @@ impl Listener {
         let opened = Instant::now();
         let seat = match self.gate.admit(&self.state, opened) {
             Ok(seat) => seat,
-            Err(reason) => return self.state.counters.refused(reason),
+            Err(reason) => return self.state.refuse(reason, opened),
         };
         // Answers are gathered by us; the kernel must not wait for more. Fails only on a socket that is dead already.
         let _ = tcp.set_nodelay(true);
@@ -203,6 +200,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     };
     // A restart must not wait for the old connections' TIME_WAIT; a port that is listened on stays taken all the same.
     socket.set_reuseaddr(true)?;
+    // Inherited by what is accepted: a device that asks for no MQTT keep alive and vanishes without a word is found out in the kernel's
+    // time (two hours, if nobody set another), instead of never.
+    socket.set_keepalive(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -228,5 +228,18 @@ fn cannot_listen(settings: &ListenerSettings, error: &io::Error) -> BindError {
         listener: settings.name.clone(),
         message,
         remedy: remedy.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_accepted_is_looked_after_by_the_kernel() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _device = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        assert!(TcpSocket::from_std_stream(accepted.into_std().unwrap()).keepalive().unwrap());
     }
 }

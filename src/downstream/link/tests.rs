@@ -14,10 +14,7 @@ use crate::metrics::Metrics;
 async fn pair() -> (Link, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    let state = std::sync::Arc::new(ListenerState {
-        name: "tcp".into(),
-        counters: Metrics::new().listener("tcp"),
-    });
+    let state = std::sync::Arc::new(ListenerState::new("tcp", Metrics::new().listener("tcp")));
     let (tcp, peer) = accepted.unwrap();
     let seat = Gate::new(Limits::default()).admit(&state, Instant::now()).unwrap();
     (Link::new(Stream::Plain(tcp), peer, Instant::now(), seat), client.unwrap())
