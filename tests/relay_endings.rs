@@ -95,7 +95,34 @@ async fn a_will_that_no_rule_maps_is_refused_with_the_connect() {
         let rest = device.rest().await;
         assert!(rest.len() == 1 && rest[0].starts_with(told), "{rest:?}");
     }
-    assert_eq!(stage.metric("refusals_total{reason=\"unmapped\"}"), 2);
+    assert_eq!((stage.metric("refusals_total{reason=\"unmapped\"}"), stage.refusals()), (2, 2));
+    assert_eq!(stage.metric("connections_closed_total{reason=\"topic_name_invalid\"}"), 2);
+}
+
+/// A takeover, silence and the end of the process refuse nobody anything; a malformed packet is counted as such.
+#[tokio::test]
+async fn what_is_no_refusal_is_counted_apart() {
+    let mut stage = stage().await;
+    let first = stage.v5("same").await;
+    let _second = stage.v5("same").await;
+    stage.counted("connections_closed_total{reason=\"session_taken_over\"}", 1).await;
+    drop(first);
+    stage.v4("broken").await.bytes(&[0x36, 0]).await;
+    stage.counted("connections_closed_total{reason=\"malformed_packet\"}", 1).await;
+    assert_eq!(stage.metric("malformed_packets_total{reason=\"malformed_packet\"}"), 1);
+    // A second CONNECT is a packet as good as any, which the session refuses.
+    let mut again = stage.v4("again").await;
+    again.connect(&connect("again")).await;
+    again.rest().await;
+    stage.counted("connections_closed_total{reason=\"protocol_error\"}", 1).await;
+    assert_eq!(
+        (stage.metric("refusals_total{reason=\"protocol_error\"}"), stage.refusals()),
+        (1, 1)
+    );
+    stage.begin_drain();
+    stage.ended().await;
+    stage.counted("connections_closed_total{reason=\"server_shutting_down\"}", 1).await;
+    assert_eq!(stage.refusals(), 1);
 }
 
 #[tokio::test]

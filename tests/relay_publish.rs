@@ -243,6 +243,8 @@ async fn what_no_rule_maps_is_refused_or_dropped() {
         let expected: &[&str] = if unmapped == "drop" { &["puback 1"] } else { &[] };
         four.disconnect(0).await;
         assert_eq!(four.rest().await, expected);
+        // Each once: that a client of 3.1.1 is answered by the end of its connection is no second refusal.
+        assert_eq!((stage.metric("refusals_total{reason=\"unmapped\"}"), stage.refusals()), (5, 5));
     }
 }
 
@@ -266,5 +268,8 @@ async fn after_the_delivery_timeout_the_outcome_is_unknown() {
         four.publish("zero/a", qos, 2, "x").await;
         assert_eq!(four.rest().await, [] as [&str; 0]);
     }
-    assert_eq!(stage.metric("refusals_total{reason=\"kafka_unavailable\"}"), 4);
+    assert_eq!(
+        (stage.metric("refusals_total{reason=\"kafka_unavailable\"}"), stage.refusals()),
+        (4, 4)
+    );
 }

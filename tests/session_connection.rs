@@ -181,6 +181,36 @@ fn what_this_release_lacks_is_refused_by_name() {
     assert_eq!(end(&client.send(&Packet::Auth(auth))), (false, ReasonCode::ProtocolError));
 }
 
+/// What 3.x has no word for, and what trying again does not help, is "not authorized" there, not "server unavailable".
+#[test]
+fn what_this_release_lacks_does_not_ask_a_3_client_to_try_again() {
+    for version in [Version::V31, Version::V311] {
+        let (mut client, _) = offer(Connect {
+            will: Some(Will { retain: true, ..will() }),
+            ..connect(version)
+        });
+        assert_eq!(client.received(), ["connack 0x05"]);
+    }
+}
+
+/// [MQTT-3.1.2-24], [MQTT-3.2.0-1]: a client that does not take the CONNACK was never connected. It gets no DISCONNECT before it, and
+/// its will is not sent.
+#[test]
+fn a_client_that_cannot_take_connack_is_refused_and_leaves_no_will() {
+    for (maximum, told) in [(12, &["connack 0x95"][..]), (4, &[])] {
+        let mut small = Connect {
+            will: Some(will()),
+            ..connect(Version::V5)
+        };
+        small.properties.maximum_packet_size = Some(maximum);
+        let (mut client, _) = offer(small);
+        client.session.accept(Accepted::default(), client.now);
+        assert!(!client.session.is_live());
+        assert_eq!(end(&client.outputs()), (false, ReasonCode::PacketTooLarge));
+        assert_eq!(client.received(), told);
+    }
+}
+
 #[test]
 fn silence_before_connect_ends_silently_and_before_its_answer_does_not() {
     let mut client = Client::fresh(Version::V5, Settings::default());
@@ -284,8 +314,9 @@ fn every_abnormal_end_gives_the_will_once() {
             ("disconnect 0x8e", |client, _| client.session.take_over(client.now)),
             ("disconnect 0x8b", |client, _| client.session.shut_down(client.now)),
             ("disconnect 0x81", |client, error| client.session.malformed(error, client.now)),
-            ("disconnect 0x97", |client, _| {
-                client.session.end(ReasonCode::QuotaExceeded, "", client.now);
+            ("disconnect 0x8d", |client, _| {
+                client.now += 90 * SECOND;
+                client.session.tick(client.now);
             }),
         ];
         for (line, act) in ends {

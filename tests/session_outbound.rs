@@ -448,6 +448,23 @@ fn expiry_travels_and_ends_a_message() {
     assert_eq!(publish.properties.unwrap().message_expiry_interval, Some(9));
 }
 
+/// A packet costs no more than its bytes: what it may ask for is bounded, also where it asks for the same again and again.
+#[test]
+fn the_filters_of_one_packet_are_bounded() {
+    let mut client = Client::connected(Version::V5);
+    let filters = vec![filter("a", QoS::AtMostOnce); 1002];
+    let [Output::Subscribe { ticket }] = client.send(&subscribe(1, &filters, None))[..] else {
+        panic!()
+    };
+    let requested = client.session.requested(ticket);
+    assert_eq!(requested.len(), 1002);
+    let refused = Requested::Refused(ReasonCode::QuotaExceeded);
+    assert!(requested[..1000].iter().all(|r| *r != refused) && requested[1000..].iter().all(|r| *r == refused));
+
+    assert!(client.send(&unsubscribe(2, &vec!["b"; 1000])).len() == 1);
+    assert_eq!(closed(&client.send(&unsubscribe(3, &vec!["b"; 1001]))), ReasonCode::QuotaExceeded);
+}
+
 #[test]
 fn unanswered_subscribes_are_bounded() {
     let mut client = Client::connected(Version::V311);

@@ -44,6 +44,7 @@ pub struct Metrics {
     /// Tasks of connections that ended by a panic: each is a defect to report.
     pub connection_panics: Counter,
     refusals: Family<Reason, Counter>,
+    closed: Family<Reason, Counter>,
     malformed: Family<Reason, Counter>,
 }
 
@@ -80,7 +81,12 @@ impl Metrics {
             "Subscribers that cannot keep up and are served from the log, for each partition",
             subscribers_behind.clone(),
         );
-        let (refusals, malformed) = (Family::default(), Family::default());
+        let (refusals, closed, malformed) = (Family::default(), Family::default(), Family::default());
+        own.register(
+            "connections_closed",
+            "Connections that the proxy ended, by reason",
+            Family::clone(&closed),
+        );
         own.register("refusals", "Requests of devices refused, by reason", Family::clone(&refusals));
         own.register("malformed_packets", "Malformed packets, by reason", Family::clone(&malformed));
         Self {
@@ -93,6 +99,7 @@ impl Metrics {
             subscribers_behind,
             connection_panics,
             refusals,
+            closed,
             malformed,
         }
     }
@@ -121,6 +128,11 @@ impl Metrics {
     /// Counts a request (CONNECT, PUBLISH, SUBSCRIBE, …) that was answered with a refusal.
     pub fn refused(&self, reason: &'static str) {
         self.refusals.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts a connection that we ended, whatever for.
+    pub fn closed(&self, reason: &'static str) {
+        self.closed.get_or_create(&Reason { reason }).inc();
     }
 
     /// Counts a packet that broke the protocol.
@@ -160,6 +172,7 @@ mod tests {
         rules[1].skipped("no_key");
         rules[1].dropped("slow_reader");
         metrics.refused("not_authorized");
+        metrics.closed("session_taken_over");
         metrics.malformed("protocol_error");
         let text = metrics.encode();
         for line in [
@@ -172,6 +185,7 @@ mod tests {
             r#"mqtt_kafka_proxy_records_skipped_total{rule="commands",reason="no_key"} 1"#,
             r#"mqtt_kafka_proxy_messages_dropped_total{rule="commands",reason="slow_reader"} 1"#,
             r#"mqtt_kafka_proxy_refusals_total{reason="not_authorized"} 1"#,
+            r#"mqtt_kafka_proxy_connections_closed_total{reason="session_taken_over"} 1"#,
             r#"mqtt_kafka_proxy_malformed_packets_total{reason="protocol_error"} 1"#,
             "mqtt_kafka_proxy_connection_panics_total 0",
             concat!("mqtt_kafka_proxy_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),

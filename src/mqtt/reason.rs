@@ -168,6 +168,8 @@ impl ReasonCode {
             Self::UnsupportedProtocolVersion => 1,
             Self::ClientIdentifierNotValid => 2,
             Self::BadUserNameOrPassword | Self::BadAuthenticationMethod => 4,
+            // 3.x has no such words; 5 at least does not ask to try again soon, as 3 does.
+            Self::TopicNameInvalid | Self::RetainNotSupported | Self::QoSNotSupported | Self::PacketTooLarge => 5,
             Self::NotAuthorized | Self::Banned => 5,
             _ => 3,
         }

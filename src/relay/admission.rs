@@ -9,7 +9,6 @@ use tokio::sync::watch;
 
 use super::{desk::Desk, mailbox::Ending};
 use crate::{
-    mqtt::{ReasonCode, Version},
     session::{Accepted, Session},
     upstream::State,
 };
@@ -28,13 +27,7 @@ impl Desk {
         if let Some(will) = session.will() {
             let client = assigned.as_deref().unwrap_or(session.client_id());
             if let Some(reason) = self.will_refused(&will.publish(), client) {
-                // 3.x has no such word; "not authorized" at least does not ask to try again soon.
-                let told = if session.version() == Version::V5 {
-                    reason
-                } else {
-                    ReasonCode::NotAuthorized
-                };
-                return session.refuse(told, now);
+                return session.refuse(reason, now);
             }
         }
         let kafka = self.shared.cluster.state();
@@ -53,6 +46,9 @@ impl Desk {
         let assigned_client_id = admission.assigned.take();
         self.admission = None;
         session.accept(Accepted { assigned_client_id }, now);
+        if !session.is_live() {
+            return;
+        }
         self.entered = true;
         if self.shared.registry.enter(session.client_id(), &self.mailbox) {
             tracing::info!(

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     metrics::PacketTally,
     mqtt::{Packet, ReasonCode, codec::DecodeError},
-    session::{Close, Output, OwnedWill, Session, SubscriptionKey, Ticket},
+    session::{Cause, Close, Output, OwnedWill, Session, SubscriptionKey, Ticket},
     upstream::{Appender, Receipt, Receipts},
 };
 
@@ -188,11 +188,14 @@ impl Desk {
     }
 
     fn closed(&mut self, session: &Session, close: &Close) {
-        if !close.by_client && close.reason.is_error() {
-            self.shared.metrics.refused(close.reason.name());
-        }
         let (client, reason, detail) = (session.client_id(), close.reason.name(), close.detail);
-        tracing::debug!(client, reason, detail, by_client = close.by_client, "a connection ended");
+        if close.cause == Cause::Session {
+            self.shared.metrics.refused(reason);
+        }
+        if close.cause != Cause::Client {
+            self.shared.metrics.closed(reason);
+        }
+        tracing::debug!(client, reason, detail, cause = ?close.cause, "a connection ended");
     }
 
     /// Counts a packet that was read.

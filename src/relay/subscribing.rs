@@ -52,8 +52,8 @@ pub struct StartAt {
 pub struct Subscribed {
     /// Of the SUBSCRIBE.
     pub ticket: Ticket,
-    /// For each wish that was refused, its place and the reason.
-    pub refused: Vec<(usize, ReasonCode)>,
+    /// For each wish that was refused, its place and why: a label of the metrics. The client is told 0x83.
+    pub refused: Vec<(usize, &'static str)>,
     /// All that it asked for.
     pub keys: Vec<SubscriptionKey>,
     /// The seats of those that were granted.
@@ -73,7 +73,7 @@ impl Desk {
         for (place, (filter, requested)) in subscribe.filters.iter().zip(session.requested(ticket)).enumerate() {
             let reason = match requested {
                 Requested::Subscribe { key, .. } => self.wish(place, filter, *key, &mut wishes),
-                Requested::Refused(reason) => *reason,
+                Requested::Refused(reason) => self.refuse_filter(*reason, reason.name()),
                 Requested::Removed { .. } | Requested::NotFound => ReasonCode::UnspecifiedError,
             };
             reasons.push(reason);
@@ -96,7 +96,7 @@ impl Desk {
     /// What one filter of a SUBSCRIBE gets if all goes well; a wish if Kafka must be asked first.
     fn wish(&mut self, place: usize, filter: &SubscribeFilter<'_>, key: SubscriptionKey, wishes: &mut Vec<Wish>) -> ReasonCode {
         if filter.filter.split('/').count() > MAX_LEVELS {
-            return ReasonCode::TopicFilterInvalid;
+            return self.refuse_filter(ReasonCode::TopicFilterInvalid, "too_many_levels");
         }
         let granted = match filter.qos {
             QoS::AtMostOnce => ReasonCode::Success,
@@ -145,8 +145,8 @@ impl Desk {
             return;
         };
         let (ticket, mut reasons) = self.asked.swap_remove(at);
-        for (place, reason) in answer.refused {
-            reasons[place] = self.refuse_filter(reason, "no_such_topic");
+        for (place, why) in answer.refused {
+            reasons[place] = self.refuse_filter(ReasonCode::ImplementationSpecificError, why);
         }
         // A subscription that stands already goes on from its first start, which its first SUBACK has promised; one that an
         // UNSUBSCRIBE has overtaken never starts.
@@ -208,17 +208,20 @@ async fn place(hub: Arc<Hub>, mailbox: Arc<Mailbox>, ticket: Ticket, wishes: Vec
                 answer.starts.extend(starts);
                 answer.seats.push((key, seats));
             }
-            Err(reason) => answer.refused.push((place, reason)),
+            Err(why) => answer.refused.push((place, why)),
         }
     }
     mailbox.subscribed(answer);
 }
 
-/// Seats for a filter in all Kafka topics that exist; it is refused (0x83) if none of them does.
+/// Kafka did not say in time what there is to know.
+const UNAVAILABLE: &str = "kafka_unavailable";
+
+/// Seats for a filter in all Kafka topics that exist; it is refused if none of them does.
 ///
 /// All partitions are read, also where the filter fixes the key: a producer with another partitioner than ours may have put
 /// the record anywhere, and records of any producer are delivered.
-async fn sit(hub: &Arc<Hub>, mailbox: &Arc<Mailbox>, wish: Wish, until: tokio::time::Instant) -> Result<Vec<Seat>, ReasonCode> {
+async fn sit(hub: &Arc<Hub>, mailbox: &Arc<Mailbox>, wish: Wish, until: tokio::time::Instant) -> Result<Vec<Seat>, &'static str> {
     let mut seats: Vec<Seat> = Vec::new();
     // Several rules may read one Kafka topic; one seat in it is enough.
     let names: BTreeSet<&str> = wish.sources.iter().map(|s| s.kafka_topic.as_str()).collect();
@@ -230,27 +233,23 @@ async fn sit(hub: &Arc<Hub>, mailbox: &Arc<Mailbox>, wish: Wish, until: tokio::t
         let partitions = (0..topic.partitions.len() as i32).collect();
         seats.push(hub.sit(topic, partitions, &wish.filter, subscriber));
     }
-    if seats.is_empty() {
-        Err(ReasonCode::ImplementationSpecificError)
-    } else {
-        Ok(seats)
-    }
+    if seats.is_empty() { Err("no_such_topic") } else { Ok(seats) }
 }
 
 /// The topic; `None` if the cluster has none of that name.
-async fn known(hub: &Hub, name: &str, until: tokio::time::Instant) -> Result<Option<Arc<Topic>>, ReasonCode> {
+async fn known(hub: &Hub, name: &str, until: tokio::time::Instant) -> Result<Option<Arc<Topic>>, &'static str> {
     match tokio::time::timeout_at(until, hub.cluster.topic_known(name)).await {
         Ok(TopicState::Ready(topic)) => Ok(Some(topic)),
         Ok(TopicState::Missing) => {
             hub.missing.missing(name);
             Ok(None)
         }
-        Ok(TopicState::Unknown) | Err(_) => Err(ReasonCode::ImplementationSpecificError),
+        Ok(TopicState::Unknown) | Err(_) => Err(UNAVAILABLE),
     }
 }
 
 /// One wish: its place, its key, its seats or why it has none.
-type Seated = (usize, SubscriptionKey, Result<Vec<Seat>, ReasonCode>);
+type Seated = (usize, SubscriptionKey, Result<Vec<Seat>, &'static str>);
 
 type Ends = HashMap<(Arc<str>, i32), i64>;
 
@@ -281,13 +280,11 @@ async fn ends(hub: &Hub, wanted: HashMap<(Arc<str>, i32), Arc<Topic>>, until: to
 }
 
 /// Feeds for all partitions of a subscription; refused if the end of one is not known.
-fn begin(hub: &Hub, key: SubscriptionKey, seats: &[Seat], ends: &Ends) -> Result<Vec<StartAt>, ReasonCode> {
+fn begin(hub: &Hub, key: SubscriptionKey, seats: &[Seat], ends: &Ends) -> Result<Vec<StartAt>, &'static str> {
     let mut starts = Vec::new();
     for seat in seats {
         for partition in seat.partitions() {
-            let end = ends
-                .get(&(seat.topic().name.clone(), *partition))
-                .ok_or(ReasonCode::ImplementationSpecificError)?;
+            let end = ends.get(&(seat.topic().name.clone(), *partition)).ok_or(UNAVAILABLE)?;
             let (source, offset) = hub.feed(seat, *partition, *end);
             starts.push(StartAt { key, source, offset });
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::ending::connack_reason;
-use super::{Close, Output, OwnedWill, Phase, Session};
+use super::{Cause, Close, Output, OwnedWill, Phase, Session};
 use crate::mqtt::{ConnAck, ConnAckProperties, Connect, Packet, ReasonCode, Version};
 
 /// What the client said about itself, already bounded by our own settings.
@@ -114,7 +114,8 @@ impl Session {
         self.peer.clean_start
     }
 
-    /// Answers CONNECT with success. Without an identifier for a client that sent none, it is refused with 0x85.
+    /// Answers CONNECT with success. Without an identifier for a client that sent none, it is refused with 0x85; a client that does
+    /// not take a packet of the size of our CONNACK, with 0x95. So ask [`Session::is_live`] afterwards.
     pub fn accept(&mut self, accepted: Accepted, now: Instant) {
         if self.phase != Phase::Offered {
             return;
@@ -130,8 +131,11 @@ impl Session {
         let server_keep_alive = self.server_keep_alive();
         let seconds = server_keep_alive.unwrap_or(self.peer.keep_alive);
         self.timer.keep_alive(Duration::from_secs(seconds.into()), now);
+        // Still offered: a client that cannot take CONNACK never was connected, so it gets no DISCONNECT [MQTT-3.2.0-1] and leaves no will.
+        if !self.send_connack(assigned, server_keep_alive) {
+            return self.end(ReasonCode::PacketTooLarge, "the client's maximum packet size is below CONNACK", now);
+        }
         self.phase = Phase::Live;
-        self.send_connack(assigned, server_keep_alive, now);
     }
 
     /// Answers CONNECT with an error and ends the session. The will is forgotten: the connection never was one.
@@ -143,7 +147,7 @@ impl Session {
         self.will = None;
         self.close(Close {
             reason,
-            by_client: false,
+            cause: Cause::Outside,
             detail: "connection refused",
         });
     }
@@ -155,8 +159,8 @@ impl Session {
         (self.peer.keep_alive == 0 || self.peer.keep_alive > maximum).then_some(maximum)
     }
 
-    /// CONNACK says honestly what a session of this release is: it ends with its connection, nothing is retained or shared.
-    fn send_connack(&mut self, assigned: bool, server_keep_alive: Option<u16>, now: Instant) {
+    /// False if the client does not take it. CONNACK says honestly what a session of this release is: it ends with its connection, nothing is retained or shared.
+    fn send_connack(&mut self, assigned: bool, server_keep_alive: Option<u16>) -> bool {
         // Out of the way of the borrow of `send`.
         let client_id = std::mem::take(&mut self.client_id);
         let aliases = self.settings.topic_alias_maximum;
@@ -178,9 +182,7 @@ impl Session {
         };
         let sent = self.send(&Packet::ConnAck(connack));
         self.client_id = client_id;
-        if !sent {
-            self.end(ReasonCode::PacketTooLarge, "the client's maximum packet size is below CONNACK", now);
-        }
+        sent
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Close, Output, Phase, Session};
+use super::{Cause, Close, Output, Phase, Session};
 use crate::mqtt::codec::DecodeError;
 use crate::mqtt::{ConnAck, ConnAckProperties, Disconnect, Packet, ReasonCode, Version};
 
@@ -14,11 +14,20 @@ impl Session {
             self.version = Version::V311;
             self.send_connack_refusal(error.reason, None);
         }
-        self.end(error.reason, error.detail, now);
+        self.end_because(Cause::Malformed, error.reason, error.detail, now);
     }
 
-    /// Ends the session for a reason of the relay's: DISCONNECT in version 5, the will, the close.
-    pub fn end(&mut self, reason: ReasonCode, detail: &'static str, _now: Instant) {
+    /// The session ends itself: DISCONNECT in version 5, the will, the close.
+    pub(super) fn end(&mut self, reason: ReasonCode, detail: &'static str, now: Instant) {
+        self.end_because(Cause::Session, reason, detail, now);
+    }
+
+    /// The same where the relay, or silence, is the cause.
+    pub(super) fn end_from_outside(&mut self, reason: ReasonCode, detail: &'static str, now: Instant) {
+        self.end_because(Cause::Outside, reason, detail, now);
+    }
+
+    fn end_because(&mut self, cause: Cause, reason: ReasonCode, detail: &'static str, _now: Instant) {
         match self.phase {
             Phase::Closed => return,
             Phase::Fresh => {}
@@ -28,21 +37,17 @@ impl Session {
                 self.give_will();
             }
         }
-        self.close(Close {
-            reason,
-            by_client: false,
-            detail,
-        });
+        self.close(Close { reason, cause, detail });
     }
 
     /// Another connection took this client id [MQTT-3.1.4-3].
     pub fn take_over(&mut self, now: Instant) {
-        self.end(ReasonCode::SessionTakenOver, "", now);
+        self.end_from_outside(ReasonCode::SessionTakenOver, "", now);
     }
 
     /// The process stops.
     pub fn shut_down(&mut self, now: Instant) {
-        self.end(ReasonCode::ServerShuttingDown, "", now);
+        self.end_from_outside(ReasonCode::ServerShuttingDown, "", now);
     }
 
     /// The socket ended without a DISCONNECT.
@@ -55,7 +60,7 @@ impl Session {
         }
         self.close(Close {
             reason: ReasonCode::UnspecifiedError,
-            by_client: true,
+            cause: Cause::Client,
             detail: "connection lost",
         });
     }
@@ -74,7 +79,7 @@ impl Session {
         }
         self.close(Close {
             reason: disconnect.reason,
-            by_client: true,
+            cause: Cause::Client,
             detail: "",
         });
     }

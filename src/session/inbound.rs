@@ -225,7 +225,7 @@ impl Session {
                 State::Refused(reason) => self.send_refused(waiting.packet_id, kind, reason, now),
                 // The device must send a QoS 2 message again to learn its fate; only a closed connection makes it.
                 State::Unknown if waiting.exactly_once || self.version != Version::V5 => {
-                    self.end(ReasonCode::ImplementationSpecificError, "the outcome in Kafka is unknown", now);
+                    self.end_from_outside(ReasonCode::ImplementationSpecificError, "the outcome in Kafka is unknown", now);
                 }
                 State::Unknown => self.send_refused(waiting.packet_id, kind, ReasonCode::ImplementationSpecificError, now),
             }
@@ -245,7 +245,7 @@ impl Session {
     fn send_refused(&mut self, packet_id: PacketId, kind: AckKind, reason: ReasonCode, now: Instant) {
         let note = self.inbound.take_note(packet_id);
         if self.version != Version::V5 {
-            return self.end(reason, note.unwrap_or("a message was refused"), now);
+            return self.end_from_outside(reason, note.unwrap_or("a message was refused"), now);
         }
         self.inbound.open.remove(&packet_id);
         self.send_ack(kind, packet_id, ack_reason(reason), note, now);

@@ -33,7 +33,7 @@ use crate::mqtt::outbox::Outbox;
 use crate::mqtt::{Ack, Packet, PacketId, Publish, ReasonCode, Version};
 
 pub use connect::Accepted;
-pub use output::{Answer, Close, Message, Output, Taken, Ticket};
+pub use output::{Answer, Cause, Close, Message, Output, Taken, Ticket};
 pub use settings::Settings;
 pub use table::{Options, Requested, Subscription, SubscriptionKey};
 pub use will::OwnedWill;
@@ -158,9 +158,10 @@ impl Session {
             return;
         }
         match self.phase {
-            Phase::Fresh | Phase::Offered => self.end(ReasonCode::ServerUnavailable, "no connection within connect_timeout", now),
+            Phase::Fresh => self.end_from_outside(ReasonCode::MaximumConnectTime, "no CONNECT within connect_timeout", now),
+            Phase::Offered => self.end(ReasonCode::ServerUnavailable, "no connection within connect_timeout", now),
             // [MQTT-3.1.2-22]
-            Phase::Live => self.end(ReasonCode::KeepAliveTimeout, "nothing heard for one and a half keep alives", now),
+            Phase::Live => self.end_from_outside(ReasonCode::KeepAliveTimeout, "nothing heard for one and a half keep alives", now),
             Phase::Closed => {}
         }
     }

@@ -43,13 +43,26 @@ pub enum Output {
     Close(Close),
 }
 
+/// Whose doing an end is; each refusal is counted once, by whoever knows best why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The client said goodbye, or its socket ended.
+    Client,
+    /// Bytes that are no packet, counted where they were decoded.
+    Malformed,
+    /// The session refuses what the client did or asked for; nobody else knows.
+    Session,
+    /// The relay refused something, which it has counted, or wants the end for a reason of its own; or nothing came in time.
+    Outside,
+}
+
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close {
     /// `Success` if the client said goodbye with it.
     pub reason: ReasonCode,
-    /// The client, or its socket, ended it; not we.
-    pub by_client: bool,
+    /// Whose doing it is.
+    pub cause: Cause,
     /// For logs; empty if the reason says all.
     pub detail: &'static str,
 }

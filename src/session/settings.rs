@@ -13,7 +13,7 @@ pub struct Settings {
     pub maximum_packet_size: u32,
     /// Topic aliases of one client, in each direction; 0 turns them off. Bounds memory: one topic name each.
     pub topic_alias_maximum: u16,
-    /// Subscriptions of one client.
+    /// Subscriptions of one client, and filters of one packet.
     pub subscriptions_maximum: usize,
     /// Longest keep alive; version 5 clients that ask for more, or for none, are told this one (§3.2.2.3.14).
     pub keep_alive_max: Option<Duration>,

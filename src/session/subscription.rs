@@ -34,10 +34,16 @@ impl Session {
             return self.end(ReasonCode::ProtocolError, "no local on a shared subscription", now);
         }
         let maximum = self.settings.subscriptions_maximum;
+        // What one packet may ask for is bounded as well: a filter of one byte a quarter of a million times would cost far more than its
+        // packet, each time it is looked for.
         let requested = subscribe
             .filters
             .iter()
-            .map(|filter| self.subscriptions.request(filter, maximum))
+            .enumerate()
+            .map(|(at, filter)| match at < maximum {
+                true => self.subscriptions.request(filter, maximum),
+                false => Requested::Refused(ReasonCode::QuotaExceeded),
+            })
             .collect();
         let options = subscribe
             .filters
@@ -75,6 +81,10 @@ impl Session {
     pub(super) fn unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, now: Instant) {
         if self.subscriptions.is_busy() {
             return self.end(ReasonCode::MessageRateTooHigh, "too many unanswered UNSUBSCRIBEs", now);
+        }
+        // UNSUBACK has no word for it; nobody needs as many.
+        if unsubscribe.filters.len() > self.settings.subscriptions_maximum {
+            return self.end(ReasonCode::QuotaExceeded, "more filters than a client may have subscriptions", now);
         }
         let requested = unsubscribe.filters.iter().map(|filter| self.subscriptions.remove(filter)).collect();
         let ticket = self.subscriptions.push(unsubscribe.packet_id, false, requested, Vec::new());

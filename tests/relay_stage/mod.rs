@@ -135,6 +135,13 @@ impl Stage {
         found.map_or(0, |value| value.parse().unwrap())
     }
 
+    /// All that `refusals` counts, whatever the reason.
+    pub fn refusals(&self) -> u64 {
+        let text = self.metrics.encode();
+        let counts = text.lines().filter(|l| l.starts_with("mqtt_kafka_proxy_refusals_total{"));
+        counts.map(|l| l.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
     /// Waits until a value of the metrics is reached.
     pub async fn counted(&self, series: &str, value: u64) {
         until(&format!("{series} is {value}"), || self.metric(series) == value).await;
