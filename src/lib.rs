@@ -10,6 +10,7 @@ pub mod kafka;
 pub mod mapping;
 pub mod metrics;
 pub mod mqtt;
+pub mod ownership;
 pub mod relay;
 pub mod session;
 pub mod upstream;

@@ -6,6 +6,8 @@ mod kafka_batch;
 mod kafka_response;
 #[path = "../fuzz/bodies/mqtt_decode.rs"]
 mod mqtt_decode;
+#[path = "../fuzz/bodies/ownership_record.rs"]
+mod ownership_record;
 
 use std::fs;
 use std::path::Path;
@@ -51,4 +53,14 @@ fn kafka_response_holds_for_its_corpus() {
         answers += usize::from(kafka_response::check(&bytes));
     }
     assert!(answers >= 30, "the corpus holds an answer of each API, old and new: {answers}");
+}
+
+#[test]
+fn ownership_record_holds_for_its_corpus() {
+    let mut accepted = 0;
+    for (name, bytes) in corpus("ownership_record") {
+        println!("{name}");
+        accepted += usize::from(ownership_record::check(&bytes));
+    }
+    assert!(accepted >= 5, "the corpus reaches behind the first refusal");
 }
