@@ -137,20 +137,22 @@ fn seen<T>(record: &NewRecord, look: impl FnOnce(Seen<'_>) -> T) -> T {
 proptest! {
     #[test]
     fn keys_come_back(client in client(), claim in 0..=i64::MAX) {
-        for key in [Key::Claim(&client), Key::State(&client, claim), Key::Steps(&client, claim), Key::Checkpoint(&client)] {
+        for key in [Key::Claim(&client), Key::Bid(&client, claim), Key::State(&client, claim), Key::Steps(&client, claim), Key::Checkpoint(&client)] {
             let text = key.to_string();
             prop_assert_eq!(Key::parse(text.as_bytes()), Ok(key));
         }
     }
 
     #[test]
-    fn claims_come_back(client in client(), owner in ".{1,20}", n: u64, since: u64, fresh: bool, of in of(0..=i64::MAX)) {
+    fn claims_come_back(client in client(), owner in ".{1,20}", n: u64, since: u64, fresh: bool, of in 0..=i64::MAX) {
         let mut claim = Claim::new(&owner, n, since);
-        (claim.fresh, claim.of) = (fresh, of);
+        claim.fresh = fresh;
         let record = claim.record(&client).unwrap();
+        let bid = claim.bid(&client, of).unwrap();
         prop_assert_eq!(Claim::parse(record.value.as_deref().unwrap()), Ok(claim));
-        let head = ClaimHead { owner: &owner, n, fresh, of };
+        let head = ClaimHead { owner: &owner, n, fresh };
         seen(&record, |seen| assert_eq!(seen, Seen::Claim(&client, Ok(head))));
+        seen(&bid, |seen| assert_eq!(seen, Seen::Bid(&client, of, Ok(head))));
     }
 
     #[test]
@@ -212,6 +214,8 @@ fn an_end_comes_back() {
         will: false,
     };
     seen(&record, |seen| assert_eq!(seen, Seen::State("c", 5, Ok(head))));
+    let gone = NewRecord::claim_tombstone("c", 5);
+    seen(&gone, |seen| assert_eq!(seen, Seen::ClaimGone("c", Some(5))));
     let tombstone = NewRecord::tombstone(Key::State("c", 5));
     seen(&tombstone, |seen| assert_eq!(seen, Seen::StateGone("c", 5)));
 }

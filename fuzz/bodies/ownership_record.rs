@@ -20,7 +20,7 @@ pub fn check(bytes: &[u8]) -> bool {
     assert_eq!(rewritten(key, &again), Ok(written.clone()), "what was written says the same");
     let named: Vec<(&str, &[u8])> = written.headers.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
     match seen(key.to_string().as_bytes(), &named, &again) {
-        Seen::Claim(_, head) => assert!(head.is_ok()),
+        Seen::Claim(_, head) | Seen::Bid(_, _, head) => assert!(head.is_ok()),
         Seen::State(_, _, head) => assert!(head.is_ok()),
         Seen::Steps(_, _, n) => assert!(n.is_ok()),
         Seen::Checkpoint(_) => {}
@@ -43,13 +43,14 @@ fn seen<'a>(key: &'a [u8], headers: &'a [(&'a str, &'a [u8])], value: &'a [u8]) 
 fn headers(key: &[u8], value: &[u8]) {
     let mut parts = value.split(|&byte| byte == b',');
     let mut next = || parts.next().unwrap_or_default();
-    let headers = ["v", "n", "owner", "of", "since", "expiry", "ended"].map(|name| (name, next()));
+    let headers = ["v", "n", "owner", "fresh", "since", "expiry", "ended"].map(|name| (name, next()));
     let _ = seen(key, &headers, value);
 }
 
 fn rewritten(key: Key<'_>, value: &[u8]) -> Result<NewRecord, Fault> {
     match key {
         Key::Claim(client) => Claim::parse(value)?.record(client),
+        Key::Bid(client, claim) => Claim::parse(value)?.bid(client, claim),
         Key::State(client, claim) => {
             let (n, state) = State::parse(value)?;
             state.record(client, claim, n, "me")

@@ -1,10 +1,14 @@
-//! `claim:<client>`: who owns a session from this offset on. The offset is the session's *generation*.
+//! `claim:<client>`: who owns a session from this offset on. The offset is the session's *generation*: a total order that nobody counts.
+//! `bid:<client>@<claim offset>`: a custodian's claim.
 //!
 //! ```json
 //! {"v":1,"owner":"proxy-2-5f1c","n":17,"since":1764102345678}
 //! ```
-//! with `"fresh":true` if its writer answers the client before it has read the claim back, and `"of":1200` if it counts only as long
-//! as no other claim came after the one at that offset.
+//! with `"fresh":true` if its writer answers the client before it has read the claim back.
+//!
+//! A bid counts, and its offset is the next generation, only if the claim it names is still the last when the bid is read. A plain claim
+//! of a custodian would take the session away from a client that has come back in the meantime. It has a key of its own for the
+//! cleaner's sake: void bids under the claim's key would be the last record of it, and the claim that counts would be gone.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,13 +29,10 @@ pub struct Claim {
     /// Clean start, expiry 0, no will, and nothing was stored: states of earlier generations that come after it are void.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,
-    /// A custodian's claim: void unless the claim at this offset is still the last when this one is read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub of: Option<i64>,
 }
 
 impl Claim {
-    /// An unconditional claim.
+    /// A claim, or a bid.
     pub fn new(owner: &str, n: u64, since: Millis) -> Self {
         Self {
             v: VERSION,
@@ -39,7 +40,6 @@ impl Claim {
             n,
             since,
             fresh: false,
-            of: None,
         }
     }
 
@@ -48,14 +48,23 @@ impl Claim {
     /// # Errors
     /// [`Fault::TooLarge`] for an absurd instance id.
     pub fn record(&self, client: &str) -> Result<NewRecord, Fault> {
+        self.under(Key::Claim(client))
+    }
+
+    /// As a bid for the session whose last claim is at `of`.
+    ///
+    /// # Errors
+    /// As [`Claim::record`].
+    pub fn bid(&self, client: &str, of: i64) -> Result<NewRecord, Fault> {
+        self.under(Key::Bid(client, of))
+    }
+
+    fn under(&self, key: Key<'_>) -> Result<NewRecord, Fault> {
         let mut headers = vec![("v", self.v.to_string()), ("owner", self.owner.clone()), ("n", self.n.to_string())];
         if self.fresh {
             headers.push(("fresh", "1".to_owned()));
         }
-        if let Some(of) = self.of {
-            headers.push(("of", of.to_string()));
-        }
-        NewRecord::json(Key::Claim(client), headers, self)
+        NewRecord::json(key, headers, self)
     }
 
     /// Reads the value.
@@ -63,11 +72,7 @@ impl Claim {
     /// # Errors
     /// See [`Fault`].
     pub fn parse(value: &[u8]) -> Result<Self, Fault> {
-        let claim: Self = parse(value, "a claim")?;
-        match claim.of {
-            Some(of) if of < 0 => Err(Fault::Damaged("a negative offset")),
-            _ => Ok(claim),
-        }
+        parse(value, "a claim")
     }
 }
 
@@ -80,8 +85,6 @@ pub struct ClaimHead<'a> {
     pub n: u64,
     /// See [`Claim::fresh`].
     pub fresh: bool,
-    /// See [`Claim::of`].
-    pub of: Option<i64>,
 }
 
 impl<'a> ClaimHead<'a> {
@@ -95,7 +98,6 @@ impl<'a> ClaimHead<'a> {
             owner: record.header("owner").ok_or(Fault::Damaged("owner"))?,
             n: record.number("n")?,
             fresh: record.header("fresh").is_some(),
-            of: record.header("of").map(super::text::number).transpose()?,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The four kinds of keys in `mqtt-sessions`.
+//! The kinds of keys in `mqtt-sessions`.
 //!
 //! Claim and state have different keys, and states the claim's offset in theirs, because compaction keeps only the last record of a
 //! key: a claim must never erase a state that its writer has not read yet, nor a late write of a former owner the new owner's.
@@ -16,6 +16,8 @@ const MAX_ID: usize = 65_535;
 pub enum Key<'a> {
     /// `claim:<client>`: who owns the session.
     Claim(&'a str),
+    /// `bid:<client>@<claim offset>`: a custodian wants it, unless somebody has claimed it since.
+    Bid(&'a str, i64),
     /// `state:<client>@<claim offset>`: what changes seldom, under the claim with that offset.
     State(&'a str, i64),
     /// `steps:<client>@<claim offset>`: what changes often.
@@ -35,13 +37,13 @@ impl<'a> Key<'a> {
         let key = match kind {
             "claim" => Key::Claim(rest),
             "checkpoint" => Key::Checkpoint(rest),
-            "state" | "steps" => {
+            "bid" | "state" | "steps" => {
                 let (client, claim) = rest.rsplit_once('@').ok_or(Fault::Damaged("a key without a claim offset"))?;
                 let claim = number(claim)?;
-                if kind == "state" {
-                    Key::State(client, claim)
-                } else {
-                    Key::Steps(client, claim)
+                match kind {
+                    "bid" => Key::Bid(client, claim),
+                    "state" => Key::State(client, claim),
+                    _ => Key::Steps(client, claim),
                 }
             }
             _ => return Err(Fault::Damaged("a key of an unknown kind")),
@@ -56,7 +58,7 @@ impl<'a> Key<'a> {
     /// The client id, or the instance id of a checkpoint. The partition is murmur2 of a client id.
     pub fn id(&self) -> &'a str {
         match self {
-            Key::Claim(id) | Key::State(id, _) | Key::Steps(id, _) | Key::Checkpoint(id) => id,
+            Key::Claim(id) | Key::Bid(id, _) | Key::State(id, _) | Key::Steps(id, _) | Key::Checkpoint(id) => id,
         }
     }
 }
@@ -65,6 +67,7 @@ impl fmt::Display for Key<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Key::Claim(client) => write!(f, "claim:{client}"),
+            Key::Bid(client, claim) => write!(f, "bid:{client}@{claim}"),
             Key::State(client, claim) => write!(f, "state:{client}@{claim}"),
             Key::Steps(client, claim) => write!(f, "steps:{client}@{claim}"),
             Key::Checkpoint(instance) => write!(f, "checkpoint:{instance}"),

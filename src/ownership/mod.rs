@@ -3,14 +3,17 @@
 //! Pure: no socket, no task, no clock; time is an argument.
 //!
 //! The formats, each with an example in its file: `key`, `claim`, `state` (with `will`), `steps`, `checkpoint`, and `text` for what is
-//! compact inside them; `seen` is a record as every tail sees it, by key and headers.
+//! compact inside them; `seen` is a record as every tail sees it, by key and headers. `index` is what an instance keeps of all
+//! sessions in memory.
 
 mod checkpoint;
 mod claim;
 mod fault;
+mod index;
 mod key;
 mod record;
 mod seen;
+mod slab;
 mod state;
 mod steps;
 mod text;
@@ -19,6 +22,7 @@ mod will;
 pub use checkpoint::Checkpoint;
 pub use claim::{Claim, ClaimHead};
 pub use fault::Fault;
+pub use index::{Change, Entry, Index};
 pub use key::Key;
 pub use record::{Millis, NewRecord, Record};
 pub use seen::Seen;

@@ -54,6 +54,14 @@ impl NewRecord {
         }
     }
 
+    /// The end of the claim at that offset, which the cleaner need not know but every tail: a later claim is not meant.
+    pub fn claim_tombstone(client: &str, claim: i64) -> Self {
+        Self {
+            headers: vec![("of", claim.to_string())],
+            ..Self::tombstone(Key::Claim(client))
+        }
+    }
+
     /// A record with a JSON value.
     ///
     /// # Errors

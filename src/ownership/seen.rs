@@ -10,8 +10,12 @@ use super::{Fault, Key, VERSION};
 pub enum Seen<'a> {
     /// Somebody takes a client id. One that cannot be read is a claim all the same: to stop is the safe side.
     Claim(&'a str, Result<ClaimHead<'a>, Fault>),
-    /// The claim of a session that is over was cleaned up.
-    ClaimGone(&'a str),
+    /// The claim at that offset was cleaned up, its session being over; `None` if the record does not say which.
+    ClaimGone(&'a str, Option<i64>),
+    /// A custodian wants the session whose last claim is at that offset.
+    Bid(&'a str, i64, Result<ClaimHead<'a>, Fault>),
+    /// It was cleaned up.
+    BidGone(&'a str, i64),
     /// A state under the claim at that offset.
     State(&'a str, i64, Result<StateHead<'a>, Fault>),
     /// It was cleaned up.
@@ -32,7 +36,9 @@ impl<'a> Seen<'a> {
         let Ok(key) = Key::parse(record.key) else { return Seen::Unknown };
         match (key, record.value.is_some()) {
             (Key::Claim(client), true) => Seen::Claim(client, ClaimHead::parse(record)),
-            (Key::Claim(client), false) => Seen::ClaimGone(client),
+            (Key::Claim(client), false) => Seen::ClaimGone(client, record.number("of").ok()),
+            (Key::Bid(client, of), true) => Seen::Bid(client, of, ClaimHead::parse(record)),
+            (Key::Bid(client, of), false) => Seen::BidGone(client, of),
             (Key::State(client, claim), true) => Seen::State(client, claim, StateHead::parse(record)),
             (Key::State(client, claim), false) => Seen::StateGone(client, claim),
             (Key::Steps(client, claim), true) => Seen::Steps(client, claim, version(record).and_then(|()| record.number("n"))),
