@@ -150,6 +150,38 @@ async fn each_fault_of_a_request_costs_a_retry_and_no_record() {
     }
 }
 
+/// Four requests end with one connection: the pause before the next attempt is that of one failure (50 ms), not of four (400 ms).
+#[tokio::test]
+async fn a_connection_that_breaks_counts_once_for_the_back_off() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 5);
+    let cluster = Cluster::start(settings(&fake));
+    let topic = ready(&cluster, "t").await;
+    let mut producer = Producer::new(&cluster);
+    for partition in 0..5 {
+        producer.produce(&topic, partition, 1).await;
+    }
+    let requests = || cluster.counters().requests.get_or_create(&[("api", "produce")]).get();
+    // A machine under load may be late once or twice; the wrong pause would be there each time.
+    let mut shortest = Duration::MAX;
+    for _ in 0..5 {
+        fake.hold_produce(&[1]);
+        let before = requests();
+        for partition in 0..5 {
+            producer.append(&topic, partition, 1).unwrap();
+            until("it is on its way", || requests() == before + partition as u64 + 1).await;
+        }
+        let broken = Instant::now();
+        fake.world().produce_faults.push_back(Fault::CloseBefore);
+        fake.hold_produce(&[]);
+        let receipts = producer.receipts(5).await;
+        assert!(receipts.iter().all(|r| matches!(r.outcome, Outcome::Stored { .. })), "{receipts:?}");
+        shortest = shortest.min(broken.elapsed());
+    }
+    assert!(shortest < Duration::from_millis(300), "{shortest:?}");
+    (0..5).for_each(|partition| assert_eq!(fake.values("t", partition).len(), 6));
+}
+
 #[tokio::test]
 async fn records_follow_the_leader() {
     let fake = Fake::start(3).await;

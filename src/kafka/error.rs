@@ -185,6 +185,8 @@ impl ErrorCode {
     pub const CLUSTER_AUTHORIZATION_FAILED: Self = Self(31);
     /// 89: a quota of the cluster.
     pub const THROTTLING_QUOTA_EXCEEDED: Self = Self(89);
+    /// 129: the client should begin again with its bootstrap servers (KIP-1102).
+    pub const REBOOTSTRAP_REQUIRED: Self = Self(129);
 
     /// The number.
     pub fn code(self) -> i16 {

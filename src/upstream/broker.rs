@@ -1,16 +1,26 @@
 //! One broker of the cluster: where it is, and what waits for its tasks.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use tokio::sync::{Notify, mpsc};
 
 use super::{fetch::Command, offsets::Question, topics::Partition};
+
+/// Reasons that are told of one outage.
+const MOST_FAULTS: usize = 4;
 
 /// A broker. Its tasks (sender, fetcher, offsets) are started when it first appears.
 pub(crate) struct Broker {
     pub(crate) id: i32,
     /// `host:port`, as last heard.
     address: Mutex<String>,
+    /// The last metadata named it.
+    listed: AtomicBool,
+    /// Why no connection to it was had since the last that was, each reason once.
+    faults: Mutex<Vec<String>>,
     /// Partitions that have something to send.
     ready: Mutex<Vec<Arc<Partition>>>,
     /// Rung for the sender.
@@ -31,6 +41,8 @@ impl Broker {
         Arc::new(Self {
             id,
             address: Mutex::new(address),
+            listed: AtomicBool::new(true),
+            faults: Mutex::default(),
             ready: Mutex::default(),
             kick: Notify::new(),
             fetcher,
@@ -44,6 +56,36 @@ impl Broker {
 
     pub(crate) fn moved_to(&self, address: String) {
         *self.address.lock().expect("no code that holds this lock panics") = address;
+    }
+
+    /// Whether the last metadata named it.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.listed.load(Relaxed)
+    }
+
+    pub(crate) fn list_as_known(&self, listed: bool) {
+        self.listed.store(listed, Relaxed);
+    }
+
+    /// Logs that there is no connection to it, each reason once until there is one: lanes come back every second.
+    pub(crate) fn tell_unreachable(&self, why: &str) {
+        let mut faults = self.faults.lock().expect("no code that holds this lock panics");
+        let new = faults.len() < MOST_FAULTS && faults.iter().all(|told| told != why);
+        if new {
+            faults.push(why.to_owned());
+            tracing::warn!(broker = self.id, why, "no connection to a broker; its partitions wait");
+        } else {
+            tracing::debug!(broker = self.id, why, "no connection to a broker");
+        }
+    }
+
+    /// There is a connection: the next fault is told again.
+    pub(crate) fn reached(&self) {
+        let mut faults = self.faults.lock().expect("no code that holds this lock panics");
+        if !faults.is_empty() {
+            faults.clear();
+            tracing::info!(broker = self.id, "the broker is reached again");
+        }
     }
 
     /// Puts a partition in line (its `listed` flag is set by the caller). The sender is woken by the first in line, so that it can

@@ -18,10 +18,10 @@ use super::{
     answers::Answer,
     counters::Counters,
     frame::{api_name, decode},
-    layouts::layout,
     pumps::{read_answers, write_frames},
     settings::Settings,
     stream,
+    versions::Versions,
     wire::{Frame, Wire},
 };
 
@@ -45,10 +45,6 @@ impl std::fmt::Display for CallError {
         }
     }
 }
-
-/// The versions that a broker offers, by API key.
-#[derive(Debug, Default)]
-struct Versions(Vec<(i16, VersionRange)>);
 
 /// An open connection. Dropping it closes the socket and ends both tasks.
 pub(crate) struct Connection {
@@ -89,18 +85,18 @@ impl Connection {
             tasks: [reader, writer],
         };
         // An end from here on is counted by whoever poisons the wire.
-        connection.versions = connection.ask_versions(settings.connect_timeout).await?;
+        let located = |e: CallError| CallError::Broken(format!("{address}: {e}").into());
+        connection.versions = connection.ask_versions(settings.connect_timeout).await.map_err(located)?;
+        if let Some(why) = connection.versions.lacking() {
+            return Err(located(connection.wire.poison(&why)));
+        }
         counters.connects.inc();
         Ok(connection)
     }
 
     /// The newest version of `api` that the broker, kafka-protocol and the caller (`most`) know.
     pub(crate) fn version(&self, api: ApiKey, most: i16) -> Option<i16> {
-        let theirs = self.versions.0.iter().find(|(key, _)| *key == api as i16)?.1;
-        let mut ours = api.valid_versions();
-        ours.max = ours.max.min(most).min(layout(api)?.newest);
-        let both = ours.intersect(&theirs);
-        (!both.is_empty()).then_some(both.max)
+        self.versions.newest(api, most)
     }
 
     /// Puts a request on the wire. The order of calls is the order on the wire; the answer is awaited on the returned value.

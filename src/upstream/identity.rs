@@ -4,7 +4,13 @@ use std::{sync::Mutex, time::Duration};
 
 use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
-use super::{accumulator::Identity, backoff, cluster::Core, connection::Connection, metadata};
+use super::{
+    accumulator::Identity,
+    backoff,
+    bootstrap::{Among, any_connection},
+    cluster::Core,
+    connection::Connection,
+};
 use crate::kafka::error::{ErrorCode, Retry};
 
 /// The longest pause between two questions, and after one that was refused for good.
@@ -79,12 +85,12 @@ enum Failure {
 
 async fn ask(core: &Core, link: &mut Option<Connection>) -> Result<Identity, Failure> {
     if link.as_ref().is_none_or(|l| !l.is_open()) {
-        *link = Some(metadata::any_connection(core).await.map_err(Failure::Passing)?);
+        *link = Some(any_connection(core, Among::All(0)).await.map_err(Failure::Passing)?);
     }
     let connection = link.as_ref().expect("opened above");
     let version = connection
         .version(ApiKey::InitProducerId, 5)
-        .ok_or_else(|| Failure::Passing("the broker is too old for idempotent producers".to_owned()))?;
+        .ok_or_else(|| Failure::Passing("the broker shares no version of InitProducerId".to_owned()))?;
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
         .with_transaction_timeout_ms(i32::MAX)

@@ -21,14 +21,15 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     backoff,
+    bootstrap::{Among, any_connection},
     broker::Broker,
     cluster::{Core, State},
-    connection::{Connection, ORDINARY_FRAME},
+    connection::{CallError, Connection},
     fetch, offsets, sender,
-    topics::{Partition, Topic, TopicId, TopicState},
+    topics::{Entry, Partition, Topic, TopicId, TopicState},
 };
 use crate::kafka::Acks;
-use crate::kafka::error::ErrorCode;
+use crate::kafka::error::{ErrorCode, Retry};
 
 /// Age at which all is asked for again.
 const MOST_AGE: Duration = Duration::from_secs(60);
@@ -40,6 +41,9 @@ pub(crate) const ASK_MISSING_AGAIN: Duration = Duration::from_secs(2);
 const CONFIRM_MISSING: u32 = 2;
 /// Answers in a row that make a topic missing that was there.
 const CONFIRM_VANISHED: u32 = 5;
+
+/// Names in one request.
+const MOST_NAMES: usize = 1_000;
 
 /// What a round leaves to do.
 struct Round {
@@ -55,14 +59,15 @@ pub(crate) async fn run(core: Arc<Core>) {
     let mut failures = 0;
     let mut unsettled = 0;
     let mut last_full = Instant::now();
+    let mut among = Among::All(0);
     loop {
         let full = core.stale.swap(false, Relaxed) || last_full.elapsed() >= MOST_AGE;
         if full {
             last_full = Instant::now();
         }
-        let pause = match round(&core, &mut link, full).await {
+        let pause = match round(&core, &mut link, full, among).await {
             Ok(round) => {
-                failures = 0;
+                (failures, among) = (0, Among::All(0));
                 unsettled = if round.unsettled { unsettled + 1 } else { 0 };
                 announce(&core, State::Ready);
                 match (round.unsettled, round.missing) {
@@ -71,11 +76,19 @@ pub(crate) async fn run(core: Arc<Core>) {
                     (false, false) => MOST_AGE.saturating_sub(last_full.elapsed()),
                 }
             }
-            Err(why) => {
-                link = None;
+            Err(failure) => {
                 core.stale.store(true, Relaxed);
-                announce(&core, State::Connecting { why });
                 failures += 1;
+                among = match failure {
+                    Failure::Rebootstrap => {
+                        tracing::info!("the cluster wants its clients to begin again with their bootstrap servers");
+                        Among::Bootstrap
+                    }
+                    Failure::Why(why) => {
+                        announce(&core, State::Connecting { why });
+                        Among::All(failures as usize)
+                    }
+                };
                 let pause = backoff::wait(failures - 1, Duration::from_millis(100), Duration::from_secs(2));
                 tokio::time::sleep(pause).await;
                 continue;
@@ -96,38 +109,61 @@ fn announce(core: &Core, state: State) {
     });
 }
 
-/// A connection to any broker that answers: known ones first, then the bootstrap list.
-pub(crate) async fn any_connection(core: &Core) -> Result<Connection, String> {
-    let mut addresses: Vec<String> = core.all_brokers().iter().map(|b| b.address()).collect();
-    addresses.extend(core.settings.bootstrap_servers.iter().cloned());
-    let mut faults: Vec<String> = Vec::new();
-    for address in &addresses {
-        match Connection::open(address, &core.settings, &core.counters, ORDINARY_FRAME).await {
-            Ok(connection) => return Ok(connection),
-            Err(e) => faults.push(e.to_string()),
-        }
-    }
-    faults.dedup();
-    Err(if faults.is_empty() {
-        "no bootstrap server is set".to_owned()
-    } else {
-        faults.join("; ")
-    })
+/// Why a round failed.
+enum Failure {
+    /// As an operator should read it.
+    Why(String),
+    /// The cluster wants us to begin again with the bootstrap servers (KIP-1102).
+    Rebootstrap,
 }
 
-async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool) -> Result<Round, String> {
+impl From<CallError> for Failure {
+    fn from(e: CallError) -> Self {
+        Self::Why(e.to_string())
+    }
+}
+
+async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, among: Among) -> Result<Round, Failure> {
     let names = due(core, full);
     if names.is_empty() && !full {
         return Ok(outlook(core));
     }
-    if link.as_ref().is_none_or(|l| !l.is_open()) {
-        *link = Some(any_connection(core).await?);
-    }
-    let connection = link.as_ref().expect("opened above");
-    let answer = ask(core, connection, &names).await?;
-    learn(core, &answer);
+    let old = link.take_if(|l| l.is_open());
+    // A broker may have closed it for idleness a moment ago: that is no sign of trouble, so a fresh one is tried before anybody is told.
+    let known = match &old {
+        Some(connection) => inquire(core, connection, &names).await,
+        None => Err(Failure::Why(String::new())),
+    };
+    *link = match (old, known) {
+        (Some(old), Ok(())) => Some(old),
+        (_, Err(Failure::Rebootstrap)) => return Err(Failure::Rebootstrap),
+        _ => {
+            let fresh = any_connection(core, among).await.map_err(Failure::Why)?;
+            inquire(core, &fresh, &names).await?;
+            Some(fresh)
+        }
+    };
     core.topics.forget_unwanted();
     Ok(outlook(core))
+}
+
+/// Asks for `names`, in several requests if there are very many, and takes in what is told.
+async fn inquire(core: &Arc<Core>, connection: &Connection, names: &[Arc<str>]) -> Result<(), Failure> {
+    // Without names: only the brokers.
+    let mut chunks = names.chunks(MOST_NAMES);
+    let mut chunk = chunks.next().unwrap_or_default();
+    loop {
+        let answer = ask(core, connection, chunk).await?;
+        match ErrorCode::from(answer.error_code) {
+            ErrorCode::REBOOTSTRAP_REQUIRED => return Err(Failure::Rebootstrap),
+            code if !code.is_ok() => return Err(Failure::Why(format!("Metadata: {}", code.name()))),
+            _ => learn(core, &answer),
+        }
+        match chunks.next() {
+            Some(next) => chunk = next,
+            None => return Ok(()),
+        }
+    }
 }
 
 /// The names to ask for: all, or those that are new, unsettled, or missing for a while.
@@ -164,11 +200,10 @@ fn outlook(core: &Core) -> Round {
     }
 }
 
-async fn ask(core: &Core, connection: &Connection, names: &[Arc<str>]) -> Result<MetadataResponse, String> {
+async fn ask(core: &Core, connection: &Connection, names: &[Arc<str>]) -> Result<MetadataResponse, CallError> {
     let version = connection
         .version(ApiKey::Metadata, 13)
-        .filter(|v| *v >= 4)
-        .ok_or("the broker is too old: Metadata 4 is needed")?;
+        .ok_or(CallError::Unsendable("the broker shares no version of Metadata"))?;
     let topics = names
         .iter()
         .map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))))
@@ -176,10 +211,10 @@ async fn ask(core: &Core, connection: &Connection, names: &[Arc<str>]) -> Result
     let request = MetadataRequest::default()
         .with_topics(Some(topics))
         .with_allow_auto_topic_creation(false);
-    let mut call = connection
-        .send::<_, MetadataResponse>(ApiKey::Metadata, version, &request, core.settings.request_timeout)
-        .map_err(|e| e.to_string())?;
-    call.answer().await.map_err(|e| e.to_string())
+    connection
+        .send(ApiKey::Metadata, version, &request, core.settings.request_timeout)?
+        .answer()
+        .await
 }
 
 /// A topic's name as requests want it.
@@ -188,6 +223,7 @@ pub(crate) fn topic_name(name: &str) -> TopicName {
 }
 
 fn learn(core: &Arc<Core>, answer: &MetadataResponse) {
+    core.all_brokers().iter().for_each(|b| b.list_as_known(false));
     for told in &answer.brokers {
         let address = if told.host.contains(':') {
             format!("[{}]:{}", &*told.host, told.port)
@@ -195,7 +231,10 @@ fn learn(core: &Arc<Core>, answer: &MetadataResponse) {
             format!("{}:{}", &*told.host, told.port)
         };
         match core.broker(told.node_id.0) {
-            Some(broker) => broker.moved_to(address),
+            Some(broker) => {
+                broker.moved_to(address);
+                broker.list_as_known(true);
+            }
             None => start_broker(core, told.node_id.0, address),
         }
     }
@@ -230,8 +269,8 @@ fn learn_topic(core: &Core, told: &MetadataResponseTopic) {
     };
     let name = Arc::clone(found.key());
     let entry = found.get_mut();
-    match told.error_code {
-        0 => {
+    match code.retry() {
+        Retry::None => {
             let topic = renew(&name, entry.topic.as_ref(), told);
             lead(core, &topic, &told.partitions);
             if let Some(old) = entry.topic.as_ref().filter(|old| old.id != topic.id) {
@@ -242,31 +281,38 @@ fn learn_topic(core: &Core, told: &MetadataResponseTopic) {
             entry.topic = Some(Arc::clone(&topic));
             entry.state = TopicState::Ready(topic);
         }
-        // UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC, TOPIC_AUTHORIZATION_FAILED.
-        3 | 17 | 29 => {
-            entry.missing += 1;
-            let needed = if matches!(entry.state, TopicState::Ready(_)) {
-                CONFIRM_VANISHED
-            } else {
-                CONFIRM_MISSING
-            };
-            let definite = told.error_code != 3;
-            if (definite || entry.missing >= needed) && !matches!(entry.state, TopicState::Missing) {
-                tracing::warn!(topic = &*name, error = code.name(), "the topic cannot be used");
-                entry.state = TopicState::Missing;
-                // Senders and fetchers rest; if it comes back with the same id, its leaders come with it.
-                entry.topic.iter().flat_map(|t| &t.partitions).for_each(|p| p.lead_by(None));
-            }
-        }
+        // Not there, as far as this broker knows.
+        Retry::AfterMetadata if code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => miss(&name, entry, code, false),
+        // INVALID_TOPIC, TOPIC_AUTHORIZATION_FAILED: no need to ask twice.
+        Retry::Never | Retry::Fatal => miss(&name, entry, code, true),
         // LEADER_NOT_AVAILABLE and its like: soon again.
-        _ => core.counters.error(code.name()),
+        Retry::Again | Retry::AfterMetadata | Retry::AfterCoordinator => core.counters.error(code.name()),
+    }
+}
+
+/// An answer said that the topic cannot be used.
+fn miss(name: &Arc<str>, entry: &mut Entry, code: ErrorCode, definite: bool) {
+    entry.missing += 1;
+    let needed = if matches!(entry.state, TopicState::Ready(_)) {
+        CONFIRM_VANISHED
+    } else {
+        CONFIRM_MISSING
+    };
+    if (definite || entry.missing >= needed) && !matches!(entry.state, TopicState::Missing) {
+        tracing::warn!(topic = &**name, error = code.name(), "the topic cannot be used");
+        entry.state = TopicState::Missing;
+        // Senders and fetchers rest; if it comes back with the same id, its leaders come with it.
+        entry.topic.iter().flat_map(|t| &t.partitions).for_each(|p| p.lead_by(None));
     }
 }
 
 /// The topic as told: the old one if nothing but leaders changed, else one that shares its partitions as far as it is the same topic.
 fn renew(name: &Arc<str>, old: Option<&Arc<Topic>>, told: &MetadataResponseTopic) -> Arc<Topic> {
-    let id = TopicId(told.topic_id);
-    let old = old.filter(|t| t.id == id);
+    let told_id = TopicId(told.topic_id);
+    // A broker too old for ids tells none: that is no other topic.
+    let same = |id: TopicId| id == told_id || id.0.is_nil() || told_id.0.is_nil();
+    let old = old.filter(|t| same(t.id));
+    let id = old.map_or(told_id, |t| t.id);
     let count = told
         .partitions
         .iter()
@@ -281,7 +327,7 @@ fn renew(name: &Arc<str>, old: Option<&Arc<Topic>>, told: &MetadataResponseTopic
         _ => {
             let mut partitions: Vec<_> = old.map(|t| t.partitions.clone()).unwrap_or_default();
             for index in partitions.len()..count {
-                partitions.push(Partition::new(Arc::clone(name), told.topic_id, index as i32, Acks::All));
+                partitions.push(Partition::new(Arc::clone(name), id.0, index as i32, Acks::All));
             }
             Arc::new(Topic {
                 name: Arc::clone(name),

@@ -8,6 +8,7 @@ mod accumulator;
 mod answers;
 mod appender;
 mod backoff;
+mod bootstrap;
 mod broker;
 mod cluster;
 mod connection;
@@ -30,6 +31,7 @@ mod sender;
 mod settings;
 mod stream;
 mod topics;
+mod versions;
 mod wire;
 
 pub use answers::decode_answer;

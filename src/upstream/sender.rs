@@ -224,11 +224,11 @@ impl Sender {
         match self.meanwhile(open).await {
             Some(Ok(connection)) => {
                 self.connection = Some(connection);
-                self.failures = 0;
+                self.broker.reached();
                 true
             }
             Some(Err(why)) => {
-                tracing::debug!(broker = self.broker.id, %why, "no connection for producing");
+                self.broker.tell_unreachable(&why.to_string());
                 self.break_off();
                 false
             }
@@ -347,12 +347,14 @@ impl Sender {
                 for part in flying.parts {
                     self.settle_part(&part, Answer::Doubt, false);
                 }
-                if self.connection.as_ref().is_none_or(|c| !c.is_open()) {
+                // All requests of a connection end with it; that is one break.
+                if self.connection.take_if(|c| !c.is_open()).is_some() {
                     self.break_off();
                 }
                 return;
             }
         };
+        self.failures = 0;
         // The connection holds requests back for so long; until then records gather in their batches.
         if let Some(pause) = throttle(answer.throttle_time_ms) {
             self.not_before = self.not_before.max(Some(Instant::now() + pause));

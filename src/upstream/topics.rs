@@ -14,8 +14,11 @@ use uuid::Uuid;
 use super::{accumulator::PartitionQueue, broker::Broker, receipts::Waiters};
 use crate::kafka::{Acks, error::ErrorCode};
 
-/// Names that are kept track of at one time; beyond it a new name is [`TopicState::Missing`]. Bounds what devices can make us remember.
-const MOST_TOPICS: usize = 10_000;
+/// Names without a topic that are kept track of at one time. Bounds what devices can make us remember; names that have a topic are
+/// bounded by the cluster.
+const MOST_STRANGERS: usize = 10_000;
+/// New names between two counts of the strangers, so that a flood of names costs no count each.
+const COUNT_EVERY: usize = 64;
 /// A missing topic that nobody asked for in this time is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
@@ -238,6 +241,18 @@ pub(crate) struct Entry {
     pub(crate) asked: Option<Instant>,
 }
 
+/// If there are too many names without a topic, the quarter that was wanted least recently goes. Whoever still wants one of them says
+/// so again (`Cluster::topic_known`); whoever wants a name that has a topic never meets this bound.
+fn forget_strangers(topics: &mut HashMap<Arc<str>, Entry>) {
+    let mut wanted: Vec<Instant> = topics.values().filter(|e| e.topic.is_none()).map(|e| e.wanted).collect();
+    if wanted.len() < MOST_STRANGERS {
+        return;
+    }
+    let quarter = wanted.len() / 4;
+    let cut = *wanted.select_nth_unstable(quarter).1;
+    topics.retain(|_, e| e.topic.is_some() || e.wanted > cut);
+}
+
 impl Topics {
     pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
         self.names.lock().expect("no code that holds this lock panics")
@@ -261,11 +276,8 @@ impl Topics {
             entry.wanted = now;
             return (entry.state.clone(), false);
         }
-        if topics.len() >= MOST_TOPICS {
-            topics.retain(|_, e| e.topic.is_some() || now - e.wanted < FORGET_AFTER);
-            if topics.len() >= MOST_TOPICS {
-                return (TopicState::Missing, false);
-            }
+        if topics.len() >= MOST_STRANGERS && topics.len().is_multiple_of(COUNT_EVERY) {
+            forget_strangers(&mut topics);
         }
         let entry = Entry {
             state: TopicState::Unknown,

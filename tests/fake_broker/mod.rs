@@ -90,6 +90,8 @@ pub struct World {
     pub throttles: HashMap<i16, i32>,
     /// API keys of requests that came while their connection was asked to be quiet.
     pub too_early: Vec<i16>,
+    /// By broker and API key: the version of the last request.
+    pub asked_in: HashMap<(i32, i16), i16>,
     /// By broker and API key: other versions than the usual ones, or none.
     pub versions: HashMap<(i32, i16), Option<(i16, i16)>>,
     /// An answer of every Produce request from now on.

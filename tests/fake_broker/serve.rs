@@ -65,6 +65,7 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
         {
             let mut world = node.world.lock().unwrap();
             *world.seen.entry(key).or_default() += 1;
+            world.asked_in.insert((node.id, key), version);
             if quiet.is_some_and(|until| Instant::now() < until) {
                 world.too_early.push(key);
             }

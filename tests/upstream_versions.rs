@@ -1,0 +1,203 @@
+//! Versions of requests: the newest that both sides know, by each broker's own word, and brokers that lack what is needed.
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod fake_broker;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
+};
+
+use fake_broker::{
+    Fake,
+    client::{Log, PATIENCE, Producer, assert_stored_once, ready, settings, until},
+};
+use kafka_protocol::messages::ApiKey;
+use mqtt_kafka_proxy::upstream::{Cluster, Outcome, Start, State};
+use tokio::time::timeout;
+
+/// What we cannot do without, and the least version of it.
+const NEEDED: [(ApiKey, i16); 5] = [
+    (ApiKey::Produce, 3),
+    (ApiKey::Fetch, 4),
+    (ApiKey::ListOffsets, 2),
+    (ApiKey::Metadata, 4),
+    (ApiKey::InitProducerId, 0),
+];
+
+fn offer(fake: &Fake, broker: i32, api: ApiKey, versions: Option<(i16, i16)>) {
+    fake.world().versions.insert((broker, api as i16), versions);
+}
+
+#[tokio::test]
+async fn a_broker_that_lacks_something_essential_is_told_by_what_is_missing_before_it_is_used() {
+    for (api, least) in NEEDED {
+        for offered in [None, (least > 0).then(|| (0, least - 1))] {
+            let fake = Fake::start(1).await;
+            offer(&fake, 1, api, offered);
+            let cluster = Cluster::start(settings(&fake));
+            let mut state = cluster.state();
+            let told = timeout(PATIENCE, state.wait_for(|s| *s != State::not_yet()))
+                .await
+                .unwrap()
+                .unwrap()
+                .clone();
+            let State::Connecting { why } = told else {
+                panic!("{api:?}: {told:?}")
+            };
+            let address = fake.addresses[0].to_string();
+            for words in [
+                &*address,
+                "too old",
+                &format!("{api:?} {least} is needed"),
+                "Apache Kafka 0.11 or newer",
+            ] {
+                assert!(why.contains(words), "{api:?}: {words} in {why}");
+            }
+            let has = offered.map_or("it has none".to_owned(), |(_, newest)| format!("it has up to {newest}"));
+            assert!(why.contains(&has), "{has} in {why}");
+            // Nothing but ApiVersions was asked, and asking again says nothing new.
+            state.mark_unchanged();
+            until("it is asked again", || fake.seen(ApiKey::ApiVersions) >= 3).await;
+            assert!(!state.has_changed().unwrap(), "{:?}", state.borrow());
+            let seen: Vec<i16> = fake.world().seen.keys().copied().collect();
+            assert_eq!(seen, [ApiKey::ApiVersions as i16]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_forgot_our_versions_is_told_as_too_new() {
+    let fake = Fake::start(1).await;
+    offer(&fake, 1, ApiKey::Produce, Some((14, 20)));
+    let cluster = Cluster::start(settings(&fake));
+    let mut state = cluster.state();
+    let new = |s: &State| matches!(s, State::Connecting { why } if why.contains("too new") && why.contains("Produce 13 is the newest"));
+    timeout(PATIENCE, state.wait_for(new)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn in_a_mixed_cluster_each_broker_is_asked_in_its_own_versions() {
+    let fake = Fake::start(3).await;
+    fake.topic("t", 3);
+    // As Kafka 2.0, as one that is newer than we are, and as the fake is.
+    for (api, newest) in [
+        (ApiKey::Produce, 6),
+        (ApiKey::Fetch, 8),
+        (ApiKey::ListOffsets, 3),
+        (ApiKey::Metadata, 6),
+        (ApiKey::InitProducerId, 1),
+    ] {
+        offer(&fake, 1, api, Some((0, newest)));
+        offer(&fake, 2, api, Some((0, 99)));
+    }
+    let cluster = Cluster::start(settings(&fake));
+    // The first broker that is asked knows no topic ids, so names are used everywhere.
+    let topic = ready(&cluster, "t").await;
+    for partition in 0..3 {
+        let receipts = Producer::new(&cluster).produce(&topic, partition, 10).await;
+        assert_stored_once(&fake, "t", partition, &receipts);
+        let mut reader = cluster.read(&topic, partition as i32, Start::Offset(0));
+        timeout(PATIENCE, reader.next()).await.unwrap().unwrap();
+    }
+    let ends = cluster.end_offsets(&[0, 1, 2].map(|at| (topic.clone(), at))).await;
+    assert_eq!(ends, [Ok(10), Ok(10), Ok(10)]);
+    let world = fake.world();
+    let asked = |broker, api: ApiKey| world.asked_in[&(broker, api as i16)];
+    assert_eq!(asked(1, ApiKey::Produce), 6);
+    assert!(asked(2, ApiKey::Produce) > 6 && asked(3, ApiKey::Produce) > 6);
+    assert_eq!(asked(1, ApiKey::Fetch), 8);
+    assert!(asked(2, ApiKey::Fetch) > 8 && asked(3, ApiKey::Fetch) > 8);
+    assert_eq!((asked(1, ApiKey::ListOffsets), asked(3, ApiKey::ListOffsets)), (3, 7));
+    assert_eq!(asked(2, ApiKey::ListOffsets), 10);
+}
+
+#[tokio::test]
+async fn one_broker_that_is_too_old_is_told_once_and_the_others_are_used() {
+    let (log, _guard) = Log::listen();
+    let fake = Fake::start(2).await;
+    fake.topic("t", 2);
+    offer(&fake, 2, ApiKey::Produce, Some((0, 2)));
+    let mut settings = settings(&fake);
+    settings.producer.delivery_timeout = Duration::from_millis(800);
+    let cluster = Cluster::start(settings);
+    let topic = ready(&cluster, "t").await;
+    let mut producer = Producer::new(&cluster);
+    producer.append(&topic, 1, 1).unwrap();
+    assert_eq!(producer.receipts(1).await[0].outcome, Outcome::Expired { sent: false });
+    assert!(matches!(producer.produce(&topic, 0, 1).await[0].outcome, Outcome::Stored { .. }));
+    let told = log.lines(&["WARN", "too old", &fake.addresses[1].to_string()]);
+    assert_eq!(told.len(), 1, "{told:?}");
+    // It is replaced by a newer one.
+    fake.world().versions.clear();
+    producer.append(&topic, 1, 1).unwrap();
+    assert!(matches!(producer.receipts(1).await[0].outcome, Outcome::Stored { .. }));
+    assert_eq!(log.lines(&["INFO", "reached again"]).len(), 1);
+}
+
+/// The program itself: one line, and the reason at /readyz.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn run(folder: &std::path::Path, kafka: &str) -> (Running, Receiver<String>) {
+    let text = format!(
+        "listeners: [{{name: one, address: \"127.0.0.1:0\", protocol: mqtt}}]\nadmin: {{address: \"127.0.0.1:0\"}}\n\
+         kafka: {{bootstrap_servers: [\"{kafka}\"]}}\n\
+         rules: [{{name: all, mqtt: \"{{topic#}}\", kafka: {{topic: mqtt, key: \"{{topic}}\"}}}}]\n"
+    );
+    std::fs::write(folder.join("proxy.yaml"), text).unwrap();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
+        .args(["run", "--log-format", "json"])
+        .current_dir(folder)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(process.stderr.take().unwrap());
+    let (tell, log) = channel();
+    std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    (Running(process), log)
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_says_in_one_line_and_at_readyz_what_is_missing() {
+    let fake = Fake::start(1).await;
+    offer(&fake, 1, ApiKey::Produce, Some((0, 2)));
+    let folder = tempfile::tempdir().unwrap();
+    let (_running, log) = run(folder.path(), &fake.addresses[0].to_string());
+    let mut lines: Vec<String> = Vec::new();
+    let mut asked_again = || {
+        lines.extend(log.try_iter());
+        fake.seen(ApiKey::ApiVersions) >= 5
+    };
+    until("it has asked five times", &mut asked_again).await;
+    let told: Vec<_> = lines.iter().filter(|line| line.contains("too old")).collect();
+    assert_eq!(told.len(), 1, "{lines:#?}");
+    assert!(told[0].contains("Produce 3 is needed, it has up to 2"), "{told:?}");
+    let admin = lines.iter().rev().find_map(|line| line.split("\"address\":\"").nth(1));
+    let admin = admin.unwrap().split('"').next().unwrap().to_owned();
+    let ready = tokio::task::spawn_blocking(move || get(&admin, "/readyz")).await.unwrap();
+    assert!(
+        ready.contains(" 503 ") && ready.contains("Produce 3 is needed, it has up to 2"),
+        "{ready}"
+    );
+}
