@@ -115,19 +115,19 @@ async fn an_old_broker_without_topic_ids_is_understood() {
 
 #[tokio::test]
 async fn each_fault_of_a_request_costs_a_retry_and_no_record() {
-    for fault in [
-        Fault::Code(6),
-        Fault::Code(19),
-        Fault::StoredBut(7),
-        Fault::StoredBut(20),
-        Fault::StoredBut(46),
+    // Refused before anything is stored: damaged, no leader here, short of replicas, disk lost, epochs that are over, busy.
+    let refused = [-1, 2, 3, 5, 6, 7, 8, 9, 13, 19, 56, 72, 74, 75, 78, 89, 100, 103];
+    // Stored, and the broker does not know it or does not say so.
+    let stored = [-1, 7, 13, 20, 46, 56];
+    let ends = [
         Fault::CloseBefore,
         Fault::CloseAfter,
         Fault::HalfFrame,
         Fault::Garbage,
         Fault::WrongCorrelation,
         Fault::Silence,
-    ] {
+    ];
+    for fault in refused.map(Fault::Code).into_iter().chain(stored.map(Fault::StoredBut)).chain(ends) {
         let fake = Fake::start(1).await;
         fake.topic("t", 1);
         let mut settings = settings(&fake);

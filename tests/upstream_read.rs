@@ -11,6 +11,7 @@ use fake_broker::{
     values_in,
 };
 use kafka_protocol::messages::ApiKey;
+use mqtt_kafka_proxy::kafka::error::ErrorCode;
 use mqtt_kafka_proxy::upstream::{Chunk, Cluster, Reader, Start, Topic, TopicState};
 use tokio::time::timeout;
 
@@ -181,15 +182,15 @@ async fn a_broker_that_is_late_with_its_metadata_leads_nobody_astray() {
 
 #[tokio::test]
 async fn faults_of_a_fetch_lose_and_repeat_nothing() {
-    for fault in [
-        Fault::Code(6),
-        Fault::Code(-1),
+    let codes = [-1, 2, 3, 5, 6, 9, 56, 74, 75, 78, 100, 103].map(Fault::Code);
+    let ends = [
         Fault::CloseBefore,
         Fault::CloseAfter,
         Fault::HalfFrame,
         Fault::Garbage,
         Fault::WrongCorrelation,
-    ] {
+    ];
+    for fault in codes.into_iter().chain(ends) {
         let fake = Fake::start(1).await;
         let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(100)).await;
         let mut producer = Producer::new(&cluster);
@@ -270,6 +271,34 @@ async fn a_broker_that_says_nothing_delays_no_end_offset_once_others_lead() {
     let ends = asking.await.unwrap();
     assert!(ends[0].is_ok());
     assert_eq!(ends[1], Ok(3));
+}
+
+#[tokio::test]
+async fn faults_of_a_question_for_offsets_cost_a_retry() {
+    let codes = [-1, 3, 5, 6, 7, 9, 56, 74, 75, 78, 100].map(Fault::Code);
+    let ends = [
+        Fault::CloseBefore,
+        Fault::CloseAfter,
+        Fault::HalfFrame,
+        Fault::Garbage,
+        Fault::WrongCorrelation,
+    ];
+    for fault in codes.into_iter().chain(ends) {
+        let fake = Fake::start(1).await;
+        let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(100)).await;
+        Producer::new(&cluster).produce(&topic, 0, 5).await;
+        fake.world().offset_faults.push_back(fault.clone());
+        assert_eq!(cluster.end_offsets(&[(topic, 0)]).await, [Ok(5)], "after {fault:?}");
+        assert!(fake.world().offset_faults.is_empty());
+    }
+    // What will not pass is told at once: TOPIC_AUTHORIZATION_FAILED.
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(100)).await;
+    fake.world().offset_faults.push_back(Fault::Code(29));
+    assert_eq!(
+        cluster.end_offsets(&[(topic, 0)]).await,
+        [Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED)]
+    );
 }
 
 #[tokio::test]

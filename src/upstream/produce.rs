@@ -122,34 +122,31 @@ pub(super) fn answers_to(parts: &[Part], answer: &ProduceResponse) -> Vec<Option
 
 /// What a code means for the batch, and whether the next attempt should wait.
 pub(super) fn judge(core: &Core, code: i16, offset: i64) -> (Answer, bool) {
-    if code == 0 {
-        return (Answer::Stored(offset), false);
-    }
     let error = ErrorCode::from(code);
-    core.counters.error(error.name());
-    match code {
-        46 => return (Answer::Stored(offset), false),
-        // MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE.
-        10 | 18 => return (Answer::TooLarge(error), false),
-        45 => return (Answer::OutOfOrder, false),
-        47 | 59 | 90 => return (Answer::IdentityDead, false),
-        _ => {}
+    if !error.is_ok() {
+        core.counters.error(error.name());
     }
-    let retry = error.retry();
-    if matches!(retry, Retry::Never | Retry::Fatal) && code != -1 {
-        return (Answer::Refused(error), false);
-    }
-    if code != 7 && code != 19 {
+    if error.retry() == Retry::AfterMetadata {
         core.refresh_all();
     }
-    (
-        if surely_not_stored(code) {
-            Answer::NotStored
-        } else {
-            Answer::Doubt
-        },
-        true,
-    )
+    let answer = meaning(error, offset);
+    (answer, matches!(answer, Answer::NotStored | Answer::Doubt))
+}
+
+/// The class of the code decides, but where an idempotent producer must know more: what was stored, and what its sequence is worth.
+fn meaning(error: ErrorCode, offset: i64) -> Answer {
+    match (error.code(), error.retry()) {
+        // DUPLICATE_SEQUENCE_NUMBER: stored by an earlier attempt.
+        (0 | 46, _) => Answer::Stored(offset),
+        // MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE: parts of it may be taken.
+        (10 | 18, _) => Answer::TooLarge(error),
+        (45, _) => Answer::OutOfOrder,
+        // INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID, PRODUCER_FENCED.
+        (47 | 59 | 90, _) => Answer::IdentityDead,
+        (_, Retry::None | Retry::Never | Retry::Fatal) => Answer::Refused(error),
+        (code, _) if surely_not_stored(code) => Answer::NotStored,
+        _ => Answer::Doubt,
+    }
 }
 
 /// Codes of retriable errors that the broker gives before it appends anything.
@@ -157,4 +154,36 @@ fn surely_not_stored(code: i16) -> bool {
     // CORRUPT_MESSAGE, UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS,
     // FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, THROTTLING_QUOTA_EXCEEDED, UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID.
     matches!(code, 2 | 3 | 5 | 6 | 19 | 74 | 75 | 89 | 100 | 103)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_means_what_its_class_says_or_is_one_of_the_producers_own() {
+        for code in -2..200 {
+            let error = ErrorCode::from(code);
+            let meaning = meaning(error, 7);
+            let fits = match error.retry() {
+                Retry::None => meaning == Answer::Stored(7),
+                Retry::Again | Retry::AfterMetadata | Retry::AfterCoordinator => matches!(meaning, Answer::NotStored | Answer::Doubt),
+                Retry::Never => match code {
+                    46 => meaning == Answer::Stored(7),
+                    10 | 18 => meaning == Answer::TooLarge(error),
+                    _ => meaning == Answer::Refused(error),
+                },
+                Retry::Fatal => match code {
+                    45 => meaning == Answer::OutOfOrder,
+                    47 | 59 | 90 => meaning == Answer::IdentityDead,
+                    _ => meaning == Answer::Refused(error),
+                },
+            };
+            assert!(fits, "{code} {}: {meaning:?}", error.name());
+        }
+        // Replicas were short after the leader had appended; a time-out and an unknown fault tell nothing either.
+        for code in [-1, 7, 13, 20, 56] {
+            assert_eq!(meaning(ErrorCode::from(code), 7), Answer::Doubt, "{code}");
+        }
+    }
 }

@@ -76,7 +76,7 @@ pub struct World {
     /// Faults for the next Produce requests, in order; none when empty.
     pub produce_faults: VecDeque<Fault>,
     pub fetch_faults: VecDeque<Fault>,
-    /// Of ListOffsets; no codes.
+    /// Of ListOffsets.
     pub offset_faults: VecDeque<Fault>,
     /// Of Metadata; a code is told for each topic.
     pub metadata_faults: VecDeque<Fault>,
@@ -96,6 +96,8 @@ pub struct World {
     pub versions: HashMap<(i32, i16), Option<(i16, i16)>>,
     /// An answer of every Produce request from now on.
     pub produce_always: Option<Fault>,
+    /// How many names each Metadata request had.
+    pub named: Vec<usize>,
     /// Requests seen, by API key.
     pub seen: HashMap<i16, usize>,
     /// Partitions named in each Fetch, in order of arrival.
@@ -123,6 +125,8 @@ pub struct Fake {
     pub offsets_held: watch::Sender<bool>,
     /// The same for InitProducerId.
     pub identities_held: watch::Sender<bool>,
+    /// Counts how often all idle connections were closed.
+    hang_ups: watch::Sender<u64>,
     tasks: JoinSet<()>,
     pub addresses: Vec<SocketAddr>,
 }
@@ -137,6 +141,7 @@ impl Fake {
             produce_held: watch::Sender::default(),
             offsets_held: watch::Sender::new(false),
             identities_held: watch::Sender::new(false),
+            hang_ups: watch::Sender::new(0),
             tasks: JoinSet::new(),
             addresses: Vec::new(),
         };
@@ -153,6 +158,7 @@ impl Fake {
                 produce_held: fake.produce_held.subscribe(),
                 offsets_held: fake.offsets_held.subscribe(),
                 identities_held: fake.identities_held.subscribe(),
+                hang_ups: fake.hang_ups.subscribe(),
             };
             fake.tasks.spawn(serve::accept(node, listener));
         }
@@ -197,6 +203,11 @@ impl Fake {
     /// Keeps back the answers of brokers to Produce requests; an empty list gives all of them free.
     pub fn hold_produce(&self, brokers: &[i32]) {
         self.produce_held.send_replace(brokers.iter().copied().collect());
+    }
+
+    /// Closes all connections on which no request is being served, as `connections.max.idle.ms` does.
+    pub fn hang_up(&self) {
+        self.hang_ups.send_modify(|n| *n += 1);
     }
 
     /// Writes a record batch made by [`records::Batch`]; its first offset.

@@ -38,6 +38,7 @@ pub struct Node {
     pub produce_held: watch::Receiver<BTreeSet<i32>>,
     pub offsets_held: watch::Receiver<bool>,
     pub identities_held: watch::Receiver<bool>,
+    pub hang_ups: watch::Receiver<u64>,
 }
 
 pub async fn accept(node: Node, listener: TcpListener) {
@@ -50,7 +51,14 @@ pub async fn accept(node: Node, listener: TcpListener) {
 
 async fn connection(mut node: Node, mut stream: TcpStream) {
     let mut quiet: Option<Instant> = None;
-    while let Ok(length) = stream.read_u32().await {
+    node.hang_ups.mark_unchanged();
+    loop {
+        let length = tokio::select! {
+            biased;
+            length = stream.read_u32() => length,
+            _ = node.hang_ups.changed() => return,
+        };
+        let Ok(length) = length else { return };
         let mut frame = vec![0; length as usize];
         if stream.read_exact(&mut frame).await.is_err() {
             return;
@@ -171,7 +179,11 @@ impl Node {
                 encoded(&answer.with_throttle_time_ms(throttle), version)
             }
             ApiKey::ListOffsets => {
-                let answer = self.offsets(&ListOffsetsRequest::decode(&mut body, version).unwrap());
+                let mut answer = self.offsets(&ListOffsetsRequest::decode(&mut body, version).unwrap());
+                if let Some(Fault::Code(code)) = fault {
+                    let told = answer.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+                    told.for_each(|partition| partition.error_code = *code);
+                }
                 encoded(&answer.with_throttle_time_ms(throttle), version)
             }
             ApiKey::InitProducerId => {
@@ -227,6 +239,7 @@ impl Node {
     fn metadata(&self, request: &MetadataRequest) -> MetadataResponse {
         let mut world = self.world.lock().unwrap();
         let error = std::mem::take(&mut world.metadata_error);
+        world.named.push(request.topics.as_ref().map_or(0, Vec::len));
         let brokers = world.brokers.iter().map(|(id, at)| {
             let host = StrBytes::from_string(at.ip().to_string());
             MetadataResponseBroker::default()
