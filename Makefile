@@ -18,6 +18,7 @@ demo: ## the round trip on this machine: a real Kafka, the proxy, mosquitto and 
 test: ## all tests, the ones against a real Kafka included; installs what they need
 	@integration/need cargo cc openssl mosquitto_pub kcat paho
 	@integration/kafka/kafka install
+	@integration/kafka/kafka --oldest install
 	@rm -rf target/tmp/{kafka,proxy,certs}-*
 	cargo test --workspace --locked || { echo "logs of Kafka and the proxies: target/tmp/{kafka,proxy}-*" >&2; exit 1; }
 

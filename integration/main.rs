@@ -8,12 +8,15 @@
 mod behind;
 mod chaos;
 mod deliver;
+mod impatient;
 #[path = "../benches/load/mod.rs"]
 mod load;
 mod network;
+mod oldest;
 mod publish;
 mod stage;
 mod trouble;
+mod wire;
 
 use stage::Kafka;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -108,9 +108,19 @@ impl Kafka {
 
     /// The same with broker settings of its own, as `name=value`.
     pub fn start_with(base: u16, nodes: u16, settings: &[&str]) -> Self {
+        Self::start_as(&[], base, nodes, settings)
+    }
+
+    /// One node of the oldest release that is supported.
+    pub fn start_oldest(base: u16) -> Self {
+        Self::start_as(&["--oldest"], base, 1, &[])
+    }
+
+    fn start_as(release: &[&str], base: u16, nodes: u16, settings: &[&str]) -> Self {
         let folder = folder("kafka");
         let errors = File::create(folder.join("script.log")).expect("the folder was just made");
         let mut script = Command::new(root().join("integration/kafka/kafka"))
+            .args(release)
             .arg("--dir")
             .arg(&folder)
             .args(["hold", "--port", &base.to_string(), "--nodes", &nodes.to_string()])

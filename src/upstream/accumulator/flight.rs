@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Answer, Identity, MOST_IN_FLIGHT, Next, PartitionQueue, Settled, Split, Verdict};
+use super::{Answer, Identity, MOST_IN_FLIGHT, Next, PartitionQueue, QUIET, Settled, Split, Verdict};
 use crate::kafka::{
     Compression,
     batch::{BatchBuilder, Producer, restamp},
@@ -221,6 +221,7 @@ impl<W: Split> PartitionQueue<W> {
         if self.gap {
             self.next_epoch();
         }
+        self.look_for_rest();
         let records = self.closed.front().or(self.open.as_ref()).map_or(0, |b| b.builder.count());
         let producer = match self.stamp(records, current) {
             Ok(stamp) => stamp,
@@ -252,6 +253,16 @@ impl<W: Split> PartitionQueue<W> {
             producer,
             compression: batch.compression,
         }
+    }
+
+    /// Point 7: after a rest nobody knows whether the broker still knows us. The clock is that of the batches' deadlines.
+    fn look_for_rest(&mut self) {
+        let next = self.closed.front().or(self.open.as_ref()).map(|b| b.deadline);
+        let rest = next.zip(self.last).map(|(next, last)| next.saturating_duration_since(last));
+        if self.flight.is_empty() && rest.is_some_and(|rest| rest > QUIET) {
+            self.proven = false;
+        }
+        self.last = next;
     }
 
     /// The next stamp for a batch of `records`. Errors with the id that must not be taken if an id is needed first.

@@ -28,7 +28,8 @@
 //!    refused without doubt and nothing else is in flight; then no request with its sequence exists and the sequence is simply free again.
 //! 7. A broker that does not know an id takes any sequence of it. If the first batch were refused for a passing reason while a second is on
 //!    its way, the second would be stored and the first could never be. So until a first batch of an epoch is acknowledged,
-//!    only one is in flight (`proven` below).
+//!    only one is in flight (`proven` below). Brokers also forget who is quiet (`producer.id.expiration.ms`, a day by default), so
+//!    the same holds for the first batch after a minute of rest (`QUIET`).
 //! 8. A batch that is too large for the topic and of which no attempt is in doubt is split, and its parts take its sequences between
 //!    them: none of those was ever appended, so the ones behind it keep their stamps and follow the parts. The parts count as batches
 //!    of their own, so what lies behind moves out of the span of five and waits.
@@ -58,6 +59,8 @@ use flight::Flight;
 
 /// Batches that may be in flight for one partition: what brokers remember of a producer.
 pub(crate) const MOST_IN_FLIGHT: u64 = 5;
+/// After this time without a batch, counted from when the last one would have expired, the broker may have forgotten the producer.
+pub(crate) const QUIET: Duration = Duration::from_secs(60);
 /// The least memory that is charged for a batch.
 const FIRST_CHARGE: usize = 2 * 1024;
 /// The largest record, encoded; a bound of memory, brokers refuse much earlier.
@@ -203,6 +206,8 @@ pub(crate) struct PartitionQueue<W> {
     gap: bool,
     /// The broker has acknowledged a batch of this id and epoch, so it knows them.
     proven: bool,
+    /// The deadline of the last batch that was stamped.
+    last: Option<Instant>,
     next_ordinal: u64,
     /// With a producer id and sequences; point 9.
     idempotent: bool,
@@ -226,6 +231,7 @@ impl<W: Split> PartitionQueue<W> {
             dead: None,
             gap: false,
             proven: false,
+            last: None,
             next_ordinal: 0,
             tally: Tally::default(),
             ceiling: usize::MAX,

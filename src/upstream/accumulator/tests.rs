@@ -95,6 +95,8 @@ enum Step {
     /// A late request is lost for good.
     Lose(usize),
     Wait,
+    /// The partition rests for so long that the broker forgets its producers.
+    Forget,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -195,6 +197,7 @@ impl World {
             Step::Lose(at) if at < self.late.len() => drop(self.late.remove(at)),
             Step::Late(_) | Step::Lose(_) => {}
             Step::Wait => self.wait(Duration::from_secs(4)),
+            Step::Forget => self.forget(),
         }
         self.collect();
     }
@@ -302,6 +305,14 @@ impl World {
     fn wait(&mut self, time: Duration) {
         self.now += time;
         self.queue.expire(self.now, &mut self.settled);
+    }
+
+    /// Only with nothing on its way: what a paused socket holds for longer than `producer.id.expiration.ms` is the documented limit.
+    fn forget(&mut self) {
+        if self.wire.is_empty() && self.late.is_empty() && self.queue.flight.is_empty() {
+            self.wait(2 * QUIET);
+            self.broker.producers.clear();
+        }
     }
 
     fn collect(&mut self) {
@@ -430,6 +441,14 @@ proptest! {
 
 proptest! {
     #![proptest_config(config())]
+
+    #[test]
+    fn the_same_with_a_broker_that_forgets_who_was_quiet(steps in prop::collection::vec(prop_oneof![30 => step(), 4 => Just(Step::Forget)], 1..200)) {
+        let mut world = World::new();
+        steps.into_iter().for_each(|step| world.run(step));
+        world.finish();
+        world.check();
+    }
 
     #[test]
     fn the_same_with_batches_that_are_split(steps in prop::collection::vec(prop_oneof![30 => step(), 3 => Just(Step::Serve(Fault::TooLarge))], 1..200)) {

@@ -1,0 +1,98 @@
+//! The oldest Apache Kafka that is supported, with all that the proxy does to a Kafka.
+
+use crate::load::client::{Client, Event, Version};
+use crate::load::ledger;
+use crate::load::publish::{Progress, run};
+use crate::publish::{crowd, rule};
+use crate::stage::{DEADLINE, Kafka, Proxy, eventually, free_base};
+use crate::wire::transaction;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::runtime::Runtime;
+
+const COMMANDS: &str = "  - {name: commands, direction: subscribe, mqtt: \"commands/{key}\", kafka: {topic: commands}, qos: 1}";
+
+async fn next_value(client: &mut Client) -> String {
+    loop {
+        let event = client.next_within(DEADLINE).await.unwrap();
+        client.answer(&event).unwrap();
+        client.flush().await.unwrap();
+        if let Event::Publish { payload, .. } = event {
+            return String::from_utf8(payload.to_vec()).unwrap();
+        }
+    }
+}
+
+async fn publish_at_every_qos(proxy: &Proxy) {
+    let mut client = Client::connect(proxy.mqtt, Version::V5, "device").await.unwrap();
+    for qos in 0..3 {
+        let id = if qos == 0 { 0 } else { 7 };
+        let topic = "telemetry/42/telemetry/rpm";
+        client.publish(topic, qos, id, format!("at {qos}").as_bytes()).unwrap();
+        client.flush().await.unwrap();
+        match qos {
+            0 => continue,
+            1 => assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::PubAck(7, 0)),
+            _ => {
+                let received = client.next_within(DEADLINE).await.unwrap();
+                assert_eq!(received, Event::PubRec(7, 0));
+                client.answer(&received).unwrap();
+                client.flush().await.unwrap();
+                assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::PubComp(7));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_oldest_supported_kafka_does_all_that_is_needed() {
+    let kafka = Kafka::start_oldest(free_base(1));
+    assert!(kafka.command(&["logs"]).contains("Kafka version: 3.3"));
+    for topic in ["telemetry", "crowd", "commands"] {
+        kafka.topic(topic, 1);
+    }
+    let rules = [rule("telemetry"), rule("crowd"), COMMANDS.to_owned()].join("\n");
+    let proxy = Proxy::start(&kafka.bootstrap, &rules, "");
+    let runtime = Runtime::new().unwrap();
+
+    // Devices to Kafka, at each quality of service.
+    runtime.block_on(publish_at_every_qos(&proxy));
+    let records = eventually("three records", || {
+        let records = kafka.consume("telemetry", "%k|%s");
+        (records.len() == 3).then_some(records)
+    });
+    assert_eq!(records, ["42|at 0", "42|at 1", "42|at 2"]);
+
+    // Kafka to devices: from the end offset on, and only what is committed.
+    kafka.produce("commands", "42", &[], "before");
+    let mut subscriber = runtime.block_on(Client::connect(proxy.mqtt, Version::V5, "subscriber")).unwrap();
+    assert_eq!(runtime.block_on(subscriber.subscribe("commands/42", 1)).unwrap(), 1);
+    kafka.produce("commands", "42", &[], "plain");
+    transaction(&kafka.bootstrap, "commands", "42", &["aborted"], false);
+    transaction(&kafka.bootstrap, "commands", "42", &["committed", "too"], true);
+    for expected in ["plain", "committed", "too"] {
+        assert_eq!(runtime.block_on(next_value(&mut subscriber)), expected);
+    }
+
+    // A broker that dies under load and comes back: retries double nothing.
+    let (clients, messages) = (20, 250);
+    let load = crowd(proxy.mqtt, "crowd", clients, messages);
+    let progress = Arc::new(Progress::default());
+    let all = runtime.spawn({
+        let (load, progress) = (load.clone(), Arc::clone(&progress));
+        async move { run(&load, &progress).await }
+    });
+    eventually("the load is under way", || (progress.done.load(Relaxed) > 500).then_some(()));
+    kafka.command(&["kill", "1"]);
+    kafka.command(&["start"]);
+    let report = runtime.block_on(all).unwrap().unwrap();
+    assert_eq!((report.acknowledged, report.refused), (u64::from(clients) * messages, 0));
+    ledger::read_topic(&kafka.bootstrap, "crowd")
+        .unwrap()
+        .exact(clients, messages)
+        .unwrap();
+
+    // And the subscriber goes on.
+    kafka.produce("commands", "42", &[], "after");
+    assert_eq!(runtime.block_on(next_value(&mut subscriber)), "after");
+}
