@@ -2,11 +2,10 @@
 
 use crate::load::client::{Client, Event, Version};
 use crate::load::ledger;
-use crate::load::publish::{Progress, run};
+use crate::load::publish::{Load, Progress, run};
 use crate::publish::{crowd, rule};
-use crate::stage::{DEADLINE, Kafka, Proxy, eventually, free_base, root};
+use crate::stage::{DEADLINE, Kafka, Proxy, eventually, free_base};
 use crate::{alone_with_kafka, shared_kafka};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -113,6 +112,7 @@ async fn a_malformed_packet_ends_its_own_connection_with_the_reason() {
         Event::PubAck(3, 0),
         "the others are unharmed"
     );
+    assert_eq!(proxy.metric(&["malformed_packets_total", "malformed_packet"]), 2.0);
 }
 
 #[tokio::test]
@@ -139,29 +139,120 @@ async fn sigterm_tells_version_5_clients_and_ends_with_0() {
     assert_eq!(status.code(), Some(0));
 }
 
-#[test]
-fn a_port_that_is_taken_is_told_in_one_line_with_an_exit_code() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let text = format!(
-        "listeners: [{{name: tcp, address: \"{address}\", protocol: mqtt}}]\n\
-         kafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\nrules:\n{}\n",
-        rule("any")
-    );
-    let folder = tempfile::tempdir().unwrap();
-    let settings = folder.path().join("proxy.yaml");
-    std::fs::write(&settings, text).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
-        .args(["run", "-c"])
-        .arg(&settings)
-        .current_dir(root())
-        .output()
-        .unwrap();
-    let errors = String::from_utf8(output.stderr).unwrap();
+/// Whether this device has been closed without a word, as one of version 3.1.1 is.
+async fn is_closed(client: &mut Client) -> bool {
+    let end = client.next_within(DEADLINE).await.map_err(|error| error.kind());
+    matches!(
+        end,
+        Err(std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
+    )
+}
+
+/// One message to `topic`; what the device is told.
+async fn told(client: &mut Client, topic: &str, qos: u8, id: u16) -> Event {
+    client.publish(&format!("{topic}/42/telemetry/rpm"), qos, id, b"1850").unwrap();
+    client.flush().await.unwrap();
+    client.next_within(DEADLINE).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_that_goes_away_later_costs_no_acknowledgement_and_no_memory_and_its_return_is_noticed() {
+    const MEMORY: f64 = 1024.0 * 1024.0;
+    let kafka = tokio::task::spawn_blocking(Kafka::start).await.unwrap();
+    kafka.topic("gone", 1);
+    let proxy = Proxy::start(&kafka.bootstrap, &rule("gone"), ", producer: {delivery_timeout: 3s, memory: 1MiB}");
+    let mut five = Client::connect(proxy.mqtt, Version::V5, "five").await.unwrap();
+    assert_eq!(told(&mut five, "gone", 1, 1).await, Event::PubAck(1, 0));
+    kafka.command(&["kill", "1"]);
+    let why = eventually("not ready", || proxy.get("/readyz").ok().filter(|(status, _)| *status == 503));
+    assert!(why.1.contains(&kafka.bootstrap), "the reason names the server: {}", why.1);
+
+    let sent = Instant::now();
+    assert_eq!(told(&mut five, "gone", 1, 2).await, Event::PubAck(2, 0x83));
     assert!(
-        matches!(output.status.code(), Some(code) if code != 0 && code != 101),
-        "{}\n{errors}",
-        output.status
+        sent.elapsed() > Duration::from_millis(2900),
+        "given up before the delivery timeout: {:?}",
+        sent.elapsed()
     );
-    assert_eq!(errors.lines().filter(|line| line.contains(&address)).count(), 1, "{errors}");
+    assert_eq!(told(&mut five, "gone", 2, 3).await, Event::Disconnect(0x83));
+    let mut four = Client::connect(proxy.mqtt, Version::V4, "four").await.unwrap();
+    four.publish("gone/42/telemetry/rpm", 1, 1, b"1850").unwrap();
+    four.flush().await.unwrap();
+    assert!(is_closed(&mut four).await);
+    assert_eq!(proxy.metric(&["refusals_total", "kafka_unavailable"]), 3.0);
+
+    // Several times as much as the memory holds: what does not fit waits in the sockets.
+    let flood = Load {
+        version: Version::V5,
+        payload: 20_000,
+        ..crowd(proxy.mqtt, "gone", 12, 10)
+    };
+    let flooding = tokio::spawn(async move { run(&flood, &Arc::new(Progress::default())).await });
+    eventually("the memory is in use", || {
+        (proxy.metric(&["kafka_memory_used_bytes"]) > MEMORY / 2.0).then_some(())
+    });
+    while !flooding.is_finished() {
+        let used = proxy.metric(&["kafka_memory_used_bytes"]);
+        assert!(used <= MEMORY, "{used} bytes are more than `producer.memory`");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let report = flooding.await.unwrap().unwrap();
+    assert_eq!((report.acknowledged, report.refused), (0, 120));
+
+    kafka.command(&["start"]);
+    eventually("ready again", || (proxy.get("/readyz").ok()?.0 == 200).then_some(()));
+    let mut five = Client::connect(proxy.mqtt, Version::V5, "five").await.unwrap();
+    assert_eq!(told(&mut five, "gone", 1, 4).await, Event::PubAck(4, 0));
+}
+
+#[tokio::test]
+async fn a_topic_that_does_not_exist_is_refused_or_skipped_counted_and_named_once() {
+    let kafka = shared_kafka();
+    let skipped = rule("nowhere-else").replace(", kafka:", ", on_error: skip, kafka:");
+    let proxy = Proxy::start(&kafka.bootstrap, &format!("{}\n{skipped}", rule("nowhere")), "");
+    let mut five = Client::connect(proxy.mqtt, Version::V5, "five").await.unwrap();
+    for id in 1..=3 {
+        assert_eq!(told(&mut five, "nowhere", 1, id).await, Event::PubAck(id, 0x83));
+        assert_eq!(told(&mut five, "nowhere-else", 1, id).await, Event::PubAck(id, 0));
+    }
+    assert_eq!(told(&mut five, "nowhere", 2, 9).await, Event::PubRec(9, 0x83));
+    let mut four = Client::connect(proxy.mqtt, Version::V4, "four").await.unwrap();
+    four.publish("nowhere/42/telemetry/rpm", 1, 1, b"1850").unwrap();
+    four.flush().await.unwrap();
+    assert!(is_closed(&mut four).await);
+    assert_eq!(proxy.metric(&["refusals_total", "no_such_topic"]), 8.0);
+    for name in ["nowhere", "nowhere-else"] {
+        let log = proxy.log();
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("does not exist") && line.ends_with(&format!("topic=\"{name}\"")));
+        assert_eq!(lines.count(), 1, "{log}");
+    }
+    // It is created: nobody has to restart anything.
+    kafka.topic("nowhere", 1);
+    let start = Instant::now();
+    while told(&mut five, "nowhere", 1, 5).await != Event::PubAck(5, 0) {
+        assert!(start.elapsed() < DEADLINE, "the new topic is not found");
+    }
+}
+
+/// What cannot be finished does not hold the process up: it leaves within its bound, and acknowledges nothing that Kafka did not.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_while_kafka_is_paused_is_bounded() {
+    let kafka = tokio::task::spawn_blocking(Kafka::start).await.unwrap();
+    kafka.topic("stuck", 1);
+    let mut proxy = Proxy::start(&kafka.bootstrap, &rule("stuck"), "");
+    let mut client = Client::connect(proxy.mqtt, Version::V5, "stuck").await.unwrap();
+    assert_eq!(told(&mut client, "stuck", 1, 1).await, Event::PubAck(1, 0));
+    let _pause = Paused::new(&kafka);
+    client.publish("stuck/42/telemetry/rpm", 1, 2, b"1850").unwrap();
+    client.flush().await.unwrap();
+    eventually("it is in flight", || {
+        (proxy.metric(&["messages_total", "to_kafka"]) > 1.0).then_some(())
+    });
+    let start = Instant::now();
+    let ended = tokio::task::spawn_blocking(move || proxy.terminate());
+    assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::Disconnect(0x8b));
+    assert_eq!(ended.await.unwrap().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }

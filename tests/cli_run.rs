@@ -201,14 +201,13 @@ fn a_second_signal_ends_it_at_once() {
     assert_eq!(running.ended_code(), Some(75));
 }
 
-#[test]
-fn a_port_that_is_taken_is_71() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
+/// Runs it with a listener that it cannot have; the exit code and the only line.
+fn refused(listener: &str, more: &str) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
+    certificate(folder.path());
     let text = format!(
-        "listeners: [{{name: one, address: \"{address}\", protocol: mqtt}}]\nkafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\n\
-         rules: [{{name: all, mqtt: a, kafka: {{topic: mqtt}}}}]\n"
+        "listeners: [{{name: one, {listener}}}]\nkafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\n\
+         rules: [{{name: all, mqtt: a, kafka: {{topic: mqtt}}}}]\n{more}\n"
     );
     std::fs::write(folder.path().join("proxy.yaml"), text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
@@ -219,6 +218,43 @@ fn a_port_that_is_taken_is_71() {
         .output()
         .unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(71), "{err}");
-    assert_eq!(err.lines().filter(|line| line.contains(&address.to_string())).count(), 1, "{err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+    (output.status.code(), err)
+}
+
+#[test]
+fn a_port_that_is_taken_is_one_line_and_71() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let (code, line) = refused(&format!("address: \"{address}\", protocol: mqtt"), "");
+    assert_eq!(code, Some(71), "{line}");
+    assert!(
+        line.contains("\"one\"") && line.contains(&format!("{address} is in use; ")),
+        "{line}"
+    );
+    // So is that of the admin listener.
+    let (code, line) = refused(
+        "address: \"127.0.0.1:0\", protocol: mqtt",
+        &format!("admin: {{address: \"{address}\"}}"),
+    );
+    assert_eq!(code, Some(71), "{line}");
+    assert!(
+        line.contains("admin: ") && line.contains(&format!("{address} is in use; ")),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_one_line_and_74() {
+    for (certificate, key, words) in [
+        ("gone.pem", "server.key", "gone.pem cannot be read: "),
+        ("/", "server.key", "cannot be read: "),
+        ("server.key", "server.key", "holds no certificate"),
+        ("server.pem", "server.pem", "holds no private key"),
+    ] {
+        let tls = format!("protocol: mqtts, tls: {{certificate: \"{certificate}\", key: \"{key}\"}}");
+        let (code, line) = refused(&format!("address: \"127.0.0.1:0\", {tls}"), "");
+        assert_eq!(code, Some(74), "{line}");
+        assert!(line.contains("\"one\"") && line.contains(words) && line.contains("; "), "{line}");
+    }
 }
