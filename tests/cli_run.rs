@@ -26,6 +26,11 @@ struct Running {
 impl Running {
     /// Starts it and waits for `ports` ports.
     fn start(listener: &str, ports: usize) -> Self {
+        Self::start_under("", listener, ports)
+    }
+
+    /// The same behind shell commands that come first.
+    fn start_under(first: &str, listener: &str, ports: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         certificate(folder.path());
         let text = format!(
@@ -35,8 +40,9 @@ impl Running {
              rules: [{{name: all, mqtt: \"{{topic#}}\", kafka: {{topic: mqtt, key: \"{{topic}}\"}}}}]\n"
         );
         std::fs::write(folder.path().join("proxy.yaml"), text).unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
-            .args(["run", "--log-format", "json"])
+        let run = format!("{first}exec '{}' run --log-format json", env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
+        let mut process = Command::new("bash")
+            .args(["-c", &run])
             .current_dir(folder.path())
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
@@ -147,6 +153,21 @@ fn it_listens_without_kafka_and_says_why_it_is_not_ready() {
     running.signal("TERM");
     running.line_with("no more connections are taken");
     assert_eq!(running.ended_code(), Some(0));
+}
+
+/// The soft limit is raised; what the hard one does not allow is told at the start.
+#[test]
+fn open_files_are_asked_for_and_a_limit_that_is_too_low_is_told() {
+    let mut running = Running::start_under("ulimit -Sn 64; ulimit -Hn 1000; ", "protocol: mqtt", 2);
+    let told = match running.seen.iter().find(|line| line.contains("fewer files")) {
+        Some(line) => line.clone(),
+        None => running.line_with("fewer files"),
+    };
+    assert!(told.contains("\"files\":1000") && told.contains("\"connections\":100000"), "{told}");
+    assert!(
+        running.get("/metrics").contains("\nprocess_max_fds 1000\n"),
+        "raised to what is allowed"
+    );
 }
 
 #[test]

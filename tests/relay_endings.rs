@@ -316,6 +316,28 @@ async fn five_hundred_connections_leave_nothing_behind() {
     assert_eq!(stage.metric("connections_opened_total{listener=\"tcp\"}"), 510);
 }
 
+/// While Kafka is away a SUBSCRIBE waits for it as long as the delivery timeout; not for one who is gone.
+#[tokio::test]
+async fn who_leaves_while_kafka_is_away_leaves_no_task() {
+    let fake = fake().await;
+    fake.paused.send_replace(true);
+    let change = |config: &mut Config| {
+        config.kafka.producer.delivery_timeout = 10 * relay_stage::PATIENCE;
+    };
+    let stage = Stage::launch(fake, RULES, change).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let mut device = stage.v5("asks").await;
+    for _ in 0..10 {
+        device.send_subscribe(&subscribe("t/+", 1)).await;
+    }
+    assert_eq!(device.fence().await, NOTHING);
+    let waiting = tasks();
+    assert!(waiting >= before + 11, "ten SUBSCRIBEs and their connection: {before}, {waiting}");
+    drop(device);
+    until("ten tasks are gone", || tasks() + 10 <= waiting).await;
+}
+
 #[tokio::test]
 async fn who_leaves_before_suback_is_not_read_for() {
     let stage = polling().await;

@@ -71,7 +71,6 @@ enum Op {
     },
     Pause,
     Resume,
-    Shrink,
     End {
         kind: u8,
     },
@@ -91,14 +90,13 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (0..3usize, 0..3u8, any::<bool>(), prop::option::of(1..300u32))
             .prop_map(|(topic, qos, no_local, id)| Op::Subscribe { topic, qos, no_local, id }),
         1 => (0..3usize).prop_map(|topic| Op::Unsubscribe { topic }),
-        1 => Just(Op::Ping),
+        2 => Just(Op::Ping),
         8 => (0..8usize, 0..12u8).prop_map(|(which, kind)| Op::Answer { which, kind }),
         4 => (0..3usize, prop::bool::weighted(0.2)).prop_map(|(which, refuse)| Op::AnswerRequest { which, refuse }),
         10 => (0..3usize, 0..3u8, 0..120usize, any::<bool>()).prop_map(|(topic, qos, size, own)| Op::Deliver { topic, qos, size, own }),
         1 => (0..40u64).prop_map(|seconds| Op::Wait { seconds }),
         1 => Just(Op::Pause),
         1 => Just(Op::Resume),
-        1 => Just(Op::Shrink),
         1 => prop_oneof![20 => Just(9u8), 1 => 0..6u8].prop_map(|kind| Op::End { kind }),
     ]
 }
@@ -224,7 +222,6 @@ impl Model {
             }
             Op::Pause => self.client.session.reading_paused(self.client.now),
             Op::Resume => self.client.session.resumed(self.client.now),
-            Op::Shrink => self.client.session.shrink(),
             Op::End { kind } => self.end(kind),
         }
         let outputs = self.client.outputs();

@@ -3,6 +3,7 @@
 //! What was asked for goes to stdout, errors and logs to stderr. `run` builds every room and starts them; `lifecycle`
 //! knows signals and the order of the end.
 
+mod descriptors;
 mod exit;
 mod lifecycle;
 mod logs;

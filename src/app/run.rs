@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::relay::{self, Relay};
 use crate::upstream::Cluster;
 
+use super::descriptors::make_room;
 use super::exit::{Exit, tell};
 use super::lifecycle::{Signals, ended, tell_readiness};
 
@@ -58,6 +59,7 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     let metrics = Arc::new(metrics);
     let ports = Ports::take(&config, &metrics).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), rules = config.rules.len(), "starting");
+    make_room(config.limits.connections);
     let relay = Relay::new(relay_settings(&config), Arc::new(config.rules), cluster.clone(), metrics.clone());
     let (end, ending) = watch::channel(false);
     let mut open = ports.open(&relay, &cluster, &metrics, &ending);

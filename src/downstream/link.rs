@@ -136,7 +136,7 @@ impl Link {
     }
 
     /// Writes what the socket takes without waiting; true when all of it is gone, from TLS too. On false, wait with
-    /// [`Link::flush`] or [`Link::writable`].
+    /// [`Link::flush`].
     pub fn try_flush(&mut self, outbox: &mut Outbox) -> io::Result<bool> {
         self.stream.try_flush(outbox)
     }
@@ -155,11 +155,6 @@ impl Link {
             }
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Resolves when the socket may take bytes again. Cancel-safe.
-    pub async fn writable(&self) -> io::Result<()> {
-        poll_fn(|cx| self.stream.tcp().poll_write_ready(cx)).await
     }
 
     /// Where the connection comes from.

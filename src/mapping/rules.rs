@@ -15,7 +15,7 @@ use crate::mqtt::QoS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId(pub u32);
 
-/// A dense number of a constant Kafka topic: the place in `RuleSet::constant_topics`.
+/// A dense number of a constant Kafka topic: its place in `RuleSet::slots`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicSlot(pub u32);
 
@@ -118,11 +118,6 @@ impl RuleSet {
     /// All rules in the order of the file.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (RuleId, &Rule)> {
         self.rules.iter().enumerate().map(|(i, rule)| (RuleId(i as u32), rule))
-    }
-
-    /// Kafka topics without holes, by `TopicSlot`.
-    pub fn constant_topics(&self) -> &[String] {
-        &self.slots
     }
 
     /// What becomes of topics that no rule maps.

@@ -145,8 +145,8 @@ impl RuleFamilies {
             dropped: Family::default(),
             headers_left_out: Family::default(),
         };
-        registry.register("messages", "Messages carried, by rule and direction", new.messages.clone());
-        registry.register("message_bytes", "Payload bytes carried, by rule and direction", new.bytes.clone());
+        registry.register("messages", "Messages handed on, by rule and direction", new.messages.clone());
+        registry.register("message_bytes", "Payload bytes handed on, by rule and direction", new.bytes.clone());
         registry.register(
             "records_skipped",
             "Kafka records not delivered, by rule and reason",
@@ -185,7 +185,7 @@ impl RuleFamilies {
 #[derive(Clone, Debug)]
 pub struct RuleCounters {
     rule: Arc<str>,
-    /// Messages from devices that Kafka has.
+    /// Messages of devices put into a batch for Kafka; what Kafka then refuses is counted by `refusals`.
     pub messages_in: Counter,
     /// Their payload bytes.
     pub bytes_in: Counter,

@@ -10,6 +10,8 @@ use tokio::{
     time::{Sleep, sleep_until, timeout},
 };
 
+use tracing::Instrument;
+
 use super::{Shared, desk::Desk};
 use crate::{
     downstream::{Link, Ready},
@@ -80,10 +82,16 @@ impl Connection {
 
     /// Runs until the session is over and its last bytes are written.
     pub async fn serve(link: Link, shared: Arc<Shared>) {
-        let mut connection = Self::new(link, shared);
-        connection.run().await;
-        // Boxed: the task of an idle connection has no room for its end.
-        Box::pin(connection.finish()).await;
+        // Only where debug lines are asked for, and then with each of them: a client id may be empty, or not its own.
+        let span = tracing::debug_span!("connection", peer = %link.peer(), listener = link.listener());
+        async {
+            let mut connection = Self::new(link, shared);
+            connection.run().await;
+            // Boxed: the task of an idle connection has no room for its end.
+            Box::pin(connection.finish()).await;
+        }
+        .instrument(span)
+        .await;
     }
 
     /// Until the session is over.

@@ -12,11 +12,12 @@ use super::{
     inbound::{Blocked, Wait},
     mailbox::{Ending, Mailbox},
     outbound::Outbound,
+    subscribing::Asked,
 };
 use crate::{
     metrics::PacketTally,
-    mqtt::{Packet, ReasonCode, codec::DecodeError},
-    session::{Cause, Close, Output, OwnedWill, Session, SubscriptionKey, Ticket},
+    mqtt::{Packet, codec::DecodeError},
+    session::{Cause, Close, Output, OwnedWill, Session, SubscriptionKey},
     upstream::{Appender, Receipt, Receipts},
 };
 
@@ -34,8 +35,8 @@ pub struct Desk {
     pub(super) answers: Answers,
     pub(super) outbound: Outbound,
     pub(super) seats: HashMap<SubscriptionKey, Vec<Seat>>,
-    /// SUBSCRIBEs whose topics are being looked for, with the reasons known so far.
-    pub(super) asked: Vec<(Ticket, Vec<ReasonCode>)>,
+    /// SUBSCRIBEs whose topics are being looked for.
+    pub(super) asked: Vec<Asked>,
     /// The PUBLISH at the front of the input that cannot go on yet.
     pub(super) blocked: Option<Box<Blocked>>,
     /// Publishes that wait for Kafka's answer.
@@ -177,6 +178,8 @@ impl Desk {
     pub(super) fn leave(&mut self, session: &Session) {
         self.mailbox.close();
         self.seats.clear();
+        // Nobody waits for them, and while Kafka is away they would wait long.
+        self.asked.drain(..).for_each(|asked| asked.placing.abort());
         if self.entered {
             self.shared.registry.leave(session.client_id(), &self.mailbox);
         }

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::task::AbortHandle;
+
 use super::{
     chunk::SourceId,
     desk::Desk,
@@ -20,6 +22,16 @@ use crate::{
     session::{Requested, Session, SubscriptionKey, Ticket},
     upstream::{Topic, TopicState},
 };
+
+/// A SUBSCRIBE that waits for Kafka.
+#[derive(Debug)]
+pub struct Asked {
+    ticket: Ticket,
+    /// What each filter gets if nothing more is in its way.
+    reasons: Vec<ReasonCode>,
+    /// The task that places its wishes. Aborted, it gives back the seats that it has taken.
+    pub placing: AbortHandle,
+}
 
 /// One filter of a SUBSCRIBE on its way.
 #[derive(Debug)]
@@ -81,16 +93,20 @@ impl Desk {
         if wishes.is_empty() {
             return session.answer_subscribe(ticket, &reasons, now);
         }
-        self.asked.push((ticket, reasons));
         let shared = &self.shared;
         self.outbound.pending.extend(wishes.iter().map(|w| w.key));
-        tokio::spawn(place(
+        let placing = tokio::spawn(place(
             shared.hub.clone(),
             self.mailbox.clone(),
             ticket,
             wishes,
             shared.settings.delivery_timeout,
         ));
+        self.asked.push(Asked {
+            ticket,
+            reasons,
+            placing: placing.abort_handle(),
+        });
     }
 
     /// What one filter of a SUBSCRIBE gets if all goes well; a wish if Kafka must be asked first.
@@ -141,10 +157,10 @@ impl Desk {
 
     /// Kafka's side of a SUBSCRIBE is done: the seats are kept, the client gets its SUBACK.
     pub(super) fn subscribed(&mut self, session: &mut Session, answer: Subscribed, now: Instant) {
-        let Some(at) = self.asked.iter().position(|(ticket, _)| *ticket == answer.ticket) else {
+        let Some(at) = self.asked.iter().position(|asked| asked.ticket == answer.ticket) else {
             return;
         };
-        let (ticket, mut reasons) = self.asked.swap_remove(at);
+        let Asked { ticket, mut reasons, .. } = self.asked.swap_remove(at);
         for (place, why) in answer.refused {
             reasons[place] = self.refuse_filter(ReasonCode::ImplementationSpecificError, why);
         }

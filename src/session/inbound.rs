@@ -81,9 +81,10 @@ impl Inbound {
     }
 
     pub(super) fn shrink(&mut self) {
-        self.waiting.shrink_to_fit();
-        self.open.shrink_to_fit();
-        self.notes.shrink_to_fit();
+        // Only what is empty: a client may alternate between PUBLISH and PINGREQ, and tables would grow anew each time.
+        if self.open.is_empty() && self.waiting.is_empty() {
+            (self.open, self.waiting, self.notes) = Default::default();
+        }
     }
 
     fn admit(&self, packet_id: PacketId, publish: &Publish<'_>, version: Version, receive_maximum: usize) -> Admission {

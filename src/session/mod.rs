@@ -125,7 +125,11 @@ impl Session {
             Packet::PubComp(ack) => self.pubcomp(ack, now),
             Packet::Subscribe(subscribe) => self.subscribe(subscribe, now),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe, now),
-            Packet::PingReq => self.send_or_end(&Packet::PingResp, now),
+            Packet::PingReq => {
+                // Who asks has had nothing else to say for a keep alive.
+                self.shrink();
+                self.send_or_end(&Packet::PingResp, now);
+            }
             Packet::Disconnect(disconnect) => self.disconnect(disconnect, now),
             // [MQTT-3.1.0-2]
             Packet::Connect(_) => self.end(ReasonCode::ProtocolError, "a second CONNECT", now),
@@ -221,8 +225,8 @@ impl Session {
         self.phase == Phase::Closed
     }
 
-    /// Gives back memory that only a busy session needs. For a relay whose connection has gone quiet.
-    pub fn shrink(&mut self) {
+    /// Gives back memory that only a busy session needs: a connection has gone quiet.
+    fn shrink(&mut self) {
         self.inbound.shrink();
         self.outbound.shrink();
         if self.outputs.is_empty() {

@@ -41,7 +41,9 @@ enum Step {
 
 impl Outbound {
     pub(super) fn shrink(&mut self) {
-        self.open.shrink_to_fit();
+        if self.open.is_empty() {
+            self.open = FxHashMap::default();
+        }
     }
 
     /// A packet id that is not open. The caller has checked the window, so one is free.
