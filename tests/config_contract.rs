@@ -132,7 +132,7 @@ fn of_kafka() {
         ("consumer: {max_wait: 500ms}", Taken),
         ("consumer: {fetch_size: 1MiB}", Taken),
         ("consumer: {isolation: read_committed}", Taken),
-        ("consumer: {rack: a}", Later),
+        ("consumer: {rack: a}", Taken),
         ("consumer: {sweeps: 4}", Later),
         ("consumer: {cache: 64MiB}", Later),
         ("topics: {sessions: mqtt-sessions}", Later),

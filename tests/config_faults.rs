@@ -176,6 +176,7 @@ fn kafka_at_fault() {
             "smaller than `batch_size`",
         ),
         ("bootstrap_servers: \"a:1\"\n  consumer: {max_wait: 1h}", 24, "out of range"),
+        ("bootstrap_servers: \"a:1\"\n  consumer: {rack: \"\"}", 20, "is no name of a rack"),
         (
             "bootstrap_servers: \"a:1\"\n  consumer: {isolation: read_uncomitted}",
             25,
@@ -349,7 +350,6 @@ fn what_comes_later_is_refused() {
         "security: {tls: {ca: x}}",
         "topics: {create: true}",
         "producer: {qos2_connections: 1}",
-        "consumer: {rack: a}",
         "consumer: {sweeps: 4}",
         "consumer: {cache: 1MiB}",
     ] {

@@ -217,6 +217,31 @@ async fn records_that_are_deleted_meanwhile_are_left_out_and_the_rest_comes() {
     until("it is at the tail", || behind(&stage) == 0).await;
 }
 
+/// An unclean election: another replica leads, whose log is shorter. Whoever is at the tail and whoever is behind gets all that it has from
+/// there on; only what both shared does not come again.
+#[tokio::test]
+async fn a_log_that_is_cut_off_goes_on_for_everybody_where_it_was_cut() {
+    let stage = stage().await;
+    let mut quick = device(&stage, "quick", 100).await;
+    quick.subscribed("flood/#", 1).await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    write(&stage, "flood", 0..2_000, &["a"]);
+    takes(&mut quick, "flood/a", 0..2_000).await;
+    // It subscribes at an offset that will be gone.
+    let mut late = device(&stage, "late", 100).await;
+    late.subscribed("flood/#", 1).await;
+    until("it is behind", || behind(&stage) == 1).await;
+    stage.fake.cut_off("flood", 0, 1, 1_900);
+    until("it is noticed", || stage.metric("kafka_log_truncations_total") > 0).await;
+    write(&stage, "flood", 5_000..5_300, &["a"]);
+    takes(&mut quick, "flood/a", 5_000..5_300).await;
+    takes(&mut late, "flood/a", 5_000..5_300).await;
+    takes(&mut slow, "flood/a", (0..1_900).chain(5_000..5_300)).await;
+    until("all are at the tail", || behind(&stage) == 0).await;
+    assert!(slow.fence().await.is_empty() && quick.fence().await.is_empty() && late.fence().await.is_empty());
+}
+
 /// The number of the next message, which is acknowledged.
 async fn device_line(device: &mut Device) -> usize {
     let line = device.line().await;

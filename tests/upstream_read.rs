@@ -7,45 +7,12 @@ use std::{sync::Arc, time::Duration};
 
 use fake_broker::{
     Fake, Fault,
-    client::{PATIENCE, Producer, ready, settings, until},
-    values_in,
+    client::{PATIENCE, Producer, cluster, next, read, ready, until},
 };
 use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::kafka::error::ErrorCode;
-use mqtt_kafka_proxy::upstream::{Chunk, Cluster, Reader, Start, Topic, TopicState};
+use mqtt_kafka_proxy::upstream::{Start, TopicState};
 use tokio::time::timeout;
-
-async fn next(reader: &mut Reader) -> Chunk {
-    timeout(PATIENCE, reader.next())
-        .await
-        .expect("a chunk in time")
-        .expect("not shut down")
-}
-
-/// The numbers that a reader gets, until it has `count`. Records below the offset asked for are left out, as the contract says.
-async fn read(reader: &mut Reader, count: usize) -> Vec<u64> {
-    let mut got: Vec<u64> = Vec::new();
-    while got.len() < count {
-        let chunk = next(reader).await;
-        let values = values_in(&chunk.bytes);
-        let wanted = usize::try_from(chunk.next_offset - chunk.offset).unwrap();
-        got.extend(
-            values[values.len().saturating_sub(wanted)..]
-                .iter()
-                .map(|v| v.parse::<u64>().unwrap()),
-        );
-    }
-    got
-}
-
-async fn cluster(fake: &Fake, topic: &str, partitions: usize, max_wait: Duration) -> (Cluster, Arc<Topic>) {
-    fake.topic(topic, partitions);
-    let mut settings = settings(fake);
-    settings.consumer.max_wait = max_wait;
-    let cluster = Cluster::start(settings);
-    let topic = ready(&cluster, topic).await;
-    (cluster, topic)
-}
 
 /// Longer than any test may take: whoever waits for such a poll is seen.
 const FOR_EVER: Duration = Duration::from_secs(60);
@@ -351,6 +318,30 @@ async fn a_topic_that_is_made_anew_ends_the_readers_of_the_old_one() {
     let receipts = producer.produce(&new, 0, 5).await;
     let mut reader = cluster.read(&new, 0, Start::Offset(0));
     assert_eq!(read(&mut reader, 5).await, receipts.iter().map(|r| r.ticket).collect::<Vec<_>>());
+}
+
+/// The broker says nothing to a fetch and leaves the connection open.
+#[tokio::test]
+async fn a_lane_that_hangs_holds_up_nobody_who_joins() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 4, FOR_EVER).await;
+    let mut producer = Producer::new(&cluster);
+    for partition in 0..4 {
+        producer.produce(&topic, partition, 1).await;
+    }
+    fake.world().fetch_faults.push_back(Fault::Silence);
+    let mut first = cluster.read(&topic, 0, Start::Offset(0));
+    until("it hangs", || fake.world().fetch_faults.is_empty()).await;
+    let begin = std::time::Instant::now();
+    for partition in 1..4 {
+        let mut reader = cluster.read(&topic, partition, Start::Offset(0));
+        assert_eq!(read(&mut reader, 1).await, [partition as u64]);
+    }
+    // Whoever joins brings the others along on its lane.
+    assert_eq!(read(&mut first, 1).await, [0]);
+    producer.produce(&topic, 0, 1).await;
+    assert_eq!(read(&mut first, 1).await, [4]);
+    assert!(begin.elapsed() < Duration::from_secs(5), "it waited for the request timeout");
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ const PRODUCER: Keys = Keys {
     later: &["qos2_connections"],
 };
 const CONSUMER: Keys = Keys {
-    known: &["max_wait", "fetch_size", "isolation"],
-    later: &["rack", "sweeps", "cache"],
+    known: &["max_wait", "fetch_size", "isolation", "rack"],
+    later: &["sweeps", "cache"],
 };
 
 const KIB: u64 = 1 << 10;
@@ -156,8 +156,22 @@ impl Walk<'_> {
         {
             settings.isolation = isolation;
         }
+        settings.rack = self
+            .optional(&section, "rack")
+            .and_then(|n| self.parsed(n, "kafka.consumer.rack", rack));
         settings
     }
+}
+
+/// The name of a rack; the protocol takes 32 KiB of any text, an operator means a short word.
+fn rack(text: &str) -> Result<String, (String, String)> {
+    if !text.is_empty() && text.len() <= 255 && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err((
+        "is no name of a rack".to_owned(),
+        "write what the brokers near the proxy have as broker.rack, or leave it out".to_owned(),
+    ))
 }
 
 /// `host:port`, an IPv6 address in brackets.

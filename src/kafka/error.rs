@@ -202,6 +202,11 @@ impl ErrorCode {
         usize::try_from(i32::from(self.0) + 1).ok().and_then(|at| TABLE.get(at))
     }
 
+    /// Whether the broker does not know the fetch session as we do (KIP-227): the next fetch must be a full one.
+    pub fn is_fetch_session(self) -> bool {
+        matches!(self.0, 70 | 71 | 106)
+    }
+
     /// Kafka's name for it.
     pub fn name(self) -> &'static str {
         self.row().map_or("UNKNOWN_ERROR_CODE", |row| row.1)

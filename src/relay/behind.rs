@@ -88,6 +88,14 @@ impl Behind {
         self.members.values_mut().for_each(|member| member.position = 0);
     }
 
+    /// The log was cut off at `offset`: what it holds from there on is for everybody.
+    pub fn cut_off(&mut self, offset: i64) {
+        self.sweep = None;
+        self.members
+            .values_mut()
+            .for_each(|member| member.position = member.position.min(offset));
+    }
+
     /// Waits until [`step`](Self::step) has something to do, or somebody has gone. `open` reads the partition from an offset. Cancel-safe.
     pub async fn due(&mut self, open: impl Fn(i64) -> Reader) {
         loop {

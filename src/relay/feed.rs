@@ -129,12 +129,7 @@ impl Feed {
 
     fn hand_out(&mut self, chunk: upstream::Chunk) {
         if chunk.reset {
-            tracing::error!(
-                topic = self.scribe.hub.name(),
-                partition = self.scribe.partition,
-                "records were deleted before they were read (retention)"
-            );
-            self.next = chunk.offset;
+            self.reset(chunk.offset);
         }
         let clock = Clock::now();
         let hub = self.scribe.hub.clone();
@@ -149,6 +144,26 @@ impl Feed {
         }
         self.flush();
         self.next = self.next.max(chunk.next_offset);
+    }
+
+    /// Reading goes on elsewhere than where it was.
+    fn reset(&mut self, offset: i64) {
+        let (topic, partition) = (self.scribe.hub.name(), self.scribe.partition);
+        if offset < self.next {
+            // Cut off by an unclean leader election. What the log holds from there on was written later than every SUBSCRIBE whose start
+            // lies behind it, so it counts for all who sit here, as with a topic that was made anew.
+            tracing::error!(
+                topic,
+                partition,
+                offset,
+                "the log was cut off: what it holds from there on is delivered"
+            );
+            self.scribe.renew();
+            self.behind.cut_off(offset);
+        } else {
+            tracing::error!(topic, partition, offset, "records were deleted before they were read (retention)");
+        }
+        self.next = offset;
     }
 
     fn batch(&mut self, batch: &Batch, index: &Index<Subscriber>, clock: Clock) {

@@ -207,10 +207,16 @@ impl Cluster {
     /// # Errors
     /// For each partition the broker's code; 7 REQUEST_TIMED_OUT if none came in time.
     pub async fn end_offsets(&self, of: &[(Arc<Topic>, i32)]) -> Vec<Result<i64, ErrorCode>> {
-        let partitions = of
-            .iter()
-            .map(|(topic, index)| usize::try_from(*index).ok().and_then(|at| topic.partitions.get(at)));
-        offsets::list(&self.core, partitions.collect(), offsets::LATEST).await
+        offsets::list(&self.core, partitions(of), offsets::LATEST).await
+    }
+
+    /// For each partition the offset of the first record whose timestamp is `time` (milliseconds since 1970) or later; the end offset if there is
+    /// none. Otherwise as [`end_offsets`](Self::end_offsets).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn offsets_since(&self, of: &[(Arc<Topic>, i32)], time: i64) -> Vec<Result<i64, ErrorCode>> {
+        offsets::since(&self.core, partitions(of), time).await
     }
 
     /// Takes no more records, waits a bounded time (10 s) for those in flight, then ends all tasks. What has no outcome by then is reported as expired.
@@ -230,6 +236,13 @@ impl Cluster {
             tasks.shutdown().await;
         }
     }
+}
+
+/// The partitions; `None` where the topic has none of that index.
+fn partitions(of: &[(Arc<Topic>, i32)]) -> Vec<Option<&Arc<Partition>>> {
+    of.iter()
+        .map(|(topic, index)| usize::try_from(*index).ok().and_then(|at| topic.partitions.get(at)))
+        .collect()
 }
 
 impl Core {

@@ -49,6 +49,8 @@ pub struct Counters {
     pub fetched_bytes: Counter,
     /// Readers whose offset was gone and that were set to another.
     pub offset_resets: Counter,
+    /// Times a reader found that the log it had read was cut off (an unclean leader election).
+    pub truncations: Counter,
     /// Milliseconds of throttling that brokers asked for and got.
     pub throttled_ms: Counter,
 }
@@ -75,6 +77,7 @@ impl Default for Counters {
             fetch_latency: latency(),
             fetched_bytes: Counter::default(),
             offset_resets: Counter::default(),
+            truncations: Counter::default(),
             throttled_ms: Counter::default(),
         }
     }
@@ -136,6 +139,11 @@ impl Counters {
             self.fetched_bytes.clone(),
         );
         to.register("kafka_offset_resets", "Readers whose offset was gone", self.offset_resets.clone());
+        to.register(
+            "kafka_log_truncations",
+            "Logs found cut off behind what was read",
+            self.truncations.clone(),
+        );
         to.register("kafka_throttled_milliseconds", "Throttling obeyed", self.throttled_ms.clone());
     }
 

@@ -32,7 +32,7 @@ use crate::kafka::Acks;
 use crate::kafka::error::{ErrorCode, Retry};
 
 /// Age at which all is asked for again.
-const MOST_AGE: Duration = Duration::from_secs(60);
+pub(crate) const MOST_AGE: Duration = Duration::from_secs(60);
 /// The least time between two requests for all topics, however many ask for it.
 const LEAST_GAP: Duration = Duration::from_millis(50);
 /// How often a missing topic is asked for while somebody wants it.

@@ -29,6 +29,8 @@ use crate::kafka::error::{ErrorCode, Retry};
 pub(crate) const LATEST: i64 = -1;
 /// The timestamp that stands for its beginning.
 pub(crate) const EARLIEST: i64 = -2;
+/// The answer to a question for a time, if all records are older.
+const NO_SUCH_RECORD: i64 = -1;
 const REQUEST_TIMED_OUT: i16 = 7;
 const NETWORK_EXCEPTION: i16 = 13;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -60,6 +62,21 @@ pub(crate) async fn list(core: &Core, of: Vec<Option<&Arc<Partition>>>, timestam
         });
     }
     answers
+}
+
+/// The offset of the first record whose timestamp is `time` (milliseconds since 1970) or later; the end if there is none.
+///
+/// The end is asked for first. The other way round, a record of that time that is written between both questions would be left out.
+pub(crate) async fn since(core: &Core, of: Vec<Option<&Arc<Partition>>>, time: i64) -> Vec<Result<i64, ErrorCode>> {
+    let ends = list(core, of.clone(), LATEST).await;
+    // Below 0 are times with a meaning of their own.
+    let found = list(core, of, time.max(0)).await;
+    let both = ends.into_iter().zip(found);
+    both.map(|(end, found)| match found {
+        Ok(NO_SUCH_RECORD) => end,
+        found => found,
+    })
+    .collect()
 }
 
 fn ask(partition: &Arc<Partition>, timestamp: i64) -> Option<Waiting> {
@@ -119,12 +136,9 @@ pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>, mut questions: mps
     let mut link: Option<Connection> = None;
     let mut batch = Vec::new();
     while questions.recv_many(&mut batch, 10_000).await > 0 {
-        let mut kinds: BTreeMap<i64, Vec<Question>> = BTreeMap::new();
-        for question in batch.drain(..) {
-            kinds.entry(question.timestamp).or_default().push(question);
-        }
-        for (timestamp, questions) in kinds {
-            match round(&core, &broker, &mut link, timestamp, &questions).await {
+        while !batch.is_empty() {
+            let questions = joined(&mut batch);
+            match round(&core, &broker, &mut link, &questions).await {
                 Ok(answer) => reply(&core, questions, &answer),
                 Err(why) => {
                     link = None;
@@ -138,13 +152,17 @@ pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>, mut questions: mps
     }
 }
 
-async fn round(
-    core: &Core,
-    broker: &Broker,
-    link: &mut Option<Connection>,
-    timestamp: i64,
-    asked: &[Question],
-) -> Result<ListOffsetsResponse, String> {
+/// Takes the questions that one request can ask: a partition must not be named twice, so it asks for one time of each.
+fn joined(batch: &mut Vec<Question>) -> Vec<Question> {
+    let mut times = HashMap::new();
+    let (now, later) = std::mem::take(batch)
+        .into_iter()
+        .partition(|q| *times.entry(Arc::as_ptr(&q.partition)).or_insert(q.timestamp) == q.timestamp);
+    *batch = later;
+    now
+}
+
+async fn round(core: &Core, broker: &Broker, link: &mut Option<Connection>, asked: &[Question]) -> Result<ListOffsetsResponse, String> {
     if link.as_ref().is_none_or(|l| !l.is_open()) {
         let opened = Connection::open(&broker.address(), &core.settings, &core.counters, ORDINARY_FRAME).await;
         *link = Some(opened.map_err(|e| e.to_string()).inspect_err(|why| broker.tell_unreachable(why))?);
@@ -159,8 +177,7 @@ async fn round(
         let partition = ListOffsetsPartition::default()
             .with_partition_index(question.partition.index)
             .with_current_leader_epoch(question.partition.leader_epoch())
-            .with_timestamp(timestamp);
-        // A partition must not be named twice.
+            .with_timestamp(question.timestamp);
         topics
             .entry(Arc::clone(&question.partition.topic))
             .or_default()

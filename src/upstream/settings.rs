@@ -45,6 +45,8 @@ pub struct ConsumerSettings {
     pub fetch_size: usize,
     /// Whether records of open and aborted transactions are seen.
     pub isolation: Isolation,
+    /// Where we are, as the brokers call it (`broker.rack`, KIP-392): partitions are read from a replica there, if there is one.
+    pub rack: Option<String>,
 }
 
 /// `isolation.level` of fetches and of end offsets.
@@ -98,6 +100,7 @@ impl Default for ConsumerSettings {
             max_wait: Duration::from_millis(500),
             fetch_size: 1024 * 1024,
             isolation: Isolation::default(),
+            rack: None,
         }
     }
 }

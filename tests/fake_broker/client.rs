@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use mqtt_kafka_proxy::{
     kafka::RecordFields,
-    upstream::{AppendError, Cluster, Outcome, Receipt, Receipts, Settings, Topic, TopicState, WriteOptions},
+    upstream::{AppendError, Chunk, Cluster, Outcome, Reader, Receipt, Receipts, Settings, Topic, TopicState, WriteOptions},
 };
 use tokio::{sync::Notify, time::timeout};
 
-use super::Fake;
+use super::{Fake, values_in};
 
 /// Nothing in these tests may take longer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -157,4 +157,38 @@ impl std::io::Write for Log {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// The next chunk.
+pub async fn next(reader: &mut Reader) -> Chunk {
+    timeout(PATIENCE, reader.next())
+        .await
+        .expect("a chunk in time")
+        .expect("not shut down")
+}
+
+/// The numbers that a reader gets, until it has `count`. Records below the offset asked for are left out, as the contract says.
+pub async fn read(reader: &mut Reader, count: usize) -> Vec<u64> {
+    let mut got: Vec<u64> = Vec::new();
+    while got.len() < count {
+        let chunk = next(reader).await;
+        let values = values_in(&chunk.bytes);
+        let wanted = usize::try_from(chunk.next_offset - chunk.offset).unwrap();
+        got.extend(
+            values[values.len().saturating_sub(wanted)..]
+                .iter()
+                .map(|v| v.parse::<u64>().unwrap()),
+        );
+    }
+    got
+}
+
+/// A topic, a client that polls for so long, and both ready.
+pub async fn cluster(fake: &Fake, topic: &str, partitions: usize, max_wait: Duration) -> (Cluster, Arc<Topic>) {
+    fake.topic(topic, partitions);
+    let mut settings = settings(fake);
+    settings.consumer.max_wait = max_wait;
+    let cluster = Cluster::start(settings);
+    let topic = ready(&cluster, topic).await;
+    (cluster, topic)
 }

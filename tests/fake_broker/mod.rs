@@ -5,6 +5,7 @@
 #![allow(dead_code)] // Each test binary uses its part.
 
 pub mod client;
+mod fetch;
 pub mod records;
 mod serve;
 
@@ -40,6 +41,8 @@ pub enum Fault {
     WrongCorrelation,
     /// Carried out; no answer, and the connection stays.
     Silence,
+    /// A Fetch is answered with this code for the whole of it.
+    Whole(i16),
 }
 
 /// First sequence, last sequence, offset.
@@ -59,6 +62,8 @@ pub struct Partition {
     pub start: i64,
     /// Aborted transactions, told to who reads committed records only: producer id, first offset.
     pub aborted: Vec<(i64, i64)>,
+    /// How far the followers are; `None`: as far as the leader.
+    pub followed: Option<i64>,
     /// By producer id: epoch, and (first sequence, last sequence, offset) of the last five.
     pub producers: HashMap<i64, (i16, VecDeque<KnownBatch>)>,
 }
@@ -102,6 +107,18 @@ pub struct World {
     pub seen: HashMap<i16, usize>,
     /// Partitions named in each Fetch, in order of arrival.
     pub polls: Vec<Vec<(String, i32)>>,
+    /// How many partitions each Fetch named: those of its session are not named again.
+    pub fetch_named: Vec<usize>,
+    /// Bytes of the requests seen, by API key.
+    pub received: HashMap<i16, usize>,
+    pub sessions: HashMap<i32, fetch::Session>,
+    pub last_session: i32,
+    /// Each fetch stands alone, as with a broker that has too many sessions.
+    pub no_sessions: bool,
+    /// Where the brokers are (KIP-392).
+    pub racks: HashMap<i32, &'static str>,
+    /// Answers with records, by broker.
+    pub reads: HashMap<i32, usize>,
     /// Partitions in each Produce.
     pub produces: Vec<usize>,
     /// `acks` of each Produce.
@@ -198,6 +215,18 @@ impl Fake {
         let partition = &mut world.topics.get_mut(topic).unwrap().partitions[partition];
         partition.leader = leader;
         partition.epoch += 1;
+    }
+
+    /// An unclean election: the new leader's log ends at `end`. Whole batches only.
+    pub fn cut_off(&self, topic: &str, partition: usize, leader: i32, end: i64) {
+        let mut world = self.world();
+        let partition = &mut world.topics.get_mut(topic).unwrap().partitions[partition];
+        partition.log.retain(|(base, _)| *base < end);
+        partition.end = end;
+        partition.leader = leader;
+        partition.epoch += 1;
+        drop(world);
+        self.appended.notify_waiters();
     }
 
     /// Keeps back the answers of brokers to Produce requests; an empty list gives all of them free.
@@ -332,6 +361,7 @@ impl Partition {
         let offset = self.end;
         let mut stored = batch.to_vec();
         stored[..8].copy_from_slice(&offset.to_be_bytes());
+        stored[12..16].copy_from_slice(&self.epoch.to_be_bytes());
         self.log.push((offset, stored));
         self.end += i64::from(count);
         offset

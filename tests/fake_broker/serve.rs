@@ -6,13 +6,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
-        ApiKey, ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse, InitProducerIdResponse, ListOffsetsRequest,
-        ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, ProducerId, ResponseHeader, TopicName,
+        ApiKey, ApiVersionsResponse, BrokerId, FetchRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse,
+        MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, ProducerId, ResponseHeader, TopicName,
         api_versions_response::ApiVersion,
-        fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData},
         list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
         metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
         produce_response::{PartitionProduceResponse, TopicProduceResponse},
@@ -24,7 +23,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, watch},
     task::JoinSet,
-    time::{Instant, timeout_at},
+    time::Instant,
 };
 
 use super::{Fault, World};
@@ -74,6 +73,7 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
             let mut world = node.world.lock().unwrap();
             *world.seen.entry(key).or_default() += 1;
             world.asked_in.insert((node.id, key), version);
+            *world.received.entry(key).or_default() += length as usize;
             if quiet.is_some_and(|until| Instant::now() < until) {
                 world.too_early.push(key);
             }
@@ -306,77 +306,6 @@ impl Node {
         ProduceResponse::default().with_responses(responses)
     }
 
-    async fn fetch(&self, request: &FetchRequest, fault: Option<&Fault>) -> FetchResponse {
-        let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms as u64);
-        self.note_poll(request);
-        loop {
-            let appended = self.appended.notified();
-            tokio::pin!(appended);
-            appended.as_mut().enable();
-            let (answer, found) = self.fetch_now(request, fault);
-            if found || timeout_at(deadline, appended).await.is_err() {
-                return answer;
-            }
-        }
-    }
-
-    fn note_poll(&self, request: &FetchRequest) {
-        let mut world = self.world.lock().unwrap();
-        let mut poll = Vec::new();
-        for topic in &request.topics {
-            let name = world
-                .topics
-                .iter()
-                .find(|(n, t)| ***n == *topic.topic.0 || (!t.id.is_nil() && t.id == topic.topic_id))
-                .map(|(n, _)| n.clone());
-            poll.extend(topic.partitions.iter().map(|p| (name.clone().unwrap_or_default(), p.partition)));
-        }
-        world.polls.push(poll);
-    }
-
-    fn fetch_now(&self, request: &FetchRequest, fault: Option<&Fault>) -> (FetchResponse, bool) {
-        let mut world = self.world.lock().unwrap();
-        let mut found = false;
-        let mut responses = Vec::new();
-        for topic in &request.topics {
-            let ours = find(&mut world, &topic.topic, topic.topic_id);
-            let mut answers = Vec::new();
-            for asked in &topic.partitions {
-                let partition = ours.as_ref().and_then(|t| t.partitions.get(asked.partition as usize));
-                let data = PartitionData::default().with_partition_index(asked.partition);
-                let data = match (partition, fault) {
-                    (_, Some(Fault::Code(code))) => data.with_error_code(*code),
-                    (None, _) => data.with_error_code(3),
-                    (Some(p), _) if p.leader != self.id => data.with_error_code(6),
-                    (Some(p), _) if p.epoch_error(asked.current_leader_epoch) != 0 => {
-                        data.with_error_code(p.epoch_error(asked.current_leader_epoch))
-                    }
-                    (Some(p), _) if asked.fetch_offset > p.end || asked.fetch_offset < p.start => data.with_error_code(1),
-                    (Some(p), _) => {
-                        let from = p.log.iter().rposition(|(base, _)| *base <= asked.fetch_offset).unwrap_or(0);
-                        let fresh = asked.fetch_offset < p.end;
-                        let set: Vec<u8> = if fresh {
-                            p.log[from..].iter().flat_map(|(_, b)| b.iter().copied()).collect()
-                        } else {
-                            Vec::new()
-                        };
-                        data.with_high_watermark(p.end)
-                            .with_last_stable_offset(p.end)
-                            .with_aborted_transactions(Some(aborted(p, request)))
-                            .with_records(Some(Bytes::from(set)))
-                    }
-                };
-                found |= data.error_code != 0 || data.records.as_ref().is_some_and(Buf::has_remaining);
-                answers.push(data);
-            }
-            let told = FetchableTopicResponse::default()
-                .with_topic(topic.topic.clone())
-                .with_topic_id(topic.topic_id);
-            responses.push(told.with_partitions(answers));
-        }
-        (FetchResponse::default().with_responses(responses), found)
-    }
-
     fn offsets(&self, request: &ListOffsetsRequest) -> ListOffsetsResponse {
         let world = self.world.lock().unwrap();
         let topics = request.topics.iter().map(|topic| {
@@ -389,7 +318,7 @@ impl Node {
                     Some(p) if p.epoch_error(asked.current_leader_epoch) != 0 => {
                         told.with_error_code(p.epoch_error(asked.current_leader_epoch))
                     }
-                    Some(p) => told.with_offset(if asked.timestamp == -1 { p.end } else { p.start }),
+                    Some(p) => told.with_offset(p.offset_at(asked.timestamp)),
                 }
             });
             ListOffsetsTopicResponse::default()
@@ -400,18 +329,7 @@ impl Node {
     }
 }
 
-/// The aborted transactions, for who reads committed records only.
-fn aborted(partition: &super::Partition, request: &FetchRequest) -> Vec<AbortedTransaction> {
-    let all = partition.aborted.iter().filter(|_| request.isolation_level == 1);
-    all.map(|(producer, first)| {
-        AbortedTransaction::default()
-            .with_producer_id(ProducerId(*producer))
-            .with_first_offset(*first)
-    })
-    .collect()
-}
-
-fn find<'w>(world: &'w mut World, name: &TopicName, id: uuid::Uuid) -> Option<&'w mut super::Topic> {
+pub(super) fn find<'w>(world: &'w mut World, name: &TopicName, id: uuid::Uuid) -> Option<&'w mut super::Topic> {
     if !name.is_empty() {
         return world.topics.get_mut(name.as_str());
     }

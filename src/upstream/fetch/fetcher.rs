@@ -2,25 +2,24 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use kafka_protocol::messages::{FetchResponse, fetch_response::PartitionData};
 use tokio::{sync::mpsc, time::sleep_until};
 
 use super::{
-    Chunk, Command, Slot, Start, extent,
-    lane::{self, Poll, Polled, Want},
+    Command, Slot,
+    lane::{self, Answer, Poll, Polled, Want},
+    position,
 };
 use crate::kafka::error::ErrorCode;
-use crate::upstream::{backoff, broker::Broker, cluster::Core, connection::CallError, offsets, topics::Partition};
+use crate::upstream::{backoff, broker::Broker, cluster::Core};
 
 /// Connections for fetching to one broker.
 const LANES: usize = 3;
 /// The wait of a poll that takes the last free lane: a reader that joins finds one free this soon.
 const LAST_LANE_WAIT: Duration = Duration::from_millis(10);
-const OFFSET_OUT_OF_RANGE: i16 = 1;
 
 /// Runs until the client stops.
 pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>, mut commands: mpsc::UnboundedReceiver<Command>) {
@@ -83,11 +82,8 @@ impl Fetcher {
             }
             Command::Look => {}
             Command::Positioned { slot, offset } => {
-                let Some(slot) = self.slots.get_mut(&slot) else { return };
-                slot.resolving = false;
-                match offset {
-                    Some(offset) => slot.position = Some(offset),
-                    None => slot.fail(),
+                if let Some(slot) = self.slots.get_mut(&slot) {
+                    slot.found(offset);
                 }
             }
         }
@@ -104,13 +100,7 @@ impl Fetcher {
             self.not_before = None;
         }
         self.locate();
-        let wake = self
-            .slots
-            .values()
-            .filter(|s| !s.resolving)
-            .filter_map(|s| s.not_before)
-            .filter(|t| *t > now)
-            .min();
+        let wake = self.wake(now);
         let uncovered = self.slots.values().any(|s| s.covered == 0 && s.is_due(now));
         if !uncovered {
             return wake;
@@ -134,13 +124,20 @@ impl Fetcher {
         if more { Some(now) } else { wake }
     }
 
-    /// Lets those go that have no reader or another leader.
+    /// When a position may be asked for again, or is to be asked for elsewhere.
+    fn wake(&self, now: Instant) -> Option<Instant> {
+        let waits = self.slots.values().filter(|s| !s.resolving).filter_map(|s| s.not_before);
+        let leaves = self.slots.values().filter_map(Slot::leaves_at);
+        waits.chain(leaves).filter(|t| *t > now).min()
+    }
+
+    /// Lets those go that have no reader, or are to be read from another broker.
     fn part(&mut self) {
         let id = self.broker.id;
         let leaving: Vec<u64> = self
             .slots
             .iter()
-            .filter(|(_, s)| s.chunks.is_closed() || s.partition.leader() != Some(id))
+            .filter(|(_, s)| s.chunks.is_closed() || s.home_id() != Some(id))
             .map(|(id, _)| *id)
             .collect();
         for id in leaving {
@@ -159,12 +156,12 @@ impl Fetcher {
                 continue;
             }
             slot.resolving = true;
-            self.core.spawn(locate(
+            self.core.spawn(position::find(
                 Arc::clone(&self.core),
                 Arc::clone(&self.broker),
                 *id,
                 Arc::clone(&slot.partition),
-                slot.lost.map(|lost| (slot.start, lost)),
+                slot.sought(),
             ));
         }
     }
@@ -214,6 +211,7 @@ impl Fetcher {
                     slot: id,
                     partition: Arc::clone(&slot.partition),
                     offset,
+                    last_epoch: slot.last_epoch(),
                 });
             }
         }
@@ -229,13 +227,33 @@ impl Fetcher {
             }
         }
         match polled.result {
-            Ok(answer) if answer.error_code == 0 => {
-                self.failures = 0;
-                self.hand_out(&polled.wants, answer);
+            Ok(answer) => self.answered(answer),
+            Err(why) => {
+                for want in &polled.wants {
+                    self.slots.get_mut(&want.slot).into_iter().for_each(Slot::leave_follower);
+                }
+                self.pause(&why.to_string());
             }
-            Ok(answer) => self.pause(ErrorCode::from(answer.error_code).name()),
-            Err(CallError::Broken(why)) => self.pause(&why),
-            Err(CallError::Unsendable(why)) => self.pause(why),
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let code = ErrorCode::from(answer.error_code);
+        if !code.is_ok() {
+            self.core.counters.error(code.name());
+            // The next fetch is full: nothing to wait for, unless that does not help.
+            if code.is_fetch_session() && self.failures == 0 {
+                self.failures = 1;
+                return;
+            }
+            return self.pause(code.name());
+        }
+        self.failures = 0;
+        for piece in answer.pieces {
+            // Another poll may have been faster: then this is for a position that was left.
+            if let Some(slot) = self.slots.get_mut(&piece.slot).filter(|s| s.position == Some(piece.offset)) {
+                slot.take(piece.offset, piece.data, &self.core);
+            }
         }
     }
 
@@ -245,125 +263,4 @@ impl Fetcher {
         self.failures += 1;
         self.core.refresh_all();
     }
-
-    fn hand_out(&mut self, wants: &[Want], answer: FetchResponse) {
-        let mut hint = 0;
-        for topic in answer.responses {
-            for data in topic.partitions {
-                let at = (hint..wants.len()).chain(0..hint).find(|at| {
-                    let ours = &wants[*at].partition;
-                    ours.index == data.partition_index
-                        && if topic.topic.0.is_empty() {
-                            ours.topic_id == topic.topic_id
-                        } else {
-                            *ours.topic == *topic.topic.0
-                        }
-                });
-                let Some(at) = at else { continue };
-                hint = at + 1;
-                let want = &wants[at];
-                // Another poll was faster: this answer is for a position that was left.
-                if let Some(slot) = self.slots.get_mut(&want.slot).filter(|s| s.position == Some(want.offset)) {
-                    slot.take(want.offset, data, &self.core);
-                }
-            }
-        }
-    }
-}
-
-impl Slot {
-    /// Whether it may be polled for.
-    fn is_due(&self, now: Instant) -> bool {
-        if self.position.is_none() || self.resolving || self.not_before.is_some_and(|t| t > now) {
-            return false;
-        }
-        if self.chunks.capacity() > 0 {
-            return true;
-        }
-        // First say that we starve, then look again: the reader does it the other way round.
-        self.starved.store(true, SeqCst);
-        self.chunks.capacity() > 0
-    }
-
-    fn fail(&mut self) {
-        self.not_before = Some(Instant::now() + backoff::wait(self.failures, Duration::from_millis(20), Duration::from_secs(1)));
-        self.failures += 1;
-    }
-
-    /// Takes what came for its position.
-    fn take(&mut self, offset: i64, data: PartitionData, core: &Core) {
-        if data.error_code != 0 {
-            let code = ErrorCode::from(data.error_code);
-            core.counters.error(code.name());
-            if data.error_code == OFFSET_OUT_OF_RANGE {
-                self.position = None;
-                self.covered = 0;
-                self.lost = Some(offset);
-                core.counters.offset_resets.inc();
-                tracing::warn!(
-                    topic = &*self.partition.topic,
-                    partition = self.partition.index,
-                    offset,
-                    "the offset to read from is gone"
-                );
-                return;
-            }
-            self.fail();
-            core.refresh_all();
-            return;
-        }
-        self.failures = 0;
-        self.not_before = None;
-        let Some(bytes) = data.records.filter(|b| !b.is_empty()) else {
-            return;
-        };
-        let Some((next_offset, length)) = extent(&bytes).filter(|(next, _)| *next > offset) else {
-            // Not one whole batch, or one that ends before what was asked for: asking again at once would not help.
-            self.fail();
-            core.counters.error("UNREADABLE_RECORD_SET");
-            return;
-        };
-        let chunk = Chunk {
-            topic: Arc::clone(&self.partition.topic),
-            partition: self.partition.index,
-            bytes: bytes.slice(..length),
-            offset,
-            next_offset,
-            high_watermark: data.high_watermark,
-            last_stable_offset: data.last_stable_offset,
-            aborted: data
-                .aborted_transactions
-                .unwrap_or_default()
-                .iter()
-                .map(|t| (t.producer_id.0, t.first_offset))
-                .collect(),
-            reset: self.lost.is_some(),
-        };
-        // Room was seen when the poll was sent and only one answer for a position is taken, so a refusal means that the reader is gone.
-        if self.chunks.try_send(chunk).is_ok() {
-            core.counters.fetched_bytes.inc_by(length as u64);
-            self.lost = None;
-            self.position = Some(next_offset);
-            self.covered = 0;
-        }
-    }
-}
-
-/// Finds a position: the end of the log for a start at the tail, and the nearest there is for an offset that is out of range.
-async fn locate(core: Arc<Core>, broker: Arc<Broker>, slot: u64, partition: Arc<Partition>, lost: Option<(Start, i64)>) {
-    let ask = async |timestamp| {
-        offsets::list(&core, vec![Some(&partition)], timestamp)
-            .await
-            .pop()
-            .and_then(Result::ok)
-    };
-    let offset = match lost {
-        None | Some((Start::Tail, _)) => ask(offsets::LATEST).await,
-        Some((Start::Offset(_), lost)) => match ask(offsets::EARLIEST).await {
-            Some(earliest) if earliest > lost => Some(earliest),
-            Some(_) => ask(offsets::LATEST).await,
-            None => None,
-        },
-    };
-    let _ = broker.fetcher.send(Command::Positioned { slot, offset });
 }

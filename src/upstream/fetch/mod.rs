@@ -1,11 +1,17 @@
 //! Reading partitions: readers, and what they get.
 //!
-//! One fetcher per broker serves all readers of the partitions that it leads. Its long poll carries all of them. A reader that joins
-//! does not wait for the poll that is out: another goes at once, on another lane (connection), and carries all again. What
-//! the older poll brings is taken only for partitions whose position is still the one it was asked for.
+//! One fetcher per broker serves all readers of the partitions that it leads, or that their leaders want read from it (KIP-392). Its long
+//! poll carries all of them, and names only what has changed (KIP-227). A reader that joins does not wait for the poll that is
+//! out: another goes at once, on another lane (connection), and carries all again. What the older poll brings is taken only for
+//! partitions whose position is still the one it was asked for.
 
+mod epochs;
+mod extent;
 mod fetcher;
 mod lane;
+mod position;
+mod session;
+mod slot;
 
 use std::sync::{
     Arc, Mutex,
@@ -17,6 +23,7 @@ use tokio::sync::mpsc;
 
 use super::{cluster::Core, topics::Partition};
 pub(crate) use fetcher::run;
+use slot::Slot;
 
 /// Chunks that wait for a reader; a partition whose reader has that many is left out of the polls.
 const MOST_CHUNKS: usize = 2;
@@ -28,6 +35,9 @@ pub enum Start {
     Tail,
     /// At this offset. If it is gone: the earliest there is; if it is beyond the end: the end.
     Offset(i64),
+    /// At the first record whose timestamp is this (milliseconds since 1970) or later; at the end if there is none. If the position is
+    /// lost later: as with an offset.
+    Timestamp(i64),
 }
 
 /// What one fetch brought for a partition.
@@ -49,7 +59,8 @@ pub struct Chunk {
     pub last_stable_offset: i64,
     /// Aborted transactions that touch `bytes`, as (producer id, first offset); only with `read_committed`.
     pub aborted: Vec<(i64, i64)>,
-    /// The position was lost before this chunk: records between the last chunk and this one are gone.
+    /// The position was lost before this chunk. If [`offset`](Self::offset) lies behind the last chunk, records in between are gone. If it
+    /// lies before: the log was cut off there (an unclean leader election), and what it holds from there on is not what was read.
     pub reset: bool,
 }
 
@@ -92,25 +103,6 @@ impl Drop for Reader {
     }
 }
 
-/// A reader as its fetcher sees it.
-pub(crate) struct Slot {
-    partition: Arc<Partition>,
-    start: Start,
-    /// `None` until the broker was asked where the log ends (or begins).
-    position: Option<i64>,
-    chunks: mpsc::Sender<Chunk>,
-    starved: Arc<AtomicBool>,
-    /// Lanes, as bits, whose poll carries the current position.
-    covered: u8,
-    /// The broker is being asked for an offset.
-    resolving: bool,
-    not_before: Option<std::time::Instant>,
-    failures: u32,
-    /// The position that was gone, until a chunk is handed over. Kept over questions that fail and leaders that move: the next who
-    /// looks for a position must not take it for a start at the tail.
-    lost: Option<i64>,
-}
-
 /// What a fetcher is told.
 pub(crate) enum Command {
     /// A reader joins, or comes from another broker.
@@ -137,7 +129,7 @@ impl Orphans {
     pub(crate) fn adopt(&self, slot: Box<Slot>) {
         // The list is locked first: a leader that appears now is seen either here or by `place`.
         let mut orphans = self.0.lock().expect("no code that holds this lock panics");
-        let broker = slot.partition.lock().broker.clone();
+        let broker = slot.home();
         match broker {
             Some(broker) => drop(broker.fetcher.send(Command::Join(slot))),
             // Dropping the slot ends its reader.
@@ -168,77 +160,12 @@ pub(crate) fn read(core: &Core, partition: Option<&Arc<Partition>>, start: Start
     let (sender, chunks) = mpsc::channel(MOST_CHUNKS);
     let starved = Arc::new(AtomicBool::new(false));
     if let Some(partition) = partition {
-        let position = match start {
-            Start::Tail => None,
-            Start::Offset(offset) => Some(offset.max(0)),
-        };
-        core.orphans.adopt(Box::new(Slot {
-            partition: Arc::clone(partition),
-            start,
-            position,
-            chunks: sender,
-            starved: Arc::clone(&starved),
-            covered: 0,
-            resolving: false,
-            not_before: None,
-            failures: 0,
-            lost: None,
-        }));
+        let slot = Slot::new(Arc::clone(partition), start, sender, Arc::clone(&starved));
+        core.orphans.adopt(Box::new(slot));
     }
     Reader {
         chunks,
         starved,
         partition: partition.cloned(),
-    }
-}
-
-/// The offset behind the last whole batch in a record set, and the length of all whole batches.
-///
-/// Only headers are looked at: 8 bytes base offset, 4 length, 4 leader epoch, 1 magic; with magic 2 then 4 CRC, 2 attributes, 4 last
-/// offset delta. Older messages have one offset.
-fn extent(bytes: &[u8]) -> Option<(i64, usize)> {
-    let mut end = 0;
-    let mut next = None;
-    while let Some(head) = bytes.get(end..end + 17) {
-        let base = i64::from_be_bytes(head[..8].try_into().expect("eight bytes"));
-        let length = i32::from_be_bytes(head[8..12].try_into().expect("four bytes"));
-        let whole = 12 + usize::try_from(length).ok()?;
-        let Some(batch) = bytes.get(end..end + whole) else { break };
-        let delta = match (head[16], batch.get(23..27)) {
-            (2, Some(delta)) => i64::from(i32::from_be_bytes(delta.try_into().expect("four bytes"))),
-            (2, None) => return None,
-            _ => 0,
-        };
-        next = Some(base.checked_add(delta)?.checked_add(1)?);
-        end += whole;
-    }
-    next.map(|next| (next, end))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn batch(base: i64, last_delta: i32, body: usize) -> Vec<u8> {
-        let mut out = base.to_be_bytes().to_vec();
-        out.extend(i32::try_from(49 + body).unwrap().to_be_bytes());
-        out.extend([0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0]);
-        out.extend(last_delta.to_be_bytes());
-        out.resize(61 + body, 0);
-        out
-    }
-
-    #[test]
-    fn the_extent_ends_with_the_last_whole_batch() {
-        let mut set = batch(10, 4, 30);
-        let first = set.len();
-        assert_eq!(extent(&set), Some((15, first)));
-        set.extend(batch(20, 0, 5));
-        assert_eq!(extent(&set), Some((21, set.len())));
-        set.pop();
-        assert_eq!(extent(&set), Some((15, first)));
-        assert_eq!(extent(&set[..20]), None);
-        assert_eq!(extent(&[]), None);
-        assert_eq!(extent(&[255; 100]), None);
     }
 }

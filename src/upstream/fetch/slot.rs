@@ -1,0 +1,264 @@
+//! A reader as its fetcher sees it: its position, and what an answer makes of that.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use kafka_protocol::messages::fetch_response::PartitionData;
+use tokio::sync::mpsc;
+
+use super::{
+    Chunk, Start,
+    epochs::Epochs,
+    extent::{self, Extent},
+    position::Sought,
+};
+use crate::{
+    kafka::error::ErrorCode,
+    upstream::{backoff, broker::Broker, cluster::Core, metadata::MOST_AGE, topics::Partition},
+};
+
+const OFFSET_OUT_OF_RANGE: i16 = 1;
+
+/// A reader's place in a fetcher.
+pub(crate) struct Slot {
+    pub(super) partition: Arc<Partition>,
+    start: Start,
+    /// `None` until a broker was asked where the start is.
+    pub(super) position: Option<i64>,
+    epochs: Epochs,
+    pub(super) chunks: mpsc::Sender<Chunk>,
+    starved: Arc<AtomicBool>,
+    /// Lanes, as bits, whose poll carries the current position.
+    pub(super) covered: u8,
+    /// The broker is being asked for an offset.
+    pub(super) resolving: bool,
+    pub(super) not_before: Option<Instant>,
+    failures: u32,
+    /// The position that was gone, until a chunk is handed over. Kept over questions that fail and leaders that move: the next who
+    /// looks for a position must not take it for a start.
+    lost: Option<i64>,
+    follower: Option<Follower>,
+}
+
+/// A replica that the leader told us to fetch from (KIP-392).
+struct Follower {
+    broker: Arc<Broker>,
+    /// The leader is asked again then.
+    until: Instant,
+    /// Of the leader that told.
+    epoch: i32,
+}
+
+impl Slot {
+    pub(super) fn new(partition: Arc<Partition>, start: Start, chunks: mpsc::Sender<Chunk>, starved: Arc<AtomicBool>) -> Self {
+        let position = match start {
+            Start::Tail | Start::Timestamp(_) => None,
+            Start::Offset(offset) => Some(offset.max(0)),
+        };
+        Self {
+            partition,
+            start,
+            position,
+            epochs: Epochs::default(),
+            chunks,
+            starved,
+            covered: 0,
+            resolving: false,
+            not_before: None,
+            failures: 0,
+            lost: None,
+            follower: None,
+        }
+    }
+
+    /// The broker to fetch from: the replica that the leader named as long as that may count, else the leader.
+    pub(super) fn home(&self) -> Option<Arc<Broker>> {
+        match self.follower() {
+            Some(follower) => Some(Arc::clone(&follower.broker)),
+            None => self.partition.lock().broker.clone(),
+        }
+    }
+
+    /// The id of that.
+    pub(super) fn home_id(&self) -> Option<i32> {
+        self.follower().map(|f| f.broker.id).or_else(|| self.partition.leader())
+    }
+
+    /// When the leader is to be asked again for a replica.
+    pub(super) fn leaves_at(&self) -> Option<Instant> {
+        self.follower.as_ref().map(|f| f.until)
+    }
+
+    fn follower(&self) -> Option<&Follower> {
+        self.follower
+            .as_ref()
+            .filter(|f| self.partition.leader().is_some() && self.partition.leader_epoch() == f.epoch && Instant::now() < f.until)
+    }
+
+    /// The connection to the replica is broken: the leader knows another, or serves itself.
+    pub(super) fn leave_follower(&mut self) {
+        self.follower = None;
+    }
+
+    /// The leader epoch of the last record that was read; -1 if not known.
+    pub(super) fn last_epoch(&self) -> i32 {
+        self.epochs.last()
+    }
+
+    /// Whether it may be polled for.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        if self.position.is_none() || self.resolving || self.not_before.is_some_and(|t| t > now) {
+            return false;
+        }
+        if self.chunks.capacity() > 0 {
+            return true;
+        }
+        // First say that we starve, then look again: the reader does it the other way round.
+        self.starved.store(true, SeqCst);
+        self.chunks.capacity() > 0
+    }
+
+    pub(super) fn fail(&mut self) {
+        self.not_before = Some(Instant::now() + backoff::wait(self.failures, Duration::from_millis(20), Duration::from_secs(1)));
+        self.failures += 1;
+    }
+
+    /// Which position to look for while there is none.
+    pub(super) fn sought(&self) -> Sought {
+        match (self.start, self.lost) {
+            (Start::Tail, _) => Sought::End,
+            (Start::Timestamp(time), None) => Sought::Time(time),
+            (Start::Offset(lost), None) | (Start::Offset(_) | Start::Timestamp(_), Some(lost)) => Sought::Nearest(lost),
+        }
+    }
+
+    /// The position that was looked for; `None`: the question failed.
+    pub(super) fn found(&mut self, offset: Option<i64>) {
+        self.resolving = false;
+        let Some(offset) = offset else { return self.fail() };
+        if let Some(lost) = self.lost {
+            let (topic, partition) = (&*self.partition.topic, self.partition.index);
+            tracing::warn!(
+                topic,
+                partition,
+                lost,
+                offset,
+                "the offset to read from is gone: reading goes on at another"
+            );
+        }
+        self.position = Some(offset);
+    }
+
+    /// Takes what came for its position.
+    pub(super) fn take(&mut self, offset: i64, mut data: PartitionData, core: &Core) {
+        if data.error_code != 0 {
+            return self.refused(offset, &data, core);
+        }
+        if data.diverging_epoch.epoch >= 0 {
+            return self.cut_off(offset, &data, core);
+        }
+        self.failures = 0;
+        self.not_before = None;
+        if data.preferred_read_replica.0 >= 0 && self.home_id() != Some(data.preferred_read_replica.0) {
+            self.follow(data.preferred_read_replica.0, core);
+        }
+        let Some(bytes) = data.records.take().filter(|b| !b.is_empty()) else {
+            return;
+        };
+        let extent = extent::walk(&bytes, |_| {}).filter(|extent| extent.next_offset > offset);
+        match extent {
+            Some(extent) => self.hand_over(offset, &bytes, extent, data, core),
+            // Not one whole batch, or one that ends before what was asked for: asking again at once would not help.
+            None => {
+                self.fail();
+                core.counters.error("UNREADABLE_RECORD_SET");
+            }
+        }
+    }
+
+    fn hand_over(&mut self, offset: i64, bytes: &Bytes, extent: Extent, data: PartitionData, core: &Core) {
+        let aborted = data.aborted_transactions.unwrap_or_default();
+        let chunk = Chunk {
+            topic: Arc::clone(&self.partition.topic),
+            partition: self.partition.index,
+            bytes: bytes.slice(..extent.length),
+            offset,
+            next_offset: extent.next_offset,
+            high_watermark: data.high_watermark,
+            last_stable_offset: data.last_stable_offset,
+            aborted: aborted.iter().map(|t| (t.producer_id.0, t.first_offset)).collect(),
+            reset: self.lost.is_some(),
+        };
+        // Room was seen when the poll was sent and only one answer for a position is taken, so a refusal means that the reader is gone.
+        if self.chunks.try_send(chunk).is_ok() {
+            core.counters.fetched_bytes.inc_by(extent.length as u64);
+            extent::walk(bytes, |head| self.epochs.note(head.leader_epoch, head.base_offset.max(offset)));
+            self.lost = None;
+            self.position = Some(extent.next_offset);
+            self.covered = 0;
+        }
+    }
+
+    /// An error instead of records.
+    fn refused(&mut self, offset: i64, data: &PartitionData, core: &Core) {
+        core.counters.error(ErrorCode::from(data.error_code).name());
+        // Whatever a replica has against it, the leader is asked.
+        let follower = self.follower.take();
+        if data.error_code == OFFSET_OUT_OF_RANGE && follower.is_none() {
+            self.position = None;
+            self.covered = 0;
+            self.lost = Some(offset);
+            self.epochs = Epochs::default();
+            core.counters.offset_resets.inc();
+            return;
+        }
+        self.fail();
+        if data.error_code != OFFSET_OUT_OF_RANGE {
+            core.refresh_all();
+        }
+    }
+
+    /// The log does not hold what was read: it was cut off, and may have grown anew since. Goes on where both part, so that nothing that
+    /// is there now is left out, and nothing comes again that was the same.
+    fn cut_off(&mut self, offset: i64, data: &PartitionData, core: &Core) {
+        let (epoch, end) = (data.diverging_epoch.epoch, data.diverging_epoch.end_offset);
+        let shared = self.epochs.cut(epoch, end, offset);
+        if self.lost.is_none() {
+            core.counters.truncations.inc();
+            tracing::error!(
+                topic = &*self.partition.topic,
+                partition = self.partition.index,
+                read_up_to = offset,
+                shared_up_to = shared,
+                "records that were read are gone from the log (unclean leader election): reading goes on where it was cut off"
+            );
+        }
+        self.lost = Some(offset);
+        self.position = Some(shared);
+        self.covered = 0;
+    }
+
+    /// The leader names a replica nearer to us.
+    fn follow(&mut self, id: i32, core: &Core) {
+        match core.broker(id) {
+            Some(broker) => {
+                self.follower = Some(Follower {
+                    broker,
+                    until: Instant::now() + MOST_AGE,
+                    epoch: self.partition.leader_epoch(),
+                });
+            }
+            // The leader would name it again at once.
+            None => {
+                self.fail();
+                core.refresh_all();
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Fetch as a broker carries it out: sessions (KIP-227), logs that part (KIP-595), replicas near the reader (KIP-392).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::{
+    BrokerId, FetchRequest, FetchResponse, ProducerId, TopicName,
+    fetch_request::FetchPartition,
+    fetch_response::{AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData},
+};
+use kafka_protocol::protocol::StrBytes;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use super::{
+    Fault, Partition, World,
+    serve::{Node, find},
+};
+
+/// Name, id, and what is asked for.
+type Asked = (String, Uuid, FetchPartition);
+
+/// What a broker remembers of a reader.
+pub struct Session {
+    broker: i32,
+    /// Of the next request.
+    pub epoch: i32,
+    asked: Vec<Asked>,
+}
+
+impl Node {
+    pub(super) async fn fetch(&self, request: &FetchRequest, fault: Option<&Fault>) -> FetchResponse {
+        let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms as u64);
+        let opened = match fault {
+            Some(Fault::Whole(code)) => Err(*code),
+            _ => self.open(request),
+        };
+        let (session, asked) = match opened {
+            Ok(opened) => opened,
+            Err(code) => return FetchResponse::default().with_error_code(code),
+        };
+        loop {
+            let appended = self.appended.notified();
+            tokio::pin!(appended);
+            appended.as_mut().enable();
+            let answers: Vec<_> = asked.iter().map(|asked| self.answer_one(asked, request, fault)).collect();
+            let found = answers.iter().any(has_news);
+            if found || timeout_at(deadline, appended).await.is_err() {
+                let whole = request.session_epoch <= 0;
+                let told = asked.iter().zip(answers).filter(|(_, data)| whole || has_news(data));
+                let responses = told.map(|((name, id, _), data)| {
+                    FetchableTopicResponse::default()
+                        .with_topic(topic_name(name))
+                        .with_topic_id(*id)
+                        .with_partitions(vec![data])
+                });
+                return FetchResponse::default()
+                    .with_session_id(session)
+                    .with_responses(responses.collect());
+            }
+        }
+    }
+
+    /// The session of a request, and all that is asked for in it; else an error of the whole fetch.
+    fn open(&self, request: &FetchRequest) -> Result<(i32, Vec<Asked>), i16> {
+        let mut world = self.world.lock().unwrap();
+        let named: Vec<Asked> = named(&world, request);
+        world.fetch_named.push(named.len());
+        let opened = match request.session_epoch {
+            -1 => Ok((0, named)),
+            0 => {
+                world.sessions.remove(&request.session_id);
+                Ok((make(&mut world, self.id, named.clone()), named))
+            }
+            epoch => go_on(&mut world, self.id, epoch, request, named),
+        };
+        if let Ok((_, asked)) = &opened {
+            let poll = asked.iter().map(|(name, _, p)| (name.clone(), p.partition)).collect();
+            world.polls.push(poll);
+        }
+        opened
+    }
+
+    fn answer_one(&self, (name, id, asked): &Asked, request: &FetchRequest, fault: Option<&Fault>) -> PartitionData {
+        let mut world = self.world.lock().unwrap();
+        let racks = world.racks.clone();
+        let rack = request.rack_id.as_str();
+        let near = !rack.is_empty() && racks.get(&self.id) == Some(&rack);
+        let ours = find(&mut world, &topic_name(if id.is_nil() { name } else { "" }), *id);
+        let partition = ours.and_then(|t| t.partitions.get(asked.partition as usize));
+        let data = PartitionData::default().with_partition_index(asked.partition);
+        let data = match (partition, fault) {
+            (_, Some(Fault::Code(code))) => data.with_error_code(*code),
+            (None, _) => data.with_error_code(if id.is_nil() { 3 } else { 100 }),
+            (Some(p), _) if p.leader != self.id && !near => data.with_error_code(6),
+            (Some(p), _) if p.epoch_error(asked.current_leader_epoch) != 0 => {
+                data.with_error_code(p.epoch_error(asked.current_leader_epoch))
+            }
+            (Some(p), _) => {
+                let nearer = racks.iter().find(|(id, at)| **at == rack && **id != p.leader && !rack.is_empty());
+                match nearer {
+                    Some((id, _)) if p.leader == self.id && p.followed.is_none_or(|end| asked.fetch_offset <= end) => {
+                        data.with_preferred_read_replica(BrokerId(*id))
+                    }
+                    _ => p.read(asked, request, p.leader == self.id, data),
+                }
+            }
+        };
+        if data.records.as_ref().is_some_and(|records| !records.is_empty()) {
+            *world.reads.entry(self.id).or_default() += 1;
+        }
+        data
+    }
+}
+
+/// Whether a broker tells of it at once.
+fn has_news(data: &PartitionData) -> bool {
+    data.error_code != 0
+        || data.records.as_ref().is_some_and(|records| !records.is_empty())
+        || data.diverging_epoch.epoch >= 0
+        || data.preferred_read_replica.0 >= 0
+}
+
+fn named(world: &World, request: &FetchRequest) -> Vec<Asked> {
+    let mut named = Vec::new();
+    for topic in &request.topics {
+        let ours = world
+            .topics
+            .iter()
+            .find(|(n, t)| ***n == *topic.topic.0 || (!t.id.is_nil() && t.id == topic.topic_id));
+        let name = ours.map_or_else(|| topic.topic.0.to_string(), |(name, _)| name.clone());
+        named.extend(topic.partitions.iter().map(|p| (name.clone(), topic.topic_id, p.clone())));
+    }
+    named
+}
+
+fn make(world: &mut World, broker: i32, asked: Vec<Asked>) -> i32 {
+    if world.no_sessions {
+        return 0;
+    }
+    world.last_session += 1;
+    let id = world.last_session;
+    world.sessions.insert(id, Session { broker, epoch: 1, asked });
+    id
+}
+
+fn go_on(world: &mut World, broker: i32, epoch: i32, request: &FetchRequest, named: Vec<Asked>) -> Result<(i32, Vec<Asked>), i16> {
+    let id = request.session_id;
+    let session = world.sessions.get_mut(&id).filter(|s| s.broker == broker).ok_or(70_i16)?;
+    if session.epoch != epoch {
+        return Err(71);
+    }
+    session.epoch += 1;
+    for topic in &request.forgotten_topics_data {
+        let is = |asked: &Asked| asked.1 == topic.topic_id && (!asked.1.is_nil() || asked.0 == *topic.topic.0);
+        for partition in &topic.partitions {
+            let at = session.asked.iter().position(|asked| is(asked) && asked.2.partition == *partition);
+            session.asked.remove(at.expect("only what the session holds is forgotten"));
+        }
+    }
+    for new in named {
+        let same = |old: &&mut Asked| (&old.0, old.1, old.2.partition) == (&new.0, new.1, new.2.partition);
+        match session.asked.iter_mut().find(same) {
+            Some(old) => {
+                assert_ne!(old.2, new.2, "what has not changed is not named again");
+                *old = new;
+            }
+            None => session.asked.push(new),
+        }
+    }
+    Ok((id, session.asked.clone()))
+}
+
+impl Partition {
+    fn read(&self, asked: &FetchPartition, request: &FetchRequest, leads: bool, data: PartitionData) -> PartitionData {
+        let end = if leads { self.end } else { self.followed.unwrap_or(self.end) };
+        if let Some(diverging) = self.diverging(asked) {
+            return data.with_diverging_epoch(diverging);
+        }
+        if asked.fetch_offset > end || asked.fetch_offset < self.start {
+            return data.with_error_code(1);
+        }
+        let from = self.log.iter().rposition(|(base, _)| *base <= asked.fetch_offset).unwrap_or(0);
+        let fresh = self.log[from.min(self.log.len())..]
+            .iter()
+            .filter(|(base, _)| asked.fetch_offset < end && *base < end);
+        let mut set: Vec<u8> = Vec::new();
+        for (_, batch) in fresh {
+            // At least one batch, and what fits beside it.
+            if !set.is_empty() && set.len() + batch.len() > asked.partition_max_bytes as usize {
+                break;
+            }
+            set.extend(batch);
+        }
+        data.with_high_watermark(end)
+            .with_last_stable_offset(end)
+            .with_aborted_transactions(Some(self.aborted_for(request)))
+            .with_records(Some(Bytes::from(set)))
+    }
+
+    /// Where the log parts from what the reader has, if it does.
+    fn diverging(&self, asked: &FetchPartition) -> Option<EpochEndOffset> {
+        if asked.last_fetched_epoch < 0 {
+            return None;
+        }
+        let mut epochs: Vec<(i32, i64)> = Vec::new();
+        let of_log = self
+            .log
+            .iter()
+            .map(|(base, batch)| (i32::from_be_bytes(batch[12..16].try_into().unwrap()), *base));
+        for (epoch, base) in of_log.chain([(self.epoch, self.end)]) {
+            if epochs.last().is_none_or(|(last, _)| *last < epoch) {
+                epochs.push((epoch, base));
+            }
+        }
+        let floor = epochs.iter().rev().find(|(epoch, _)| *epoch <= asked.last_fetched_epoch);
+        let higher = epochs.iter().find(|(epoch, _)| *epoch > asked.last_fetched_epoch);
+        let epoch = floor.map_or(asked.last_fetched_epoch, |(epoch, _)| *epoch);
+        let end = higher.map_or(self.end, |(_, base)| *base);
+        let parts = epoch < asked.last_fetched_epoch || end < asked.fetch_offset;
+        parts.then(|| EpochEndOffset::default().with_epoch(epoch).with_end_offset(end))
+    }
+
+    /// The aborted transactions, for who reads committed records only.
+    fn aborted_for(&self, request: &FetchRequest) -> Vec<AbortedTransaction> {
+        let all = self.aborted.iter().filter(|_| request.isolation_level == 1);
+        all.map(|(producer, first)| {
+            AbortedTransaction::default()
+                .with_producer_id(ProducerId(*producer))
+                .with_first_offset(*first)
+        })
+        .collect()
+    }
+
+    /// ListOffsets: the end (-1), the beginning (-2), or the first batch whose largest timestamp is at or behind `time` (-1: none).
+    pub fn offset_at(&self, time: i64) -> i64 {
+        let newest = |batch: &[u8]| i64::from_be_bytes(batch[35..43].try_into().unwrap());
+        match time {
+            -1 => self.end,
+            -2 => self.start,
+            _ => {
+                let young = self.log.iter().find(|(base, batch)| *base >= self.start && newest(batch) >= time);
+                young.map_or(-1, |(base, _)| *base)
+            }
+        }
+    }
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}

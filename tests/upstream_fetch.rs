@@ -1,0 +1,253 @@
+//! How the Kafka client fetches: sessions that name only what changes, logs that were cut off, replicas nearby, starts by time.
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod fake_broker;
+
+use std::{sync::Arc, time::Duration};
+
+use fake_broker::{
+    Fake, Fault,
+    client::{Producer, cluster, next, read, ready, settings, until},
+    records::{Batch, record},
+    values_in,
+};
+use kafka_protocol::messages::ApiKey;
+use mqtt_kafka_proxy::upstream::{Cluster, Start};
+
+/// Longer than any test may take: whoever waits for such a poll is seen.
+const FOR_EVER: Duration = Duration::from_secs(60);
+
+/// Of 1,000 partitions one gets records now and then: the polls that follow name that one, and the idle ones none at all.
+async fn idle_partitions_are_not_named_again(old: bool) {
+    let fake = Fake::start(1).await;
+    fake.world().old = old;
+    let (cluster, topic) = cluster(&fake, "t", 1_000, Duration::from_millis(20)).await;
+    let mut readers: Vec<_> = (0..1_000).map(|p| cluster.read(&topic, p, Start::Offset(0))).collect();
+    let carries_all = |fake: &Fake| fake.world().polls.iter().filter(|p| p.len() == 1_000).count();
+    until("polls carry all", || carries_all(&fake) >= 3).await;
+    let mark = |fake: &Fake| {
+        let world = fake.world();
+        (world.fetch_named.len(), world.received[&(ApiKey::Fetch as i16)])
+    };
+    let (polls, bytes) = mark(&fake);
+    until("twenty polls", || fake.world().fetch_named.len() >= polls + 20).await;
+    let (now, received) = mark(&fake);
+    assert_eq!(fake.world().fetch_named[polls..now].iter().sum::<usize>(), 0, "nothing has changed");
+    let each = (received - bytes) / (now - polls);
+    assert!(each < 200, "{each} bytes for each poll of 1,000 partitions at rest");
+    let mut producer = Producer::new(&cluster);
+    for round in 0..10 {
+        producer.produce(&topic, 7, 1).await;
+        assert_eq!(read(&mut readers[7], 1).await, [round]);
+    }
+    let named: usize = fake.world().fetch_named[now..].iter().sum();
+    assert!(named <= 20, "{named} partitions were named for ten records of one");
+    // One leaves and another comes: the rest stays as it is.
+    let before = fake.world().fetch_named.len();
+    drop(readers.pop());
+    until("one is forgotten", || fake.world().polls.last().is_some_and(|p| p.len() == 999)).await;
+    let mut again = cluster.read(&topic, 999, Start::Offset(0));
+    until("it is polled for again", || {
+        carries_all(&fake) > 0 && fake.world().polls.last().is_some_and(|p| p.len() == 1_000)
+    })
+    .await;
+    producer.produce(&topic, 999, 1).await;
+    assert_eq!(read(&mut again, 1).await, [10]);
+    // A lane that was never used before names all of them once.
+    let named: usize = fake.world().fetch_named[before..].iter().sum();
+    assert!(named < 3_000, "{named}");
+}
+
+#[tokio::test]
+async fn a_poll_names_only_what_has_changed() {
+    idle_partitions_are_not_named_again(false).await;
+}
+
+#[tokio::test]
+async fn a_poll_names_only_what_has_changed_also_without_topic_ids() {
+    idle_partitions_are_not_named_again(true).await;
+}
+
+#[tokio::test]
+async fn a_session_that_the_broker_does_not_know_as_we_do_is_begun_anew() {
+    for code in [70, 71, 106] {
+        let fake = Fake::start(1).await;
+        let (cluster, topic) = cluster(&fake, "t", 2, FOR_EVER).await;
+        let mut producer = Producer::new(&cluster);
+        let mut readers = [0, 1].map(|p| cluster.read(&topic, p, Start::Offset(0)));
+        producer.produce(&topic, 0, 3).await;
+        assert_eq!(read(&mut readers[0], 3).await, [0, 1, 2]);
+        match code {
+            70 => fake.world().sessions.clear(),
+            71 => fake.world().sessions.values_mut().for_each(|s| s.epoch += 5),
+            _ => fake.world().fetch_faults.push_back(Fault::Whole(106)),
+        }
+        producer.produce(&topic, 0, 3).await;
+        producer.produce(&topic, 1, 3).await;
+        assert_eq!(read(&mut readers[0], 3).await, [3, 4, 5], "after {code}");
+        assert_eq!(read(&mut readers[1], 3).await, [6, 7, 8], "after {code}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_gives_no_session_is_read_all_the_same() {
+    let fake = Fake::start(1).await;
+    fake.world().no_sessions = true;
+    let (cluster, topic) = cluster(&fake, "t", 3, Duration::from_millis(20)).await;
+    let mut producer = Producer::new(&cluster);
+    let mut readers: Vec<_> = (0..3).map(|p| cluster.read(&topic, p, Start::Offset(0))).collect();
+    for round in 0..5 {
+        for (partition, reader) in readers.iter_mut().enumerate() {
+            producer.produce(&topic, partition, 1).await;
+            assert_eq!(read(reader, 1).await, [round * 3 + partition as u64]);
+        }
+    }
+}
+
+/// A replica that lacks some records becomes the leader. Nothing that it has or gets is left out, and nothing that it shares with what
+/// was read comes again.
+#[tokio::test]
+async fn a_log_that_was_cut_off_is_noticed_and_read_from_there() {
+    let fake = Fake::start(2).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(100)).await;
+    let mut producer = Producer::new(&cluster);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    for _ in 0..4 {
+        producer.produce(&topic, 0, 5).await;
+    }
+    // Under another leader.
+    fake.lead("t", 0, 2);
+    for _ in 0..4 {
+        producer.produce(&topic, 0, 5).await;
+    }
+    assert_eq!(read(&mut reader, 40).await, (0..40).collect::<Vec<_>>());
+    fake.cut_off("t", 0, 1, 15);
+    // More than there was: by its offset alone nobody could tell.
+    for number in 0..50 {
+        fake.record("t", 0, "k", &(100 + number).to_string());
+    }
+    let chunk = next(&mut reader).await;
+    assert!(chunk.reset);
+    assert_eq!((chunk.offset, values_in(&chunk.bytes)[0].as_str()), (15, "100"));
+    let rest = 50 - usize::try_from(chunk.next_offset - chunk.offset).unwrap();
+    assert_eq!(read(&mut reader, rest).await, (150 - rest as u64..150).collect::<Vec<_>>());
+    assert_eq!(cluster.counters().truncations.get(), 1);
+    assert_eq!(cluster.counters().offset_resets.get(), 0);
+}
+
+#[tokio::test]
+async fn who_is_at_the_end_of_a_log_that_is_cut_off_reads_on_where_it_ends_now() {
+    let fake = Fake::start(2).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, FOR_EVER).await;
+    let mut producer = Producer::new(&cluster);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    producer.produce(&topic, 0, 14).await;
+    assert_eq!(read(&mut reader, 14).await, (0..14).collect::<Vec<_>>());
+    fake.cut_off("t", 0, 2, 7);
+    until("it is noticed", || cluster.counters().truncations.get() == 1).await;
+    fake.record("t", 0, "k", "100");
+    let chunk = next(&mut reader).await;
+    assert_eq!(
+        (chunk.reset, chunk.offset, values_in(&chunk.bytes)),
+        (true, 7, vec!["100".to_owned()])
+    );
+}
+
+fn near(fake: &Fake, rack: &str) -> Cluster {
+    let mut settings = settings(fake);
+    settings.consumer.max_wait = Duration::from_millis(100);
+    settings.consumer.rack = Some(rack.to_owned());
+    Cluster::start(settings)
+}
+
+fn reads(fake: &Fake, broker: i32) -> usize {
+    fake.world().reads.get(&broker).copied().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_partition_is_read_from_the_replica_in_the_own_rack() {
+    let fake = Fake::start(3).await;
+    fake.topic("t", 1);
+    fake.world().racks = [(1, "a"), (2, "b"), (3, "c")].into();
+    let cluster = near(&fake, "c");
+    let topic = ready(&cluster, "t").await;
+    let mut producer = Producer::new(&cluster);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    for round in 0..5 {
+        producer.produce(&topic, 0, 1).await;
+        assert_eq!(read(&mut reader, 1).await, [round]);
+    }
+    assert_eq!((reads(&fake, 1), reads(&fake, 2)), (0, 0), "the leader and the third give nothing");
+    assert_eq!(reads(&fake, 3), 5);
+    // A new leader is asked anew, and names the same.
+    fake.lead("t", 0, 2);
+    producer.produce(&topic, 0, 3).await;
+    assert_eq!(read(&mut reader, 3).await, [5, 6, 7]);
+    assert_eq!((reads(&fake, 1), reads(&fake, 2)), (0, 0));
+}
+
+#[tokio::test]
+async fn a_replica_that_is_behind_or_broken_is_left_for_the_leader() {
+    let fake = Fake::start(2).await;
+    fake.topic("t", 1);
+    fake.world().racks = [(1, "a"), (2, "b")].into();
+    let cluster = near(&fake, "b");
+    let topic = ready(&cluster, "t").await;
+    let mut producer = Producer::new(&cluster);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    producer.produce(&topic, 0, 5).await;
+    assert_eq!(read(&mut reader, 5).await, [0, 1, 2, 3, 4]);
+    assert_eq!((reads(&fake, 1), reads(&fake, 2) > 0), (0, true));
+    // The replica has lost its tail, and what the reader wants is out of its range.
+    fake.world().topics.get_mut("t").unwrap().partitions[0].followed = Some(3);
+    producer.produce(&topic, 0, 5).await;
+    assert_eq!(read(&mut reader, 5).await, [5, 6, 7, 8, 9]);
+    assert!(reads(&fake, 1) > 0, "the leader serves");
+    assert_eq!(cluster.counters().offset_resets.get(), 0, "no position is given up for it");
+    // It has caught up; the leader names it again when it is asked.
+    fake.world().topics.get_mut("t").unwrap().partitions[0].followed = None;
+    let before = reads(&fake, 2);
+    producer.produce(&topic, 0, 5).await;
+    assert_eq!(read(&mut reader, 5).await, [10, 11, 12, 13, 14]);
+    until("it reads from the replica", || reads(&fake, 2) > before).await;
+    for fault in [Fault::Code(78), Fault::Code(9), Fault::CloseAfter, Fault::HalfFrame] {
+        fake.world().fetch_faults.push_back(fault.clone());
+        let got = producer.produce(&topic, 0, 5).await;
+        let tickets: Vec<_> = got.iter().map(|r| r.ticket).collect();
+        assert_eq!(read(&mut reader, 5).await, tickets, "after {fault:?}");
+    }
+}
+
+/// As a batch of one record whose timestamp lies so many milliseconds back.
+fn aged(fake: &Fake, value: &str, age_ms: i64) {
+    let mut record = record("k", value);
+    record.age_ms = age_ms;
+    fake.write("t", 0, &Batch::of(&[record]).bytes());
+}
+
+#[tokio::test]
+async fn a_start_by_time_is_the_first_record_that_young_or_the_end() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 2, Duration::from_millis(100)).await;
+    for (number, age) in [50_000, 40_000, 30_000, 20_000].into_iter().enumerate() {
+        aged(&fake, &number.to_string(), age);
+    }
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as i64;
+    let of = [(Arc::clone(&topic), 0), (Arc::clone(&topic), 1), (Arc::clone(&topic), 2)];
+    for (age, offset) in [(60_000, 0), (45_000, 1), (35_000, 2), (10_000, 4), (-10_000, 4)] {
+        let found = cluster.offsets_since(&of, now - age).await;
+        assert_eq!(found[..2], [Ok(offset), Ok(0)], "{age}");
+        assert!(found[2].is_err());
+    }
+    let mut half = cluster.read(&topic, 0, Start::Timestamp(now - 35_000));
+    assert_eq!(read(&mut half, 2).await, [2, 3]);
+    drop(half);
+    let polls = fake.world().polls.len();
+    let mut end = cluster.read(&topic, 0, Start::Timestamp(now - 10_000));
+    until("it is polled for", || fake.world().polls.len() > polls).await;
+    aged(&fake, "4", 0);
+    assert_eq!(read(&mut end, 1).await, [4]);
+}
