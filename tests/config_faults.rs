@@ -176,6 +176,12 @@ fn kafka_at_fault() {
             "smaller than `batch_size`",
         ),
         ("bootstrap_servers: \"a:1\"\n  consumer: {max_wait: 1h}", 24, "out of range"),
+        (
+            "bootstrap_servers: \"a:1\"\n  consumer: {cache: 5MiB}",
+            21,
+            "smaller than six times `fetch_size`",
+        ),
+        ("bootstrap_servers: \"a:1\"\n  consumer: {sweeps: 0}", 22, "out of range"),
         ("bootstrap_servers: \"a:1\"\n  consumer: {rack: \"\"}", 20, "is no name of a rack"),
         (
             "bootstrap_servers: \"a:1\"\n  consumer: {isolation: read_uncomitted}",
@@ -350,8 +356,6 @@ fn what_comes_later_is_refused() {
         "security: {tls: {ca: x}}",
         "topics: {create: true}",
         "producer: {qos2_connections: 1}",
-        "consumer: {sweeps: 4}",
-        "consumer: {cache: 1MiB}",
     ] {
         assert_refused_later(&GOOD.replace("rules:", &format!("  {entry}\nrules:")));
     }

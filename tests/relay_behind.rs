@@ -217,6 +217,106 @@ async fn records_that_are_deleted_meanwhile_are_left_out_and_the_rest_comes() {
     until("it is at the tail", || behind(&stage) == 0).await;
 }
 
+/// Four crowds at places far from each other, each at the speed of its own acknowledgements: the log is not read again and again
+/// because they take turns.
+#[tokio::test]
+async fn those_at_different_places_do_not_make_each_other_read_anew() {
+    const EACH: usize = 2_000;
+    let stage = stage().await;
+    let mut devices = Vec::new();
+    for place in 0..4 {
+        let mut device = device(&stage, &format!("d{place}"), 10).await;
+        device.subscribed("flood/#", 1).await;
+        devices.push(device);
+        write(&stage, "flood", place * EACH..(place + 1) * EACH, &["a"]);
+        until("it is behind", || behind(&stage) == place as u64 + 1).await;
+    }
+    let before = stage.metric("kafka_fetched_bytes_total");
+    let mut tasks = tokio::task::JoinSet::new();
+    for (place, mut device) in devices.into_iter().enumerate() {
+        tasks.spawn(async move { takes(&mut device, "flood/a", place * EACH..4 * EACH).await });
+    }
+    tasks.join_all().await;
+    let read = stage.metric("kafka_fetched_bytes_total") - before;
+    // Each alone would read its part once, and a fetch more at its end.
+    let needed: usize = (0..4).map(|place| (4 - place) * EACH * 1_000).sum();
+    let ratio = read as f64 / needed as f64;
+    println!("four places: {read} bytes read for {needed} delivered, {ratio:.2} times");
+    assert!(ratio < 1.5, "{ratio}");
+}
+
+/// Of what all sweeps together may hold there is enough for one: partitions, and places in them, take turns, and who is stuck gives
+/// its turn away.
+#[tokio::test]
+async fn with_memory_for_one_sweep_everybody_has_a_turn() {
+    let fake = Fake::start(1).await;
+    fake.topic("flood", 1);
+    fake.topic("other", 1);
+    let stage = Stage::with(fake, RULES, |config| {
+        config.kafka.consumer.fetch_size = 64 * 1024;
+        config.sweeps.memory = 6 * 64 * 1024;
+    })
+    .await;
+    let mut devices = Vec::new();
+    for number in 0..12 {
+        let topic = ["flood", "other"][number % 2];
+        let mut device = device(&stage, &format!("d{number}"), 10).await;
+        device.subscribed(&format!("{topic}/#"), 1).await;
+        let start = number / 2 * 500;
+        write(&stage, topic, start..start + 500, &["a"]);
+        devices.push((device, topic, start));
+    }
+    let mut stuck = device(&stage, "stuck", 1).await;
+    stuck.subscribed("flood/#", 1).await;
+    for topic in ["flood", "other"] {
+        write(&stage, topic, 3_000..4_000, &["a"]);
+    }
+    until("all are behind", || behind(&stage) == 13).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for (mut device, topic, start) in devices {
+        tasks.spawn(async move {
+            takes(&mut device, &format!("{topic}/a"), start..4_000).await;
+            assert!(device.fence().await.is_empty(), "nothing came twice");
+        });
+    }
+    tasks.join_all().await;
+    until("only the stuck one is behind", || behind(&stage) == 1).await;
+    takes(&mut stuck, "flood/a", 3_000..4_000).await;
+    until("all are at the tail", || behind(&stage) == 0).await;
+}
+
+/// A fleet comes back: all from one place, each at a speed of its own.
+#[tokio::test]
+async fn a_fleet_that_fell_behind_together_costs_about_one_pass_over_the_log() {
+    const MESSAGES: usize = 2_000;
+    let fake = Fake::start(1).await;
+    fake.topic("flood", 1);
+    let stage = Stage::with(fake, RULES, |config| {
+        config.kafka.consumer.fetch_size = 128 * 1024;
+        config.sweeps.memory = 4 * 1024 * 1024;
+    })
+    .await;
+    let mut fleet = Vec::new();
+    for number in 0..30 {
+        let mut device = device(&stage, &format!("d{number}"), 1 + number % 20).await;
+        device.subscribed("flood/#", 1).await;
+        fleet.push(device);
+    }
+    write(&stage, "flood", 0..MESSAGES, &["a"]);
+    until("all are behind", || behind(&stage) == 30).await;
+    let before = stage.metric("kafka_fetched_bytes_total");
+    let mut tasks = tokio::task::JoinSet::new();
+    for mut device in fleet {
+        tasks.spawn(async move { takes(&mut device, "flood/a", 0..MESSAGES).await });
+    }
+    tasks.join_all().await;
+    let read = stage.metric("kafka_fetched_bytes_total") - before;
+    let passes = read as f64 / (MESSAGES * 1_000) as f64;
+    println!("a fleet of 30: {passes:.2} passes over the log");
+    assert!(passes < 2.0, "{passes}");
+    until("all are at the tail", || behind(&stage) == 0).await;
+}
+
 /// An unclean election: another replica leads, whose log is shorter. Whoever is at the tail and whoever is behind gets all that it has from
 /// there on; only what both shared does not come again.
 #[tokio::test]

@@ -183,5 +183,7 @@ fn relay_settings(config: &Config) -> relay::Settings {
         delivery_timeout: config.kafka.producer.delivery_timeout,
         batch_size: config.kafka.producer.batch_size,
         drain_timeout: CONNECTIONS_DRAIN,
+        sweeps: config.sweeps,
+        fetch_size: config.kafka.consumer.fetch_size,
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::relay::SweepSettings;
 use crate::upstream::{ConsumerSettings, Isolation, ProducerSettings, Settings};
 
 use super::tree::{Kind, Node};
-use super::walk::{Keys, Walk};
+use super::walk::{Keys, Section, Walk};
 
 const KAFKA: Keys = Keys {
     known: &["bootstrap_servers", "security", "producer", "consumer"],
@@ -20,8 +21,8 @@ const PRODUCER: Keys = Keys {
     later: &["qos2_connections"],
 };
 const CONSUMER: Keys = Keys {
-    known: &["max_wait", "fetch_size", "isolation", "rack"],
-    later: &["sweeps", "cache"],
+    known: &["max_wait", "fetch_size", "isolation", "rack", "sweeps", "cache"],
+    later: &[],
 };
 
 const KIB: u64 = 1 << 10;
@@ -29,7 +30,7 @@ const MIB: u64 = 1 << 20;
 
 impl Walk<'_> {
     /// `kafka`. `None`: there are no servers to ask, which is noted.
-    pub(super) fn kafka(&mut self, node: &Node) -> Option<Settings> {
+    pub(super) fn kafka(&mut self, node: &Node) -> Option<(Settings, SweepSettings)> {
         let section = self.section(node, "kafka", &KAFKA)?;
         let servers = self
             .required(&section, "bootstrap_servers", "[\"localhost:9092\"]")
@@ -38,13 +39,14 @@ impl Walk<'_> {
             self.security(node);
         }
         let producer = self.optional(&section, "producer").map(|n| self.producer(n)).unwrap_or_default();
-        let consumer = self.optional(&section, "consumer").map(|n| self.consumer(n)).unwrap_or_default();
-        Some(Settings {
+        let (consumer, sweeps) = self.optional(&section, "consumer").map(|n| self.consumer(n)).unwrap_or_default();
+        let settings = Settings {
             bootstrap_servers: servers?,
             producer,
             consumer,
             ..Settings::default()
-        })
+        };
+        Some((settings, sweeps))
     }
 
     /// A list; an entry may hold several, with commas between, since a variable of the environment often does.
@@ -127,10 +129,10 @@ impl Walk<'_> {
         settings
     }
 
-    fn consumer(&mut self, node: &Node) -> ConsumerSettings {
+    fn consumer(&mut self, node: &Node) -> (ConsumerSettings, SweepSettings) {
         let mut settings = ConsumerSettings::default();
         let Some(section) = self.section(node, "kafka.consumer", &CONSUMER) else {
-            return settings;
+            return Default::default();
         };
         // Well below the time after which a broker that owes an answer is given up.
         let range = Duration::from_millis(1)..=Duration::from_secs(5);
@@ -159,7 +161,37 @@ impl Walk<'_> {
         settings.rack = self
             .optional(&section, "rack")
             .and_then(|n| self.parsed(n, "kafka.consumer.rack", rack));
-        settings
+        let sweeps = self.sweeps(&section, settings.fetch_size);
+        (settings, sweeps)
+    }
+
+    fn sweeps(&mut self, section: &Section<'_>, fetch_size: usize) -> SweepSettings {
+        let mut sweeps = SweepSettings::default();
+        if let Some(n) = self
+            .optional(section, "sweeps")
+            .and_then(|n| self.number(n, "kafka.consumer.sweeps", 1..=64))
+        {
+            sweeps.per_partition = in_memory(n);
+        }
+        if let Some(n) = self
+            .optional(section, "cache")
+            .and_then(|n| self.size(n, "kafka.consumer.cache", KIB..=64 << 30))
+        {
+            sweeps.memory = in_memory(n);
+        }
+        // Half of it is for one sweep at least: the fetch it is in, and two that come.
+        if sweeps.memory < fetch_size.saturating_mul(6) {
+            let place = section
+                .get("cache")
+                .or(section.get("fetch_size"))
+                .map_or(section.place, |n| n.place);
+            self.fault(
+                place,
+                "`kafka.consumer.cache` is smaller than six times `fetch_size`",
+                "give memory for many fetches, for example 64MiB",
+            );
+        }
+        sweeps
     }
 }
 

@@ -21,7 +21,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::mapping::{RuleSet, Unmapped};
-use crate::{admin, downstream, session, upstream};
+use crate::{admin, downstream, relay, session, upstream};
 
 pub use problem::{LoadError, Problem};
 
@@ -47,6 +47,8 @@ pub struct Config {
     pub session: session::Settings,
     /// `kafka`.
     pub kafka: upstream::Settings,
+    /// Of `kafka.consumer`, what concerns subscribers that cannot keep up.
+    pub sweeps: relay::SweepSettings,
     /// `rules`, with `unmapped`: at least one.
     pub rules: RuleSet,
     /// `admin`; `None` opens no such port.
@@ -122,11 +124,13 @@ impl Walk<'_> {
         let unmapped = self.unmapped(&top);
         let example = "[{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt}}]";
         let rules = self.required(&top, "rules", example).and_then(|n| self.rules(n, unmapped));
+        let (kafka, sweeps) = kafka?;
         Some(Config {
             listeners: listeners?,
             limits: limits.downstream,
             session: limits.session,
-            kafka: kafka?,
+            kafka,
+            sweeps,
             rules: rules?,
             admin,
         })

@@ -85,11 +85,16 @@ pub struct Batch {
 pub struct Batches {
     rest: Bytes,
     limits: Limits,
+    from: i64,
 }
 
 /// Reads the record set of a fetch response.
 pub fn batches(bytes: Bytes, limits: Limits) -> Batches {
-    Batches { rest: bytes, limits }
+    Batches {
+        rest: bytes,
+        limits,
+        from: i64::MIN,
+    }
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -102,6 +107,9 @@ impl Iterator for Batches {
     type Item = Result<Batch, BatchError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        while let Some(whole) = self.lies_below() {
+            self.rest = self.rest.slice(whole..);
+        }
         // The magic byte lies at 16 in every format.
         if self.rest.len() < 17 {
             return None;
@@ -130,6 +138,21 @@ impl Iterator for Batches {
 }
 
 impl Batches {
+    /// Leaves out, unread, what ends below `offset`; except control batches, which say what became of transactions.
+    pub fn starting_at(mut self, offset: i64) -> Self {
+        self.from = offset;
+        self
+    }
+
+    /// The length of the next batch, if it is to be left out. What is wrong with it, if anything, was told when it was read.
+    fn lies_below(&self) -> Option<usize> {
+        let head = self.rest.get(..HEADER_LEN).filter(|head| self.from > 0 && head[16] == 2)?;
+        let last = i64::from_be_bytes(field(head, 0)).checked_add(i32::from_be_bytes(field(head, 23)).into())?;
+        let is_control = head[22] & 0x20 != 0;
+        let whole = usize::try_from(i32::from_be_bytes(field(head, 8))).ok()?.checked_add(12)?;
+        (last < self.from && !is_control && (HEADER_LEN..=self.rest.len()).contains(&whole)).then_some(whole)
+    }
+
     /// Nothing behind such a batch can be found.
     fn fail(&mut self, error: BatchError) -> Option<Result<Batch, BatchError>> {
         self.rest = Bytes::new();

@@ -1,31 +1,44 @@
 //! Subscribers that cannot keep up with a partition: of each only an offset is kept, Kafka is its queue.
 //!
-//! They are served by a *sweep*: a second reader of the partition that starts at the lowest offset of those who have room, takes
-//! along everybody whose offset it comes by, and ends where the feed at the tail is; whoever has come that far is at the
-//! tail again. One whose mailbox is full once more is left where it is, and the sweep goes on with the others; it is taken along
-//! again by the next, once it has room. So order in a partition is never broken, a position is one number, and a crowd that fell
-//! behind together costs one pass over the log.
+//! They are served by *sweeps*: further readers of the partition, a few at different places. A sweep goes on as long as somebody at its
+//! place has room, takes along everybody whose offset it comes by, and ends where the feed at the tail is; whoever has come that
+//! far is at the tail again. One whose mailbox is full once more is left where it is, and taken along again by the next sweep that
+//! comes by, once it has room. So order in a partition is never broken, a position is one number, and a crowd that fell behind
+//! together costs about one pass over the log.
 //!
-//! Feed and sweep of a partition run in one task, one step after the other. That is why the return to the tail needs no lock:
+//! Feed and sweeps of a partition run in one task, one step after the other. That is why the return to the tail needs no lock:
 //! nothing is handed out between the look at the feed's offset and the return.
 
-use std::sync::Arc;
+use std::{
+    future::{Future, pending, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use rustc_hash::FxHashMap;
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep_until,
+};
 
 use super::{
-    aborted::Aborted,
-    feed::LIMITS,
+    chunk::SourceId,
     hub::Subscriber,
     index::Index,
     mailbox::Mailbox,
     scribe::{Clock, Scribe},
+    sweep::Sweep,
+    sweep_cache::{Permit, SweepCache},
 };
 use crate::{
-    kafka::fetched::{self, Batch, Batches},
+    kafka::fetched::Batch,
     upstream::{Chunk, Reader},
 };
+
+/// How long a sweep may stay where it was put while others want its place.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// All of one partition that are behind.
 pub struct Behind {
@@ -33,7 +46,15 @@ pub struct Behind {
     members: FxHashMap<u64, Member>,
     /// Rung when the mailbox of one has room again.
     room: Arc<Notify>,
-    sweep: Option<Sweep>,
+    sweeps: Vec<Sweep>,
+    /// The sweep whose turn it is.
+    turn: usize,
+    source: SourceId,
+    cache: Arc<SweepCache>,
+    /// The place in line for a permit; kept while the feed does other things.
+    waiting: Option<Pin<Box<dyn Future<Output = Permit> + Send>>>,
+    permit: Option<Permit>,
+    wanted: watch::Receiver<usize>,
 }
 
 struct Member {
@@ -44,26 +65,27 @@ struct Member {
     full: bool,
 }
 
-/// The pass over the log that is under way.
-struct Sweep {
-    reader: Reader,
-    /// The fetch it is in, also when it is over: one that is left within it is often the next to be served.
-    chunk: Option<Chunk>,
-    /// Nothing of the fetch is left to hand out.
-    is_over: bool,
-    batches: Batches,
-    aborted: Aborted,
-    /// The next record to hand out.
-    cursor: i64,
+/// What ends the waiting.
+enum Event {
+    Fetched(usize, Option<Chunk>),
+    Room,
+    Permit(Permit),
+    Wanted,
 }
 
 impl Behind {
     /// Nobody is. `room` is what mailboxes ring.
-    pub fn new(room: Arc<Notify>) -> Self {
+    pub fn new(room: Arc<Notify>, source: SourceId, cache: Arc<SweepCache>) -> Self {
         Self {
             members: FxHashMap::default(),
             room,
-            sweep: None,
+            sweeps: Vec::new(),
+            turn: 0,
+            source,
+            wanted: cache.wanted(),
+            cache,
+            waiting: None,
+            permit: None,
         }
     }
 
@@ -82,18 +104,18 @@ impl Behind {
         self.members.insert(member.mailbox.id(), member);
     }
 
-    /// The partition was made anew: everybody gets it from its beginning.
-    pub fn restart(&mut self) {
-        self.sweep = None;
-        self.members.values_mut().for_each(|member| member.position = 0);
+    /// How many are behind.
+    pub fn len(&self) -> usize {
+        self.members.len()
     }
 
-    /// The log was cut off at `offset`: what it holds from there on is for everybody.
-    pub fn cut_off(&mut self, offset: i64) {
-        self.sweep = None;
-        self.members
-            .values_mut()
-            .for_each(|member| member.position = member.position.min(offset));
+    /// The log is another, or was cut off at `offset`: what it holds from there on is for everybody. `source` is what it is called now.
+    pub fn cut_off(&mut self, offset: i64, source: SourceId) {
+        self.sweeps.clear();
+        self.cache.forget(self.source);
+        self.source = source;
+        let members = self.members.values_mut();
+        members.for_each(|member| member.position = member.position.min(offset));
     }
 
     /// Waits until [`step`](Self::step) has something to do, or somebody has gone. `open` reads the partition from an offset. Cancel-safe.
@@ -102,30 +124,67 @@ impl Behind {
             if self.look() {
                 return;
             }
-            let Some(place) = self.place() else {
-                // Nobody has room. A mailbox rings also for one that has left; then this looks once more.
-                self.room.notified().await;
-                continue;
-            };
-            let sweep = match self.sweep.take() {
-                Some(sweep) if sweep.cursor == place => sweep,
-                former => Sweep::at(place, former, &open),
-            };
-            let sweep = self.sweep.insert(sweep);
-            if !sweep.is_over {
+            self.place();
+            self.fetch(&open);
+            if self.next_turn() {
                 return;
             }
-            match sweep.reader.next().await {
-                Some(chunk) => self.take(chunk),
+            match self.event().await {
+                Event::Fetched(at, Some(chunk)) => self.take(at, chunk),
                 // The topic is gone, which the feed hears as well.
-                None => return std::future::pending().await,
+                Event::Fetched(_, None) => pending().await,
+                Event::Permit(permit) => (self.permit, self.waiting) = (Some(permit), None),
+                // Nobody had room, or one has left. And who gives its place up asks for another at once.
+                Event::Room | Event::Wanted => {}
             }
         }
     }
 
-    /// The next fetch of the sweep.
-    fn take(&mut self, chunk: Chunk) {
-        let Some(sweep) = &mut self.sweep else { return };
+    async fn event(&mut self) -> Event {
+        let Self {
+            sweeps,
+            room,
+            waiting,
+            wanted,
+            ..
+        } = self;
+        let slice_over = sweeps.iter().map(|sweep| sweep.since + SLICE).min();
+        let fetched = poll_fn(|context| {
+            for (at, sweep) in sweeps.iter_mut().enumerate().filter(|(_, sweep)| sweep.wants_fetch()) {
+                if let Poll::Ready(chunk) = sweep.poll_fetch(context) {
+                    return Poll::Ready((at, chunk));
+                }
+            }
+            Poll::Pending
+        });
+        let granted = async {
+            match waiting {
+                Some(permit) => permit.await,
+                None => pending().await,
+            }
+        };
+        let wanted = async {
+            let Some(slice_over) = slice_over else { return pending().await };
+            if wanted.wait_for(|others| *others > 0).await.is_err() {
+                return pending().await;
+            }
+            sleep_until(slice_over.into()).await;
+        };
+        tokio::select! {
+            (at, chunk) = fetched => Event::Fetched(at, chunk),
+            permit = granted => Event::Permit(permit),
+            () = room.notified() => Event::Room,
+            () = wanted => Event::Wanted,
+        }
+    }
+
+    /// The next fetch of a sweep.
+    fn take(&mut self, at: usize, chunk: Chunk) {
+        let cursor = self.sweeps[at].cursor;
+        if chunk.reset && chunk.offset < cursor {
+            // The log was cut off; the feed, which hears of it, too, will say so to the subscribers.
+            return self.cut_off(chunk.offset, self.source);
+        }
         if chunk.reset {
             // Retention was faster: what lies before it is gone for everybody.
             tracing::error!(
@@ -133,11 +192,13 @@ impl Behind {
                 partition = chunk.partition,
                 "records were deleted before they were read (retention)"
             );
-            sweep.cursor = chunk.offset;
             for member in self.members.values_mut() {
                 member.position = member.position.max(chunk.offset);
             }
         }
+        let chunk = self.cache.keep(self.source, chunk);
+        let sweep = &mut self.sweeps[at];
+        sweep.cursor = chunk.offset;
         sweep.begin(chunk);
     }
 
@@ -145,25 +206,102 @@ impl Behind {
     fn look(&mut self) -> bool {
         let before = self.members.len();
         self.members.retain(|_, member| !member.mailbox.is_closed());
-        if self.members.is_empty() {
-            self.sweep = None;
-        }
         for member in self.members.values_mut().filter(|member| member.full) {
             member.full = !member.mailbox.has_room();
+        }
+        if self.members.is_empty() {
+            self.sweeps.clear();
+            (self.permit, self.waiting) = (None, None);
         }
         self.members.len() < before
     }
 
-    /// Where the sweep goes on: where it is if somebody there or ahead has room, else to the lowest offset of those who have.
-    fn place(&self) -> Option<i64> {
+    /// Puts sweeps where those are who have room.
+    fn place(&mut self) {
+        let now = Instant::now();
+        let (cache, source) = (&self.cache, self.source);
+        if *self.wanted.borrow() > 0 {
+            self.sweeps
+                .retain_mut(|sweep| now < sweep.since + SLICE || keep_read(cache, source, sweep));
+        }
+        loop {
+            let Some(position) = self.unserved() else {
+                // Whoever stood in line has lost its room, or was served.
+                (self.permit, self.waiting) = (None, None);
+                break;
+            };
+            if !self.serve(position, now) {
+                break;
+            }
+        }
+        // Two that have met are one.
+        self.sweeps.sort_by_key(|sweep| (sweep.cursor, sweep.is_over, !sweep.reads()));
+        let (cache, source) = (&self.cache, self.source);
+        self.sweeps
+            .dedup_by(|one, other| one.cursor == other.cursor && !keep_read(cache, source, one));
+    }
+
+    /// The lowest place of one who has room where no sweep is or comes by.
+    fn unserved(&mut self) -> Option<i64> {
         let ready = || self.members.values().filter(|member| !member.full).map(|member| member.position);
-        let cursor = self.sweep.as_ref().map_or(i64::MAX, |sweep| sweep.cursor);
-        ready().filter(|position| *position >= cursor).min().or_else(|| ready().min())
+        for sweep in &mut self.sweeps {
+            sweep.is_active = ready().any(|position| position == sweep.cursor);
+        }
+        let sweeps = &self.sweeps;
+        ready()
+            .filter(|position| !sweeps.iter().any(|sweep| sweep.comes_by(*position)))
+            .min()
+    }
+
+    /// Puts a sweep to `position`: one that rests and has the fetch, else a further one, else one that rests, else one whose slice is over.
+    fn serve(&mut self, position: i64, now: Instant) -> bool {
+        if let Some(sweep) = self.sweeps.iter_mut().find(|sweep| !sweep.is_active && sweep.holds(position)) {
+            return sweep.put(position);
+        }
+        if self.sweeps.len() < self.cache.per_partition()
+            && let Some(permit) = self.permit.take().or_else(|| self.cache.try_permit())
+        {
+            self.sweeps.push(Sweep::new(position, permit));
+            return true;
+        }
+        if self.sweeps.is_empty() && self.waiting.is_none() {
+            self.waiting = Some(Box::pin(self.cache.clone().permit()));
+        }
+        let over = self.sweeps.iter_mut().filter(|sweep| now >= sweep.since + SLICE);
+        let Some(sweep) = over.min_by_key(|sweep| (sweep.is_active, sweep.since)) else {
+            return false;
+        };
+        keep_read(&self.cache, self.source, sweep);
+        sweep.put(position);
+        true
+    }
+
+    /// Gives the sweeps that need one their next fetch: one that was read lately, else from the log.
+    fn fetch(&mut self, open: impl Fn(i64) -> Reader) {
+        for sweep in self.sweeps.iter_mut().filter(|sweep| sweep.wants_fetch() && !sweep.reads()) {
+            match self.cache.find(self.source, sweep.cursor) {
+                Some(chunk) => sweep.begin(chunk),
+                None => sweep.read(&open),
+            }
+        }
+    }
+
+    /// Whose turn it is to hand out.
+    fn next_turn(&mut self) -> bool {
+        let count = self.sweeps.len();
+        let next = (1..=count).map(|step| (self.turn + step) % count);
+        let can = |at: &usize| self.sweeps[*at].is_active && !self.sweeps[*at].is_over;
+        let Some(next) = next.into_iter().find(can) else { return false };
+        self.turn = next;
+        true
     }
 
     /// Hands out one batch. `tail`: the offset of the feed; those who come to it are not behind any more.
     pub fn step(&mut self, scribe: &mut Scribe, index: &Index<Subscriber>, tail: i64) {
-        let Some(sweep) = &mut self.sweep else { return };
+        let turn = self.turn;
+        let Some(sweep) = self.sweeps.get_mut(turn).filter(|sweep| sweep.is_active && !sweep.is_over) else {
+            return;
+        };
         let cursor = sweep.cursor;
         let end = match sweep.next_batch(scribe) {
             Some(batch) => {
@@ -171,18 +309,13 @@ impl Behind {
                 self.hand_out(&batch, scribe, index, cursor, tail);
                 end
             }
-            None => self.sweep.as_mut().map_or(cursor, Sweep::end_chunk),
+            None => sweep.end_fetch(),
         };
-        self.advance(cursor, end.clamp(cursor, tail.max(cursor)), tail);
-        if end > tail {
-            // It was ahead of the feed: what it holds beyond belongs to nobody here, and it must not go on behind it.
-            self.sweep = None;
+        self.advance(turn, cursor, end.clamp(cursor, tail.max(cursor)), tail);
+        if end >= tail {
+            // What it holds beyond belongs to the feed, and it must not go on behind that.
+            self.sweeps.remove(turn);
         }
-    }
-
-    /// How many are behind.
-    pub fn len(&self) -> usize {
-        self.members.len()
     }
 
     fn hand_out(&mut self, batch: &Batch, scribe: &mut Scribe, index: &Index<Subscriber>, cursor: i64, tail: i64) {
@@ -219,60 +352,25 @@ impl Behind {
     }
 
     /// Everybody between `cursor` and `end` whose mailbox took all is at `end` now.
-    fn advance(&mut self, cursor: i64, end: i64, tail: i64) {
+    fn advance(&mut self, turn: usize, cursor: i64, end: i64, tail: i64) {
         for member in self.members.values_mut().filter(|member| !member.full) {
             if (cursor..end).contains(&member.position) {
                 member.position = end;
             }
         }
         self.members.retain(|_, member| member.position < tail);
-        if let Some(sweep) = &mut self.sweep {
-            sweep.cursor = end;
-        }
+        self.sweeps[turn].cursor = end;
     }
 }
 
-impl Sweep {
-    /// A sweep that begins at `place`, within the fetch of the former one if that holds it.
-    fn at(place: i64, former: Option<Self>, open: impl Fn(i64) -> Reader) -> Self {
-        if let Some(mut sweep) = former
-            && let Some(chunk) = sweep.chunk.take_if(|chunk| (chunk.offset..chunk.next_offset).contains(&place))
-        {
-            sweep.cursor = place;
-            sweep.begin(chunk);
-            return sweep;
-        }
-        Self {
-            reader: open(place),
-            chunk: None,
-            is_over: true,
-            batches: fetched::batches(bytes::Bytes::new(), LIMITS),
-            aborted: Aborted::new(Vec::new()),
-            cursor: place,
-        }
-    }
+/// A sweep leaves its place: what it has read ahead is kept for those who follow. Gives false.
+fn keep_read(cache: &SweepCache, source: SourceId, sweep: &mut Sweep) -> bool {
+    sweep.leave().for_each(|chunk| drop(cache.keep(source, chunk)));
+    false
+}
 
-    fn begin(&mut self, chunk: Chunk) {
-        self.is_over = false;
-        self.batches = fetched::batches(chunk.bytes.clone(), LIMITS);
-        self.aborted = Aborted::new(chunk.aborted.clone());
-        self.chunk = Some(chunk);
-    }
-
-    /// The next batch of the fetch that has something at or behind the cursor.
-    fn next_batch(&mut self, scribe: &Scribe) -> Option<Batch> {
-        loop {
-            match self.batches.next()? {
-                Ok(batch) if self.aborted.covers(&batch) || batch.last_offset < self.cursor => {}
-                Ok(batch) => return Some(batch),
-                Err(error) => scribe.unreadable(&error),
-            }
-        }
-    }
-
-    /// The fetch is over; the offset behind it.
-    fn end_chunk(&mut self) -> i64 {
-        self.is_over = true;
-        self.chunk.as_ref().map_or(self.cursor, |chunk| chunk.next_offset)
+impl Drop for Behind {
+    fn drop(&mut self) {
+        self.cache.forget(self.source);
     }
 }

@@ -60,7 +60,7 @@ impl Feed {
             cluster: hub.cluster.clone(),
             topic: topic.clone(),
             next: first,
-            behind: Behind::new(scribe.room()),
+            behind: Behind::new(scribe.room(), source, hub.sweeps.clone()),
             scribe,
             metrics: hub.metrics.clone(),
             told_behind: 0,
@@ -110,7 +110,7 @@ impl Feed {
             tracing::warn!(topic = name, "the Kafka topic was made anew: it is read from its beginning");
             self.next = 0;
             self.scribe.renew();
-            self.behind.restart();
+            self.behind.cut_off(0, self.scribe.source());
         }
         self.topic = topic;
         self.reader = self.cluster.read(&self.topic, partition, Start::Offset(self.next));
@@ -159,7 +159,7 @@ impl Feed {
                 "the log was cut off: what it holds from there on is delivered"
             );
             self.scribe.renew();
-            self.behind.cut_off(offset);
+            self.behind.cut_off(offset, self.scribe.source());
         } else {
             tracing::error!(topic, partition, offset, "records were deleted before they were read (retention)");
         }

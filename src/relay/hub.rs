@@ -18,7 +18,7 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-use super::{chunk::SourceId, feed::Feed, index::Index, mailbox::Mailbox, said::Said};
+use super::{chunk::SourceId, feed::Feed, index::Index, mailbox::Mailbox, said::Said, sweep_cache::SweepCache};
 use crate::{
     mapping::RuleSet,
     metrics::{Metrics, RuleCounters},
@@ -66,6 +66,7 @@ pub struct Hub {
     pub(super) metrics: Arc<Metrics>,
     pub(super) rule_counters: Arc<[RuleCounters]>,
     pub(super) missing: Arc<Said>,
+    pub(super) sweeps: Arc<SweepCache>,
     topics: Mutex<HashMap<Arc<str>, Arc<TopicHub>>>,
 }
 
@@ -125,6 +126,7 @@ impl Hub {
         metrics: Arc<Metrics>,
         rule_counters: Arc<[RuleCounters]>,
         missing: Arc<Said>,
+        sweeps: Arc<SweepCache>,
     ) -> Self {
         Self {
             cluster,
@@ -132,6 +134,7 @@ impl Hub {
             metrics,
             rule_counters,
             missing,
+            sweeps,
             topics: Mutex::default(),
         }
     }

@@ -6,8 +6,8 @@
 //! * `connection` is the loop of one client, `desk` what is kept for it; `admission`, `inbound`, `answers`, `subscribing`,
 //!   `outbound` and `wills` hold its verbs.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
-//! * `registry` finds the connection of a client id; `hub`, `feed`, `behind`, `scribe`, `chunk` and `index` bring records to
-//!   subscribers.
+//! * `registry` finds the connection of a client id; `hub`, `feed`, `scribe`, `chunk` and `index` bring records to subscribers,
+//!   `behind`, `sweep` and `sweep_cache` to those that cannot keep up.
 
 mod aborted;
 mod admission;
@@ -25,17 +25,19 @@ mod outbound;
 mod registry;
 mod said;
 mod scribe;
+mod settings;
 mod spread;
 mod subscribing;
+mod sweep;
+mod sweep_cache;
 mod wills;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
     downstream::Link,
     mapping::RuleSet,
     metrics::{Metrics, RuleCounters},
-    session,
     upstream::Cluster,
 };
 
@@ -43,20 +45,9 @@ use connection::Connection;
 use hub::Hub;
 use registry::Registry;
 use said::Said;
+pub use settings::{Settings, SweepSettings};
 use spread::Spread;
-
-/// What the relay is built with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Of every session.
-    pub session: Arc<session::Settings>,
-    /// How long a PUBLISH may wait for memory or for a topic, and a SUBSCRIBE for its start; then its outcome is unknown.
-    pub delivery_timeout: Duration,
-    /// Bytes of a full batch: a sticky rule stays with a partition for so many.
-    pub batch_size: usize,
-    /// How long a connection may wait for answers of Kafka when the process stops.
-    pub drain_timeout: Duration,
-}
+use sweep_cache::SweepCache;
 
 /// Serves connections. Cheap to clone.
 #[derive(Clone)]
@@ -91,6 +82,7 @@ impl Relay {
             metrics.clone(),
             rule_counters.clone(),
             missing.clone(),
+            SweepCache::new(settings.sweeps, settings.fetch_size),
         ));
         let registry = Registry::default();
         let spread = Spread::new(rules.len(), settings.batch_size);

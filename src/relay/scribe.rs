@@ -67,6 +67,11 @@ impl Scribe {
         self.builder = ChunkBuilder::new(self.source);
     }
 
+    /// What the partition is called at the moment.
+    pub fn source(&self) -> SourceId {
+        self.source
+    }
+
     /// Rung when a mailbox that did not take all has room again.
     pub fn room(&self) -> Arc<Notify> {
         self.room.clone()

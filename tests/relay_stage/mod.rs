@@ -70,6 +70,8 @@ impl Stage {
             batch_size: config.kafka.producer.batch_size,
             // Nobody may need it: a test that does waits for ever.
             drain_timeout: 3 * PATIENCE,
+            sweeps: config.sweeps,
+            fetch_size: config.kafka.consumer.fetch_size,
         };
         let relay = Relay::new(settings, Arc::new(config.rules), cluster.clone(), metrics.clone());
         let listener = Listener::bind(&config.listeners[0], &Gate::new(config.limits), &metrics).unwrap();

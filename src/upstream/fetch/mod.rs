@@ -13,9 +13,12 @@ mod position;
 mod session;
 mod slot;
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -78,6 +81,20 @@ impl Reader {
     pub async fn next(&mut self) -> Option<Chunk> {
         let chunk = self.chunks.recv().await;
         self.look();
+        chunk
+    }
+
+    /// A chunk that has come already, if there is one.
+    pub fn try_next(&mut self) -> Option<Chunk> {
+        self.chunks.try_recv().ok()
+    }
+
+    /// As [`next`](Self::next), for who waits for several.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Chunk>> {
+        let chunk = self.chunks.poll_recv(context);
+        if chunk.is_ready() {
+            self.look();
+        }
         chunk
     }
 

@@ -1,0 +1,40 @@
+//! What the relay is built with.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::session;
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Of every session.
+    pub session: Arc<session::Settings>,
+    /// How long a PUBLISH may wait for memory or for a topic, and a SUBSCRIBE for its start; then its outcome is unknown.
+    pub delivery_timeout: Duration,
+    /// Bytes of a full batch: a sticky rule stays with a partition for so many.
+    pub batch_size: usize,
+    /// How long a connection may wait for answers of Kafka when the process stops.
+    pub drain_timeout: Duration,
+    /// Reading for subscribers that cannot keep up.
+    pub sweeps: SweepSettings,
+    /// Bytes that a fetch of one partition brings, at most or one batch.
+    pub fetch_size: usize,
+}
+
+/// How subscribers that are behind are served from the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweepSettings {
+    /// Sweeps of one partition that run at different places.
+    pub per_partition: usize,
+    /// Bytes of fetches that all sweeps of the instance may hold together.
+    pub memory: usize,
+}
+
+impl Default for SweepSettings {
+    fn default() -> Self {
+        Self {
+            per_partition: 4,
+            memory: 64 * 1024 * 1024,
+        }
+    }
+}
