@@ -211,6 +211,45 @@ async fn a_broker_whose_address_changed_is_found_again() {
     assert!(second.connections.load(SeqCst) >= 2, "one for producing, one for reading");
 }
 
+/// The broker that is asked is paused: others know who leads, and are asked before the request timeout is over.
+#[tokio::test]
+async fn a_broker_that_says_nothing_holds_up_no_news_of_the_cluster() {
+    let fake = Fake::start(2).await;
+    fake.topic("t", 1);
+    fake.topic("later", 1);
+    let mut settings = settings(&fake);
+    settings.request_timeout = Duration::from_secs(10);
+    let cluster = Cluster::start(settings.clone());
+    ready(&cluster, "t").await;
+    let mut state = cluster.state();
+    state.mark_unchanged();
+    fake.world().metadata_faults.push_back(Fault::Silence);
+    let started = Instant::now();
+    ready(&cluster, "later").await;
+    assert!(started.elapsed() < settings.request_timeout / 2, "{:?}", started.elapsed());
+    assert!(!state.has_changed().unwrap(), "{:?}", state.borrow());
+}
+
+#[tokio::test]
+async fn what_is_known_is_asked_for_again_at_its_age_without_any_error() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    let mut settings = settings(&fake);
+    settings.metadata_max_age = Duration::from_millis(300);
+    let cluster = Cluster::start(settings);
+    let topic = ready(&cluster, "t").await;
+    fake.grow("t");
+    let grown = timeout(PATIENCE, cluster.topic_grows(&topic))
+        .await
+        .unwrap()
+        .expect("not shut down");
+    assert_eq!(grown.partitions.len(), 2);
+    // Not more often than its age says.
+    let (started, before) = (Instant::now(), fake.seen(ApiKey::Metadata));
+    until("five rounds", || fake.seen(ApiKey::Metadata) >= before + 5).await;
+    assert!(started.elapsed() >= Duration::from_millis(4 * 300), "{:?}", started.elapsed());
+}
+
 /// All that is known of the cluster leads nowhere, and does not even refuse: the bootstrap list helps before one connect timeout is over.
 #[tokio::test]
 async fn brokers_that_all_hang_are_left_behind_for_the_bootstrap_list_within_seconds() {

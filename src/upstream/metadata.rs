@@ -31,8 +31,11 @@ use super::{
 use crate::kafka::Acks;
 use crate::kafka::error::{ErrorCode, Retry};
 
-/// Age at which all is asked for again.
-pub(crate) const MOST_AGE: Duration = Duration::from_secs(60);
+/// How long a connection that was there before may owe an answer: a broker that is paused or cut off must not hold up the news of who
+/// leads instead of it. A fresh one gets the whole request timeout.
+const OLD_LINK_WAIT: Duration = Duration::from_secs(2);
+/// Brokers that are kept track of, far beyond any cluster: each has tasks.
+const MOST_BROKERS: usize = 10_000;
 /// The least time between two requests for all topics, however many ask for it.
 const LEAST_GAP: Duration = Duration::from_millis(50);
 /// How often a missing topic is asked for while somebody wants it.
@@ -60,8 +63,9 @@ pub(crate) async fn run(core: Arc<Core>) {
     let mut unsettled = 0;
     let mut last_full = Instant::now();
     let mut among = Among::All(0);
+    let most_age = core.settings.metadata_max_age;
     loop {
-        let full = core.stale.swap(false, Relaxed) || last_full.elapsed() >= MOST_AGE;
+        let full = core.stale.swap(false, Relaxed) || last_full.elapsed() >= most_age;
         if full {
             last_full = Instant::now();
         }
@@ -73,7 +77,7 @@ pub(crate) async fn run(core: Arc<Core>) {
                 match (round.unsettled, round.missing) {
                     (true, _) => backoff::wait(unsettled - 1, Duration::from_millis(50), Duration::from_secs(1)),
                     (false, true) => ASK_MISSING_AGAIN,
-                    (false, false) => MOST_AGE.saturating_sub(last_full.elapsed()),
+                    (false, false) => most_age.saturating_sub(last_full.elapsed()),
                 }
             }
             Err(failure) => {
@@ -131,7 +135,7 @@ async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, amon
     let old = link.take_if(|l| l.is_open());
     // A broker may have closed it for idleness a moment ago: that is no sign of trouble, so a fresh one is tried before anybody is told.
     let known = match &old {
-        Some(connection) => inquire(core, connection, &names).await,
+        Some(connection) => inquire(core, connection, &names, core.settings.request_timeout.min(OLD_LINK_WAIT)).await,
         None => Err(Failure::Why(String::new())),
     };
     *link = match (old, known) {
@@ -139,7 +143,7 @@ async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, amon
         (_, Err(Failure::Rebootstrap)) => return Err(Failure::Rebootstrap),
         _ => {
             let fresh = any_connection(core, among).await.map_err(Failure::Why)?;
-            inquire(core, &fresh, &names).await?;
+            inquire(core, &fresh, &names, core.settings.request_timeout).await?;
             Some(fresh)
         }
     };
@@ -148,12 +152,12 @@ async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, amon
 }
 
 /// Asks for `names`, in several requests if there are very many, and takes in what is told.
-async fn inquire(core: &Arc<Core>, connection: &Connection, names: &[Arc<str>]) -> Result<(), Failure> {
+async fn inquire(core: &Arc<Core>, connection: &Connection, names: &[Arc<str>], within: Duration) -> Result<(), Failure> {
     // Without names: only the brokers.
     let mut chunks = names.chunks(MOST_NAMES);
     let mut chunk = chunks.next().unwrap_or_default();
     loop {
-        let answer = ask(core, connection, chunk).await?;
+        let answer = ask(connection, chunk, within).await?;
         match ErrorCode::from(answer.error_code) {
             ErrorCode::REBOOTSTRAP_REQUIRED => return Err(Failure::Rebootstrap),
             code if !code.is_ok() => return Err(Failure::Why(format!("Metadata: {}", code.name()))),
@@ -200,7 +204,7 @@ fn outlook(core: &Core) -> Round {
     }
 }
 
-async fn ask(core: &Core, connection: &Connection, names: &[Arc<str>]) -> Result<MetadataResponse, CallError> {
+async fn ask(connection: &Connection, names: &[Arc<str>], within: Duration) -> Result<MetadataResponse, CallError> {
     let version = connection
         .version(ApiKey::Metadata, 13)
         .ok_or(CallError::Unsendable("the broker shares no version of Metadata"))?;
@@ -211,10 +215,7 @@ async fn ask(core: &Core, connection: &Connection, names: &[Arc<str>]) -> Result
     let request = MetadataRequest::default()
         .with_topics(Some(topics))
         .with_allow_auto_topic_creation(false);
-    connection
-        .send(ApiKey::Metadata, version, &request, core.settings.request_timeout)?
-        .answer()
-        .await
+    connection.send(ApiKey::Metadata, version, &request, within)?.answer().await
 }
 
 /// A topic's name as requests want it.
@@ -251,6 +252,9 @@ fn learn(core: &Arc<Core>, answer: &MetadataResponse) {
 }
 
 fn start_broker(core: &Arc<Core>, id: i32, address: String) {
+    if core.all_brokers().len() >= MOST_BROKERS {
+        return;
+    }
     let (fetcher, commands) = mpsc::unbounded_channel();
     let (questions, asked) = mpsc::unbounded_channel();
     let broker = Broker::new(id, address, fetcher, questions);

@@ -15,6 +15,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long a broker may owe an answer before its connection is given up.
     pub request_timeout: Duration,
+    /// Age at which topics and leaders are asked for again, though nothing went wrong: how late new partitions may be seen.
+    pub metadata_max_age: Duration,
     /// Producing.
     pub producer: ProducerSettings,
     /// Reading.
@@ -76,6 +78,7 @@ impl Default for Settings {
             client_id: "mqtt-kafka-proxy".to_owned(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
+            metadata_max_age: Duration::from_secs(60),
             producer: ProducerSettings::default(),
             consumer: ConsumerSettings::default(),
         }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     kafka::error::ErrorCode,
-    upstream::{backoff, broker::Broker, cluster::Core, metadata::MOST_AGE, topics::Partition},
+    upstream::{backoff, broker::Broker, cluster::Core, topics::Partition},
 };
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
@@ -250,7 +250,7 @@ impl Slot {
             Some(broker) => {
                 self.follower = Some(Follower {
                     broker,
-                    until: Instant::now() + MOST_AGE,
+                    until: Instant::now() + core.settings.metadata_max_age,
                     epoch: self.partition.leader_epoch(),
                 });
             }
