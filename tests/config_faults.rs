@@ -72,6 +72,7 @@ fn a_value_at_fault_is_told_where_it_stands() {
         ("limits: {keep_alive: {max: 1500ms}}", 28, "whole seconds"),
         ("limits: {keep_alive: 1h}", 22, "not a table"),
         ("limits: {conections: 5}", 10, "did you mean `connections`?"),
+        ("limits: {<<: {connections: 5}}", 10, "write the keys out"),
         ("limits: [1]", 9, "not a table"),
         ("limits:", 1, "no value"),
         ("unmapped: ignore", 11, "write `reject` or `drop`"),

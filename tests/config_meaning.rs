@@ -138,6 +138,14 @@ fn the_projects_own_file_is_good() {
 }
 
 #[test]
+fn the_example_of_the_readme_is_good() {
+    let (_, rest) = include_str!("../README.md").split_once("```yaml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let config = parse(example);
+    assert_eq!((config.listeners.len(), config.rules.len()), (2, 2));
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_told_as_such() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("gone.yaml");

@@ -97,6 +97,8 @@ impl<'e> Walk<'e> {
                 let message = format!("unknown key {} in {}", quoted(&key.text), shown(name));
                 let remedy = match nearest(&key.text, keys.known.iter().chain(keys.later).copied()) {
                     Some(near) => format!("did you mean `{near}`?"),
+                    // A merge key: some YAML readers have them.
+                    None if key.text == "<<" => "write the keys out; an alias stands for one whole value".to_owned(),
                     None => format!("the keys here are {}", keys.known.join(", ")),
                 };
                 self.fault(key.place, message, remedy);

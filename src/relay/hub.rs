@@ -10,6 +10,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{Hash, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
@@ -56,6 +57,14 @@ impl Subscriber {
 impl PartialEq for Subscriber {
     fn eq(&self, other: &Self) -> bool {
         self.seat == other.seat
+    }
+}
+
+impl Eq for Subscriber {}
+
+impl Hash for Subscriber {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.seat.hash(state);
     }
 }
 

@@ -2,13 +2,18 @@
 //!
 //! Filters without wildcards lie in a hash map, so a record that nobody wants costs one look-up; filters with
 //! `+` or `#` lie in a trie over levels. The index knows no session and no socket: a subscriber is a value.
+//!
+//! The subscribers of a filter lie in a set, since a whole fleet may subscribe to one: were each looked for among all, a fleet that
+//! comes or goes would hold the index, and so everybody's deliveries, for as long as the square of its size.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::Hash};
+
+use rustc_hash::FxHashSet;
 
 /// The subscriptions of one Kafka topic by their filters (§4.7). `S` is what is handed back at a match.
 #[derive(Debug)]
 pub struct Index<S> {
-    exact: HashMap<Box<str>, Vec<S>>,
+    exact: HashMap<Box<str>, FxHashSet<S>>,
     wild: Node<S>,
     wild_count: usize,
 }
@@ -18,9 +23,9 @@ struct Node<S> {
     children: HashMap<Box<str>, Node<S>>,
     plus: Option<Box<Node<S>>>,
     /// Subscribers whose filter ends here.
-    here: Vec<S>,
+    here: FxHashSet<S>,
     /// Subscribers whose filter ends here with `#`: they match this level and all below.
-    rest: Vec<S>,
+    rest: FxHashSet<S>,
 }
 
 impl<S> Default for Node<S> {
@@ -28,8 +33,8 @@ impl<S> Default for Node<S> {
         Self {
             children: HashMap::new(),
             plus: None,
-            here: Vec::new(),
-            rest: Vec::new(),
+            here: FxHashSet::default(),
+            rest: FxHashSet::default(),
         }
     }
 }
@@ -44,19 +49,15 @@ impl<S> Default for Index<S> {
     }
 }
 
-impl<S: PartialEq> Index<S> {
+impl<S: Eq + Hash> Index<S> {
     /// Adds a subscriber under a filter; an equal one that is there already is replaced.
     pub fn insert(&mut self, filter: &str, subscriber: S) {
         let list = match filter.contains(['+', '#']) {
             false => self.exact.entry(filter.into()).or_default(),
             true => self.wild.list(filter),
         };
-        match list.iter_mut().find(|s| **s == subscriber) {
-            Some(former) => *former = subscriber,
-            None => {
-                list.push(subscriber);
-                self.wild_count += usize::from(filter.contains(['+', '#']));
-            }
+        if list.replace(subscriber).is_none() {
+            self.wild_count += usize::from(filter.contains(['+', '#']));
         }
     }
 
@@ -66,7 +67,7 @@ impl<S: PartialEq> Index<S> {
             let levels: Vec<&str> = filter.split('/').collect();
             self.wild_count -= usize::from(self.wild.remove(&levels, subscriber));
         } else if let Some(list) = self.exact.get_mut(filter) {
-            list.retain(|s| s != subscriber);
+            take(list, subscriber);
             if list.is_empty() {
                 self.exact.remove(filter);
             }
@@ -85,8 +86,8 @@ impl<S: PartialEq> Index<S> {
     }
 }
 
-impl<S: PartialEq> Node<S> {
-    fn list(&mut self, filter: &str) -> &mut Vec<S> {
+impl<S: Eq + Hash> Node<S> {
+    fn list(&mut self, filter: &str) -> &mut FxHashSet<S> {
         let mut node = self;
         for level in filter.split('/') {
             match level {
@@ -149,10 +150,13 @@ impl<S: PartialEq> Node<S> {
     }
 }
 
-fn take<S: PartialEq>(list: &mut Vec<S>, subscriber: &S) -> bool {
-    let before = list.len();
-    list.retain(|s| s != subscriber);
-    before != list.len()
+/// True if the subscriber was there. A set that has become small gives memory back.
+fn take<S: Eq + Hash>(list: &mut FxHashSet<S>, subscriber: &S) -> bool {
+    let found = list.remove(subscriber);
+    if list.len() < list.capacity() / 4 {
+        list.shrink_to(list.len() * 2);
+    }
+    found
 }
 
 #[cfg(test)]
@@ -181,6 +185,40 @@ mod tests {
         assert_eq!(found(&index, "a/b/c"), [2, 3, 7]);
         assert_eq!(found(&index, "$SYS/x"), [8], "[MQTT-4.7.2-1]");
         assert_eq!(found(&index, "a/"), [1, 2, 3, 9], "an empty level is a level");
+    }
+
+    /// A subscriber that counts how often it is compared.
+    #[derive(Debug, Eq)]
+    struct Watched(u32);
+
+    thread_local! {
+        static COMPARED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+
+    impl PartialEq for Watched {
+        fn eq(&self, other: &Self) -> bool {
+            COMPARED.set(COMPARED.get() + 1);
+            self.0 == other.0
+        }
+    }
+
+    impl Hash for Watched {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+
+    #[test]
+    fn a_fleet_that_comes_and_goes_costs_no_square_of_its_size() {
+        const FLEET: u32 = 10_000;
+        let mut index = Index::default();
+        for filter in ["all", "all/#", "+"] {
+            (0..FLEET).for_each(|n| index.insert(filter, Watched(n)));
+            (0..FLEET).for_each(|n| index.remove(filter, &Watched(n)));
+        }
+        assert!(COMPARED.get() < 20 * u64::from(FLEET), "{} comparisons", COMPARED.get());
+        assert!(index.exact.is_empty() && index.wild_count == 0 && index.wild.is_bare());
+        assert_eq!(index.wild.rest.capacity(), 0);
     }
 
     #[test]
