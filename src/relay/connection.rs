@@ -3,7 +3,12 @@
 //! One input, then drain: whatever woke the loop is given to the session, the session's outputs are acted on, and all
 //! that is to be written leaves with one write. Nothing here waits while a lock is held.
 
-use std::{pin::Pin, sync::Arc, time::Instant};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
 
 use tokio::{
     sync::Notify,
@@ -12,9 +17,9 @@ use tokio::{
 
 use tracing::Instrument;
 
-use super::{Shared, desk::Desk};
+use super::{Shared, desk::Desk, mailbox::Ending};
 use crate::{
-    downstream::{Link, Ready},
+    downstream::{Fill, Link, Ready},
     mqtt::{
         Packet,
         codec::{Decoder, Role},
@@ -24,6 +29,8 @@ use crate::{
 
 /// How long the last bytes may take to leave.
 const LAST_WRITE: std::time::Duration = std::time::Duration::from_secs(5);
+/// Reads, of 64 KiB at most, for which a connection that must end is heard out.
+const LAST_READS: usize = 16;
 /// Unsent bytes above which a client's packets are no longer read: it asks for answers and does not take them.
 const MAX_UNSENT: usize = 256 * 1024;
 
@@ -118,6 +125,9 @@ impl Connection {
         self.desk.read_receipts(&mut self.session, now);
         self.desk.admit(&mut self.session, now);
         self.read_packets(now);
+        if let Some(ending) = self.desk.ending.take() {
+            self.begin_to_end(ending, now);
+        }
         self.desk.hand_out(&mut self.session, now);
         self.desk.drain(&mut self.session, now);
         self.desk.act(&mut self.session, None, now);
@@ -150,6 +160,33 @@ impl Connection {
             self.link.consume(used);
         }
         self.desk.kick();
+    }
+
+    /// Another connection has the client id, or the process stops. What the client said before may still lie in the socket, and is heard
+    /// first: a device that says goodbye and comes back at once would lose its last messages of QoS 0, and have its will sent although it
+    /// said goodbye.
+    fn begin_to_end(&mut self, ending: Ending, now: Instant) {
+        if self.session.is_live() {
+            self.hear_out(now);
+        }
+        match ending {
+            Ending::TakenOver => self.session.take_over(now),
+            Ending::ShutDown => self.desk.begin_drain(now),
+        }
+    }
+
+    fn hear_out(&mut self, now: Instant) {
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..LAST_READS {
+            if !self.may_read() {
+                return;
+            }
+            match self.link.poll_fill(&mut context) {
+                Poll::Ready(Ok(Fill::Bytes)) => self.read_packets(now),
+                // An end is seen again by whoever waits for the socket next.
+                Poll::Ready(Ok(Fill::End) | Err(_)) | Poll::Pending => return,
+            }
+        }
     }
 
     /// Tries the PUBLISH again that lies blocked at the front of the input.
@@ -247,5 +284,82 @@ async fn ring(alarm: &mut Option<Pin<Box<Sleep>>>) {
     match alarm {
         Some(alarm) => alarm.as_mut().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpStream, sync::mpsc};
+
+    use super::super::{Relay, Settings};
+    use super::*;
+    use crate::{
+        downstream::{Gate, Limits, Listener, ListenerSettings, Protocol},
+        mapping::{RuleSet, Unmapped},
+        metrics::Metrics,
+        session,
+        upstream::{self, Cluster},
+    };
+
+    const CONNECT: &[u8] = &[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 1, b'a'];
+    const DISCONNECT: &[u8] = &[0xe0, 0];
+
+    /// A relay that maps nothing, so what it is told is counted as unmapped, and a connection of it.
+    async fn connection() -> (Connection, TcpStream, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::new());
+        let settings = Settings {
+            session: Arc::new(session::Settings::default()),
+            delivery_timeout: LAST_WRITE,
+            drain_timeout: LAST_WRITE,
+            batch_size: 1024,
+            sweeps: super::super::SweepSettings::default(),
+            fetch_size: 1024,
+        };
+        let rules = Arc::new(RuleSet::compile(Vec::new(), Unmapped::Reject).unwrap());
+        let cluster = Cluster::start(upstream::Settings {
+            bootstrap_servers: vec!["127.0.0.1:1".to_owned()],
+            ..Default::default()
+        });
+        let relay = Relay::new(settings, rules, cluster, metrics.clone());
+        let listener = ListenerSettings {
+            name: "tcp".to_owned(),
+            address: "127.0.0.1:0".parse().unwrap(),
+            protocol: Protocol::Mqtt,
+        };
+        let listener = Listener::bind(&listener, &Gate::new(Limits::default()), &metrics).unwrap();
+        let address = listener.local_address().unwrap();
+        let (tell, mut links) = mpsc::channel(1);
+        let on_link = move |link| {
+            let tell = tell.clone();
+            async move { drop(tell.send(link).await) }
+        };
+        tokio::spawn(listener.run(on_link, std::future::pending()));
+        let device = TcpStream::connect(address).await.unwrap();
+        (Connection::new(links.recv().await.unwrap(), relay.shared), device, metrics)
+    }
+
+    #[tokio::test]
+    async fn who_must_end_is_heard_out() {
+        for ending in [Ending::TakenOver, Ending::ShutDown] {
+            let (mut connection, mut device, metrics) = connection().await;
+            device.write_all(CONNECT).await.unwrap();
+            connection.turn();
+            while !connection.session.is_live() {
+                let _event = connection.wait().await;
+                connection.turn();
+            }
+            // More than one read takes, so a part is left in the socket.
+            let publish = [&[0x30, 0xe8, 7, 0, 1, b't'][..], &[b'x'; 997]].concat();
+            device.write_all(&publish.repeat(100)).await.unwrap();
+            device.write_all(DISCONNECT).await.unwrap();
+            assert_eq!(connection.link.fill().await.unwrap(), Fill::Bytes);
+            connection.desk.mailbox.end(ending);
+            connection.turn();
+            assert!(connection.session.is_closed());
+            let text = metrics.encode();
+            let unmapped = "mqtt_kafka_proxy_refusals_total{reason=\"unmapped\"} 100\n";
+            assert!(text.contains(unmapped), "all of it was heard: {text}");
+            assert!(!text.contains("connections_closed_total{"), "it said goodbye: {text}");
+        }
     }
 }

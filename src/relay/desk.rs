@@ -45,6 +45,8 @@ pub struct Desk {
     pub(super) admission: Option<Box<Admission>>,
     /// No more is read; when everything in flight is answered, or then, the session is shut down.
     draining: Option<Instant>,
+    /// What the mailbox says of the end, until it is acted on.
+    pub(super) ending: Option<Ending>,
     will: Option<Box<OwnedWill>>,
     /// It stands in the registry.
     pub(super) entered: bool,
@@ -65,6 +67,7 @@ impl Desk {
             unanswered: 0,
             admission: None,
             draining: None,
+            ending: None,
             will: None,
             entered: false,
             tally: PacketTally::default(),
@@ -96,11 +99,13 @@ impl Desk {
         for answer in answers {
             self.subscribed(session, answer, now);
         }
-        match ending {
-            None => {}
-            Some(Ending::TakenOver) => session.take_over(now),
-            Some(Ending::ShutDown) => drop(self.draining.get_or_insert(now + self.shared.settings.drain_timeout)),
-        }
+        // A process that stops is told again with each look.
+        self.ending = ending.filter(|ending| *ending == Ending::TakenOver || self.draining.is_none());
+    }
+
+    /// Nothing more is read; the session ends when all in flight is answered, or after the drain timeout.
+    pub(super) fn begin_drain(&mut self, now: Instant) {
+        self.draining = Some(now + self.shared.settings.drain_timeout);
     }
 
     /// Ends the session when the process stops and nothing is in flight any more. Asked at the end of each turn: the last
