@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 /// A subscribing program whose lines are read as they come.
-struct Subscriber {
+pub struct Subscriber {
     child: Child,
     lines: Receiver<String>,
 }
@@ -32,7 +32,7 @@ impl Subscriber {
         subscriber
     }
 
-    fn mosquitto(proxy: &Proxy, version: &str, filter: &str) -> Self {
+    pub fn mosquitto(proxy: &Proxy, version: &str, filter: &str) -> Self {
         // Its own standard output is buffered by the block when it is a pipe.
         let mut command = Command::new("stdbuf");
         command.args([
@@ -60,7 +60,7 @@ impl Subscriber {
     }
 
     /// The next message, without what the program says beside.
-    fn message(&self) -> String {
+    pub fn message(&self) -> String {
         loop {
             let line = self.line();
             if line.contains('|') {
@@ -77,7 +77,8 @@ impl Drop for Subscriber {
     }
 }
 
-const COMMANDS: &str = "  - {name: NAME, direction: subscribe, mqtt: \"NAME/{key}/commands\", kafka: {topic: NAME}, qos: 1}";
+/// Records of `NAME`, as commands to the device that is their key.
+pub const COMMANDS: &str = "  - {name: NAME, direction: subscribe, mqtt: \"NAME/{key}/commands\", kafka: {topic: NAME}, qos: 1}";
 
 #[test]
 fn a_record_of_kcat_reaches_mosquitto_and_paho_of_either_version() {

@@ -14,6 +14,7 @@ mod load;
 mod network;
 mod oldest;
 mod publish;
+mod security;
 mod stage;
 mod trouble;
 mod wire;

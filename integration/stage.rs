@@ -108,15 +108,20 @@ impl Kafka {
 
     /// The same with broker settings of its own, as `name=value`.
     pub fn start_with(base: u16, nodes: u16, settings: &[&str]) -> Self {
-        Self::start_as(&[], base, nodes, settings)
+        Self::start_as(&[], base, nodes, settings, &[])
+    }
+
+    /// The same with SCRAM users, as the script wants them.
+    pub fn start_for(base: u16, nodes: u16, settings: &[&str], users: &[&str]) -> Self {
+        Self::start_as(&[], base, nodes, settings, users)
     }
 
     /// One node of the oldest release that is supported.
     pub fn start_oldest(base: u16) -> Self {
-        Self::start_as(&["--oldest"], base, 1, &[])
+        Self::start_as(&["--oldest"], base, 1, &[], &[])
     }
 
-    fn start_as(release: &[&str], base: u16, nodes: u16, settings: &[&str]) -> Self {
+    fn start_as(release: &[&str], base: u16, nodes: u16, settings: &[&str], users: &[&str]) -> Self {
         let folder = folder("kafka");
         let errors = File::create(folder.join("script.log")).expect("the folder was just made");
         let mut script = Command::new(root().join("integration/kafka/kafka"))
@@ -125,6 +130,7 @@ impl Kafka {
             .arg(&folder)
             .args(["hold", "--port", &base.to_string(), "--nodes", &nodes.to_string()])
             .args(settings.iter().flat_map(|setting| ["--set", *setting]))
+            .args(users.iter().flat_map(|user| ["--user", *user]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
@@ -225,6 +231,11 @@ impl Proxy {
 
     /// Starts it and waits until it listens.
     pub fn launch(bootstrap: &str, rules: &str, kafka: &str) -> Self {
+        Self::launch_in(&[], bootstrap, rules, kafka)
+    }
+
+    /// The same with variables in its environment.
+    pub fn launch_in(environment: &[(&str, &str)], bootstrap: &str, rules: &str, kafka: &str) -> Self {
         let folder = folder("proxy");
         let (mqtt, tls, admin) = (free_address(), free_address(), free_address());
         let certs = certificates().display();
@@ -247,6 +258,7 @@ impl Proxy {
         let child = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
             .args(["run", "-c"])
             .arg(&settings)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a file can be cloned"))
             .stderr(output)

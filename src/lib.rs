@@ -11,6 +11,7 @@ pub mod mapping;
 pub mod metrics;
 pub mod mqtt;
 pub mod ownership;
+pub mod pem;
 pub mod relay;
 pub mod session;
 pub mod upstream;

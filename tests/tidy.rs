@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("metrics", &[]),
+    ("pem", &[]),
     ("mqtt", &["wire"]),
     ("kafka", &["wire"]),
     ("mapping", &["mqtt", "kafka"]),
@@ -18,8 +19,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("session", &["mqtt"]),
     ("progress", &["kafka"]),
     ("ownership", &["mqtt", "session"]),
-    ("downstream", &["mqtt", "metrics"]),
-    ("upstream", &["kafka", "metrics"]),
+    ("downstream", &["mqtt", "metrics", "pem"]),
+    ("upstream", &["kafka", "metrics", "pem"]),
     ("resources", &["mapping", "auth", "upstream", "metrics"]),
     (
         "relay",
@@ -51,6 +52,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upstream",
             "relay",
             "admin",
+            "pem",
         ],
     ),
     (

@@ -33,7 +33,7 @@ Exit codes:
   66  the configuration file cannot be read
   70  a fault of the program itself
   71  the system refuses: a port is taken or forbidden, no threads
-  74  a certificate or key named in the configuration cannot be read or used
+  74  a certificate or key of a listener cannot be read or used
   75  of `run`: a second signal came before everything in flight was finished";
 
 /// Lets MQTT devices publish to and subscribe from Apache Kafka topics directly.

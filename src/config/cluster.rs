@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::relay::SweepSettings;
-use crate::upstream::{ConsumerSettings, Isolation, ProducerSettings, Settings};
+use crate::upstream::{ConsumerSettings, Isolation, ProducerSettings, SecuritySettings, Settings};
 
 use super::tree::{Kind, Node};
 use super::walk::{Keys, Section, Walk};
@@ -11,10 +11,6 @@ use super::walk::{Keys, Section, Walk};
 const KAFKA: Keys = Keys {
     known: &["bootstrap_servers", "security", "producer", "consumer"],
     later: &["topics"],
-};
-const SECURITY: Keys = Keys {
-    known: &["protocol"],
-    later: &["sasl", "tls"],
 };
 const PRODUCER: Keys = Keys {
     known: &["linger", "batch_size", "compression", "memory", "delivery_timeout"],
@@ -35,13 +31,15 @@ impl Walk<'_> {
         let servers = self
             .required(&section, "bootstrap_servers", "[\"localhost:9092\"]")
             .map(|n| self.bootstrap_servers(n));
-        if let Some(node) = self.optional(&section, "security") {
-            self.security(node);
-        }
+        let security = match self.optional(&section, "security") {
+            Some(node) => self.security(node),
+            None => Some(SecuritySettings::default()),
+        };
         let producer = self.optional(&section, "producer").map(|n| self.producer(n)).unwrap_or_default();
         let (consumer, sweeps) = self.optional(&section, "consumer").map(|n| self.consumer(n)).unwrap_or_default();
         let settings = Settings {
             bootstrap_servers: servers?,
+            security: security?,
             producer,
             consumer,
             ..Settings::default()
@@ -65,20 +63,6 @@ impl Walk<'_> {
             );
         }
         servers
-    }
-
-    fn security(&mut self, node: &Node) {
-        let Some(section) = self.section(node, "kafka.security", &SECURITY) else {
-            return;
-        };
-        if let Some(protocol) = self.optional(&section, "protocol") {
-            self.choice(
-                protocol,
-                "kafka.security.protocol",
-                &[("plaintext", ())],
-                &["ssl", "sasl_plaintext", "sasl_ssl"],
-            );
-        }
     }
 
     fn producer(&mut self, node: &Node) -> ProducerSettings {

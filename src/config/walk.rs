@@ -227,6 +227,11 @@ impl<'e> Walk<'e> {
         None
     }
 
+    /// A path that begins at the folder of the file if it is relative.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+
     /// A path; a relative one begins at the folder of the file.
     pub(super) fn path(&mut self, node: &Node, name: &str) -> Option<PathBuf> {
         let text = self.text(node, name)?;
@@ -234,7 +239,7 @@ impl<'e> Walk<'e> {
             self.fault(node.place, format!("{} is no path", shown(name)), "give the path of a file");
             return None;
         }
-        Some(self.folder.join(text))
+        Some(self.beside(&text))
     }
 }
 
@@ -258,7 +263,7 @@ pub(super) fn written(node: &Node) -> String {
 
 /// Whether the environment has a part in a scalar.
 pub(super) fn is_filled(node: &Node) -> bool {
-    matches!(&node.kind, Kind::Scalar { text, .. } if text.contains("${"))
+    matches!(&node.kind, Kind::Scalar { text, .. } if text.replace("$${", "").contains("${"))
 }
 
 /// `a`, `b` or `c`.

@@ -1,4 +1,4 @@
-//! The Kafka language: record batches v2, compression, CRC-32C, the error table.
+//! The Kafka language: record batches v2, compression, CRC-32C, the error table, SASL's messages.
 //!
 //! Requests and responses come from the `kafka-protocol` crate and are used in `upstream` only. Record batches are our
 //! own: they are the hot path, and no length in them may be trusted.
@@ -9,6 +9,7 @@ pub mod compression;
 pub mod error;
 pub mod fetched;
 pub mod record;
+pub mod sasl;
 pub mod split;
 
 pub use acks::Acks;

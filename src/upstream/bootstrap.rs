@@ -79,7 +79,7 @@ fn addresses(core: &Core, among: Among) -> Vec<String> {
 }
 
 async fn open(core: &Core, address: String) -> Result<Connection, CallError> {
-    Connection::open(&address, &core.settings, &core.counters, ORDINARY_FRAME).await
+    Connection::open(&address, core, ORDINARY_FRAME).await
 }
 
 /// The first that ends, taken out of the list; never, if there is none. Cancel-safe.

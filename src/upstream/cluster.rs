@@ -28,6 +28,7 @@ use super::{
     memory::Memory,
     metadata, offsets,
     receipts::Waiters,
+    security::Security,
     settings::Settings,
     topics::{Partition, Topic, TopicState, Topics},
 };
@@ -79,6 +80,7 @@ pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) limits: Limits,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) security: Security,
     pub(crate) memory: Memory,
     pub(crate) topics: Topics,
     pub(crate) identities: Identities,
@@ -120,6 +122,7 @@ impl Cluster {
             closing: AtomicBool::new(false),
             stopped: watch::Sender::new(false),
             tasks: Mutex::default(),
+            security: Security::new(&settings.security),
             counters,
             settings,
         });

@@ -9,20 +9,16 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
-    messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader},
-    protocol::{Encodable, HeaderVersion, StrBytes, VersionRange, encode_request_header_into_buffer},
+    messages::{ApiKey, RequestHeader},
+    protocol::{Encodable, HeaderVersion, encode_request_header_into_buffer},
 };
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
 use super::{
     answers::Answer,
-    counters::Counters,
     frame::{api_name, decode},
-    pumps::{read_answers, write_frames},
-    settings::Settings,
-    stream,
     versions::Versions,
-    wire::{Frame, Wire},
+    wire::{CLOSED_BY_US, Frame, Wire},
 };
 
 /// Largest answer that is taken from a lane that does not fetch.
@@ -33,6 +29,8 @@ pub(crate) const ORDINARY_FRAME: usize = 16 * 1024 * 1024;
 pub(crate) enum CallError {
     /// The connection ended or was closed by us; whether the broker saw the request is unknown.
     Broken(Arc<str>),
+    /// The broker does not take us, or we do not take it, until an operator mends it: certificates, credentials.
+    Refused(Arc<str>),
     /// The request never left: it cannot be encoded, or both sides share no version of it.
     Unsendable(&'static str),
 }
@@ -40,7 +38,7 @@ pub(crate) enum CallError {
 impl std::fmt::Display for CallError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Broken(why) => f.write_str(why),
+            Self::Broken(why) | Self::Refused(why) => f.write_str(why),
             Self::Unsendable(why) => f.write_str(why),
         }
     }
@@ -48,9 +46,11 @@ impl std::fmt::Display for CallError {
 
 /// An open connection. Dropping it closes the socket and ends both tasks.
 pub(crate) struct Connection {
-    wire: Arc<Wire>,
-    versions: Versions,
-    tasks: [JoinHandle<()>; 2],
+    /// `host:port`, as it was dialled.
+    pub(crate) address: Arc<str>,
+    pub(super) wire: Arc<Wire>,
+    pub(super) versions: Versions,
+    pub(super) tasks: Vec<JoinHandle<()>>,
 }
 
 /// A request that the broker will not answer, on its way to the socket. Dropping it does not stop the request.
@@ -69,31 +69,6 @@ pub(crate) struct Call<R> {
 }
 
 impl Connection {
-    /// Connects to `address`, asks for the versions and is then ready for requests. `largest` bounds one answer in bytes.
-    pub(crate) async fn open(address: &str, settings: &Settings, counters: &Arc<Counters>, largest: usize) -> Result<Self, CallError> {
-        let connected = stream::connect(address, settings.connect_timeout).await;
-        let (read, write) = connected.map_err(|e| {
-            counters.disconnects.inc();
-            CallError::Broken(format!("{address}: {e}").into())
-        })?;
-        let wire = Arc::new(Wire::new(&settings.client_id, counters));
-        let reader = tokio::spawn(read_answers(Arc::clone(&wire), read, largest));
-        let writer = tokio::spawn(write_frames(Arc::clone(&wire), write));
-        let mut connection = Self {
-            wire,
-            versions: Versions::default(),
-            tasks: [reader, writer],
-        };
-        // An end from here on is counted by whoever poisons the wire.
-        let located = |e: CallError| CallError::Broken(format!("{address}: {e}").into());
-        connection.versions = connection.ask_versions(settings.connect_timeout).await.map_err(located)?;
-        if let Some(why) = connection.versions.lacking() {
-            return Err(located(connection.wire.poison(&why)));
-        }
-        counters.connects.inc();
-        Ok(connection)
-    }
-
     /// The newest version of `api` that the broker, kafka-protocol and the caller (`most`) know.
     pub(crate) fn version(&self, api: ApiKey, most: i16) -> Option<i16> {
         self.versions.newest(api, most)
@@ -101,6 +76,30 @@ impl Connection {
 
     /// Puts a request on the wire. The order of calls is the order on the wire; the answer is awaited on the returned value.
     pub(crate) fn send<Q, R>(&self, api: ApiKey, version: i16, request: &Q, within: Duration) -> Result<Call<R>, CallError>
+    where
+        Q: Encodable + HeaderVersion,
+        R: Answer,
+    {
+        self.wire.send(api, version, request, within)
+    }
+
+    /// As [`send`](Self::send), for a request that the broker does not answer (Produce with `acks` 0).
+    pub(crate) fn send_unanswered<Q>(&self, api: ApiKey, version: i16, request: &Q, within: Duration) -> Result<Unanswered, CallError>
+    where
+        Q: Encodable + HeaderVersion,
+    {
+        self.wire.send_unanswered(api, version, request, within)
+    }
+
+    /// Whether requests can still be sent.
+    pub(crate) fn is_open(&self) -> bool {
+        self.wire.broken().is_none()
+    }
+}
+
+impl Wire {
+    /// See [`Connection::send`].
+    pub(super) fn send<Q, R>(self: &Arc<Self>, api: ApiKey, version: i16, request: &Q, within: Duration) -> Result<Call<R>, CallError>
     where
         Q: Encodable + HeaderVersion,
         R: Answer,
@@ -113,19 +112,18 @@ impl Connection {
             deadline,
             written: None,
         };
-        self.wire.enqueue(frame, Some(reply))?;
-        self.wire.counters.request(api_name(api));
+        self.enqueue(frame, Some(reply))?;
+        self.counters.request(api_name(api));
         Ok(Call {
             reply: receiver,
             api,
             version,
-            wire: Arc::clone(&self.wire),
+            wire: Arc::clone(self),
             answer: PhantomData,
         })
     }
 
-    /// As [`send`](Self::send), for a request that the broker does not answer (Produce with `acks` 0).
-    pub(crate) fn send_unanswered<Q>(&self, api: ApiKey, version: i16, request: &Q, within: Duration) -> Result<Unanswered, CallError>
+    fn send_unanswered<Q>(self: &Arc<Self>, api: ApiKey, version: i16, request: &Q, within: Duration) -> Result<Unanswered, CallError>
     where
         Q: Encodable + HeaderVersion,
     {
@@ -136,11 +134,11 @@ impl Connection {
             deadline: Instant::now() + within,
             written: Some(sender),
         };
-        self.wire.enqueue(frame, None)?;
-        self.wire.counters.request(api_name(api));
+        self.enqueue(frame, None)?;
+        self.counters.request(api_name(api));
         Ok(Unanswered {
             written,
-            wire: Arc::clone(&self.wire),
+            wire: Arc::clone(self),
         })
     }
 
@@ -149,11 +147,11 @@ impl Connection {
         let header = RequestHeader::default()
             .with_request_api_key(api as i16)
             .with_request_api_version(version)
-            .with_client_id(Some(self.wire.client_id.clone()));
+            .with_client_id(Some(self.client_id.clone()));
         let size = request
             .compute_size(version)
             .map_err(|_| CallError::Unsendable("the request cannot be encoded"))?;
-        let mut frame = BytesMut::with_capacity(size + 64 + self.wire.client_id.len());
+        let mut frame = BytesMut::with_capacity(size + 64 + self.client_id.len());
         frame.put_u32(0);
         encode_request_header_into_buffer(&mut frame, &header)
             .and_then(|()| request.encode(&mut frame, version))
@@ -162,50 +160,11 @@ impl Connection {
         frame[..4].copy_from_slice(&length.to_be_bytes());
         Ok(frame)
     }
-
-    /// Whether requests can still be sent.
-    pub(crate) fn is_open(&self) -> bool {
-        self.wire.broken().is_none()
-    }
-
-    /// ApiVersions in the newest version we know; a broker that does not know it answers 35 in the layout of version 0, and is
-    /// asked again in that one (KIP-511).
-    async fn ask_versions(&self, within: Duration) -> Result<Versions, CallError> {
-        let request = ApiVersionsRequest::default()
-            .with_client_software_name(StrBytes::from_static_str("mqtt-kafka-proxy"))
-            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-        for version in [3, 0] {
-            let call: Call<ApiVersionsResponse> = self.send(ApiKey::ApiVersions, version, &request, within)?;
-            let wire = Arc::clone(&call.wire);
-            let frame = call.frame().await?;
-            // After the correlation id every version starts with the error code.
-            if version > 0 && frame.get(4..6) == Some(&[0, 35]) {
-                continue;
-            }
-            let decoded = decode(frame, ApiKey::ApiVersions, version);
-            let (answer, _): (ApiVersionsResponse, _) = decoded.map_err(|why| wire.poison(why))?;
-            if answer.error_code != 0 {
-                return Err(wire.poison("the broker refused ApiVersions"));
-            }
-            wire.throttle(answer.throttle_time_ms);
-            let offered = answer.api_keys.iter().map(|k| {
-                (
-                    k.api_key,
-                    VersionRange {
-                        min: k.min_version,
-                        max: k.max_version,
-                    },
-                )
-            });
-            return Ok(Versions(offered.collect()));
-        }
-        Err(self.wire.poison("the broker knows no version of ApiVersions that we know"))
-    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.wire.poison("closed by us");
+        self.wire.poison(CLOSED_BY_US);
         for task in &self.tasks {
             task.abort();
         }
@@ -225,7 +184,8 @@ impl<R: Answer> Call<R> {
         Ok(answer)
     }
 
-    async fn frame(self) -> Result<Bytes, CallError> {
+    /// The answer as it came.
+    pub(super) async fn frame(self) -> Result<Bytes, CallError> {
         self.reply.await.unwrap_or_else(|_| Err(CallError::Broken("closed".into())))
     }
 }
@@ -233,7 +193,7 @@ impl<R: Answer> Call<R> {
 impl Unanswered {
     /// Waits until the socket has taken it. Cancel-safe.
     pub(crate) async fn written(&mut self) -> Result<(), CallError> {
-        let closed = || CallError::Broken(self.wire.broken().unwrap_or_else(|| "closed".into()));
+        let closed = || self.wire.broken().unwrap_or_else(|| CallError::Broken("closed".into()));
         (&mut self.written).await.map_err(|_| closed())
     }
 }

@@ -121,12 +121,6 @@ enum Failure {
     Rebootstrap,
 }
 
-impl From<CallError> for Failure {
-    fn from(e: CallError) -> Self {
-        Self::Why(e.to_string())
-    }
-}
-
 async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, among: Among) -> Result<Round, Failure> {
     let names = due(core, full);
     if names.is_empty() && !full {
@@ -157,7 +151,8 @@ async fn inquire(core: &Arc<Core>, connection: &Connection, names: &[Arc<str>], 
     let mut chunks = names.chunks(MOST_NAMES);
     let mut chunk = chunks.next().unwrap_or_default();
     loop {
-        let answer = ask(connection, chunk, within).await?;
+        let asked = ask(connection, chunk, within).await;
+        let answer = asked.map_err(|e| Failure::Why(format!("{}: {e}", connection.address)))?;
         match ErrorCode::from(answer.error_code) {
             ErrorCode::REBOOTSTRAP_REQUIRED => return Err(Failure::Rebootstrap),
             code if !code.is_ok() => return Err(Failure::Why(format!("Metadata: {}", code.name()))),

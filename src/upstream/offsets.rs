@@ -164,7 +164,7 @@ fn joined(batch: &mut Vec<Question>) -> Vec<Question> {
 
 async fn round(core: &Core, broker: &Broker, link: &mut Option<Connection>, asked: &[Question]) -> Result<ListOffsetsResponse, String> {
     if link.as_ref().is_none_or(|l| !l.is_open()) {
-        let opened = Connection::open(&broker.address(), &core.settings, &core.counters, ORDINARY_FRAME).await;
+        let opened = Connection::open(&broker.address(), core, ORDINARY_FRAME).await;
         *link = Some(opened.map_err(|e| e.to_string()).inspect_err(|why| broker.tell_unreachable(why))?);
         broker.reached();
     }

@@ -3,16 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
+    connection::CallError,
     frame::cut,
     stream::{ReadHalf, WriteHalf},
-    wire::Wire,
+    wire::{CLOSED_BY_US, Wire},
 };
 
 /// Bytes of free space a read is given.
 const READ_CHUNK: usize = 64 * 1024;
+/// How long a failed write waits for what the reader finds: the broker's last words say why, a broken pipe does not.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Writes what is queued, and keeps the time: it is awake after each request, so it knows the oldest deadline.
 pub(super) async fn write_frames(wire: Arc<Wire>, mut half: WriteHalf) {
@@ -32,7 +35,10 @@ pub(super) async fn write_frames(wire: Arc<Wire>, mut half: WriteHalf) {
         match timeout_at(deadline.min(frame.deadline), half.write_all(&frame.bytes)).await {
             // Whoever asked may be gone.
             Ok(Ok(())) => drop(frame.written.map(|written| written.send(()))),
-            Ok(Err(e)) => return drop(wire.poison(&format!("write: {e}"))),
+            Ok(Err(e)) => {
+                let _ = timeout(LAST_WORDS, wire.closed()).await;
+                return drop(wire.poison(&format!("write: {e}")));
+            }
             Err(_) => return drop(wire.poison("the broker took no bytes within the request timeout")),
         }
     }
@@ -41,27 +47,39 @@ pub(super) async fn write_frames(wire: Arc<Wire>, mut half: WriteHalf) {
 /// Cuts what comes into frames and settles them.
 pub(super) async fn read_answers(wire: Arc<Wire>, mut half: ReadHalf, largest: usize) {
     let mut buffer = BytesMut::new();
+    let mut answers = 0;
     let why = loop {
         match cut(&mut buffer, largest) {
             Ok(Some(frame)) => match wire.settle(frame) {
-                Ok(()) => continue,
-                Err(why) => break why.to_owned(),
+                Ok(()) => {
+                    answers += 1;
+                    continue;
+                }
+                Err(why) => break CallError::Broken(why.into()),
             },
             Ok(None) => {}
-            Err(why) => break why.to_owned(),
+            Err(_) if answers == 0 && is_tls(&buffer) => break CallError::Refused(SPEAKS_TLS.into()),
+            Err(why) => break CallError::Broken(why.into()),
         }
         if buffer.capacity() - buffer.len() < READ_CHUNK / 4 {
             buffer.reserve(READ_CHUNK);
         }
         let read = tokio::select! {
             read = half.read_buf(&mut buffer) => read,
-            () = wire.poisoned.notified() => break "closed by us".to_owned(),
+            () = wire.poisoned.notified() => break CallError::Broken(CLOSED_BY_US.into()),
         };
         match read {
-            Ok(0) => break "closed by the broker".to_owned(),
+            Ok(0) => break half.ended(None, answers),
             Ok(_) => {}
-            Err(e) => break format!("read: {e}"),
+            Err(e) => break half.ended(Some(&e), answers),
         }
     };
-    wire.poison(&why);
+    wire.poison_as(why);
+}
+
+const SPEAKS_TLS: &str = "this port speaks TLS: set `kafka.security.protocol` to ssl or sasl_ssl";
+
+/// An alert of TLS instead of a frame's length.
+fn is_tls(buffer: &[u8]) -> bool {
+    matches!(buffer, [0x15, 0x03, ..])
 }

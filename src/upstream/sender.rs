@@ -220,7 +220,7 @@ impl Sender {
         }
         let core = Arc::clone(&self.core);
         let address = self.broker.address();
-        let open = Connection::open(&address, &core.settings, &core.counters, ORDINARY_FRAME);
+        let open = Connection::open(&address, &core, ORDINARY_FRAME);
         match self.meanwhile(open).await {
             Some(Ok(connection)) => {
                 self.connection = Some(connection);

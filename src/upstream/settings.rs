@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::security::SecuritySettings;
 use crate::kafka::Compression;
 
 /// All that [`Cluster::start`](super::Cluster::start) needs to know.
@@ -17,6 +18,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// Age at which topics and leaders are asked for again, though nothing went wrong: how late new partitions may be seen.
     pub metadata_max_age: Duration,
+    /// How brokers are spoken to, and who we are.
+    pub security: SecuritySettings,
     /// Producing.
     pub producer: ProducerSettings,
     /// Reading.
@@ -79,6 +82,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             metadata_max_age: Duration::from_secs(60),
+            security: SecuritySettings::default(),
             producer: ProducerSettings::default(),
             consumer: ConsumerSettings::default(),
         }

@@ -1,6 +1,6 @@
-//! The byte stream to a broker. One kind today; TLS becomes a second variant here and nowhere else.
+//! The byte stream to a broker: TCP, with TLS in it or not.
 
-use std::{io, time::Duration};
+use std::io;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -8,37 +8,77 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    time::timeout,
+};
+use tokio_rustls::client::TlsStream;
+
+use super::{
+    connection::CallError,
+    security::{Peer, Security},
 };
 
 /// The half that is read.
 pub(crate) enum ReadHalf {
-    /// PLAINTEXT.
-    Tcp(OwnedReadHalf),
+    /// PLAINTEXT and SASL_PLAINTEXT. `sasl`: we say who we are.
+    Tcp { half: OwnedReadHalf, sasl: bool },
+    /// SSL and SASL_SSL.
+    Tls {
+        half: tokio::io::ReadHalf<TlsStream<TcpStream>>,
+        peer: Peer,
+        sasl: bool,
+    },
 }
 
 /// The half that is written.
 pub(crate) enum WriteHalf {
-    /// PLAINTEXT.
+    /// PLAINTEXT and SASL_PLAINTEXT.
     Tcp(OwnedWriteHalf),
+    /// SSL and SASL_SSL.
+    Tls(tokio::io::WriteHalf<TlsStream<TcpStream>>),
 }
 
-/// Connects to `host:port` within `bound`. Every address that the name has is tried.
-pub(crate) async fn connect(address: &str, bound: Duration) -> io::Result<(ReadHalf, WriteHalf)> {
-    let tcp = timeout(bound, TcpStream::connect(address))
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the connection attempt"))??;
-    tcp.set_nodelay(true)?;
-    let (read, write) = tcp.into_split();
-    Ok((ReadHalf::Tcp(read), WriteHalf::Tcp(write)))
+/// Connects to `host:port`. Every address that the name has is tried. The caller bounds the time.
+pub(crate) async fn connect(address: &str, security: &Security) -> Result<(ReadHalf, WriteHalf), CallError> {
+    let broken = |e: io::Error| CallError::Broken(e.to_string().into());
+    let tcp = TcpStream::connect(address).await.map_err(broken)?;
+    tcp.set_nodelay(true).map_err(broken)?;
+    let sasl = security.sasl.is_some();
+    if !security.is_tls() {
+        let (half, write) = tcp.into_split();
+        return Ok((ReadHalf::Tcp { half, sasl }, WriteHalf::Tcp(write)));
+    }
+    let (tls, peer) = security.secure(tcp, address).await?;
+    let (half, write) = tokio::io::split(tls);
+    Ok((ReadHalf::Tls { half, peer, sasl }, WriteHalf::Tls(write)))
 }
 
 impl ReadHalf {
     /// Appends what the socket has; 0 is its end. Cancel-safe.
     pub(crate) async fn read_buf(&mut self, into: &mut bytes::BytesMut) -> io::Result<usize> {
         match self {
-            Self::Tcp(half) => half.read_buf(into).await,
+            Self::Tcp { half, .. } => half.read_buf(into).await,
+            Self::Tls { half, .. } => half.read_buf(into).await,
         }
+    }
+
+    /// Why there is no more to read, after so many answers. `error`: what the read gave; `None` is the end of the stream.
+    pub(crate) fn ended(&self, error: Option<&io::Error>, answers: u64) -> CallError {
+        let why = match (self, error) {
+            (Self::Tls { peer, .. }, Some(e)) => peer.while_reading(e),
+            (_, Some(e)) => CallError::Broken(format!("read: {e}").into()),
+            (_, None) => CallError::Broken("closed by the broker".into()),
+        };
+        let (Self::Tcp { sasl, .. } | Self::Tls { sasl, .. }) = self;
+        let hint = match (self, answers, &why) {
+            (Self::Tcp { .. }, 0, CallError::Broken(_)) => {
+                " before its first answer; if this port speaks TLS, set `kafka.security.protocol` to ssl or sasl_ssl"
+            }
+            // The versions were told, which everybody may ask for.
+            (_, 1, CallError::Broken(_)) if !sasl => {
+                " at the first request; if this port asks for SASL, set `kafka.security.protocol` to sasl_plaintext or sasl_ssl"
+            }
+            _ => return why,
+        };
+        CallError::Broken(format!("{why}{hint}").into())
     }
 }
 
@@ -47,6 +87,11 @@ impl WriteHalf {
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Tcp(half) => half.write_all(bytes).await,
+            Self::Tls(half) => {
+                half.write_all(bytes).await?;
+                // What is encrypted may still wait in the session.
+                half.flush().await
+            }
         }
     }
 }

@@ -18,6 +18,8 @@ use super::{connection::CallError, counters::Counters};
 
 /// Requests that may wait for an answer on one connection. Far above what the lanes send; a bound all the same.
 const MOST_PENDING: usize = 1024;
+/// The end that is nobody's fault.
+pub(super) const CLOSED_BY_US: &str = "closed by us";
 /// The longest that a broker can make us wait at a time. Brokers bound it by their quota window, some seconds; whoever asks for more
 /// meets the request timeout.
 const LONGEST_THROTTLE: Duration = Duration::from_secs(60);
@@ -30,6 +32,8 @@ pub(super) struct Wire {
     pub(super) outgoing: Notify,
     /// Rung when the connection is poisoned, for the reader, which may be asleep in a read.
     pub(super) poisoned: Notify,
+    /// Rung at the same time, for all others.
+    ended: Notify,
     pub(super) client_id: StrBytes,
     pub(super) counters: Arc<Counters>,
 }
@@ -39,7 +43,9 @@ struct WireState {
     frames: VecDeque<Frame>,
     pending: VecDeque<Pending>,
     next_correlation: i32,
-    broken: Option<Arc<str>>,
+    broken: Option<CallError>,
+    /// It counts as connected, so its end counts, too.
+    ready: bool,
     /// Nothing is written before (KIP-219).
     throttled: Option<Instant>,
 }
@@ -81,6 +87,7 @@ impl Wire {
             state: Mutex::default(),
             outgoing: Notify::new(),
             poisoned: Notify::new(),
+            ended: Notify::new(),
             client_id: StrBytes::from_string(client_id.to_owned()),
             counters: Arc::clone(counters),
         }
@@ -91,8 +98,26 @@ impl Wire {
     }
 
     /// Why it is closed, if it is.
-    pub(super) fn broken(&self) -> Option<Arc<str>> {
+    pub(super) fn broken(&self) -> Option<CallError> {
         self.lock().broken.clone()
+    }
+
+    /// Resolves once it is closed.
+    pub(super) async fn closed(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.lock().broken.is_some() {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// From here on its end counts as that of a connection. False: it has ended already.
+    pub(super) fn set_ready(&self) -> bool {
+        let mut state = self.lock();
+        state.ready = state.broken.is_none();
+        state.ready
     }
 
     /// The next to be written, and the times that count. `None`: it is poisoned.
@@ -127,7 +152,7 @@ impl Wire {
     pub(super) fn enqueue(&self, mut frame: Frame, reply: Option<oneshot::Sender<Result<Bytes, CallError>>>) -> Result<(), CallError> {
         let mut state = self.lock();
         if let Some(why) = &state.broken {
-            return Err(CallError::Broken(Arc::clone(why)));
+            return Err(why.clone());
         }
         if state.pending.len() >= MOST_PENDING || state.frames.len() >= MOST_PENDING {
             return Err(CallError::Unsendable("too many requests wait on one connection"));
@@ -153,22 +178,29 @@ impl Wire {
 
     /// Ends the connection for `why`; everyone who waits is told. The first reason stays.
     pub(super) fn poison(&self, why: &str) -> CallError {
+        self.poison_as(CallError::Broken(why.into()))
+    }
+
+    /// The same with a reason of another kind.
+    pub(super) fn poison_as(&self, why: CallError) -> CallError {
         let mut state = self.lock();
-        let first = state.broken.is_none();
-        let why: Arc<str> = Arc::clone(state.broken.get_or_insert_with(|| why.into()));
+        let ours = matches!(&why, CallError::Broken(why) if **why == *CLOSED_BY_US);
+        let counts = state.ready && state.broken.is_none() && !ours;
+        let why = state.broken.get_or_insert(why).clone();
         let pending = std::mem::take(&mut state.pending);
         state.frames.clear();
         drop(state);
-        if first && &*why != "closed by us" {
+        if counts {
             self.counters.disconnects.inc();
         }
         for waiting in pending {
             // The receiver may be gone; then nobody asks any more.
-            let _ = waiting.reply.send(Err(CallError::Broken(Arc::clone(&why))));
+            let _ = waiting.reply.send(Err(why.clone()));
         }
         self.outgoing.notify_one();
         self.poisoned.notify_one();
-        CallError::Broken(why)
+        self.ended.notify_waiters();
+        why
     }
 
     /// Hands one frame to the request it answers.

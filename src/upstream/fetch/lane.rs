@@ -97,7 +97,7 @@ async fn fetch(
         // What the broker remembers is not known any more.
         session.restart();
         let largest = full.saturating_add(LARGEST_BATCH);
-        *link = Some(Connection::open(&broker.address(), &core.settings, &core.counters, largest).await?);
+        *link = Some(Connection::open(&broker.address(), core, largest).await?);
     }
     let connection = link.as_ref().expect("opened above");
     let by_id = poll.wants.iter().all(|w| !w.partition.topic_id.is_nil());

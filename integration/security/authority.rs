@@ -1,0 +1,56 @@
+//! Certificate authorities of the tests, made anew for each run.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// An authority; what it issues lies in its folder as `NAME.pem` and `NAME.key`, and for Kafka both as `NAME.store`.
+pub struct Authority {
+    folder: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub fn new(folder: &Path, name: &str) -> Self {
+        let folder = folder.join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        fs::write(folder.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        let issuer = Issuer::new(params, key);
+        Self { folder, issuer }
+    }
+
+    /// The path of one of its files.
+    pub fn file(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    /// Issues a certificate for these host names and addresses; with none it is a client's.
+    pub fn issue(&self, name: &str, hosts: &[&str]) {
+        self.issue_until(name, hosts, 2099);
+    }
+
+    /// The same, good until the end of a year.
+    pub fn issue_until(&self, name: &str, hosts: &[&str], year: i32) {
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let usage = if hosts.is_empty() {
+            ExtendedKeyUsagePurpose::ClientAuth
+        } else {
+            ExtendedKeyUsagePurpose::ServerAuth
+        };
+        let mut params = CertificateParams::new(hosts).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![usage];
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(year, 12, 31);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        fs::write(self.folder.join(format!("{name}.pem")), &certificate).unwrap();
+        fs::write(self.folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        fs::write(self.folder.join(format!("{name}.store")), key.serialize_pem() + &certificate).unwrap();
+    }
+}

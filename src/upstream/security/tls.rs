@@ -1,0 +1,272 @@
+//! TLS towards brokers: rustls' settings from the files as they are now, and each failure in the one line that an operator needs.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use aws_lc_rs::digest;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, RootCertStore, crypto,
+    pki_types::{InvalidDnsNameError, ServerName},
+    version,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::settings::TlsSettings;
+use crate::{
+    pem::{self, Fault},
+    upstream::connection::CallError,
+};
+
+/// Makes TLS of sockets.
+pub(super) struct Tls {
+    settings: TlsSettings,
+    /// The last that was good, and of which files. Kept also for the sake of TLS sessions that can be resumed.
+    last: Mutex<Option<(digest::Digest, Arc<ClientConfig>)>>,
+}
+
+/// What a failure is told with. Kept beside the connection: TLS 1.3 refuses a client's certificate only after the handshake.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    host: String,
+    ca: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+}
+
+impl Tls {
+    pub(super) fn new(settings: TlsSettings) -> Self {
+        Self {
+            settings,
+            last: Mutex::default(),
+        }
+    }
+
+    /// The handshake, with the host name of `address` as it is checked and sent (SNI).
+    pub(super) async fn connect(self: &Arc<Self>, tcp: TcpStream, address: &str) -> Result<(TlsStream<TcpStream>, Peer), CallError> {
+        let host = host(address);
+        let name = server_name(host).map_err(|_| CallError::Refused(format!("{host} is no name that a certificate can have").into()))?;
+        let this = Arc::clone(self);
+        // Files are read, which may take.
+        let config = tokio::task::spawn_blocking(move || this.config())
+            .await
+            .map_err(|_| CallError::Broken("closed by us".into()))?
+            .map_err(|(wrong, remedy)| CallError::Refused(format!("TLS: {wrong}; {remedy}").into()))?;
+        let peer = Peer {
+            host: host.to_owned(),
+            ca: self.settings.ca.clone(),
+            certificate: self.settings.identity.as_ref().map(|(certificate, _)| certificate.clone()),
+        };
+        match TlsConnector::from(config).connect(name, tcp).await {
+            Ok(stream) => Ok((stream, peer)),
+            Err(e) => Err(peer.in_handshake(&e)),
+        }
+    }
+
+    /// The settings from the files as they are now; as long as these are not good, the last that were.
+    fn config(&self) -> Result<Arc<ClientConfig>, Fault> {
+        let fingerprint = self.fingerprint();
+        let last = self.last.lock().expect("no code that holds this lock panics").clone();
+        if let (Some(now), Some((then, config))) = (fingerprint, &last)
+            && now.as_ref() == then.as_ref()
+        {
+            return Ok(Arc::clone(config));
+        }
+        match (client_config(&self.settings), last) {
+            (Ok(config), _) => {
+                let config = Arc::new(config);
+                *self.last.lock().expect("no code that holds this lock panics") = fingerprint.map(|f| (f, Arc::clone(&config)));
+                Ok(config)
+            }
+            (Err((wrong, remedy)), Some((_, config))) => {
+                tracing::warn!(wrong, remedy, "kafka.security.tls: the former certificates stay in use");
+                Ok(config)
+            }
+            (Err(fault), None) => Err(fault),
+        }
+    }
+
+    /// Of the contents of the files; `None` if one cannot be read.
+    fn fingerprint(&self) -> Option<digest::Digest> {
+        let TlsSettings { ca, identity } = &self.settings;
+        let pair = identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        let mut context = digest::Context::new(&digest::SHA256);
+        for path in ca.iter().chain(pair) {
+            let content = zeroize::Zeroizing::new(std::fs::read(path).ok()?);
+            context.update(digest::digest(&digest::SHA256, &content).as_ref());
+        }
+        Some(context.finish())
+    }
+}
+
+fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Fault> {
+    let roots = match &settings.ca {
+        Some(path) => pem::authorities(path, "ca")?,
+        None => system_roots()?,
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+        .map_err(|e| (format!("TLS cannot be set up: {e}"), "report this as a defect".to_owned()))?
+        .with_root_certificates(roots);
+    let Some((certificate, key)) = &settings.identity else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let (chain, private) = pem::pair(certificate, key)?;
+    builder
+        .with_client_auth_cert(chain, private)
+        .map_err(|e| pem::unfit(certificate, key, &e))
+}
+
+/// The authorities that the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
+fn system_roots() -> Result<RootCertStore, Fault> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (taken, _) = roots.add_parsable_certificates(found.certs);
+    if taken > 0 {
+        return Ok(roots);
+    }
+    let why = found.errors.first().map_or(String::new(), |e| format!(" ({e})"));
+    Err((
+        format!("the system has no certificate authorities{why}"),
+        "install them (Debian, Ubuntu: ca-certificates), or set `kafka.security.tls.ca`".to_owned(),
+    ))
+}
+
+/// `host:port` without the port, an IPv6 address without its brackets.
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    // The dot of a fully qualified name stands in no certificate.
+    ServerName::try_from(host.strip_suffix('.').unwrap_or(host).to_owned())
+}
+
+impl Peer {
+    fn in_handshake(&self, error: &io::Error) -> CallError {
+        match tls_error(error) {
+            Some(error) => self.refused(error),
+            None if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => CallError::Broken(
+                "TLS: closed by the broker during the handshake; if this port does not speak TLS, set `kafka.security.protocol` to \
+                 plaintext or sasl_plaintext"
+                    .into(),
+            ),
+            None => CallError::Broken(format!("TLS: {error}").into()),
+        }
+    }
+
+    /// A read that failed after the handshake.
+    pub(crate) fn while_reading(&self, error: &io::Error) -> CallError {
+        match tls_error(error) {
+            Some(error) => self.refused(error),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => CallError::Broken("closed by the broker".into()),
+            None => CallError::Broken(format!("read: {error}").into()),
+        }
+    }
+
+    fn refused(&self, error: &rustls::Error) -> CallError {
+        let host = &self.host;
+        let why = match error {
+            rustls::Error::InvalidCertificate(why) => self.bad_certificate(why),
+            rustls::Error::AlertReceived(alert) => self.alert(*alert),
+            rustls::Error::InvalidMessage(_) => {
+                "this port does not speak TLS: set `kafka.security.protocol` to plaintext or sasl_plaintext, or give another port"
+                    .to_owned()
+            }
+            rustls::Error::PeerIncompatible(why) => format!("{host} has no TLS version or cipher in common with us ({why:?})"),
+            error => error.to_string(),
+        };
+        CallError::Refused(format!("TLS: {why}").into())
+    }
+
+    fn bad_certificate(&self, why: &CertificateError) -> String {
+        let host = &self.host;
+        match why {
+            CertificateError::UnknownIssuer => match &self.ca {
+                Some(ca) => format!(
+                    "the certificate of {host} is signed by no authority in {}: put the one that signs the brokers' certificates into `kafka.security.tls.ca`",
+                    ca.display()
+                ),
+                None => format!(
+                    "the certificate of {host} is signed by no authority that the system trusts: name the one that signs the brokers' certificates in `kafka.security.tls.ca`"
+                ),
+            },
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                format!("the certificate of {host} has expired: renew it at the broker (or this machine's clock is wrong)")
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                format!("the certificate of {host} is not valid yet: this machine's clock may be wrong")
+            }
+            CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
+                let names = presented.iter().take(5).map(|name| bare(name)).collect::<Vec<_>>().join(", ");
+                format!("the broker's certificate is not valid for {host}, only for {names}: {HOST_REMEDY}")
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                format!("the broker's certificate is not valid for {host}: {HOST_REMEDY}")
+            }
+            CertificateError::Other(why) if why.to_string().contains("CaUsedAsEndEntity") => format!(
+                "{host} shows the certificate of an authority as its own: issue one for the broker, and put the authority's into `kafka.security.tls.ca`"
+            ),
+            why => format!("the certificate of {host} is not good: {why}"),
+        }
+    }
+
+    fn alert(&self, alert: AlertDescription) -> String {
+        use AlertDescription as A;
+        let host = &self.host;
+        match (alert, &self.certificate) {
+            (A::CertificateRequired | A::BadCertificate, None) => {
+                format!("{host} asks for a client certificate: set `kafka.security.tls.certificate` and `key`")
+            }
+            (
+                A::BadCertificate
+                | A::CertificateUnknown
+                | A::UnknownCA
+                | A::CertificateExpired
+                | A::CertificateRevoked
+                | A::UnsupportedCertificate
+                | A::CertificateRequired
+                | A::AccessDenied,
+                Some(path),
+            ) => format!(
+                "{host} does not accept our certificate {} ({alert:?}): the broker must trust its issuer, and it must not have expired",
+                path.display()
+            ),
+            (A::HandshakeFailure | A::ProtocolVersion | A::InsufficientSecurity, _) => {
+                format!("{host} has no TLS version or cipher in common with us, or wants a client certificate ({alert:?})")
+            }
+            _ => format!("{host} refuses the connection ({alert:?})"),
+        }
+    }
+}
+
+/// rustls gives names as `DnsName("kafka.example")`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"')
+}
+
+const HOST_REMEDY: &str = "use one of its names in `bootstrap_servers` and in the brokers' advertised.listeners, or issue it for this name";
+
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_what_stands_before_the_port() {
+        assert_eq!(host("kafka-1.example:9093"), "kafka-1.example");
+        assert_eq!(host("[::1]:9093"), "::1");
+        assert!(matches!(server_name("127.0.0.1"), Ok(ServerName::IpAddress(_))));
+        assert!(matches!(server_name("::1"), Ok(ServerName::IpAddress(_))));
+        assert_eq!(server_name("kafka.example.").unwrap().to_str(), "kafka.example");
+        assert!(server_name("kafka_1.internal").is_ok());
+        assert!(server_name("").is_err());
+    }
+}

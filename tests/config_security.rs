@@ -1,0 +1,282 @@
+//! `kafka.security`: what is written is what is meant, each fault has its place, and no secret is in any.
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use mqtt_kafka_proxy::config::{self, Config, Problem};
+use mqtt_kafka_proxy::kafka::sasl::Hash;
+use mqtt_kafka_proxy::upstream::{SaslSettings, Secret, TlsSettings};
+use rcgen::{CertificateParams, KeyPair};
+use tempfile::TempDir;
+
+const SECRET: &str = "hunter2hunter2";
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "PASSWORD" => Some(SECRET.to_owned()),
+        "SLY" => Some("file:/etc/passwd".to_owned()),
+        "EMPTY" => Some(String::new()),
+        "NUL" => Some("a\0b".to_owned()),
+        "NAME" => Some("käfer".to_owned()),
+        _ => None,
+    }
+}
+
+/// The table stands in line 3, from column 13 on.
+fn parse(folder: &Path, security: &str) -> Result<Config, Vec<Problem>> {
+    let text = format!(
+        "listeners: [{{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}}]\n\
+         kafka:\n  security: {security}\n  bootstrap_servers: [\"a:1\"]\n\
+         rules: [{{name: all, mqtt: \"{{topic#}}\", kafka: {{topic: mqtt, key: \"{{topic}}\"}}}}]\n"
+    );
+    config::parse(&text, folder, &environment)
+}
+
+/// A folder with an authority, two pairs of certificate and key, and a password.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    for name in ["a", "b"] {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec!["localhost".to_owned()])
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
+        write(&format!("{name}.pem"), &certificate.pem());
+        write(&format!("{name}.key"), &key.serialize_pem());
+    }
+    write("password", &format!("{SECRET}\n"));
+    write("empty", "");
+    write("notes", "no PEM in here\n");
+    folder
+}
+
+#[track_caller]
+fn security(folder: &TempDir, text: &str) -> (Option<TlsSettings>, Option<SaslSettings>) {
+    let config = parse(folder.path(), text).unwrap_or_else(|problems| panic!("{text}: {problems:#?}"));
+    (config.kafka.security.tls, config.kafka.security.sasl)
+}
+
+#[test]
+fn all_that_is_written_is_meant() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    assert_eq!(security(&folder, "{}"), (None, None));
+    assert_eq!(security(&folder, "{protocol: plaintext}"), (None, None));
+    assert_eq!(security(&folder, "{protocol: ssl}"), (Some(TlsSettings::default()), None));
+    let tls = TlsSettings {
+        ca: Some(at("b.pem")),
+        identity: Some((at("a.pem"), at("a.key"))),
+    };
+    let text = "{protocol: ssl, tls: {ca: b.pem, certificate: a.pem, key: a.key}}";
+    assert_eq!(security(&folder, text), (Some(tls), None));
+    let (username, file) = ("proxy".to_owned(), Secret::File(at("password")));
+    let scram = SaslSettings::Scram {
+        hash: Hash::Sha512,
+        username: username.clone(),
+        password: Secret::Text(SECRET.to_owned().into()),
+    };
+    let text = "{protocol: sasl_plaintext, sasl: {mechanism: SCRAM-SHA-512, username: proxy, password: \"${PASSWORD}\"}}";
+    assert_eq!(security(&folder, text), (None, Some(scram)));
+    let plain = SaslSettings::Plain { username, password: file };
+    let text = "{protocol: sasl_ssl, sasl: {mechanism: PLAIN, username: proxy, password: \"file:password\"}}";
+    assert_eq!(security(&folder, text), (Some(TlsSettings::default()), Some(plain)));
+}
+
+#[test]
+fn a_path_that_only_a_variable_holds_is_a_password() {
+    let text = "{protocol: sasl_ssl, sasl: {mechanism: PLAIN, username: proxy, password: \"${SLY}\"}}";
+    let (_, sasl) = security(&folder(), text);
+    let password = Secret::Text("file:/etc/passwd".to_owned().into());
+    assert_eq!(
+        sasl,
+        Some(SaslSettings::Plain {
+            username: "proxy".to_owned(),
+            password
+        })
+    );
+}
+
+#[test]
+fn each_fault_has_its_place_and_its_remedy() {
+    let folder = folder();
+    let good = "mechanism: PLAIN, username: u, password: \"${PASSWORD}\"";
+    for (text, column, words) in [
+        ("{protocol: SSL}".to_owned(), 24, "did you mean `ssl`?"),
+        (
+            "{protocol: kerberos}".to_owned(),
+            24,
+            "write `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`",
+        ),
+        (
+            "{tls: {}}".to_owned(),
+            19,
+            "does not use it; write `protocol:` `ssl` or `sasl_ssl`, or remove `tls`",
+        ),
+        ("{protocol: plaintext, tls: {ca: a.pem}}".to_owned(), 40, "does not use it"),
+        (
+            format!("{{protocol: ssl, sasl: {{{good}}}}}"),
+            35,
+            "does not use it; write `protocol:` `sasl_ssl` or",
+        ),
+        (
+            "{protocol: sasl_ssl}".to_owned(),
+            13,
+            "asks for SASL, but there is no `sasl`; add `sasl: {mechanism: ",
+        ),
+        (
+            "{protocol: sasl_ssl, sasl: {username: u, password: \"${PASSWORD}\"}}".to_owned(),
+            40,
+            "has no `mechanism`",
+        ),
+        (
+            "{protocol: sasl_ssl, sasl: {mechanism: PLAIN, password: \"${PASSWORD}\"}}".to_owned(),
+            40,
+            "has no `username`",
+        ),
+        (
+            "{protocol: sasl_ssl, sasl: {mechanism: SCRAM-SHA-256, username: u}}".to_owned(),
+            40,
+            "has no `password`; add `password: \"${KAFKA_PASSWORD}\"`",
+        ),
+        (
+            format!("{{protocol: sasl_ssl, sasl: {{{}}}}}", good.replace("PLAIN", "SCRAM-SHA-1")),
+            52,
+            "is not a choice",
+        ),
+        (
+            format!("{{protocol: sasl_ssl, sasl: {{{}}}}}", good.replace("PLAIN", "GSSAPI")),
+            52,
+            "`GSSAPI` is not supported yet; write `PLAIN`",
+        ),
+        (
+            format!("{{protocol: sasl_ssl, sasl: {{{}, realm: x}}}}", good),
+            0,
+            "unknown key `realm`",
+        ),
+        (
+            "{protocol: sasl_ssl, sasl: {mechanism: SCRAM-SHA-256, username: käfer, password: \"${PASSWORD}\"}}".to_owned(),
+            77,
+            "not ASCII",
+        ),
+        ("{protocol: ssl, tls: {ca: gone.pem}}".to_owned(), 39, "gone.pem cannot be read"),
+        ("{protocol: ssl, tls: {ca: notes}}".to_owned(), 39, "notes holds no certificate"),
+        (
+            "{protocol: ssl, tls: {certificate: a.pem}}".to_owned(),
+            48,
+            "`kafka.security.tls.certificate` without `key`; add `key`",
+        ),
+        (
+            "{protocol: ssl, tls: {key: a.key}}".to_owned(),
+            40,
+            "`kafka.security.tls.key` without `certificate`; add `certificate`",
+        ),
+        (
+            "{protocol: ssl, tls: {certificate: a.pem, key: b.key}}".to_owned(),
+            60,
+            "b.key does not belong to certificate",
+        ),
+        (
+            "{protocol: ssl, tls: {certificate: a.pem, key: a.pem}}".to_owned(),
+            60,
+            "holds no private key",
+        ),
+        (
+            "{protocol: ssl, tls: {verify: false}}".to_owned(),
+            35,
+            "unknown key `verify` in `kafka.security.tls`; the keys here are ca, certificate, key",
+        ),
+    ] {
+        let found = parse(folder.path(), &text).unwrap_err();
+        let [one] = found.as_slice() else { panic!("{text}: {found:#?}") };
+        assert_eq!(one.line, 3, "{text}: {one}");
+        assert!(column == 0 || one.column == column, "{text}: {one}");
+        assert!(one.to_string().contains(words), "{text}: {one}\nhas no: {words}");
+    }
+}
+
+#[test]
+fn a_password_comes_from_the_environment_or_a_file_and_is_never_shown() {
+    let folder = folder();
+    for (written, words) in [
+        (
+            SECRET,
+            "`kafka.security.sasl.password` stands in the file itself; write \"${NAME}\"",
+        ),
+        ("$${PASSWORD}x", "stands in the file itself"),
+        ("${GONE}", "the environment has no `GONE`"),
+        ("${EMPTY}", "is empty or holds NUL"),
+        ("${NUL}", "is empty or holds NUL"),
+        ("file:gone", "gone cannot be read"),
+        ("file:empty", "empty is empty"),
+        ("file:${PASSWORD}", "cannot be read"),
+        ("file:", "cannot be read"),
+    ] {
+        let text = format!("{{protocol: sasl_ssl, sasl: {{mechanism: PLAIN, username: u, password: \"{written}\"}}}}");
+        let found = parse(folder.path(), &text).unwrap_err();
+        let [one] = found.as_slice() else { panic!("{text}: {found:#?}") };
+        assert!(one.to_string().contains(words), "{one}\nhas no: {words}");
+        assert!(!one.to_string().contains(SECRET), "{one}");
+    }
+    let good = "{protocol: sasl_ssl, sasl: {mechanism: PLAIN, username: u, password: \"${PASSWORD}\"}}";
+    let shown = format!("{:?}", parse(folder.path(), good).unwrap());
+    assert!(!shown.contains(SECRET), "{shown}");
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let text = "{protocol: sasl_ssl, tls: {ca: gone.pem, key: a.key}, sasl: {mechanism: PLAIN, password: oops}}";
+    let found = parse(folder().path(), text).unwrap_err();
+    assert_eq!(found.len(), 4, "{found:#?}");
+}
+
+#[test]
+fn names_of_users_are_those_that_the_mechanism_takes() {
+    let folder = folder();
+    let plain = "{protocol: sasl_ssl, sasl: {mechanism: PLAIN, username: \"${NAME}\", password: \"${PASSWORD}\"}}";
+    assert!(parse(folder.path(), plain).is_ok());
+    let scram = plain.replace("PLAIN", "SCRAM-SHA-512");
+    let found = parse(folder.path(), &scram).unwrap_err();
+    assert!(
+        found[0].message.contains("not ASCII") && !found[0].message.contains("käfer"),
+        "{found:#?}"
+    );
+}
+
+/// What `proxy.yaml` shows in comments is as good as what it holds.
+#[test]
+fn the_example_in_the_projects_own_file_is_good() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("certs")).unwrap();
+    for (from, to) in [("b.pem", "kafka-ca.pem"), ("a.pem", "proxy.pem"), ("a.key", "proxy.key")] {
+        fs::copy(folder.path().join(from), folder.path().join("certs").join(to)).unwrap();
+    }
+    let text = include_str!("../proxy.yaml");
+    let (before, rest) = text.split_once("  security: {protocol: plaintext}").unwrap();
+    let shown: String = rest
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with("#  ") || *line == "# security:")
+        .map(|line| format!("  {}\n", &line[2..]))
+        .collect();
+    let rest: String = rest
+        .lines()
+        .skip_while(|line| !line.starts_with("  producer"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let variable = |name: &str| (name == "KAFKA_PASSWORD").then(|| SECRET.to_owned());
+    let config = config::parse(&format!("{before}{shown}{rest}"), folder.path(), &variable)
+        .unwrap_or_else(|problems| panic!("{shown}{problems:#?}"));
+    assert!(config.kafka.security.tls.unwrap().identity.is_some());
+    assert_eq!(config.kafka.security.sasl.unwrap().mechanism().name(), "SCRAM-SHA-512");
+}
+
+#[test]
+fn a_folder_is_no_file() {
+    let folder = folder();
+    let found = parse(folder.path(), "{protocol: ssl, tls: {ca: \".\"}}").unwrap_err();
+    assert!(found[0].message.contains("cannot be read"), "{found:#?}");
+}
