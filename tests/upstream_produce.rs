@@ -218,8 +218,10 @@ async fn records_in_flight_to_a_broker_that_says_nothing_follow_the_leader_too()
     let topic = ready(&cluster, "t").await;
     let mut producer = Producer::new(&cluster);
     let mut receipts = producer.produce(&topic, 0, 10).await;
-    for heir in [2, 1, 2] {
+    for (heir, metadata) in [(2, None), (1, None), (2, Some(Fault::Silence))] {
         fake.world().produce_faults.push_back(Fault::Silence);
+        // It may also be the one that was asked for metadata so far.
+        fake.world().metadata_faults.extend(metadata);
         producer.append(&topic, 0, 3).unwrap();
         until("the request was taken", || fake.world().produce_faults.is_empty()).await;
         fake.lead("t", 0, heir);
