@@ -7,11 +7,11 @@ use std::{sync::Arc, time::Duration};
 
 use fake_broker::{
     Fake, Fault,
-    client::{PATIENCE, Producer, cluster, next, read, ready, until},
+    client::{self, PATIENCE, Producer, cluster, next, read, ready, until},
 };
 use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::kafka::error::ErrorCode;
-use mqtt_kafka_proxy::upstream::{Start, TopicState};
+use mqtt_kafka_proxy::upstream::{Cluster, Start, TopicState};
 use tokio::time::timeout;
 
 /// Longer than any test may take: whoever waits for such a poll is seen.
@@ -106,6 +106,29 @@ async fn readers_follow_the_leader() {
         let from = round as u64 * 20;
         assert_eq!(read(&mut reader, 20).await, (from..from + 20).collect::<Vec<_>>());
     }
+}
+
+/// A broker that is paused owes the answer to its poll for as long as it is; nobody else tells this client that the leader has moved.
+#[tokio::test]
+async fn readers_follow_the_leader_also_from_a_broker_that_says_nothing() {
+    let fake = Fake::start(2).await;
+    let mut settings = client::settings(&fake);
+    settings.bootstrap_servers = vec![fake.addresses[1].to_string()];
+    settings.request_timeout = 100 * PATIENCE;
+    let cluster = Cluster::start(settings);
+    fake.topic("t", 1);
+    fake.lead("t", 0, 1);
+    let topic = ready(&cluster, "t").await;
+    fake.world().fetch_faults.push_back(Fault::Silence);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    until("the poll was taken", || fake.world().fetch_faults.is_empty()).await;
+    fake.lead("t", 0, 2);
+    let mut others = client::settings(&fake);
+    others.bootstrap_servers = vec![fake.addresses[1].to_string()];
+    let other = Cluster::start(others);
+    let same = ready(&other, "t").await;
+    Producer::new(&other).produce(&same, 0, 5).await;
+    assert_eq!(read(&mut reader, 5).await, [0, 1, 2, 3, 4]);
 }
 
 /// The same broker leads again, but in another epoch: it refuses the one that the client knows until that has asked anew.

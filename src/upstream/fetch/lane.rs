@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use kafka_protocol::messages::{ApiKey, BrokerId, FetchResponse};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, interval_at, sleep_until},
 };
 
 use super::session::{BY_ID, Piece, Session, rack};
@@ -52,6 +52,22 @@ pub(super) struct Answer {
     pub(super) pieces: Vec<Piece>,
 }
 
+/// An answer that is late by so long makes us ask whether another broker leads by now, and again after as long: a broker that is paused
+/// owes it until the request timeout, and its heir has the records.
+const OVERDUE: Duration = Duration::from_secs(1);
+
+/// Waits for a poll; what it reads moves to another broker as soon as metadata say so.
+async fn watched<T>(core: &Core, max_wait: Duration, poll: impl Future<Output = T>) -> T {
+    tokio::pin!(poll);
+    let mut overdue = interval_at(Instant::now() + max_wait + OVERDUE, OVERDUE);
+    loop {
+        tokio::select! {
+            done = &mut poll => return done,
+            _ = overdue.tick() => core.refresh_all(),
+        }
+    }
+}
+
 /// Makes the polls it is given, one after the other.
 pub(super) async fn run(core: Arc<Core>, broker: Arc<Broker>, lane: usize, mut polls: mpsc::Receiver<Poll>, done: mpsc::Sender<Polled>) {
     let mut link: Option<Connection> = None;
@@ -60,7 +76,7 @@ pub(super) async fn run(core: Arc<Core>, broker: Arc<Broker>, lane: usize, mut p
     while let Some(poll) = polls.recv().await {
         sleep_until(not_before).await;
         let since = Instant::now();
-        let result = fetch(&core, &broker, &mut link, &mut session, &poll).await;
+        let result = watched(&core, poll.max_wait, fetch(&core, &broker, &mut link, &mut session, &poll)).await;
         core.counters.fetch_latency.observe(since.elapsed().as_secs_f64());
         match &result {
             Ok(answer) if answer.throttle_time_ms > 0 => {
