@@ -8,7 +8,7 @@ use std::path::Path;
 
 use mqtt_kafka_proxy::config::{self, Config, Problem};
 use mqtt_kafka_proxy::kafka::sasl::Hash;
-use mqtt_kafka_proxy::upstream::{SaslSettings, Secret, TlsSettings};
+use mqtt_kafka_proxy::upstream::{SaslSettings, Secret, TlsSettings, TokenSource};
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
@@ -227,6 +227,46 @@ fn a_password_comes_from_the_environment_or_a_file_and_is_never_shown() {
 }
 
 #[test]
+fn tokens_come_from_one_place() {
+    let folder = folder();
+    fs::write(folder.path().join("token"), "a.b.c\n").unwrap();
+    let oauth = |keys: &str| format!("{{protocol: sasl_ssl, sasl: {{mechanism: OAUTHBEARER{keys}}}}}");
+    let (_, sasl) = security(&folder, &oauth(", token: \"file:token\""));
+    let held = TokenSource::Held(Secret::File(folder.path().join("token")));
+    assert_eq!(sasl, Some(SaslSettings::OauthBearer(held)));
+    let endpoint = ", token_endpoint: \"http://a/b\", client_id: c, client_secret: \"${PASSWORD}\"";
+    let (_, sasl) = security(&folder, &oauth(endpoint));
+    assert!(matches!(sasl, Some(SaslSettings::OauthBearer(TokenSource::Endpoint(_)))));
+    for (keys, words) in [
+        (String::new(), "has neither `token` nor `token_endpoint`"),
+        (
+            ", token: \"file:notes\"".to_owned(),
+            "`kafka.security.sasl.token` is no bearer token",
+        ),
+        (
+            ", token: \"file:token\", scope: x".to_owned(),
+            "`kafka.security.sasl.scope` beside `token`, which does not use it",
+        ),
+        (format!("{endpoint}, username: x"), "username` beside `mechanism: OAUTHBEARER`"),
+        (
+            ", token_endpoint: \"http://a/b\", client_id: c".to_owned(),
+            "has no `client_secret`",
+        ),
+        (endpoint.replace("http://a/b", "a/b"), "is no URL; write for example \"https://"),
+        (endpoint.replace("${PASSWORD}", "open"), "client_secret` stands in the file itself"),
+        (format!("{endpoint}, token_endpoint_ca: notes"), "holds no certificate"),
+    ] {
+        let found = parse(folder.path(), &oauth(&keys)).unwrap_err();
+        let [one] = found.as_slice() else { panic!("{keys}: {found:#?}") };
+        assert!(one.line == 3 && one.to_string().contains(words), "{one}\nhas no: {words}");
+        assert!(!one.to_string().contains(SECRET), "{one}");
+    }
+    let user = "{protocol: sasl_ssl, sasl: {mechanism: PLAIN, username: u, password: \"${PASSWORD}\", client_id: x}}";
+    let found = parse(folder.path(), user).unwrap_err();
+    assert!(found[0].message.contains("client_id` beside `mechanism: PLAIN`"), "{found:#?}");
+}
+
+#[test]
 fn all_faults_are_told_at_once() {
     let text = "{protocol: sasl_ssl, tls: {ca: gone.pem, key: a.key}, sasl: {mechanism: PLAIN, password: oops}}";
     let found = parse(folder().path(), text).unwrap_err();
@@ -256,22 +296,40 @@ fn the_example_in_the_projects_own_file_is_good() {
     }
     let text = include_str!("../proxy.yaml");
     let (before, rest) = text.split_once("  security: {protocol: plaintext}").unwrap();
-    let shown: String = rest
-        .lines()
-        .skip(1)
-        .take_while(|line| line.starts_with("#  ") || *line == "# security:")
-        .map(|line| format!("  {}\n", &line[2..]))
-        .collect();
+    let comments = rest.lines().skip(1).take_while(|line| line.starts_with("# "));
+    let (shown, other): (Vec<&str>, Vec<&str>) = {
+        let lines: Vec<&str> = comments
+            .filter(|line| line.starts_with("#  ") || line.ends_with(':') || line.starts_with("# s"))
+            .collect();
+        let other = lines.iter().position(|line| line.starts_with("# sasl:")).unwrap();
+        (lines[..other].to_vec(), lines[other..].to_vec())
+    };
     let rest: String = rest
         .lines()
         .skip_while(|line| !line.starts_with("  producer"))
         .map(|line| format!("{line}\n"))
         .collect();
-    let variable = |name: &str| (name == "KAFKA_PASSWORD").then(|| SECRET.to_owned());
-    let config = config::parse(&format!("{before}{shown}{rest}"), folder.path(), &variable)
-        .unwrap_or_else(|problems| panic!("{shown}{problems:#?}"));
-    assert!(config.kafka.security.tls.unwrap().identity.is_some());
-    assert_eq!(config.kafka.security.sasl.unwrap().mechanism().name(), "SCRAM-SHA-512");
+    let variable = |name: &str| name.starts_with("KAFKA_").then(|| SECRET.to_owned());
+    let load = |security: &str| {
+        let text = format!("{before}{security}{rest}");
+        config::parse(&text, folder.path(), &variable).unwrap_or_else(|problems| panic!("{security}{problems:#?}"))
+    };
+    let indented = |lines: &[&str], by: &str| lines.iter().map(|line| format!("{by}{}\n", &line[2..])).collect::<String>();
+    let security = load(&indented(&shown, "  ")).kafka.security;
+    assert!(security.tls.unwrap().identity.is_some());
+    assert_eq!(security.sasl.unwrap().mechanism().name(), "SCRAM-SHA-512");
+    let security = load(&format!("  security:\n    protocol: sasl_ssl\n{}", indented(&other, "    ")))
+        .kafka
+        .security;
+    let Some(SaslSettings::OauthBearer(TokenSource::Endpoint(endpoint))) = security.sasl else {
+        panic!("a token endpoint")
+    };
+    assert_eq!(endpoint.url.to_string(), "https://login.example/oauth2/token");
+    assert_eq!(
+        (endpoint.scope.as_deref(), endpoint.client_id.as_str()),
+        (Some("kafka"), "mqtt-kafka-proxy")
+    );
+    assert!(endpoint.ca.is_some());
 }
 
 #[test]

@@ -3,9 +3,11 @@
 //! One Kafka with a listener for each case serves all of these tests.
 
 mod authority;
+mod issuer;
 mod listeners;
 mod sasl;
 mod tls;
+mod tokens;
 
 use crate::deliver::{COMMANDS, Subscriber};
 use crate::publish::rule;
@@ -62,7 +64,11 @@ fn told_of(server: &str, security: &str, words: &[&str]) {
     for word in [&[server], words].concat() {
         assert!(line.contains(word), "the log has no {word:?}: {line}");
     }
-    assert!(!format!("{why}{}", proxy.log()).contains(listeners::PASSWORD), "a secret is shown");
+    let all = format!("{why}{}", proxy.log());
+    assert!(
+        !all.contains(listeners::PASSWORD) && !all.contains(issuer::SECRET),
+        "a secret is shown"
+    );
 }
 
 /// What it warned of, but for the machine's own limits.

@@ -12,6 +12,7 @@ mod limits;
 mod listeners;
 mod problem;
 mod rules;
+mod sasl;
 mod security;
 mod tree;
 mod units;

@@ -3,14 +3,11 @@
 
 use std::path::PathBuf;
 
-use zeroize::Zeroizing;
-
-use crate::kafka::sasl::{self, Hash, Mechanism};
 use crate::pem::{self, Fault};
-use crate::upstream::{SaslSettings, Secret, SecuritySettings, TlsSettings};
+use crate::upstream::{SecuritySettings, TlsSettings};
 
-use super::tree::{Kind, Node};
-use super::walk::{Keys, Section, Walk, is_filled};
+use super::tree::Node;
+use super::walk::{Keys, Section, Walk};
 
 const SECURITY: Keys = Keys {
     known: &["protocol", "sasl", "tls"],
@@ -20,11 +17,6 @@ const TLS: Keys = Keys {
     known: &["ca", "certificate", "key"],
     later: &[],
 };
-const SASL: Keys = Keys {
-    known: &["mechanism", "username", "password"],
-    later: &[],
-};
-
 /// `protocol`: whether TLS, whether SASL.
 #[derive(Clone, Copy)]
 struct Protocol {
@@ -41,12 +33,6 @@ const PROTOCOLS: [(&str, Protocol); 4] = [
     ("ssl", protocol(true, false)),
     ("sasl_plaintext", protocol(false, true)),
     ("sasl_ssl", protocol(true, true)),
-];
-
-const MECHANISMS: [(&str, Mechanism); 3] = [
-    ("PLAIN", Mechanism::Plain),
-    ("SCRAM-SHA-256", Mechanism::Scram(Hash::Sha256)),
-    ("SCRAM-SHA-512", Mechanism::Scram(Hash::Sha512)),
 ];
 
 impl Walk<'_> {
@@ -132,7 +118,7 @@ impl Walk<'_> {
     }
 
     /// A file, looked into; what is wrong with it is noted at its key.
-    fn readable(
+    pub(super) fn readable(
         &mut self,
         node: &Node,
         path: Option<PathBuf>,
@@ -143,7 +129,7 @@ impl Walk<'_> {
             Ok(()) => Some(path),
             Err((wrong, remedy)) => {
                 let wrong = self.without_secrets(wrong);
-                self.fault(node.place, format!("`kafka.security.tls`: {wrong}"), remedy);
+                self.fault(node.place, format!("`kafka.security`: {wrong}"), remedy);
                 None
             }
         }
@@ -157,68 +143,5 @@ impl Walk<'_> {
         let place = section.get("key").map_or(section.place, |n| n.place);
         self.fault(place, format!("`kafka.security.tls`: {wrong}"), remedy);
         None
-    }
-
-    fn sasl(&mut self, node: &Node) -> Option<SaslSettings> {
-        let section = self.section(node, "kafka.security.sasl", &SASL)?;
-        let mechanism = self
-            .required(&section, "mechanism", "SCRAM-SHA-512")
-            .and_then(|n| self.choice(n, "kafka.security.sasl.mechanism", &MECHANISMS, &["GSSAPI", "AWS_MSK_IAM"]));
-        let username = self
-            .required(&section, "username", "proxy")
-            .and_then(|n| self.username(n, mechanism?));
-        let password = self
-            .required(&section, "password", "\"${KAFKA_PASSWORD}\"")
-            .and_then(|n| self.secret(n, "kafka.security.sasl.password", sasl::is_plain_text, "is empty or holds NUL"));
-        let (username, password) = (username?, password?);
-        Some(match mechanism? {
-            Mechanism::Plain => SaslSettings::Plain { username, password },
-            Mechanism::Scram(hash) => SaslSettings::Scram { hash, username, password },
-            Mechanism::OauthBearer => return None,
-        })
-    }
-
-    fn username(&mut self, node: &Node, mechanism: Mechanism) -> Option<String> {
-        let (legal, wrong): (fn(&str) -> bool, _) = match mechanism {
-            Mechanism::Scram(_) => (sasl::is_scram_name, "is empty or not ASCII, which Kafka's SCRAM asks for"),
-            _ => (sasl::is_plain_text, "is empty or holds NUL"),
-        };
-        self.parsed(node, "kafka.security.sasl.username", |text| {
-            if legal(text) {
-                return Ok(text.to_owned());
-            }
-            Err((wrong.to_owned(), "give the name as the brokers know it".to_owned()))
-        })
-    }
-
-    /// A secret: from the environment, or the text of a file. Nothing of it is ever shown.
-    fn secret(&mut self, node: &Node, name: &str, legal: impl FnOnce(&str) -> bool, wrong: &str) -> Option<Secret> {
-        const REMEDY: &str = "write \"${NAME}\", which the environment holds, or \"file:PATH\"";
-        let text = Zeroizing::new(self.text(node, name)?);
-        // As written: what a variable holds is never taken as a path.
-        let written = match &node.kind {
-            Kind::Scalar { text, .. } => text.as_str(),
-            _ => "",
-        };
-        let secret = if written.starts_with("file:") {
-            Secret::File(self.beside(text.trim_start_matches("file:")))
-        } else if is_filled(node) {
-            Secret::Text(text)
-        } else {
-            self.fault(node.place, format!("`{name}` stands in the file itself"), REMEDY);
-            return None;
-        };
-        match secret.read() {
-            Ok(value) if legal(&value) => Some(secret),
-            Ok(_) => {
-                self.fault(node.place, format!("`{name}` {wrong}"), REMEDY);
-                None
-            }
-            Err(why) => {
-                let why = self.without_secrets(why);
-                self.fault(node.place, format!("`{name}`: {why}"), "give a file that this user may read");
-                None
-            }
-        }
     }
 }

@@ -42,6 +42,6 @@ pub use cluster::{Cluster, State};
 pub use counters::{Counters, Label};
 pub use fetch::{Chunk, Reader, Start};
 pub use receipts::{Outcome, Receipt, Receipts};
-pub use security::{SaslSettings, Secret, SecuritySettings, TlsSettings};
+pub use security::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource, TokenUrl};
 pub use settings::{ConsumerSettings, Isolation, ProducerSettings, Settings};
 pub use topics::{Partition, Topic, TopicId, TopicState};

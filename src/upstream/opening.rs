@@ -54,9 +54,7 @@ impl Connection {
         if let Some(why) = connection.versions.lacking() {
             return Err(connection.wire.poison(&why));
         }
-        if let Some(sasl) = &core.security.sasl {
-            authenticate(&connection, sasl, until).await?;
-        }
+        authenticate(&connection, &core.security, until).await?;
         if !connection.wire.set_ready() {
             return Err(connection.wire.poison("closed"));
         }

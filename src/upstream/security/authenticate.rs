@@ -11,7 +11,11 @@ use kafka_protocol::{
 };
 use tokio::time::Instant;
 
-use super::settings::SaslSettings;
+use super::{
+    Security,
+    settings::{SaslSettings, TokenSource},
+    token::Token,
+};
 use crate::{
     kafka::{
         error::ErrorCode,
@@ -26,26 +30,77 @@ const AUTHENTICATION_FAILED: i16 = 58;
 /// Messages of the longest mechanism, and some.
 const MOST_MESSAGES: usize = 8;
 
+/// What is ready to be said, and what must be told apart when it is not believed.
+pub(crate) struct Credentials {
+    conversation: Conversation,
+    first: Message,
+    token: Option<Token>,
+}
+
 /// Proves who we are. `until` bounds all of it. The session's lifetime, if the broker gives it one (KIP-368).
-pub(crate) async fn authenticate(connection: &Connection, sasl: &SaslSettings, until: Instant) -> Result<Option<Duration>, CallError> {
-    let name = sasl.mechanism().name();
-    let refused = |why: String| CallError::Refused(format!("SASL {name}: {why}").into());
-    let (handshake, authenticate) = versions(connection)
-        .ok_or_else(|| refused("the broker is too old for it: SaslHandshake 1 and SaslAuthenticate are needed".to_owned()))?;
-    let (mut conversation, mut message) = begin(sasl.clone()).await?.map_err(refused)?;
-    let request = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(name));
+pub(crate) async fn authenticate(connection: &Connection, security: &Security, until: Instant) -> Result<Option<Duration>, CallError> {
+    let Some(sasl) = &security.sasl else { return Ok(None) };
+    let credentials = prepare(security, sasl).await?;
+    exchange(connection, security, sasl, credentials, until).await
+}
+
+fn refused(sasl: &SaslSettings, why: &str) -> CallError {
+    CallError::Refused(format!("SASL {}: {why}", sasl.mechanism().name()).into())
+}
+
+/// Reads the secrets. It may take: files, or a server of tokens.
+async fn prepare(security: &Security, sasl: &SaslSettings) -> Result<Credentials, CallError> {
+    let token = match &security.tokens {
+        Some(tokens) => Some(tokens.get().await.map_err(|why| refused(sasl, &format!("no token: {why}")))?),
+        None => None,
+    };
+    let (settings, held) = (sasl.clone(), token.clone());
+    let begin = move || match (&settings, held) {
+        (SaslSettings::Plain { username, password }, _) => Ok(Conversation::plain(username, &password.read()?)),
+        (SaslSettings::Scram { hash, username, password }, _) => Ok(Conversation::scram(*hash, username, &password.read()?, &nonce()?)),
+        (SaslSettings::OauthBearer(_), Some(token)) => Ok(Conversation::oauth_bearer(&token)),
+        (SaslSettings::OauthBearer(_), None) => Err("no token".to_owned()),
+    };
+    // Off the runtime's threads, since secrets may be in files.
+    let begun: Result<_, String> = tokio::task::spawn_blocking(begin).await.map_err(|_| closed())?;
+    let (conversation, first) = begun.map_err(|why| refused(sasl, &why))?;
+    Ok(Credentials {
+        conversation,
+        first,
+        token,
+    })
+}
+
+async fn exchange(
+    connection: &Connection,
+    security: &Security,
+    sasl: &SaslSettings,
+    credentials: Credentials,
+    until: Instant,
+) -> Result<Option<Duration>, CallError> {
+    const OLD: &str = "the broker is too old for it: SaslHandshake 1 and SaslAuthenticate are needed";
+    let (handshake, authenticate) = versions(connection).ok_or_else(|| refused(sasl, OLD))?;
+    let request = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(sasl.mechanism().name()));
     let mut call = connection.send(ApiKey::SaslHandshake, handshake, &request, left(until))?;
-    agreed(&call.answer().await?).map_err(refused)?;
+    agreed(&call.answer().await?).map_err(|why| refused(sasl, &why))?;
+    let Credentials {
+        mut conversation,
+        first: mut message,
+        token,
+    } = credentials;
     for _ in 0..MOST_MESSAGES {
         let request = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::copy_from_slice(&message));
         let mut call = connection.send(ApiKey::SaslAuthenticate, authenticate, &request, left(until))?;
         let answer: SaslAuthenticateResponse = call.answer().await?;
         if answer.error_code != 0 {
-            return Err(refused(not_taken(sasl, &answer, conversation.status())));
+            if let (Some(tokens), Some(token)) = (&security.tokens, &token) {
+                tokens.refused(token).await;
+            }
+            return Err(refused(sasl, &not_taken(sasl, &answer, conversation.status())));
         }
         let (next, step) = step(conversation, answer.auth_bytes).await?;
         conversation = next;
-        match step.map_err(refused)? {
+        match step.map_err(|why| refused(sasl, &why))? {
             Step::Send(next) => message = next,
             Step::Done => {
                 let lifetime = u64::try_from(answer.session_lifetime_ms).ok().filter(|ms| *ms > 0);
@@ -53,7 +108,7 @@ pub(crate) async fn authenticate(connection: &Connection, sasl: &SaslSettings, u
             }
         }
     }
-    Err(refused("the broker comes to no end".to_owned()))
+    Err(refused(sasl, "the broker comes to no end"))
 }
 
 fn versions(connection: &Connection) -> Option<(i16, i16)> {
@@ -66,16 +121,7 @@ fn left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }
 
-/// Off the runtime's threads: secrets may be in files.
-async fn begin(sasl: SaslSettings) -> Result<Result<(Conversation, Message), String>, CallError> {
-    let begin = move || match &sasl {
-        SaslSettings::Plain { username, password } => Ok(Conversation::plain(username, &password.read()?)),
-        SaslSettings::Scram { hash, username, password } => Ok(Conversation::scram(*hash, username, &password.read()?, &nonce()?)),
-    };
-    tokio::task::spawn_blocking(begin).await.map_err(|_| closed())
-}
-
-/// The same, since SCRAM takes milliseconds of a processor.
+/// Off the runtime's threads, since SCRAM takes milliseconds of a processor.
 async fn step(mut conversation: Conversation, answer: Bytes) -> Result<(Conversation, Result<Step, String>), CallError> {
     let step = move || {
         let step = conversation.answer(&answer);
@@ -116,11 +162,23 @@ fn not_taken(sasl: &SaslSettings, answer: &SaslAuthenticateResponse, status: Opt
         AUTHENTICATION_FAILED if !words.is_empty() => shown(words),
         code => format!("{} {}", ErrorCode::from(code).name(), shown(words)).trim_end().to_owned(),
     };
+    let status = status.filter(|status| !words.contains(status));
     let status = status.map_or(String::new(), |status| format!(" ({status})"));
     match sasl {
         SaslSettings::Plain { username, .. } | SaslSettings::Scram { username, .. } => {
             format!(
                 "{words}{status}: check `username` ({username:?}) and `password` of `kafka.security.sasl`, and that the broker knows this user with this mechanism"
+            )
+        }
+        SaslSettings::OauthBearer(TokenSource::Held(_)) => {
+            format!(
+                "{words}{status}: renew `token` of `kafka.security.sasl` if it has expired, and check that the broker trusts who issued it"
+            )
+        }
+        SaslSettings::OauthBearer(TokenSource::Endpoint(endpoint)) => {
+            format!(
+                "{words}{status}: check that the broker trusts the tokens of {} and takes this `scope`",
+                endpoint.url
             )
         }
     }

@@ -6,8 +6,11 @@
 
 mod authenticate;
 mod gate;
+mod peer;
 mod settings;
 mod tls;
+mod token;
+mod url;
 
 use std::sync::Arc;
 
@@ -17,22 +20,29 @@ use tokio_rustls::client::TlsStream;
 use super::connection::CallError;
 use gate::Gate;
 use tls::Tls;
+use token::Tokens;
 
 pub(super) use authenticate::authenticate;
-pub use settings::{SaslSettings, Secret, SecuritySettings, TlsSettings};
-pub(super) use tls::Peer;
+pub(super) use peer::Peer;
+pub use settings::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource};
+pub use url::TokenUrl;
 
 /// What the connections of one client share.
 pub(crate) struct Security {
     tls: Option<Arc<Tls>>,
     pub(super) sasl: Option<SaslSettings>,
+    tokens: Option<Tokens>,
     pub(super) gate: Gate,
 }
 
 impl Security {
     pub(crate) fn new(settings: &SecuritySettings) -> Self {
         Self {
-            tls: settings.tls.clone().map(|tls| Arc::new(Tls::new(tls))),
+            tls: settings.tls.clone().map(|tls| Arc::new(Tls::new(tls, peer::OF_BROKERS))),
+            tokens: match &settings.sasl {
+                Some(SaslSettings::OauthBearer(source)) => Some(Tokens::new(source.clone())),
+                _ => None,
+            },
             sasl: settings.sasl.clone(),
             gate: Gate::default(),
         }

@@ -4,6 +4,7 @@ use std::{fmt, fs::File, io::Read, path::PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::url::TokenUrl;
 use crate::kafka::sasl;
 
 /// Longest secret in a file; tokens are a few KiB.
@@ -46,6 +47,32 @@ pub enum SaslSettings {
         /// Its password.
         password: Secret,
     },
+    /// OAUTHBEARER.
+    OauthBearer(TokenSource),
+}
+
+/// Where bearer tokens come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TokenSource {
+    /// The token itself; whoever issues it renews the file.
+    Held(Secret),
+    /// An authorization server that issues them to clients (RFC 6749 §4.4).
+    Endpoint(TokenEndpoint),
+}
+
+/// An authorization server, and who we are there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenEndpoint {
+    /// Where to ask.
+    pub url: TokenUrl,
+    /// PEM of the authorities that sign its certificate; `None`: those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// Our name.
+    pub client_id: String,
+    /// Our password.
+    pub client_secret: Secret,
+    /// What is asked for, as the server wants it.
+    pub scope: Option<String>,
 }
 
 impl SaslSettings {
@@ -54,6 +81,7 @@ impl SaslSettings {
         match self {
             Self::Plain { .. } => sasl::Mechanism::Plain,
             Self::Scram { hash, .. } => sasl::Mechanism::Scram(*hash),
+            Self::OauthBearer(_) => sasl::Mechanism::OauthBearer,
         }
     }
 }

@@ -1,21 +1,20 @@
-//! TLS towards brokers: rustls' settings from the files as they are now, and each failure in the one line that an operator needs.
+//! TLS as a client: rustls' settings from the files as they are now.
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest;
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, RootCertStore, crypto,
+    ClientConfig, RootCertStore, crypto,
     pki_types::{InvalidDnsNameError, ServerName},
     version,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::settings::TlsSettings;
+use super::{
+    peer::{Peer, Remedies},
+    settings::TlsSettings,
+};
 use crate::{
     pem::{self, Fault},
     upstream::connection::CallError,
@@ -24,22 +23,16 @@ use crate::{
 /// Makes TLS of sockets.
 pub(super) struct Tls {
     settings: TlsSettings,
+    remedies: &'static Remedies,
     /// The last that was good, and of which files. Kept also for the sake of TLS sessions that can be resumed.
     last: Mutex<Option<(digest::Digest, Arc<ClientConfig>)>>,
 }
 
-/// What a failure is told with. Kept beside the connection: TLS 1.3 refuses a client's certificate only after the handshake.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    host: String,
-    ca: Option<PathBuf>,
-    certificate: Option<PathBuf>,
-}
-
 impl Tls {
-    pub(super) fn new(settings: TlsSettings) -> Self {
+    pub(super) fn new(settings: TlsSettings, remedies: &'static Remedies) -> Self {
         Self {
             settings,
+            remedies,
             last: Mutex::default(),
         }
     }
@@ -55,6 +48,7 @@ impl Tls {
             .map_err(|_| CallError::Broken("closed by us".into()))?
             .map_err(|(wrong, remedy)| CallError::Refused(format!("TLS: {wrong}; {remedy}").into()))?;
         let peer = Peer {
+            remedies: self.remedies,
             host: host.to_owned(),
             ca: self.settings.ca.clone(),
             certificate: self.settings.identity.as_ref().map(|(certificate, _)| certificate.clone()),
@@ -143,116 +137,6 @@ fn host(address: &str) -> &str {
 fn server_name(host: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
     // The dot of a fully qualified name stands in no certificate.
     ServerName::try_from(host.strip_suffix('.').unwrap_or(host).to_owned())
-}
-
-impl Peer {
-    fn in_handshake(&self, error: &io::Error) -> CallError {
-        match tls_error(error) {
-            Some(error) => self.refused(error),
-            None if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => CallError::Broken(
-                "TLS: closed by the broker during the handshake; if this port does not speak TLS, set `kafka.security.protocol` to \
-                 plaintext or sasl_plaintext"
-                    .into(),
-            ),
-            None => CallError::Broken(format!("TLS: {error}").into()),
-        }
-    }
-
-    /// A read that failed after the handshake.
-    pub(crate) fn while_reading(&self, error: &io::Error) -> CallError {
-        match tls_error(error) {
-            Some(error) => self.refused(error),
-            None if error.kind() == io::ErrorKind::UnexpectedEof => CallError::Broken("closed by the broker".into()),
-            None => CallError::Broken(format!("read: {error}").into()),
-        }
-    }
-
-    fn refused(&self, error: &rustls::Error) -> CallError {
-        let host = &self.host;
-        let why = match error {
-            rustls::Error::InvalidCertificate(why) => self.bad_certificate(why),
-            rustls::Error::AlertReceived(alert) => self.alert(*alert),
-            rustls::Error::InvalidMessage(_) => {
-                "this port does not speak TLS: set `kafka.security.protocol` to plaintext or sasl_plaintext, or give another port"
-                    .to_owned()
-            }
-            rustls::Error::PeerIncompatible(why) => format!("{host} has no TLS version or cipher in common with us ({why:?})"),
-            error => error.to_string(),
-        };
-        CallError::Refused(format!("TLS: {why}").into())
-    }
-
-    fn bad_certificate(&self, why: &CertificateError) -> String {
-        let host = &self.host;
-        match why {
-            CertificateError::UnknownIssuer => match &self.ca {
-                Some(ca) => format!(
-                    "the certificate of {host} is signed by no authority in {}: put the one that signs the brokers' certificates into `kafka.security.tls.ca`",
-                    ca.display()
-                ),
-                None => format!(
-                    "the certificate of {host} is signed by no authority that the system trusts: name the one that signs the brokers' certificates in `kafka.security.tls.ca`"
-                ),
-            },
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                format!("the certificate of {host} has expired: renew it at the broker (or this machine's clock is wrong)")
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                format!("the certificate of {host} is not valid yet: this machine's clock may be wrong")
-            }
-            CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
-                let names = presented.iter().take(5).map(|name| bare(name)).collect::<Vec<_>>().join(", ");
-                format!("the broker's certificate is not valid for {host}, only for {names}: {HOST_REMEDY}")
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                format!("the broker's certificate is not valid for {host}: {HOST_REMEDY}")
-            }
-            CertificateError::Other(why) if why.to_string().contains("CaUsedAsEndEntity") => format!(
-                "{host} shows the certificate of an authority as its own: issue one for the broker, and put the authority's into `kafka.security.tls.ca`"
-            ),
-            why => format!("the certificate of {host} is not good: {why}"),
-        }
-    }
-
-    fn alert(&self, alert: AlertDescription) -> String {
-        use AlertDescription as A;
-        let host = &self.host;
-        match (alert, &self.certificate) {
-            (A::CertificateRequired | A::BadCertificate, None) => {
-                format!("{host} asks for a client certificate: set `kafka.security.tls.certificate` and `key`")
-            }
-            (
-                A::BadCertificate
-                | A::CertificateUnknown
-                | A::UnknownCA
-                | A::CertificateExpired
-                | A::CertificateRevoked
-                | A::UnsupportedCertificate
-                | A::CertificateRequired
-                | A::AccessDenied,
-                Some(path),
-            ) => format!(
-                "{host} does not accept our certificate {} ({alert:?}): the broker must trust its issuer, and it must not have expired",
-                path.display()
-            ),
-            (A::HandshakeFailure | A::ProtocolVersion | A::InsufficientSecurity, _) => {
-                format!("{host} has no TLS version or cipher in common with us, or wants a client certificate ({alert:?})")
-            }
-            _ => format!("{host} refuses the connection ({alert:?})"),
-        }
-    }
-}
-
-/// rustls gives names as `DnsName("kafka.example")`.
-fn bare(name: &str) -> &str {
-    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
-    inner.trim_matches('"')
-}
-
-const HOST_REMEDY: &str = "use one of its names in `bootstrap_servers` and in the brokers' advertised.listeners, or issue it for this name";
-
-fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
 }
 
 #[cfg(test)]

@@ -1,0 +1,96 @@
+//! The address of a token endpoint.
+
+use std::{fmt, str::FromStr};
+
+use hyper::Uri;
+
+/// An `http://` or `https://` URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenUrl(Uri);
+
+impl FromStr for TokenUrl {
+    type Err = &'static str;
+
+    /// # Errors
+    /// What it is instead; never a piece of it, which may hold a secret.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let uri: Uri = text.parse().map_err(|_| "is no URL")?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err("does not begin with http:// or https://");
+        }
+        let authority = uri.authority().ok_or("names no host")?;
+        if authority.as_str().contains('@') {
+            return Err("holds a user or a password");
+        }
+        if authority.host().is_empty() || authority.port_u16() == Some(0) {
+            return Err("names no host, or port 0");
+        }
+        Ok(Self(uri))
+    }
+}
+
+impl fmt::Display for TokenUrl {
+    /// Without what stands behind `?`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_tls() { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.0.path())
+    }
+}
+
+impl TokenUrl {
+    /// Whether TLS is spoken.
+    pub(super) fn is_tls(&self) -> bool {
+        self.0.scheme_str() == Some("https")
+    }
+
+    /// `host` or `host:port`, as it is written.
+    pub(super) fn authority(&self) -> &str {
+        self.0.authority().map_or("", |authority| authority.as_str())
+    }
+
+    /// `host:port`.
+    pub(super) fn address(&self) -> String {
+        let port = self.0.port_u16().unwrap_or(if self.is_tls() { 443 } else { 80 });
+        format!("{}:{port}", self.0.host().unwrap_or(""))
+    }
+
+    /// What is asked for there.
+    pub(super) fn path(&self) -> &str {
+        self.0.path_and_query().map_or("/", |path| path.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let url: TokenUrl = "https://login.example/realms/a/token?x=y".parse().unwrap();
+        assert!(url.is_tls());
+        assert_eq!((url.address().as_str(), url.authority()), ("login.example:443", "login.example"));
+        assert_eq!(
+            (url.path(), url.to_string().as_str()),
+            ("/realms/a/token?x=y", "https://login.example/realms/a/token")
+        );
+        let url: TokenUrl = "http://[::1]:8080".parse().unwrap();
+        assert!(!url.is_tls());
+        assert_eq!((url.address().as_str(), url.path()), ("[::1]:8080", "/"));
+    }
+
+    #[test]
+    fn what_is_no_address_of_one_is_refused() {
+        for (text, words) in [
+            ("", "no URL"),
+            ("login.example/token", "no URL"),
+            ("/token", "does not begin"),
+            ("ftp://a/b", "does not begin"),
+            ("https://user:secret@a/b", "a user or a password"),
+            ("https://a:0/", "port 0"),
+            ("https:// a/", "no URL"),
+        ] {
+            let fault = text.parse::<TokenUrl>().unwrap_err();
+            assert!(fault.contains(words), "{text}: {fault}");
+        }
+    }
+}
