@@ -8,6 +8,7 @@
 mod behind;
 mod chaos;
 mod deliver;
+mod fetch;
 mod impatient;
 #[path = "../benches/load/mod.rs"]
 mod load;

@@ -102,6 +102,45 @@ fn transaction_markers_and_their_kind() {
     assert_eq!(empty.read().unwrap().control_type(), None);
 }
 
+/// What ends below the offset is not even looked into; but markers say what became of transactions, so they are there.
+#[test]
+fn reading_from_an_offset_leaves_out_what_ends_below_it_but_for_markers() {
+    let at = |base_offset, attributes, records: &[Vec<u8>]| {
+        let raw = Raw {
+            base_offset,
+            attributes,
+            ..Raw::of(records)
+        };
+        raw.bytes()
+    };
+    let mut damaged = at(100, 0, &[plain(0), plain(1)]);
+    *damaged.last_mut().unwrap() ^= 1;
+    let set = [
+        damaged,
+        at(102, CONTROL | TRANSACTIONAL, &[plain(0)]),
+        at(103, 0, &[plain(0), plain(1)]),
+        at(105, 0, &[plain(0), plain(1)]),
+    ]
+    .concat();
+    let from = |offset| -> Vec<_> {
+        fetched::batches(Bytes::from(set.clone()), LIMITS)
+            .starting_at(offset)
+            .map(|batch| batch.map(|b| b.base_offset))
+            .collect()
+    };
+    assert_eq!(from(101), [Err(BatchError::Corrupt), Ok(102), Ok(103), Ok(105)]);
+    assert_eq!(from(104), [Ok(102), Ok(103), Ok(105)]);
+    assert_eq!(from(105), [Ok(102), Ok(105)]);
+    assert_eq!(from(107), [Ok(102)]);
+    // Cut anywhere: no panic, and nothing new.
+    for cut in 0..set.len() {
+        let count = fetched::batches(Bytes::copy_from_slice(&set[..cut]), LIMITS)
+            .starting_at(105)
+            .count();
+        assert!(count <= 2, "{cut}");
+    }
+}
+
 /// A fetch ends where its size limit fell.
 #[test]
 fn a_partial_last_batch_ends_quietly_at_every_cut() {

@@ -317,6 +317,46 @@ async fn a_fleet_that_fell_behind_together_costs_about_one_pass_over_the_log() {
     until("all are at the tail", || behind(&stage) == 0).await;
 }
 
+/// A sweep that is put within a fetch leaves out what lies before its place, but not what became of transactions there.
+#[tokio::test]
+async fn who_is_behind_gets_nothing_of_aborted_transactions_and_all_of_the_others() {
+    let stage = stage().await;
+    let mut devices = Vec::new();
+    for number in 0..5 {
+        let mut device = device(&stage, &format!("d{number}"), 1 + 4 * number).await;
+        device.subscribed("flood/#", 1).await;
+        devices.push(device);
+    }
+    {
+        let mut world = stage.fake.world();
+        let partition = &mut world.topics.get_mut("flood").unwrap().partitions[0];
+        let mut sequence = 0;
+        let mut batch = |numbers: std::ops::Range<usize>| {
+            let records: Vec<_> = numbers.map(|n| record("a", &format!("{n:<1000}"))).collect();
+            sequence += records.len() as i32;
+            Batch::of(&records).transaction(70, sequence).bytes()
+        };
+        for round in 0..30 {
+            partition.aborted.push((70, partition.end));
+            partition.push(&batch(10_000..10_030));
+            partition.push(&Batch::marker(70, false).bytes());
+            partition.push(&batch(round * 50..(round + 1) * 50));
+            partition.push(&Batch::marker(70, true).bytes());
+        }
+    }
+    stage.fake.appended.notify_waiters();
+    until("all are behind", || behind(&stage) == 5).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for mut device in devices {
+        tasks.spawn(async move {
+            takes(&mut device, "flood/a", 0..1_500).await;
+            assert!(device.fence().await.is_empty(), "nothing came twice");
+        });
+    }
+    tasks.join_all().await;
+    until("all are at the tail", || behind(&stage) == 0).await;
+}
+
 /// An unclean election: another replica leads, whose log is shorter. Whoever is at the tail and whoever is behind gets all that it has from
 /// there on; only what both shared does not come again.
 #[tokio::test]

@@ -47,6 +47,8 @@ pub struct Counters {
     pub fetch_latency: Histogram,
     /// Bytes of record sets fetched and handed on.
     pub fetched_bytes: Counter,
+    /// Of these, bytes that came from a replica that does not lead (KIP-392).
+    pub followed_bytes: Counter,
     /// Readers whose offset was gone and that were set to another.
     pub offset_resets: Counter,
     /// Times a reader found that the log it had read was cut off (an unclean leader election).
@@ -76,6 +78,7 @@ impl Default for Counters {
             produce_latency: latency(),
             fetch_latency: latency(),
             fetched_bytes: Counter::default(),
+            followed_bytes: Counter::default(),
             offset_resets: Counter::default(),
             truncations: Counter::default(),
             throttled_ms: Counter::default(),
@@ -137,6 +140,12 @@ impl Counters {
             "Bytes of record sets fetched",
             Unit::Bytes,
             self.fetched_bytes.clone(),
+        );
+        to.register_with_unit(
+            "kafka_fetched_from_followers",
+            "Bytes of record sets fetched from replicas that do not lead",
+            Unit::Bytes,
+            self.followed_bytes.clone(),
         );
         to.register("kafka_offset_resets", "Readers whose offset was gone", self.offset_resets.clone());
         to.register(

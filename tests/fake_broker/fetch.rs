@@ -194,7 +194,7 @@ impl Partition {
         }
         data.with_high_watermark(end)
             .with_last_stable_offset(end)
-            .with_aborted_transactions(Some(self.aborted_for(request)))
+            .with_aborted_transactions(Some(self.aborted_for(request, asked.fetch_offset)))
             .with_records(Some(Bytes::from(set)))
     }
 
@@ -221,15 +221,24 @@ impl Partition {
         parts.then(|| EpochEndOffset::default().with_epoch(epoch).with_end_offset(end))
     }
 
-    /// The aborted transactions, for who reads committed records only.
-    fn aborted_for(&self, request: &FetchRequest) -> Vec<AbortedTransaction> {
+    /// The aborted transactions that are not over at `offset`, for who reads committed records only.
+    fn aborted_for(&self, request: &FetchRequest, offset: i64) -> Vec<AbortedTransaction> {
         let all = self.aborted.iter().filter(|_| request.isolation_level == 1);
+        let all = all.filter(|(producer, first)| self.marker_behind(*producer, *first).is_none_or(|marker| marker >= offset));
         all.map(|(producer, first)| {
             AbortedTransaction::default()
                 .with_producer_id(ProducerId(*producer))
                 .with_first_offset(*first)
         })
         .collect()
+    }
+
+    fn marker_behind(&self, producer: i64, first: i64) -> Option<i64> {
+        let markers = self.log.iter().filter(|(base, batch)| {
+            let of = i64::from_be_bytes(batch[43..51].try_into().unwrap());
+            *base > first && of == producer && batch[22] & 0x20 != 0
+        });
+        markers.map(|(base, _)| *base).next()
     }
 
     /// ListOffsets: the end (-1), the beginning (-2), or the first batch whose largest timestamp is at or behind `time` (-1: none).

@@ -184,6 +184,7 @@ impl Slot {
 
     fn hand_over(&mut self, offset: i64, bytes: &Bytes, extent: Extent, data: PartitionData, core: &Core) {
         let aborted = data.aborted_transactions.unwrap_or_default();
+        let followed = self.follower.is_some();
         let chunk = Chunk {
             topic: Arc::clone(&self.partition.topic),
             partition: self.partition.index,
@@ -198,6 +199,9 @@ impl Slot {
         // Room was seen when the poll was sent and only one answer for a position is taken, so a refusal means that the reader is gone.
         if self.chunks.try_send(chunk).is_ok() {
             core.counters.fetched_bytes.inc_by(extent.length as u64);
+            if followed {
+                core.counters.followed_bytes.inc_by(extent.length as u64);
+            }
             extent::walk(bytes, |head| self.epochs.note(head.leader_epoch, head.base_offset.max(offset)));
             self.lost = None;
             self.position = Some(extent.next_offset);
