@@ -42,7 +42,7 @@ kafka:
   bootstrap_servers: ["${SERVERS}", "${GONE:-kafka:9092}"]
   security: {protocol: plaintext}
   producer: {linger: 0ms, batch_size: 64KiB, compression: {codec: zstd, level: 19}, memory: 2MiB, delivery_timeout: 1m}
-  consumer: {max_wait: 100ms, fetch_size: 3MiB, isolation: read_uncommitted, rack: eu-1a, sweeps: 2, cache: 20MiB}
+  consumer: {max_wait: 100ms, fetch_size: 3MiB, isolation: read_uncommitted, rack: eu-1a, sweeps: 2, cache: 40MiB}
 rules:
   - name: telemetry
     direction: publish
@@ -91,7 +91,7 @@ admin: {address: "127.0.0.1:9090"}
     let consumer = &config.kafka.consumer;
     assert_eq!((consumer.max_wait, consumer.fetch_size), (Duration::from_millis(100), 3_145_728));
     assert_eq!(consumer.isolation, Isolation::ReadUncommitted);
-    assert_eq!((config.sweeps.per_partition, config.sweeps.memory), (2, 20_971_520));
+    assert_eq!((config.sweeps.per_partition, config.sweeps.memory), (2, 41_943_040));
     assert_eq!(consumer.rack.as_deref(), Some("eu-1a"));
     assert_eq!((config.rules.len(), config.rules.unmapped()), (2, Unmapped::Drop));
     let [telemetry, commands] = config.rules.iter().map(|(_, rule)| rule).collect::<Vec<_>>()[..] else {

@@ -254,7 +254,7 @@ async fn with_memory_for_one_sweep_everybody_has_a_turn() {
     fake.topic("other", 1);
     let stage = Stage::with(fake, RULES, |config| {
         config.kafka.consumer.fetch_size = 64 * 1024;
-        config.sweeps.memory = 6 * 64 * 1024;
+        config.sweeps.memory = 12 * 64 * 1024;
     })
     .await;
     let mut devices = Vec::new();
@@ -293,7 +293,7 @@ async fn a_fleet_that_fell_behind_together_costs_about_one_pass_over_the_log() {
     fake.topic("flood", 1);
     let stage = Stage::with(fake, RULES, |config| {
         config.kafka.consumer.fetch_size = 128 * 1024;
-        config.sweeps.memory = 4 * 1024 * 1024;
+        config.sweeps.memory = 8 * 1024 * 1024;
     })
     .await;
     let mut fleet = Vec::new();
@@ -355,6 +355,44 @@ async fn who_is_behind_gets_nothing_of_aborted_transactions_and_all_of_the_other
     }
     tasks.join_all().await;
     until("all are at the tail", || behind(&stage) == 0).await;
+}
+
+/// Each of many has messages of its own and takes none of them. Together they hold little more than the budget, and lose nothing by it.
+#[tokio::test]
+async fn many_that_are_stuck_hold_no_more_memory_than_all_may_together() {
+    const DEVICES: usize = 60;
+    const EACH: usize = 200;
+    let fake = Fake::start(1).await;
+    fake.topic("flood", 1);
+    let stage = Stage::with(fake, RULES, |config| {
+        config.kafka.consumer.fetch_size = 64 * 1024;
+        config.sweeps.memory = 4 * 1024 * 1024;
+    })
+    .await;
+    let keys: Vec<String> = (0..DEVICES).map(|number| format!("k{number}")).collect();
+    let mut devices = Vec::new();
+    for key in &keys {
+        let mut device = device(&stage, key, 1).await;
+        device.subscribed(&format!("flood/{key}"), 1).await;
+        devices.push(device);
+    }
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    write(&stage, "flood", 0..DEVICES * EACH, &keys);
+    until("all are behind", || behind(&stage) == DEVICES as u64).await;
+    let held = stage.metric("messages_waiting_bytes");
+    println!("{DEVICES} stuck with {EACH} KB each: {held} bytes in memory");
+    // Half of the budget, and a few messages of each beyond it; without a budget it would be all twelve megabytes.
+    assert!(held < 2 * 1024 * 1024 + DEVICES as u64 * 24 * 1024, "{held} bytes");
+    let mut tasks = tokio::task::JoinSet::new();
+    for (number, mut device) in devices.into_iter().enumerate() {
+        tasks.spawn(async move {
+            let mine = (0..EACH).map(|round| round * DEVICES + number);
+            takes(&mut device, &format!("flood/k{number}"), mine).await;
+        });
+    }
+    tasks.join_all().await;
+    until("all are at the tail", || behind(&stage) == 0).await;
+    until("their memory is given back", || stage.metric("messages_waiting_bytes") == 0).await;
 }
 
 /// An unclean election: another replica leads, whose log is shorter. Whoever is at the tail and whoever is behind gets all that it has from

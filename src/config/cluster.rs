@@ -107,7 +107,7 @@ impl Walk<'_> {
             self.fault(
                 place,
                 "`kafka.producer.memory` is smaller than `batch_size`",
-                "give memory for many batches, for example 64MiB",
+                "give memory for many batches, for example 128MiB",
             );
         }
         settings
@@ -163,15 +163,15 @@ impl Walk<'_> {
         {
             sweeps.memory = in_memory(n);
         }
-        // Half of it is for one sweep at least: the fetch it is in, and two that come.
-        if sweeps.memory < fetch_size.saturating_mul(6) {
+        // A quarter of it is for one sweep at least: the fetch it is in, and two that come.
+        if sweeps.for_sweeps() < fetch_size.saturating_mul(3) {
             let place = section
                 .get("cache")
                 .or(section.get("fetch_size"))
                 .map_or(section.place, |n| n.place);
             self.fault(
                 place,
-                "`kafka.consumer.cache` is smaller than six times `fetch_size`",
+                "`kafka.consumer.cache` is smaller than twelve times `fetch_size`",
                 "give memory for many fetches, for example 64MiB",
             );
         }

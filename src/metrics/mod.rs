@@ -17,7 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 pub use packets::{PacketCounters, PacketTally};
 pub use series::{ConnectionRefusal, ListenerCounters, RuleCounters};
@@ -41,6 +41,8 @@ pub struct Metrics {
     pub unreadable_batches: Counter,
     /// Subscribers that did not take what came from a partition and are served from its log, by partition.
     pub subscribers_behind: Gauge,
+    /// Memory of messages that connections have not taken yet.
+    pub waiting_bytes: Gauge,
     /// Tasks of connections that ended by a panic: each is a defect to report.
     pub connection_panics: Counter,
     refusals: Family<Reason, Counter>,
@@ -81,6 +83,13 @@ impl Metrics {
             "Subscribers that cannot keep up and are served from the log, for each partition",
             subscribers_behind.clone(),
         );
+        let waiting_bytes = Gauge::default();
+        own.register_with_unit(
+            "messages_waiting",
+            "Memory of messages that connections have not taken yet",
+            Unit::Bytes,
+            waiting_bytes.clone(),
+        );
         let (refusals, closed, malformed) = (Family::default(), Family::default(), Family::default());
         own.register(
             "connections_closed",
@@ -97,6 +106,7 @@ impl Metrics {
             accept_errors,
             unreadable_batches,
             subscribers_behind,
+            waiting_bytes,
             connection_panics,
             refusals,
             closed,

@@ -5,16 +5,20 @@
 
 use std::{
     ops::Range,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Instant,
 };
 
 use bytes::Bytes;
 
+use super::budget::{Budget, Charge};
 use crate::mqtt::QoS;
 
-/// Bytes after which a chunk is handed out and a new one begun.
-pub const SIZE: usize = 64 * 1024;
+/// Bytes after which a chunk is handed out and a new one begun; the less memory is left, the earlier.
+const SIZE: std::ops::RangeInclusive<usize> = 8 * 1024..=64 * 1024;
 
 /// A partition that is read, as a small number: stable as long as it is read and its topic is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +59,7 @@ pub struct Chunk {
     /// In the order of the log.
     pub messages: Vec<Message>,
     bytes: Bytes,
+    _charge: Charge,
 }
 
 impl Chunk {
@@ -103,6 +108,7 @@ impl Message {
 #[derive(Debug)]
 pub struct ChunkBuilder {
     source: SourceId,
+    budget: Arc<Budget>,
     messages: Vec<Message>,
     bytes: Vec<u8>,
 }
@@ -132,9 +138,10 @@ pub struct Parts<'a> {
 
 impl ChunkBuilder {
     /// An empty chunk of a source.
-    pub fn new(source: SourceId) -> Self {
+    pub fn new(source: SourceId, budget: Arc<Budget>) -> Self {
         Self {
             source,
+            budget,
             messages: Vec::new(),
             bytes: Vec::new(),
         }
@@ -176,7 +183,7 @@ impl ChunkBuilder {
 
     /// Whether the chunk should be handed out.
     pub fn is_full(&self) -> bool {
-        self.bytes.len() >= SIZE
+        self.bytes.len() >= self.budget.share(*SIZE.start(), *SIZE.end())
     }
 
     /// Whether nothing is in it.
@@ -187,10 +194,12 @@ impl ChunkBuilder {
     /// Hands the chunk out and begins a new one.
     pub fn finish(&mut self) -> Chunk {
         let (messages, bytes) = (std::mem::take(&mut self.messages), std::mem::take(&mut self.bytes));
+        let held = bytes.capacity() + messages.capacity() * size_of::<Message>() + size_of::<Chunk>();
         Chunk {
             source: self.source,
             messages,
             bytes: Bytes::from(bytes),
+            _charge: self.budget.charge(held),
         }
     }
 }

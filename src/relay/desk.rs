@@ -56,7 +56,7 @@ pub struct Desk {
 impl Desk {
     pub(super) fn new(shared: Arc<Shared>, wake: &Arc<Notify>) -> Self {
         Self {
-            mailbox: Arc::new(Mailbox::new(wake.clone())),
+            mailbox: Arc::new(Mailbox::new(wake.clone(), shared.hub.budget.clone())),
             receipts: Receipts::new(wake.clone()),
             appender: shared.cluster.appender(),
             answers: Answers::default(),

@@ -19,7 +19,7 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-use super::{chunk::SourceId, feed::Feed, index::Index, mailbox::Mailbox, said::Said, sweep_cache::SweepCache};
+use super::{budget::Budget, chunk::SourceId, feed::Feed, index::Index, mailbox::Mailbox, said::Said, sweep_cache::SweepCache};
 use crate::{
     mapping::RuleSet,
     metrics::{Metrics, RuleCounters},
@@ -76,6 +76,7 @@ pub struct Hub {
     pub(super) rule_counters: Arc<[RuleCounters]>,
     pub(super) missing: Arc<Said>,
     pub(super) sweeps: Arc<SweepCache>,
+    pub(super) budget: Arc<Budget>,
     topics: Mutex<HashMap<Arc<str>, Arc<TopicHub>>>,
 }
 
@@ -136,6 +137,7 @@ impl Hub {
         rule_counters: Arc<[RuleCounters]>,
         missing: Arc<Said>,
         sweeps: Arc<SweepCache>,
+        budget: Arc<Budget>,
     ) -> Self {
         Self {
             cluster,
@@ -144,6 +146,7 @@ impl Hub {
             rule_counters,
             missing,
             sweeps,
+            budget,
             topics: Mutex::default(),
         }
     }

@@ -13,27 +13,20 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{chunk::Chunk, subscribing::Subscribed};
+use super::{budget::Budget, chunk::Chunk, subscribing::Subscribed};
 use crate::{mqtt::QoS, session::SubscriptionKey};
 
-/// What may wait in a mailbox.
-struct Bounds {
-    bytes: usize,
-    /// Bytes of chunks that it may pin: a chunk stays whole, also for one message of it. In bytes, not in chunks, since
-    /// records that come one by one make a small chunk each.
-    pinned: usize,
-}
+/// Bytes that may wait in a mailbox, and twice as many of chunks that it pins: a chunk stays whole, also for one message of it. In
+/// bytes, not in chunks, since records that come one by one make a small chunk each.
+#[derive(Clone, Copy)]
+struct Bound(usize);
 
 /// At QoS 0, where what does not fit is lost: a burst fits.
-const LOSSY: Bounds = Bounds {
-    bytes: 8 * 1024 * 1024,
-    pinned: 16 * 1024 * 1024,
-};
+const LOSSY: usize = 8 * 1024 * 1024;
 /// At QoS 1 and 2, where Kafka is the queue and this only bridges the way to it.
-const LOSSLESS: Bounds = Bounds {
-    bytes: 256 * 1024,
-    pinned: 512 * 1024,
-};
+const LOSSLESS: usize = 256 * 1024;
+/// With all memory in use: a few messages, so that the next are there when these are taken.
+const LEAST: usize = 16 * 1024;
 
 /// Which subscriptions of a session a message matched. One is the rule and costs no allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,19 +110,22 @@ struct Inner {
     subscribed: Vec<Subscribed>,
     /// Rung once there is room again.
     wanting_room: Vec<Arc<Notify>>,
+    /// Somebody was told that there is room. The share of the budget may have become smaller since, also by what is to be delivered
+    /// now: were that refused, it would be tried again and again.
+    invited: bool,
     /// Nobody looks into it any more.
     closed: bool,
     ending: Option<Ending>,
 }
 
 impl Inner {
-    fn fits(&self, bounds: &Bounds, weight: usize, pins: usize) -> bool {
-        self.bytes + weight <= bounds.bytes && self.pinned + pins <= bounds.pinned
+    fn fits(&self, Bound(bound): Bound, weight: usize, pins: usize) -> bool {
+        self.bytes + weight <= bound && self.pinned + pins <= 2 * bound
     }
 
     /// Who is told that there is room finds some, however large its delivery: that is one chunk at most.
-    fn has_room(&self) -> bool {
-        self.bytes <= LOSSLESS.bytes / 2 && self.pinned <= LOSSLESS.pinned / 2
+    fn has_room(&self, Bound(bound): Bound) -> bool {
+        self.bytes <= bound / 2 && self.pinned <= bound
     }
 
     fn ring(&mut self) {
@@ -143,18 +139,24 @@ pub struct Mailbox {
     id: u64,
     inner: Mutex<Inner>,
     wake: Arc<Notify>,
+    budget: Arc<Budget>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Mailbox {
-    /// An empty mailbox that wakes its connection by `wake`.
-    pub fn new(wake: Arc<Notify>) -> Self {
+    /// An empty mailbox that wakes its connection by `wake`, and may hold its share of a budget.
+    pub fn new(wake: Arc<Notify>, budget: Arc<Budget>) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             inner: Mutex::default(),
             wake,
+            budget,
         }
+    }
+
+    fn bound(&self, most: usize) -> Bound {
+        Bound(self.budget.share(LEAST, most))
     }
 
     /// Tells mailboxes apart; never used twice.
@@ -172,13 +174,14 @@ impl Mailbox {
         let weight: usize = items.iter().map(|i| chunk.messages[i.message].weight()).sum();
         let granted = |item: &Item| item.granted.min(chunk.messages[item.message].qos);
         let first_kept = items.iter().position(|item| granted(item) != QoS::AtMostOnce);
+        let lossless = self.bound(LOSSLESS);
         let mut inner = self.lock();
         if inner.closed {
             return Delivered::Taken;
         }
         let fits = match first_kept {
-            Some(_) => inner.has_room() || inner.fits(&LOSSLESS, weight, chunk.pins()),
-            None => inner.bytes == 0 || inner.fits(&LOSSY, weight, chunk.pins()),
+            Some(_) => inner.invited || inner.has_room(lossless) || inner.fits(lossless, weight, chunk.pins()),
+            None => inner.bytes == 0 || inner.fits(self.bound(LOSSY), weight, chunk.pins()),
         };
         if !fits {
             let lost = items.iter().take(first_kept.unwrap_or(items.len()));
@@ -190,6 +193,7 @@ impl Mailbox {
             let from = chunk.messages[items[first].message].offset;
             return Delivered::Full { left_out, from };
         }
+        inner.invited &= first_kept.is_none();
         inner.bytes += weight;
         inner.pinned += chunk.pins();
         inner.parcels.push_back(Parcel {
@@ -204,7 +208,9 @@ impl Mailbox {
 
     /// Whether it takes messages of QoS 1 and 2 again: half of what it may hold is free, so that not each message is a delivery.
     pub fn has_room(&self) -> bool {
-        self.lock().has_room()
+        let mut inner = self.lock();
+        inner.invited |= inner.has_room(self.bound(LOSSLESS));
+        inner.invited
     }
 
     /// Whether nobody looks into it any more.
@@ -222,7 +228,7 @@ impl Mailbox {
         let mut inner = self.lock();
         inner.bytes -= parcel.weight;
         inner.pinned -= parcel.chunk.pins();
-        if inner.has_room() {
+        if inner.has_room(self.bound(LOSSLESS)) {
             inner.ring();
         }
     }

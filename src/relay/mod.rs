@@ -13,6 +13,7 @@ mod aborted;
 mod admission;
 mod answers;
 mod behind;
+mod budget;
 mod chunk;
 mod connection;
 mod desk;
@@ -41,6 +42,7 @@ use crate::{
     upstream::Cluster,
 };
 
+use budget::Budget;
 use connection::Connection;
 use hub::Hub;
 use registry::Registry;
@@ -83,6 +85,7 @@ impl Relay {
             rule_counters.clone(),
             missing.clone(),
             SweepCache::new(settings.sweeps, settings.fetch_size),
+            Budget::new(settings.sweeps.for_messages(), metrics.waiting_bytes.clone()),
         ));
         let registry = Registry::default();
         let spread = Spread::new(rules.len(), settings.batch_size);

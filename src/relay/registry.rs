@@ -82,10 +82,11 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::budget::Budget;
     use tokio::sync::Notify;
 
     fn mailbox() -> Arc<Mailbox> {
-        Arc::new(Mailbox::new(Arc::new(Notify::new())))
+        Arc::new(Mailbox::new(Arc::new(Notify::new()), Budget::new(0, Default::default())))
     }
 
     fn entered(registry: &Registry) -> usize {

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use super::{
+    budget::Budget,
     chunk::{ChunkBuilder, Parts, SourceId},
     hub::{Hub, Subscriber, TopicHub},
     index::Index,
@@ -35,6 +36,7 @@ pub struct Scribe {
     rule_counters: Arc<[RuleCounters]>,
     source: SourceId,
     builder: ChunkBuilder,
+    budget: Arc<Budget>,
     outgoing: Outgoing,
     scratch: LocateScratch,
     properties: SharedProperties,
@@ -53,7 +55,8 @@ impl Scribe {
             metrics: hub.metrics.clone(),
             rule_counters: hub.rule_counters.clone(),
             source,
-            builder: ChunkBuilder::new(source),
+            builder: ChunkBuilder::new(source, hub.budget.clone()),
+            budget: hub.budget.clone(),
             outgoing: FxHashMap::default(),
             scratch: LocateScratch::default(),
             properties: SharedProperties::new(),
@@ -64,7 +67,7 @@ impl Scribe {
     /// The topic was made anew: what comes from here on is of another source.
     pub fn renew(&mut self) {
         self.source = self.hub.renew(self.partition, self.source);
-        self.builder = ChunkBuilder::new(self.source);
+        self.builder = ChunkBuilder::new(self.source, self.budget.clone());
     }
 
     /// What the partition is called at the moment.

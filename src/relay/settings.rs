@@ -26,15 +26,32 @@ pub struct Settings {
 pub struct SweepSettings {
     /// Sweeps of one partition that run at different places.
     pub per_partition: usize,
-    /// Bytes of fetches that all sweeps of the instance may hold together.
+    /// Bytes that all of the instance may hold together of what was read and not taken by subscribers yet.
     pub memory: usize,
+}
+
+impl SweepSettings {
+    /// Of the memory, what sweeps that are under way may hold.
+    pub fn for_sweeps(self) -> usize {
+        self.memory / 4
+    }
+
+    /// Of the memory, what is kept of fetches that were read.
+    pub fn for_fetches(self) -> usize {
+        self.memory / 4
+    }
+
+    /// Of the memory, what messages may hold that wait in mailboxes.
+    pub fn for_messages(self) -> usize {
+        self.memory / 2
+    }
 }
 
 impl Default for SweepSettings {
     fn default() -> Self {
         Self {
             per_partition: 4,
-            memory: 64 * 1024 * 1024,
+            memory: 128 * 1024 * 1024,
         }
     }
 }

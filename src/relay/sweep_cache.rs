@@ -1,8 +1,8 @@
 //! What all sweeps of the instance may hold in memory together: permits for those that are under way, and the fetches that were read last.
 //!
-//! Half of the budget is for permits: a sweep holds the fetch it is in, and its reader a few more. Where more partitions want to be swept
+//! One part of the budget is for permits: a sweep holds the fetch it is in, and its reader a few more. Where more partitions want to be swept
 //! than there are permits they take turns, first come first served; who holds one lets go when others wait and its slice
-//! is over. The other half keeps fetches that were read: those of a crowd that do not move in step find them there, instead of
+//! is over. Another part keeps fetches that were read: those of a crowd that do not move in step find them there, instead of
 //! having the log read again for each.
 
 use std::{
@@ -38,12 +38,12 @@ pub struct SweepCache {
 impl SweepCache {
     /// For fetches of `fetch_size` bytes.
     pub fn new(settings: SweepSettings, fetch_size: usize) -> Arc<Self> {
-        let permits = settings.memory / 2 / fetch_size.saturating_mul(FETCHES).max(1);
+        let permits = settings.for_sweeps() / fetch_size.saturating_mul(FETCHES).max(1);
         Arc::new(Self {
             permits: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),
             wanted: watch::Sender::new(0),
             per_partition: settings.per_partition,
-            recent: Mutex::new(Recent::new(settings.memory / 2)),
+            recent: Mutex::new(Recent::new(settings.for_fetches())),
         })
     }
 
@@ -219,10 +219,10 @@ mod tests {
     async fn permits_are_bounded_by_memory_and_go_to_who_waits_longest() {
         let settings = SweepSettings {
             per_partition: 4,
-            memory: 12_000,
+            memory: 24_000,
         };
         let cache = SweepCache::new(settings, 1_000);
-        let first = cache.try_permit().expect("two of three fetches each fit into half");
+        let first = cache.try_permit().expect("two of three fetches each fit into a quarter");
         let second = cache.try_permit();
         assert!(second.is_some() && cache.try_permit().is_none());
         let waits = tokio::spawn(cache.clone().permit());
