@@ -218,6 +218,76 @@ async fn a_replica_that_is_behind_or_broken_is_left_for_the_leader() {
     }
 }
 
+/// Metadata go on telling of the former leader for a while; the former leader itself knows better.
+#[tokio::test]
+async fn a_broker_that_does_not_lead_any_more_says_who_does() {
+    let fake = Fake::start(2).await;
+    fake.world().tells_leader = true;
+    let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(100)).await;
+    // The other broker's tasks are there.
+    let mut producer = Producer::new(&cluster);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    producer.produce(&topic, 0, 5).await;
+    assert_eq!(read(&mut reader, 5).await, [0, 1, 2, 3, 4]);
+    fake.world().topics.get_mut("t").unwrap().partitions[0].told = Some((1, 0));
+    fake.lead("t", 0, 2);
+    fake.record("t", 0, "k", "100");
+    assert_eq!(read(&mut reader, 1).await, [100]);
+}
+
+#[tokio::test]
+async fn an_offset_beyond_the_end_becomes_the_end_and_is_counted() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(100)).await;
+    let mut producer = Producer::new(&cluster);
+    producer.produce(&topic, 0, 10).await;
+    let mut beyond = cluster.read(&topic, 0, Start::Offset(50));
+    until("it is out of range", || cluster.counters().offset_resets.get() == 1).await;
+    until("the beginning and the end are asked for", || fake.seen(ApiKey::ListOffsets) >= 2).await;
+    until("it is polled for again", || {
+        fake.world()
+            .sessions
+            .values()
+            .any(|s| s.asked.iter().any(|asked| asked.2.fetch_offset == 10))
+    })
+    .await;
+    producer.produce(&topic, 0, 3).await;
+    let chunk = next(&mut beyond).await;
+    assert_eq!((chunk.reset, chunk.offset, chunk.next_offset), (true, 10, 13));
+}
+
+/// A start by time whose position is lost later goes on like one by offset, not at that time again.
+#[tokio::test]
+async fn a_start_by_time_that_retention_overtakes_goes_on_at_the_earliest() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    let mut settings = settings(&fake);
+    settings.consumer.fetch_size = 1;
+    let cluster = Cluster::start(settings);
+    let topic = ready(&cluster, "t").await;
+    for number in 0..10 {
+        aged(&fake, &number.to_string(), 50_000 - number * 1_000);
+    }
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as i64;
+    let mut reader = cluster.read(&topic, 0, Start::Timestamp(now - 48_500));
+    // Two fetches wait for the reader, and the next is not asked for.
+    until("the reader has two", || reads(&fake, 1) == 2).await;
+    {
+        let mut world = fake.world();
+        let partition = &mut world.topics.get_mut("t").unwrap().partitions[0];
+        partition.start = 6;
+        partition.log.retain(|(base, _)| *base >= 6);
+    }
+    for (reset, offset) in [(false, 2), (false, 3), (true, 6), (false, 7)] {
+        let chunk = next(&mut reader).await;
+        assert_eq!((chunk.reset, chunk.offset), (reset, offset));
+    }
+    assert_eq!(cluster.counters().offset_resets.get(), 1);
+}
+
 /// As a batch of one record whose timestamp lies so many milliseconds back.
 fn aged(fake: &Fake, value: &str, age_ms: i64) {
     let mut record = record("k", value);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{
     BrokerId, FetchRequest, FetchResponse, ProducerId, TopicName,
     fetch_request::FetchPartition,
-    fetch_response::{AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData},
+    fetch_response::{AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData},
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, timeout_at};
@@ -18,14 +18,14 @@ use super::{
 };
 
 /// Name, id, and what is asked for.
-type Asked = (String, Uuid, FetchPartition);
+pub type Asked = (String, Uuid, FetchPartition);
 
 /// What a broker remembers of a reader.
 pub struct Session {
     broker: i32,
     /// Of the next request.
     pub epoch: i32,
-    asked: Vec<Asked>,
+    pub asked: Vec<Asked>,
 }
 
 impl Node {
@@ -85,6 +85,7 @@ impl Node {
         let mut world = self.world.lock().unwrap();
         let racks = world.racks.clone();
         let rack = request.rack_id.as_str();
+        let tells = world.tells_leader;
         let near = !rack.is_empty() && racks.get(&self.id) == Some(&rack);
         let ours = find(&mut world, &topic_name(if id.is_nil() { name } else { "" }), *id);
         let partition = ours.and_then(|t| t.partitions.get(asked.partition as usize));
@@ -92,6 +93,12 @@ impl Node {
         let data = match (partition, fault) {
             (_, Some(Fault::Code(code))) => data.with_error_code(*code),
             (None, _) => data.with_error_code(if id.is_nil() { 3 } else { 100 }),
+            (Some(p), _) if p.leader != self.id && !near && tells => {
+                let leader = LeaderIdAndEpoch::default()
+                    .with_leader_id(BrokerId(p.leader))
+                    .with_leader_epoch(p.epoch);
+                data.with_error_code(6).with_current_leader(leader)
+            }
             (Some(p), _) if p.leader != self.id && !near => data.with_error_code(6),
             (Some(p), _) if p.epoch_error(asked.current_leader_epoch) != 0 => {
                 data.with_error_code(p.epoch_error(asked.current_leader_epoch))

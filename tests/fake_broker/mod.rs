@@ -5,7 +5,7 @@
 #![allow(dead_code)] // Each test binary uses its part.
 
 pub mod client;
-mod fetch;
+pub mod fetch;
 pub mod records;
 mod serve;
 
@@ -113,6 +113,8 @@ pub struct World {
     pub received: HashMap<i16, usize>,
     pub sessions: HashMap<i32, fetch::Session>,
     pub last_session: i32,
+    /// A broker that does not lead says who does (KIP-951).
+    pub tells_leader: bool,
     /// Each fetch stands alone, as with a broker that has too many sessions.
     pub no_sessions: bool,
     /// Where the brokers are (KIP-392).

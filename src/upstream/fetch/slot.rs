@@ -222,10 +222,25 @@ impl Slot {
             core.counters.offset_resets.inc();
             return;
         }
-        self.fail();
         if data.error_code != OFFSET_OUT_OF_RANGE {
             core.refresh_all();
         }
+        if !self.hear_of_leader(data, core) {
+            self.fail();
+        }
+    }
+
+    /// A broker that does not lead any more may say who does (KIP-951): then there is nothing to wait for.
+    fn hear_of_leader(&self, data: &PartitionData, core: &Core) -> bool {
+        let told = &data.current_leader;
+        if told.leader_epoch <= self.partition.leader_epoch() {
+            return false;
+        }
+        let Some(broker) = core.broker(told.leader_id.0) else {
+            return false;
+        };
+        self.partition.told_leader(Some(&broker), told.leader_epoch);
+        true
     }
 
     /// The log does not hold what was read: it was cut off, and may have grown anew since. Goes on where both part, so that nothing that
