@@ -357,6 +357,33 @@ async fn who_is_behind_gets_nothing_of_aborted_transactions_and_all_of_the_other
     until("all are at the tail", || behind(&stage) == 0).await;
 }
 
+/// With one sweep for a partition: it was put to one who takes a little and then nothing more. Whoever has room elsewhere gets it, also
+/// if nothing else happens.
+#[tokio::test]
+async fn a_sweep_that_rests_is_given_to_who_waits_for_it() {
+    let fake = Fake::start(1).await;
+    fake.topic("flood", 1);
+    let stage = Stage::with(fake, RULES, |config| config.sweeps.per_partition = 1).await;
+    let mut devices = Vec::new();
+    for number in 0..6 {
+        let mut device = device(&stage, &format!("d{number}"), 10).await;
+        device.subscribed("flood/#", 1).await;
+        devices.push(device);
+        write(&stage, "flood", number * 1_500..(number + 1) * 1_500, &["a"]);
+    }
+    until("all are behind", || behind(&stage) == 6).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for (number, mut device) in devices.into_iter().enumerate() {
+        let end = if number == 3 { 9_000 } else { number * 1_500 + 200 };
+        tasks.spawn(async move {
+            takes(&mut device, "flood/a", number * 1_500..end).await;
+            device
+        });
+    }
+    tasks.join_all().await;
+    until("one is at the tail", || behind(&stage) == 5).await;
+}
+
 /// Each of many has messages of its own and takes none of them. Together they hold little more than the budget, and lose nothing by it.
 #[tokio::test]
 async fn many_that_are_stuck_hold_no_more_memory_than_all_may_together() {

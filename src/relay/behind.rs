@@ -55,6 +55,8 @@ pub struct Behind {
     waiting: Option<Pin<Box<dyn Future<Output = Permit> + Send>>>,
     permit: Option<Permit>,
     wanted: watch::Receiver<usize>,
+    /// Somebody here has room and waits until the slice of a sweep is over.
+    has_waiting: bool,
 }
 
 struct Member {
@@ -70,7 +72,7 @@ enum Event {
     Fetched(usize, Option<Chunk>),
     Room,
     Permit(Permit),
-    Wanted,
+    SliceOver,
 }
 
 impl Behind {
@@ -86,6 +88,7 @@ impl Behind {
             cache,
             waiting: None,
             permit: None,
+            has_waiting: false,
         }
     }
 
@@ -134,8 +137,8 @@ impl Behind {
                 // The topic is gone, which the feed hears as well.
                 Event::Fetched(_, None) => pending().await,
                 Event::Permit(permit) => (self.permit, self.waiting) = (Some(permit), None),
-                // Nobody had room, or one has left. And who gives its place up asks for another at once.
-                Event::Room | Event::Wanted => {}
+                // Nobody had room, or one has left. Or a sweep has to give its place, or its permit, to who waits for it.
+                Event::Room | Event::SliceOver => {}
             }
         }
     }
@@ -146,6 +149,7 @@ impl Behind {
             room,
             waiting,
             wanted,
+            has_waiting,
             ..
         } = self;
         let slice_over = sweeps.iter().map(|sweep| sweep.since + SLICE).min();
@@ -163,9 +167,9 @@ impl Behind {
                 None => pending().await,
             }
         };
-        let wanted = async {
+        let slice_over = async {
             let Some(slice_over) = slice_over else { return pending().await };
-            if wanted.wait_for(|others| *others > 0).await.is_err() {
+            if !*has_waiting && wanted.wait_for(|others| *others > 0).await.is_err() {
                 return pending().await;
             }
             sleep_until(slice_over.into()).await;
@@ -174,7 +178,7 @@ impl Behind {
             (at, chunk) = fetched => Event::Fetched(at, chunk),
             permit = granted => Event::Permit(permit),
             () = room.notified() => Event::Room,
-            () = wanted => Event::Wanted,
+            () = slice_over => Event::SliceOver,
         }
     }
 
@@ -224,16 +228,16 @@ impl Behind {
             self.sweeps
                 .retain_mut(|sweep| now < sweep.since + SLICE || keep_read(cache, source, sweep));
         }
-        loop {
+        self.has_waiting = loop {
             let Some(position) = self.unserved() else {
                 // Whoever stood in line has lost its room, or was served.
                 (self.permit, self.waiting) = (None, None);
-                break;
+                break false;
             };
             if !self.serve(position, now) {
-                break;
+                break true;
             }
-        }
+        };
         // Two that have met are one.
         self.sweeps.sort_by_key(|sweep| (sweep.cursor, sweep.is_over, !sweep.reads()));
         let (cache, source) = (&self.cache, self.source);
