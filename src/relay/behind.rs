@@ -300,7 +300,8 @@ impl Behind {
         true
     }
 
-    /// Hands out one batch. `tail`: the offset of the feed; those who come to it are not behind any more.
+    /// Hands out one chunk or batch, whichever is less: the tail of the same partition waits for it. `tail`: the offset of the feed; those who
+    /// come to it are not behind any more.
     pub fn step(&mut self, scribe: &mut Scribe, index: &Index<Subscriber>, tail: i64) {
         let turn = self.turn;
         let Some(sweep) = self.sweeps.get_mut(turn).filter(|sweep| sweep.is_active && !sweep.is_over) else {
@@ -309,8 +310,11 @@ impl Behind {
         let cursor = sweep.cursor;
         let end = match sweep.next_batch(scribe) {
             Some(batch) => {
-                let end = batch.last_offset.saturating_add(1);
-                self.hand_out(&batch, scribe, index, cursor, tail);
+                let rest = self.hand_out(&batch, scribe, index, cursor, tail);
+                let end = rest.unwrap_or(batch.last_offset.saturating_add(1));
+                if rest.is_some() {
+                    self.sweeps[turn].keep_batch(batch);
+                }
                 end
             }
             None => sweep.end_fetch(),
@@ -322,7 +326,8 @@ impl Behind {
         }
     }
 
-    fn hand_out(&mut self, batch: &Batch, scribe: &mut Scribe, index: &Index<Subscriber>, cursor: i64, tail: i64) {
+    /// Hands out the records from `cursor` up to `tail`, and stops when a chunk is full; the offset to go on at, if anything may be left.
+    fn hand_out(&mut self, batch: &Batch, scribe: &mut Scribe, index: &Index<Subscriber>, cursor: i64, tail: i64) -> Option<i64> {
         let clock = Clock::now();
         for record in batch.records() {
             let record = match record {
@@ -342,9 +347,11 @@ impl Behind {
             });
             if scribe.is_full() {
                 self.flush(scribe);
+                return Some(record.offset + 1);
             }
         }
         self.flush(scribe);
+        None
     }
 
     fn flush(&mut self, scribe: &mut Scribe) {

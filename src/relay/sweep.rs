@@ -24,6 +24,8 @@ pub struct Sweep {
     /// The fetch it is in, also when it is over: one that was left within it is often the next to be served.
     chunk: Option<Chunk>,
     batches: Batches,
+    /// The batch it is in, if that is not handed out whole.
+    batch: Option<Batch>,
     aborted: Aborted,
     /// Goes on where the fetch ends. Opened when it is needed.
     reader: Option<Reader>,
@@ -40,6 +42,7 @@ impl Sweep {
             is_over: true,
             chunk: None,
             batches: fetched::batches(bytes::Bytes::new(), LIMITS),
+            batch: None,
             aborted: Aborted::new(Vec::new()),
             reader: None,
             _permit: permit,
@@ -55,7 +58,7 @@ impl Sweep {
             return true;
         }
         self.since = Instant::now();
-        self.is_over = true;
+        (self.is_over, self.batch) = (true, None);
         false
     }
 
@@ -103,6 +106,7 @@ impl Sweep {
     /// Goes on within a fetch that holds the cursor, or begins at it.
     pub fn begin(&mut self, chunk: Chunk) {
         self.is_over = false;
+        self.batch = None;
         self.batches = fetched::batches(chunk.bytes.clone(), LIMITS).starting_at(self.cursor);
         self.aborted = Aborted::new(chunk.aborted.clone());
         self.chunk = Some(chunk);
@@ -110,6 +114,9 @@ impl Sweep {
 
     /// The next batch of the fetch that has something at or behind the cursor.
     pub fn next_batch(&mut self, scribe: &Scribe) -> Option<Batch> {
+        if let Some(batch) = self.batch.take().filter(|batch| batch.last_offset >= self.cursor) {
+            return Some(batch);
+        }
         loop {
             match self.batches.next()? {
                 Ok(batch) if self.aborted.covers(&batch) || batch.last_offset < self.cursor => {}
@@ -117,6 +124,11 @@ impl Sweep {
                 Err(error) => scribe.unreadable(&error),
             }
         }
+    }
+
+    /// Not all of the batch was handed out.
+    pub fn keep_batch(&mut self, batch: Batch) {
+        self.batch = Some(batch);
     }
 
     /// The fetch is over; the offset behind it.
