@@ -187,7 +187,7 @@ async fn kafka_that_goes_away_later_costs_no_acknowledgement_and_no_memory_and_i
     let flood = Load {
         version: Version::V5,
         payload: 20_000,
-        ..crowd(proxy.mqtt, "gone", 12, 10)
+        ..crowd(proxy.mqtt, "gone", 12, 5)
     };
     let flooding = tokio::spawn(async move { run(&flood, &Arc::new(Progress::default())).await });
     eventually("the memory is in use", || {
@@ -199,7 +199,7 @@ async fn kafka_that_goes_away_later_costs_no_acknowledgement_and_no_memory_and_i
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let report = flooding.await.unwrap().unwrap();
-    assert_eq!((report.acknowledged, report.refused), (0, 120));
+    assert_eq!((report.acknowledged, report.refused), (0, 60));
 
     kafka.command(&["start"]);
     eventually("ready again", || (proxy.get("/readyz").ok()?.0 == 200).then_some(()));
