@@ -9,6 +9,7 @@ mod behind;
 mod chaos;
 mod deliver;
 mod fetch;
+mod groups;
 mod impatient;
 #[path = "../benches/load/mod.rs"]
 mod load;

@@ -200,7 +200,7 @@ fn every_class_is_that_of_kafkas_own_client_or_says_why_not() {
             Java::Ok => ours == Retry::None,
             Java::Metadata => ours == Retry::AfterMetadata,
             Java::Retriable => ours == Retry::Again,
-            Java::Never => matches!(ours, Retry::Never | Retry::Fatal),
+            Java::Never => matches!(ours, Retry::Never | Retry::Fatal | Retry::AfterJoin),
         };
         match OTHERWISE.iter().find(|(c, _)| c == code) {
             Some((_, why)) => {
@@ -248,6 +248,29 @@ fn what_produce_fetch_and_metadata_answer_has_its_class() {
         ),
         // The producer's id, epoch or sequence is of no use any more.
         (Fatal, &[45, 47, 48, 49, 52, 59, 90]),
+    ];
+    for (class, codes) in classes {
+        for code in *codes {
+            assert_eq!(ErrorCode::from(*code).retry(), *class, "{}", ErrorCode::from(*code).name());
+        }
+    }
+}
+
+/// The codes of FindCoordinator, JoinGroup, SyncGroup, Heartbeat, LeaveGroup, OffsetCommit and OffsetFetch.
+#[test]
+fn what_a_groups_coordinator_answers_has_its_class() {
+    use Retry::{AfterCoordinator, AfterJoin, Again, Fatal, Never};
+    let classes: &[(Retry, &[i16])] = &[
+        // It loads its part of the log, or waits for a transaction to end.
+        (Again, &[14, 88]),
+        // The group has moved to another broker.
+        (AfterCoordinator, &[15, 16]),
+        // The generation or the member id is over: a new one is had by joining.
+        (AfterJoin, &[22, 25, 27, 79]),
+        // Settings, permissions or limits: an operator must act.
+        (Never, &[12, 23, 24, 26, 28, 29, 30, 81]),
+        // Another process lives under the same id: joining again would throw that one out.
+        (Fatal, &[82]),
     ];
     for (class, codes) in classes {
         for code in *codes {

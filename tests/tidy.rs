@@ -83,6 +83,10 @@ const PURE: &[&str] = &[
     "ownership/",
     "progress/",
     "upstream/accumulator",
+    "upstream/group/assign",
+    "upstream/group/embedded",
+    "upstream/group/membership",
+    "upstream/group/requests",
 ];
 const IMPURE: &[&str] = &["tokio::", "async fn", "std::net", "std::fs", "std::env", "::now()", "rand::"];
 

@@ -11,6 +11,8 @@ pub enum Retry {
     AfterMetadata,
     /// After looking for the coordinator.
     AfterCoordinator,
+    /// After joining the group again: what a member said rests on a generation that is over.
+    AfterJoin,
     /// Never: it will not go better.
     Never,
     /// Never, and the identity that sent it (producer id, member) is of no use any more.
@@ -23,7 +25,7 @@ pub struct ErrorCode(i16);
 
 /// Code, name, class; ordered by code, without a gap from -1 on.
 const TABLE: [(i16, &str, Retry); 138] = {
-    use Retry::{AfterCoordinator, AfterMetadata, Again, Fatal, Never, None};
+    use Retry::{AfterCoordinator, AfterJoin, AfterMetadata, Again, Fatal, Never, None};
     [
         (-1, "UNKNOWN_SERVER_ERROR", Again),
         (0, "NONE", None),
@@ -48,12 +50,12 @@ const TABLE: [(i16, &str, Retry); 138] = {
         (19, "NOT_ENOUGH_REPLICAS", Again),
         (20, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", Again),
         (21, "INVALID_REQUIRED_ACKS", Never),
-        (22, "ILLEGAL_GENERATION", Never),
+        (22, "ILLEGAL_GENERATION", AfterJoin),
         (23, "INCONSISTENT_GROUP_PROTOCOL", Never),
         (24, "INVALID_GROUP_ID", Never),
-        (25, "UNKNOWN_MEMBER_ID", Never),
+        (25, "UNKNOWN_MEMBER_ID", AfterJoin),
         (26, "INVALID_SESSION_TIMEOUT", Never),
-        (27, "REBALANCE_IN_PROGRESS", Never),
+        (27, "REBALANCE_IN_PROGRESS", AfterJoin),
         (28, "INVALID_COMMIT_OFFSET_SIZE", Never),
         (29, "TOPIC_AUTHORIZATION_FAILED", Never),
         (30, "GROUP_AUTHORIZATION_FAILED", Never),
@@ -105,7 +107,7 @@ const TABLE: [(i16, &str, Retry); 138] = {
         (76, "UNSUPPORTED_COMPRESSION_TYPE", Never),
         (77, "STALE_BROKER_EPOCH", Never),
         (78, "OFFSET_NOT_AVAILABLE", Again),
-        (79, "MEMBER_ID_REQUIRED", Never),
+        (79, "MEMBER_ID_REQUIRED", AfterJoin),
         (80, "PREFERRED_LEADER_NOT_AVAILABLE", AfterMetadata),
         (81, "GROUP_MAX_SIZE_REACHED", Never),
         (82, "FENCED_INSTANCE_ID", Fatal),
@@ -179,10 +181,22 @@ impl ErrorCode {
     pub const MESSAGE_TOO_LARGE: Self = Self(10);
     /// 18: the batch is larger than a segment.
     pub const RECORD_LIST_TOO_LARGE: Self = Self(18);
+    /// 22: the group is in another generation than the member.
+    pub const ILLEGAL_GENERATION: Self = Self(22);
+    /// 25: the coordinator does not know the member, or not any more.
+    pub const UNKNOWN_MEMBER_ID: Self = Self(25);
+    /// 26: outside of what the brokers allow.
+    pub const INVALID_SESSION_TIMEOUT: Self = Self(26);
+    /// 27: the group is on its way to another generation.
+    pub const REBALANCE_IN_PROGRESS: Self = Self(27);
     /// 29: the proxy's principal may not use the topic.
     pub const TOPIC_AUTHORIZATION_FAILED: Self = Self(29);
     /// 31: nor the cluster.
     pub const CLUSTER_AUTHORIZATION_FAILED: Self = Self(31);
+    /// 79: join again with the member id that comes with this (KIP-394).
+    pub const MEMBER_ID_REQUIRED: Self = Self(79);
+    /// 82: another member has taken the `group.instance.id` (KIP-345).
+    pub const FENCED_INSTANCE_ID: Self = Self(82);
     /// 89: a quota of the cluster.
     pub const THROTTLING_QUOTA_EXCEEDED: Self = Self(89);
     /// 129: the client should begin again with its bootstrap servers (KIP-1102).

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use kafka_protocol::{
     messages::{
-        ApiKey, ApiVersionsResponse, FetchResponse, FindCoordinatorResponse, HeartbeatResponse, InitProducerIdResponse, JoinGroupResponse,
-        LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse,
-        ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse, SyncGroupResponse,
+        ApiKey, ApiVersionsResponse, DescribeConfigsResponse, FetchResponse, FindCoordinatorResponse, HeartbeatResponse,
+        InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
+        OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
+        SyncGroupResponse,
     },
     protocol::{Decodable, HeaderVersion},
 };
@@ -62,6 +63,7 @@ answers! {
         SyncGroupResponse SyncGroup,
         ApiVersionsResponse ApiVersions,
         InitProducerIdResponse InitProducerId,
+        DescribeConfigsResponse DescribeConfigs,
         OffsetForLeaderEpochResponse OffsetForLeaderEpoch;
     never:
         SaslHandshakeResponse SaslHandshake,

@@ -23,6 +23,7 @@ use super::{
     broker::Broker,
     counters::Counters,
     fetch::{self, Orphans, Reader, Start},
+    group::{self, Group, GroupSettings},
     identity::Identities,
     janitor,
     memory::Memory,
@@ -220,6 +221,11 @@ impl Cluster {
     /// As there.
     pub async fn offsets_since(&self, of: &[(Arc<Topic>, i32)], time: i64) -> Vec<Result<i64, ErrorCode>> {
         offsets::since(&self.core, partitions(of), time).await
+    }
+
+    /// Becomes a member of a consumer group. Never fails: what the coordinator refuses comes as an event.
+    pub fn join(&self, settings: GroupSettings) -> Group {
+        group::join(&self.core, settings)
     }
 
     /// Takes no more records, waits a bounded time (10 s) for those in flight, then ends all tasks. What has no outcome by then is reported as expired.

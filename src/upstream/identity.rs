@@ -109,7 +109,7 @@ async fn ask(core: &Core, link: &mut Option<Connection>) -> Result<Identity, Fai
     }
     core.counters.error(code.name());
     Err(match code.retry() {
-        Retry::Never | Retry::Fatal => Failure::Refused(code),
+        Retry::Never | Retry::AfterJoin | Retry::Fatal => Failure::Refused(code),
         _ => Failure::Passing(format!("InitProducerId: {}", code.name())),
     })
 }

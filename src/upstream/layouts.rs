@@ -4,10 +4,10 @@
 //! kafka-protocol's encoder in each version.
 
 use kafka_protocol::messages::{
-    ApiKey, api_versions_response as versions, fetch_response as fetch, find_coordinator_response as coordinator,
-    join_group_response as join, leave_group_response as leave, list_offsets_response as offsets, metadata_response as metadata,
-    offset_commit_response as commit, offset_fetch_response as committed, offset_for_leader_epoch_response as epochs,
-    produce_response as produce,
+    ApiKey, api_versions_response as versions, describe_configs_response as configs, fetch_response as fetch,
+    find_coordinator_response as coordinator, join_group_response as join, leave_group_response as leave, list_offsets_response as offsets,
+    metadata_response as metadata, offset_commit_response as commit, offset_fetch_response as committed,
+    offset_for_leader_epoch_response as epochs, produce_response as produce,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -93,6 +93,7 @@ pub(super) const LAYOUTS: &[Layout] = &[
     row(ApiKey::SaslHandshake,        "sasl_handshake",          1,  NEVER, SASL_HANDSHAKE),
     row(ApiKey::ApiVersions,          "api_versions",            4,  3,     API_VERSIONS),
     row(ApiKey::InitProducerId,       "init_producer_id",        6,  2,     INIT_PRODUCER_ID),
+    row(ApiKey::DescribeConfigs,      "describe_configs",        4,  4,     DESCRIBE_CONFIGS),
     row(ApiKey::OffsetForLeaderEpoch, "offset_for_leader_epoch", 4,  4,     EPOCHS),
     row(ApiKey::SaslAuthenticate,     "sasl_authenticate",       2,  2,     SASL_AUTHENTICATE),
 ];
@@ -315,6 +316,33 @@ const OFFSET_FETCH: &[Part] = &[
     all(Tags(&[])),
 ];
 const COMMITTED: &[Part] = &[all(Fixed(4 + 8)), part(5, LAST, Fixed(4)), all(Text), all(Fixed(2)), all(Tags(&[]))];
+
+const DESCRIBE_CONFIGS: &[Part] = &[
+    all(Fixed(4)),
+    all(array::<configs::DescribeConfigsResult>(&[
+        all(Fixed(2)),
+        all(Text),
+        all(Fixed(1)),
+        all(Text),
+        all(array::<configs::DescribeConfigsResourceResult>(&[
+            all(Text),
+            all(Text),
+            // Read only, source, sensitive.
+            all(Fixed(1 + 1 + 1)),
+            all(array::<configs::DescribeConfigsSynonym>(&[
+                all(Text),
+                all(Text),
+                all(Fixed(1)),
+                all(Tags(&[])),
+            ])),
+            part(3, LAST, Fixed(1)),
+            part(3, LAST, Text),
+            all(Tags(&[])),
+        ])),
+        all(Tags(&[])),
+    ])),
+    all(Tags(&[])),
+];
 
 const EPOCHS: &[Part] = &[
     part(2, LAST, Fixed(4)),

@@ -283,7 +283,7 @@ fn learn_topic(core: &Core, told: &MetadataResponseTopic) {
         // Not there, as far as this broker knows.
         Retry::AfterMetadata if code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => miss(&name, entry, code, false),
         // INVALID_TOPIC, TOPIC_AUTHORIZATION_FAILED: no need to ask twice.
-        Retry::Never | Retry::Fatal => miss(&name, entry, code, true),
+        Retry::Never | Retry::AfterJoin | Retry::Fatal => miss(&name, entry, code, true),
         // LEADER_NOT_AVAILABLE and its like: soon again.
         Retry::Again | Retry::AfterMetadata | Retry::AfterCoordinator => core.counters.error(code.name()),
     }

@@ -16,6 +16,7 @@ mod counters;
 mod fetch;
 mod flying;
 mod frame;
+mod group;
 mod guard;
 mod handover;
 mod identity;
@@ -41,6 +42,10 @@ pub use appender::{AppendError, Appender, WriteOptions};
 pub use cluster::{Cluster, State};
 pub use counters::{Counters, Label};
 pub use fetch::{Chunk, Reader, Start};
+pub use group::{
+    Assigned, Commit, CommitError, Committed, Committer, Group, GroupEvent, GroupSettings, MOST_METADATA, MOST_USER_DATA, Revocation,
+    Tenure, TopicPartition,
+};
 pub use receipts::{Outcome, Receipt, Receipts};
 pub use security::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource, TokenUrl};
 pub use settings::{ConsumerSettings, Isolation, ProducerSettings, Settings};

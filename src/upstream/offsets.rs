@@ -109,7 +109,7 @@ async fn persist(
                 biased;
                 answer = answer => match answer {
                     Ok(Ok(offset)) => return Ok(offset),
-                    Ok(Err(code)) if matches!(code.retry(), Retry::Never | Retry::Fatal) => return Err(code),
+                    Ok(Err(code)) if matches!(code.retry(), Retry::Never | Retry::AfterJoin | Retry::Fatal) => return Err(code),
                     _ => {}
                 },
                 () = moved => {}

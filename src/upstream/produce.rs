@@ -143,7 +143,7 @@ fn meaning(error: ErrorCode, offset: i64) -> Answer {
         (45, _) => Answer::OutOfOrder,
         // INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID, PRODUCER_FENCED.
         (47 | 59 | 90, _) => Answer::IdentityDead,
-        (_, Retry::None | Retry::Never | Retry::Fatal) => Answer::Refused(error),
+        (_, Retry::None | Retry::Never | Retry::AfterJoin | Retry::Fatal) => Answer::Refused(error),
         (code, _) if surely_not_stored(code) => Answer::NotStored,
         _ => Answer::Doubt,
     }
@@ -168,7 +168,7 @@ mod tests {
             let fits = match error.retry() {
                 Retry::None => meaning == Answer::Stored(7),
                 Retry::Again | Retry::AfterMetadata | Retry::AfterCoordinator => matches!(meaning, Answer::NotStored | Answer::Doubt),
-                Retry::Never => match code {
+                Retry::Never | Retry::AfterJoin => match code {
                     46 => meaning == Answer::Stored(7),
                     10 | 18 => meaning == Answer::TooLarge(error),
                     _ => meaning == Answer::Refused(error),

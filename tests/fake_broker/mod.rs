@@ -5,7 +5,9 @@
 #![allow(dead_code)] // Each test binary uses its part.
 
 pub mod client;
+pub mod coordinator;
 pub mod fetch;
+pub mod groups;
 pub mod records;
 mod serve;
 
@@ -126,6 +128,8 @@ pub struct World {
     /// `acks` of each Produce.
     pub acks: Vec<i16>,
     pub next_producer_id: i64,
+    /// Consumer groups.
+    pub groups: groups::Groups,
     /// Knows ApiVersions 0 only and no topic ids.
     pub old: bool,
     next_uuid: u128,
@@ -164,6 +168,7 @@ impl Fake {
             tasks: JoinSet::new(),
             addresses: Vec::new(),
         };
+        fake.tasks.spawn(groups::keep_time(Arc::clone(&fake.world)));
         for id in 1..=brokers {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();

@@ -1,7 +1,7 @@
 //! The sockets of the fake cluster: reads requests, carries them out in the world, answers.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -26,7 +26,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Fault, World};
+use super::{Fault, World, groups};
 
 #[derive(Clone)]
 pub struct Node {
@@ -128,7 +128,7 @@ fn acks_of(version: i16, mut body: Bytes) -> i16 {
     ProduceRequest::decode(&mut body, version).unwrap().acks
 }
 
-fn encoded(body: &impl Encodable, version: i16) -> Option<Bytes> {
+pub fn encoded(body: &impl Encodable, version: i16) -> Option<Bytes> {
     let mut out = BytesMut::new();
     body.encode(&mut out, version).unwrap();
     Some(out.freeze())
@@ -154,7 +154,7 @@ impl Node {
             ApiKey::ListOffsets => world.offset_faults.pop_front(),
             ApiKey::Metadata => world.metadata_faults.pop_front(),
             ApiKey::InitProducerId => world.identity_faults.pop_front().or_else(|| world.identity_always.clone()),
-            _ => None,
+            _ => world.groups.faults.get_mut(&(api as i16)).and_then(VecDeque::pop_front),
         }
     }
 
@@ -198,7 +198,7 @@ impl Node {
                     version,
                 )
             }
-            _ => None,
+            _ => groups::answer(&self.world, self.id, api, version, body, fault).await,
         }
     }
 
@@ -211,6 +211,13 @@ impl Node {
                 (ApiKey::Metadata, 0, 5),
                 (ApiKey::ListOffsets, 1, 2),
                 (ApiKey::InitProducerId, 0, 1),
+                (ApiKey::FindCoordinator, 0, 3),
+                (ApiKey::JoinGroup, 0, 4),
+                (ApiKey::SyncGroup, 0, 2),
+                (ApiKey::Heartbeat, 0, 2),
+                (ApiKey::LeaveGroup, 0, 2),
+                (ApiKey::OffsetCommit, 2, 6),
+                (ApiKey::OffsetFetch, 1, 7),
             ]
         } else {
             &[
@@ -219,6 +226,13 @@ impl Node {
                 (ApiKey::Metadata, 0, 13),
                 (ApiKey::ListOffsets, 1, 7),
                 (ApiKey::InitProducerId, 0, 4),
+                (ApiKey::FindCoordinator, 0, 6),
+                (ApiKey::JoinGroup, 0, 9),
+                (ApiKey::SyncGroup, 0, 5),
+                (ApiKey::Heartbeat, 0, 4),
+                (ApiKey::LeaveGroup, 0, 5),
+                (ApiKey::OffsetCommit, 2, 9),
+                (ApiKey::OffsetFetch, 1, 9),
             ]
         };
         let world = self.world.lock().unwrap();

@@ -7,20 +7,20 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
-        ApiKey, ApiVersionsResponse, BrokerId, FetchResponse, FindCoordinatorResponse, GroupId, HeartbeatResponse, InitProducerIdResponse,
-        JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse,
-        OffsetForLeaderEpochResponse, ProduceResponse, ProducerId, ResponseHeader, SaslAuthenticateResponse, SaslHandshakeResponse,
-        SyncGroupResponse, TopicName, api_versions_response as versions, fetch_response as fetch, find_coordinator_response as coordinator,
-        join_group_response as join, leave_group_response as leave, list_offsets_response as offsets, metadata_response as metadata,
-        offset_commit_response as commit, offset_fetch_response as committed, offset_for_leader_epoch_response as epochs,
-        produce_response as produce,
+        ApiKey, ApiVersionsResponse, BrokerId, DescribeConfigsResponse, FetchResponse, FindCoordinatorResponse, GroupId, HeartbeatResponse,
+        InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
+        OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse, ProducerId, ResponseHeader, SaslAuthenticateResponse,
+        SaslHandshakeResponse, SyncGroupResponse, TopicName, api_versions_response as versions, describe_configs_response as configs,
+        fetch_response as fetch, find_coordinator_response as coordinator, join_group_response as join, leave_group_response as leave,
+        list_offsets_response as offsets, metadata_response as metadata, offset_commit_response as commit,
+        offset_fetch_response as committed, offset_for_leader_epoch_response as epochs, produce_response as produce,
     },
     protocol::{Encodable, HeaderVersion, StrBytes},
 };
 use uuid::Uuid;
 
 /// Every API that the client calls.
-pub const APIS: [ApiKey; 16] = [
+pub const APIS: [ApiKey; 17] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -36,6 +36,7 @@ pub const APIS: [ApiKey; 16] = [
     ApiKey::ApiVersions,
     ApiKey::InitProducerId,
     ApiKey::OffsetForLeaderEpoch,
+    ApiKey::DescribeConfigs,
     ApiKey::SaslAuthenticate,
 ];
 
@@ -57,6 +58,7 @@ pub fn full(api: ApiKey, v: i16) -> Bytes {
         ApiKey::ApiVersions => frame(&offered(v), api, v),
         ApiKey::InitProducerId => frame(&InitProducerIdResponse::default().with_unknown_tagged_fields(tags(v >= 2)), api, v),
         ApiKey::OffsetForLeaderEpoch => frame(&ended(v), api, v),
+        ApiKey::DescribeConfigs => frame(&configured(v), api, v),
         ApiKey::SaslAuthenticate => frame(&authenticated(v), api, v),
         _ => panic!("{api:?} is not called"),
     }
@@ -346,6 +348,30 @@ fn ended(v: i16) -> OffsetForLeaderEpochResponse {
     OffsetForLeaderEpochResponse::default()
         .with_topics(vec![topic.clone(), topic])
         .with_unknown_tagged_fields(tags(v >= 4))
+}
+
+fn configured(v: i16) -> DescribeConfigsResponse {
+    let flexible = v >= 4;
+    let synonym = configs::DescribeConfigsSynonym::default()
+        .with_name(text())
+        .with_value(Some(text()))
+        .with_unknown_tagged_fields(tags(flexible));
+    let mut config = configs::DescribeConfigsResourceResult::default()
+        .with_name(text())
+        .with_value(Some(text()))
+        .with_synonyms(vec![synonym.clone(), synonym])
+        .with_unknown_tagged_fields(tags(flexible));
+    if v >= 3 {
+        config = config.with_config_type(5).with_documentation(Some(text()));
+    }
+    let result = configs::DescribeConfigsResult::default()
+        .with_error_message(Some(text()))
+        .with_resource_name(text())
+        .with_configs(vec![config.clone(), config])
+        .with_unknown_tagged_fields(tags(flexible));
+    DescribeConfigsResponse::default()
+        .with_results(vec![result.clone(), result])
+        .with_unknown_tagged_fields(tags(flexible))
 }
 
 fn authenticated(v: i16) -> SaslAuthenticateResponse {

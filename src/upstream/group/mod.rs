@@ -1,0 +1,108 @@
+//! Membership in a consumer group: who has which partition of some topics, and what is committed for it.
+//!
+//! Kafka's coordinator keeps the members and the commits, one of the members shares the partitions out (`assign`). `membership` is the
+//! protocol as a pure state machine, `requests` its seam, `coordinator` turns that into Kafka's requests, `task` drives both.
+//! Reading the partitions is the user's business.
+//!
+//! Groups are joined under an assignment protocol of this proxy's own, so a group cannot be shared with other clients: the coordinator
+//! refuses whoever knows no protocol in common with all members. What is sent is Kafka's consumer protocol all the same, and so are
+//! the commits: Kafka's tools show both.
+
+mod assign;
+mod coordinator;
+mod embedded;
+mod event;
+mod limits;
+mod membership;
+mod offsets;
+mod requests;
+mod settings;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::cluster::Core;
+pub use event::{Assigned, Commit, CommitError, Committed, GroupEvent, Revocation, Tenure, TopicPartition};
+pub use settings::{GroupSettings, MOST_METADATA, MOST_USER_DATA};
+use task::Command;
+
+/// Events that wait for the user beside those of one generation.
+const MOST_EVENTS: usize = 8;
+/// Calls that wait for the membership's task.
+const MOST_COMMANDS: usize = 64;
+/// Answers to revocations that wait for it. There is one revocation at a time; late answers to those that timed out come to it.
+const MOST_RELEASES: usize = 64;
+
+/// A membership. Dropping it ends it without a word: the coordinator finds out after the session timeout, and a member with the same
+/// `group.instance.id` may go on where this one stopped. [`leave`](Self::leave) lets the others have the partitions at once.
+#[derive(Debug)]
+pub struct Group {
+    events: mpsc::Receiver<GroupEvent>,
+    committer: Committer,
+}
+
+/// Commits for a membership. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Committer(mpsc::Sender<Command>);
+
+/// Begins a membership.
+pub(crate) fn join(core: &Arc<Core>, mut settings: GroupSettings) -> Group {
+    settings.user_data.truncate(MOST_USER_DATA);
+    let (events, taken) = mpsc::channel(MOST_EVENTS);
+    let (commands, calls) = mpsc::channel(MOST_COMMANDS);
+    core.spawn(task::run(Arc::clone(core), Arc::new(settings), events, calls));
+    Group {
+        events: taken,
+        committer: Committer(commands),
+    }
+}
+
+impl Group {
+    /// The next thing that happens to the membership. `None` when it is over: fenced, or the client was shut down. Cancel-safe.
+    pub async fn next(&mut self) -> Option<GroupEvent> {
+        self.events.recv().await
+    }
+
+    /// For those who commit.
+    pub fn committer(&self) -> Committer {
+        self.committer.clone()
+    }
+
+    /// Says goodbye, a static member too: commits that were accepted reach Kafka first, then the others get the partitions. Takes the
+    /// request timeout at most; if the coordinator is away by then, it finds out by itself.
+    pub async fn leave(self) {
+        let (reply, gone) = oneshot::channel();
+        if self.committer.0.send(Command::Leave(reply)).await.is_ok() {
+            let _ = gone.await;
+        }
+    }
+}
+
+impl Committer {
+    /// Commits, and waits for Kafka's answer: one outcome for each, in order. What comes while a commit is on its way waits for it, and
+    /// of several for a partition only the last is sent. Takes the commit timeout at most. A call that is given up may still be
+    /// carried out.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub async fn commit(&self, commits: Vec<Commit>) -> Vec<Result<(), CommitError>> {
+        let (calls, outcomes): (Vec<_>, Vec<_>) = commits
+            .into_iter()
+            .map(|commit| {
+                let (reply, outcome) = oneshot::channel();
+                ((commit, reply), outcome)
+            })
+            .unzip();
+        // If the task has ended the replies are dropped with the command.
+        drop(self.0.send(Command::Commit(calls)).await);
+        let mut all = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            all.push(outcome.await.unwrap_or(Err(CommitError::Closed)));
+        }
+        all
+    }
+}
