@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use fake_broker::{
     Fake, Fault,
-    client::{self, PATIENCE, Producer, cluster, next, read, ready, until},
+    client::{self, Log, PATIENCE, Producer, cluster, next, read, ready, until},
 };
 use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::kafka::error::ErrorCode;
@@ -190,6 +190,24 @@ async fn faults_of_a_fetch_lose_and_repeat_nothing() {
         fake.world().fetch_faults.push_back(fault.clone());
         producer.produce(&topic, 0, 5).await;
         assert_eq!(read(&mut reader, 5).await, [5, 6, 7, 8, 9], "after {fault:?}");
+    }
+}
+
+/// TOPIC_AUTHORIZATION_FAILED: only an operator can help, who is told once for each time that it happens; then reading goes on.
+#[tokio::test]
+async fn a_partition_that_may_not_be_read_is_told_once_and_read_when_the_right_comes() {
+    let (log, _guard) = Log::listen();
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(50)).await;
+    let mut producer = Producer::new(&cluster);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    for round in 1..=2 {
+        fake.world().fetch_faults.extend([29, 29, 29].map(Fault::Code));
+        until("it is refused", || fake.world().fetch_faults.is_empty()).await;
+        producer.produce(&topic, 0, 1).await;
+        assert_eq!(read(&mut reader, 1).await, [round - 1]);
+        let told = log.lines(&["WARN", "TOPIC_AUTHORIZATION_FAILED"]);
+        assert_eq!(told.len() as u64, round, "{told:?}");
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     position::Sought,
 };
 use crate::{
-    kafka::error::ErrorCode,
+    kafka::error::{ErrorCode, Retry},
     upstream::{backoff, broker::Broker, cluster::Core, topics::Partition},
 };
 
@@ -44,6 +44,8 @@ pub(crate) struct Slot {
     /// looks for a position must not take it for a start.
     lost: Option<i64>,
     follower: Option<Follower>,
+    /// The last code that an operator was told of.
+    told: Option<ErrorCode>,
 }
 
 /// A replica that the leader told us to fetch from (KIP-392).
@@ -74,6 +76,7 @@ impl Slot {
             failures: 0,
             lost: None,
             follower: None,
+            told: None,
         }
     }
 
@@ -164,6 +167,7 @@ impl Slot {
             return self.cut_off(offset, &data, core);
         }
         self.failures = 0;
+        self.told = None;
         self.not_before = None;
         if data.preferred_read_replica.0 >= 0 && self.home_id() != Some(data.preferred_read_replica.0) {
             self.follow(data.preferred_read_replica.0, core);
@@ -211,7 +215,8 @@ impl Slot {
 
     /// An error instead of records.
     fn refused(&mut self, offset: i64, data: &PartitionData, core: &Core) {
-        core.counters.error(ErrorCode::from(data.error_code).name());
+        let code = ErrorCode::from(data.error_code);
+        core.counters.error(code.name());
         // Whatever a replica has against it, the leader is asked.
         let follower = self.follower.take();
         if data.error_code == OFFSET_OUT_OF_RANGE && follower.is_none() {
@@ -224,9 +229,23 @@ impl Slot {
         }
         if data.error_code != OFFSET_OUT_OF_RANGE {
             core.refresh_all();
+            self.tell(code);
         }
         if !self.hear_of_leader(data, core) {
             self.fail();
+        }
+    }
+
+    /// What will not pass by itself is told once. It is asked for all the same: rights can be granted.
+    fn tell(&mut self, code: ErrorCode) {
+        if matches!(code.retry(), Retry::Never | Retry::Fatal) && self.told.replace(code) != Some(code) {
+            let (topic, partition) = (&*self.partition.topic, self.partition.index);
+            tracing::warn!(
+                topic,
+                partition,
+                error = code.name(),
+                "Kafka refuses to let a partition be read; subscribers wait"
+            );
         }
     }
 
