@@ -31,6 +31,8 @@ pub struct Secure {
     pub sasl_tls: u16,
     /// SASL of PLAIN alone, in the clear.
     pub plain: u16,
+    /// SASL of all mechanisms, by TLS, with sessions of two seconds.
+    pub brief: u16,
 }
 
 /// Shared by all tests of the run; it ends with the process.
@@ -48,11 +50,20 @@ fn start() -> Secure {
     ours.issue("client", &[]);
     others.issue("client", &[]);
     let base = free_base(1);
-    let names = ["TLS", "MTLS", "EXPIRED", "ELSEWHERE", "SASL", "SASLTLS", "PLAIN"];
+    let names = ["TLS", "MTLS", "EXPIRED", "ELSEWHERE", "SASL", "SASLTLS", "PLAIN", "BRIEF"];
     // All at once: one after the other may be the same.
     let sockets = names.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
     let ports = sockets.map(|socket| socket.local_addr().unwrap().port());
-    let protocols = ["SSL", "SSL", "SSL", "SSL", "SASL_PLAINTEXT", "SASL_SSL", "SASL_PLAINTEXT"];
+    let protocols = [
+        "SSL",
+        "SSL",
+        "SSL",
+        "SSL",
+        "SASL_PLAINTEXT",
+        "SASL_SSL",
+        "SASL_PLAINTEXT",
+        "SASL_SSL",
+    ];
     let places: String = names
         .iter()
         .zip(ports)
@@ -81,20 +92,24 @@ fn start() -> Secure {
         ("expired", "expired"),
         ("elsewhere", "elsewhere"),
         ("sasltls", "broker"),
+        ("brief", "broker"),
     ] {
         settings.push(format!(
             "listener.name.{listener}.ssl.keystore.location={}",
             ours.file(&format!("{store}.store"))
         ));
     }
-    for listener in ["sasl", "sasltls"] {
+    for listener in ["sasl", "sasltls", "brief"] {
         settings.extend(mechanisms(listener, &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]));
     }
     settings.extend(mechanisms("plain", &["PLAIN"]));
+    for mechanism in ["plain", "scram-sha-512", "oauthbearer"] {
+        settings.push(format!("listener.name.brief.{mechanism}.connections.max.reauth.ms=2000"));
+    }
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let users = ["SCRAM-SHA-256", "SCRAM-SHA-512"].map(|mechanism| format!("{mechanism}=[name=\"{USER}\",password=\"{PASSWORD}\"]"));
     let kafka = Kafka::start_for(base, 1, &settings, &users.each_ref().map(String::as_str));
-    let [tls, mtls, expired, elsewhere, sasl, sasl_tls, plain] = ports;
+    let [tls, mtls, expired, elsewhere, sasl, sasl_tls, plain, brief] = ports;
     Secure {
         kafka,
         ours,
@@ -106,6 +121,7 @@ fn start() -> Secure {
         sasl,
         sasl_tls,
         plain,
+        brief,
     }
 }
 

@@ -5,6 +5,7 @@
 mod authority;
 mod issuer;
 mod listeners;
+mod renewal;
 mod sasl;
 mod tls;
 mod tokens;

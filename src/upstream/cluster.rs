@@ -81,7 +81,7 @@ pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) limits: Limits,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) security: Security,
+    pub(crate) security: Arc<Security>,
     pub(crate) memory: Memory,
     pub(crate) topics: Topics,
     pub(crate) identities: Identities,
@@ -123,7 +123,7 @@ impl Cluster {
             closing: AtomicBool::new(false),
             stopped: watch::Sender::new(false),
             tasks: Mutex::default(),
-            security: Security::new(&settings.security),
+            security: Arc::new(Security::new(&settings.security)),
             counters,
             settings,
         });

@@ -17,6 +17,8 @@ pub struct Counters {
     pub connects: Counter,
     /// Attempts to connect that failed, and connections that broke or were given up.
     pub disconnects: Counter,
+    /// Times that a live connection proved anew who we are (KIP-368).
+    pub reauthentications: Counter,
     /// Requests sent, by `api`.
     pub requests: Family<Label, Counter>,
     /// Error codes received from brokers, by `error`.
@@ -63,6 +65,7 @@ impl Default for Counters {
         Self {
             connects: Counter::default(),
             disconnects: Counter::default(),
+            reauthentications: Counter::default(),
             requests: Family::default(),
             errors: Family::default(),
             batches: Counter::default(),
@@ -95,6 +98,8 @@ impl Counters {
             "Connections to brokers that failed or broke",
             self.disconnects.clone(),
         );
+        let renewed = self.reauthentications.clone();
+        to.register("kafka_reauthentications", "Sessions renewed on live connections", renewed);
         to.register("kafka_requests", "Requests sent to brokers", self.requests.clone());
         to.register("kafka_errors", "Error codes received from brokers", self.errors.clone());
         to.register("kafka_produced_batches", "Batches acknowledged by Kafka", self.batches.clone());

@@ -98,9 +98,17 @@ pub(crate) async fn run(core: Arc<Core>) {
                 continue;
             }
         };
-        if timeout(pause, core.refresh.notified()).await.is_ok() && core.stale.load(Relaxed) {
+        if timeout(pause, news(&core)).await.is_ok() && core.stale.load(Relaxed) {
             tokio::time::sleep(LEAST_GAP.saturating_sub(last_full.elapsed())).await;
         }
+    }
+}
+
+/// Somebody wants to know, or a broker does not believe us any more: nobody else may notice that for long.
+async fn news(core: &Core) {
+    tokio::select! {
+        () = core.refresh.notified() => {}
+        () = core.security.withdrawn.notified() => core.stale.store(true, Relaxed),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     connection::{Call, CallError, Connection},
     frame::decode,
     pumps::{read_answers, write_frames},
-    security::authenticate,
+    security::{authenticate, renew},
     stream,
     versions::Versions,
     wire::Wire,
@@ -54,11 +54,20 @@ impl Connection {
         if let Some(why) = connection.versions.lacking() {
             return Err(connection.wire.poison(&why));
         }
-        authenticate(&connection, &core.security, until).await?;
+        let session = authenticate(&connection, &core.security, until).await?;
         if !connection.wire.set_ready() {
             return Err(connection.wire.poison("closed"));
         }
         core.counters.connects.inc();
+        if let Some(session) = session {
+            let (wire, address, security) = (
+                Arc::clone(&connection.wire),
+                Arc::clone(&connection.address),
+                Arc::clone(&core.security),
+            );
+            let renewal = renew(wire, address, security, session, core.settings.connect_timeout);
+            connection.tasks.push(tokio::spawn(renewal));
+        }
         Ok(connection)
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::{messages::ApiKey, protocol::StrBytes};
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
@@ -48,7 +48,17 @@ struct WireState {
     ready: bool,
     /// Nothing is written before (KIP-219).
     throttled: Option<Instant>,
+    /// While we prove anew who we are.
+    held: Option<Held>,
 }
+
+/// Requests that wait until the broker knows again who we are: in between it takes nothing but SASL (KIP-368).
+struct Held {
+    since: Instant,
+    waiting: VecDeque<(Frame, Option<Reply>)>,
+}
+
+type Reply = oneshot::Sender<Result<Bytes, CallError>>;
 
 /// A request that is not written yet.
 pub(super) struct Frame {
@@ -62,7 +72,7 @@ pub(super) struct Frame {
 struct Pending {
     correlation: i32,
     deadline: Instant,
-    reply: oneshot::Sender<Result<Bytes, CallError>>,
+    reply: Reply,
 }
 
 /// What the writer is to do next.
@@ -79,6 +89,33 @@ pub(super) struct Due {
 pub(super) fn throttle(milliseconds: i32) -> Option<Duration> {
     let wait = Duration::from_millis(u64::try_from(milliseconds).ok().filter(|ms| *ms > 0)?);
     Some(wait.min(LONGEST_THROTTLE))
+}
+
+impl Frame {
+    /// Whether it belongs to an authentication. The API key stands behind the length.
+    fn is_sasl(&self) -> bool {
+        let key = i16::from_be_bytes([self.bytes[4], self.bytes[5]]);
+        [ApiKey::SaslHandshake as i16, ApiKey::SaslAuthenticate as i16].contains(&key)
+    }
+}
+
+impl WireState {
+    fn put(&mut self, mut frame: Frame, reply: Option<Reply>) {
+        let correlation = self.next_correlation;
+        self.next_correlation = correlation.wrapping_add(1);
+        // The id stands behind length (4), API key (2) and version (2).
+        frame.bytes[8..12].copy_from_slice(&correlation.to_be_bytes());
+        // Its time begins when it may leave.
+        let held_back = self.throttled.map(|until| until.saturating_duration_since(Instant::now()));
+        frame.deadline += held_back.unwrap_or_default();
+        let deadline = frame.deadline;
+        self.frames.push_back(frame);
+        self.pending.extend(reply.map(|reply| Pending {
+            correlation,
+            deadline,
+            reply,
+        }));
+    }
 }
 
 impl Wire {
@@ -149,31 +186,43 @@ impl Wire {
     }
 
     /// Puts a request in line; with `reply` an answer is waited for.
-    pub(super) fn enqueue(&self, mut frame: Frame, reply: Option<oneshot::Sender<Result<Bytes, CallError>>>) -> Result<(), CallError> {
+    pub(super) fn enqueue(&self, frame: Frame, reply: Option<Reply>) -> Result<(), CallError> {
         let mut state = self.lock();
         if let Some(why) = &state.broken {
             return Err(why.clone());
         }
-        if state.pending.len() >= MOST_PENDING || state.frames.len() >= MOST_PENDING {
+        let held = state.held.as_ref().map_or(0, |held| held.waiting.len());
+        if state.pending.len().max(state.frames.len()).max(held) >= MOST_PENDING {
             return Err(CallError::Unsendable("too many requests wait on one connection"));
         }
-        let correlation = state.next_correlation;
-        state.next_correlation = correlation.wrapping_add(1);
-        // The id stands behind length (4), API key (2) and version (2).
-        frame.bytes[8..12].copy_from_slice(&correlation.to_be_bytes());
-        // Its time begins when it may leave.
-        let held_back = state.throttled.map(|until| until.saturating_duration_since(Instant::now()));
-        frame.deadline += held_back.unwrap_or_default();
-        let deadline = frame.deadline;
-        state.frames.push_back(frame);
-        state.pending.extend(reply.map(|reply| Pending {
-            correlation,
-            deadline,
-            reply,
-        }));
+        match &mut state.held {
+            Some(held) if !frame.is_sasl() => held.waiting.push_back((frame, reply)),
+            _ => state.put(frame, reply),
+        }
         drop(state);
         self.outgoing.notify_one();
         Ok(())
+    }
+
+    /// From here on only SASL leaves; what is under way is still answered. Gives the time by which all of that must be.
+    pub(super) fn hold(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        let (since, waiting) = (Instant::now(), VecDeque::new());
+        state.held = Some(Held { since, waiting });
+        state.pending.iter().map(|p| p.deadline).max()
+    }
+
+    /// What was held back leaves, in its order; its time begins now.
+    pub(super) fn release(&self) {
+        let mut state = self.lock();
+        let Some(held) = state.held.take() else { return };
+        let waited = held.since.elapsed();
+        for (mut frame, reply) in held.waiting {
+            frame.deadline += waited;
+            state.put(frame, reply);
+        }
+        drop(state);
+        self.outgoing.notify_one();
     }
 
     /// Ends the connection for `why`; everyone who waits is told. The first reason stays.
@@ -188,14 +237,16 @@ impl Wire {
         let counts = state.ready && state.broken.is_none() && !ours;
         let why = state.broken.get_or_insert(why).clone();
         let pending = std::mem::take(&mut state.pending);
+        let held = state.held.take();
         state.frames.clear();
         drop(state);
         if counts {
             self.counters.disconnects.inc();
         }
-        for waiting in pending {
+        let held = held.into_iter().flat_map(|held| held.waiting).filter_map(|(_, reply)| reply);
+        for reply in pending.into_iter().map(|pending| pending.reply).chain(held) {
             // The receiver may be gone; then nobody asks any more.
-            let _ = waiting.reply.send(Err(why.clone()));
+            let _ = reply.send(Err(why.clone()));
         }
         self.outgoing.notify_one();
         self.poisoned.notify_one();
@@ -216,5 +267,73 @@ impl Wire {
         let waiting = waiting.ok_or("an answer that nobody asked for")?;
         let _ = waiting.reply.send(Ok(frame));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(api: ApiKey, name: u8) -> Frame {
+        let mut bytes = BytesMut::zeroed(13);
+        bytes[4..6].copy_from_slice(&(api as i16).to_be_bytes());
+        bytes[12] = name;
+        Frame {
+            bytes,
+            deadline: Instant::now() + Duration::from_secs(10),
+            written: None,
+        }
+    }
+
+    fn send(wire: &Wire, api: ApiKey, name: u8) -> oneshot::Receiver<Result<Bytes, CallError>> {
+        let (reply, answer) = oneshot::channel();
+        wire.enqueue(frame(api, name), Some(reply)).unwrap();
+        answer
+    }
+
+    /// The names of what may be written now, with their correlation ids.
+    fn written(wire: &Wire) -> Vec<(u8, u8)> {
+        std::iter::from_fn(|| wire.due()?.frame)
+            .map(|frame| (frame.bytes[12], frame.bytes[11]))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn while_held_only_sasl_leaves_and_then_all_in_order() {
+        let wire = Wire::new("test", &Arc::default());
+        let mut before = send(&wire, ApiKey::Produce, 1);
+        assert!(wire.hold().is_some());
+        let mut held: Vec<_> = (2..5).map(|name| send(&wire, ApiKey::Produce, name)).collect();
+        let mut sasl = send(&wire, ApiKey::SaslHandshake, 9);
+        assert_eq!(written(&wire), [(1, 0), (9, 1)]);
+        // Answers come in the order in which the requests left.
+        for id in 0..2u8 {
+            wire.settle(Bytes::from(vec![0, 0, 0, id])).unwrap();
+        }
+        assert!(before.try_recv().is_ok() && sasl.try_recv().is_ok());
+        wire.release();
+        assert_eq!(written(&wire), [(2, 2), (3, 3), (4, 4)]);
+        for id in 2..5u8 {
+            wire.settle(Bytes::from(vec![0, 0, 0, id])).unwrap();
+        }
+        for (answer, id) in held.iter_mut().zip(2..) {
+            assert_eq!(answer.try_recv().unwrap().unwrap()[3], id);
+        }
+        drop(send(&wire, ApiKey::Produce, 6));
+        assert_eq!(written(&wire), [(6, 5)]);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_told_of_the_end_and_is_bounded() {
+        let wire = Wire::new("test", &Arc::default());
+        assert_eq!(wire.hold(), None);
+        let mut held: Vec<_> = (0..MOST_PENDING).map(|_| send(&wire, ApiKey::Fetch, 0)).collect();
+        let (reply, _) = oneshot::channel();
+        let full = wire.enqueue(frame(ApiKey::Fetch, 0), Some(reply));
+        assert!(matches!(full, Err(CallError::Unsendable(_))));
+        let why = wire.poison("gone");
+        for answer in &mut held {
+            assert_eq!(answer.try_recv().unwrap(), Err(why.clone()));
+        }
     }
 }

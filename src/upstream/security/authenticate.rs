@@ -21,7 +21,10 @@ use crate::{
         error::ErrorCode,
         sasl::{Conversation, Message, Step, shown},
     },
-    upstream::connection::{CallError, Connection},
+    upstream::{
+        connection::{CallError, Connection},
+        wire::Wire,
+    },
 };
 
 const UNSUPPORTED_MECHANISM: i16 = 33;
@@ -38,18 +41,30 @@ pub(crate) struct Credentials {
 }
 
 /// Proves who we are. `until` bounds all of it. The session's lifetime, if the broker gives it one (KIP-368).
-pub(crate) async fn authenticate(connection: &Connection, security: &Security, until: Instant) -> Result<Option<Duration>, CallError> {
+pub(crate) async fn authenticate(connection: &Connection, security: &Security, until: Instant) -> Result<Option<Session>, CallError> {
     let Some(sasl) = &security.sasl else { return Ok(None) };
+    const OLD: &str = "the broker is too old for it: SaslHandshake 1 and SaslAuthenticate are needed";
+    let versions = versions(connection).ok_or_else(|| refused(sasl, OLD))?;
     let credentials = prepare(security, sasl).await?;
-    exchange(connection, security, sasl, credentials, until).await
+    let lifetime = exchange(&connection.wire, versions, security, sasl, credentials, until).await?;
+    Ok(lifetime.map(|lifetime| Session { lifetime, versions }))
 }
+
+/// Until when the broker believes us, and how we told it.
+pub(crate) struct Session {
+    pub(super) lifetime: Duration,
+    pub(super) versions: SaslVersions,
+}
+
+/// Of `SaslHandshake` and `SaslAuthenticate`.
+pub(super) type SaslVersions = (i16, i16);
 
 fn refused(sasl: &SaslSettings, why: &str) -> CallError {
     CallError::Refused(format!("SASL {}: {why}", sasl.mechanism().name()).into())
 }
 
 /// Reads the secrets. It may take: files, or a server of tokens.
-async fn prepare(security: &Security, sasl: &SaslSettings) -> Result<Credentials, CallError> {
+pub(super) async fn prepare(security: &Security, sasl: &SaslSettings) -> Result<Credentials, CallError> {
     let token = match &security.tokens {
         Some(tokens) => Some(tokens.get().await.map_err(|why| refused(sasl, &format!("no token: {why}")))?),
         None => None,
@@ -71,17 +86,17 @@ async fn prepare(security: &Security, sasl: &SaslSettings) -> Result<Credentials
     })
 }
 
-async fn exchange(
-    connection: &Connection,
+/// All that is said. `wire` must carry nothing else meanwhile.
+pub(super) async fn exchange(
+    wire: &Arc<Wire>,
+    (handshake, authenticate): SaslVersions,
     security: &Security,
     sasl: &SaslSettings,
     credentials: Credentials,
     until: Instant,
 ) -> Result<Option<Duration>, CallError> {
-    const OLD: &str = "the broker is too old for it: SaslHandshake 1 and SaslAuthenticate are needed";
-    let (handshake, authenticate) = versions(connection).ok_or_else(|| refused(sasl, OLD))?;
     let request = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(sasl.mechanism().name()));
-    let mut call = connection.send(ApiKey::SaslHandshake, handshake, &request, left(until))?;
+    let mut call = wire.send(ApiKey::SaslHandshake, handshake, &request, left(until))?;
     agreed(&call.answer().await?).map_err(|why| refused(sasl, &why))?;
     let Credentials {
         mut conversation,
@@ -90,7 +105,7 @@ async fn exchange(
     } = credentials;
     for _ in 0..MOST_MESSAGES {
         let request = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::copy_from_slice(&message));
-        let mut call = connection.send(ApiKey::SaslAuthenticate, authenticate, &request, left(until))?;
+        let mut call = wire.send(ApiKey::SaslAuthenticate, authenticate, &request, left(until))?;
         let answer: SaslAuthenticateResponse = call.answer().await?;
         if answer.error_code != 0 {
             if let (Some(tokens), Some(token)) = (&security.tokens, &token) {
@@ -111,7 +126,7 @@ async fn exchange(
     Err(refused(sasl, "the broker comes to no end"))
 }
 
-fn versions(connection: &Connection) -> Option<(i16, i16)> {
+fn versions(connection: &Connection) -> Option<SaslVersions> {
     // Before version 1 of the handshake the messages have no frame of Kafka's.
     let handshake = connection.version(ApiKey::SaslHandshake, 1).filter(|v| *v >= 1)?;
     Some((handshake, connection.version(ApiKey::SaslAuthenticate, 2)?))

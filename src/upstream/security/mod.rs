@@ -7,6 +7,7 @@
 mod authenticate;
 mod gate;
 mod peer;
+mod renewal;
 mod settings;
 mod tls;
 mod token;
@@ -14,7 +15,7 @@ mod url;
 
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::Notify};
 use tokio_rustls::client::TlsStream;
 
 use super::connection::CallError;
@@ -24,6 +25,7 @@ use token::Tokens;
 
 pub(super) use authenticate::authenticate;
 pub(super) use peer::Peer;
+pub(super) use renewal::renew;
 pub use settings::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource};
 pub use url::TokenUrl;
 
@@ -33,6 +35,8 @@ pub(crate) struct Security {
     pub(super) sasl: Option<SaslSettings>,
     tokens: Option<Tokens>,
     pub(super) gate: Gate,
+    /// Rung when a broker ends a session because it does not believe us any more.
+    pub(super) withdrawn: Notify,
 }
 
 impl Security {
@@ -45,6 +49,7 @@ impl Security {
             },
             sasl: settings.sasl.clone(),
             gate: Gate::default(),
+            withdrawn: Notify::new(),
         }
     }
 
