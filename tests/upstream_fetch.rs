@@ -153,6 +153,44 @@ async fn who_is_at_the_end_of_a_log_that_is_cut_off_reads_on_where_it_ends_now()
     );
 }
 
+/// It began at the end of the log and nothing came since. The log is cut off, and grows beyond where it ended before the reader looks.
+#[tokio::test]
+async fn who_has_read_nothing_yet_notices_a_log_that_was_cut_off() {
+    let fake = Fake::start(2).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, FOR_EVER).await;
+    for number in 0..10 {
+        fake.record("t", 0, "k", &number.to_string());
+    }
+    let end = cluster.end_offsets(&[(Arc::clone(&topic), 0)]).await;
+    assert_eq!(end, [Ok(10)]);
+    fake.cut_off("t", 0, 2, 6);
+    for number in 100..110 {
+        fake.record("t", 0, "k", &number.to_string());
+    }
+    let mut reader = cluster.read(&topic, 0, Start::Offset(10));
+    let chunk = next(&mut reader).await;
+    assert_eq!((chunk.reset, chunk.offset, values_in(&chunk.bytes)[0].as_str()), (true, 6, "100"));
+    assert_eq!(cluster.counters().truncations.get(), 1);
+}
+
+/// A leader under which nothing was written is nothing to tell of.
+#[tokio::test]
+async fn a_leader_that_wrote_nothing_is_no_sign_of_a_log_that_was_cut_off() {
+    let fake = Fake::start(2).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(50)).await;
+    let mut producer = Producer::new(&cluster);
+    producer.produce(&topic, 0, 5).await;
+    fake.lead("t", 0, 2);
+    assert_eq!(cluster.end_offsets(&[(Arc::clone(&topic), 0)]).await, [Ok(5)]);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(5));
+    until("it is polled for", || !fake.world().polls.is_empty()).await;
+    fake.lead("t", 0, 1);
+    producer.produce(&topic, 0, 3).await;
+    let chunk = next(&mut reader).await;
+    assert_eq!((chunk.reset, chunk.offset), (false, 5));
+    assert_eq!(cluster.counters().truncations.get(), 0);
+}
+
 fn near(fake: &Fake, rack: &str) -> Cluster {
     let mut settings = settings(fake);
     settings.consumer.max_wait = Duration::from_millis(100);

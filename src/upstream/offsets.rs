@@ -201,17 +201,22 @@ async fn round(core: &Core, broker: &Broker, link: &mut Option<Connection>, aske
 }
 
 fn reply(core: &Core, asked: Vec<Question>, answer: &ListOffsetsResponse) {
-    let mut offsets: HashMap<(&str, i32), (i16, i64)> = HashMap::new();
+    let mut offsets: HashMap<(&str, i32), (i16, i64, i32)> = HashMap::new();
     for topic in &answer.topics {
         for p in &topic.partitions {
-            offsets.insert((&topic.name.0, p.partition_index), (p.error_code, p.offset));
+            offsets.insert((&topic.name.0, p.partition_index), (p.error_code, p.offset, p.leader_epoch));
         }
     }
     for question in asked {
         let told = offsets.get(&(&*question.partition.topic, question.partition.index));
         let result = match told {
-            Some((0, offset)) => Ok(*offset),
-            Some((code, _)) => {
+            Some((0, offset, epoch)) => {
+                if question.timestamp == LATEST {
+                    question.partition.told_end(*offset, *epoch);
+                }
+                Ok(*offset)
+            }
+            Some((code, ..)) => {
                 let code = ErrorCode::from(*code);
                 core.counters.error(code.name());
                 Err(code)

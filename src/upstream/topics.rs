@@ -53,6 +53,8 @@ pub struct Partition {
     leader: AtomicI32,
     /// Counts its leaders, as last heard (KIP-320); -1 if the brokers are too old to tell.
     leader_epoch: AtomicI32,
+    /// The end of the log as last told, and the epoch of the leader that told it.
+    end: Mutex<(i64, i32)>,
     /// Its topic was made anew under another id: this one will not come back.
     gone: AtomicBool,
     acks: Acks,
@@ -90,6 +92,7 @@ impl Partition {
             index,
             leader: AtomicI32::new(-1),
             leader_epoch: AtomicI32::new(-1),
+            end: Mutex::new((-1, -1)),
             gone: AtomicBool::new(false),
             acks,
             others: [OnceLock::new(), OnceLock::new()],
@@ -153,6 +156,17 @@ impl Partition {
     /// Counts its leaders (KIP-320): what a request says with it, a broker that knows another refuses. -1 if not known.
     pub(crate) fn leader_epoch(&self) -> i32 {
         self.leader_epoch.load(Relaxed)
+    }
+
+    /// A leader of this epoch says that the log ends at `offset`.
+    pub(crate) fn told_end(&self, offset: i64, epoch: i32) {
+        *self.end.lock().expect("no code that holds this lock panics") = (offset, epoch);
+    }
+
+    /// In which epoch the log was told to end at `offset`; -1 if that is not what was told last.
+    pub(crate) fn epoch_of_end(&self, offset: i64) -> i32 {
+        let (end, epoch) = *self.end.lock().expect("no code that holds this lock panics");
+        if end == offset { epoch } else { -1 }
     }
 
     /// Takes what metadata say. A broker that is late tells of a leader that there was before: an older epoch changes nothing,

@@ -332,7 +332,9 @@ impl Node {
                     Some(p) if p.epoch_error(asked.current_leader_epoch) != 0 => {
                         told.with_error_code(p.epoch_error(asked.current_leader_epoch))
                     }
-                    Some(p) => told.with_offset(p.offset_at(asked.timestamp)),
+                    Some(p) => told
+                        .with_offset(p.offset_at(asked.timestamp))
+                        .with_leader_epoch(if world.old { -1 } else { p.epoch }),
                 }
             });
             ListOffsetsTopicResponse::default()

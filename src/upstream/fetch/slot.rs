@@ -63,11 +63,12 @@ impl Slot {
             Start::Tail | Start::Timestamp(_) => None,
             Start::Offset(offset) => Some(offset.max(0)),
         };
+        let epochs = position.map_or_else(Epochs::default, |offset| Epochs::starting(partition.epoch_of_end(offset), offset));
         Self {
             partition,
             start,
             position,
-            epochs: Epochs::default(),
+            epochs,
             chunks,
             starved,
             covered: 0,
@@ -155,6 +156,7 @@ impl Slot {
                 "the offset to read from is gone: reading goes on at another"
             );
         }
+        self.epochs = Epochs::starting(self.partition.epoch_of_end(offset), offset);
         self.position = Some(offset);
     }
 
@@ -267,6 +269,11 @@ impl Slot {
     fn cut_off(&mut self, offset: i64, data: &PartitionData, core: &Core) {
         let (epoch, end) = (data.diverging_epoch.epoch, data.diverging_epoch.end_offset);
         let shared = self.epochs.cut(epoch, end, offset);
+        self.covered = 0;
+        if shared >= offset {
+            // All that was read is there: only nothing was written under the last leader that we know of.
+            return;
+        }
         if self.lost.is_none() {
             core.counters.truncations.inc();
             tracing::error!(
@@ -279,7 +286,6 @@ impl Slot {
         }
         self.lost = Some(offset);
         self.position = Some(shared);
-        self.covered = 0;
     }
 
     /// The leader names a replica nearer to us.
