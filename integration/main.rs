@@ -18,6 +18,7 @@ mod oldest;
 mod publish;
 mod security;
 mod stage;
+mod table;
 mod trouble;
 mod wire;
 

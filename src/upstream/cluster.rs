@@ -31,6 +31,7 @@ use super::{
     receipts::Waiters,
     security::Security,
     settings::Settings,
+    table::{self, Table},
     topics::{Partition, Topic, TopicState, Topics},
 };
 use crate::kafka::error::ErrorCode;
@@ -221,6 +222,14 @@ impl Cluster {
     /// As there.
     pub async fn offsets_since(&self, of: &[(Arc<Topic>, i32)], time: i64) -> Vec<Result<i64, ErrorCode>> {
         offsets::since(&self.core, partitions(of), time).await
+    }
+
+    /// Reads all partitions of a compacted topic from their beginnings on. Where they begin and end is asked for after the call.
+    ///
+    /// # Errors
+    /// The broker's code for a partition whose offsets it does not tell; 7 REQUEST_TIMED_OUT if none came within the request timeout.
+    pub async fn table(&self, topic: &Arc<Topic>) -> Result<Table, ErrorCode> {
+        table::open(&self.core, topic).await
     }
 
     /// Becomes a member of a consumer group. Never fails: what the coordinator refuses comes as an event.

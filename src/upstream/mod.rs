@@ -33,6 +33,7 @@ mod security;
 mod sender;
 mod settings;
 mod stream;
+mod table;
 mod topics;
 mod versions;
 mod wire;
@@ -49,4 +50,5 @@ pub use group::{
 pub use receipts::{Outcome, Receipt, Receipts};
 pub use security::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource, TokenUrl};
 pub use settings::{ConsumerSettings, Isolation, ProducerSettings, Settings};
+pub use table::{Table, TableEvent};
 pub use topics::{Partition, Topic, TopicId, TopicState};
