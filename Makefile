@@ -19,7 +19,7 @@ test: ## all tests, the ones against a real Kafka included; installs what they n
 	@integration/need cargo cc openssl mosquitto_pub kcat paho
 	@integration/kafka/kafka install
 	@integration/kafka/kafka --oldest install
-	@rm -rf target/tmp/{kafka,proxy,certs}-*
+	@rm -rf target/tmp/{kafka,proxy,certs,authorities}-*
 	cargo test --workspace --locked || { echo "logs of Kafka and the proxies: target/tmp/{kafka,proxy}-*" >&2; exit 1; }
 
 check: $(CARGO_DENY) ## formatting, lints, licences and bans, documentation without a warning
@@ -37,7 +37,7 @@ $(CARGO_DENY):
 chaos: ## the long forms: brokers killed, paused and restarted, a bad network, Kafka away for a minute, under load
 	@integration/need cargo cc openssl mosquitto_pub kcat paho
 	@integration/kafka/kafka install
-	@rm -rf target/tmp/{kafka,proxy,certs}-*
+	@rm -rf target/tmp/{kafka,proxy,certs,authorities}-*
 	CHAOS=long cargo test --locked --test integration -- --nocapture --test-threads 1 chaos network behind
 
 fuzz: $(CARGO_FUZZ) ## fuzzes the decoders, FUZZ_SECONDS=60 for each target

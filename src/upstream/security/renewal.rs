@@ -17,7 +17,7 @@ use crate::upstream::{backoff, connection::CallError, wire::Wire};
 /// Brokers refuse a second re-authentication within a second.
 const SOONEST: Duration = Duration::from_millis(1_100);
 /// The part of a session after which it is renewed, ±20 %: early enough for requests in line before it.
-const RENEWED_AFTER: f64 = 0.7;
+const RENEWED_AFTER: f64 = 0.6;
 /// The wait after the first failure to read or get the credentials, and the longest.
 const FIRST: Duration = Duration::from_millis(200);
 const MOST: Duration = Duration::from_secs(5);
