@@ -226,6 +226,21 @@ async fn commits_flow(ledger: &Shared, partitions: usize) {
     assert!(waited.await.is_ok(), "no commits: {before:?}");
 }
 
+/// Two members share a topic of four partitions, one of them leaves, the other dies, a third goes on where they ended.
+pub async fn hand_over(kafka: &Kafka, topic: &str) {
+    let (cluster, ledger) = (cluster(kafka), Shared::default());
+    let join = |name: &str| Worker::start(&cluster, settings(topic, topic, name), &ledger);
+    let (a, b) = (join("a"), join("b"));
+    shared_out(&ledger, 4, &["a", "b"]).await;
+    commits_flow(&ledger, 4).await;
+    b.leave().await;
+    shared_out(&ledger, 4, &["a"]).await;
+    a.die().await;
+    let c = join("c");
+    shared_out(&ledger, 4, &["c"]).await;
+    c.leave().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_come_go_and_die_and_each_partition_has_one_owner_that_begins_where_the_last_ended() {
     let kafka = shared_kafka();

@@ -1,5 +1,6 @@
 //! The oldest Apache Kafka that is supported, with all that the proxy does to a Kafka.
 
+use crate::groups::hand_over;
 use crate::load::client::{Client, Event, Version};
 use crate::load::ledger;
 use crate::load::publish::{Progress, run};
@@ -91,6 +92,10 @@ fn the_oldest_supported_kafka_does_all_that_is_needed() {
         .unwrap()
         .exact(clients, messages)
         .unwrap();
+
+    // Members of a group.
+    kafka.topic("grouped", 4);
+    runtime.block_on(hand_over(&kafka, "grouped"));
 
     // And the subscriber goes on.
     kafka.produce("commands", "42", &[], "after");
