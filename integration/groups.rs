@@ -24,7 +24,8 @@ fn settings(group: &str, topic: &str, name: &str) -> GroupSettings {
         group: group.to_owned(),
         topics: vec![topic.to_owned()],
         user_data: Bytes::from(name.to_owned()),
-        session_timeout: Duration::from_secs(2),
+        // What a machine under load may hold a process up for is no death.
+        session_timeout: Duration::from_secs(4),
         rebalance_timeout: Duration::from_secs(10),
         heartbeat_interval: Duration::from_millis(300),
         ..GroupSettings::default()
