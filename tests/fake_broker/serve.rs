@@ -180,6 +180,10 @@ impl Node {
             }
             ApiKey::ListOffsets => {
                 let mut answer = self.offsets(&ListOffsetsRequest::decode(&mut body, version).unwrap());
+                if version < 4 {
+                    let told = answer.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+                    told.for_each(|partition| partition.leader_epoch = -1);
+                }
                 if let Some(Fault::Code(code)) = fault {
                     let told = answer.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
                     told.for_each(|partition| partition.error_code = *code);
