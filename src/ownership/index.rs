@@ -217,6 +217,13 @@ impl Index {
         }
     }
 
+    /// The state that counts was found to be damaged behind its headers: nobody but a client claims it again.
+    pub(super) fn mark_unreadable(&mut self, client: &str) {
+        if self.entry(client).is_some() {
+            self.entry_mut(client).flags |= UNREADABLE;
+        }
+    }
+
     fn claim<'a>(&mut self, client: &'a str, head: Option<ClaimHead<'a>>, record: &Record<'_>) -> Change<'a> {
         let owner = self.instance(head.map_or("", |head| head.owner));
         let entry = self.entry_mut(client);

@@ -1,18 +1,37 @@
 //! The stored session in the log: records of the compacted topic `mqtt-sessions` in, records wanted and decisions out.
 //!
-//! Pure: no socket, no task, no clock; time is an argument.
+//! Pure: no socket, no task, no clock; time is an argument. An instance has one [`Partition`] for each partition of the topic: its tail
+//! feeds [`Partition::read`], its connections and Kafka's answers the other inputs, and what [`Partition::poll`] gives is done in order.
+//!
+//! The rules, each with the sequence of events it guards against, are in `guard` by name. The two that carry the rest:
+//! * **The later claim wins.** Whoever reads a claim behind its own does no more for that client. A claimer writes the state it found
+//!   under its own claim, and answers when it has read *that* back: only its own state makes its choice binding for those after it.
+//! * **Nothing is answered that is not read back.** Whatever lets the client forget something leaves only when the record it rests on
+//!   has been read by the own tail with no foreign claim before it. What a former owner writes late, nobody was told of.
 //!
 //! The formats, each with an example in its file: `key`, `claim`, `state` (with `will`), `steps`, `checkpoint`, and `text` for what is
-//! compact inside them; `seen` is a record as every tail sees it, by key and headers. `index` is what an instance keeps of all
-//! sessions in memory.
+//! compact inside them; `seen` is a record as every tail sees it, by key and headers. `index` is what an instance keeps of all sessions.
+//! `partition` is the machine (with `requests`), `owner` one client id in it: `adopt` (what a claimer makes of what it finds), `lifetime`, `inbound`,
+//! `outbound`, `sending` (wills); `custodian` looks after what is nobody's.
 
+mod adopt;
 mod checkpoint;
 mod claim;
+mod custodian;
 mod fault;
+mod guard;
+mod inbound;
 mod index;
 mod key;
+mod lifetime;
+mod outbound;
+mod output;
+mod owner;
+mod partition;
 mod record;
+mod requests;
 mod seen;
+mod sending;
 mod slab;
 mod state;
 mod steps;
@@ -22,8 +41,13 @@ mod will;
 pub use checkpoint::Checkpoint;
 pub use claim::{Claim, ClaimHead};
 pub use fault::Fault;
+pub use guard::Guard;
+#[cfg(test)]
+pub use guard::LEFT_OUT;
 pub use index::{Change, Entry, Index};
 pub use key::Key;
+pub use output::{ConnectionId, End, Message, Offer, Outcome, Output, Targets, Tenure};
+pub use partition::{Partition, Settings};
 pub use record::{Millis, NewRecord, Record};
 pub use seen::Seen;
 pub use state::{Body, NEVER, State, StateHead, StoredSubscription};

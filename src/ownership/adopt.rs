@@ -1,0 +1,57 @@
+//! What a claimer makes of the session it finds.
+
+use super::output::Offer;
+use super::record::Millis;
+use super::state::Body;
+use super::will::SendingWill;
+
+/// The session under the new claim.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Adopted {
+    pub(super) body: Body,
+    /// Something goes on: session present.
+    pub(super) present: bool,
+}
+
+/// Decides: goes the session on, and what becomes of its will?
+///
+/// A claimer that finds "connected" has met an abnormal end or a takeover: the connection is no more. The will of that connection is
+/// cancelled by a return before its delay is over (§3.1.3.2.2), else it is due; it is also due when the session ends, whichever comes
+/// first [MQTT-3.1.2-8]. Wills on their way are handed on whatever becomes of the session.
+pub(super) fn adopt(found: Option<Body>, offer: Option<&Offer>, now: Millis) -> Adopted {
+    let Some(mut body) = found else {
+        return answered(Body::fresh(now), false, offer, now);
+    };
+    if body.connected {
+        body.connected = false;
+        body.since = now;
+    }
+    let over = body.expires_at().is_some_and(|at| at <= now);
+    let goes_on = !over && !offer.is_some_and(|offer| offer.clean_start);
+    if let Some(will) = body.will.take() {
+        let due = body.since + u64::from(will.delay) * 1000 <= now;
+        if due || !goes_on {
+            body.sending.push(SendingWill { will, pairs: Vec::new() });
+        } else if offer.is_none() {
+            body.will = Some(will);
+        }
+    }
+    if !goes_on {
+        body = Body {
+            sending: body.sending,
+            ..Body::fresh(now)
+        };
+    }
+    answered(body, goes_on, offer, now)
+}
+
+/// With the connection that asked, if there is one.
+fn answered(mut body: Body, present: bool, offer: Option<&Offer>, now: Millis) -> Adopted {
+    if let Some(offer) = offer {
+        body.connected = true;
+        body.since = now;
+        body.expiry = offer.expiry;
+        body.will.clone_from(&offer.will);
+    }
+    Adopted { body, present }
+}

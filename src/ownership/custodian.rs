@@ -1,0 +1,217 @@
+//! What is nobody's: sessions whose owner is gone or whose time is over, records of ends, and strays.
+//!
+//! The custodian of a partition is the member of the group of instances that the partition is assigned to. It decides nothing by the
+//! index alone: it bids for a session, and what it then reads as its owner is what counts. Every instance looks after sessions in its
+//! own name that it does not know any more (it had stepped down).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Key;
+use super::index::{Change, Entry};
+use super::output::Output;
+use super::partition::Partition;
+use super::record::{Millis, NewRecord, Record};
+
+/// How long the record of an end is kept: nothing of the session can arrive later than that.
+const END_KEPT: Millis = 3_600_000;
+/// What an owner would have cleaned up, or followed up, by then is left to the custodian.
+const PATIENCE: Millis = 60_000;
+/// A walk over the index begins at most this often.
+const WALK_EVERY: Millis = 1000;
+/// Slots looked at with each tick.
+const STEP: usize = 1024;
+/// Sessions looked at more closely at a time.
+const LOOKS: usize = 64;
+
+/// The custodian's notes.
+#[derive(Debug, Default)]
+pub(super) struct Custodian {
+    /// Instances that are members of the group, if this one is the custodian.
+    members: Option<BTreeSet<Box<str>>>,
+    /// This instance had stepped down: what it has claimed below this offset, it may have forgotten.
+    forgotten_below: i64,
+    stepped_down: bool,
+    /// Client and claim of states and steps that nobody needs, since when.
+    strays: BTreeMap<(Box<str>, i64), Millis>,
+    /// Client and claim of bids that are void, since when.
+    bids: BTreeMap<(Box<str>, i64), Millis>,
+    /// The next slot.
+    cursor: u32,
+    /// When the next walk may begin.
+    walk_at: Millis,
+    /// Questions for a record that tells a client id.
+    looks: BTreeMap<u64, i64>,
+}
+
+impl Custodian {
+    /// All but the membership is forgotten.
+    pub(super) fn afresh(self) -> Self {
+        Self {
+            members: self.members,
+            stepped_down: true,
+            ..Self::default()
+        }
+    }
+
+    /// The tail is at the end, perhaps for the first time.
+    pub(super) fn caught_up(&mut self, first: bool, position: i64) {
+        if first && self.stepped_down {
+            self.forgotten_below = position;
+        }
+    }
+
+    /// Keeps the list of strays.
+    pub(super) fn notice(&mut self, change: &Change<'_>, now: Millis) {
+        match *change {
+            Change::Stray(client, claim) | Change::State(client, _, _, Some(claim)) => {
+                self.strays.entry((client.into(), claim)).or_insert(now);
+            }
+            Change::Cleaned(client, claim) => {
+                self.strays.remove(&(client.into(), claim));
+            }
+            Change::VoidBid(client, of) => {
+                self.bids.entry((client.into(), of)).or_insert(now);
+            }
+            Change::BidCleaned(client, of) => {
+                self.bids.remove(&(client.into(), of));
+            }
+            _ => {}
+        }
+    }
+
+    fn is_member(&self, instance: &str) -> bool {
+        self.members.as_ref().is_none_or(|members| members.contains(instance))
+    }
+}
+
+/// What a session of the index needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    /// An owner, be it to end it.
+    Owner,
+    /// That the record of its end is removed.
+    Cleaning,
+}
+
+impl Partition {
+    /// This instance is the custodian from now on, and these are the members; `None`: it is not.
+    pub fn members(&mut self, members: Option<BTreeSet<Box<str>>>) {
+        self.custodian.members = members;
+    }
+
+    /// Goes on with the walk over the index.
+    pub(super) fn look_after(&mut self, now: Millis) {
+        if self.at_end.is_none() {
+            return;
+        }
+        self.clean_strays(now);
+        if self.custodian.cursor == 0 && now < self.custodian.walk_at {
+            return;
+        }
+        let room = LOOKS.saturating_sub(self.custodian.looks.len());
+        let found = self.index.walk(self.custodian.cursor).take(STEP);
+        let (mut next, mut seen, mut offsets) = (0, 0, Vec::new());
+        for (after, entry) in found {
+            next = after;
+            seen += 1;
+            if self.needs(entry, false, now).is_some() {
+                offsets.extend(entry.state().or(entry.claim()));
+            }
+            if offsets.len() >= room {
+                break;
+            }
+        }
+        if seen < STEP && offsets.len() < room {
+            // The whole index was seen: what was forgotten is being looked at.
+            next = 0;
+            self.custodian.walk_at = now + WALK_EVERY;
+            self.custodian.forgotten_below = 0;
+        }
+        self.custodian.cursor = next;
+        for offset in offsets {
+            if !self.custodian.looks.values().any(|known| *known == offset) {
+                self.serial += 1;
+                let serial = self.serial;
+                self.custodian.looks.insert(serial, offset);
+                self.outputs.push_back(Output::Fetch { serial, offset });
+            }
+        }
+    }
+
+    /// `closely`: this instance does not own the session, whatever the index says.
+    fn needs(&self, entry: &Entry, closely: bool, now: Millis) -> Option<Needs> {
+        let custodian = self.custodian.members.is_some();
+        let owner = self.index.owner(entry);
+        let forsaken = if *owner == *self.settings.instance {
+            closely || entry.claim() < Some(self.custodian.forgotten_below)
+        } else {
+            custodian && !self.custodian.is_member(owner)
+        };
+        let open = entry.is_connected() || entry.has_will() || entry.is_between();
+        let stuck = entry.is_between() && entry.is_stored() && entry.claimed_at() + PATIENCE <= now;
+        match () {
+            () if entry.is_unreadable() => None,
+            () if entry.is_ended() && !entry.is_between() => {
+                (custodian && entry.due(END_KEPT).is_some_and(|at| at <= now)).then_some(Needs::Cleaning)
+            }
+            () if forsaken && open => Some(Needs::Owner),
+            () if custodian && stuck => Some(Needs::Owner),
+            // A claimer that is at work decides about that itself.
+            () if custodian && !entry.is_between() && entry.due(END_KEPT).is_some_and(|at| at <= now) => Some(Needs::Owner),
+            () => None,
+        }
+    }
+
+    /// A record that was asked for by the custodian: its key tells the client.
+    pub(super) fn looked(&mut self, serial: u64, record: Option<&Record<'_>>, now: Millis) {
+        if self.custodian.looks.remove(&serial).is_none() {
+            return;
+        }
+        let Some(Ok(key)) = record.map(|record| Key::parse(record.key)) else {
+            return;
+        };
+        let client = key.id();
+        let Some(entry) = self.index.entry(client).copied() else { return };
+        if self.owners.contains_key(client) {
+            return;
+        }
+        match (self.needs(&entry, true, now), entry.claim()) {
+            (Some(Needs::Owner), Some(claim)) => self.bid(client, claim, now),
+            (Some(Needs::Cleaning), Some(claim)) => self.append(vec![
+                NewRecord::tombstone(Key::Steps(client, claim)),
+                NewRecord::claim_tombstone(client, claim),
+                NewRecord::tombstone(Key::State(client, claim)),
+            ]),
+            _ => {}
+        }
+    }
+
+    /// Owners clean up behind themselves; what a crash has left is cleaned up here.
+    fn clean_strays(&mut self, now: Millis) {
+        if self.custodian.members.is_none() {
+            return;
+        }
+        let mut records = Vec::new();
+        for ((client, claim), since) in &mut self.custodian.strays {
+            if *since + PATIENCE <= now {
+                *since = now;
+                records.push(NewRecord::tombstone(Key::Steps(client, *claim)));
+                records.push(NewRecord::tombstone(Key::State(client, *claim)));
+            }
+        }
+        for ((client, of), since) in &mut self.custodian.bids {
+            if *since + PATIENCE <= now {
+                *since = now;
+                records.push(NewRecord::tombstone(Key::Bid(client, *of)));
+            }
+        }
+        self.append(records);
+    }
+
+    /// Appends records that belong to no owner.
+    fn append(&mut self, records: Vec<NewRecord>) {
+        if !records.is_empty() {
+            self.outputs.push_back(Output::Append(records));
+        }
+    }
+}

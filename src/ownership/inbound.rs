@@ -1,0 +1,286 @@
+//! QoS 2 from the client: exactly once into Kafka (§4.3.3 of MQTT, KIP-98).
+//!
+//! A PUBLISH gets its *pair* for each record it makes, the pair is written and read back, then the record is produced with it. Whoever
+//! owns the session next produces the repeated PUBLISH by the pair, and Kafka drops what it has.
+//!
+//! **One at a time**: of a session and a Kafka partition, the next record gets its sequence only when the one before is known to be there.
+//! So records keep their order, and of one producer id and partition only the highest pair is in doubt: *a higher pair proves the lower
+//! ones*, and nothing ever has to be asked about two pairs at once. Kafka knows a producer's last five batches, so a producer id is left
+//! for a new one before five sequences lie between the lowest open pair and the next: a 45 means "not there", never "too old to know".
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::guard::{Guard, keeps};
+use super::output::{ConnectionId, Message, Outcome, Output};
+use super::owner::{Dirty, Owner, Rests};
+use super::text::{Pair, Source};
+use crate::mqtt::ReasonCode;
+
+/// Batches of a producer that Kafka remembers in each partition.
+const REMEMBERED: i32 = 5;
+
+/// The exchange of this connection; what must outlive it is in the steps.
+#[derive(Debug, Default)]
+pub(super) struct Inbound {
+    /// Producer id and epoch for new pairs.
+    id: Option<(i64, i16)>,
+    asked: bool,
+    /// The next sequence of that id.
+    next: BTreeMap<Source, i32>,
+    /// In order of arrival.
+    queue: VecDeque<Arrival>,
+    /// Kafka has all of it, PUBREC may be repeated.
+    acked: BTreeSet<u16>,
+}
+
+/// A PUBLISH on its way into Kafka.
+#[derive(Debug)]
+struct Arrival {
+    packet: u16,
+    targets: Vec<Source>,
+    stage: Stage,
+    /// For each record.
+    progress: Vec<Progress>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It has no pairs yet.
+    Waiting,
+    /// They are not read back.
+    Written,
+    /// It may be produced.
+    Ready,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Open,
+    Sent,
+    Acked,
+}
+
+impl Inbound {
+    pub(super) fn ready(&mut self, packet: u16) {
+        let arrivals = self.queue.iter_mut().filter(|arrival| arrival.packet == packet);
+        arrivals.for_each(|arrival| arrival.stage = Stage::Ready);
+    }
+
+    pub(super) fn new_id(&mut self, producer: i64, epoch: i16) {
+        self.asked = false;
+        if self.id.is_none() {
+            self.id = Some((producer, epoch));
+            self.next.clear();
+        }
+    }
+
+    fn arrival(&mut self, packet: u16) -> Option<&mut Arrival> {
+        self.queue.iter_mut().find(|arrival| arrival.packet == packet)
+    }
+}
+
+impl Owner {
+    /// PUBLISH of QoS 2.
+    pub(super) fn publish(&mut self, connection: ConnectionId, packet: u16, targets: Vec<Source>, outputs: &mut VecDeque<Output>) {
+        if self.inbound.acked.contains(&packet) {
+            return outputs.push_back(Output::PubRec(connection, packet));
+        }
+        if self.inbound.arrival(packet).is_some() {
+            return;
+        }
+        let known = self.body.steps.inbound.get(&packet);
+        let (stage, records) = known.map_or((Stage::Waiting, targets.len()), |pairs| (Stage::Ready, pairs.len()));
+        self.inbound.queue.push_back(Arrival {
+            packet,
+            targets,
+            stage,
+            progress: vec![Progress::Open; records],
+        });
+        self.pump(outputs);
+    }
+
+    /// Moves on whatever can move, in order of arrival.
+    pub(super) fn pump(&mut self, outputs: &mut VecDeque<Output>) {
+        let mut blocked = BTreeSet::new();
+        let mut queue = std::mem::take(&mut self.inbound.queue);
+        queue.retain_mut(|arrival| {
+            self.advance(arrival, &mut blocked, outputs);
+            if arrival.stage != Stage::Ready || arrival.progress.iter().any(|progress| *progress != Progress::Acked) {
+                return true;
+            }
+            self.inbound.acked.insert(arrival.packet);
+            outputs.extend(self.connection.map(|connection| Output::PubRec(connection, arrival.packet)));
+            false
+        });
+        self.inbound.queue = queue;
+    }
+
+    fn advance(&mut self, arrival: &mut Arrival, blocked: &mut BTreeSet<Source>, outputs: &mut VecDeque<Output>) {
+        if arrival.stage == Stage::Waiting {
+            let held = arrival.targets.iter().any(|target| blocked.contains(target));
+            if !held && self.take_pairs(arrival, outputs) {
+                arrival.stage = Stage::Written;
+                if keeps(Guard::ProduceAfterReadBack) {
+                    self.wait(Dirty::Steps, Rests::Produce(arrival.packet));
+                } else {
+                    self.touch(Dirty::Steps);
+                    arrival.stage = Stage::Ready;
+                }
+            }
+        }
+        if arrival.stage == Stage::Ready {
+            self.produce(arrival, blocked, outputs);
+        } else if keeps(Guard::OneAtATime) {
+            let pairs = self.body.steps.inbound.get(&arrival.packet);
+            blocked.extend(pairs.into_iter().flatten().map(|pair| pair.source));
+            blocked.extend(&arrival.targets);
+        }
+    }
+
+    /// Gives a message its sequences; false if it needs a producer id first.
+    fn take_pairs(&mut self, arrival: &Arrival, outputs: &mut VecDeque<Output>) -> bool {
+        if !keeps(Guard::FreshIds) && self.inbound.id.is_none() {
+            self.go_on_with_an_old_id();
+        }
+        if keeps(Guard::Span)
+            && let Some((producer, epoch)) = self.inbound.id
+            && arrival
+                .targets
+                .iter()
+                .any(|target| self.span(*target, producer, epoch) + arrival.targets.len() as i32 > REMEMBERED)
+        {
+            self.inbound.id = None;
+        }
+        let Some((producer, epoch)) = self.inbound.id else {
+            if !std::mem::replace(&mut self.inbound.asked, true) {
+                outputs.push_back(Output::ProducerId {
+                    tenure: self.tenure(),
+                    will: None,
+                });
+            }
+            return false;
+        };
+        let pair = |&source: &Source| {
+            let next = self.inbound.next.entry(source).or_default();
+            *next += 1;
+            Pair {
+                source,
+                producer,
+                epoch,
+                sequence: *next - 1,
+            }
+        };
+        let pairs = arrival.targets.iter().map(pair).collect();
+        self.body.steps.inbound.insert(arrival.packet, pairs);
+        true
+    }
+
+    /// Sequences from the lowest open one of a producer id up to the next.
+    fn span(&self, source: Source, producer: i64, epoch: i16) -> i32 {
+        let open = self.body.steps.inbound.values().flatten();
+        let same = open.filter(|pair| (pair.source, pair.producer, pair.epoch) == (source, producer, epoch));
+        let next = self.inbound.next.get(&source).copied().unwrap_or(0);
+        same.map(|pair| next - pair.sequence).max().unwrap_or(0)
+    }
+
+    /// What the guard forbids: the sequences of an earlier owner are continued.
+    fn go_on_with_an_old_id(&mut self) {
+        let open: Vec<Pair> = self.body.steps.inbound.values().flatten().copied().collect();
+        if let Some(last) = open.iter().max_by_key(|pair| (pair.producer, pair.epoch, pair.sequence)) {
+            self.inbound.id = Some((last.producer, last.epoch));
+            for pair in open.iter().filter(|pair| pair.producer == last.producer) {
+                let next = self.inbound.next.entry(pair.source).or_default();
+                *next = (*next).max(pair.sequence + 1);
+            }
+        }
+    }
+
+    fn produce(&mut self, arrival: &mut Arrival, blocked: &mut BTreeSet<Source>, outputs: &mut VecDeque<Output>) {
+        let pairs = self.body.steps.inbound.get(&arrival.packet).cloned().unwrap_or_default();
+        for (index, pair) in pairs.iter().enumerate() {
+            if arrival.progress[index] != Progress::Acked && self.is_proven(arrival.packet, pair) {
+                arrival.progress[index] = Progress::Acked;
+            }
+            if arrival.progress[index] == Progress::Open && !blocked.contains(&pair.source) {
+                arrival.progress[index] = Progress::Sent;
+                outputs.push_back(Output::Produce {
+                    tenure: self.tenure(),
+                    message: Message::Packet(arrival.packet),
+                    index,
+                    pair: *pair,
+                    will: None,
+                });
+            }
+            if arrival.progress[index] != Progress::Acked && keeps(Guard::OneAtATime) {
+                blocked.insert(pair.source);
+            }
+        }
+    }
+
+    /// Another message has a higher pair of the same producer: it got it only because this one was known to be there.
+    fn is_proven(&self, packet: u16, pair: &Pair) -> bool {
+        let others = self.body.steps.inbound.iter().filter(|(other, _)| **other != packet);
+        keeps(Guard::OneAtATime)
+            && others.flat_map(|(_, pairs)| pairs).any(|other| {
+                (other.source, other.producer) == (pair.source, pair.producer)
+                    && (other.epoch, other.sequence) > (pair.epoch, pair.sequence)
+            })
+    }
+
+    /// Kafka's answer to one record of a PUBLISH.
+    pub(super) fn produced(&mut self, packet: u16, index: usize, outcome: Outcome, outputs: &mut VecDeque<Output>) {
+        let Some(arrival) = self.inbound.arrival(packet) else { return };
+        match outcome {
+            Outcome::Appended => {
+                if let Some(progress) = arrival.progress.get_mut(index) {
+                    *progress = Progress::Acked;
+                }
+            }
+            // The pair is kept; only a new connection makes the client say it again.
+            Outcome::Unknown => {
+                let reason = ReasonCode::ImplementationSpecificError;
+                return outputs.extend(self.connection.map(|connection| Output::Close { connection, reason }));
+            }
+            Outcome::Gap => self.take_next_epoch(packet, index),
+            Outcome::Refused => {
+                // Its sequence was not used up: nothing may follow it.
+                self.inbound.id = None;
+                self.inbound.queue.retain(|arrival| arrival.packet != packet);
+                self.body.steps.inbound.remove(&packet);
+                self.wait(Dirty::Steps, Rests::Refused(packet));
+            }
+        }
+        self.pump(outputs);
+    }
+
+    /// The record is not there, and something before it is missing (a broker has lost it): the same producer id with the next epoch
+    /// makes Kafka refuse whatever of the old one is still on its way (47).
+    fn take_next_epoch(&mut self, packet: u16, index: usize) {
+        self.inbound.id = None;
+        let Some(pair) = self.body.steps.inbound.get_mut(&packet).and_then(|pairs| pairs.get_mut(index)) else {
+            return;
+        };
+        let Some(epoch) = pair.epoch.checked_add(1) else { return };
+        pair.epoch = epoch;
+        pair.sequence = 0;
+        if let Some(arrival) = self.inbound.arrival(packet) {
+            arrival.stage = Stage::Written;
+            arrival.progress[index] = Progress::Open;
+        }
+        self.wait(Dirty::Steps, Rests::Produce(packet));
+    }
+
+    /// PUBREL: the client has forgotten the message. PUBCOMP makes it forget the packet id, so it rests on the removal of the pair.
+    pub(super) fn pubrel(&mut self, connection: ConnectionId, packet: u16, outputs: &mut VecDeque<Output>) {
+        if self.inbound.arrival(packet).is_some() {
+            let reason = ReasonCode::ProtocolError;
+            return outputs.push_back(Output::Close { connection, reason });
+        }
+        self.inbound.acked.remove(&packet);
+        if self.body.steps.inbound.remove(&packet).is_some() {
+            self.rest(Guard::PubCompAfterReadBack, Dirty::Steps, Rests::PubComp(packet), outputs);
+        } else if !self.waiting.iter().any(|(_, rests)| *rests == Rests::PubComp(packet)) {
+            outputs.push_back(Output::PubComp(connection, packet));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! An owner's session over time: adopted, subscribed, disconnected, over.
+
+use std::collections::VecDeque;
+
+use super::adopt::{Adopted, adopt};
+use super::guard::{Guard, keeps};
+use super::output::{End, Output};
+use super::owner::{Dirty, Fetching, Owner, Phase, Rests};
+use super::partition::Partition;
+use super::record::{Millis, Record};
+use super::state::{Body, NEVER, State, StoredSubscription};
+use super::steps::Steps;
+use super::{Fault, Key};
+use crate::mqtt::ReasonCode;
+
+impl Partition {
+    /// The own claim was read: what was written before it is what is found.
+    pub(super) fn look_for_session(&mut self, client: &str, now: Millis) {
+        let entry = self.index.entry(client).copied();
+        let Some(owner) = self.owners.get_mut(client) else { return };
+        owner.older = entry.and_then(|entry| entry.generation());
+        let Some(entry) = entry.filter(|entry| entry.is_stored()) else {
+            return self.adopt(client, None, now);
+        };
+        let fetching = Fetching {
+            state_at: entry.state().unwrap_or_default(),
+            steps_at: entry.steps(),
+            ..Fetching::default()
+        };
+        let offsets = [Some(fetching.state_at), fetching.steps_at];
+        let tenure = owner.tenure();
+        owner.phase = Phase::Fetching(fetching);
+        for offset in offsets.into_iter().flatten() {
+            self.serial += 1;
+            self.fetching.insert(self.serial, tenure.clone());
+            let serial = self.serial;
+            self.outputs.push_back(Output::Fetch { serial, offset });
+        }
+    }
+
+    /// The answer to [`Output::Fetch`]; `None` if the offset holds no record any more.
+    pub fn fetched(&mut self, serial: u64, record: Option<&Record<'_>>, now: Millis) {
+        if self.lags(now) {
+            return;
+        }
+        let Some(tenure) = self.fetching.remove(&serial) else {
+            return self.looked(serial, record, now);
+        };
+        let client = &tenure.client;
+        let Some(owner) = self.owners.get_mut(client).filter(|owner| owner.generation == tenure.claim) else {
+            return;
+        };
+        let Phase::Fetching(fetching) = &mut owner.phase else { return };
+        let taken = record.ok_or(Fault::Damaged("a record that is gone"));
+        match taken.and_then(|record| fetching.take(record, client)) {
+            Ok(None) => {}
+            Ok(Some(body)) => self.adopt(client, body, now),
+            Err(_) => self.damaged(client, now),
+        }
+    }
+
+    /// A session that cannot be read. By default it stays as it is, for a build that can.
+    fn damaged(&mut self, client: &str, now: Millis) {
+        if self.settings.fresh_if_damaged {
+            return self.adopt(client, None, now);
+        }
+        let connection = self.owners.get(client).and_then(|owner| owner.connection);
+        self.index.mark_unreadable(client);
+        self.forget(client);
+        let reason = ReasonCode::ServerUnavailable;
+        self.outputs
+            .extend(connection.map(|connection| Output::Refuse { connection, reason }));
+    }
+
+    fn adopt(&mut self, client: &str, found: Option<Box<Body>>, now: Millis) {
+        let Some(owner) = self.owners.get_mut(client) else { return };
+        owner.offer = owner.offer.take().filter(|_| owner.connection.is_some());
+        let Adopted { body, present } = adopt(found.map(|body| *body), owner.offer.as_ref(), now);
+        owner.body = body;
+        owner.phase = Phase::Adopting;
+        if owner.answered {
+            // The client knows already. Nothing of this session is stored, unless there was one to be overwritten.
+            let nothing = owner.older.is_none() && owner.connection.is_some();
+            if nothing {
+                owner.phase = Phase::Live;
+                return self.settle(client, now);
+            }
+        }
+        if keeps(Guard::ConnAckAfterOwnState) {
+            owner.wait(Dirty::State, Rests::ConnAck { present });
+        } else {
+            owner.touch(Dirty::State);
+            Self::adopted(owner, present, now, &mut self.outputs);
+        }
+        self.settle(client, now);
+    }
+}
+
+impl Fetching {
+    /// Takes one of the bodies; with the last the session is complete.
+    fn take(&mut self, record: &Record<'_>, client: &str) -> Result<Option<Option<Box<Body>>>, Fault> {
+        let value = record.value.ok_or(Fault::Damaged("a state without a value"))?;
+        match Key::parse(record.key)? {
+            Key::State(owner, _) if owner == client && record.offset == self.state_at => self.state = Some(State::parse(value)?),
+            Key::Steps(owner, _) if owner == client && Some(record.offset) == self.steps_at => self.steps = Some(Steps::parse(value)?),
+            // Two clients with one hash, or an index that is wrong: either way this is not the session.
+            _ => return Err(Fault::Damaged("another client's record")),
+        }
+        if self.state.is_none() || self.steps.is_some() != self.steps_at.is_some() {
+            return Ok(None);
+        }
+        let Some((state_n, State::Goes(mut body))) = self.state.take() else {
+            return Ok(Some(None));
+        };
+        if let Some((_, steps)) = self.steps.take().filter(|(n, _)| *n > state_n) {
+            body.steps = steps;
+        }
+        Ok(Some(Some(body)))
+    }
+}
+
+impl Owner {
+    pub(super) fn subscribe(&mut self, ticket: u32, granted: Vec<StoredSubscription>, outputs: &mut VecDeque<Output>) {
+        for subscription in granted {
+            let mut known = self.body.subscriptions.iter_mut();
+            match known.find(|known| known.filter == subscription.filter) {
+                Some(known) => *known = subscription,
+                None => self.body.subscriptions.push(subscription),
+            }
+        }
+        self.rest(Guard::SubAckAfterReadBack, Dirty::State, Rests::Answer(ticket), outputs);
+    }
+
+    pub(super) fn unsubscribe(&mut self, ticket: u32, filters: &[&str], outputs: &mut VecDeque<Output>) {
+        self.body.subscriptions.retain(|known| !filters.contains(&&*known.filter));
+        self.rest(Guard::SubAckAfterReadBack, Dirty::State, Rests::Answer(ticket), outputs);
+    }
+
+    /// The connection of a live session is gone.
+    pub(super) fn end_connection(&mut self, end: End, now: Millis) {
+        self.body.connected = false;
+        self.body.since = now;
+        if let End::Goodbye { expiry } = end {
+            self.body.will = None;
+            self.body.expiry = expiry.unwrap_or(self.body.expiry);
+        }
+        self.inbound = Default::default();
+        self.touch(Dirty::State);
+        if end != End::Shutdown {
+            self.pass(now);
+        }
+    }
+
+    /// What time alone brings about.
+    pub(super) fn pass(&mut self, now: Millis) {
+        if self.positions_due.is_some_and(|at| at <= now) {
+            self.positions_due = None;
+            self.touch(Dirty::Steps);
+        }
+        if self.will_due().is_some_and(|at| at <= now) {
+            self.will_is_due();
+        }
+    }
+
+    /// The will is due after its delay or with the session's end, whichever comes first.
+    fn will_due(&self) -> Option<Millis> {
+        let will = self
+            .body
+            .will
+            .as_ref()
+            .filter(|_| self.phase == Phase::Live && !self.body.connected)?;
+        let delay = self.body.since + u64::from(will.delay) * 1000;
+        Some(self.body.expires_at().map_or(delay, |end| end.min(delay)))
+    }
+
+    /// Ends a session whose time is over, when its wills are sent.
+    pub(super) fn end_if_over(&mut self, now: Millis) {
+        let over = self.body.expires_at().is_some_and(|at| at <= now) && self.body.expiry != NEVER;
+        if self.phase != Phase::Live || !over || self.body.will.is_some() || !self.body.sending.is_empty() {
+            return;
+        }
+        self.phase = Phase::Ending;
+        self.body.since = now;
+        self.waiting.clear();
+        self.wait(Dirty::State, Rests::End);
+    }
+
+    /// When [`Owner::pass`] has something to do, if ever.
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        [self.positions_due, self.will_due(), self.wills_again_at()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

@@ -1,0 +1,59 @@
+//! To the client: QoS 2 by pairs of (packet id, record), QoS 1 and positions as they come by (§4.3, §4.4 of MQTT).
+
+use std::collections::VecDeque;
+
+use super::guard::Guard;
+use super::output::{ConnectionId, Output};
+use super::owner::{Dirty, Owner, Rests};
+use super::record::Millis;
+use super::steps::Outgoing;
+use super::text::{Place, Source};
+
+/// Positions are written at most this often.
+const POSITIONS_EVERY: Millis = 1000;
+
+impl Owner {
+    /// A QoS 2 message got a packet id: it is sent when that is read back.
+    pub(super) fn send(&mut self, packet: u16, place: Place, outputs: &mut VecDeque<Output>) {
+        let released = false;
+        self.body.steps.flight.remove(&packet);
+        self.body.steps.outbound.insert(packet, Outgoing { place, released });
+        self.rest(Guard::PublishAfterReadBack, Dirty::Steps, Rests::Publish(packet), outputs);
+    }
+
+    /// A QoS 1 message was sent.
+    pub(super) fn sent(&mut self, packet: u16, place: Place, now: Millis) {
+        self.body.steps.outbound.remove(&packet);
+        self.body.steps.flight.insert(packet, place);
+        self.positions_moved(now);
+    }
+
+    /// PUBACK, PUBCOMP, an error in PUBREC, or the record is gone: it is settled. Nothing rests on that: if it is lost, PUBREL is repeated.
+    pub(super) fn settled(&mut self, packet: u16, now: Millis) {
+        self.body.steps.flight.remove(&packet);
+        self.body.steps.outbound.remove(&packet);
+        self.positions_moved(now);
+    }
+
+    /// PUBREC: from here on the message must not be sent again.
+    pub(super) fn pubrec(&mut self, connection: ConnectionId, packet: u16, outputs: &mut VecDeque<Output>) {
+        let Some(outgoing) = self.body.steps.outbound.get_mut(&packet) else {
+            return outputs.push_back(Output::PubRel(connection, packet));
+        };
+        if !std::mem::replace(&mut outgoing.released, true) {
+            self.rest(Guard::PubRelAfterReadBack, Dirty::Steps, Rests::PubRel(packet), outputs);
+        } else if !self.waiting.iter().any(|(_, rests)| *rests == Rests::PubRel(packet)) {
+            outputs.push_back(Output::PubRel(connection, packet));
+        }
+    }
+
+    /// Everything of a source below `offset` was sent or is not wanted.
+    pub(super) fn position(&mut self, source: Source, offset: i64, now: Millis) {
+        self.body.steps.positions.insert(source, offset);
+        self.positions_moved(now);
+    }
+
+    fn positions_moved(&mut self, now: Millis) {
+        self.positions_due.get_or_insert(now + POSITIONS_EVERY);
+    }
+}

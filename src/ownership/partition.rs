@@ -1,0 +1,397 @@
+//! One instance's side of one partition of `mqtt-sessions`: the index of all sessions in it, and the owners of its own.
+//!
+//! One input, then drain [`Partition::poll`]. Every input carries the time; an instance whose tail has not been at the end for longer than
+//! a minute gives everything up before it looks at the input (see [`Output::Reset`]).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::claim::{Claim, ClaimHead};
+use super::custodian::Custodian;
+use super::guard::{Guard, keeps};
+use super::index::{Change, Index};
+use super::output::{ConnectionId, End, Offer, Output, Tenure};
+use super::owner::{Dirty, Owner, Phase, Rests};
+use super::record::{Millis, Record};
+use crate::mqtt::ReasonCode;
+
+/// Longest time the own tail may be away from the end of the log. Nothing younger than ten minutes may be compacted.
+const MINUTE: Millis = 60_000;
+
+/// How an instance treats its partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// This run of this process; no other has had it or will have it.
+    pub instance: Box<str>,
+    /// What a client gets whose session cannot be read: a fresh one, or 0x88.
+    pub fresh_if_damaged: bool,
+}
+
+/// See the head of the file.
+pub struct Partition {
+    pub(super) settings: Settings,
+    pub(super) index: Index,
+    pub(super) owners: BTreeMap<Box<str>, Owner>,
+    pub(super) connections: BTreeMap<ConnectionId, Box<str>>,
+    /// Clients of throw-away sessions whose barrier the tail has not reached.
+    barred: Vec<Box<str>>,
+    pub(super) custodian: Custodian,
+    pub(super) outputs: VecDeque<Output>,
+    /// Owners whose records are to be written at the next poll.
+    dirty: BTreeSet<Box<str>>,
+    timetable: BTreeSet<(Millis, Box<str>)>,
+    /// Owners that wait for a body, by the serial number of the question.
+    pub(super) fetching: BTreeMap<u64, Tenure>,
+    pub(super) serial: u64,
+    /// Claims written.
+    claims: u64,
+    /// Wills numbered.
+    wills: u64,
+    /// The next offset to be read.
+    position: i64,
+    /// When the tail was at the end of the log last; `None` before it first was.
+    pub(super) at_end: Option<Millis>,
+}
+
+impl Partition {
+    /// Nothing is read yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            index: Index::default(),
+            owners: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            barred: Vec::new(),
+            custodian: Custodian::default(),
+            outputs: VecDeque::new(),
+            dirty: BTreeSet::new(),
+            timetable: BTreeSet::new(),
+            fetching: BTreeMap::new(),
+            serial: 0,
+            claims: 0,
+            wills: 0,
+            position: 0,
+            at_end: None,
+        }
+    }
+
+    /// All sessions of the partition, as far as the tail has read.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// What is wanted next, in order; `None` when all is taken. Snapshots are written only here: what one drain finds is one record.
+    pub fn poll(&mut self) -> Option<Output> {
+        while self.outputs.is_empty() {
+            let client = self.dirty.pop_first()?;
+            self.write(&client);
+        }
+        self.outputs.pop_front()
+    }
+
+    /// When [`Partition::tick`] is due next, if ever; the custodian's walk aside, which goes on with every tick.
+    pub fn deadline(&self) -> Option<Millis> {
+        let lag = self.at_end.map(|at| at + MINUTE + 1);
+        self.timetable.first().map(|(at, _)| *at).into_iter().chain(lag).min()
+    }
+
+    /// Gives everything up if the tail lags; true if it does.
+    pub(super) fn lags(&mut self, now: Millis) -> bool {
+        let lags = self.at_end.is_some_and(|at| now > at + MINUTE);
+        if lags && keeps(Guard::Minute) {
+            self.step_down();
+        }
+        lags && keeps(Guard::Minute)
+    }
+
+    /// Closes all clients of stored sessions and forgets everything: the tail lags, or Kafka's group coordinator cannot be reached.
+    ///
+    /// What follows that an owner must not sleep through: the cleaner removes the foreign claim at 2 in favour of a later one at 5; the
+    /// sleeper finds its own pair at 4 "without a claim before it", and produces what another produces by another pair.
+    pub fn step_down(&mut self) {
+        let connections = std::mem::take(&mut self.connections);
+        let settings = self.settings.clone();
+        // Numbers go on: an own claim from before must not be taken for a new one.
+        let (serial, claims, wills) = (self.serial, self.claims, self.wills);
+        let custodian = std::mem::take(&mut self.custodian).afresh();
+        *self = Self::new(settings);
+        (self.serial, self.claims, self.wills, self.custodian) = (serial, claims, wills, custodian);
+        let reason = ReasonCode::ServerUnavailable;
+        let close = |connection| Output::Close { connection, reason };
+        self.outputs.extend(connections.into_keys().map(close));
+        self.outputs.push_back(Output::Reset);
+    }
+
+    /// The next record of the partition, in log order.
+    pub fn read(&mut self, record: &Record<'_>, now: Millis) {
+        if self.lags(now) {
+            return;
+        }
+        self.position = record.offset + 1;
+        let change = self.index.read(record);
+        self.custodian.notice(&change, now);
+        match change {
+            Change::Claimed(client, head) => self.claimed(client, head, record.offset, now),
+            Change::VoidBid(client, of) => {
+                let void = |owner: &&Owner| owner.bid == Some(of) && owner.phase == Phase::Claiming;
+                if self.owners.get(client).filter(void).is_some() {
+                    self.forget(client);
+                }
+            }
+            Change::State(client, claim, Some(n), _) | Change::Steps(client, claim, n) => self.read_back(client, claim, n, now),
+            _ => {}
+        }
+        self.pass_barriers(now);
+    }
+
+    /// The tail has read everything below `end`, which was the end of the log when it asked at `asked`.
+    pub fn at_end(&mut self, end: i64, asked: Millis, now: Millis) {
+        if self.lags(now) {
+            return;
+        }
+        self.position = self.position.max(end);
+        self.custodian.caught_up(self.at_end.is_none(), self.position);
+        self.at_end = self.at_end.max(Some(asked));
+        self.pass_barriers(now);
+    }
+
+    /// Somebody owns the client from now on.
+    fn claimed(&mut self, client: &str, head: Option<ClaimHead<'_>>, offset: i64, now: Millis) {
+        let instance = &self.settings.instance;
+        let Some(owner) = self.owners.get_mut(client) else { return };
+        let own = head.is_some_and(|head| *head.owner == **instance && head.n == owner.token);
+        match owner.phase {
+            Phase::Claiming if own => {
+                owner.generation = offset;
+                self.look_for_session(client, now);
+            }
+            // The own claim is still to come, and of two the later wins.
+            Phase::Claiming | Phase::Barrier(_) => {}
+            _ if !keeps(Guard::StopAtForeignClaim) => {}
+            _ => {
+                let connection = owner.connection;
+                self.forget(client);
+                let reason = ReasonCode::SessionTakenOver;
+                self.outputs
+                    .extend(connection.map(|connection| Output::Close { connection, reason }));
+            }
+        }
+    }
+
+    fn read_back(&mut self, client: &str, claim: i64, n: u64, now: Millis) {
+        let Some(owner) = self.owners.get_mut(client).filter(|owner| owner.key_claim() == claim) else {
+            return;
+        };
+        let mut over = false;
+        for rests in owner.read_back(n) {
+            match rests {
+                Rests::ConnAck { present } => Self::adopted(owner, present, now, &mut self.outputs),
+                Rests::End => over = true,
+                other => owner.allow(other, &mut self.outputs),
+            }
+        }
+        if over {
+            return self.forget(client);
+        }
+        owner.pump(&mut self.outputs);
+        self.settle(client, now);
+    }
+
+    /// The own state is read back: the session is ours, and the client may know.
+    pub(super) fn adopted(owner: &mut Owner, present: bool, now: Millis, outputs: &mut VecDeque<Output>) {
+        owner.phase = Phase::Live;
+        match owner.connection {
+            Some(_) if owner.answered => {}
+            Some(connection) => outputs.push_back(Output::Connected {
+                connection,
+                present: present.then(|| Box::new(owner.body.clone())),
+                stored: true,
+            }),
+            // The client has gone before it was answered: it never had this will.
+            None if owner.body.connected => {
+                owner.body.will = None;
+                owner.end_connection(End::Lost, now);
+            }
+            None => {}
+        }
+    }
+
+    /// A client wants to connect. `barrier` is the end of this partition, asked for after its CONNECT came (0 if Kafka is away and the
+    /// client may be accepted all the same).
+    pub fn connect(&mut self, connection: ConnectionId, client: &str, offer: Offer, barrier: i64, now: Millis) {
+        if self.lags(now) {
+            let reason = ReasonCode::ServerUnavailable;
+            return self.outputs.push_back(Output::Refuse { connection, reason });
+        }
+        self.replace(client);
+        self.claims += 1;
+        let mut owner = Owner::new(client, self.claims, now);
+        owner.connection = Some(connection);
+        let throw_away = offer.is_throw_away();
+        owner.offer = Some(offer);
+        self.connections.insert(connection, client.into());
+        if throw_away {
+            owner.phase = Phase::Barrier(barrier);
+            self.barred.push(client.into());
+            self.owners.insert(client.into(), owner);
+            self.pass_barriers(now);
+        } else {
+            self.owners.insert(client.into(), owner);
+            self.claim(client, now);
+        }
+    }
+
+    /// The connection of this instance that has the client id ends; what it knows is written before the new claim.
+    fn replace(&mut self, client: &str) {
+        let Some(old) = self.owners.get(client) else { return };
+        let connection = old.connection;
+        if old.phase == Phase::Live {
+            if old.positions_due.is_some()
+                && let Some(old) = self.owners.get_mut(client)
+            {
+                old.touch(Dirty::Steps);
+            }
+            self.write(client);
+        }
+        self.forget(client);
+        let reason = ReasonCode::SessionTakenOver;
+        self.outputs
+            .extend(connection.map(|connection| Output::Close { connection, reason }));
+    }
+
+    fn claim(&mut self, client: &str, now: Millis) {
+        let Some(owner) = self.owners.get_mut(client) else { return };
+        owner.phase = Phase::Claiming;
+        let mut claim = Claim::new(&self.settings.instance, owner.token, now);
+        claim.fresh = owner.answered && keeps(Guard::Floor);
+        let record = match owner.bid {
+            Some(of) if keeps(Guard::Bid) => claim.bid(client, of),
+            _ => claim.record(client),
+        };
+        // Too large only with an instance id that the configuration does not allow.
+        self.outputs.extend(record.ok().map(|record| Output::Append(vec![record])));
+    }
+
+    /// Claims a session whose last claim is at `of`, for nobody: it is treated as disconnected.
+    pub(super) fn bid(&mut self, client: &str, of: i64, now: Millis) {
+        self.claims += 1;
+        let mut owner = Owner::new(client, self.claims, now);
+        owner.bid = Some(of);
+        self.owners.insert(client.into(), owner);
+        self.claim(client, now);
+    }
+
+    /// Answers throw-away sessions whose barrier the tail has reached.
+    fn pass_barriers(&mut self, now: Millis) {
+        for client in std::mem::take(&mut self.barred) {
+            let Some(owner) = self.owners.get_mut(&client) else { continue };
+            match owner.phase {
+                Phase::Barrier(barrier) if barrier > self.position => self.barred.push(client),
+                Phase::Barrier(_) => {
+                    let stored = self.index.entry(&client).is_some_and(|entry| entry.is_stored());
+                    if let Some(connection) = owner.connection.filter(|_| !stored) {
+                        owner.answered = true;
+                        self.outputs.push_back(Output::Connected {
+                            connection,
+                            present: None,
+                            stored: false,
+                        });
+                    }
+                    self.claim(&client, now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A connection has ended, whoever ended it.
+    pub fn disconnected(&mut self, connection: ConnectionId, end: End, now: Millis) {
+        let Some(client) = self.connections.remove(&connection) else {
+            return;
+        };
+        let Some(owner) = self.owners.get_mut(&client).filter(|owner| owner.connection == Some(connection)) else {
+            return;
+        };
+        owner.connection = None;
+        match owner.phase {
+            Phase::Barrier(_) => return self.forget(&client),
+            Phase::Live => owner.end_connection(end, now),
+            // The claim may still come true: then the session is ours, and disconnected.
+            _ => owner.offer = None,
+        }
+        self.settle(&client, now);
+        self.lags(now);
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, now: Millis) {
+        if self.lags(now) {
+            return;
+        }
+        // Each once: what is due again at once waits for the next tick.
+        let later = self.timetable.split_off(&(now + 1, "".into()));
+        for (_, client) in std::mem::replace(&mut self.timetable, later) {
+            let Some(owner) = self.owners.get_mut(&client) else { continue };
+            owner.deadline = None;
+            owner.pass(now);
+            self.settle(&client, now);
+        }
+        self.look_after(now);
+    }
+
+    /// After every change of an owner: wills, the end, what is to be written, and when it is to be looked at again.
+    pub(super) fn settle(&mut self, client: &str, now: Millis) {
+        let Some(owner) = self.owners.get_mut(client) else { return };
+        owner.send_wills(&mut self.wills, now, &mut self.outputs);
+        owner.end_if_over(now);
+        if owner.is_idle() {
+            return self.forget(client);
+        }
+        if owner.dirty.is_some() {
+            self.dirty.insert(client.into());
+        }
+        let due = owner.next_deadline();
+        if owner.deadline != due {
+            if let Some(at) = owner.deadline {
+                self.timetable.remove(&(at, client.into()));
+            }
+            owner.deadline = due;
+            self.timetable.extend(due.map(|at| (at, client.into())));
+        }
+    }
+
+    /// Wants the records of an owner written.
+    fn write(&mut self, client: &str) {
+        let Some(owner) = self.owners.get_mut(client) else { return };
+        match owner.records(&self.settings.instance) {
+            Ok(records) if records.is_empty() => {}
+            Ok(records) => self.outputs.push_back(Output::Append(records)),
+            Err(_) => self.outgrown(client),
+        }
+    }
+
+    /// A session that no longer fits into a record: the client is told, and the session goes on as it was written last.
+    fn outgrown(&mut self, client: &str) {
+        let Some(owner) = self.owners.get(client) else { return };
+        let (connection, claim, live) = (owner.connection, owner.generation, owner.phase == Phase::Live);
+        let now = owner.body.since;
+        self.forget(client);
+        let reason = ReasonCode::QuotaExceeded;
+        self.outputs.extend(connection.map(|connection| match live {
+            true => Output::Close { connection, reason },
+            false => Output::Refuse { connection, reason },
+        }));
+        self.bid(client, claim, now);
+    }
+
+    /// Forgets an owner; what was not written is lost.
+    pub(super) fn forget(&mut self, client: &str) {
+        let Some(owner) = self.owners.remove(client) else { return };
+        if let Some(at) = owner.deadline {
+            self.timetable.remove(&(at, client.into()));
+        }
+        self.dirty.remove(client);
+        if let Some(connection) = owner.connection {
+            self.connections.remove(&connection);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What connections and Kafka tell a partition in the course of the exchange of messages. Each goes to its owner, if that still owns.
+
+use std::collections::VecDeque;
+
+use super::output::{ConnectionId, Message, Outcome, Output, Targets, Tenure};
+use super::owner::{Owner, Phase};
+use super::partition::Partition;
+use super::record::Millis;
+use super::state::StoredSubscription;
+use super::text::{Place, Source};
+
+impl Partition {
+    fn on(&mut self, connection: ConnectionId, now: Millis, act: impl FnOnce(&mut Owner, &mut VecDeque<Output>)) {
+        if self.lags(now) {
+            return;
+        }
+        let Some(client) = self.connections.get(&connection).cloned() else {
+            return;
+        };
+        let live = |owner: &&mut Owner| owner.connection == Some(connection) && owner.phase == Phase::Live;
+        if let Some(owner) = self.owners.get_mut(&client).filter(live) {
+            act(owner, &mut self.outputs);
+            self.settle(&client, now);
+        }
+    }
+
+    fn during(&mut self, tenure: &Tenure, now: Millis, act: impl FnOnce(&mut Owner, &mut VecDeque<Output>)) {
+        if self.lags(now) {
+            return;
+        }
+        let same = |owner: &&mut Owner| owner.generation == tenure.claim && owner.phase == Phase::Live;
+        if let Some(owner) = self.owners.get_mut(&tenure.client).filter(same) {
+            act(owner, &mut self.outputs);
+            self.settle(&tenure.client, now);
+        }
+    }
+
+    /// A PUBLISH of QoS 2 that makes a record in each of `targets`, by the rules of the moment; ignored where pairs are known.
+    pub fn publish(&mut self, connection: ConnectionId, packet: u16, targets: Targets, now: Millis) {
+        self.on(connection, now, |owner, outputs| {
+            owner.publish(connection, packet, targets, outputs);
+        });
+    }
+
+    /// A PUBREL.
+    pub fn pubrel(&mut self, connection: ConnectionId, packet: u16, now: Millis) {
+        self.on(connection, now, |owner, outputs| owner.pubrel(connection, packet, outputs));
+    }
+
+    /// A QoS 2 message is to be sent with a packet id that is free.
+    pub fn send(&mut self, connection: ConnectionId, packet: u16, place: Place, now: Millis) {
+        self.on(connection, now, |owner, outputs| owner.send(packet, place, outputs));
+    }
+
+    /// A QoS 1 message was sent with a packet id that was free.
+    pub fn sent(&mut self, connection: ConnectionId, packet: u16, place: Place, now: Millis) {
+        self.on(connection, now, |owner, _| owner.sent(packet, place, now));
+    }
+
+    /// PUBREC without an error.
+    pub fn pubrec(&mut self, connection: ConnectionId, packet: u16, now: Millis) {
+        self.on(connection, now, |owner, outputs| owner.pubrec(connection, packet, outputs));
+    }
+
+    /// PUBACK, PUBCOMP, PUBREC with an error, or the record of an open message is gone.
+    pub fn settled(&mut self, connection: ConnectionId, packet: u16, now: Millis) {
+        self.on(connection, now, |owner, _| owner.settled(packet, now));
+    }
+
+    /// Everything of a source below `offset` was sent or is not wanted. Messages that are open are known by [`Partition::send`] and
+    /// [`Partition::sent`] before.
+    pub fn position(&mut self, connection: ConnectionId, source: Source, offset: i64, now: Millis) {
+        self.on(connection, now, |owner, _| owner.position(source, offset, now));
+    }
+
+    /// A SUBSCRIBE was granted; what has the same filter is replaced. Positions of new sources are told before.
+    pub fn subscribe(&mut self, connection: ConnectionId, ticket: u32, granted: Vec<StoredSubscription>, now: Millis) {
+        self.on(connection, now, |owner, outputs| owner.subscribe(ticket, granted, outputs));
+    }
+
+    /// An UNSUBSCRIBE.
+    pub fn unsubscribe(&mut self, connection: ConnectionId, ticket: u32, filters: &[&str], now: Millis) {
+        self.on(connection, now, |owner, outputs| owner.unsubscribe(ticket, filters, outputs));
+    }
+
+    /// A producer id that nobody has used, as asked for.
+    pub fn producer_id(&mut self, tenure: &Tenure, will: Option<u64>, producer: i64, epoch: i16, now: Millis) {
+        self.during(tenure, now, |owner, outputs| match will {
+            Some(number) => owner.will_id(number, producer, epoch),
+            None => {
+                owner.inbound.new_id(producer, epoch);
+                owner.pump(outputs);
+            }
+        });
+    }
+
+    /// Kafka's answer to what was produced by a pair.
+    pub fn produced(&mut self, tenure: &Tenure, message: Message, index: usize, outcome: Outcome, now: Millis) {
+        self.during(tenure, now, |owner, outputs| match message {
+            Message::Packet(packet) => owner.produced(packet, index, outcome, outputs),
+            Message::Will(number) => owner.will_produced(number, outcome, now),
+        });
+    }
+
+    /// Where a will goes; nowhere if no rule maps it any more.
+    pub fn will_routed(&mut self, tenure: &Tenure, number: u64, targets: Targets, now: Millis) {
+        self.during(tenure, now, |owner, outputs| owner.will_routed(number, targets, outputs));
+    }
+}

@@ -1,0 +1,260 @@
+//! One partition's machine played by hand: what the simulation meets too rarely, and what it does not play (gaps, refusals, damage).
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+use mqtt_kafka_proxy::mqtt::ReasonCode;
+use mqtt_kafka_proxy::ownership::*;
+
+const SOURCE: Source = Source {
+    topic: [7; 16],
+    partition: 0,
+};
+const ME: ConnectionId = ConnectionId(1);
+
+/// A log that one instance reads, and others write to.
+struct Stage {
+    partition: Partition,
+    log: Vec<NewRecord>,
+    read: usize,
+    now: Millis,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let settings = Settings {
+            instance: "me".into(),
+            fresh_if_damaged: false,
+        };
+        Self {
+            partition: Partition::new(settings),
+            log: Vec::new(),
+            read: 0,
+            now: 1_764_102_345_000,
+        }
+    }
+
+    /// Everything that is wanted; what is to be appended is in the log, and bodies are fetched.
+    fn drain(&mut self) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        while let Some(output) = self.partition.poll() {
+            match output {
+                Output::Append(records) => self.log.extend(records),
+                Output::Fetch { serial, offset } => {
+                    let record = self.log[offset as usize].clone();
+                    let now = self.now;
+                    record_of(&record, offset, |record| self.partition.fetched(serial, Some(record), now));
+                }
+                output => outputs.push(output),
+            }
+        }
+        outputs
+    }
+
+    /// Reads to the end of the log, and what that brings about.
+    fn tail(&mut self) -> Vec<Output> {
+        let mut outputs = self.drain();
+        while self.read < self.log.len() {
+            let record = self.log[self.read].clone();
+            let now = self.now;
+            record_of(&record, self.read as i64, |record| self.partition.read(record, now));
+            self.read += 1;
+            outputs.extend(self.drain());
+        }
+        self.partition.at_end(self.read as i64, self.now, self.now);
+        outputs.extend(self.drain());
+        outputs
+    }
+
+    fn connect(&mut self) -> Vec<Output> {
+        let offer = Offer {
+            clean_start: false,
+            expiry: 3600,
+            will: None,
+        };
+        self.partition.connect(ME, "c", offer, 0, self.now);
+        self.tail()
+    }
+
+    /// A PUBLISH, up to what is to be produced; producer ids are given when asked for.
+    fn publish(&mut self, packet: u16, id: i64) -> Vec<Output> {
+        self.partition.publish(ME, packet, vec![SOURCE], self.now);
+        let mut outputs = self.tail();
+        if let Some(Output::ProducerId { tenure, will: None }) = outputs.first().cloned() {
+            self.partition.producer_id(&tenure, None, id, 0, self.now);
+            outputs = self.tail();
+        }
+        outputs
+    }
+
+    fn answer(&mut self, outputs: &[Output], outcome: Outcome) -> Vec<Output> {
+        let Some(Output::Produce {
+            tenure, message, index, ..
+        }) = outputs.last()
+        else {
+            panic!("{outputs:?}")
+        };
+        self.partition.produced(tenure, *message, *index, outcome, self.now);
+        self.tail()
+    }
+}
+
+fn record_of(record: &NewRecord, offset: i64, take: impl FnOnce(&Record<'_>)) {
+    let headers: Vec<(&str, &[u8])> = record.headers.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
+    take(&Record {
+        offset,
+        timestamp: 1_764_102_345_000,
+        key: record.key.as_bytes(),
+        headers: &headers,
+        value: record.value.as_deref(),
+    });
+}
+
+fn pair(outputs: &[Output]) -> (i64, i16, i32) {
+    match outputs.last() {
+        Some(Output::Produce { pair, .. }) => (pair.producer, pair.epoch, pair.sequence),
+        _ => panic!("{outputs:?}"),
+    }
+}
+
+/// Only what was read back before is answered: no pair is produced while its steps are not read.
+#[test]
+fn a_message_is_produced_after_its_pair_was_read_back_and_answered_after_kafka() {
+    let mut stage = Stage::new();
+    assert!(matches!(
+        stage.connect()[..],
+        [Output::Connected {
+            present: None,
+            stored: true,
+            ..
+        }]
+    ));
+    stage.partition.publish(ME, 5, vec![SOURCE], stage.now);
+    let outputs = stage.drain();
+    let Output::ProducerId { tenure, .. } = &outputs[0] else {
+        panic!("{outputs:?}")
+    };
+    stage.partition.producer_id(tenure, None, 40, 0, stage.now);
+    assert_eq!(stage.drain(), [], "the pair is written, but not read back");
+    let outputs = stage.tail();
+    assert_eq!(pair(&outputs), (40, 0, 0));
+    assert_eq!(stage.answer(&outputs, Outcome::Appended), [Output::PubRec(ME, 5)]);
+    stage.partition.pubrel(ME, 5, stage.now);
+    assert_eq!(stage.drain(), []);
+    assert_eq!(stage.tail(), [Output::PubComp(ME, 5)]);
+}
+
+/// The cleaner may have removed the claim that took the session away: who has slept longer than a minute reads everything anew.
+#[test]
+fn who_sleeps_longer_than_a_minute_gives_up_before_it_acts() {
+    let mut stage = Stage::new();
+    stage.connect();
+    let outputs = stage.publish(5, 40);
+    stage.answer(&outputs, Outcome::Appended);
+    // The next pair is written; then the process sleeps, and wakes with the record in its socket.
+    stage.partition.publish(ME, 6, vec![SOURCE], stage.now);
+    stage.drain();
+    stage.now += 60_001;
+    let reason = ReasonCode::ServerUnavailable;
+    let outputs = stage.tail();
+    assert_eq!(outputs, [Output::Close { connection: ME, reason }, Output::Reset]);
+    assert!(stage.partition.index().is_empty());
+    let mut stage = Stage::new();
+    stage.connect();
+    stage.now += 60_000;
+    assert_eq!(pair(&stage.publish(5, 40)), (40, 0, 0), "a minute is not too long");
+}
+
+/// Kafka knows the last five batches of a producer: with the first message open, the sixth takes another id.
+#[test]
+fn a_producer_id_is_left_before_kafka_forgets_its_lowest_open_pair() {
+    let mut stage = Stage::new();
+    stage.connect();
+    for packet in 1..=7 {
+        let outputs = stage.publish(packet, 40 + i64::from(packet));
+        let expected = if packet <= 5 {
+            (41, 0, i32::from(packet) - 1)
+        } else {
+            (46, 0, i32::from(packet) - 6)
+        };
+        assert_eq!(pair(&outputs), expected);
+        assert_eq!(stage.answer(&outputs, Outcome::Appended), [Output::PubRec(ME, packet)]);
+    }
+}
+
+/// 45: the record is not there. The next epoch shuts out whatever of the old one is still on its way, and is read back before it is used.
+#[test]
+fn after_a_gap_the_same_producer_goes_on_with_the_next_epoch() {
+    let mut stage = Stage::new();
+    stage.connect();
+    let outputs = stage.publish(1, 40);
+    stage.answer(&outputs, Outcome::Appended);
+    let outputs = stage.publish(2, 41);
+    assert_eq!(pair(&outputs), (40, 0, 1));
+    let records = stage.log.len();
+    let outputs = stage.answer(&outputs, Outcome::Gap);
+    assert_eq!(pair(&outputs), (40, 1, 0));
+    let written = String::from_utf8(stage.log[records].value.clone().unwrap()).unwrap();
+    assert!(written.contains("40.1.0"), "{written}");
+    assert_eq!(stage.answer(&outputs, Outcome::Appended), [Output::PubRec(ME, 2)]);
+    // What follows takes a new id, and the first message needs no question: the higher pair proves it.
+    assert_eq!(pair(&stage.publish(3, 42)), (42, 0, 0));
+}
+
+#[test]
+fn an_unknown_outcome_keeps_the_pair_and_a_refusal_removes_it() {
+    let mut stage = Stage::new();
+    stage.connect();
+    let outputs = stage.publish(1, 40);
+    assert_eq!(stage.answer(&outputs, Outcome::Refused), [Output::Refused(ME, 1)]);
+    let outputs = stage.publish(2, 41);
+    assert_eq!(pair(&outputs), (41, 0, 0), "nothing follows a sequence that was not used up");
+    let reason = ReasonCode::ImplementationSpecificError;
+    assert_eq!(stage.answer(&outputs, Outcome::Unknown), [Output::Close { connection: ME, reason }]);
+    stage.partition.disconnected(ME, End::Lost, stage.now);
+    stage.tail();
+    let outputs = stage.connect();
+    let [Output::Connected { present: Some(body), .. }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(body.steps.inbound.len(), 1);
+    assert_eq!(
+        pair(&stage.publish(2, 42)),
+        (41, 0, 0),
+        "the message that is sent again goes by the pair"
+    );
+}
+
+/// A custodian that acts on old news must not take the session from a client that is back.
+#[test]
+fn a_bid_that_came_too_late_disturbs_nobody() {
+    let mut stage = Stage::new();
+    stage.connect();
+    stage.partition.disconnected(ME, End::Lost, stage.now);
+    stage.tail();
+    stage.connect();
+    let bid = Claim::new("custodian", 1, 0).bid("c", 0).unwrap();
+    stage.log.push(bid);
+    assert_eq!(stage.tail(), []);
+    assert_eq!(pair(&stage.publish(1, 40)), (40, 0, 0));
+    stage.log.push(Claim::new("other", 1, 0).record("c").unwrap());
+    let reason = ReasonCode::SessionTakenOver;
+    assert_eq!(stage.tail(), [Output::Close { connection: ME, reason }]);
+}
+
+#[test]
+fn a_session_that_cannot_be_read_is_left_as_it_is() {
+    for (from, to) in [(r#""v":1"#, r#""v":2"#), (r#""connected""#, r#""colour""#)] {
+        let mut stage = Stage::new();
+        stage.connect();
+        stage.partition.disconnected(ME, End::Lost, stage.now);
+        stage.tail();
+        let last = stage.log.last_mut().unwrap();
+        let damaged = String::from_utf8(last.value.clone().unwrap()).unwrap().replace(from, to);
+        last.value = Some(damaged.into_bytes());
+        let records = stage.log.len();
+        let reason = ReasonCode::ServerUnavailable;
+        assert_eq!(stage.connect(), [Output::Refuse { connection: ME, reason }]);
+        assert_eq!(stage.log.len(), records + 1, "a claim, and nothing over the state");
+    }
+}

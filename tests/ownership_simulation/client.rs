@@ -1,0 +1,454 @@
+//! An MQTT client that keeps its own session state and wanders from instance to instance, and its connections.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::mqtt::{QoS, RetainHandling};
+use crate::ownership::{Millis, Offer, Place, Source, StoredSubscription, StoredWill};
+use crate::random::Random;
+use crate::wills::Wills;
+
+const fn source(topic: u8, partition: u32) -> Source {
+    Source {
+        topic: [topic; 16],
+        partition,
+    }
+}
+
+/// To the clients at QoS 1 and 2, each record's payload being its offset.
+pub const OUT1: Source = source(1, 0);
+pub const OUT2: Source = source(2, 0);
+/// From the clients.
+const IN: [Source; 2] = [source(3, 0), source(3, 1)];
+pub const WILLS: Source = source(4, 0);
+
+/// Where a message goes: most into one partition, some into two.
+pub fn targets(payload: u64) -> Vec<Source> {
+    match payload % 7 {
+        0 => IN.to_vec(),
+        n => vec![IN[usize::from(n > 4)]],
+    }
+}
+
+pub fn subscription(starts: &BTreeMap<Source, i64>) -> StoredSubscription {
+    StoredSubscription {
+        filter: "out/#".to_owned(),
+        qos: QoS::ExactlyOnce,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: RetainHandling::Always,
+        id: None,
+        starts: starts.clone(),
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Up {
+    Connect(Offer),
+    Publish(u16, u64),
+    PubRel(u16),
+    Subscribe,
+    PubAck(u16),
+    PubRec(u16),
+    PubComp(u16),
+    Disconnect(Option<u32>),
+}
+
+#[derive(Clone, Debug)]
+pub enum Down {
+    /// Session present, and whether it has a subscription.
+    ConnAck(bool, bool),
+    PubRec(u16),
+    PubComp(u16),
+    SubAck(BTreeMap<Source, i64>),
+    Publish(u16, Place),
+    PubRel(u16),
+}
+
+/// A connection.
+pub struct Link {
+    pub client: Box<str>,
+    pub instance: usize,
+    pub up: VecDeque<Up>,
+    pub down: VecDeque<Down>,
+    /// One of the two has ended it.
+    pub closed_at: Option<Millis>,
+    /// Its instance was paused: others may have taken it for dead from there on.
+    pub doubtful_at: Option<Millis>,
+    /// The instance knows.
+    pub noticed: bool,
+}
+
+impl Link {
+    pub fn close(&mut self, now: Millis) {
+        self.closed_at.get_or_insert(now);
+    }
+
+    /// The earliest time that anybody can have taken for its end.
+    pub fn ended_at(&self, now: Millis) -> Millis {
+        self.closed_at.into_iter().chain(self.doubtful_at).min().unwrap_or(now)
+    }
+}
+
+/// What a client has got since its session began.
+#[derive(Default)]
+struct Life {
+    got: BTreeMap<Source, Vec<i64>>,
+    starts: Option<BTreeMap<Source, i64>>,
+}
+
+pub struct Client {
+    pub number: usize,
+    pub id: Box<str>,
+    total: u64,
+    next: u64,
+    /// Packet id → payload, and whether PUBREC has come.
+    flights: BTreeMap<u16, (u64, bool)>,
+    pub link: Option<usize>,
+    live: bool,
+    asked: bool,
+    offer: Option<Offer>,
+    will: Option<u64>,
+    incoming: BTreeSet<u16>,
+    life: Life,
+    pub done: BTreeSet<u64>,
+    abandoned: BTreeSet<u64>,
+    /// The session must be there until then.
+    must_exist: Option<Millis>,
+    /// It may be there.
+    may_exist: bool,
+    /// Of the session, once it is stored.
+    expiry: u32,
+    /// It left a CONNECT before its answer; it may come true at any time.
+    pub gave_up: bool,
+    /// One of those was a clean start: whatever it believes of its session, a late CONNECT may have discarded it. No protocol helps
+    /// against that, so nothing but progress is asked for.
+    gave_up_clean: bool,
+    /// One of those asked for a shorter life of the session than others.
+    gave_up_short: bool,
+    /// It has discarded its own state, and says so until it is answered.
+    wants_clean: bool,
+    has_state: bool,
+    /// It closes the connection it has just been granted.
+    pub turns_away: bool,
+}
+
+impl Client {
+    pub fn new(number: usize, total: u64) -> Self {
+        Self {
+            number,
+            id: format!("client{number}@{number}").into(),
+            total,
+            next: 0,
+            flights: BTreeMap::new(),
+            link: None,
+            live: false,
+            asked: false,
+            offer: None,
+            will: None,
+            incoming: BTreeSet::new(),
+            life: Life::default(),
+            done: BTreeSet::new(),
+            abandoned: BTreeSet::new(),
+            must_exist: None,
+            may_exist: false,
+            expiry: 0,
+            gave_up: false,
+            gave_up_clean: false,
+            gave_up_short: false,
+            wants_clean: false,
+            has_state: false,
+            turns_away: false,
+        }
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// A CONNECT; calm ones are for good.
+    pub fn connect(&mut self, random: &mut Random, calm: bool, wills: &mut Wills, now: Millis) -> Offer {
+        // Its own state has expired, too (§3.1.2.11.2).
+        if self.must_exist.is_some_and(|until| until <= now) {
+            self.forget();
+        }
+        let clean_start = self.wants_clean || !calm && random.one_in(12);
+        if clean_start {
+            self.wants_clean = true;
+            self.forget();
+        }
+        let throw_away = clean_start && random.one_in(2);
+        if clean_start || !self.may_exist || self.expiry == 0 {
+            self.expiry = random.pick(&[0, 30, 3600, 3600, 3600, 3600]);
+        }
+        if throw_away {
+            self.expiry = 0;
+        }
+        if calm {
+            self.expiry = 3600;
+        }
+        let delay = (!throw_away && random.one_in(3)).then(|| random.pick(&[0, 0, 20]));
+        self.will = delay.map(|delay| wills.add(self.number, delay));
+        let offer = Offer {
+            clean_start,
+            expiry: self.expiry,
+            will: delay.zip(self.will).map(|(delay, number)| StoredWill {
+                topic: "will".to_owned(),
+                payload: number.to_le_bytes().to_vec(),
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                delay,
+                payload_format: None,
+                expiry: None,
+                content_type: None,
+                response_topic: None,
+                correlation_data: None,
+                user: Vec::new(),
+            }),
+        };
+        self.offer = Some(offer.clone());
+        (self.live, self.asked) = (false, false);
+        offer
+    }
+
+    /// The connection is gone.
+    pub fn lost(&mut self, at: Millis, wills: &mut Wills) {
+        self.link = None;
+        let Some(offer) = self.offer.take() else { return };
+        if self.live {
+            self.must_exist = Some(at + Millis::from(offer.expiry) * 1000);
+            if let Some(number) = self.will {
+                wills.lost(number, at);
+            }
+        } else {
+            self.gave_up = true;
+            self.gave_up_short |= offer.expiry < 3600;
+            self.gave_up_clean |= offer.clean_start;
+            self.may_exist |= offer.expiry > 0;
+        }
+        self.live = false;
+    }
+
+    /// DISCONNECT, sometimes with another expiry.
+    pub fn goodbye(&mut self, random: &mut Random, wills: &mut Wills, now: Millis) -> Up {
+        let stored = self.offer.as_ref().is_some_and(|offer| offer.expiry > 0);
+        let expiry = (stored && random.one_in(3)).then(|| random.pick(&[0, 10, 7200]));
+        if let Some(number) = self.will {
+            wills.goodbye(number);
+        }
+        self.lost(now, wills);
+        if let Some(expiry) = expiry {
+            let until = now + Millis::from(expiry) * 1000;
+            self.must_exist = self.must_exist.map(|must| must.min(until));
+        }
+        Up::Disconnect(expiry)
+    }
+
+    /// What it would like to send next, if anything.
+    pub fn wish(&mut self) -> Option<Up> {
+        let stored = self.offer.as_ref().is_some_and(|offer| offer.expiry > 0 || offer.will.is_some());
+        if !self.live || !stored {
+            return None;
+        }
+        if self.life.starts.is_none() && !std::mem::replace(&mut self.asked, true) {
+            return Some(Up::Subscribe);
+        }
+        let packet = (1..=3).find(|packet| !self.flights.contains_key(packet))?;
+        if self.next == self.total {
+            return None;
+        }
+        let payload = self.number as u64 * 1000 + self.next;
+        self.next += 1;
+        self.flights.insert(packet, (payload, false));
+        Some(Up::Publish(packet, payload))
+    }
+
+    /// Takes a packet; what it answers.
+    pub fn take(&mut self, packet: Down, wills: &mut Wills, now: Millis) -> Result<Vec<Up>, String> {
+        match packet {
+            Down::ConnAck(present, subscribed) => {
+                if present && !subscribed && self.life.starts.is_some() {
+                    if !self.gave_up_clean {
+                        return Err("a subscription was lost".to_owned());
+                    }
+                    self.life = Life::default();
+                }
+                return self.connected(present, wills, now);
+            }
+            Down::PubRec(packet) => {
+                let Some((_, received)) = self.flights.get_mut(&packet) else {
+                    return Ok(vec![]);
+                };
+                *received = true;
+                return Ok(vec![Up::PubRel(packet)]);
+            }
+            Down::PubComp(packet) => {
+                if self.flights.get(&packet).is_some_and(|(_, received)| *received)
+                    && let Some((payload, _)) = self.flights.remove(&packet)
+                {
+                    self.done.insert(payload);
+                }
+            }
+            Down::SubAck(starts) => {
+                self.life.starts.get_or_insert(starts);
+            }
+            Down::Publish(packet, place) => {
+                let got = self.life.got.entry(place.source).or_default();
+                if place.source == OUT1 {
+                    got.push(place.offset);
+                    return Ok(vec![Up::PubAck(packet)]);
+                }
+                if self.incoming.insert(packet) {
+                    got.push(place.offset);
+                }
+                return Ok(vec![Up::PubRec(packet)]);
+            }
+            Down::PubRel(packet) => {
+                self.incoming.remove(&packet);
+                return Ok(vec![Up::PubComp(packet)]);
+            }
+        }
+        Ok(vec![])
+    }
+
+    /// Discards its session state.
+    fn forget(&mut self) {
+        let flights = std::mem::take(&mut self.flights);
+        self.abandoned.extend(flights.into_values().map(|(payload, _)| payload));
+        self.incoming.clear();
+        self.life = Life::default();
+        self.has_state = false;
+    }
+
+    fn connected(&mut self, present: bool, wills: &mut Wills, now: Millis) -> Result<Vec<Up>, String> {
+        let Some(offer) = &self.offer else { return Ok(vec![]) };
+        if present && offer.clean_start {
+            return Err("a clean start found a session".to_owned());
+        }
+        if present && !self.may_exist {
+            return Err("a session came back that was discarded".to_owned());
+        }
+        let must = self.must_exist.is_some_and(|until| now < until);
+        if !present && !offer.clean_start && must && !self.gave_up_clean && !self.gave_up_short {
+            return Err("a session was lost".to_owned());
+        }
+        self.may_exist = offer.expiry > 0 || self.gave_up;
+        self.must_exist = None;
+        self.live = true;
+        self.wants_clean = false;
+        if present && !self.has_state {
+            // [MQTT-3.2.2-4]: what it discarded is still there (its DISCONNECT was not read); it begins anew.
+            (self.wants_clean, self.turns_away) = (true, true);
+        }
+        self.has_state = true;
+        wills.returned(self.number, present, now);
+        if let Some(number) = self.will {
+            wills.answered(number);
+        }
+        if !present {
+            if !self.gave_up_clean {
+                self.life.check(None)?;
+            }
+            self.forget();
+            self.has_state = true;
+        }
+        if !present || self.turns_away {
+            return Ok(vec![]);
+        }
+        let again = |(packet, (payload, received)): (&u16, &(u64, bool))| match received {
+            true => Up::PubRel(*packet),
+            false => Up::Publish(*packet, *payload),
+        };
+        let mut again: Vec<(u64, Up)> = self.flights.iter().map(|flight| (flight.1.0, again(flight))).collect();
+        again.sort_by_key(|(payload, _)| *payload);
+        Ok(again.into_iter().map(|(_, up)| up).collect())
+    }
+
+    /// Whether it has done and got all there is.
+    pub fn is_content(&self, topics: &BTreeMap<Source, Vec<u64>>) -> bool {
+        let all = self.next == self.total && self.flights.is_empty() && self.incoming.is_empty();
+        let has_all = |(source, start): (&Source, &i64)| {
+            let end = topics.get(source).map_or(0, Vec::len) as i64;
+            let got = self.life.got.get(source);
+            (*start..end).all(|offset| got.is_some_and(|got| got.contains(&offset)))
+        };
+        all && self
+            .life
+            .starts
+            .as_ref()
+            .is_some_and(|starts| self.gave_up_clean || starts.iter().all(has_all))
+    }
+
+    /// What it still waits for.
+    pub fn mood(&self) -> String {
+        let Self {
+            next,
+            total,
+            flights,
+            incoming,
+            live,
+            ..
+        } = self;
+        let (starts, got) = (&self.life.starts, &self.life.got);
+        format!("live {live}, {next} of {total}, flights {flights:?}, incoming {incoming:?}, starts {starts:?}, got {got:?}")
+    }
+
+    /// Judges what it got and what Kafka has of it.
+    pub fn check(&self, topics: &BTreeMap<Source, Vec<u64>>) -> Result<(), String> {
+        if self.gave_up_clean {
+            return Ok(());
+        }
+        self.life.check(Some(topics))?;
+        for payload in (0..self.next).map(|n| self.number as u64 * 1000 + n) {
+            for source in targets(payload) {
+                let count = topics
+                    .get(&source)
+                    .map_or(0, |all| all.iter().filter(|known| **known == payload).count());
+                let lost = count == 0 && self.done.contains(&payload);
+                if count > 1 || lost {
+                    return Err(format!("message {payload} is in Kafka {count} times"));
+                }
+                if count == 0 && !self.abandoned.contains(&payload) && !self.flights.values().any(|(open, _)| *open == payload) {
+                    return Err(format!("message {payload} was given up"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Records of a client in the order of their first sending, in each partition.
+    pub fn check_order(&self, topics: &BTreeMap<Source, Vec<u64>>) -> Result<(), String> {
+        for source in IN.into_iter().filter(|_| !self.gave_up_clean) {
+            let own = |payload: &&u64| **payload / 1000 == self.number as u64 && !self.abandoned.contains(payload);
+            let payloads: Vec<u64> = topics.get(&source).into_iter().flatten().filter(own).copied().collect();
+            if !payloads.is_sorted() {
+                return Err(format!("messages of client {} are out of order: {payloads:?}", self.number));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Life {
+    fn check(&self, topics: Option<&BTreeMap<Source, Vec<u64>>>) -> Result<(), String> {
+        let none = Vec::new();
+        let twice = self.got.get(&OUT2).unwrap_or(&none);
+        let once: BTreeSet<&i64> = twice.iter().collect();
+        if once.len() != twice.len() {
+            return Err(format!("a QoS 2 message came twice: {twice:?}"));
+        }
+        for (source, got) in &self.got {
+            let mut seen = BTreeSet::new();
+            let first: Vec<&i64> = got.iter().filter(|offset| seen.insert(**offset)).collect();
+            if !first.is_sorted() {
+                return Err(format!("messages came out of order: {got:?}"));
+            }
+            let end = topics.map_or(0, |topics| topics.get(source).map_or(0, Vec::len)) as i64;
+            let start = self.starts.as_ref().and_then(|starts| starts.get(source)).copied();
+            let missing = (start.unwrap_or(end)..end).find(|offset| !seen.contains(offset));
+            if let Some(offset) = missing {
+                return Err(format!("{source}@{offset} never came"));
+            }
+        }
+        Ok(())
+    }
+}

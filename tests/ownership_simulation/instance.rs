@@ -1,0 +1,384 @@
+//! One process: a partition's machine, its tail, what it has asked of Kafka, and the little of a relay that joins it to connections.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::client::{Down, Link, OUT1, OUT2, Up, WILLS, subscription, targets};
+use crate::kafka::Kafka;
+use crate::ownership::{ConnectionId, End, Message, Millis, NewRecord, Outcome, Output, Pair, Partition, Place, Settings, Source, Tenure};
+
+/// Records open towards a client.
+const WINDOW: usize = 3;
+
+pub struct Request {
+    tenure: Tenure,
+    message: Message,
+    index: usize,
+    pair: Pair,
+    payload: u64,
+    /// Its sender has given up waiting.
+    pub abandoned: bool,
+}
+
+/// What the relay knows of a connection.
+#[derive(Default)]
+struct Relay {
+    live: bool,
+    payloads: BTreeMap<u16, u64>,
+    subscribed: bool,
+    starts: BTreeMap<Source, i64>,
+    /// What the next SUBACK promises: everything from there on. A client that repeats it may have forgotten what it got before.
+    promised: BTreeMap<Source, i64>,
+    positions: BTreeMap<Source, i64>,
+    open: BTreeSet<u16>,
+}
+
+pub struct Instance {
+    pub name: String,
+    pub partition: Partition,
+    position: i64,
+    /// Wanted or on their way to the log, in order.
+    pub appends: VecDeque<(Millis, NewRecord)>,
+    pub produces: Vec<Request>,
+    answers: Vec<(Tenure, Message, usize, Outcome)>,
+    fetches: Vec<(u64, i64)>,
+    ids: Vec<(Tenure, Option<u64>)>,
+    routes: Vec<(Tenure, u64)>,
+    relays: BTreeMap<ConnectionId, Relay>,
+    pub paused: Option<Millis>,
+    pub dead: bool,
+    pub told: Option<BTreeSet<Box<str>>>,
+}
+
+/// All that an instance sees of the world.
+pub struct Around<'a> {
+    pub kafka: &'a mut Kafka,
+    pub links: &'a mut Vec<Link>,
+    pub now: Millis,
+    pub history: Option<&'a mut Vec<String>>,
+    /// How much of its queue has left already when it throws it away.
+    pub left: usize,
+}
+
+impl Around<'_> {
+    pub fn tell(&mut self, line: impl FnOnce() -> String) {
+        let now = self.now;
+        if let Some(history) = &mut self.history {
+            history.push(format!("{now} {}", line()));
+        }
+    }
+}
+
+impl Instance {
+    pub fn new(name: String) -> Self {
+        let settings = Settings {
+            instance: name.as_str().into(),
+            fresh_if_damaged: false,
+        };
+        Self {
+            name,
+            partition: Partition::new(settings),
+            position: 0,
+            appends: VecDeque::new(),
+            produces: Vec::new(),
+            answers: Vec::new(),
+            fetches: Vec::new(),
+            ids: Vec::new(),
+            routes: Vec::new(),
+            relays: BTreeMap::new(),
+            paused: None,
+            dead: false,
+            told: None,
+        }
+    }
+
+    pub fn runs(&self) -> bool {
+        !self.dead && self.paused.is_none()
+    }
+
+    pub fn has_answers(&self) -> bool {
+        !(self.answers.is_empty() && self.fetches.is_empty() && self.ids.is_empty() && self.routes.is_empty())
+    }
+
+    pub fn is_quiet(&self, kafka: &Kafka) -> bool {
+        self.appends.is_empty() && self.produces.is_empty() && !self.has_answers() && self.position == kafka.end
+    }
+
+    pub fn reads(&self, kafka: &Kafka) -> bool {
+        kafka.next(self.position).is_some()
+    }
+
+    /// One record of the tail, or the news that there is none.
+    pub fn tail(&mut self, around: &mut Around<'_>) {
+        match around.kafka.next(self.position) {
+            Some(stored) => {
+                self.position = stored.offset + 1;
+                let now = around.now;
+                stored.read(|record| self.partition.read(record, now));
+            }
+            None => {
+                self.position = around.kafka.end;
+                self.partition.at_end(self.position, around.now, around.now);
+            }
+        }
+        self.drain(around);
+    }
+
+    pub fn tick(&mut self, around: &mut Around<'_>) {
+        self.partition.tick(around.now);
+        self.drain(around);
+    }
+
+    /// The next append reaches the log.
+    pub fn append(&mut self, around: &mut Around<'_>) {
+        let Some((_, record)) = self.appends.pop_front() else { return };
+        around.tell(|| {
+            let value = String::from_utf8_lossy(record.value.as_deref().unwrap_or(b"-")).into_owned();
+            format!("{} appends {} {value}", self.name, record.key)
+        });
+        let offset = around.kafka.append(record, around.now);
+        around.tell(|| format!("  at {offset}"));
+    }
+
+    /// A produce request reaches Kafka; its answer may be lost.
+    pub fn produce(&mut self, at: usize, lost: bool, around: &mut Around<'_>) -> Result<(), String> {
+        let request = self.produces.swap_remove(at);
+        let outcome = around.kafka.produce(request.pair, request.payload).map_err(str::to_owned)?;
+        around.tell(|| {
+            format!(
+                "{} produces {} by {}: {outcome:?}{}",
+                self.name,
+                request.payload,
+                request.pair,
+                if lost { ", answer lost" } else { "" }
+            )
+        });
+        if !request.abandoned {
+            let outcome = if lost { Outcome::Unknown } else { outcome };
+            self.answers.push((request.tenure, request.message, request.index, outcome));
+        }
+        Ok(())
+    }
+
+    /// A produce request is given up, though it may still arrive.
+    pub fn give_up(&mut self, at: usize) {
+        let request = &mut self.produces[at];
+        if !std::mem::replace(&mut request.abandoned, true) {
+            let answer = (request.tenure.clone(), request.message, request.index, Outcome::Unknown);
+            self.answers.push(answer);
+        }
+    }
+
+    /// One of the answers that wait is taken.
+    pub fn take_answer(&mut self, around: &mut Around<'_>) {
+        let now = around.now;
+        if let Some((tenure, message, index, outcome)) = self.answers.pop() {
+            self.partition.produced(&tenure, message, index, outcome, now);
+        } else if let Some((tenure, will)) = self.ids.pop() {
+            let id = around.kafka.producer_id();
+            self.partition.producer_id(&tenure, will, id, 0, now);
+        } else if let Some((tenure, number)) = self.routes.pop() {
+            self.partition.will_routed(&tenure, number, vec![WILLS], now);
+        } else if let Some((serial, offset)) = self.fetches.pop() {
+            match around.kafka.at(offset) {
+                Some(stored) => stored.read(|record| self.partition.fetched(serial, Some(record), now)),
+                None => self.partition.fetched(serial, None, now),
+            }
+        }
+        self.drain(around);
+    }
+
+    /// Who is a member of the group; `None` unless it is the custodian.
+    pub fn members(&mut self, members: Option<BTreeSet<Box<str>>>) {
+        self.told.clone_from(&members);
+        self.partition.members(members);
+    }
+
+    /// The next packet of a connection.
+    pub fn packet(&mut self, id: ConnectionId, around: &mut Around<'_>) {
+        let now = around.now;
+        let link = &mut around.links[id.0 as usize];
+        let live = self.relays.get(&id).is_some_and(|relay| relay.live);
+        match link.up.front() {
+            Some(Up::Connect(_)) => {}
+            Some(_) if live => {}
+            _ => return,
+        }
+        let Some(packet) = link.up.pop_front() else { return };
+        if let Up::Connect(offer) = packet {
+            self.relays.insert(id, Relay::default());
+            let (client, end) = (link.client.clone(), around.kafka.end);
+            around.tell(|| format!("{} takes CONNECT {} of {client}: {offer:?}", self.name, id.0));
+            self.partition.connect(id, &client, offer, end, now);
+            return self.drain(around);
+        }
+        around.tell(|| format!("{} takes {packet:?} of {}", self.name, id.0));
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        match packet {
+            Up::Publish(packet, payload) => {
+                relay.payloads.insert(packet, payload);
+                self.partition.publish(id, packet, targets(payload), now);
+            }
+            Up::PubRel(packet) => self.partition.pubrel(id, packet, now),
+            Up::PubAck(packet) | Up::PubComp(packet) => {
+                relay.open.remove(&packet);
+                self.partition.settled(id, packet, now);
+            }
+            Up::PubRec(packet) => self.partition.pubrec(id, packet, now),
+            Up::Subscribe => self.subscribe(id, around),
+            Up::Disconnect(expiry) => self.end(id, End::Goodbye { expiry }, around),
+            Up::Connect(_) => {}
+        }
+        self.drain(around);
+    }
+
+    fn subscribe(&mut self, id: ConnectionId, around: &mut Around<'_>) {
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        if !std::mem::replace(&mut relay.subscribed, true) {
+            for source in [OUT1, OUT2] {
+                let end = around.kafka.topics.get(&source).map_or(0, Vec::len) as i64;
+                relay.positions.insert(source, end);
+                relay.starts.insert(source, end);
+                self.partition.position(id, source, end, around.now);
+            }
+        }
+        relay.promised.clone_from(&relay.positions);
+        let granted = vec![subscription(&relay.starts)];
+        self.partition.subscribe(id, 1, granted, around.now);
+    }
+
+    /// A connection has ended.
+    pub fn end(&mut self, id: ConnectionId, end: End, around: &mut Around<'_>) {
+        self.relays.remove(&id);
+        let link = &mut around.links[id.0 as usize];
+        link.close(around.now);
+        link.noticed = true;
+        self.partition.disconnected(id, end, around.now);
+        around.tell(|| format!("{} notices the end of {}: {end:?}", self.name, id.0));
+        self.drain(around);
+    }
+
+    /// Connections that could be given a record.
+    pub fn hungry(&self, kafka: &Kafka) -> Vec<ConnectionId> {
+        let wants = |relay: &Relay| {
+            let more = |(source, at): (&Source, &i64)| kafka.topics.get(source).is_some_and(|records| (records.len() as i64) > *at);
+            relay.live && relay.open.len() < WINDOW && relay.positions.iter().any(more)
+        };
+        self.relays.iter().filter(|(_, relay)| wants(relay)).map(|(id, _)| *id).collect()
+    }
+
+    /// Gives a connection the next record of one of its sources.
+    pub fn feed(&mut self, id: ConnectionId, around: &mut Around<'_>) {
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        let more = |(source, at): (&Source, &i64)| {
+            let records = around.kafka.topics.get(source)?;
+            ((records.len() as i64) > *at).then_some(Place {
+                source: *source,
+                offset: *at,
+            })
+        };
+        let Some(place) = relay.positions.iter().find_map(more) else {
+            return;
+        };
+        let Some(packet) = (1..=9).find(|packet| !relay.open.contains(packet)) else {
+            return;
+        };
+        relay.open.insert(packet);
+        relay.positions.insert(place.source, place.offset + 1);
+        let now = around.now;
+        if place.source == OUT2 {
+            self.partition.send(id, packet, place, now);
+        } else {
+            self.partition.sent(id, packet, place, now);
+            around.links[id.0 as usize].down.push_back(Down::Publish(packet, place));
+        }
+        self.partition.position(id, place.source, place.offset + 1, now);
+        self.drain(around);
+    }
+
+    fn drain(&mut self, around: &mut Around<'_>) {
+        while let Some(output) = self.partition.poll() {
+            self.obey(output, around);
+        }
+    }
+
+    fn obey(&mut self, output: Output, around: &mut Around<'_>) {
+        if !matches!(output, Output::Append(_)) {
+            around.tell(|| format!("{} wants {output:?}", self.name));
+        }
+        let mut down = |id: ConnectionId, packet| around.links[id.0 as usize].down.push_back(packet);
+        match output {
+            Output::Append(records) => self.appends.extend(records.into_iter().map(|record| (around.now, record))),
+            Output::Fetch { serial, offset } => self.fetches.push((serial, offset)),
+            Output::ProducerId { tenure, will } => self.ids.push((tenure, will)),
+            Output::RouteWill { tenure, number, .. } => self.routes.push((tenure, number)),
+            Output::PubRec(id, packet) => down(id, Down::PubRec(packet)),
+            Output::PubComp(id, packet) => down(id, Down::PubComp(packet)),
+            Output::PubRel(id, packet) => down(id, Down::PubRel(packet)),
+            Output::Publish(id, packet, place) => down(id, Down::Publish(packet, place)),
+            Output::Refused(..) => unreachable!("this Kafka refuses nothing"),
+            Output::Answered(id, _) => {
+                let starts = self.relays.get(&id).map(|relay| relay.promised.clone()).unwrap_or_default();
+                down(id, Down::SubAck(starts));
+            }
+            Output::Connected { connection, present, .. } => {
+                let relay = self.relays.entry(connection).or_default();
+                relay.live = true;
+                let subscribed = present.as_ref().is_some_and(|body| !body.subscriptions.is_empty());
+                down(connection, Down::ConnAck(present.is_some(), subscribed));
+                let Some(body) = present else { return };
+                relay.subscribed = !body.subscriptions.is_empty();
+                relay.starts = body.subscriptions.first().map(|first| first.starts.clone()).unwrap_or_default();
+                relay.positions.clone_from(&body.steps.positions);
+                relay.open.extend(body.steps.outbound.keys().chain(body.steps.flight.keys()));
+                let mut again: Vec<_> = body.steps.flight.iter().map(|(packet, place)| (*place, *packet)).collect();
+                let unreleased = body.steps.outbound.iter().filter(|(_, outgoing)| !outgoing.released);
+                again.extend(unreleased.map(|(packet, outgoing)| (outgoing.place, *packet)));
+                again.sort();
+                again
+                    .iter()
+                    .for_each(|(place, packet)| down(connection, Down::Publish(*packet, *place)));
+                let released = body.steps.outbound.iter().filter(|(_, outgoing)| outgoing.released);
+                released.for_each(|(packet, _)| down(connection, Down::PubRel(*packet)));
+            }
+            Output::Refuse { connection, .. } | Output::Close { connection, .. } => self.end(connection, End::Lost, around),
+            Output::Produce {
+                tenure,
+                message,
+                index,
+                pair,
+                will,
+            } => {
+                let payload = match (message, &will) {
+                    (_, Some(will)) => u64::from_le_bytes(will.payload.as_slice().try_into().expect("a number")),
+                    (Message::Packet(packet), None) => self.payload(&tenure, packet, around),
+                    (Message::Will(_), None) => unreachable!("a will comes with its message"),
+                };
+                self.produces.push(Request {
+                    tenure,
+                    message,
+                    index,
+                    pair,
+                    payload,
+                    abandoned: false,
+                });
+            }
+            Output::Reset => {
+                self.position = 0;
+                self.appends.truncate(around.left);
+                self.fetches.clear();
+                self.ids.clear();
+                self.routes.clear();
+            }
+        }
+    }
+
+    /// The PUBLISH waits in its connection.
+    fn payload(&self, tenure: &Tenure, packet: u16, around: &Around<'_>) -> u64 {
+        let relay = self
+            .relays
+            .iter()
+            .filter(|(id, _)| around.links[id.0 as usize].client == tenure.client);
+        let payload = relay.filter_map(|(_, relay)| relay.payloads.get(&packet)).next_back();
+        *payload.expect("only what was published is produced")
+    }
+}
