@@ -53,7 +53,7 @@ $(CARGO_FUZZ):
 	@integration/need cargo cc
 	cargo install --quiet --locked cargo-fuzz@$(CARGO_FUZZ_VERSION) --root $(CACHE)/cargo
 
-bench: ## micro-benchmarks, then the publish scenario beside librdkafka and the socket floor
+bench: ## micro-benchmarks, then publishing and the Kafka client alone, beside librdkafka and the socket floor
 	@integration/need cargo cc openssl kcat rdkafka
 	@integration/kafka/kafka install
 	cargo bench --locked

@@ -1,12 +1,15 @@
 //! The load generator's command, and the scenarios of `make bench`.
 //!
-//! `cargo bench --bench load` runs the publish scenario; `cargo bench --bench load -- publish --help` and the other commands
+//! `cargo bench --bench load` runs the scenarios; `cargo bench --bench load -- publish --help` and the other commands
 //! load any server. `floor` is the bare server that the proxy's cost is measured against.
 
 #![allow(clippy::unwrap_used)] // a benchmark that cannot go on ends, loudly
 
+mod clients;
 #[path = "mod.rs"]
 mod load;
+mod measure;
+mod own;
 mod scenario;
 #[path = "../../integration/stage.rs"]
 mod stage;
@@ -57,14 +60,23 @@ enum Command {
         #[arg(long, value_delimiter = ',')]
         delays: Vec<u64>,
     },
-    /// The publish scenario: the proxy beside the socket floor and librdkafka (the default).
+    /// All scenarios (the default), or one: `publish` is the proxy beside the socket floor and librdkafka, `clients` its Kafka client
+    /// alone beside librdkafka.
     Scenario {
+        #[arg(long)]
+        only: Option<String>,
         #[arg(long, default_value_t = 5)]
         rounds: usize,
         /// Seconds that each of the runs lasts, about.
         #[arg(long, default_value_t = 3.0)]
         seconds: f64,
     },
+    /// The proxy's Kafka client produces as `benches/clients/producer.c` does.
+    #[command(hide = true)]
+    Produce(own::Produce),
+    /// It reads as `benches/clients/consumer.c` does.
+    #[command(hide = true)]
+    Consume(own::Consume),
 }
 
 #[derive(Args)]
@@ -136,8 +148,22 @@ fn main() -> io::Result<()> {
             println!("{}", listener.local_addr()?);
             floor::serve(listener, delays.into_iter().map(Duration::from_micros).collect()).await
         })?,
-        Some(Command::Scenario { rounds, seconds }) => scenario::run(&runtime, rounds, seconds)?,
-        None => scenario::run(&runtime, 5, 3.0)?,
+        Some(Command::Produce(what)) => runtime.block_on(async move { tokio::spawn(async move { own::produce(&what).await }).await })??,
+        Some(Command::Consume(what)) => runtime.block_on(own::consume(&what))?,
+        Some(Command::Scenario { only, rounds, seconds }) => scenarios(&runtime, only.as_deref(), rounds, seconds)?,
+        None => scenarios(&runtime, None, 5, 3.0)?,
+    }
+    Ok(())
+}
+
+/// Runs what is asked for, and writes the figures to `bench/results/`.
+fn scenarios(runtime: &tokio::runtime::Runtime, only: Option<&str>, rounds: usize, seconds: f64) -> io::Result<()> {
+    let kafka = stage::Kafka::start();
+    if only.is_none_or(|name| name == "publish") {
+        measure::write("publish", &scenario::run(runtime, &kafka, rounds, seconds)?)?;
+    }
+    if only.is_none_or(|name| name == "clients") {
+        measure::write("clients", &clients::run(&kafka, rounds, seconds)?)?;
     }
     Ok(())
 }

@@ -6,9 +6,9 @@
 
 use crate::load::client::Version;
 use crate::load::publish::{self, Load, Progress};
-use crate::stage::{Kafka, Proxy, output, root};
+use crate::measure::{Run, compile, cpu, median, ratio, run_client, runs_json};
+use crate::stage::{Kafka, Proxy};
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -23,18 +23,6 @@ const PARTITIONS: u32 = 6;
 const RULES: &str = "  - {name: telemetry, mqtt: \"vehicles/{vin}/telemetry/{sensor}\", \
                      kafka: {topic: vehicle-telemetry, key: \"{vin}\", headers: {sensor: \"{sensor}\"}}}";
 
-/// One measured run.
-#[derive(Clone, Copy, Debug, Default)]
-struct Run {
-    /// CPU, user and system, per message, in microseconds.
-    cpu: f64,
-    /// Messages per second.
-    rate: f64,
-    /// Latency of the acknowledgement in microseconds; 0 where there is none.
-    p50: u64,
-    p99: u64,
-}
-
 /// The three systems with the same number of messages in flight.
 struct Shape {
     window: u16,
@@ -45,10 +33,9 @@ struct Shape {
     delays: Vec<u64>,
 }
 
-/// Runs all rounds, prints the table and writes the figures to `bench/results/publish.json`.
-pub fn run(runtime: &Runtime, rounds: usize, seconds: f64) -> io::Result<()> {
-    let producer = build_producer()?;
-    let kafka = Kafka::start();
+/// Runs all rounds, prints the table and returns the figures as JSON.
+pub fn run(runtime: &Runtime, kafka: &Kafka, rounds: usize, seconds: f64) -> io::Result<String> {
+    let producer = compile("producer")?;
     kafka.topic(TOPIC, PARTITIONS);
     let proxy = Proxy::start(&kafka.bootstrap, RULES, ", producer: {compression: none, linger: 5ms}");
     let mut shapes = Vec::new();
@@ -69,7 +56,7 @@ pub fn run(runtime: &Runtime, rounds: usize, seconds: f64) -> io::Result<()> {
                 "{window} in flight, round {round} of {rounds}, {} messages",
                 messages * u64::from(CLIENTS)
             );
-            shape.round(runtime, &kafka, &proxy, &producer, messages)?;
+            shape.round(runtime, kafka, &proxy, &producer, messages)?;
         }
         shapes.push(shape);
     }
@@ -79,11 +66,7 @@ pub fn run(runtime: &Runtime, rounds: usize, seconds: f64) -> io::Result<()> {
         stored.received
     );
     print!("{}", table(&shapes));
-    let results = root().join("bench/results");
-    fs::create_dir_all(&results)?;
-    fs::write(results.join("publish.json"), json(&shapes))?;
-    println!("figures: {}", results.join("publish.json").display());
-    Ok(())
+    Ok(json(&shapes))
 }
 
 impl Shape {
@@ -106,16 +89,10 @@ impl Shape {
             (CLIENTS * u32::from(self.window)).to_string(),
             PAYLOAD.to_string(),
         );
-        let line = output(producer, &[&kafka.bootstrap, TOPIC, &total, &clients, &window, &size]);
-        let figures: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let [cpu, rate] = figures[..] else {
-            return Err(io::Error::other(format!("the producer said {line}")));
-        };
-        self.rdkafka.push(Run {
-            cpu,
-            rate,
-            ..Run::default()
-        });
+        self.rdkafka.push(run_client(
+            producer,
+            &[&kafka.bootstrap, TOPIC, &total, &clients, &window, &size, "none"],
+        )?);
         Ok(())
     }
 }
@@ -137,27 +114,17 @@ fn load(address: SocketAddr, window: u16, messages: u64) -> Load {
 }
 
 fn measure(runtime: &Runtime, process: u32, load: &Load) -> io::Result<Run> {
-    let before = cpu(process)?;
+    let before = cpu(&process.to_string())?;
     let report = runtime.block_on(publish::run(load, &Arc::new(Progress::default())))?;
     if report.acknowledged != u64::from(load.clients) * load.messages {
         return Err(io::Error::other(format!("{report:?}")));
     }
     Ok(Run {
-        cpu: (cpu(process)? - before).as_secs_f64() * 1e6 / report.sent as f64,
+        cpu: (cpu(&process.to_string())? - before).as_secs_f64() * 1e6 / report.sent as f64,
         rate: report.sent as f64 / report.elapsed.as_secs_f64(),
         p50: report.latency.value_at_quantile(0.5),
         p99: report.latency.value_at_quantile(0.99),
     })
-}
-
-/// User and system time of a process and all its threads.
-fn cpu(process: u32) -> io::Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name in parentheses may hold anything, so fields count from behind it: utime and stime are the 14th and 15th of all.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: u64 = [11, 12].iter().filter_map(|place| fields.get(*place)?.parse::<u64>().ok()).sum();
-    // USER_HZ is 100 on every Linux architecture that Rust runs on.
-    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// Seconds that Kafka's answers to Produce requests took so far, and their number.
@@ -194,41 +161,6 @@ impl Drop for Floor {
     }
 }
 
-fn build_producer() -> io::Result<String> {
-    let out = format!("{}/rdkafka_producer", env!("CARGO_TARGET_TMPDIR"));
-    let source = root().join("benches/rdkafka_producer.c");
-    let status = Command::new("cc")
-        .args(["-O2", "-Wall", "-Wextra", "-o", &out])
-        .arg(source)
-        .arg("-lrdkafka")
-        .status()?;
-    if !status.success() {
-        return Err(io::Error::other(
-            "benches/rdkafka_producer.c does not build (needs librdkafka-dev; make bench installs it)",
-        ));
-    }
-    Ok(out)
-}
-
-fn median(runs: &[Run], of: impl Fn(&Run) -> f64) -> f64 {
-    let mut values: Vec<f64> = runs.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
-/// The median over the rounds of one system's CPU ÷ the other's in the same round.
-fn ratio(these: &[Run], those: &[Run]) -> f64 {
-    let pairs: Vec<Run> = these
-        .iter()
-        .zip(those)
-        .map(|(this, that)| Run {
-            cpu: this.cpu / that.cpu,
-            ..Run::default()
-        })
-        .collect();
-    median(&pairs, |run| run.cpu)
-}
-
 fn table(shapes: &[Shape]) -> String {
     let mut text = format!(
         "{:>9} {:<22} {:>12} {:>12} {:>9} {:>9} {:>12}\n",
@@ -244,7 +176,7 @@ fn table(shapes: &[Shape]) -> String {
         ] {
             let (cpu, rate) = (median(runs, |run| run.cpu), median(runs, |run| run.rate));
             let (p50, p99) = (median(runs, |run| run.p50 as f64), median(runs, |run| run.p99 as f64));
-            let ratio = ratio(&shape.proxy, runs);
+            let (ratio, ..) = ratio(&shape.proxy, runs);
             let _ = writeln!(
                 text,
                 "{:>9} {name:<22} {cpu:>12.2} {rate:>12.0} {p50:>9.0} {p99:>9.0} {ratio:>12.2}",
@@ -256,18 +188,6 @@ fn table(shapes: &[Shape]) -> String {
 }
 
 fn json(shapes: &[Shape]) -> String {
-    let runs = |runs: &[Run]| {
-        let each: Vec<String> = runs
-            .iter()
-            .map(|run| {
-                format!(
-                    "{{\"cpu_us\": {:.3}, \"messages_per_s\": {:.0}, \"p50_us\": {}, \"p99_us\": {}}}",
-                    run.cpu, run.rate, run.p50, run.p99
-                )
-            })
-            .collect();
-        format!("[{}]", each.join(", "))
-    };
     let each: Vec<String> = shapes
         .iter()
         .map(|shape| {
@@ -275,22 +195,14 @@ fn json(shapes: &[Shape]) -> String {
                 "  {{\"in_flight\": {}, \"connections\": {CLIENTS}, \"payload\": {PAYLOAD},\n   \"proxy\": {},\n   \"floor\": {},\n   \"floor_delays_us\": {:?},\n   \"librdkafka\": {},\n   \
                  \"proxy_to_floor\": {:.3}, \"proxy_to_librdkafka\": {:.3}}}",
                 shape.window,
-                runs(&shape.proxy),
-                runs(&shape.floor),
+                runs_json(&shape.proxy),
+                runs_json(&shape.floor),
                 shape.delays,
-                runs(&shape.rdkafka),
-                ratio(&shape.proxy, &shape.floor),
-                ratio(&shape.proxy, &shape.rdkafka)
+                runs_json(&shape.rdkafka),
+                ratio(&shape.proxy, &shape.floor).0,
+                ratio(&shape.proxy, &shape.rdkafka).0
             )
         })
         .collect();
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let date = publish::epoch().as_secs();
-    format!(
-        "{{\"unix_time\": {date}, \"cores\": {cores}, \"kernel\": \"{}\", \"version\": \"{}\", \"shapes\": [\n{}\n]}}\n",
-        kernel.trim(),
-        env!("CARGO_PKG_VERSION"),
-        each.join(",\n")
-    )
+    format!("[\n{}\n]", each.join(",\n"))
 }
