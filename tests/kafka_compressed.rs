@@ -7,8 +7,14 @@ mod kafka_batches;
 use std::io::Write;
 
 use kafka_batches::*;
+use kafka_protocol::records::{Record, RecordBatchDecoder};
 use mqtt_kafka_proxy::kafka::{
-    compression::CompressionError::{Damaged, TooLarge, UnknownCodec},
+    Compression, RecordFields,
+    batch::{BatchBuilder, HEADER_LEN, Producer},
+    compression::{
+        CompressionError::{Damaged, TooLarge, UnknownCodec},
+        Compressor,
+    },
     fetched::{BatchError, Limits},
 };
 
@@ -121,4 +127,75 @@ fn snappy_lengths_that_lie() {
             1 << 20
         );
     }
+}
+
+/// Values of 1,000 bytes, some of which no codec can make smaller: enough of them that an LZ4 block is stored as it is.
+fn batch(records: usize, noisy: std::ops::Range<usize>) -> BatchBuilder {
+    let mut state = 1u64;
+    let mut builder = BatchBuilder::new();
+    for at in 0..records {
+        let value: Vec<u8> = (0..1000)
+            .map(|i| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                if noisy.contains(&at) { (state >> 56) as u8 } else { (i % 10) as u8 }
+            })
+            .collect();
+        let fields = RecordFields {
+            timestamp: 0,
+            key: None,
+            value: Some(&value),
+            headers: std::iter::empty(),
+        };
+        builder.append(&fields).unwrap();
+    }
+    builder
+}
+
+#[test]
+fn a_compressor_that_was_used_before_writes_what_a_new_one_writes() {
+    let mut compressor = Compressor::default();
+    for (records, noisy) in [(300, 100..250), (3, 0..0), (3000, 0..0), (1, 0..1), (70, 10..20), (300, 100..250)] {
+        for compression in [
+            Compression::Lz4,
+            Compression::Zstd { level: 3 },
+            Compression::Gzip { level: 6 },
+            Compression::Snappy,
+            Compression::Zstd { level: 1 },
+            Compression::None,
+            Compression::Lz4,
+        ] {
+            let case = format!("{records} records, {noisy:?} noisy, {compression:?}");
+            let plain = batch(records, noisy.clone()).seal(&Producer::NONE, Compression::None).bytes;
+            let fresh = batch(records, noisy.clone()).seal(&Producer::NONE, compression).bytes;
+            let again = batch(records, noisy.clone())
+                .seal_with(&Producer::NONE, compression, &mut compressor)
+                .bytes;
+            assert_eq!(again, fresh, "{case}");
+            let helps = records != 1 && compression != Compression::None;
+            assert_eq!(again.len() < plain.len(), helps, "{case}");
+            assert_eq!(
+                outcome(again.to_vec(), Limits { max_decompressed: 8 << 20 }),
+                (records, Ok(())),
+                "{case}"
+            );
+        }
+    }
+}
+
+/// A block that LZ4 would make larger is stored, with the highest bit of its length set, and the C library reads it.
+#[test]
+fn an_lz4_block_of_noise_is_stored() {
+    let plain = batch(300, 100..250).seal(&Producer::NONE, Compression::None).bytes;
+    let mut bytes = batch(300, 100..250).seal(&Producer::NONE, Compression::Lz4).bytes;
+    let (mut rest, mut stored) = (&bytes[HEADER_LEN + 7..], 0);
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_le_bytes(*length);
+        stored += usize::from(length >> 31 == 1);
+        rest = &after[(length & 0x7fff_ffff) as usize..];
+    }
+    assert!(stored > 0, "no block is stored");
+    let theirs = RecordBatchDecoder::decode(&mut bytes).unwrap().records;
+    let expected = RecordBatchDecoder::decode(&mut plain.clone()).unwrap().records;
+    let values = |records: Vec<Record>| records.into_iter().map(|r| r.value).collect::<Vec<_>>();
+    assert_eq!(values(theirs), values(expected));
 }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use mqtt_kafka_proxy::kafka::Compression;
 use mqtt_kafka_proxy::kafka::batch::{HEADER_LEN, crc32c};
-use mqtt_kafka_proxy::kafka::compression::{compress, decompress};
+use mqtt_kafka_proxy::kafka::compression::{Compressor, decompress};
 use mqtt_kafka_proxy::kafka::fetched::{Limits, batches};
 
 const MOST: usize = 256 * 1024;
@@ -71,18 +71,19 @@ fn decompression(bytes: &[u8]) {
 }
 
 fn round_trip(bytes: &[u8]) {
+    let mut compressor = Compressor::default();
     for compression in [
         Compression::Gzip { level: 1 },
         Compression::Snappy,
         Compression::Lz4,
         Compression::Zstd { level: 1 },
     ] {
-        let small = compress(compression, bytes).expect("bytes in memory can be compressed");
+        let small = compressor.compress(compression, bytes).expect("bytes in memory can be compressed");
         let attributes = compression.attribute();
-        assert_eq!(decompress(attributes, &small, bytes.len()).as_deref(), Ok(bytes), "{compression:?}");
+        assert_eq!(decompress(attributes, small, bytes.len()).as_deref(), Ok(bytes), "{compression:?}");
         if !bytes.is_empty() {
             assert!(
-                decompress(attributes, &small, bytes.len() - 1).is_err(),
+                decompress(attributes, small, bytes.len() - 1).is_err(),
                 "{compression:?} passes the bound"
             );
         }

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{Compression, Header, RecordFields, compression};
+use super::{Compression, Header, RecordFields, compression::Compressor};
 use crate::wire::varint;
 
 /// Bytes in front of the records.
@@ -170,12 +170,17 @@ impl BatchBuilder {
         self.count == 0
     }
 
+    /// As [`seal_with`](Self::seal_with), with a compressor for this batch alone.
+    pub fn seal(self, producer: &Producer, compression: Compression) -> SealedBatch {
+        self.seal_with(producer, compression, &mut Compressor::default())
+    }
+
     /// Compresses (if that makes it smaller), fills the header, computes the CRC.
-    pub fn seal(mut self, producer: &Producer, compression: Compression) -> SealedBatch {
+    pub fn seal_with(mut self, producer: &Producer, compression: Compression, compressor: &mut Compressor) -> SealedBatch {
         if self.buffer.len() < HEADER_LEN {
             self.buffer.resize(HEADER_LEN, 0);
         }
-        let attributes = self.compress(compression);
+        let attributes = self.compress(compression, compressor);
         let count = self.count as i32;
         let length = (self.buffer.len() - 12) as i32;
         let batch = &mut self.buffer;
@@ -195,15 +200,13 @@ impl BatchBuilder {
         }
     }
 
-    fn compress(&mut self, compression: Compression) -> i16 {
-        let Some(smaller) = compression::compress(compression, &self.buffer[HEADER_LEN..]) else {
+    fn compress(&mut self, compression: Compression, compressor: &mut Compressor) -> i16 {
+        let records = &mut self.buffer[HEADER_LEN..];
+        let Some(smaller) = compressor.compress(compression, records).filter(|out| out.len() < records.len()) else {
             return 0;
         };
-        if smaller.len() >= self.buffer.len() - HEADER_LEN {
-            return 0;
-        }
-        self.buffer.truncate(HEADER_LEN);
-        self.buffer.extend_from_slice(&smaller);
+        records[..smaller.len()].copy_from_slice(smaller);
+        self.buffer.truncate(HEADER_LEN + smaller.len());
         compression.attribute()
     }
 }

@@ -53,34 +53,107 @@ impl Compression {
     }
 }
 
-/// Compresses the records of a batch; `None` without compression, or if the codec fails (then they are sent as they are).
-pub fn compress(compression: Compression, records: &[u8]) -> Option<Vec<u8>> {
-    match compression {
-        Compression::None => None,
-        Compression::Gzip { level } => {
-            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level.min(9)));
-            out.write_all(records).ok()?;
-            out.finish().ok()
+/// How an LZ4 frame begins: version 1, independent blocks (the Java client knows no others) of at most 64 KiB, no checksums
+/// (the batch has its own), and the checksum of these two bytes.
+const LZ4: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
+const LZ4_BLOCK: usize = 64 * 1024;
+/// Set in a block's length if it is not compressed.
+const LZ4_STORED: u32 = 1 << 31;
+/// What a compressor keeps for the next batch; a larger output was a rare one.
+const MOST_KEPT: usize = 1024 * 1024;
+
+/// Compresses batch after batch. What the codecs need is kept from one to the next: fresh memory for each costs more than the work.
+pub struct Compressor {
+    /// Only its beginning is of the last batch; what lies behind saves zeroing.
+    out: Vec<u8>,
+    lz4: lz4_flex::block::CompressTable,
+    snappy: snap::raw::Encoder,
+    /// With its level.
+    zstd: Option<(i32, zstd::bulk::Compressor<'static>)>,
+}
+
+impl Default for Compressor {
+    fn default() -> Self {
+        Self {
+            out: Vec::new(),
+            lz4: lz4_flex::block::CompressTable::default(),
+            snappy: snap::raw::Encoder::new(),
+            zstd: None,
         }
-        Compression::Snappy => snappy(records),
-        Compression::Lz4 => {
-            let mut out = lz4_flex::frame::FrameEncoder::new(Vec::new());
-            out.write_all(records).ok()?;
-            out.finish().ok()
-        }
-        Compression::Zstd { level } => zstd::bulk::compress(records, level).ok(),
     }
 }
 
-fn snappy(records: &[u8]) -> Option<Vec<u8>> {
-    let mut encoder = snap::raw::Encoder::new();
-    let mut out = XERIAL.to_vec();
-    for block in records.chunks(XERIAL_BLOCK) {
-        let block = encoder.compress_vec(block).ok()?;
-        out.extend_from_slice(&(block.len() as u32).to_be_bytes());
-        out.extend_from_slice(&block);
+impl Compressor {
+    /// The records of a batch, compressed; `None` without compression, or if the codec fails (then they are sent as they are).
+    pub fn compress(&mut self, compression: Compression, records: &[u8]) -> Option<&[u8]> {
+        if self.out.len() > MOST_KEPT {
+            self.out = Vec::new();
+        }
+        let length = match compression {
+            Compression::None => None,
+            Compression::Gzip { level } => self.gzip(records, level),
+            Compression::Snappy => self.snappy(records),
+            Compression::Lz4 => self.lz4(records),
+            Compression::Zstd { level } => self.zstd(records, level),
+        }?;
+        self.out.get(..length)
     }
-    Some(out)
+
+    fn gzip(&mut self, records: &[u8], level: u32) -> Option<usize> {
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::new(level.min(9)));
+        encoder.write_all(records).ok()?;
+        self.out = encoder.finish().ok()?;
+        Some(self.out.len())
+    }
+
+    fn snappy(&mut self, records: &[u8]) -> Option<usize> {
+        self.make_room(XERIAL.len() + records.len().div_ceil(XERIAL_BLOCK) * (4 + snap::raw::max_compress_len(XERIAL_BLOCK)));
+        self.out[..XERIAL.len()].copy_from_slice(&XERIAL);
+        let mut at = XERIAL.len();
+        for block in records.chunks(XERIAL_BLOCK) {
+            let written = self.snappy.compress(block, &mut self.out[at + 4..]).ok()?;
+            self.out[at..at + 4].copy_from_slice(&(written as u32).to_be_bytes());
+            at += 4 + written;
+        }
+        Some(at)
+    }
+
+    fn lz4(&mut self, records: &[u8]) -> Option<usize> {
+        let most = lz4_flex::block::get_maximum_output_size(LZ4_BLOCK);
+        self.make_room(LZ4.len() + records.len().div_ceil(LZ4_BLOCK) * (4 + most) + 4);
+        self.out[..LZ4.len()].copy_from_slice(&LZ4);
+        let mut at = LZ4.len();
+        for block in records.chunks(LZ4_BLOCK) {
+            let body = &mut self.out[at + 4..];
+            let mut written = lz4_flex::block::compress_into_with_table(block, body, &mut self.lz4).ok()?;
+            let mut told = written as u32;
+            if written >= block.len() {
+                body[..block.len()].copy_from_slice(block);
+                (written, told) = (block.len(), block.len() as u32 | LZ4_STORED);
+            }
+            self.out[at..at + 4].copy_from_slice(&told.to_le_bytes());
+            at += 4 + written;
+        }
+        self.out[at..at + 4].fill(0);
+        Some(at + 4)
+    }
+
+    fn zstd(&mut self, records: &[u8], level: i32) -> Option<usize> {
+        if self.zstd.as_ref().is_none_or(|(has, _)| *has != level) {
+            self.zstd = Some((level, zstd::bulk::Compressor::new(level).ok()?));
+        }
+        self.make_room(zstd::zstd_safe::compress_bound(records.len()));
+        let (_, compressor) = self.zstd.as_mut()?;
+        compressor.compress_to_buffer(records, self.out.as_mut_slice()).ok()
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        if self.out.len() < bytes {
+            self.out.resize(bytes, 0);
+        }
+    }
 }
 
 /// Decompresses the records of a batch.

@@ -27,7 +27,7 @@ use super::{
     topics::Partition,
     wire::throttle,
 };
-use crate::kafka::Acks;
+use crate::kafka::{Acks, compression::Compressor};
 
 /// Requests in flight on one connection.
 const MOST_REQUESTS: usize = 5;
@@ -54,6 +54,7 @@ pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>) {
         failures: 0,
         dead: None,
         settled: Vec::new(),
+        compressor: Compressor::default(),
     };
     loop {
         sender.collect();
@@ -91,6 +92,7 @@ pub(super) struct Sender {
     /// An id that a partition must not use again.
     dead: Option<Option<i64>>,
     settled: Vec<Settled<Waiters>>,
+    compressor: Compressor,
 }
 
 impl Sender {
@@ -305,7 +307,7 @@ impl Sender {
                     producer,
                     compression,
                 } => {
-                    let sealed = builder.seal(&producer, compression);
+                    let sealed = builder.seal_with(&producer, compression, &mut self.compressor);
                     partition.lock().queue.sealed(ordinal, sealed.bytes.clone());
                     Some((ordinal, sealed.bytes))
                 }
