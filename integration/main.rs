@@ -7,6 +7,7 @@
 
 mod behind;
 mod chaos;
+mod compression;
 mod deliver;
 mod fetch;
 mod groups;

@@ -333,6 +333,7 @@ impl Core {
                 Verdict::Stored(_) => {
                     self.counters.batches.inc();
                     self.counters.records.inc_by(batch.records.into());
+                    self.counters.plain_bytes.inc_by(batch.plain as u64);
                     self.counters.bytes.inc_by(batch.bytes.as_ref().map_or(0, |b| b.len() as u64));
                 }
                 Verdict::Refused(error) => {

@@ -29,6 +29,8 @@ pub struct Counters {
     pub records: Counter,
     /// Bytes in them, as sent.
     pub bytes: Counter,
+    /// The same before compression: [`bytes`](Self::bytes) ÷ this is the ratio of compression.
+    pub plain_bytes: Counter,
     /// Batches sent again.
     pub retries: Counter,
     /// Batches given up after the delivery timeout.
@@ -71,6 +73,7 @@ impl Default for Counters {
             batches: Counter::default(),
             records: Counter::default(),
             bytes: Counter::default(),
+            plain_bytes: Counter::default(),
             retries: Counter::default(),
             expired: Counter::default(),
             refused: Counter::default(),
@@ -105,6 +108,12 @@ impl Counters {
         to.register("kafka_produced_batches", "Batches acknowledged by Kafka", self.batches.clone());
         to.register("kafka_produced_records", "Records acknowledged by Kafka", self.records.clone());
         to.register_with_unit("kafka_produced", "Bytes of acknowledged batches", Unit::Bytes, self.bytes.clone());
+        to.register_with_unit(
+            "kafka_produced_uncompressed",
+            "Bytes of acknowledged batches before compression",
+            Unit::Bytes,
+            self.plain_bytes.clone(),
+        );
         to.register("kafka_produce_retries", "Batches sent again", self.retries.clone());
         to.register(
             "kafka_produce_expired",

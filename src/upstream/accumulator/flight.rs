@@ -22,6 +22,8 @@ pub(super) struct Flight<W> {
     /// Part of a batch that was split, not sealed yet.
     pub(super) unsealed: Option<BatchBuilder>,
     pub(super) records: u32,
+    /// Its length before compression.
+    pub(super) plain: usize,
     pub(super) waiters: W,
     pub(super) charged: usize,
     pub(super) deadline: Instant,
@@ -44,6 +46,7 @@ impl<W> Flight<W> {
             waiters: self.waiters,
             verdict,
             records: self.records,
+            plain: self.plain,
             charged: self.charged,
             bytes: self.bytes,
         }
@@ -237,6 +240,7 @@ impl<W: Split> PartitionQueue<W> {
             bytes: None,
             unsealed: None,
             records,
+            plain: batch.builder.len(),
             waiters: batch.waiters,
             charged: batch.charged,
             deadline: batch.deadline,

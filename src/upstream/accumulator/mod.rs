@@ -158,6 +158,8 @@ pub(crate) struct Settled<W> {
     pub(crate) verdict: Verdict,
     /// Records in it.
     pub(crate) records: u32,
+    /// Its length before compression.
+    pub(crate) plain: usize,
     /// Bytes to be given back to the budget.
     pub(crate) charged: usize,
     /// Its buffer, if it was ever sealed, for reuse.
@@ -385,6 +387,7 @@ impl<W> Batch<W> {
             waiters: self.waiters,
             verdict,
             records: self.builder.count(),
+            plain: self.builder.len(),
             charged: self.charged,
             bytes: None,
         }

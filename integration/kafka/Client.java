@@ -1,0 +1,73 @@
+// The Java client as a program, for tests of what other clients write and read.
+//   Client produce BOOTSTRAP KEY TOPIC=CODEC...   each line of standard input becomes a record of each topic
+//   Client consume BOOTSTRAP COUNT TOPIC...       prints so many records of each topic as "topic partition value", then ends with 0
+// `kafka java Client.java …` compiles and runs it.
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Future;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.StringDeserializer;
+import org.apache.kafka.common.serialization.StringSerializer;
+
+public class Client {
+    private static final long PATIENCE_MS = 60_000;
+
+    public static void main(String[] arguments) throws Exception {
+        switch (arguments[0]) {
+            case "produce" -> {
+                List<String> lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8)).lines().toList();
+                for (String target : rest(arguments)) {
+                    String[] parts = target.split("=");
+                    produce(arguments[1], parts[0], arguments[2], parts[1], lines);
+                }
+            }
+            case "consume" -> {
+                for (String topic : rest(arguments)) consume(arguments[1], topic, Long.parseLong(arguments[2]));
+            }
+            default -> throw new IllegalArgumentException(arguments[0]);
+        }
+    }
+
+    private static List<String> rest(String[] arguments) {
+        return List.of(arguments).subList(3, arguments.length);
+    }
+
+    private static void produce(String bootstrap, String topic, String key, String codec, List<String> lines) throws Exception {
+        Map<String, Object> settings = Map.of("bootstrap.servers", bootstrap, "compression.type", codec, "linger.ms", 100);
+        List<Future<RecordMetadata>> sent = new ArrayList<>();
+        try (KafkaProducer<String, String> producer = new KafkaProducer<>(settings, new StringSerializer(), new StringSerializer())) {
+            for (String line : lines) sent.add(producer.send(new ProducerRecord<>(topic, key, line)));
+            for (Future<RecordMetadata> one : sent) one.get();
+        }
+    }
+
+    private static void consume(String bootstrap, String topic, long count) {
+        Map<String, Object> settings = Map.of("bootstrap.servers", bootstrap, "check.crcs", true, "auto.offset.reset", "earliest");
+        PrintStream out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
+        long end = System.currentTimeMillis() + PATIENCE_MS;
+        try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(settings, new StringDeserializer(), new StringDeserializer())) {
+            List<TopicPartition> all = consumer.partitionsFor(topic).stream().map(p -> new TopicPartition(topic, p.partition())).toList();
+            consumer.assign(all);
+            consumer.seekToBeginning(all);
+            for (long seen = 0; seen < count; ) {
+                if (System.currentTimeMillis() > end) throw new IllegalStateException(seen + " of " + count + " records");
+                for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(200))) {
+                    out.println(topic + " " + record.partition() + " " + record.value());
+                    seen++;
+                }
+            }
+        }
+        out.flush();
+    }
+}
