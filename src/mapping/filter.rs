@@ -141,19 +141,26 @@ impl Filter {
             return None; // [MQTT-4.7.2-1]
         }
         for level in &self.levels {
-            if let Level::Rest(capture) = level {
-                if let (Some(i), Some(rest)) = (capture, left) {
-                    captured[usize::from(*i)] = Some(rest);
+            left = match level {
+                Level::Rest(capture) => {
+                    if let (Some(i), Some(rest)) = (capture, left) {
+                        captured[usize::from(*i)] = Some(rest);
+                    }
+                    return Some(captured);
                 }
-                return Some(captured);
-            }
-            let (head, tail) = left.map(|left| left.split_once('/').map_or((left, None), |(head, tail)| (head, Some(tail))))?;
-            match level {
-                Level::Literal(text) if text != head => return None,
-                Level::One(Some(i)) => captured[usize::from(*i)] = Some(head),
-                _ => {}
-            }
-            left = tail;
+                // Compared where it lies: where it ends is known without a search.
+                Level::Literal(text) => match left?.strip_prefix(text.as_str())? {
+                    "" => None,
+                    rest => Some(rest.strip_prefix('/')?),
+                },
+                Level::One(capture) => {
+                    let (head, tail) = first_level(left?);
+                    if let Some(i) = capture {
+                        captured[usize::from(*i)] = Some(head);
+                    }
+                    tail
+                }
+            };
         }
         left.is_none().then_some(captured)
     }
@@ -179,6 +186,15 @@ impl Filter {
         }
         // A topic of the server's own (`$SYS`) is never made from a capture.
         !out.starts_with('$') || matches!(self.levels.first(), Some(Level::Literal(_)))
+    }
+}
+
+/// The first level of a topic, and what follows its `/`. Levels are short: looking at each byte beats a search that has to be set up.
+#[inline]
+pub(super) fn first_level(topic: &str) -> (&str, Option<&str>) {
+    match topic.bytes().position(|byte| byte == b'/') {
+        Some(at) => (&topic[..at], Some(&topic[at + 1..])),
+        None => (topic, None),
     }
 }
 

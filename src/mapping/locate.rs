@@ -12,6 +12,9 @@ use super::skip::{Skip, SkipReason};
 use super::spec::Tombstones;
 use super::template::Piece;
 
+/// To ask so many rules one by one is quicker than to walk the trie of all.
+const FEW: usize = 3;
+
 /// Memory in which topics are made and rules gathered; used again.
 #[derive(Debug, Default)]
 pub struct LocateScratch {
@@ -68,11 +71,13 @@ impl RuleSet {
         if !is_topic_name(topic) {
             return None;
         }
+        let could = |id: &u32| could_have_made(&self.rules[*id as usize], reader, topic, key, place);
+        // All that could are readers of the Kafka topic.
+        if reader.rules.len() <= FEW {
+            return reader.rules.iter().copied().find(could);
+        }
         self.filters_of(topic, found);
-        found
-            .iter()
-            .copied()
-            .find(|&id| could_have_made(&self.rules[id as usize], reader, topic, key, place))
+        found.iter().copied().find(could)
     }
 
     /// Rules whose filter matches a topic, in order.

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::filter::{Filter, Level};
+use super::filter::{Filter, Level, first_level};
 
 #[derive(Debug, Default)]
 struct Node {
@@ -59,7 +59,7 @@ impl Trie {
         let Some(left) = left else {
             return found.extend_from_slice(&node.ends);
         };
-        let (head, tail) = left.split_once('/').map_or((left, None), |(head, tail)| (head, Some(tail)));
+        let (head, tail) = first_level(left);
         if !node.literals.is_empty()
             && let Some(&child) = node.literals.get(head)
         {
