@@ -95,6 +95,12 @@ impl Default for Counters {
 impl Counters {
     /// Registers all of them; the names get the registry's prefix.
     pub fn register(&self, to: &mut Registry) {
+        self.register_connections(to);
+        self.register_producing(to);
+        self.register_reading(to);
+    }
+
+    fn register_connections(&self, to: &mut Registry) {
         to.register("kafka_connects", "Connections opened to brokers", self.connects.clone());
         to.register(
             "kafka_disconnects",
@@ -105,6 +111,10 @@ impl Counters {
         to.register("kafka_reauthentications", "Sessions renewed on live connections", renewed);
         to.register("kafka_requests", "Requests sent to brokers", self.requests.clone());
         to.register("kafka_errors", "Error codes received from brokers", self.errors.clone());
+        to.register("kafka_throttled_milliseconds", "Throttling obeyed", self.throttled_ms.clone());
+    }
+
+    fn register_producing(&self, to: &mut Registry) {
         to.register("kafka_produced_batches", "Batches acknowledged by Kafka", self.batches.clone());
         to.register("kafka_produced_records", "Records acknowledged by Kafka", self.records.clone());
         to.register_with_unit("kafka_produced", "Bytes of acknowledged batches", Unit::Bytes, self.bytes.clone());
@@ -143,6 +153,9 @@ impl Counters {
             Unit::Seconds,
             self.produce_latency.clone(),
         );
+    }
+
+    fn register_reading(&self, to: &mut Registry) {
         to.register_with_unit(
             "kafka_fetch_latency",
             "Fetch request to answer",
@@ -167,7 +180,6 @@ impl Counters {
             "Logs found cut off behind what was read",
             self.truncations.clone(),
         );
-        to.register("kafka_throttled_milliseconds", "Throttling obeyed", self.throttled_ms.clone());
     }
 
     /// Counts what happened to the batches of a partition.
