@@ -22,6 +22,13 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
+        let mut stage = Self::unread();
+        stage.tail();
+        stage
+    }
+
+    /// Nothing is known of the log yet.
+    fn unread() -> Self {
         let settings = Settings {
             instance: "me".into(),
             fresh_if_damaged: false,
@@ -199,6 +206,15 @@ fn after_a_gap_the_same_producer_goes_on_with_the_next_epoch() {
     assert_eq!(stage.answer(&outputs, Outcome::Appended), [Output::PubRec(ME, 2)]);
     // What follows takes a new id, and the first message needs no question: the higher pair proves it.
     assert_eq!(pair(&stage.publish(3, 42)), (42, 0, 0));
+}
+
+/// Its claim could be removed by the cleaner before it has read it, and no minute would tell.
+#[test]
+fn nobody_is_connected_before_the_log_was_read_once() {
+    let mut stage = Stage::unread();
+    let reason = ReasonCode::ServerUnavailable;
+    assert_eq!(stage.connect(), [Output::Refuse { connection: ME, reason }]);
+    assert!(matches!(stage.connect()[..], [Output::Connected { .. }]));
 }
 
 #[test]

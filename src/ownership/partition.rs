@@ -216,9 +216,11 @@ impl Partition {
     }
 
     /// A client wants to connect. `barrier` is the end of this partition, asked for after its CONNECT came (0 if Kafka is away and the
-    /// client may be accepted all the same).
+    /// client may be accepted all the same). Others are refused until the tail has been at the end once.
     pub fn connect(&mut self, connection: ConnectionId, client: &str, offer: Offer, barrier: i64, now: Millis) {
-        if self.lags(now) {
+        // Before the tail is at the end for the first time there is no minute to keep: the own claim could be removed unread.
+        let away = offer.is_throw_away() && barrier == 0;
+        if self.lags(now) || self.at_end.is_none() && !away {
             let reason = ReasonCode::ServerUnavailable;
             return self.outputs.push_back(Output::Refuse { connection, reason });
         }
