@@ -319,3 +319,19 @@ async fn connections_that_the_broker_closes_for_idleness_cost_nothing() {
     assert!(!state.has_changed().unwrap(), "{:?}", state.borrow());
     assert_eq!(cluster.counters().retries.get(), 0);
 }
+
+/// Nothing is published or read, so only the connection that metadata came on can tell.
+#[tokio::test]
+async fn a_kafka_that_goes_away_is_noticed_also_while_nothing_is_asked_of_it() {
+    let fake = Fake::start(1).await;
+    let mut settings = settings(&fake);
+    settings.metadata_max_age = 100 * PATIENCE;
+    let cluster = Cluster::start(settings);
+    let mut state = cluster.state();
+    timeout(PATIENCE, state.wait_for(|s| *s == State::Ready)).await.unwrap().unwrap();
+    drop(fake);
+    timeout(PATIENCE, state.wait_for(|s| matches!(s, State::Connecting { .. })))
+        .await
+        .unwrap()
+        .unwrap();
+}

@@ -5,6 +5,7 @@
 
 use std::{
     collections::hash_map::Entry as Found,
+    future::pending,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -98,17 +99,27 @@ pub(crate) async fn run(core: Arc<Core>) {
                 continue;
             }
         };
-        if timeout(pause, news(&core)).await.is_ok() && core.stale.load(Relaxed) {
+        if timeout(pause, news(&core, link.as_ref())).await.is_ok() && core.stale.load(Relaxed) {
             tokio::time::sleep(LEAST_GAP.saturating_sub(last_full.elapsed())).await;
         }
     }
 }
 
-/// Somebody wants to know, or a broker does not believe us any more: nobody else may notice that for long.
-async fn news(core: &Core) {
+/// Somebody wants to know, or a broker does not believe us any more, or has gone: where nothing is published nobody else may notice
+/// that for long.
+async fn news(core: &Core, link: Option<&Connection>) {
     tokio::select! {
         () = core.refresh.notified() => {}
         () = core.security.withdrawn.notified() => core.stale.store(true, Relaxed),
+        () = ended(link) => core.stale.store(true, Relaxed),
+    }
+}
+
+/// Looks every second whether the connection is still there; for ever, if there is none.
+async fn ended(link: Option<&Connection>) {
+    let Some(link) = link else { return pending().await };
+    while link.is_open() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
