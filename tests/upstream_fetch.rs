@@ -224,6 +224,26 @@ async fn a_partition_is_read_from_the_replica_in_the_own_rack() {
     assert_eq!((reads(&fake, 1), reads(&fake, 2)), (0, 0));
 }
 
+/// It rings at the fetcher that has it, which is not the leader's.
+#[tokio::test]
+async fn a_slow_reader_of_a_replica_goes_on_as_soon_as_it_has_room() {
+    let fake = Fake::start(2).await;
+    fake.topic("t", 1);
+    fake.world().racks = [(1, "a"), (2, "b")].into();
+    let cluster = near(&fake, "b");
+    let topic = ready(&cluster, "t").await;
+    let mut producer = Producer::new(&cluster);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    // As many fetches as wait for a reader at most.
+    for fetches in 1..=2 {
+        producer.produce(&topic, 0, 1).await;
+        until("it is fetched", || reads(&fake, 2) == fetches).await;
+    }
+    producer.produce(&topic, 0, 1).await;
+    assert_eq!(read(&mut reader, 3).await, [0, 1, 2]);
+    assert_eq!(reads(&fake, 1), 0);
+}
+
 #[tokio::test]
 async fn a_replica_that_is_behind_or_broken_is_left_for_the_leader() {
     let fake = Fake::start(2).await;

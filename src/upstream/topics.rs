@@ -172,12 +172,13 @@ impl Partition {
     /// Takes what metadata say. A broker that is late tells of a leader that there was before: an older epoch changes nothing,
     /// where topic ids make sure that it is the same topic.
     pub(crate) fn told_leader(self: &Arc<Self>, broker: Option<&Arc<Broker>>, epoch: i32) {
+        let slot = self.lock();
         let known = self.leader_epoch.load(Relaxed);
         if epoch < known && epoch >= 0 && !self.topic_id.is_nil() {
             return;
         }
         self.leader_epoch.store(epoch, Relaxed);
-        self.lead_by(broker);
+        self.hand_to(slot, broker);
     }
 
     /// Whether it will not come back.
@@ -202,20 +203,26 @@ impl Partition {
 
     /// Sets the leader. If it is another than before and there is something to send, the new one gets it at once.
     pub(crate) fn lead_by(self: &Arc<Self>, broker: Option<&Arc<Broker>>) {
-        self.others.iter().filter_map(OnceLock::get).for_each(|other| other.lead_by(broker));
+        self.hand_to(self.lock(), broker);
+    }
+
+    /// Epoch, leader and broker change together, under the lock: metadata and the fetchers of all brokers tell of leaders, and were the one's
+    /// id to stand beside the other's broker, senders and fetchers would hand the partition to each other for ever.
+    fn hand_to(self: &Arc<Self>, mut slot: MutexGuard<'_, Slot>, broker: Option<&Arc<Broker>>) {
         let id = broker.map_or(-1, |b| b.id);
-        if self.leader.swap(id, Relaxed) == id {
-            return;
+        let moved = self.leader.swap(id, Relaxed) != id;
+        let mut due = false;
+        if moved {
+            slot.broker = broker.cloned();
+            slot.not_before = None;
+            due = broker.is_some() && !slot.listed && slot.queue.is_ready();
+            slot.listed |= due;
         }
-        let mut slot = self.lock();
-        slot.broker = broker.cloned();
-        slot.not_before = None;
-        let Some(broker) = broker else { return };
-        if !slot.listed && slot.queue.is_ready() {
-            slot.listed = true;
-            drop(slot);
+        drop(slot);
+        if let Some(broker) = broker.filter(|_| due) {
             broker.list(Arc::clone(self), true);
         }
+        self.others.iter().filter_map(OnceLock::get).for_each(|other| other.lead_by(broker));
     }
 }
 

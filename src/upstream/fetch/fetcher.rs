@@ -75,8 +75,7 @@ impl Fetcher {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Join(mut slot) => {
-                slot.covered = 0;
-                slot.resolving = false;
+                slot.join(&self.broker.fetcher);
                 self.slots.insert(self.next_slot, *slot);
                 self.next_slot += 1;
             }

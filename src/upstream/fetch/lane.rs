@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use kafka_protocol::messages::{ApiKey, BrokerId, FetchResponse};
 use tokio::{
     sync::mpsc,
-    time::{Instant, interval_at, sleep_until},
+    time::{Instant, interval_at},
 };
 
 use super::session::{BY_ID, Piece, Session, rack};
@@ -72,22 +72,13 @@ async fn watched<T>(core: &Core, max_wait: Duration, poll: impl Future<Output = 
 pub(super) async fn run(core: Arc<Core>, broker: Arc<Broker>, lane: usize, mut polls: mpsc::Receiver<Poll>, done: mpsc::Sender<Polled>) {
     let mut link: Option<Connection> = None;
     let mut session = Session::default();
-    let mut not_before = Instant::now();
     while let Some(poll) = polls.recv().await {
-        sleep_until(not_before).await;
         let since = Instant::now();
         let result = watched(&core, poll.max_wait, fetch(&core, &broker, &mut link, &mut session, &poll)).await;
         core.counters.fetch_latency.observe(since.elapsed().as_secs_f64());
-        match &result {
-            Ok(answer) if answer.throttle_time_ms > 0 => {
-                core.counters.throttled_ms.inc_by(answer.throttle_time_ms as u64);
-                not_before = Instant::now() + Duration::from_millis(answer.throttle_time_ms as u64);
-            }
-            Ok(_) => {}
-            Err(_) => {
-                link = None;
-                session.restart();
-            }
+        if result.is_err() {
+            link = None;
+            session.restart();
         }
         let result = result.map(|answer| Answer {
             error_code: answer.error_code,

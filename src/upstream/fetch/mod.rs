@@ -71,8 +71,29 @@ pub struct Chunk {
 #[derive(Debug)]
 pub struct Reader {
     chunks: mpsc::Receiver<Chunk>,
-    starved: Arc<AtomicBool>,
-    partition: Option<Arc<Partition>>,
+    bell: Arc<Bell>,
+}
+
+/// How a reader tells its fetcher that there is room, or that it has gone.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    /// The fetcher left the reader out for want of room.
+    starved: AtomicBool,
+    /// The fetcher that has the reader: not always the leader's (KIP-392).
+    fetcher: Mutex<Option<mpsc::UnboundedSender<Command>>>,
+}
+
+impl Bell {
+    /// The reader has come to this fetcher.
+    fn hang(&self, fetcher: mpsc::UnboundedSender<Command>) {
+        *self.fetcher.lock().expect("no code that holds this lock panics") = Some(fetcher);
+    }
+
+    fn ring(&self) {
+        let fetcher = self.fetcher.lock().expect("no code that holds this lock panics").clone();
+        // One that is still on its way to a fetcher is looked at when it comes.
+        fetcher.map(|fetcher| fetcher.send(Command::Look));
+    }
 }
 
 impl Reader {
@@ -100,15 +121,8 @@ impl Reader {
 
     /// If the fetcher left us out for want of room, tell it that there is some.
     fn look(&self) {
-        if self.starved.swap(false, SeqCst) {
-            self.ring();
-        }
-    }
-
-    fn ring(&self) {
-        let broker = self.partition.as_ref().and_then(|p| p.lock().broker.clone());
-        if let Some(broker) = broker {
-            let _ = broker.fetcher.send(Command::Look);
+        if self.bell.starved.swap(false, SeqCst) {
+            self.bell.ring();
         }
     }
 }
@@ -116,7 +130,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.chunks.close();
-        self.ring();
+        self.bell.ring();
     }
 }
 
@@ -175,14 +189,10 @@ impl Orphans {
 /// Starts reading.
 pub(crate) fn read(core: &Core, partition: Option<&Arc<Partition>>, start: Start) -> Reader {
     let (sender, chunks) = mpsc::channel(MOST_CHUNKS);
-    let starved = Arc::new(AtomicBool::new(false));
+    let bell = Arc::new(Bell::default());
     if let Some(partition) = partition {
-        let slot = Slot::new(Arc::clone(partition), start, sender, Arc::clone(&starved));
+        let slot = Slot::new(Arc::clone(partition), start, sender, Arc::clone(&bell));
         core.orphans.adopt(Box::new(slot));
     }
-    Reader {
-        chunks,
-        starved,
-        partition: partition.cloned(),
-    }
+    Reader { chunks, bell }
 }

@@ -1,10 +1,7 @@
 //! A reader as its fetcher sees it: its position, and what an answer makes of that.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::{Duration, Instant},
 };
 
@@ -13,7 +10,7 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use tokio::sync::mpsc;
 
 use super::{
-    Chunk, Start,
+    Bell, Chunk, Command, Start,
     epochs::Epochs,
     extent::{self, Extent},
     position::Sought,
@@ -33,7 +30,7 @@ pub(crate) struct Slot {
     pub(super) position: Option<i64>,
     epochs: Epochs,
     pub(super) chunks: mpsc::Sender<Chunk>,
-    starved: Arc<AtomicBool>,
+    bell: Arc<Bell>,
     /// Lanes, as bits, whose poll carries the current position.
     pub(super) covered: u8,
     /// The broker is being asked for an offset.
@@ -58,7 +55,7 @@ struct Follower {
 }
 
 impl Slot {
-    pub(super) fn new(partition: Arc<Partition>, start: Start, chunks: mpsc::Sender<Chunk>, starved: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(partition: Arc<Partition>, start: Start, chunks: mpsc::Sender<Chunk>, bell: Arc<Bell>) -> Self {
         let position = match start {
             Start::Tail | Start::Timestamp(_) => None,
             Start::Offset(offset) => Some(offset.max(0)),
@@ -70,7 +67,7 @@ impl Slot {
             position,
             epochs,
             chunks,
-            starved,
+            bell,
             covered: 0,
             resolving: false,
             not_before: None,
@@ -79,6 +76,13 @@ impl Slot {
             follower: None,
             told: None,
         }
+    }
+
+    /// It has come to a fetcher, and is looked at anew.
+    pub(super) fn join(&mut self, fetcher: &mpsc::UnboundedSender<Command>) {
+        self.bell.hang(fetcher.clone());
+        self.covered = 0;
+        self.resolving = false;
     }
 
     /// The broker to fetch from: the replica that the leader named as long as that may count, else the leader.
@@ -124,7 +128,7 @@ impl Slot {
             return true;
         }
         // First say that we starve, then look again: the reader does it the other way round.
-        self.starved.store(true, SeqCst);
+        self.bell.starved.store(true, SeqCst);
         self.chunks.capacity() > 0
     }
 

@@ -227,9 +227,11 @@ impl Membership {
         }
     }
 
-    /// Tells the user of a refusal, unless it is the one it was told last.
+    /// Tells the user of a refusal, unless it is the one it was told last, or has not taken the one before yet: two codes that take turns
+    /// would fill its queue.
     pub(super) fn complain(&mut self, error: ErrorCode, why: String) {
-        if self.told.replace(error) != Some(error) {
+        let waits = self.events.iter().any(|event| matches!(event, Event::Refused { .. }));
+        if self.told.replace(error) != Some(error) && !waits {
             self.events.push_back(Event::Refused { error, why });
         }
     }
