@@ -325,14 +325,18 @@ async fn a_static_member_restarts_and_the_others_notice_nothing() {
     let mut one = cluster.join(named("one"));
     assigned(&mut one).await;
     let mut two = cluster.join(named("two"));
-    let held = loop {
-        tokio::select! {
-            event = next(&mut one) => match event {
-                GroupEvent::Revoked(revocation) => revocation.release(),
-                GroupEvent::Generation { .. } => {}
-                other => panic!("{other:?}"),
-            },
-            (assigned, generation, _) = assigned(&mut two) => break (assigned, generation),
+    let held = {
+        // Kept over the events of the other: it remembers the generation that it has heard of.
+        let mut joined = std::pin::pin!(assigned(&mut two));
+        loop {
+            tokio::select! {
+                event = next(&mut one) => match event {
+                    GroupEvent::Revoked(revocation) => revocation.release(),
+                    GroupEvent::Generation { .. } => {}
+                    other => panic!("{other:?}"),
+                },
+                (assigned, generation, _) = &mut joined => break (assigned, generation),
+            }
         }
     };
     while let Ok(Some(event)) = timeout(Duration::from_millis(500), one.next()).await {
@@ -401,10 +405,11 @@ async fn a_foreign_client_is_refused_as_a_member_and_goes_on_from_our_commits() 
     let read = tokio::task::spawn_blocking({
         let bootstrap = kafka.bootstrap.clone();
         move || {
-            output(
-                "kcat",
-                &["-b", &bootstrap, "-G", "foreign", "-q", "-c", "2", "-f", "%o %s\n", "foreign"],
-            )
+            // It would wait for ever for what does not come.
+            let kcat = [
+                "50", "kcat", "-b", &bootstrap, "-G", "foreign", "-q", "-c", "2", "-f", "%o %s\n", "foreign",
+            ];
+            output("timeout", &kcat)
         }
     });
     let read = timeout(DEADLINE, read).await.expect("it reads").unwrap();
