@@ -370,12 +370,12 @@ async fn a_static_member_restarts_and_the_others_notice_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_client_is_refused_as_a_member_and_goes_on_from_our_commits() {
     let kafka = shared_kafka();
-    kafka.topic("foreign", 1);
+    kafka.topic("stranger", 1);
     for value in ["zero", "one", "two", "three"] {
-        kafka.produce("foreign", "k", &[], value);
+        kafka.produce("stranger", "k", &[], value);
     }
     let cluster = cluster(&kafka);
-    let mut group = cluster.join(settings("foreign", "foreign", "ours"));
+    let mut group = cluster.join(settings("stranger", "stranger", "ours"));
     let (held, ..) = assigned(&mut group).await;
     let done = timeout(DEADLINE, group.committer().commit(vec![commit(&held[0].tenure, 2, "two are done")]))
         .await
@@ -383,7 +383,7 @@ async fn a_foreign_client_is_refused_as_a_member_and_goes_on_from_our_commits() 
     assert_eq!(done, [Ok(())]);
 
     let mut stranger = Command::new("kcat")
-        .args(["-b", &kafka.bootstrap, "-G", "foreign", "foreign", "-X", "debug=cgrp"])
+        .args(["-b", &kafka.bootstrap, "-G", "stranger", "stranger", "-X", "debug=cgrp"])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -407,7 +407,7 @@ async fn a_foreign_client_is_refused_as_a_member_and_goes_on_from_our_commits() 
         move || {
             // It would wait for ever for what does not come.
             let kcat = [
-                "50", "kcat", "-b", &bootstrap, "-G", "foreign", "-q", "-c", "2", "-f", "%o %s\n", "foreign",
+                "50", "kcat", "-b", &bootstrap, "-G", "stranger", "-q", "-c", "2", "-f", "%o %s\n", "stranger",
             ];
             output("timeout", &kcat)
         }
@@ -416,7 +416,7 @@ async fn a_foreign_client_is_refused_as_a_member_and_goes_on_from_our_commits() 
     assert_eq!(read, "2 two\n3 three\n");
 
     // And the other way round: its commits are where we begin.
-    let mut group = cluster.join(settings("foreign", "foreign", "ours"));
+    let mut group = cluster.join(settings("stranger", "stranger", "ours"));
     let (held, ..) = assigned(&mut group).await;
     assert_eq!(held[0].committed.as_ref().unwrap().offset, 4);
     group.leave().await;
