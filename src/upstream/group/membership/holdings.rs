@@ -21,6 +21,9 @@ pub(super) struct Holdings {
     revocation: Option<Open>,
     next_tenure: u64,
     next_revocation: u64,
+    /// The last tenure whose offsets were asked for. An answer says nothing of a later one: a partition may have been given up and come
+    /// back while it was on its way, and another member may have committed in between.
+    asked: u64,
 }
 
 #[derive(Debug)]
@@ -103,14 +106,23 @@ impl Holdings {
         Change { revoked, shed }
     }
 
-    /// Those whose offsets must be asked for.
-    pub(super) fn fetching(&self) -> Vec<TopicPartition> {
+    /// Those whose offsets must be asked for, which is done now.
+    pub(super) fn ask(&mut self) -> Vec<TopicPartition> {
+        self.asked = self.next_tenure;
         let fetching = self.all.iter().filter(|(_, holding)| holding.state == State::Fetching);
         fetching.map(|(one, _)| one.clone()).collect()
     }
 
+    /// Whether offsets must be asked for.
     pub(super) fn is_fetching(&self) -> bool {
         self.all.values().any(|holding| holding.state == State::Fetching)
+    }
+
+    /// Whether the last answer has left out what was asked for.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.all
+            .values()
+            .any(|holding| holding.state == State::Fetching && holding.tenure <= self.asked)
     }
 
     /// Offsets have come: the partitions that become the user's by that, and the first refusal among them.
@@ -120,7 +132,8 @@ impl Holdings {
     ) -> (Vec<Assigned>, Option<ErrorCode>) {
         let (mut assigned, mut refusal) = (Vec::new(), None);
         for (of, result) in offsets {
-            let Some(holding) = self.all.get_mut(&of).filter(|h| h.state == State::Fetching) else {
+            let waits = |holding: &&mut Holding| holding.state == State::Fetching && holding.tenure <= self.asked;
+            let Some(holding) = self.all.get_mut(&of).filter(waits) else {
                 continue;
             };
             match result {

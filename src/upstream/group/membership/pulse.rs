@@ -93,7 +93,7 @@ impl Membership {
         if !self.found || self.phase == Phase::Leaving || !self.fetch.is_free() || !self.holdings.is_fetching() {
             return;
         }
-        let partitions = self.holdings.fetching();
+        let partitions = self.holdings.ask();
         let ticket = Self::ask(&mut self.next_ticket, &mut self.actions, Request::Fetch { partitions });
         self.fetch.asked(ticket, now, self.generation);
     }
@@ -109,7 +109,7 @@ impl Membership {
                 match refusal {
                     Some(error) => (error, format!("what the group has committed cannot be read: {}", error.name())),
                     // What the answer has left out is asked for again, not at once.
-                    None if self.holdings.is_fetching() => return self.fetch.failed(now),
+                    None if self.holdings.is_unanswered() => return self.fetch.failed(now),
                     None => return self.fetch.succeeded(),
                 }
             }

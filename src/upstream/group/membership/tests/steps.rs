@@ -461,6 +461,25 @@ fn offsets_that_are_not_stable_are_waited_for_and_those_of_others_come() {
     script.fetched(&[0]);
 }
 
+/// Partition 1 goes and comes back while its offsets are on their way: what they say was true before another had it.
+#[test]
+fn offsets_that_were_asked_for_an_earlier_tenure_are_not_taken_for_the_new_one() {
+    let mut script = Script::new();
+    script.join(1, &[0, 1]);
+    script.events();
+    script.wait(HEARTBEAT);
+    script.answer(beat, refusal(27));
+    script.join(2, &[0]);
+    script.events();
+    script.join(3, &[0, 1]);
+    script.events();
+    let tenures = script.fetched(&[0, 1]);
+    assert_eq!(tenures.iter().map(|t| t.of.partition).collect::<Vec<_>>(), [0]);
+    // It is asked for at once.
+    let tenures = script.fetched(&[1]);
+    assert_eq!(tenures.iter().map(|t| t.of.partition).collect::<Vec<_>>(), [1]);
+}
+
 #[test]
 fn a_commit_that_meets_a_new_generation_goes_again_in_it() {
     let (mut script, tenures) = Script::stable();
