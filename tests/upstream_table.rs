@@ -135,6 +135,38 @@ async fn what_has_nothing_to_be_read_is_complete_at_once() {
     }
 }
 
+/// The ends are known, and nothing of it was fetched yet: then nothing will be, and all the same everything has been told.
+#[tokio::test]
+async fn a_log_that_is_emptied_before_it_is_read_is_caught_up() {
+    let fake = Fake::start(1).await;
+    for name in ["retention", "cut off"] {
+        fake.topic(name, 2);
+        fill(&fake, name, 0, 4);
+        fill(&fake, name, 1, 2);
+    }
+    let cluster = Cluster::start(settings(&fake));
+    for name in ["retention", "cut off"] {
+        let topic = ready(&cluster, name).await;
+        let mut table = open(&cluster, &topic).await;
+        // No other task has run since the answer.
+        if name == "retention" {
+            let mut world = fake.world();
+            let partition = &mut world.topics.get_mut(name).unwrap().partitions[0];
+            partition.log.clear();
+            partition.start = 4;
+        } else {
+            fake.cut_off(name, 0, 1, 0);
+        }
+        let heard = Heard::all(&mut table).await;
+        assert_eq!(heard.caught_up.len(), 2, "{name}");
+        assert_eq!(heard.values.len(), 1, "{name}");
+        fake.record(name, 0, "k", "first");
+        let mut heard = Heard::default();
+        heard.event(&mut table).await;
+        assert_eq!(heard.values[&0], ["first"], "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_user_that_takes_nothing_is_sent_a_few_partitions_only() {
     let fake = Fake::start(1).await;

@@ -7,8 +7,10 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use super::{
@@ -22,6 +24,13 @@ use crate::kafka::error::ErrorCode;
 /// Partitions that are read up to their ends at the same time. Each holds the chunks of one reader: two, of `fetch_size` bytes or of one
 /// batch if that is larger.
 const AT_A_TIME: usize = 4;
+
+/// How often the ends are asked for anew of partitions that have not come to theirs. Nothing is fetched from a log that retention has
+/// emptied since, or that was cut off, so nothing else would tell that there is no more.
+const DOUBT: Duration = Duration::from_secs(1);
+
+/// A partition, the position it had, and where its log begins and ends by now.
+type Extent = (usize, i64, Result<(i64, i64), ErrorCode>);
 
 /// What a table tells.
 #[derive(Clone, Debug)]
@@ -49,6 +58,8 @@ pub struct Table {
     /// Whose turn it is: no partition waits behind one that always has something.
     turn: usize,
     told: VecDeque<TableEvent>,
+    /// The question for the ends, asked again and again while partitions are behind.
+    doubt: Option<Pin<Box<dyn Future<Output = Vec<Extent>> + Send>>>,
 }
 
 struct Part {
@@ -84,9 +95,23 @@ pub(crate) async fn open(core: &Arc<Core>, topic: &Arc<Topic>) -> Result<Table, 
         next: 0,
         turn: 0,
         told: VecDeque::new(),
+        doubt: None,
     };
     table.begin();
     Ok(table)
+}
+
+/// After a while: where the logs of these partitions begin and end.
+async fn extents(core: Arc<Core>, topic: Arc<Topic>, of: Vec<(usize, i64)>) -> Vec<Extent> {
+    tokio::time::sleep(DOUBT).await;
+    let all = || of.iter().map(|(at, _)| topic.partitions.get(*at)).collect();
+    let begins = offsets::list(&core, all(), offsets::EARLIEST).await;
+    let ends = offsets::list(&core, all(), offsets::LATEST).await;
+    let extents = begins.into_iter().zip(ends).map(|(begin, end)| Ok((begin?, end?)));
+    of.iter()
+        .zip(extents)
+        .map(|((at, position), extent)| (*at, *position, extent))
+        .collect()
 }
 
 impl Table {
@@ -117,6 +142,23 @@ impl Table {
         if let Some(event) = self.told.pop_front() {
             return Poll::Ready(Some(event));
         }
+        if let ready @ Poll::Ready(_) = self.poll_readers(context) {
+            return ready;
+        }
+        while let Poll::Ready(extents) = self.poll_doubt(context) {
+            // What has been fetched meanwhile is told first.
+            if let ready @ Poll::Ready(_) = self.poll_readers(context) {
+                return ready;
+            }
+            self.shorten(extents);
+            if let Some(event) = self.told.pop_front() {
+                return Poll::Ready(Some(event));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_readers(&mut self, context: &mut Context<'_>) -> Poll<Option<TableEvent>> {
         let count = self.parts.len();
         for at in (self.turn..count).chain(0..self.turn) {
             let Some(reader) = &mut self.parts[at].reader else { continue };
@@ -131,6 +173,40 @@ impl Table {
             }
         }
         Poll::Pending
+    }
+
+    /// Where the logs of those begin and end that are being read and are behind.
+    fn poll_doubt(&mut self, context: &mut Context<'_>) -> Poll<Vec<Extent>> {
+        if self.behind == 0 {
+            self.doubt = None;
+            return Poll::Pending;
+        }
+        let (core, topic, parts) = (&self.core, &self.topic, &self.parts);
+        let doubt = self.doubt.get_or_insert_with(|| {
+            let behind = parts
+                .iter()
+                .enumerate()
+                .filter(|(_, part)| part.reader.is_some() && !part.caught_up);
+            let behind = behind.map(|(at, part)| (at, part.position)).collect();
+            Box::pin(extents(Arc::clone(core), Arc::clone(topic), behind))
+        });
+        let extents = doubt.as_mut().poll(context);
+        if extents.is_ready() {
+            self.doubt = None;
+        }
+        extents
+    }
+
+    /// Takes over where logs begin and end by now: who has nothing to read before its barrier has come to it.
+    fn shorten(&mut self, extents: Vec<Extent>) {
+        for (at, position, extent) in extents {
+            let part = &mut self.parts[at];
+            let Ok((begin, end)) = extent else { continue };
+            if !part.caught_up && part.position == position && position.max(begin) >= part.barrier.min(end) {
+                self.arrive(at);
+            }
+        }
+        self.begin();
     }
 
     fn advance(&mut self, at: usize, chunk: &Chunk) {
