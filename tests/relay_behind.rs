@@ -4,8 +4,10 @@
 mod fake_broker;
 mod relay_stage;
 
+use std::time::Duration;
+
 use fake_broker::{
-    Fake,
+    Fake, Fault,
     client::until,
     records::{Batch, record},
 };
@@ -445,6 +447,83 @@ async fn a_log_that_is_cut_off_goes_on_for_everybody_where_it_was_cut() {
     takes(&mut slow, "flood/a", (0..1_900).chain(5_000..5_300)).await;
     until("all are at the tail", || behind(&stage) == 0).await;
     assert!(slow.fence().await.is_empty() && quick.fence().await.is_empty() && late.fence().await.is_empty());
+}
+
+/// A sweep hears of it first: the feed's poll is out for a while. Nobody gets anything of the new log twice.
+#[tokio::test]
+async fn a_sweep_that_hears_first_that_the_log_was_cut_off_waits_for_the_feed() {
+    let stage = patient_stage(Duration::from_secs(2)).await;
+    let mut quick = device(&stage, "quick", 100).await;
+    quick.subscribed("flood/#", 1).await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    write(&stage, "flood", 0..3_000, &["a"]);
+    takes(&mut quick, "flood/a", 0..3_000).await;
+    takes(&mut slow, "flood/a", 0..1_200).await;
+    assert_eq!(behind(&stage), 1);
+    {
+        // Polls that are out are not told.
+        let mut world = stage.fake.world();
+        let partition = &mut world.topics.get_mut("flood").unwrap().partitions[0];
+        partition.log.retain(|(base, _)| *base < 1_000);
+        (partition.end, partition.epoch) = (1_000, partition.epoch + 1);
+        for n in 5_000..5_300 {
+            partition.push(&Batch::of(&[record("a", &format!("{n:<1000}"))]).bytes());
+        }
+    }
+    let mut number = 1_200;
+    loop {
+        let next = device_line(&mut slow).await;
+        if next == 5_000 {
+            break;
+        }
+        assert_eq!(next, number);
+        number += 1;
+    }
+    takes(&mut slow, "flood/a", 5_001..5_300).await;
+    takes(&mut quick, "flood/a", 5_000..5_300).await;
+    until("all are at the tail", || behind(&stage) == 0).await;
+    write(&stage, "flood", 6_000..6_001, &["a"]);
+    takes(&mut slow, "flood/a", 6_000..6_001).await;
+    takes(&mut quick, "flood/a", 6_000..6_001).await;
+    assert!(slow.fence().await.is_empty() && quick.fence().await.is_empty());
+}
+
+/// One whose polls wait for so long when there is nothing, and whose fetches are small.
+async fn patient_stage(max_wait: Duration) -> Stage {
+    let fake = Fake::start(1).await;
+    fake.topic("flood", 1);
+    fake.topic("other", 1);
+    Stage::with(fake, RULES, |config| {
+        config.kafka.consumer.fetch_size = 64 * 1024;
+        config.kafka.consumer.max_wait = max_wait;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_batch_that_a_sweep_cannot_read_is_read_again_and_only_that_is_left_out() {
+    let stage = patient_stage(Duration::from_secs(60)).await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    write(&stage, "flood", 0..700, &["a"]);
+    let mut damaged = Batch::of(&[record("a", "damaged")]).bytes();
+    *damaged.last_mut().unwrap() ^= 1;
+    // The feed leaves out both, the sweep as well.
+    stage.fake.write("flood", 0, &damaged);
+    stage.fake.write("flood", 0, &damaged);
+    write(&stage, "flood", 700..2_000, &["a"]);
+    until("it is behind", || behind(&stage) == 1).await;
+    until("the feed is at the end", || stage.metric("unreadable_batches_total") == 2).await;
+    assert_eq!(stage.metric("batches_read_again_total"), 2);
+    // What comes damaged, but is not so in the log, is not left out.
+    stage.fake.world().fetch_faults.push_back(Fault::Damaged);
+    takes(&mut slow, "flood/a", 0..2_000).await;
+    until("it is at the tail", || behind(&stage) == 0).await;
+    assert!(slow.fence().await.is_empty());
+    assert!(stage.fake.world().fetch_faults.is_empty());
+    assert_eq!(stage.metric("unreadable_batches_total"), 4);
+    assert_eq!(stage.metric("batches_read_again_total"), 5);
 }
 
 /// The number of the next message, which is acknowledged.

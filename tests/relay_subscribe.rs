@@ -5,7 +5,7 @@ mod fake_broker;
 mod relay_stage;
 
 use fake_broker::{
-    Fake,
+    Fake, Fault,
     client::until,
     records::{Batch, Codec, Record, record},
 };
@@ -270,6 +270,28 @@ async fn compressed_batches_of_any_codec_are_delivered() {
     stage.fake.record("cmds", 0, "a", "whole");
     assert_eq!(device.line().await, publish("cmd/a", "whole"));
     assert_eq!(stage.metric("unreadable_batches_total"), 1);
+    assert_eq!(stage.metric("batches_read_again_total"), 1);
+}
+
+#[tokio::test]
+async fn a_batch_that_was_damaged_on_its_way_is_read_again() {
+    let stage = stage().await;
+    let mut device = stage.v4("patient").await;
+    device.subscribed("cmd/#", 0).await;
+    stage.fake.world().fetch_faults.push_back(Fault::Damaged);
+    stage.fake.record("cmds", 0, "a", "before");
+    assert_eq!(device.line().await, publish("cmd/a", "before"));
+    until("the fault was taken", || stage.fake.world().fetch_faults.is_empty()).await;
+    for value in ["one", "two", "three"] {
+        stage.fake.world().topics.get_mut("cmds").unwrap().partitions[0].push(&Batch::of(&[record("a", value)]).bytes());
+    }
+    stage.fake.record("cmds", 0, "a", "four");
+    for value in ["one", "two", "three", "four"] {
+        assert_eq!(device.line().await, publish("cmd/a", value));
+    }
+    assert_eq!(stage.metric("unreadable_batches_total"), 0);
+    assert_eq!(stage.metric("batches_read_again_total"), 1);
+    assert_eq!(device.fence().await, NOTHING);
 }
 
 #[tokio::test]

@@ -411,3 +411,27 @@ async fn new_partitions_of_a_topic_are_seen() {
     producer.produce(&grown, 1, 3).await;
     assert_eq!(fake.values("t", 1), ["4", "5", "6"]);
 }
+
+/// Something that is no record batch lies in the log: it is asked for again, and that is told once and counted; what lies before it is read.
+#[tokio::test]
+async fn what_is_no_record_batch_is_told_once_and_counted() {
+    let (log, _listening) = Log::listen();
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(20)).await;
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    fake.record("t", 0, "k", "7");
+    {
+        let mut world = fake.world();
+        let partition = &mut world.topics.get_mut("t").unwrap().partitions[0];
+        partition.log.push((1, vec![255; 100]));
+        partition.end = 2;
+    }
+    assert_eq!(read(&mut reader, 1).await, [7]);
+    until("it is asked for again", || cluster.counters().unreadable_sets.get() >= 3).await;
+    let told = log.lines(&["ERROR", "no record batch", "offset=1"]);
+    assert_eq!(told.len(), 1, "{told:?}");
+    fake.world().topics.get_mut("t").unwrap().partitions[0].log.pop();
+    fake.world().topics.get_mut("t").unwrap().partitions[0].end = 1;
+    fake.record("t", 0, "k", "8");
+    assert_eq!(read(&mut reader, 1).await, [8]);
+}

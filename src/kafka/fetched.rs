@@ -107,9 +107,7 @@ impl Iterator for Batches {
     type Item = Result<Batch, BatchError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while let Some(whole) = self.lies_below() {
-            self.rest = self.rest.slice(whole..);
-        }
+        self.leave_out();
         // The magic byte lies at 16 in every format.
         if self.rest.len() < 17 {
             return None;
@@ -142,6 +140,19 @@ impl Batches {
     pub fn starting_at(mut self, offset: i64) -> Self {
         self.from = offset;
         self
+    }
+
+    /// The offset with which the next batch begins, as its header has it, whether the rest of it can be read or not.
+    pub fn next_base(&mut self) -> Option<i64> {
+        self.leave_out();
+        let base = self.rest.get(..17).map(|head| field(head, 0));
+        base.map(i64::from_be_bytes)
+    }
+
+    fn leave_out(&mut self) {
+        while let Some(whole) = self.lies_below() {
+            self.rest = self.rest.slice(whole..);
+        }
     }
 
     /// The length of the next batch, if it is to be left out. What is wrong with it, if anything, was told when it was read.

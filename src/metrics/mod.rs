@@ -39,6 +39,8 @@ pub struct Metrics {
     pub accept_errors: Counter,
     /// Record batches of Kafka that cannot be read: damaged, or of a format that is not supported.
     pub unreadable_batches: Counter,
+    /// Fetches thrown away and asked for again, since a batch in them could not be read.
+    pub batches_read_again: Counter,
     /// Subscribers that did not take what came from a partition and are served from its log, by partition.
     pub subscribers_behind: Gauge,
     /// Memory of messages that connections have not taken yet.
@@ -77,6 +79,12 @@ impl Metrics {
             "Record batches of Kafka that cannot be read",
             unreadable_batches.clone(),
         );
+        let batches_read_again = Counter::default();
+        own.register(
+            "batches_read_again",
+            "Record batches that could not be read, and were asked for again",
+            batches_read_again.clone(),
+        );
         let subscribers_behind = Gauge::default();
         own.register(
             "subscribers_behind",
@@ -105,6 +113,7 @@ impl Metrics {
             packets,
             accept_errors,
             unreadable_batches,
+            batches_read_again,
             subscribers_behind,
             waiting_bytes,
             connection_panics,

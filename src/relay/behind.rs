@@ -9,6 +9,8 @@
 //! Feed and sweeps of a partition run in one task, one step after the other. That is why the return to the tail needs no lock:
 //! nothing is handed out between the look at the feed's offset and the return.
 
+mod step;
+
 use std::{
     future::{Future, pending, poll_fn},
     pin::Pin,
@@ -26,19 +28,17 @@ use tokio::{
 use super::{
     chunk::SourceId,
     hub::Subscriber,
-    index::Index,
     mailbox::Mailbox,
-    scribe::{Clock, Scribe},
     sweep::Sweep,
     sweep_cache::{Permit, SweepCache},
 };
-use crate::{
-    kafka::fetched::Batch,
-    upstream::{Chunk, Reader},
-};
+use crate::upstream::{Chunk, Reader};
 
 /// How long a sweep may stay where it was put while others want its place.
 const SLICE: Duration = Duration::from_millis(100);
+
+/// How long sweeps rest until the feed has heard, too, that the log was cut off.
+const UNHEARD: Duration = Duration::from_secs(5);
 
 /// All of one partition that are behind.
 pub struct Behind {
@@ -57,6 +57,8 @@ pub struct Behind {
     wanted: watch::Receiver<usize>,
     /// Somebody here has room and waits until the slice of a sweep is over.
     has_waiting: bool,
+    /// Where a sweep heard that the log was cut off, and until when the feed may hear of it, too.
+    cut: Option<(i64, Instant)>,
 }
 
 struct Member {
@@ -89,6 +91,7 @@ impl Behind {
             waiting: None,
             permit: None,
             has_waiting: false,
+            cut: None,
         }
     }
 
@@ -114,11 +117,21 @@ impl Behind {
 
     /// The log is another, or was cut off at `offset`: what it holds from there on is for everybody. `source` is what it is called now.
     pub fn cut_off(&mut self, offset: i64, source: SourceId) {
-        self.sweeps.clear();
-        self.cache.forget(self.source);
+        self.stop();
         self.source = source;
         let members = self.members.values_mut();
         members.for_each(|member| member.position = member.position.min(offset));
+    }
+
+    fn stop(&mut self) {
+        self.sweeps.clear();
+        self.cut = None;
+        self.cache.forget(self.source);
+    }
+
+    /// Where the log was cut off, if a sweep has heard of it and the feed has not, although it had time.
+    pub fn cut(&self) -> Option<i64> {
+        self.cut.filter(|(_, until)| Instant::now() >= *until).map(|(offset, _)| offset)
     }
 
     /// Waits until [`step`](Self::step) has something to do, or somebody has gone. `open` reads the partition from an offset. Cancel-safe.
@@ -126,6 +139,9 @@ impl Behind {
         loop {
             if self.look() {
                 return;
+            }
+            if let Some((_, until)) = self.cut {
+                return sleep_until(until.into()).await;
             }
             self.place();
             self.fetch(&open);
@@ -186,8 +202,11 @@ impl Behind {
     fn take(&mut self, at: usize, chunk: Chunk) {
         let cursor = self.sweeps[at].cursor;
         if chunk.reset && chunk.offset < cursor {
-            // The log was cut off; the feed, which hears of it, too, will say so to the subscribers.
-            return self.cut_off(chunk.offset, self.source);
+            // The log was cut off, and the feed must hear of it first: it has read more and knows better where. Were those who are
+            // behind served from here on at once, up to the place of a feed that has not heard yet, they would get it again from the feed.
+            self.stop();
+            self.cut = Some((chunk.offset, Instant::now() + UNHEARD));
+            return;
         }
         if chunk.reset {
             // Retention was faster: what lies before it is gone for everybody.
@@ -215,6 +234,7 @@ impl Behind {
         }
         if self.members.is_empty() {
             self.sweeps.clear();
+            self.cut = None;
             (self.permit, self.waiting) = (None, None);
         }
         self.members.len() < before
@@ -283,7 +303,8 @@ impl Behind {
     /// Gives the sweeps that need one their next fetch: one that was read lately, else from the log.
     fn fetch(&mut self, open: impl Fn(i64) -> Reader) {
         for sweep in self.sweeps.iter_mut().filter(|sweep| sweep.wants_fetch() && !sweep.reads()) {
-            match self.cache.find(self.source, sweep.cursor) {
+            let kept = self.cache.find(self.source, sweep.cursor).filter(|_| !sweep.wants_fresh());
+            match kept {
                 Some(chunk) => sweep.begin(chunk),
                 None => sweep.read(&open),
             }
@@ -298,79 +319,6 @@ impl Behind {
         let Some(next) = next.into_iter().find(can) else { return false };
         self.turn = next;
         true
-    }
-
-    /// Hands out one chunk or batch, whichever is less: the tail of the same partition waits for it. `tail`: the offset of the feed; those who
-    /// come to it are not behind any more.
-    pub fn step(&mut self, scribe: &mut Scribe, index: &Index<Subscriber>, tail: i64) {
-        let turn = self.turn;
-        let Some(sweep) = self.sweeps.get_mut(turn).filter(|sweep| sweep.is_active && !sweep.is_over) else {
-            return;
-        };
-        let cursor = sweep.cursor;
-        let end = match sweep.next_batch(scribe) {
-            Some(batch) => {
-                let rest = self.hand_out(&batch, scribe, index, cursor, tail);
-                let end = rest.unwrap_or(batch.last_offset.saturating_add(1));
-                if rest.is_some() {
-                    self.sweeps[turn].keep_batch(batch);
-                }
-                end
-            }
-            None => sweep.end_fetch(),
-        };
-        self.advance(turn, cursor, end.clamp(cursor, tail.max(cursor)), tail);
-        if end >= tail {
-            // What it holds beyond belongs to the feed, and it must not go on behind that.
-            self.sweeps.remove(turn);
-        }
-    }
-
-    /// Hands out the records from `cursor` up to `tail`, and stops when a chunk is full; the offset to go on at, if anything may be left.
-    fn hand_out(&mut self, batch: &Batch, scribe: &mut Scribe, index: &Index<Subscriber>, cursor: i64, tail: i64) -> Option<i64> {
-        let clock = Clock::now();
-        for record in batch.records() {
-            let record = match record {
-                Ok(record) => record,
-                Err(error) => {
-                    scribe.unreadable(&error);
-                    break;
-                }
-            };
-            if record.offset < cursor || record.offset >= tail {
-                continue;
-            }
-            let members = &self.members;
-            scribe.record(&record, index, clock, |subscriber| {
-                let member = members.get(&subscriber.mailbox.id());
-                member.is_some_and(|m| !m.full && m.position >= cursor && m.position <= record.offset)
-            });
-            if scribe.is_full() {
-                self.flush(scribe);
-                return Some(record.offset + 1);
-            }
-        }
-        self.flush(scribe);
-        None
-    }
-
-    fn flush(&mut self, scribe: &mut Scribe) {
-        scribe.flush(|mailbox, from| {
-            if let Some(member) = self.members.get_mut(&mailbox.id()) {
-                (member.position, member.full) = (from, true);
-            }
-        });
-    }
-
-    /// Everybody between `cursor` and `end` whose mailbox took all is at `end` now.
-    fn advance(&mut self, turn: usize, cursor: i64, end: i64, tail: i64) {
-        for member in self.members.values_mut().filter(|member| !member.full) {
-            if (cursor..end).contains(&member.position) {
-                member.position = end;
-            }
-        }
-        self.members.retain(|_, member| member.position < tail);
-        self.sweeps[turn].cursor = end;
     }
 }
 

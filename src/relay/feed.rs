@@ -34,6 +34,8 @@ pub struct Feed {
     topic: Arc<Topic>,
     /// Records below it have been handed out; Kafka sends whole batches, so some come again.
     next: i64,
+    /// Batches that begin here or below have been asked for again, or need not be: what cannot be read of them now is left out.
+    doubted: i64,
     scribe: Scribe,
     behind: Behind,
     metrics: Arc<Metrics>,
@@ -60,6 +62,7 @@ impl Feed {
             cluster: hub.cluster.clone(),
             topic: topic.clone(),
             next: first,
+            doubted: -1,
             behind: Behind::new(scribe.room(), source, hub.sweeps.clone()),
             scribe,
             metrics: hub.metrics.clone(),
@@ -72,6 +75,7 @@ impl Feed {
         loop {
             match self.event().await {
                 Event::Tail(chunk) => self.hand_out(chunk),
+                Event::Behind if let Some(offset) = self.behind.cut() => self.cut_off(offset),
                 Event::Behind => {
                     let hub = self.scribe.hub.clone();
                     self.behind.step(&mut self.scribe, &hub.index(), self.next);
@@ -108,12 +112,10 @@ impl Feed {
         };
         if topic.id != self.topic.id {
             tracing::warn!(topic = name, "the Kafka topic was made anew: it is read from its beginning");
-            self.next = 0;
-            self.scribe.renew();
-            self.behind.cut_off(0, self.scribe.source());
+            self.renew(0);
         }
         self.topic = topic;
-        self.reader = self.cluster.read(&self.topic, partition, Start::Offset(self.next));
+        self.read_from_next();
         // It may have fewer partitions now: then this one is looked for every few seconds.
         if partition as usize >= self.topic.partitions.len() {
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -135,15 +137,53 @@ impl Feed {
         let hub = self.scribe.hub.clone();
         let index = hub.index();
         let mut aborted = Aborted::new(chunk.aborted);
-        for batch in fetched::batches(chunk.bytes, LIMITS) {
+        let mut batches = fetched::batches(chunk.bytes, LIMITS);
+        let mut doubtful = None;
+        while let (Some(base), Some(batch)) = (batches.next_base(), batches.next()) {
             match batch {
                 Ok(batch) if aborted.covers(&batch) || batch.last_offset < self.next => {}
-                Ok(batch) => self.batch(&batch, &index, clock),
-                Err(error) => self.scribe.unreadable(&error),
+                Ok(batch) => {
+                    self.batch(&batch, &index, clock);
+                    self.next = self.next.max(batch.last_offset.saturating_add(1));
+                }
+                Err(error) if base <= self.doubted => {
+                    self.scribe.unreadable(&error);
+                    // Were a further one asked for again, this one should not come with it.
+                    self.next = self.next.max(batches.next_base().unwrap_or(self.next));
+                }
+                Err(error) => {
+                    doubtful = Some((base, error));
+                    break;
+                }
             }
         }
         self.flush();
-        self.next = self.next.max(chunk.next_offset);
+        match doubtful {
+            Some((base, error)) => {
+                self.scribe.read_again(&error);
+                self.doubted = base;
+                self.read_from_next();
+            }
+            None => self.next = self.next.max(chunk.next_offset),
+        }
+    }
+
+    /// Reads from `next` on, whatever was on its way.
+    fn read_from_next(&mut self) {
+        self.reader = self.cluster.read(&self.topic, self.scribe.partition, Start::Offset(self.next));
+    }
+
+    /// What the partition holds from `offset` on is for everybody who sits here, as if it were another.
+    fn renew(&mut self, offset: i64) {
+        (self.next, self.doubted) = (offset, -1);
+        self.scribe.renew();
+        self.behind.cut_off(offset, self.scribe.source());
+    }
+
+    /// A sweep has heard that the log was cut off, and this feed has not since: it has read too little to know.
+    fn cut_off(&mut self, offset: i64) {
+        self.reset(offset);
+        self.read_from_next();
     }
 
     /// Reading goes on elsewhere than where it was.
@@ -158,12 +198,11 @@ impl Feed {
                 offset,
                 "the log was cut off: what it holds from there on is delivered"
             );
-            self.scribe.renew();
-            self.behind.cut_off(offset, self.scribe.source());
+            self.renew(offset);
         } else {
             tracing::error!(topic, partition, offset, "records were deleted before they were read (retention)");
+            self.next = offset;
         }
-        self.next = offset;
     }
 
     fn batch(&mut self, batch: &Batch, index: &Index<Subscriber>, clock: Clock) {

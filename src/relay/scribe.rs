@@ -80,6 +80,12 @@ impl Scribe {
         self.room.clone()
     }
 
+    /// Counts and tells of a batch that is asked for again, since it may have been damaged on its way.
+    pub fn read_again(&self, error: &BatchError) {
+        self.metrics.batches_read_again.inc();
+        tracing::warn!(topic = self.hub.name(), partition = self.partition, %error, "a record batch cannot be read and is asked for again");
+    }
+
     /// Counts and tells of a batch that nobody gets.
     pub fn unreadable(&self, error: &BatchError) {
         self.metrics.unreadable_batches.inc();

@@ -11,6 +11,16 @@ use crate::{
     upstream::{Chunk, Reader},
 };
 
+/// What a sweep comes to.
+pub enum Next {
+    /// A batch that has something at or behind the cursor.
+    Batch(Batch),
+    /// Nothing is to be handed out below this offset.
+    Nothing(i64),
+    /// A batch that cannot be read: what begins at the cursor is fetched again.
+    Again,
+}
+
 /// A place in the log that moves forward.
 pub struct Sweep {
     /// The next record to hand out.
@@ -27,6 +37,10 @@ pub struct Sweep {
     /// The batch it is in, if that is not handed out whole.
     batch: Option<Batch>,
     aborted: Aborted,
+    /// Batches that begin here or below have been asked for again: what cannot be read of them now is left out.
+    doubted: i64,
+    /// The next fetch must come from Kafka.
+    wants_fresh: bool,
     /// Goes on where the fetch ends. Opened when it is needed.
     reader: Option<Reader>,
     _permit: Permit,
@@ -44,6 +58,8 @@ impl Sweep {
             batches: fetched::batches(bytes::Bytes::new(), LIMITS),
             batch: None,
             aborted: Aborted::new(Vec::new()),
+            doubted: -1,
+            wants_fresh: false,
             reader: None,
             _permit: permit,
         }
@@ -58,7 +74,7 @@ impl Sweep {
             return true;
         }
         self.since = Instant::now();
-        (self.is_over, self.batch) = (true, None);
+        (self.is_over, self.batch, self.doubted) = (true, None, -1);
         false
     }
 
@@ -84,6 +100,11 @@ impl Sweep {
         self.is_active && self.is_over
     }
 
+    /// Whether what was read lately will not do for that.
+    pub fn wants_fresh(&self) -> bool {
+        self.wants_fresh
+    }
+
     /// Has it read from the log.
     pub fn read(&mut self, open: impl Fn(i64) -> Reader) {
         let cursor = self.cursor;
@@ -105,25 +126,36 @@ impl Sweep {
 
     /// Goes on within a fetch that holds the cursor, or begins at it.
     pub fn begin(&mut self, chunk: Chunk) {
-        self.is_over = false;
+        (self.is_over, self.wants_fresh) = (false, false);
         self.batch = None;
         self.batches = fetched::batches(chunk.bytes.clone(), LIMITS).starting_at(self.cursor);
         self.aborted = Aborted::new(chunk.aborted.clone());
         self.chunk = Some(chunk);
     }
 
-    /// The next batch of the fetch that has something at or behind the cursor.
-    pub fn next_batch(&mut self, scribe: &Scribe) -> Option<Batch> {
+    /// What comes next in the fetch.
+    pub fn next_batch(&mut self, scribe: &Scribe) -> Next {
         if let Some(batch) = self.batch.take().filter(|batch| batch.last_offset >= self.cursor) {
-            return Some(batch);
+            return Next::Batch(batch);
         }
-        loop {
-            match self.batches.next()? {
+        while let (Some(base), Some(batch)) = (self.batches.next_base(), self.batches.next()) {
+            match batch {
                 Ok(batch) if self.aborted.covers(&batch) || batch.last_offset < self.cursor => {}
-                Ok(batch) => return Some(batch),
-                Err(error) => scribe.unreadable(&error),
+                Ok(batch) => return Next::Batch(batch),
+                Err(error) if base <= self.doubted => {
+                    scribe.unreadable(&error);
+                    return Next::Nothing(self.batches.next_base().unwrap_or_else(|| self.end_fetch()));
+                }
+                Err(error) => {
+                    scribe.read_again(&error);
+                    self.doubted = base;
+                    (self.is_over, self.wants_fresh) = (true, true);
+                    (self.chunk, self.reader) = (None, None);
+                    return Next::Again;
+                }
             }
         }
+        Next::Nothing(self.end_fetch())
     }
 
     /// Not all of the batch was handed out.
@@ -132,7 +164,7 @@ impl Sweep {
     }
 
     /// The fetch is over; the offset behind it.
-    pub fn end_fetch(&mut self) -> i64 {
+    fn end_fetch(&mut self) -> i64 {
         self.is_over = true;
         self.chunk.as_ref().map_or(self.cursor, |chunk| chunk.next_offset)
     }

@@ -57,6 +57,8 @@ pub struct Counters {
     pub offset_resets: Counter,
     /// Times a reader found that the log it had read was cut off (an unclean leader election).
     pub truncations: Counter,
+    /// Fetched record sets that do not begin with a record batch.
+    pub unreadable_sets: Counter,
     /// Milliseconds of throttling that brokers asked for and got.
     pub throttled_ms: Counter,
 }
@@ -87,6 +89,7 @@ impl Default for Counters {
             followed_bytes: Counter::default(),
             offset_resets: Counter::default(),
             truncations: Counter::default(),
+            unreadable_sets: Counter::default(),
             throttled_ms: Counter::default(),
         }
     }
@@ -179,6 +182,11 @@ impl Counters {
             "kafka_log_truncations",
             "Logs found cut off behind what was read",
             self.truncations.clone(),
+        );
+        to.register(
+            "kafka_unreadable_record_sets",
+            "Fetched record sets that do not begin with a record batch; asked for again",
+            self.unreadable_sets.clone(),
         );
     }
 

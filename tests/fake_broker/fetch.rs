@@ -113,6 +113,14 @@ impl Node {
                 }
             }
         };
+        let data = match (fault, data.records.clone()) {
+            (Some(Fault::Damaged), Some(records)) if !records.is_empty() => {
+                let mut records = records.to_vec();
+                *records.last_mut().unwrap() ^= 1;
+                data.with_records(Some(Bytes::from(records)))
+            }
+            _ => data,
+        };
         if data.records.as_ref().is_some_and(|records| !records.is_empty()) {
             *world.reads.entry(self.id).or_default() += 1;
         }

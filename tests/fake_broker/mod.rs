@@ -45,6 +45,8 @@ pub enum Fault {
     Silence,
     /// A Fetch is answered with this code for the whole of it.
     Whole(i16),
+    /// The last byte of what a Fetch brings was changed on its way.
+    Damaged,
 }
 
 /// First sequence, last sequence, offset.

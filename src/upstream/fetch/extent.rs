@@ -1,5 +1,7 @@
 //! How far a record set reaches, from the headers of its batches.
 
+use crate::kafka::batch::HEADER_LEN;
+
 /// The whole batches in front of a record set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Extent {
@@ -18,7 +20,7 @@ pub(super) struct Head {
     pub(super) leader_epoch: i32,
 }
 
-/// Walks over all whole batches; `None` if there is none, or one whose header makes no sense.
+/// Walks over all whole batches up to the first whose header makes no sense; `None` if there is none before that.
 ///
 /// Only headers are looked at: 8 bytes base offset, 4 length, 4 leader epoch, 1 magic; with magic 2 then 4 CRC, 2 attributes, 4 last
 /// offset delta. Older messages have one offset, and no epoch.
@@ -28,19 +30,23 @@ pub(super) fn walk(bytes: &[u8], mut each: impl FnMut(Head)) -> Option<Extent> {
     while let Some(head) = bytes.get(end..end + 17) {
         let base_offset = i64::from_be_bytes(head[..8].try_into().expect("eight bytes"));
         let length = i32::from_be_bytes(head[8..12].try_into().expect("four bytes"));
-        let whole = 12 + usize::try_from(length).ok()?;
-        let Some(batch) = bytes.get(end..end + whole) else { break };
-        let (delta, leader_epoch) = match (head[16], batch.get(23..27)) {
-            (2, Some(delta)) => (
-                i64::from(i32::from_be_bytes(delta.try_into().expect("four bytes"))),
+        let Some(batch) = usize::try_from(length).ok().and_then(|length| bytes.get(end..end + 12 + length)) else {
+            break;
+        };
+        let (delta, leader_epoch) = match head[16] {
+            2 if batch.len() < HEADER_LEN => break,
+            2 => (
+                i64::from(i32::from_be_bytes(batch[23..27].try_into().expect("four bytes"))),
                 i32::from_be_bytes(head[12..16].try_into().expect("four bytes")),
             ),
-            (2, None) => return None,
             _ => (0, -1),
         };
-        next = Some(base_offset.checked_add(delta)?.checked_add(1)?);
+        let Some(behind) = base_offset.checked_add(delta).and_then(|last| last.checked_add(1)) else {
+            break;
+        };
+        next = Some(behind);
         each(Head { base_offset, leader_epoch });
-        end += whole;
+        end += batch.len();
     }
     next.map(|next_offset| Extent { length: end, next_offset })
 }
@@ -78,5 +84,19 @@ mod tests {
         assert_eq!(extent(&set[..20]), None);
         assert_eq!(extent(&[]), None);
         assert_eq!(extent(&[255; 100]), None);
+    }
+
+    #[test]
+    fn what_lies_before_a_header_that_makes_no_sense_can_be_read() {
+        let first = batch(10, 4, 7, 30);
+        let mut short = batch(15, 0, 7, 0);
+        short[8..12].copy_from_slice(&8_i32.to_be_bytes());
+        let mut negative = batch(15, 0, 7, 0);
+        negative[8] = 255;
+        let last = batch(i64::MAX, 0, 7, 0);
+        for broken in [short, negative, last] {
+            assert_eq!(extent(&broken), None);
+            assert_eq!(extent(&[first.clone(), broken].concat()), Some((15, first.len())));
+        }
     }
 }

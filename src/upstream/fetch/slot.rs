@@ -43,6 +43,8 @@ pub(crate) struct Slot {
     follower: Option<Follower>,
     /// The last code that an operator was told of.
     told: Option<ErrorCode>,
+    /// An operator was told that what lies at the position cannot be read.
+    told_unreadable: bool,
 }
 
 /// A replica that the leader told us to fetch from (KIP-392).
@@ -75,6 +77,7 @@ impl Slot {
             lost: None,
             follower: None,
             told: None,
+            told_unreadable: false,
         }
     }
 
@@ -172,23 +175,39 @@ impl Slot {
         if data.diverging_epoch.epoch >= 0 {
             return self.cut_off(offset, &data, core);
         }
-        self.failures = 0;
         self.told = None;
         self.not_before = None;
         if data.preferred_read_replica.0 >= 0 && self.home_id() != Some(data.preferred_read_replica.0) {
             self.follow(data.preferred_read_replica.0, core);
         }
         let Some(bytes) = data.records.take().filter(|b| !b.is_empty()) else {
+            self.failures = 0;
             return;
         };
         let extent = extent::walk(&bytes, |_| {}).filter(|extent| extent.next_offset > offset);
         match extent {
-            Some(extent) => self.hand_over(offset, &bytes, extent, data, core),
-            // Not one whole batch, or one that ends before what was asked for: asking again at once would not help.
-            None => {
-                self.fail();
-                core.counters.error("UNREADABLE_RECORD_SET");
+            Some(extent) => {
+                (self.failures, self.told_unreadable) = (0, false);
+                self.hand_over(offset, &bytes, extent, data, core);
             }
+            // Not one whole batch, or one that ends before what was asked for: asking again at once would not help.
+            None => self.unreadable(offset, bytes.len(), core),
+        }
+    }
+
+    /// What cannot be read is asked for again, more and more slowly: another replica may lead soon, an operator may cut the log there. It
+    /// cannot be left out, since nothing says where it ends.
+    fn unreadable(&mut self, offset: i64, size: usize, core: &Core) {
+        self.fail();
+        core.counters.unreadable_sets.inc();
+        if !std::mem::replace(&mut self.told_unreadable, true) {
+            tracing::error!(
+                topic = &*self.partition.topic,
+                partition = self.partition.index,
+                offset,
+                size,
+                "what Kafka sends from here on is no record batch: the partition is not read on until that changes"
+            );
         }
     }
 
