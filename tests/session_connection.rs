@@ -5,8 +5,10 @@ mod session_client;
 use std::time::Duration;
 
 use mqtt_kafka_proxy::mqtt::codec::DecodeError;
-use mqtt_kafka_proxy::mqtt::{Auth, Connect, Packet, QoS, ReasonCode, Version, Will};
-use mqtt_kafka_proxy::session::{Accepted, Answer, Close, Output, Session, Settings};
+use mqtt_kafka_proxy::mqtt::{Auth, Connect, Disconnect, Packet, QoS, ReasonCode, RetainHandling, Version, Will};
+use mqtt_kafka_proxy::session::{
+    Accepted, Answer, Close, Expiry, Goodbye, Options, Output, Present, Session, Settings, SubscriptionKey, Taken,
+};
 use session_client::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -82,6 +84,7 @@ fn who_may_leave_the_client_id_empty() {
             client.session.accept(
                 Accepted {
                     assigned_client_id: Some("made-up".into()),
+                    present: None,
                 },
                 client.now,
             );
@@ -105,6 +108,7 @@ fn connack_is_honest_about_this_release() {
     client.session.accept(
         Accepted {
             assigned_client_id: Some("x1".into()),
+            present: None,
         },
         client.now,
     );
@@ -386,4 +390,101 @@ fn nothing_follows_the_end() {
     client.session.accept(Accepted::default(), client.now);
     assert!(client.send(&Packet::PingReq).is_empty());
     assert!(client.received().is_empty());
+}
+
+/// 1 h unless they say so, 2 h at most.
+fn lasting() -> Settings {
+    Settings {
+        expiry: Some(Expiry { default: 3600, max: 7200 }),
+        ..Settings::default()
+    }
+}
+
+/// §3.1.2.11.2, §3.2.2.3.2
+#[test]
+fn the_session_expiry_is_bounded_and_told() {
+    let cases = [
+        (Version::V5, Some(100), 100, None),
+        (Version::V5, Some(u32::MAX), 7200, Some(7200)),
+        (Version::V5, None, 0, Some(0)),
+        (Version::V311, None, 3600, None),
+    ];
+    for (version, asked, kept, told) in cases {
+        let mut client = Client::fresh(version, lasting());
+        let mut connect = Connect {
+            clean_start: false,
+            ..connect(version)
+        };
+        connect.properties.session_expiry_interval = asked;
+        client.send(&Packet::Connect(Box::new(connect)));
+        assert_eq!(client.session.expiry(), kept, "{asked:?}");
+        client.session.accept(Accepted::default(), client.now);
+        if version == Version::V5 {
+            let mqttbytes::v5::Packet::ConnAck(connack) = client.packet5() else {
+                panic!()
+            };
+            assert_eq!(connack.properties.unwrap().session_expiry_interval, told, "{asked:?}");
+        }
+    }
+    let clean = Client::connected_as(connect(Version::V311), lasting());
+    assert_eq!(clean.session.expiry(), 0, "a clean session ends with its connection");
+}
+
+#[test]
+fn a_session_that_goes_on_has_its_subscriptions() {
+    let mut client = Client::fresh(Version::V311, lasting());
+    client.send(&Packet::Connect(Box::new(Connect {
+        clean_start: false,
+        ..connect(Version::V311)
+    })));
+    let options = Options {
+        qos: QoS::AtLeastOnce,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: RetainHandling::Always,
+        subscription_id: None,
+    };
+    let present = Some(Present {
+        subscriptions: vec![("a/#".into(), options), ("b".into(), options)],
+    });
+    let accepted = Accepted {
+        assigned_client_id: None,
+        present,
+    };
+    client.session.accept(accepted, client.now);
+    assert_eq!(client.bytes(), [0x20, 2, 1, 0], "session present");
+    let keys: Vec<_> = client.session.subscriptions().iter().map(|s| (s.key, &*s.filter)).collect();
+    assert_eq!(keys, [(SubscriptionKey(0), "a/#"), (SubscriptionKey(1), "b")]);
+    let payload = bytes::Bytes::from_static(b"x");
+    let taken = client
+        .session
+        .deliver(&message(&payload, QoS::ExactlyOnce, &[SubscriptionKey(1)]), client.now);
+    assert_eq!(taken, Taken::Sent { qos: QoS::AtLeastOnce });
+    client.received();
+    let keys = client.subscribed(&[filter("c", QoS::AtMostOnce)], None);
+    assert_eq!(keys.last(), Some(&SubscriptionKey(2)), "keys go on");
+}
+
+#[test]
+fn goodbye_says_how_long_the_session_stays() {
+    for (expiry, kept) in [(Some(10), Some(10)), (Some(u32::MAX), Some(7200)), (None, None)] {
+        let mut client = Client::fresh(Version::V5, lasting());
+        let mut connect = connect(Version::V5);
+        connect.properties.session_expiry_interval = Some(1);
+        client.send(&Packet::Connect(Box::new(connect)));
+        client.session.accept(Accepted::default(), client.now);
+        assert_eq!(client.session.goodbye(), None);
+        let Packet::Disconnect(packet) = disconnect(ReasonCode::Success) else {
+            panic!()
+        };
+        client.send(&Packet::Disconnect(Disconnect {
+            session_expiry_interval: expiry,
+            ..packet
+        }));
+        let goodbye = Goodbye {
+            expiry: kept,
+            with_will: false,
+        };
+        assert_eq!(client.session.goodbye(), Some(goodbye));
+    }
 }

@@ -45,7 +45,11 @@ impl Desk {
         }
         let assigned_client_id = admission.assigned.take();
         self.admission = None;
-        session.accept(Accepted { assigned_client_id }, now);
+        let accepted = Accepted {
+            assigned_client_id,
+            present: None,
+        };
+        session.accept(accepted, now);
         if !session.is_live() {
             return;
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::ending::connack_reason;
-use super::{Cause, Close, Output, OwnedWill, Phase, Session};
+use super::{Cause, Close, Expiry, Options, Output, OwnedWill, Phase, Session};
 use crate::mqtt::{ConnAck, ConnAckProperties, Connect, Packet, ReasonCode, Version};
 
 /// What the client said about itself, already bounded by our own settings.
@@ -20,6 +20,10 @@ pub(super) struct Peer {
     /// CONNECT had a session expiry above zero, so DISCONNECT may have one.
     pub(super) asked_for_expiry: bool,
     clean_start: bool,
+    /// Session expiry interval, seconds, as we keep it.
+    pub(super) expiry: u32,
+    /// What CONNECT said, if it did.
+    wanted_expiry: Option<u32>,
     /// Seconds; 0 is off.
     keep_alive: u16,
 }
@@ -33,6 +37,8 @@ impl Default for Peer {
             problem_information: true,
             asked_for_expiry: false,
             clean_start: true,
+            expiry: 0,
+            wanted_expiry: None,
             keep_alive: 0,
         }
     }
@@ -59,6 +65,15 @@ impl Drop for Credentials {
 pub struct Accepted {
     /// Needed exactly if [`Session::client_id`] is empty: an identifier no other client has [MQTT-3.1.3-6].
     pub assigned_client_id: Option<String>,
+    /// A session that goes on (session present); `None` begins one.
+    pub present: Option<Present>,
+}
+
+/// What a session that goes on has from before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Present {
+    /// Filters and what they were granted, each once, in the order they were made.
+    pub subscriptions: Vec<(Box<str>, Options)>,
 }
 
 impl Session {
@@ -95,8 +110,28 @@ impl Session {
             problem_information: properties.request_problem_information.unwrap_or(true),
             asked_for_expiry: properties.session_expiry_interval.is_some_and(|seconds| seconds > 0),
             clean_start: connect.clean_start,
+            expiry: self.expiry_of(connect),
+            wanted_expiry: properties.session_expiry_interval,
             keep_alive: connect.keep_alive,
         }
+    }
+
+    fn expiry_of(&self, connect: &Connect<'_>) -> u32 {
+        let Some(Expiry { default, max }) = self.settings.expiry else {
+            return 0;
+        };
+        let wanted = match connect.version {
+            Version::V5 => connect.properties.session_expiry_interval.unwrap_or(0),
+            // [MQTT-3.1.2-6] of 3.1.1: a clean session ends with its connection.
+            _ if connect.clean_start => 0,
+            _ => default,
+        };
+        wanted.min(max)
+    }
+
+    /// Session expiry interval, seconds: what CONNECT asked for, as far as the settings allow.
+    pub fn expiry(&self) -> u32 {
+        self.peer.expiry
     }
 
     /// User name of the CONNECT, until it is answered.
@@ -132,9 +167,12 @@ impl Session {
         let seconds = server_keep_alive.unwrap_or(self.peer.keep_alive);
         self.timer.keep_alive(Duration::from_secs(seconds.into()), now);
         // Still offered: a client that cannot take CONNACK never was connected, so it gets no DISCONNECT [MQTT-3.2.0-1] and leaves no will.
-        if !self.send_connack(assigned, server_keep_alive) {
+        let present = accepted.present.is_some();
+        if !self.send_connack(assigned, present, server_keep_alive) {
             return self.end(ReasonCode::PacketTooLarge, "the client's maximum packet size is below CONNACK", now);
         }
+        let subscriptions = accepted.present.map(|present| present.subscriptions);
+        self.subscriptions.restore(subscriptions.unwrap_or_default());
         self.phase = Phase::Live;
     }
 
@@ -159,13 +197,15 @@ impl Session {
         (self.peer.keep_alive == 0 || self.peer.keep_alive > maximum).then_some(maximum)
     }
 
-    /// False if the client does not take it. CONNACK says honestly what a session of this release is: it ends with its connection, nothing is retained or shared.
-    fn send_connack(&mut self, assigned: bool, server_keep_alive: Option<u16>) -> bool {
+    /// False if the client does not take it. CONNACK says honestly what a session of this release is: nothing is retained or shared.
+    fn send_connack(&mut self, assigned: bool, session_present: bool, server_keep_alive: Option<u16>) -> bool {
         // Out of the way of the borrow of `send`.
         let client_id = std::mem::take(&mut self.client_id);
         let aliases = self.settings.topic_alias_maximum;
         let properties = ConnAckProperties {
-            session_expiry_interval: Some(0),
+            // Said where the client would otherwise believe another (§3.2.2.3.2).
+            session_expiry_interval: Some(self.peer.expiry)
+                .filter(|&ours| self.settings.expiry.is_none() || Some(ours) != self.peer.wanted_expiry),
             receive_maximum: Some(self.settings.receive_maximum),
             retain_available: Some(false),
             maximum_packet_size: Some(self.settings.maximum_packet_size),
@@ -176,7 +216,7 @@ impl Session {
             ..Default::default()
         };
         let connack = ConnAck {
-            session_present: false,
+            session_present,
             reason: ReasonCode::Success,
             properties,
         };

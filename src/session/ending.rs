@@ -6,7 +6,26 @@ use super::{Cause, Close, Output, Phase, Session};
 use crate::mqtt::codec::DecodeError;
 use crate::mqtt::{ConnAck, ConnAckProperties, Disconnect, Packet, ReasonCode, Version};
 
+/// A DISCONNECT of the client that ends its connection in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goodbye {
+    /// The session expiry interval from now on, seconds, if it is another (§3.14.2.2.2).
+    pub expiry: Option<u32>,
+    /// The will is due all the same (0x04, or an error).
+    pub with_will: bool,
+}
+
 impl Session {
+    /// The DISCONNECT that ended the session, if one did.
+    pub fn goodbye(&self) -> Option<Goodbye> {
+        self.goodbye
+    }
+
+    /// The relay cannot go on with it.
+    pub fn give_up(&mut self, reason: ReasonCode, detail: &'static str, now: Instant) {
+        self.end_from_outside(reason, detail, now);
+    }
+
     /// Bytes that are no packet: version 5 is told the reason, then the connection ends [MQTT-4.13.1-1].
     pub fn malformed(&mut self, error: DecodeError, now: Instant) {
         if self.phase == Phase::Fresh && error.reason == ReasonCode::UnsupportedProtocolVersion {
@@ -71,6 +90,11 @@ impl Session {
         if raised && !self.peer.asked_for_expiry {
             return self.end(ReasonCode::ProtocolError, "DISCONNECT raises a session expiry of zero", now);
         }
+        let most = self.settings.expiry.map_or(0, |expiry| expiry.max);
+        self.goodbye = Some(Goodbye {
+            expiry: disconnect.session_expiry_interval.map(|seconds| seconds.min(most)),
+            with_will: disconnect.reason != ReasonCode::Success,
+        });
         // [MQTT-3.14.4-3]: only a normal disconnection removes the will; 0x04 asks for it, an error means it.
         if disconnect.reason == ReasonCode::Success {
             self.will = None;

@@ -32,9 +32,10 @@ use crate::mqtt::encode::encode;
 use crate::mqtt::outbox::Outbox;
 use crate::mqtt::{Ack, Packet, PacketId, Publish, ReasonCode, Version};
 
-pub use connect::Accepted;
+pub use connect::{Accepted, Present};
+pub use ending::Goodbye;
 pub use output::{Answer, Cause, Close, Message, Output, Taken, Ticket};
-pub use settings::Settings;
+pub use settings::{Expiry, Settings};
 pub use table::{Options, Requested, Subscription, SubscriptionKey};
 pub use will::OwnedWill;
 
@@ -68,6 +69,7 @@ pub struct Session {
     client_id: Box<str>,
     credentials: Option<Box<Credentials>>,
     will: Option<Box<OwnedWill>>,
+    goodbye: Option<Goodbye>,
     timer: Timer,
     inbound: Inbound,
     outbound: Outbound,
@@ -90,6 +92,7 @@ impl Session {
             client_id: "".into(),
             credentials: None,
             will: None,
+            goodbye: None,
             timer,
             inbound: Inbound::default(),
             outbound: Outbound::default(),

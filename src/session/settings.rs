@@ -2,6 +2,15 @@
 
 use std::time::Duration;
 
+/// How long sessions outlive their connections, in seconds; `u32::MAX` is for ever (§3.1.2.11.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// Of 3.x clients without clean session, which cannot say it.
+    pub default: u32,
+    /// At most; version 5 clients that ask for more are told (§3.2.2.3.2).
+    pub max: u32,
+}
+
 /// Shared by all sessions of a listener, behind one `Arc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -21,6 +30,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Bytes in the outbox beyond which no further message is taken.
     pub outbound_queue: usize,
+    /// `None`: sessions end with their connections.
+    pub expiry: Option<Expiry>,
 }
 
 impl Default for Settings {
@@ -34,6 +45,7 @@ impl Default for Settings {
             keep_alive_max: None,
             connect_timeout: Duration::from_secs(10),
             outbound_queue: 256 << 10,
+            expiry: None,
         }
     }
 }

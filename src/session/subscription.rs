@@ -20,6 +20,11 @@ impl Session {
         self.subscriptions.requested(ticket)
     }
 
+    /// The options of a SUBSCRIBE's filters as they were asked for, beside [`Session::requested`].
+    pub fn asked_options(&self, ticket: Ticket) -> &[Options] {
+        self.subscriptions.asked_options(ticket)
+    }
+
     /// SUBSCRIBE of the client.
     pub(super) fn subscribe(&mut self, subscribe: &Subscribe<'_>, now: Instant) {
         if self.subscriptions.is_busy() {

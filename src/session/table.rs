@@ -194,6 +194,28 @@ impl Subscriptions {
             .map_or(&[], |pending| &pending.requested)
     }
 
+    /// What an unanswered SUBSCRIBE asked for.
+    pub(super) fn asked_options(&self, ticket: Ticket) -> &[Options] {
+        self.pending
+            .iter()
+            .find(|pending| pending.ticket == ticket)
+            .map_or(&[], |pending| &pending.options)
+    }
+
+    /// Enters the subscriptions of a session that goes on, before any other.
+    pub(super) fn restore(&mut self, subscriptions: Vec<(Box<str>, Options)>) {
+        for (filter, options) in subscriptions {
+            let key = SubscriptionKey(self.next_key);
+            self.next_key += 1;
+            self.table.push(Subscription {
+                key,
+                filter,
+                options: Some(options),
+                asked: 0,
+            });
+        }
+    }
+
     /// Remembers a SUBSCRIBE or UNSUBSCRIBE until its answer.
     pub(super) fn push(&mut self, packet_id: PacketId, subscribe: bool, requested: Vec<Requested>, options: Vec<Options>) -> Ticket {
         let ticket = Ticket(self.next_ticket);
