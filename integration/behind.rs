@@ -1,12 +1,15 @@
 //! Subscribers that cannot keep up, among many that can: the others see nothing of it, those behind get everything in order, and the
 //! proxy's memory stays small.
 //!
-//! What the others see is told against a run of the same load without them, on the same machine in the same minute.
+//! What the others see is told against the same load without them, on the same machine in the same minute.
 
 use crate::chaos::{is_long, resident};
-use crate::load::publish::{Load, Progress, run};
+use crate::load::publish::{Load, Progress, epoch, run};
 use crate::load::subscribe::{Audience, Received, seat};
-use crate::load::{client::Version, ledger};
+use crate::load::{
+    client::{Client, Event, Version},
+    ledger,
+};
 use crate::publish::{crowd, rule};
 use crate::shared_kafka;
 use crate::stage::{DEADLINE, Proxy, eventually};
@@ -14,7 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 fn audience(proxy: &Proxy, topic: &str, clients: u32, name: &str, receive_maximum: Option<u16>) -> Audience {
     Audience {
@@ -63,49 +68,176 @@ fn broadcast(runtime: &Runtime, load: &Load, audience: &Audience, mut meanwhile:
     received
 }
 
+/// What a subscriber of a long run got: when each message was due and how long it took, both in microseconds.
+struct Followed {
+    ledger: ledger::Ledger,
+    latencies: Vec<(u64, u64)>,
+}
+
+/// Takes and acknowledges what comes, until it has as many as it is told are enough.
+async fn follow(mut client: Client, mut enough: watch::Receiver<Option<u64>>) -> std::io::Result<Followed> {
+    let mut followed = Followed {
+        ledger: ledger::Ledger::default(),
+        latencies: Vec::new(),
+    };
+    loop {
+        while let Some(event) = client.buffered()? {
+            if let Event::Publish { payload, .. } = &event {
+                followed.ledger.observe(payload);
+                let stamp = ledger::Stamp::read(payload);
+                let now = epoch().as_micros() as u64;
+                followed
+                    .latencies
+                    .extend(stamp.map(|stamp| (stamp.micros, now.saturating_sub(stamp.micros))));
+            }
+            client.answer(&event)?;
+        }
+        client.flush().await?;
+        if enough.borrow_and_update().is_some_and(|enough| followed.ledger.received >= enough) {
+            return Ok(followed);
+        }
+        tokio::select! {
+            read = client.read_more() => read?,
+            changed = enough.changed() => changed.map_err(std::io::Error::other)?,
+        }
+    }
+}
+
+/// Subscribers that go on for as long as the other end of the channel wants.
+struct Fleet {
+    enough: watch::Sender<Option<u64>>,
+    tasks: JoinSet<std::io::Result<Followed>>,
+}
+
+impl Fleet {
+    fn follow(runtime: &Runtime, clients: Vec<Client>) -> Self {
+        let (enough, heard) = watch::channel(None);
+        let mut tasks = JoinSet::new();
+        for client in clients {
+            tasks.spawn_on(follow(client, heard.clone()), runtime.handle());
+        }
+        Self { enough, tasks }
+    }
+
+    /// Ends each as soon as it has so many messages.
+    fn end(self, runtime: &Runtime, enough: u64) -> Vec<Followed> {
+        self.enough.send_replace(Some(enough));
+        let all = runtime.block_on(async { timeout(DEADLINE, self.tasks.join_all()).await });
+        all.expect("all come in time").into_iter().map(Result::unwrap).collect()
+    }
+}
+
+/// A stretch of time, in microseconds since 1970.
+type Period = std::ops::Range<u64>;
+
+fn period(length: Duration) -> Period {
+    let start = epoch().as_micros() as u64;
+    std::thread::sleep(length);
+    start..epoch().as_micros() as u64
+}
+
+/// The 99th percentile of the messages that were due in a period, in milliseconds.
+fn p99_in(period: &Period, fleet: &[Followed]) -> f64 {
+    let latencies = fleet.iter().flat_map(|one| &one.latencies);
+    let mut of: Vec<u64> = latencies.filter(|(due, _)| period.contains(due)).map(|(_, took)| *took).collect();
+    assert!(of.len() > 1_000, "{} messages are no measure", of.len());
+    of.sort_unstable();
+    of[of.len() * 99 / 100] as f64 / 1000.0
+}
+
+/// Periods with and without a tenth of the subscribers stuck take turns, for one fleet under one load. Each with is compared to its two
+/// neighbours without, so what else happens on the machine is in both.
 #[test]
 fn a_tenth_of_a_thousand_subscribers_is_stuck_and_the_others_do_not_notice() {
     const ALL: u32 = 1_000;
     const STUCK: u32 = ALL / 10;
+    /// Messages of 4,000 bytes that only they get: more than a mailbox holds.
+    const FILL: u16 = 100;
     let kafka = shared_kafka();
     kafka.topic("seats", 1);
     let proxy = Proxy::start(&kafka.bootstrap, &rule("seats"), "");
-    let (seconds, rate) = if is_long() { (60, 25_u32) } else { (10, 10) };
+    let (rounds, length) = if is_long() { (8, 10_000) } else { (3, 1_500) };
+    let length = Duration::from_millis(length);
     let runtime = Runtime::new().unwrap();
-    // More than a mailbox holds.
     let load = Load {
-        payload: 4_000,
-        rate: Some(f64::from(rate)),
-        ..crowd(proxy.mqtt, "seats", 5, u64::from(rate) * seconds / 5)
+        payload: 1_000,
+        rate: Some(10.0),
+        ..crowd(proxy.mqtt, "seats", 5, u64::MAX)
     };
-    let total = u64::from(load.clients) * load.messages;
-    let moving = |name: &str| audience(&proxy, "seats", ALL - STUCK, name, None);
-    let quiet = p99_ms(&broadcast(&runtime, &load, &moving("quiet"), || {}));
-    // They take ten messages and do not acknowledge them, until all has been sent.
-    let waiting = runtime
-        .block_on(seat(&audience(&proxy, "seats", STUCK, "stuck", Some(10))))
+    let moving = runtime
+        .block_on(seat(&audience(&proxy, "seats", ALL - STUCK, "moving", None)))
         .unwrap();
-    let before = resident(proxy.id());
-    let mut most = before;
-    let moved = broadcast(&runtime, &load, &moving("moving"), || most = most.max(resident(proxy.id())));
-    let (disturbed, behind) = (p99_ms(&moved), proxy.metric(&["subscribers_behind"]));
-    let start = Instant::now();
-    let released = runtime.block_on(waiting.receive(total)).unwrap();
-    assert_exact(&released, load.clients, load.messages);
-    println!(
-        "stuck: {} subscribers got {total} messages each at p99 {disturbed:.1} ms while {STUCK} took none ({quiet:.1} ms without them); {behind} \
-         were behind and got the same in {:.1?}; {} KiB more resident",
-        moved.len(),
-        start.elapsed(),
-        most - before,
-    );
-    assert!(behind >= f64::from(STUCK), "{behind} of {STUCK} are behind");
-    assert!(most - before < 64 * 1024, "{before} KiB before, {most} KiB with {STUCK} stuck");
-    // The bound that is meant is 5 ms; what else runs on the machine makes more than that.
-    assert!(disturbed < 2.0 * quiet + 500.0, "{disturbed} ms, and {quiet} ms without them");
-    eventually("all are at the tail", || {
-        (proxy.metric(&["subscribers_behind"]) == 0.0).then_some(())
+    let moving = Fleet::follow(&runtime, moving.into_clients());
+    let (progress, since) = (Arc::new(Progress::default()), tokio::time::Instant::now());
+    let publishers = runtime.spawn({
+        let (load, progress) = (load.clone(), Arc::clone(&progress));
+        async move { run(&load, &progress).await }
     });
+    let (mut quiet, mut stuck, mut grown) = (vec![period(length)], Vec::new(), 0);
+    let mut released = Duration::ZERO;
+    for round in 0..rounds {
+        let before = resident(proxy.id());
+        // They take ten messages and do not acknowledge them.
+        let seats = Audience {
+            filter: "seats/+/telemetry/#".to_owned(),
+            ..audience(&proxy, "seats", STUCK, &format!("stuck{round}"), Some(10))
+        };
+        let waiting = runtime.block_on(seat(&seats)).unwrap();
+        runtime.block_on(fill(&proxy, FILL)).unwrap();
+        eventually("all of them are behind", || {
+            (proxy.metric(&["subscribers_behind"]) >= f64::from(STUCK)).then_some(())
+        });
+        stuck.push(period(length));
+        grown = grown.max(resident(proxy.id()).saturating_sub(before));
+        let (start, end_of_stuck) = (Instant::now(), epoch().as_micros() as u64);
+        let waiting = Fleet::follow(&runtime, waiting.into_clients());
+        eventually("all are at the tail", || {
+            (proxy.metric(&["subscribers_behind"]) == 0.0).then_some(())
+        });
+        released = released.max(start.elapsed());
+        // What comes now comes at the tail.
+        std::thread::sleep(Duration::from_millis(500));
+        for one in waiting.end(&runtime, 0) {
+            assert!(one.ledger.is_unbroken(), "{}", one.ledger);
+            assert_eq!(one.ledger.foreign, u64::from(FILL), "{}", one.ledger);
+            let last = one.latencies.last().unwrap().0;
+            assert!(last >= end_of_stuck, "it got everything that it had missed");
+        }
+        quiet.push(period(length));
+    }
+    let each = progress.end_soon(&load, since);
+    let report = runtime.block_on(publishers).unwrap().unwrap();
+    assert_eq!(report.acknowledged, each * u64::from(load.clients));
+    let total = report.acknowledged;
+    let moved = moving.end(&runtime, total);
+    for one in &moved {
+        one.ledger.exact(load.clients, each).unwrap();
+    }
+    let quiet: Vec<f64> = quiet.iter().map(|period| p99_in(period, &moved)).collect();
+    let stuck: Vec<f64> = stuck.iter().map(|period| p99_in(period, &moved)).collect();
+    let mut more: Vec<f64> = (0..rounds).map(|n| stuck[n] - f64::midpoint(quiet[n], quiet[n + 1])).collect();
+    more.sort_unstable_by(f64::total_cmp);
+    println!(
+        "stuck: {} subscribers got {total} messages each; p99 in ms with {STUCK} stuck {stuck:.1?}, without {quiet:.1?}; more by {more:.1?}; the stuck \
+         got the same within {released:.1?}; {grown} KiB more resident",
+        moved.len(),
+    );
+    assert!(grown < 64 * 1024, "{grown} KiB more with {STUCK} stuck");
+    // Noise falls on either side of zero. In the long form half of the rounds must show no more than what is allowed; in the short one,
+    // where other tests run beside it, one.
+    let least = if is_long() { more[rounds / 2] } else { more[0] };
+    assert!(least <= 5.0, "{more:?} ms more at p99 than without those that are stuck");
+}
+
+/// Publishes for the stuck alone, without a stamp.
+async fn fill(proxy: &Proxy, messages: u16) -> std::io::Result<()> {
+    let mut client = Client::connect(proxy.mqtt, Version::V5, "seats-fill").await?;
+    for id in 1..=messages {
+        client.publish("seats/v0/telemetry/fill", 1, id, &[b'z'; 4_000])?;
+        client.flush().await?;
+        while !matches!(client.next_within(DEADLINE).await?, Event::PubAck(acked, 0) if acked == id) {}
+    }
+    client.goodbye().await
 }
 
 #[test]

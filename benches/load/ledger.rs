@@ -106,6 +106,13 @@ impl Ledger {
         (0..clients).map(|client| messages - came(client) as u64).sum()
     }
 
+    /// Whether of each client everything came from the first to the last that was seen, once and in order: for who came late. Payloads
+    /// without a stamp do not count.
+    pub fn is_unbroken(&self) -> bool {
+        let whole = |seen: &Seen| seen.numbers.iter().skip_while(|came| !**came).all(|came| *came);
+        self.doubled + self.reordered == 0 && self.clients.values().all(whole)
+    }
+
     /// `Ok` if each of `clients` × `messages` came once and in order, and nothing else did.
     pub fn exact(&self, clients: u32, messages: u64) -> Result<(), String> {
         let missing = self.missing(clients, messages);
@@ -217,6 +224,19 @@ mod tests {
         ledger.observe(b"of another producer");
         assert_eq!((ledger.received, ledger.doubled, ledger.reordered, ledger.foreign), (6, 1, 1, 1));
         assert_eq!(ledger.missing(1, 5), 1);
+        assert!(!ledger.is_unbroken());
+    }
+
+    #[test]
+    fn who_came_late_misses_nothing_in_between() {
+        let mut ledger = Ledger::default();
+        for (client, sequence) in [(0, 7), (1, 2), (0, 8), (1, 3)] {
+            ledger.observe(&payload(client, sequence));
+        }
+        ledger.observe(b"of another producer");
+        assert!(ledger.is_unbroken());
+        ledger.observe(&payload(1, 5));
+        assert!(!ledger.is_unbroken());
     }
 
     #[test]

@@ -72,6 +72,11 @@ pub async fn seat(audience: &Audience) -> io::Result<Seated> {
 }
 
 impl Seated {
+    /// The connections themselves.
+    pub fn into_clients(self) -> Vec<Client> {
+        self.clients
+    }
+
     /// Receives until each subscriber has `messages`. One that waits longer than its patience ends with what it has.
     pub async fn receive(self, messages: u64) -> io::Result<Vec<Received>> {
         self.receive_up_to(Arc::new(AtomicU64::new(messages))).await
