@@ -166,7 +166,7 @@ impl World {
                 self.now += 50_000;
                 for instance in 0..self.instances.len() {
                     if self.instances[instance].runs() {
-                        self.catch_up(instance);
+                        self.catch_up(instance, 50_000);
                     }
                 }
             }
@@ -193,11 +193,12 @@ impl World {
         Err("no end of work".to_owned())
     }
 
-    fn catch_up(&mut self, instance: usize) {
+    /// Reads what came while a step of that length passed.
+    fn catch_up(&mut self, instance: usize, step: Millis) {
         while self.instances[instance].reads(&self.kafka) {
             let now = self.now;
-            // It has read all along; time has only been told in large steps.
-            self.now -= 45_000;
+            // It has read all along; time has only been told in large steps. Never before the step: clocks do not run back here.
+            self.now -= step.min(45_000);
             self.at(instance, |instance, around| instance.tail(around));
             self.now = now;
         }
@@ -464,10 +465,11 @@ impl World {
     fn sleep(&mut self) -> Result<(), String> {
         let steps = self.random.pick(&[1, 1, 2, 15]);
         for _ in 0..steps {
-            self.now += self.random.between(20_000, 50_000);
+            let step = self.random.between(20_000, 50_000);
+            self.now += step;
             for index in 0..self.instances.len() {
                 if self.instances[index].runs() {
-                    self.catch_up(index);
+                    self.catch_up(index, step);
                     self.at(index, |instance, around| instance.tick(around));
                 }
             }
