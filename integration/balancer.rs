@@ -1,0 +1,123 @@
+//! Instances behind a TCP load balancer: HAProxy with the sample configuration of `docs/`, plain TCP and no stickiness.
+
+use crate::load::client::{Client, Event, Version};
+use crate::load::ledger;
+use crate::publish::rule;
+use crate::shared_kafka;
+use crate::stage::{DEADLINE, Proxy, eventually, free_address, root};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use tokio::runtime::Runtime;
+use tokio::time::{Instant, sleep, timeout};
+
+/// HAProxy in front of two instances.
+pub struct Balancer {
+    child: Child,
+    /// Where devices connect.
+    pub mqtt: SocketAddr,
+}
+
+impl Balancer {
+    /// Starts it with `docs/haproxy.cfg`, in which only addresses and the bound of connections are replaced.
+    pub fn start(instances: [&Proxy; 2]) -> Self {
+        let (mqtt, tls) = (free_address(), free_address());
+        let mut text = std::fs::read_to_string(root().join("docs/haproxy.cfg")).unwrap();
+        let mut replace = |old: &str, new: &str| {
+            assert!(text.contains(old), "the sample has {old}");
+            text = text.replace(old, new);
+        };
+        for (name, proxy) in ["192.0.2.11", "192.0.2.12"].into_iter().zip(instances) {
+            let check = proxy.admin.port();
+            replace(&format!("{name}:1883 port 9090"), &format!("{} port {check}", proxy.mqtt));
+            replace(&format!("{name}:8883 port 9090"), &format!("{} port {check}", proxy.tls));
+        }
+        replace("*:1883", &mqtt.to_string());
+        replace("*:8883", &tls.to_string());
+        // Each costs two files, and the process may open fewer here.
+        replace("maxconn 100000", "maxconn 1000");
+        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("haproxy-{}.cfg", mqtt.port()));
+        std::fs::write(&path, text).unwrap();
+        let child = Command::new("haproxy")
+            .args(["-db", "-f"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("haproxy can be run (make test installs it)");
+        eventually("HAProxy listens", || TcpStream::connect(mqtt).ok());
+        Self { child, mqtt }
+    }
+
+    /// Connects a device. Until the balancer has noticed that an instance is gone, some of its connections lead nowhere.
+    pub async fn connect(&self, id: &str) -> Client {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            match timeout(DEADLINE, Client::connect(self.mqtt, Version::V5, id)).await {
+                Ok(Ok(client)) => return client,
+                other => assert!(Instant::now() < until, "{id} is not connected: {:?}", other.map(|r| r.err())),
+            }
+            sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const DEVICES: u32 = 20;
+
+/// Each device publishes its next message and has it acknowledged.
+async fn publish_all(devices: &mut [Client], topic: &str, number: u64) {
+    for (device, client) in (0u32..).zip(devices) {
+        let mut payload = [0; ledger::STAMP_LEN];
+        let stamp = ledger::Stamp {
+            client: device,
+            sequence: number,
+            micros: 0,
+        };
+        stamp.write(&mut payload);
+        let topic = format!("{topic}/v{device}/telemetry/rpm");
+        client.publish(&topic, 1, 1, &payload).unwrap();
+        client.flush().await.unwrap();
+        match client.next_within(DEADLINE).await.unwrap() {
+            Event::PubAck(1, 0) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn connected(proxy: &Proxy) -> f64 {
+    proxy.metric(&["proxy_connections{", "tcp"])
+}
+
+#[test]
+fn devices_spread_over_the_instances_and_all_go_on_when_one_is_killed() {
+    let kafka = shared_kafka();
+    let topic = "balancer";
+    kafka.topic(topic, 3);
+    let [a, b] = [(); 2].map(|()| Proxy::start(&kafka.bootstrap, &rule(topic), ""));
+    let balancer = Balancer::start([&a, &b]);
+    Runtime::new().unwrap().block_on(async {
+        let mut devices = Vec::new();
+        for device in 0..DEVICES {
+            devices.push(balancer.connect(&format!("balanced-{device}")).await);
+        }
+        eventually("both have half of them", || {
+            // The connection that looked whether HAProxy listens may have made one odd choice.
+            let (a, b) = (connected(&a), connected(&b));
+            (a + b == f64::from(DEVICES) && (a - b).abs() <= 2.0).then_some(())
+        });
+        publish_all(&mut devices, topic, 0).await;
+        drop(a);
+        for device in 0..DEVICES {
+            devices[device as usize] = balancer.connect(&format!("balanced-{device}")).await;
+        }
+        publish_all(&mut devices, topic, 1).await;
+        eventually("the other has all of them", || (connected(&b) == f64::from(DEVICES)).then_some(()));
+    });
+    let stored = ledger::read_topic(&kafka.bootstrap, topic).unwrap();
+    stored.exact(DEVICES, 2).unwrap();
+}
