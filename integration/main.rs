@@ -20,6 +20,7 @@ mod oldest;
 mod publish;
 mod security;
 mod stage;
+mod state_topics;
 mod table;
 mod trouble;
 mod wire;

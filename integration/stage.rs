@@ -220,6 +220,14 @@ pub struct Proxy {
     pub admin: SocketAddr,
 }
 
+/// A configuration in a folder of its own.
+struct Written {
+    settings: PathBuf,
+    mqtt: SocketAddr,
+    tls: SocketAddr,
+    admin: SocketAddr,
+}
+
 impl Proxy {
     /// Starts it and waits until it is ready. `rules` is the YAML list under `rules:`, `kafka` what stands
     /// under `kafka:` beside the servers, as ", producer: {…}".
@@ -240,6 +248,11 @@ impl Proxy {
 
     /// The same with variables in its environment.
     pub fn launch_in(environment: &[(&str, &str)], bootstrap: &str, rules: &str, kafka: &str) -> Self {
+        Self::run(environment, &Self::written(bootstrap, rules, kafka))
+    }
+
+    /// A configuration file, and where its listeners are to be.
+    fn written(bootstrap: &str, rules: &str, kafka: &str) -> Written {
         let folder = folder("proxy");
         let (mqtt, tls, admin) = (free_address(), free_address(), free_address());
         let certs = certificates().display();
@@ -248,20 +261,55 @@ impl Proxy {
             .map(|server| format!("\"{server}\""))
             .collect::<Vec<_>>()
             .join(", ");
+        // As many replicas as there are brokers to hold them.
+        let brokers = bootstrap.split(',').count();
+        let topics = format!(", topics: {{replication: {brokers}}}");
+        let topics = if kafka.contains("topics:") { "" } else { &topics };
         let text = format!(
             "listeners:\n  \
                - {{name: tcp, address: \"{mqtt}\", protocol: mqtt}}\n  \
                - {{name: tls, address: \"{tls}\", protocol: mqtts, tls: {{certificate: \"{certs}/server.pem\", key: \"{certs}/server.key\"}}}}\n\
              admin: {{address: \"{admin}\"}}\n\
-             kafka: {{bootstrap_servers: [{bootstrap}]{kafka}}}\nrules:\n{rules}\n",
+             kafka: {{bootstrap_servers: [{bootstrap}]{kafka}{topics}}}\nrules:\n{rules}\n",
         );
         let settings = folder.join("proxy.yaml");
         fs::write(&settings, text).expect("the folder was just made");
+        Written {
+            settings,
+            mqtt,
+            tls,
+            admin,
+        }
+    }
+
+    /// `check --online` of such a configuration: its exit code, and all that it said.
+    pub fn check_online(bootstrap: &str, rules: &str, kafka: &str) -> (i32, String) {
+        let written = Self::written(bootstrap, rules, kafka);
+        let output = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
+            .args(["check", "--online", "-c"])
+            .arg(&written.settings)
+            .output()
+            .expect("the proxy can be run");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().expect("it ends by itself"),
+            String::from_utf8(said).expect("it speaks UTF-8"),
+        )
+    }
+
+    fn run(environment: &[(&str, &str)], written: &Written) -> Self {
+        let Written {
+            settings,
+            mqtt,
+            tls,
+            admin,
+        } = written;
+        let folder = settings.parent().expect("it stands in a folder");
         let log = folder.join("log");
         let output = File::create(&log).expect("the folder was just made");
         let child = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
             .args(["run", "-c"])
-            .arg(&settings)
+            .arg(settings)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a file can be cloned"))
@@ -271,9 +319,9 @@ impl Proxy {
         let mut proxy = Self {
             child,
             log,
-            mqtt,
-            tls,
-            admin,
+            mqtt: *mqtt,
+            tls: *tls,
+            admin: *admin,
         };
         eventually("the proxy listens", || {
             proxy.assert_running();

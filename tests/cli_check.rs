@@ -93,7 +93,7 @@ fn help_and_version_are_on_stdout_and_usage_on_stderr() {
     }
     let (code, out, _) = proxy(here, &["--version"]);
     assert_eq!((code, out), (0, format!("mqtt-kafka-proxy {}\n", env!("CARGO_PKG_VERSION"))));
-    for arguments in [&[][..], &["frobnicate"], &["run", "--log-format", "xml"], &["check", "--online"]] {
+    for arguments in [&[][..], &["frobnicate"], &["run", "--log-format", "xml"], &["check", "--offline"]] {
         let (code, out, err) = proxy(here, arguments);
         assert_eq!((code, out.as_str()), (64, ""), "{arguments:?}");
         assert!(!err.is_empty());

@@ -303,6 +303,27 @@ fn rules_at_fault() {
     assert_fault(&text, 9, 12, "taken in line 6");
 }
 
+#[test]
+fn state_topics_have_names_of_their_own_and_bounds() {
+    for (entry, column, words) in [
+        ("{sessions: \"a b\"}", 22, "ASCII letters"),
+        ("{retained: \"\"}", 22, "is empty"),
+        ("{sessions: same, retained: same}", 11, "the same topic"),
+        ("{retained: mqtt-sessions}", 11, "the same topic"),
+        ("{partitions: 0}", 24, "partitions"),
+        ("{partitions: 1001}", 24, "partitions"),
+        ("{replication: 0}", 25, "replication"),
+        ("{replication: 16}", 25, "replication"),
+        ("{create: maybe}", 20, "create"),
+        ("{segments: 1}", 12, "unknown key"),
+    ] {
+        assert_fault(&GOOD.replace("rules:", &format!("  topics: {entry}\nrules:")), 5, column, words);
+    }
+    // Whoever may publish there would write sessions of others.
+    let text = GOOD.replace("rules:", "  topics: {sessions: mqtt}\nrules:");
+    assert_fault(&text, 7, 3, "rule `all` names the state topic `mqtt`");
+}
+
 /// Names of the contract whose function comes later: refused, never ignored, and their values are not repeated.
 #[test]
 fn what_comes_later_is_refused() {
@@ -348,9 +369,7 @@ fn what_comes_later_is_refused() {
                 .contains("not supported yet")
         );
     }
-    for entry in ["topics: {create: true}", "producer: {qos2_connections: 1}"] {
-        assert_refused_later(&GOOD.replace("rules:", &format!("  {entry}\nrules:")));
-    }
+    assert_refused_later(&GOOD.replace("rules:", "  producer: {qos2_connections: 1}\nrules:"));
     for entry in [
         "retain: allow",
         "mqtt_regex: x",

@@ -12,7 +12,8 @@ use mqtt_kafka_proxy::downstream::{ClientAuth, Protocol, TlsSettings};
 use mqtt_kafka_proxy::kafka::{Acks, Compression};
 use mqtt_kafka_proxy::mapping::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Tombstones, Unmapped};
 use mqtt_kafka_proxy::mqtt::QoS;
-use mqtt_kafka_proxy::upstream::Isolation;
+use mqtt_kafka_proxy::relay::StateTopics;
+use mqtt_kafka_proxy::upstream::{Isolation, StateTopic};
 
 fn environment(name: &str) -> Option<String> {
     (name == "SERVERS").then(|| "a:1, b:2,[::1]:3".to_owned())
@@ -43,6 +44,7 @@ kafka:
   security: {protocol: plaintext}
   producer: {linger: 0ms, batch_size: 64KiB, compression: {codec: zstd, level: 19}, memory: 2MiB, delivery_timeout: 1m}
   consumer: {max_wait: 100ms, fetch_size: 3MiB, isolation: read_uncommitted, rack: eu-1a, sweeps: 2, cache: 40MiB}
+  topics: {sessions: s, retained: r, create: false, partitions: 8, replication: 2}
 rules:
   - name: telemetry
     direction: publish
@@ -93,6 +95,14 @@ admin: {address: "127.0.0.1:9090"}
     assert_eq!(consumer.isolation, Isolation::ReadUncommitted);
     assert_eq!((config.sweeps.per_partition, config.sweeps.memory), (2, 41_943_040));
     assert_eq!(consumer.rack.as_deref(), Some("eu-1a"));
+    let topic = |name: &str| StateTopic {
+        name: name.to_owned(),
+        partitions: 8,
+        replication: 2,
+        create: false,
+    };
+    let (sessions, retained) = (topic("s"), topic("r"));
+    assert_eq!(config.state_topics, StateTopics { sessions, retained });
     assert_eq!((config.rules.len(), config.rules.unmapped()), (2, Unmapped::Drop));
     let [telemetry, commands] = config.rules.iter().map(|(_, rule)| rule).collect::<Vec<_>>()[..] else {
         panic!("two rules")
@@ -126,6 +136,13 @@ rules:
     );
     assert_eq!(config.rules.len(), 2);
     assert_eq!(config.admin, None);
+    let retained = StateTopic {
+        name: "mqtt-retained".to_owned(),
+        partitions: 16,
+        replication: 3,
+        create: true,
+    };
+    assert_eq!(config.state_topics.retained, retained);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use mqtt_kafka_proxy::upstream::decode_answer;
 
 /// The APIs by their keys, each with its newest version.
-pub const APIS: [(i16, i16); 17] = [
+pub const APIS: [(i16, i16); 18] = [
     (0, 13),
     (1, 18),
     (2, 10),
@@ -24,6 +24,7 @@ pub const APIS: [(i16, i16); 17] = [
     (23, 4),
     (32, 4),
     (36, 2),
+    (19, 7),
 ];
 /// Bytes of memory that a byte on the wire may become at most: an element of three bytes with an unknown tagged field of three.
 const MOST_GROWTH: u64 = 128;

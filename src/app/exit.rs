@@ -13,6 +13,8 @@ pub(super) enum Exit {
     Usage,
     /// No such configuration file, or not for us (EX_NOINPUT).
     NoInput,
+    /// Kafka is not reached, or is not as the configuration needs it (EX_UNAVAILABLE).
+    Unavailable,
     /// A fault of the program itself (EX_SOFTWARE).
     Internal,
     /// The system refuses what is needed, for example a port (EX_OSERR).
@@ -25,10 +27,11 @@ pub(super) enum Exit {
 
 impl Exit {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Done,
         Self::Usage,
         Self::NoInput,
+        Self::Unavailable,
         Self::Internal,
         Self::System,
         Self::Files,
@@ -41,6 +44,7 @@ impl Exit {
             Self::Done => 0,
             Self::Usage => 64,
             Self::NoInput => 66,
+            Self::Unavailable => 69,
             Self::Internal => 70,
             Self::System => 71,
             Self::Files => 74,

@@ -46,13 +46,14 @@ impl Signals {
 
 /// Tells `ready` of each change of the cluster's state, until `ending` is set: then it is not ready, and stays so.
 pub(super) async fn tell_readiness(mut cluster: watch::Receiver<State>, mut ending: watch::Receiver<bool>, ready: watch::Sender<Ready>) {
-    let mut reached = None;
+    let mut told = None;
     loop {
         let state = cluster.borrow_and_update().clone();
-        log_change(&mut reached, &state);
+        log_change(&mut told, &state);
         ready.send_replace(match state {
             State::Ready => Ready::Yes,
             State::Connecting { why } => Ready::No(format!("Kafka is not reached: {why}")),
+            State::Unfit { why } => Ready::No(format!("Kafka is reached, but: {why}")),
         });
         tokio::select! {
             _ = ending.wait_for(|ending| *ending) => break,
@@ -62,20 +63,31 @@ pub(super) async fn tell_readiness(mut cluster: watch::Receiver<State>, mut endi
     ready.send_replace(Ready::No("the proxy is ending".to_owned()));
 }
 
+/// Of which kind the last state was that was told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Ready,
+    Away,
+    Unfit,
+}
+
 /// One line for each event: there and away, not for each new reason why it is still away, and none before the first attempt
-/// has ended. `reached`: what the last line said.
-fn log_change(reached: &mut Option<bool>, state: &State) {
+/// has ended.
+fn log_change(told: &mut Option<Told>, state: &State) {
     let now = match state {
-        State::Ready => true,
+        State::Ready => Told::Ready,
         State::Connecting { .. } if *state == State::not_yet() => return,
-        State::Connecting { .. } => false,
+        State::Connecting { .. } => Told::Away,
+        State::Unfit { .. } => Told::Unfit,
     };
-    if reached.replace(now) == Some(now) {
+    if told.replace(now) == Some(now) {
         return;
     }
     match state {
         State::Ready => tracing::info!("Kafka is reached; ready"),
         State::Connecting { why } => tracing::warn!(why, "Kafka is not reached; not ready"),
+        // Each reason has a line of its own.
+        State::Unfit { .. } => tracing::warn!("Kafka is reached, but the proxy's state topics are not as they must be; not ready"),
     }
 }
 
@@ -97,6 +109,12 @@ mod tests {
         let (ready, mut seen) = watch::channel(Ready::No("starting".to_owned()));
         let told = tokio::spawn(tell_readiness(states, ending, ready));
         seen.wait_for(|r| matches!(r, Ready::No(why) if why.contains("connection refused")))
+            .await
+            .unwrap();
+        cluster.send_replace(State::Unfit {
+            why: "t: one replica".to_owned(),
+        });
+        seen.wait_for(|r| matches!(r, Ready::No(why) if why == "Kafka is reached, but: t: one replica"))
             .await
             .unwrap();
         cluster.send_replace(State::Ready);

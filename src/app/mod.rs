@@ -7,6 +7,7 @@ mod descriptors;
 mod exit;
 mod lifecycle;
 mod logs;
+mod online;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use logs::LogFormat;
 const EXAMPLES: &str = "\
 Examples:
   mqtt-kafka-proxy check -c proxy.yaml          every fault of the file at once, with line and column
+  mqtt-kafka-proxy check -c proxy.yaml --online   the file, and whether Kafka is there as it needs it
   mqtt-kafka-proxy run -c proxy.yaml            until SIGTERM or SIGINT
   RUST_LOG=debug mqtt-kafka-proxy run --log-format json 2>proxy.log
 
@@ -31,6 +33,7 @@ Exit codes:
    0  done; of `run`: ended by a signal, with everything in flight finished or given up within the bound
   64  faults in the configuration, or a command line that is not understood
   66  the configuration file cannot be read
+  69  of `check --online`: Kafka is not reached, or is not as the configuration needs it
   70  a fault of the program itself
   71  the system refuses: a port is taken or forbidden, no threads
   74  a certificate or key of a listener cannot be read or used
@@ -56,12 +59,15 @@ enum Command {
         #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
         log_format: LogFormat,
     },
-    /// Check a configuration file and the certificates it names; start nothing
+    /// Check a configuration file and the certificates it names, and on request the Kafka cluster; start and change nothing
     #[command(after_help = EXAMPLES)]
     Check {
         /// The configuration file
         #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
         config: PathBuf,
+        /// Ask Kafka too: whether it takes us, has the topics of the rules, and state topics as they must be
+        #[arg(long)]
+        online: bool,
     },
 }
 
@@ -72,8 +78,8 @@ pub fn main() -> ExitCode {
             command: Command::Run { config, log_format },
         }) => start(&config, log_format),
         Ok(CommandLine {
-            command: Command::Check { config },
-        }) => check(&config),
+            command: Command::Check { config, online },
+        }) => check(&config, online),
         Err(e) => {
             // Fails only if nobody reads; there is nobody to tell then.
             let _ = e.print();
@@ -86,7 +92,7 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
-fn check(path: &Path) -> Exit {
+fn check(path: &Path, online: bool) -> Exit {
     let config = match load(path) {
         Ok(config) => config,
         Err(exit) => return exit,
@@ -102,11 +108,16 @@ fn check(path: &Path) -> Exit {
         return Exit::Files;
     }
     let rules = config.rules.len();
-    exit::answer(&format!(
+    let told = exit::answer(&format!(
         "{}: ok, {rules} {}",
         path.display(),
         if rules == 1 { "rule" } else { "rules" }
-    ))
+    ));
+    if online && told == Exit::Done {
+        online::check(&config)
+    } else {
+        told
+    }
 }
 
 fn start(path: &Path, log_format: LogFormat) -> Exit {

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::downstream::{Gate, Listener};
 use crate::metrics::Metrics;
 use crate::relay::{self, Relay};
-use crate::upstream::Cluster;
+use crate::upstream::{self, Cluster, StateTopic};
 
 use super::descriptors::make_room;
 use super::exit::{Exit, tell};
@@ -54,7 +54,10 @@ async fn live(config: Config) -> Result<Exit, Exit> {
         Exit::System
     })?;
     let mut metrics = Metrics::new();
-    let cluster = Cluster::start(config.kafka.clone());
+    let cluster = Cluster::start(upstream::Settings {
+        state_topics: state_topics(&config),
+        ..config.kafka.clone()
+    });
     cluster.counters().register(metrics.registry());
     let metrics = Arc::new(metrics);
     let ports = Ports::take(&config, &metrics).await?;
@@ -175,6 +178,12 @@ async fn drain(mut open: Open, relay: &Relay, cluster: &Cluster) {
         Ok(()) => tracing::info!("ended: everything in flight is finished"),
         Err(_) => tracing::warn!(bound = ?DRAIN, "ended with some still in flight; devices send again what was not acknowledged"),
     }
+}
+
+/// The state topics that this configuration rests on.
+pub(super) fn state_topics(config: &Config) -> Vec<StateTopic> {
+    let topics = &config.state_topics;
+    vec![topics.sessions.clone(), topics.retained.clone()]
 }
 
 fn relay_settings(config: &Config) -> relay::Settings {

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use crate::relay::SweepSettings;
+use crate::relay::{StateTopics, SweepSettings};
 use crate::upstream::{ConsumerSettings, Isolation, ProducerSettings, SecuritySettings, Settings};
 
 use super::tree::{Kind, Node};
 use super::walk::{Keys, Section, Walk};
 
 const KAFKA: Keys = Keys {
-    known: &["bootstrap_servers", "security", "producer", "consumer"],
-    later: &["topics"],
+    known: &["bootstrap_servers", "security", "producer", "consumer", "topics"],
+    later: &[],
 };
 const PRODUCER: Keys = Keys {
     known: &["linger", "batch_size", "compression", "memory", "delivery_timeout"],
@@ -26,7 +26,7 @@ const MIB: u64 = 1 << 20;
 
 impl Walk<'_> {
     /// `kafka`. `None`: there are no servers to ask, which is noted.
-    pub(super) fn kafka(&mut self, node: &Node) -> Option<(Settings, SweepSettings)> {
+    pub(super) fn kafka(&mut self, node: &Node) -> Option<(Settings, SweepSettings, StateTopics)> {
         let section = self.section(node, "kafka", &KAFKA)?;
         let servers = self
             .required(&section, "bootstrap_servers", "[\"localhost:9092\"]")
@@ -37,6 +37,7 @@ impl Walk<'_> {
         };
         let producer = self.optional(&section, "producer").map(|n| self.producer(n)).unwrap_or_default();
         let (consumer, sweeps) = self.optional(&section, "consumer").map(|n| self.consumer(n)).unwrap_or_default();
+        let topics = self.optional(&section, "topics").map(|n| self.state_topics(n)).unwrap_or_default();
         let settings = Settings {
             bootstrap_servers: servers?,
             security: security?,
@@ -44,7 +45,7 @@ impl Walk<'_> {
             consumer,
             ..Settings::default()
         };
-        Some((settings, sweeps))
+        Some((settings, sweeps, topics))
     }
 
     /// A list; an entry may hold several, with commas between, since a variable of the environment often does.

@@ -14,6 +14,7 @@ mod problem;
 mod rules;
 mod sasl;
 mod security;
+mod topics;
 mod tree;
 mod units;
 mod walk;
@@ -51,6 +52,8 @@ pub struct Config {
     pub kafka: upstream::Settings,
     /// Of `kafka.consumer`, what concerns subscribers that cannot keep up.
     pub sweeps: relay::SweepSettings,
+    /// `kafka.topics`.
+    pub state_topics: relay::StateTopics,
     /// `rules`, with `unmapped`: at least one.
     pub rules: RuleSet,
     /// `admin`; `None` opens no such port.
@@ -126,14 +129,17 @@ impl Walk<'_> {
         let unmapped = self.unmapped(&top);
         let example = "[{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt}}]";
         let rules = self.required(&top, "rules", example).and_then(|n| self.rules(n, unmapped));
-        let (kafka, sweeps) = kafka?;
+        let (kafka, sweeps, state_topics) = kafka?;
+        let rules = rules?;
+        self.keep_apart(&top, &state_topics, &rules);
         Some(Config {
             listeners: listeners?,
             limits: limits.downstream,
             session: limits.session,
             kafka,
             sweeps,
-            rules: rules?,
+            state_topics,
+            rules,
             admin,
         })
     }

@@ -193,6 +193,10 @@ impl ErrorCode {
     pub const TOPIC_AUTHORIZATION_FAILED: Self = Self(29);
     /// 31: nor the cluster.
     pub const CLUSTER_AUTHORIZATION_FAILED: Self = Self(31);
+    /// 36: somebody has made it.
+    pub const TOPIC_ALREADY_EXISTS: Self = Self(36);
+    /// 38: there are not as many brokers.
+    pub const INVALID_REPLICATION_FACTOR: Self = Self(38);
     /// 79: join again with the member id that comes with this (KIP-394).
     pub const MEMBER_ID_REQUIRED: Self = Self(79);
     /// 82: another member has taken the `group.instance.id` (KIP-345).

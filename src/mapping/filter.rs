@@ -239,7 +239,7 @@ pub(super) fn is_topic_name(topic: &str) -> bool {
 }
 
 /// Why a Kafka topic name is not legal, in words; `None` if it is (Kafka's `Topic.validate`).
-pub(super) fn illegal_kafka_topic(name: &str) -> Option<(usize, &'static str)> {
+pub fn illegal_kafka_topic(name: &str) -> Option<(usize, &'static str)> {
     if let Some(at) = illegal_kafka_char(name) {
         return Some((at, "Kafka topic names are made of ASCII letters, digits, `.`, `_` and `-`"));
     }

@@ -29,6 +29,7 @@ mod trie;
 pub use deliver::{Delivered, Stored};
 pub use draft::{Draft, Inbound, PartitionChoice};
 pub use fault::{Fault, Field};
+pub use filter::illegal_kafka_topic;
 pub use locate::{LocateScratch, Located};
 pub use partition::{murmur2, partition_for_key};
 pub use reader::Reader;

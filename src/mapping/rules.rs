@@ -68,6 +68,11 @@ pub(super) enum Shape {
 }
 
 impl Rule {
+    /// Its Kafka topic, if it is always the same one.
+    pub fn kafka_topic(&self) -> Option<&str> {
+        self.topic.constant()
+    }
+
     pub(super) fn publishes(&self) -> bool {
         self.direction != Direction::Subscribe
     }

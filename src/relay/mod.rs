@@ -47,7 +47,7 @@ use connection::Connection;
 use hub::Hub;
 use registry::Registry;
 use said::Said;
-pub use settings::{Settings, SweepSettings};
+pub use settings::{Settings, StateTopics, SweepSettings};
 use spread::Spread;
 use sweep_cache::SweepCache;
 

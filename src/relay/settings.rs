@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::session;
+use crate::{session, upstream::StateTopic};
 
 /// All of it.
 #[derive(Clone, Debug)]
@@ -19,6 +19,30 @@ pub struct Settings {
     pub sweeps: SweepSettings,
     /// Bytes that a fetch of one partition brings, at most or one batch.
     pub fetch_size: usize,
+}
+
+/// The compacted topics in which the proxy keeps its own state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateTopics {
+    /// Of sessions that outlive their connections.
+    pub sessions: StateTopic,
+    /// Of retained messages.
+    pub retained: StateTopic,
+}
+
+impl Default for StateTopics {
+    fn default() -> Self {
+        let topic = |name: &str| StateTopic {
+            name: name.to_owned(),
+            partitions: 16,
+            replication: 3,
+            create: true,
+        };
+        Self {
+            sessions: topic("mqtt-sessions"),
+            retained: topic("mqtt-retained"),
+        }
+    }
 }
 
 /// How subscribers that are behind are served from the log.

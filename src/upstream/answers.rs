@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use kafka_protocol::{
     messages::{
-        ApiKey, ApiVersionsResponse, DescribeConfigsResponse, FetchResponse, FindCoordinatorResponse, HeartbeatResponse,
-        InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
-        OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
-        SyncGroupResponse,
+        ApiKey, ApiVersionsResponse, CreateTopicsResponse, DescribeConfigsResponse, FetchResponse, FindCoordinatorResponse,
+        HeartbeatResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse,
+        OffsetCommitResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse, SaslAuthenticateResponse,
+        SaslHandshakeResponse, SyncGroupResponse,
     },
     protocol::{Decodable, HeaderVersion},
 };
@@ -62,6 +62,7 @@ answers! {
         LeaveGroupResponse LeaveGroup,
         SyncGroupResponse SyncGroup,
         ApiVersionsResponse ApiVersions,
+        CreateTopicsResponse CreateTopics,
         InitProducerIdResponse InitProducerId,
         DescribeConfigsResponse DescribeConfigs,
         OffsetForLeaderEpochResponse OffsetForLeaderEpoch;

@@ -30,7 +30,9 @@ use super::{
     metadata, offsets,
     receipts::Waiters,
     security::Security,
-    settings::Settings,
+    settings::{Settings, StateTopic},
+    standing::{Standing, State},
+    state_topics::{self, Verdict},
     table::{self, Table},
     topics::{Partition, Topic, TopicState, Topics},
 };
@@ -40,26 +42,6 @@ use crate::kafka::error::ErrorCode;
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long it waits for its own tasks after that.
 const LAST_CALL: Duration = Duration::from_secs(1);
-
-/// Whether Kafka can be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// No broker answers; `why` is the last reason, for an operator.
-    Connecting {
-        /// The last reason.
-        why: String,
-    },
-    /// A broker answered the last time one was asked.
-    Ready,
-}
-
-impl State {
-    /// Before the first attempt has ended.
-    pub fn not_yet() -> Self {
-        let why = "not connected yet".to_owned();
-        Self::Connecting { why }
-    }
-}
 
 /// The Kafka cluster. Cheap to clone; when the last clone is dropped, or after [`shutdown`](Self::shutdown), all its tasks end.
 #[derive(Clone)]
@@ -88,7 +70,7 @@ pub(crate) struct Core {
     pub(crate) identities: Identities,
     pub(crate) orphans: Orphans,
     brokers: Mutex<HashMap<i32, Arc<Broker>>>,
-    pub(crate) state: watch::Sender<State>,
+    pub(crate) standing: Standing,
     /// Counts changes of topics and leaders.
     pub(crate) changed: watch::Sender<u64>,
     /// Rung to have the metadata asked for.
@@ -117,7 +99,7 @@ impl Cluster {
             identities: Identities::default(),
             orphans: Orphans::default(),
             brokers: Mutex::default(),
-            state: watch::Sender::new(State::not_yet()),
+            standing: Standing::new(!settings.state_topics.is_empty()),
             changed: watch::Sender::new(0),
             refresh: Notify::new(),
             stale: AtomicBool::new(true),
@@ -130,6 +112,9 @@ impl Cluster {
         });
         core.spawn(metadata::run(Arc::clone(&core)));
         core.spawn(janitor::run(Arc::clone(&core)));
+        if !core.settings.state_topics.is_empty() {
+            core.spawn(state_topics::run(Arc::clone(&core)));
+        }
         Self {
             _alive: Arc::new(Alive(Arc::clone(&core))),
             core,
@@ -138,7 +123,7 @@ impl Cluster {
 
     /// Whether Kafka can be used, and its changes.
     pub fn state(&self) -> watch::Receiver<State> {
-        self.core.state.subscribe()
+        self.core.standing.subscribe()
     }
 
     /// The counters, to be registered once.
@@ -230,6 +215,21 @@ impl Cluster {
     /// The broker's code for a partition whose offsets it does not tell; 7 REQUEST_TIMED_OUT if none came within the request timeout.
     pub async fn table(&self, topic: &Arc<Topic>) -> Result<Table, ErrorCode> {
         table::open(&self.core, topic).await
+    }
+
+    /// Whether state topics are as they must be, or Kafka would make them. None is made.
+    ///
+    /// # Errors
+    /// Why no broker tells, after a few attempts.
+    pub async fn examine(&self, topics: &[StateTopic]) -> Result<Vec<Verdict>, String> {
+        state_topics::examine(&self.core, topics).await
+    }
+
+    /// The ids of the brokers, as last heard.
+    pub fn brokers(&self) -> Vec<i32> {
+        let mut ids: Vec<i32> = self.core.all_brokers().iter().filter(|b| b.is_listed()).map(|b| b.id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Becomes a member of a consumer group. Never fails: what the coordinator refuses comes as an event.

@@ -4,9 +4,9 @@
 //! kafka-protocol's encoder in each version.
 
 use kafka_protocol::messages::{
-    ApiKey, api_versions_response as versions, describe_configs_response as configs, fetch_response as fetch,
-    find_coordinator_response as coordinator, join_group_response as join, leave_group_response as leave, list_offsets_response as offsets,
-    metadata_response as metadata, offset_commit_response as commit, offset_fetch_response as committed,
+    ApiKey, api_versions_response as versions, create_topics_response as created, describe_configs_response as configs,
+    fetch_response as fetch, find_coordinator_response as coordinator, join_group_response as join, leave_group_response as leave,
+    list_offsets_response as offsets, metadata_response as metadata, offset_commit_response as commit, offset_fetch_response as committed,
     offset_for_leader_epoch_response as epochs, produce_response as produce,
 };
 use kafka_protocol::protocol::StrBytes;
@@ -92,6 +92,7 @@ pub(super) const LAYOUTS: &[Layout] = &[
     row(ApiKey::SyncGroup,            "sync_group",              5,  4,     SYNC_GROUP),
     row(ApiKey::SaslHandshake,        "sasl_handshake",          1,  NEVER, SASL_HANDSHAKE),
     row(ApiKey::ApiVersions,          "api_versions",            4,  3,     API_VERSIONS),
+    row(ApiKey::CreateTopics,         "create_topics",           7,  5,     CREATE_TOPICS),
     row(ApiKey::InitProducerId,       "init_producer_id",        6,  2,     INIT_PRODUCER_ID),
     row(ApiKey::DescribeConfigs,      "describe_configs",        4,  4,     DESCRIBE_CONFIGS),
     row(ApiKey::OffsetForLeaderEpoch, "offset_for_leader_epoch", 4,  4,     EPOCHS),
@@ -316,6 +317,25 @@ const OFFSET_FETCH: &[Part] = &[
     all(Tags(&[])),
 ];
 const COMMITTED: &[Part] = &[all(Fixed(4 + 8)), part(5, LAST, Fixed(4)), all(Text), all(Fixed(2)), all(Tags(&[]))];
+
+const CREATE_TOPICS: &[Part] = &[
+    part(2, LAST, Fixed(4)),
+    all(array::<created::CreatableTopicResult>(&[
+        all(Text),
+        part(7, LAST, Fixed(16)),
+        all(Fixed(2)),
+        part(1, LAST, Text),
+        part(5, LAST, Fixed(4 + 2)),
+        part(
+            5,
+            LAST,
+            // Read only, source, sensitive.
+            array::<created::CreatableTopicConfigs>(&[all(Text), all(Text), all(Fixed(1 + 1 + 1)), all(Tags(&[]))]),
+        ),
+        all(Tags(&[(0, &[all(Fixed(2))])])),
+    ])),
+    all(Tags(&[])),
+];
 
 const DESCRIBE_CONFIGS: &[Part] = &[
     all(Fixed(4)),

@@ -24,7 +24,7 @@ use super::{
     backoff,
     bootstrap::{Among, any_connection},
     broker::Broker,
-    cluster::{Core, State},
+    cluster::Core,
     connection::{CallError, Connection},
     fetch, offsets, sender,
     topics::{Entry, Partition, Topic, TopicId, TopicState},
@@ -74,7 +74,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             Ok(round) => {
                 (failures, among) = (0, Among::All(0));
                 unsettled = if round.unsettled { unsettled + 1 } else { 0 };
-                announce(&core, State::Ready);
+                core.standing.away(None);
                 match (round.unsettled, round.missing) {
                     (true, _) => backoff::wait(unsettled - 1, Duration::from_millis(50), Duration::from_secs(1)),
                     (false, true) => ASK_MISSING_AGAIN,
@@ -90,7 +90,7 @@ pub(crate) async fn run(core: Arc<Core>) {
                         Among::Bootstrap
                     }
                     Failure::Why(why) => {
-                        announce(&core, State::Connecting { why });
+                        core.standing.away(Some(why));
                         Among::All(failures as usize)
                     }
                 };
@@ -121,15 +121,6 @@ async fn ended(link: Option<&Connection>) {
     while link.is_open() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-}
-
-/// Whoever watches says so in the log.
-fn announce(core: &Core, state: State) {
-    core.state.send_if_modified(|now| {
-        let modified = *now != state;
-        *now = state;
-        modified
-    });
 }
 
 /// Why a round failed.

@@ -32,6 +32,8 @@ mod receipts;
 mod security;
 mod sender;
 mod settings;
+mod standing;
+mod state_topics;
 mod stream;
 mod table;
 mod topics;
@@ -40,7 +42,7 @@ mod wire;
 
 pub use answers::decode_answer;
 pub use appender::{AppendError, Appender, WriteOptions};
-pub use cluster::{Cluster, State};
+pub use cluster::Cluster;
 pub use counters::{Counters, Label};
 pub use fetch::{Chunk, Reader, Start};
 pub use group::{
@@ -49,6 +51,8 @@ pub use group::{
 };
 pub use receipts::{Outcome, Receipt, Receipts};
 pub use security::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource, TokenUrl};
-pub use settings::{ConsumerSettings, Isolation, ProducerSettings, Settings};
+pub use settings::{ConsumerSettings, Isolation, ProducerSettings, Settings, StateTopic};
+pub use standing::State;
+pub use state_topics::Verdict;
 pub use table::{Table, TableEvent};
 pub use topics::{Partition, Topic, TopicId, TopicState};

@@ -9,7 +9,7 @@ use kafka_protocol::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    cluster::{Core, State},
+    cluster::Core,
     connection::{Call, CallError, Connection},
     frame::decode,
     pumps::{read_answers, write_frames},
@@ -116,9 +116,8 @@ fn failed(address: &str, core: &Core, why: CallError) -> CallError {
         };
     };
     let news = core.security.gate.refused(address, &told, std::time::Instant::now());
-    let state = core.state.borrow().clone();
     // The first reason of all is told as the state of the cluster, what comes while it is reached by who wanted the connection.
-    if news && state != State::Ready && state != State::not_yet() {
+    if news && core.standing.is_away() {
         tracing::warn!(why = &*told, "a broker and we do not take each other");
     }
     CallError::Refused(told)

@@ -24,6 +24,21 @@ pub struct Settings {
     pub producer: ProducerSettings,
     /// Reading.
     pub consumer: ConsumerSettings,
+    /// The topics in which the proxy keeps state: made and checked before [`State::Ready`](super::State::Ready) is told.
+    pub state_topics: Vec<StateTopic>,
+}
+
+/// A compacted topic in which the proxy keeps its own state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has, for ever: a key must not move.
+    pub partitions: i32,
+    /// The least number of replicas.
+    pub replication: i16,
+    /// Whether it is made when it is missing.
+    pub create: bool,
 }
 
 /// How records are gathered and how long they may take.
@@ -85,6 +100,7 @@ impl Default for Settings {
             security: SecuritySettings::default(),
             producer: ProducerSettings::default(),
             consumer: ConsumerSettings::default(),
+            state_topics: Vec::new(),
         }
     }
 }

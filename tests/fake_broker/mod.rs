@@ -4,6 +4,7 @@
 //! records, an idempotent producer's batches are deduplicated and gaps are refused (as measured against Apache Kafka), a fetch waits.
 #![allow(dead_code)] // Each test binary uses its part.
 
+pub mod admin;
 pub mod client;
 pub mod coordinator;
 pub mod fetch;
@@ -130,6 +131,8 @@ pub struct World {
     /// `acks` of each Produce.
     pub acks: Vec<i16>,
     pub next_producer_id: i64,
+    /// How topics are set, and how many replicas they have.
+    pub admin: admin::Admin,
     /// Consumer groups.
     pub groups: groups::Groups,
     /// Knows ApiVersions 0 only and no topic ids.

@@ -26,7 +26,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Fault, World, groups};
+use super::{Fault, World, admin, groups};
 
 #[derive(Clone)]
 pub struct Node {
@@ -202,6 +202,7 @@ impl Node {
                     version,
                 )
             }
+            ApiKey::CreateTopics | ApiKey::DescribeConfigs => admin::answer(&self.world, api, version, body, fault),
             _ => groups::answer(&self.world, self.id, api, version, body, fault).await,
         }
     }
@@ -222,6 +223,8 @@ impl Node {
                 (ApiKey::LeaveGroup, 0, 2),
                 (ApiKey::OffsetCommit, 2, 6),
                 (ApiKey::OffsetFetch, 1, 7),
+                (ApiKey::CreateTopics, 0, 2),
+                (ApiKey::DescribeConfigs, 0, 1),
             ]
         } else {
             &[
@@ -237,6 +240,8 @@ impl Node {
                 (ApiKey::LeaveGroup, 0, 5),
                 (ApiKey::OffsetCommit, 2, 9),
                 (ApiKey::OffsetFetch, 1, 9),
+                (ApiKey::CreateTopics, 2, 7),
+                (ApiKey::DescribeConfigs, 1, 4),
             ]
         };
         let world = self.world.lock().unwrap();
@@ -275,6 +280,7 @@ impl Node {
                         let (leader, epoch) = p.told.unwrap_or((p.leader, p.epoch));
                         MetadataResponsePartition::default()
                             .with_partition_index(i as i32)
+                            .with_replica_nodes(world.admin.replicas(name.as_str()))
                             .with_leader_id(BrokerId(leader))
                             .with_leader_epoch(epoch)
                     });

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
-        ApiKey, ApiVersionsResponse, BrokerId, DescribeConfigsResponse, FetchResponse, FindCoordinatorResponse, GroupId, HeartbeatResponse,
-        InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
-        OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse, ProducerId, ResponseHeader, SaslAuthenticateResponse,
-        SaslHandshakeResponse, SyncGroupResponse, TopicName, api_versions_response as versions, describe_configs_response as configs,
-        fetch_response as fetch, find_coordinator_response as coordinator, join_group_response as join, leave_group_response as leave,
+        ApiKey, ApiVersionsResponse, BrokerId, CreateTopicsResponse, DescribeConfigsResponse, FetchResponse, FindCoordinatorResponse,
+        GroupId, HeartbeatResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse,
+        OffsetCommitResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse, ProducerId, ResponseHeader,
+        SaslAuthenticateResponse, SaslHandshakeResponse, SyncGroupResponse, TopicName, api_versions_response as versions,
+        create_topics_response as created, describe_configs_response as configs, fetch_response as fetch,
+        find_coordinator_response as coordinator, join_group_response as join, leave_group_response as leave,
         list_offsets_response as offsets, metadata_response as metadata, offset_commit_response as commit,
         offset_fetch_response as committed, offset_for_leader_epoch_response as epochs, produce_response as produce,
     },
@@ -20,7 +21,7 @@ use kafka_protocol::{
 use uuid::Uuid;
 
 /// Every API that the client calls.
-pub const APIS: [ApiKey; 17] = [
+pub const APIS: [ApiKey; 18] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -38,6 +39,7 @@ pub const APIS: [ApiKey; 17] = [
     ApiKey::OffsetForLeaderEpoch,
     ApiKey::DescribeConfigs,
     ApiKey::SaslAuthenticate,
+    ApiKey::CreateTopics,
 ];
 
 /// A full answer, from its correlation id on.
@@ -56,6 +58,7 @@ pub fn full(api: ApiKey, v: i16) -> Bytes {
         ApiKey::SyncGroup => frame(&synced(v), api, v),
         ApiKey::SaslHandshake => frame(&SaslHandshakeResponse::default().with_mechanisms(vec![text(), text()]), api, v),
         ApiKey::ApiVersions => frame(&offered(v), api, v),
+        ApiKey::CreateTopics => frame(&made(v), api, v),
         ApiKey::InitProducerId => frame(&InitProducerIdResponse::default().with_unknown_tagged_fields(tags(v >= 2)), api, v),
         ApiKey::OffsetForLeaderEpoch => frame(&ended(v), api, v),
         ApiKey::DescribeConfigs => frame(&configured(v), api, v),
@@ -337,6 +340,30 @@ fn offered(v: i16) -> ApiVersionsResponse {
         .with_finalized_features_epoch(9)
         .with_finalized_features(vec![finalized])
         .with_zk_migration_ready(true)
+}
+
+fn made(v: i16) -> CreateTopicsResponse {
+    let flexible = v >= 5;
+    let mut topic = created::CreatableTopicResult::default()
+        .with_name(name())
+        .with_error_message(Some(text()))
+        .with_unknown_tagged_fields(tags(flexible));
+    if flexible {
+        let config = created::CreatableTopicConfigs::default()
+            .with_name(text())
+            .with_value(Some(text()))
+            .with_unknown_tagged_fields(tags(true));
+        topic = topic
+            .with_topic_config_error_code(29)
+            .with_num_partitions(16)
+            .with_configs(Some(vec![config.clone(), config]));
+    }
+    if v >= 7 {
+        topic = topic.with_topic_id(Uuid::from_u128(5));
+    }
+    CreateTopicsResponse::default()
+        .with_topics(vec![topic.clone(), topic])
+        .with_unknown_tagged_fields(tags(flexible))
 }
 
 fn ended(v: i16) -> OffsetForLeaderEpochResponse {

@@ -1,0 +1,138 @@
+//! `check --online`: whether the cluster is there and as the configuration needs it. Nothing is made or changed.
+//!
+//! What is right goes to stdout, each fault to stderr as one line with its remedy.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::mapping::PartitionSpec;
+use crate::upstream::{Cluster, State, StateTopic, TopicState, Verdict};
+
+use super::exit::{Exit, answer, tell};
+use super::run::state_topics;
+
+/// How long Kafka may take until a broker has answered, and then for each topic.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Asks the cluster; what is found is on stdout and stderr by then.
+pub(super) fn check(config: &Config) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            tell(&format_args!("the system refuses a runtime: {e}; raise the limits of the process"));
+            return Exit::System;
+        }
+    };
+    let exit = runtime.block_on(Box::pin(look(config)));
+    runtime.shutdown_background();
+    exit
+}
+
+async fn look(config: &Config) -> Exit {
+    let cluster = Cluster::start(config.kafka.clone());
+    let mut state = cluster.state();
+    let reached = timeout(PATIENCE, state.wait_for(|state| *state == State::Ready))
+        .await
+        .is_ok_and(|seen| seen.is_ok());
+    if !reached {
+        let why = match &*state.borrow() {
+            State::Connecting { why } | State::Unfit { why } => why.clone(),
+            State::Ready => "it came too late".to_owned(),
+        };
+        tell(&format_args!("Kafka is not reached: {why}"));
+        return Exit::Unavailable;
+    }
+    let brokers = cluster.brokers().len();
+    let mut report = Report::default();
+    report.right(&format!(
+        "Kafka is reached, {brokers} {}",
+        if brokers == 1 { "broker" } else { "brokers" }
+    ));
+    mapped_topics(config, &cluster, &mut report).await;
+    own_topics(&state_topics(config), &cluster, &mut report).await;
+    report.exit
+}
+
+/// What was said, and the code that follows from it.
+struct Report {
+    exit: Exit,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self { exit: Exit::Done }
+    }
+}
+
+impl Report {
+    fn right(&mut self, words: &str) {
+        let told = answer(words);
+        if self.exit == Exit::Done {
+            self.exit = told;
+        }
+    }
+
+    fn wrong(&mut self, words: &str) {
+        tell(&words);
+        self.exit = Exit::Unavailable;
+    }
+}
+
+async fn mapped_topics(config: &Config, cluster: &Cluster, report: &mut Report) {
+    let mut topics: Vec<&str> = config.rules.iter().filter_map(|(_, rule)| rule.kafka_topic()).collect();
+    topics.sort_unstable();
+    topics.dedup();
+    for topic in topics {
+        let rules = || {
+            config
+                .rules
+                .iter()
+                .map(|(_, rule)| rule)
+                .filter(|rule| rule.kafka_topic() == Some(topic))
+        };
+        let names = rules().map(|rule| rule.name.as_str()).collect::<Vec<_>>().join(", ");
+        let partitions = match timeout(PATIENCE, cluster.topic_known(topic)).await {
+            Ok(TopicState::Ready(topic)) => topic.partitions.len(),
+            Ok(TopicState::Missing) => {
+                report.wrong(&format!(
+                    "{topic} (rules: {names}) does not exist, or the proxy's principal may not see it: make it, or grant DESCRIBE"
+                ));
+                continue;
+            }
+            Ok(TopicState::Unknown) | Err(_) => {
+                report.wrong(&format!("{topic} (rules: {names}): no broker tells of it"));
+                continue;
+            }
+        };
+        report.right(&format!("{topic}: {partitions} partitions (rules: {names})"));
+        for rule in rules() {
+            if let PartitionSpec::Number(number) = rule.partition
+                && usize::try_from(number).is_ok_and(|number| number >= partitions)
+            {
+                report.wrong(&format!(
+                    "{topic}: rule {} writes to partition {number}, there are {partitions}: name one below that, or give the topic more",
+                    rule.name
+                ));
+            }
+        }
+    }
+}
+
+async fn own_topics(topics: &[StateTopic], cluster: &Cluster, report: &mut Report) {
+    let verdicts = match cluster.examine(topics).await {
+        Ok(verdicts) => verdicts,
+        Err(why) => return report.wrong(&format!("the state topics cannot be looked at: {why}")),
+    };
+    for (topic, verdict) in topics.iter().zip(verdicts) {
+        let name = &topic.name;
+        match verdict {
+            Verdict::Right { partitions, replicas } => {
+                report.right(&format!("{name}: {partitions} partitions, {replicas} replicas (state)"));
+            }
+            Verdict::Creatable => report.right(&format!("{name}: not there; `run` makes it (state)")),
+            Verdict::Wrong(faults) => faults.iter().for_each(|fault| report.wrong(fault)),
+        }
+    }
+}
