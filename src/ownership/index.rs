@@ -103,6 +103,16 @@ impl Entry {
         self.claim > self.generation
     }
 
+    /// Disconnected since; exact to the second, never too early.
+    pub fn since(&self) -> Millis {
+        Millis::from(self.since) * 1000
+    }
+
+    /// Session expiry interval, seconds; [`super::NEVER`].
+    pub fn expiry(&self) -> u32 {
+        self.expiry
+    }
+
     /// When its claim was appended; exact to the second, never too late.
     pub fn claimed_at(&self) -> Millis {
         Millis::from(self.claimed_at) * 1000

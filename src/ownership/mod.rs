@@ -13,6 +13,7 @@
 //! compact inside them; `seen` is a record as every tail sees it, by key and headers. `index` is what an instance keeps of all sessions.
 //! `partition` is the machine (with `requests`), `owner` one client id in it: `adopt` (what a claimer makes of what it finds), `lifetime`, `inbound`,
 //! `outbound`, `sending` (wills); `custodian` looks after what is nobody's.
+//! `roster` is what an operator sees.
 
 mod adopt;
 mod checkpoint;
@@ -30,6 +31,7 @@ mod owner;
 mod partition;
 mod record;
 mod requests;
+mod roster;
 mod seen;
 mod sending;
 mod slab;
@@ -49,6 +51,7 @@ pub use key::Key;
 pub use output::{ConnectionId, End, Message, Offer, Outcome, Output, Targets, Tenure};
 pub use partition::{Partition, Settings};
 pub use record::{Millis, NewRecord, Record};
+pub use roster::{Listed, Roster, Shown, Standing};
 pub use seen::Seen;
 pub use state::{Body, NEVER, State, StateHead, StoredSubscription};
 pub use steps::{Outgoing, Steps};

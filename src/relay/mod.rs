@@ -24,6 +24,7 @@ mod index;
 mod mailbox;
 mod outbound;
 mod registry;
+mod roster;
 mod said;
 mod scribe;
 mod settings;
@@ -42,10 +43,12 @@ use crate::{
     upstream::Cluster,
 };
 
+pub use crate::ownership::{Listed, Roster, Shown, Standing};
 use budget::Budget;
 use connection::Connection;
 use hub::Hub;
 use registry::Registry;
+pub use roster::{RosterError, roster};
 use said::Said;
 pub use settings::{Settings, StateTopics, SweepSettings};
 use spread::Spread;
