@@ -10,7 +10,10 @@ use fake_broker::{
     client::{Log, Producer, assert_stored_once, ready, settings, until},
 };
 use kafka_protocol::messages::ApiKey;
-use mqtt_kafka_proxy::upstream::{Cluster, Outcome};
+use mqtt_kafka_proxy::{
+    kafka::Acks,
+    upstream::{Cluster, Outcome},
+};
 
 const DELIVERY: Duration = Duration::from_millis(1_500);
 
@@ -65,4 +68,48 @@ async fn a_producer_id_that_passes_by_is_not_told() {
     let receipts = Producer::new(&cluster).produce(&topic, 0, 5).await;
     assert_stored_once(&fake, "t", 0, &receipts);
     assert_eq!(log.lines(&["WARN"]), [""; 0]);
+}
+
+/// An operator has not granted the right yet: what needs no id must not wait for that.
+#[tokio::test]
+async fn a_refused_producer_id_holds_up_only_those_that_need_one() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 2);
+    fake.world().identity_always = Some(Fault::Code(31));
+    let cluster = Cluster::start(settings(&fake));
+    let topic = ready(&cluster, "t").await;
+    let (mut with_id, mut without) = (Producer::new(&cluster), Producer::new(&cluster));
+    without.options.acks = Acks::Leader;
+    with_id.append(&topic, 0, 3).unwrap();
+    until("an id was asked for", || fake.seen(ApiKey::InitProducerId) > 0).await;
+    let receipts = without.produce(&topic, 1, 3).await;
+    assert_stored_once(&fake, "t", 1, &receipts);
+    assert_eq!(fake.values("t", 0), [""; 0]);
+    fake.world().identity_always = None;
+    let receipts = with_id.receipts(3).await;
+    assert_stored_once(&fake, "t", 0, &receipts);
+}
+
+/// UNKNOWN_PRODUCER_ID in one partition, while there is no other id to be had.
+#[tokio::test]
+async fn partitions_whose_id_is_good_go_on_while_another_waits_for_a_new_one() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 2);
+    let cluster = Cluster::start(settings(&fake));
+    let topic = ready(&cluster, "t").await;
+    let (mut first, mut second) = (Producer::new(&cluster), Producer::new(&cluster));
+    let mut receipts = [first.produce(&topic, 0, 1).await, second.produce(&topic, 1, 1).await];
+    let asked = fake.seen(ApiKey::InitProducerId);
+    fake.world().identity_always = Some(Fault::Code(31));
+    fake.world().produce_faults.push_back(Fault::Code(59));
+    first.append(&topic, 0, 1).unwrap();
+    until("another id was asked for", || fake.seen(ApiKey::InitProducerId) > asked).await;
+    for _ in 0..3 {
+        receipts[1].extend(second.produce(&topic, 1, 1).await);
+    }
+    assert_eq!(fake.values("t", 0).len(), 1);
+    fake.world().identity_always = None;
+    receipts[0].extend(first.receipts(1).await);
+    assert_stored_once(&fake, "t", 0, &receipts[0]);
+    assert_stored_once(&fake, "t", 1, &receipts[1]);
 }

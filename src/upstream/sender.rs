@@ -12,11 +12,12 @@ use std::{
 use kafka_protocol::messages::ProduceResponse;
 use tokio::{
     sync::watch,
+    task::JoinSet,
     time::{interval_at, sleep_until},
 };
 
 use super::{
-    accumulator::{Answer, Next, Settled},
+    accumulator::{Answer, Settled},
     backoff,
     broker::Broker,
     cluster::Core,
@@ -27,12 +28,10 @@ use super::{
     topics::Partition,
     wire::throttle,
 };
-use crate::kafka::{Acks, compression::Compressor};
+use crate::kafka::compression::Compressor;
 
 /// Requests in flight on one connection.
 const MOST_REQUESTS: usize = 5;
-/// A request is not filled beyond this (plus one batch), so that answers keep coming.
-const FULL_REQUEST: usize = 4 * 1024 * 1024;
 
 /// An answer or a connection that takes so long makes us ask whether another broker leads by now, and again after as long.
 const OVERDUE: Duration = Duration::from_secs(1);
@@ -52,7 +51,8 @@ pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>) {
         line_since: None,
         not_before: None,
         failures: 0,
-        dead: None,
+        nameless: Vec::new(),
+        naming: JoinSet::new(),
         settled: Vec::new(),
         compressor: Compressor::default(),
     };
@@ -71,7 +71,7 @@ enum Plan {
 }
 
 pub(super) struct Sender {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     /// Leaders may have moved since it was looked at.
     changed: watch::Receiver<u64>,
     pub(super) broker: Arc<Broker>,
@@ -79,20 +79,22 @@ pub(super) struct Sender {
     /// Partitions with something to send; their `listed` flag is set.
     pub(super) line: Vec<Arc<Partition>>,
     /// Those that must wait after a failure; `listed`, too.
-    delayed: Vec<Arc<Partition>>,
+    pub(super) delayed: Vec<Arc<Partition>>,
     pub(super) flying: VecDeque<Flying>,
     /// When it was last asked whether another broker leads by now, because no answer came.
     doubted: Instant,
     /// An answer came: what is in line leaves now.
-    go: bool,
+    pub(super) go: bool,
     line_since: Option<Instant>,
     /// No request before (back-off, throttling).
     not_before: Option<Instant>,
     failures: u32,
-    /// An id that a partition must not use again.
-    dead: Option<Option<i64>>,
-    settled: Vec<Settled<Waiters>>,
-    compressor: Compressor,
+    /// Those that wait for a producer id; `listed`, too. The others go on meanwhile.
+    pub(super) nameless: Vec<Arc<Partition>>,
+    /// The task that asks for one.
+    pub(super) naming: JoinSet<()>,
+    pub(super) settled: Vec<Settled<Waiters>>,
+    pub(super) compressor: Compressor,
 }
 
 impl Sender {
@@ -118,6 +120,7 @@ impl Sender {
         }
         if self.changed.has_changed().unwrap_or(false) {
             self.changed.mark_unchanged();
+            self.release_nameless_of_others();
             self.forsake();
             self.hand_over();
         }
@@ -153,6 +156,7 @@ impl Sender {
             biased;
             answer = front_answer(&mut self.flying) => self.take_answer(answer),
             () = broker.kick.notified() => {}
+            Some(_) = self.naming.join_next(), if !self.naming.is_empty() => self.named(),
             () = sleep_until(until.unwrap_or(far).into()), if until.is_some() => {}
             () = sleep_until(overdue.unwrap_or(far).into()), if overdue.is_some() => self.doubt(),
         }
@@ -167,7 +171,8 @@ impl Sender {
     /// Builds one request from the line and puts it on the wire.
     async fn send(&mut self) {
         self.go = false;
-        if !self.identify().await || !self.connect().await {
+        self.park_nameless();
+        if self.line.is_empty() || !self.connect().await {
             return;
         }
         let parts = self.gather();
@@ -200,22 +205,7 @@ impl Sender {
         }
     }
 
-    /// Sees to a producer id. False: not now, look again.
-    async fn identify(&mut self) -> bool {
-        let core = Arc::clone(&self.core);
-        let idempotent = self.line.iter().any(|p| p.acks() == Acks::All);
-        let lacking = || (idempotent && core.identities.current().is_none()).then_some(None);
-        let Some(dead) = self.dead.take().or_else(lacking) else {
-            return true;
-        };
-        let there = self.meanwhile(core.identities.other_than(dead, &core)).await.is_some();
-        if !there {
-            self.dead = Some(dead);
-        }
-        there
-    }
-
-    /// The same for a connection.
+    /// Sees to a connection. False: not now, look again.
     async fn connect(&mut self) -> bool {
         if self.connection.as_ref().is_some_and(Connection::is_open) {
             return true;
@@ -265,69 +255,6 @@ impl Sender {
         self.not_before = Some(Instant::now() + backoff::wait(self.failures, Duration::from_millis(50), Duration::from_secs(1)));
         self.failures += 1;
         self.core.refresh_all();
-    }
-
-    /// Takes at most one batch of each partition in line. Sealing happens without the partition's lock.
-    fn gather(&mut self) -> Vec<Part> {
-        self.hand_over();
-        let current = self.core.identities.current();
-        let now = Instant::now();
-        let mut parts = Vec::with_capacity(self.line.len());
-        let mut bytes = 0;
-        let line = std::mem::take(&mut self.line);
-        for partition in line {
-            if bytes >= FULL_REQUEST {
-                self.line.push(partition);
-                continue;
-            }
-            let mut slot = partition.lock();
-            if slot.not_before.is_some_and(|t| t > now) {
-                drop(slot);
-                self.delayed.push(partition);
-                continue;
-            }
-            let next = slot.queue.next(current, &mut self.settled);
-            self.core.counters.tally(slot.queue.take_tally());
-            let more = slot.queue.is_ready();
-            slot.listed = more;
-            drop(slot);
-            let part = match next {
-                Next::Nothing => None,
-                Next::Identity { dead } => {
-                    self.dead = Some(dead);
-                    None
-                }
-                Next::Again { ordinal, bytes } => {
-                    self.core.counters.retries.inc();
-                    Some((ordinal, bytes))
-                }
-                Next::First {
-                    ordinal,
-                    builder,
-                    producer,
-                    compression,
-                } => {
-                    let sealed = builder.seal_with(&producer, compression, &mut self.compressor);
-                    partition.lock().queue.sealed(ordinal, sealed.bytes.clone());
-                    Some((ordinal, sealed.bytes))
-                }
-            };
-            if !self.settled.is_empty() {
-                self.core.settle(&partition, &mut self.settled);
-            }
-            if let Some((ordinal, batch)) = part {
-                bytes += batch.len();
-                parts.push(Part {
-                    partition: Arc::clone(&partition),
-                    ordinal,
-                    bytes: batch,
-                });
-            }
-            if more {
-                self.line.push(partition);
-            }
-        }
-        parts
     }
 
     /// The oldest request has its answer, or has none any more.

@@ -1,0 +1,48 @@
+//! Partitions that wait for a producer id: at the beginning, and after Kafka has refused theirs.
+//!
+//! Only they wait. What needs no id (`acks: leader`, `none`), and partitions whose id is good, go on: an id may be refused until an
+//! operator grants a right.
+
+use std::sync::Arc;
+
+use super::{sender::Sender, topics::Partition};
+use crate::kafka::Acks;
+
+impl Sender {
+    /// Parks those in line that need an id as long as there is none at all.
+    pub(super) fn park_nameless(&mut self) {
+        if self.core.identities.current().is_some() {
+            return;
+        }
+        let nameless: Vec<_> = self.line.extract_if(.., |partition| partition.acks() == Acks::All).collect();
+        for partition in nameless {
+            self.park(partition, None);
+        }
+    }
+
+    /// It needs an id other than `dead`. Its `listed` flag stays set.
+    pub(super) fn park(&mut self, partition: Arc<Partition>, dead: Option<i64>) {
+        self.nameless.push(partition);
+        // One question at a time; should its answer not do for somebody, that one comes here again.
+        if self.naming.is_empty() {
+            let core = Arc::clone(&self.core);
+            self.naming.spawn(async move { core.identities.other_than(dead, &core).await });
+        }
+    }
+
+    /// There is another id.
+    pub(super) fn named(&mut self) {
+        self.line.append(&mut self.nameless);
+        self.go = true;
+    }
+
+    /// Those that another broker leads by now go back in line, to be handed over.
+    pub(super) fn release_nameless_of_others(&mut self) {
+        let nameless = std::mem::take(&mut self.nameless);
+        for partition in nameless {
+            let ours = self.leads(partition.lock().broker.as_ref());
+            let list = if ours { &mut self.nameless } else { &mut self.line };
+            list.push(partition);
+        }
+    }
+}
