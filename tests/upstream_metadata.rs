@@ -132,15 +132,15 @@ async fn faults_of_metadata_cost_a_retry_and_harm_no_other_connection() {
 }
 
 #[tokio::test]
-async fn a_topic_that_may_not_be_used_is_missing_at_once_and_goes_on_where_it_was_when_the_right_comes_back() {
+async fn a_topic_that_may_not_be_used_any_more_is_missing_and_goes_on_where_it_was_when_the_right_comes_back() {
     let fake = Fake::start(1).await;
     fake.topic("t", 1);
     let cluster = Cluster::start(settings(&fake));
     let topic = ready(&cluster, "t").await;
     let mut producer = Producer::new(&cluster);
     let mut receipts = producer.produce(&topic, 0, 5).await;
-    // TOPIC_AUTHORIZATION_FAILED: needs no second opinion.
-    fake.world().metadata_faults.push_back(Fault::Code(29));
+    // TOPIC_AUTHORIZATION_FAILED
+    fake.world().metadata_faults.extend([const { Fault::Code(29) }; 5]);
     fake.world().produce_faults.push_back(Fault::Code(6));
     producer.append(&topic, 0, 1).unwrap();
     until("it is missing", || matches!(cluster.topic("t"), TopicState::Missing)).await;
@@ -149,6 +149,40 @@ async fn a_topic_that_may_not_be_used_is_missing_at_once_and_goes_on_where_it_wa
     assert!(Arc::ptr_eq(&topic.partitions[0], &again.partitions[0]), "its sequences go on");
     receipts.extend(producer.produce(&again, 0, 5).await);
     assert_stored_once(&fake, "t", 0, &receipts);
+}
+
+/// TOPIC_AUTHORIZATION_FAILED of a broker that has not read its rights yet.
+#[tokio::test]
+async fn one_refusal_takes_no_topic_away_that_was_there() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    let cluster = Cluster::start(settings(&fake));
+    let topic = ready(&cluster, "t").await;
+    let mut producer = Producer::new(&cluster);
+    let mut receipts = producer.produce(&topic, 0, 5).await;
+    let asked = fake.seen(ApiKey::Metadata);
+    fake.world().metadata_faults.extend([Fault::Code(29), Fault::Code(29)]);
+    fake.world().produce_faults.push_back(Fault::Code(6));
+    receipts.extend(producer.produce(&topic, 0, 1).await);
+    until("it was asked again", || {
+        assert!(matches!(cluster.topic("t"), TopicState::Ready(_)), "it stays");
+        fake.seen(ApiKey::Metadata) >= asked + 3
+    })
+    .await;
+    assert!(fake.world().metadata_faults.is_empty());
+    assert_stored_once(&fake, "t", 0, &receipts);
+}
+
+#[tokio::test]
+async fn a_new_name_that_may_not_be_used_is_missing_at_once() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    let cluster = Cluster::start(settings(&fake));
+    fake.world().metadata_faults.push_back(Fault::Code(29));
+    assert!(matches!(
+        timeout(PATIENCE, cluster.topic_known("t")).await.unwrap(),
+        TopicState::Missing
+    ));
 }
 
 async fn ready_again(cluster: &Cluster, name: &str) -> Arc<mqtt_kafka_proxy::upstream::Topic> {

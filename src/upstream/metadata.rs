@@ -292,22 +292,23 @@ fn learn_topic(core: &Core, told: &MetadataResponseTopic) {
         }
         // Not there, as far as this broker knows.
         Retry::AfterMetadata if code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => miss(&name, entry, code, false),
-        // INVALID_TOPIC, TOPIC_AUTHORIZATION_FAILED: no need to ask twice.
+        // INVALID_TOPIC, TOPIC_AUTHORIZATION_FAILED: no need to ask twice about a new name.
         Retry::Never | Retry::AfterJoin | Retry::Fatal => miss(&name, entry, code, true),
         // LEADER_NOT_AVAILABLE and its like: soon again.
         Retry::Again | Retry::AfterMetadata | Retry::AfterCoordinator => core.counters.error(code.name()),
     }
 }
 
-/// An answer said that the topic cannot be used.
+/// An answer said that the topic cannot be used. One that was there is not taken away at one broker's word, whatever it says: it may not
+/// have loaded its topics, or its rights, since it started.
 fn miss(name: &Arc<str>, entry: &mut Entry, code: ErrorCode, definite: bool) {
     entry.missing += 1;
-    let needed = if matches!(entry.state, TopicState::Ready(_)) {
-        CONFIRM_VANISHED
-    } else {
-        CONFIRM_MISSING
+    let needed = match entry.state {
+        TopicState::Ready(_) => CONFIRM_VANISHED,
+        _ if definite => 1,
+        _ => CONFIRM_MISSING,
     };
-    if (definite || entry.missing >= needed) && !matches!(entry.state, TopicState::Missing) {
+    if entry.missing >= needed && !matches!(entry.state, TopicState::Missing) {
         tracing::warn!(topic = &**name, error = code.name(), "the topic cannot be used");
         entry.state = TopicState::Missing;
         // Senders and fetchers rest; if it comes back with the same id, its leaders come with it.
