@@ -1,5 +1,7 @@
 //! What the Kafka client counts. Plain fields; whoever exposes them registers them once.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
@@ -59,8 +61,8 @@ pub struct Counters {
     pub truncations: Counter,
     /// Fetched record sets that do not begin with a record batch.
     pub unreadable_sets: Counter,
-    /// Milliseconds of throttling that brokers asked for and got.
-    pub throttled_ms: Counter,
+    /// Seconds of throttling that brokers asked for and got, of all connections.
+    pub throttled: Counter<f64, AtomicU64>,
 }
 
 impl Default for Counters {
@@ -90,7 +92,7 @@ impl Default for Counters {
             offset_resets: Counter::default(),
             truncations: Counter::default(),
             unreadable_sets: Counter::default(),
-            throttled_ms: Counter::default(),
+            throttled: Counter::default(),
         }
     }
 }
@@ -114,7 +116,7 @@ impl Counters {
         to.register("kafka_reauthentications", "Sessions renewed on live connections", renewed);
         to.register("kafka_requests", "Requests sent to brokers", self.requests.clone());
         to.register("kafka_errors", "Error codes received from brokers", self.errors.clone());
-        to.register("kafka_throttled_milliseconds", "Throttling obeyed", self.throttled_ms.clone());
+        to.register_with_unit("kafka_throttled", "Throttling obeyed", Unit::Seconds, self.throttled.clone());
     }
 
     fn register_producing(&self, to: &mut Registry) {

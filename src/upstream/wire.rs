@@ -176,11 +176,15 @@ impl Wire {
     /// The broker wants no request for so long, and serves none that is under way: their time counts from then on.
     pub(super) fn throttle(&self, milliseconds: i32) {
         let Some(wait) = throttle(milliseconds) else { return };
-        self.counters.throttled_ms.inc_by(wait.as_millis() as u64);
         let mut state = self.lock();
-        state.throttled = state.throttled.max(Some(Instant::now() + wait));
-        state.pending.iter_mut().for_each(|p| p.deadline += wait);
-        state.frames.iter_mut().for_each(|f| f.deadline += wait);
+        let now = Instant::now();
+        // Each answer of several that were in flight tells of the same quiet: only what it adds counts.
+        let before = state.throttled.map_or(now, |until| until.max(now));
+        let added = (now + wait).saturating_duration_since(before);
+        state.throttled = Some(before + added);
+        state.pending.iter_mut().for_each(|p| p.deadline += added);
+        state.frames.iter_mut().for_each(|f| f.deadline += added);
+        self.counters.throttled.inc_by(added.as_secs_f64());
         drop(state);
         self.outgoing.notify_one();
     }
@@ -321,6 +325,22 @@ mod tests {
         }
         drop(send(&wire, ApiKey::Produce, 6));
         assert_eq!(written(&wire), [(6, 5)]);
+    }
+
+    /// Five requests were in flight when the broker became tired of us: each answer tells of the same second.
+    #[tokio::test]
+    async fn throttle_times_of_answers_that_come_together_do_not_add_up() {
+        let counters = Arc::<Counters>::default();
+        let wire = Wire::new("test", &counters);
+        let _answer = send(&wire, ApiKey::Produce, 1);
+        let deadline = |wire: &Wire| wire.due().unwrap().deadline.unwrap();
+        let before = deadline(&wire);
+        for _ in 0..5 {
+            wire.throttle(1000);
+        }
+        let grown = deadline(&wire) - before;
+        assert!((1.0..1.5).contains(&grown.as_secs_f64()), "{grown:?}");
+        assert!((1.0..1.5).contains(&counters.throttled.get()), "{}", counters.throttled.get());
     }
 
     #[tokio::test]
