@@ -270,7 +270,9 @@ impl Client {
                     if !self.gave_up_clean {
                         return Err("a subscription was lost".to_owned());
                     }
+                    // The session is another, begun by the CONNECT that it had given up: nobody will release what it took from the former.
                     self.life = Life::default();
+                    self.incoming.clear();
                 }
                 return self.connected(present, wills, now);
             }
