@@ -75,7 +75,7 @@ async fn find(cluster: &Cluster, name: &str) -> Result<Arc<Topic>, RosterError> 
         Ok(TopicState::Ready(topic)) => Ok(topic),
         Ok(_) => Err(RosterError::NoTopic(name.to_owned())),
         Err(_) => Err(RosterError::Unreachable(match &*cluster.state().borrow() {
-            State::Connecting { why } => why.clone(),
+            State::Connecting { why } | State::Unfit { why } => why.clone(),
             State::Ready => format!("nothing was told of the topic {name} in time"),
         })),
     }
