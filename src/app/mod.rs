@@ -9,6 +9,7 @@ mod lifecycle;
 mod logs;
 mod online;
 mod run;
+mod sessions;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,13 +28,15 @@ Examples:
   mqtt-kafka-proxy check -c proxy.yaml          every fault of the file at once, with line and column
   mqtt-kafka-proxy check -c proxy.yaml --online   the file, and whether Kafka is there as it needs it
   mqtt-kafka-proxy run -c proxy.yaml            until SIGTERM or SIGINT
+  mqtt-kafka-proxy sessions list                what is stored of clients, straight from Kafka
+  mqtt-kafka-proxy sessions show device-17 --json
   RUST_LOG=debug mqtt-kafka-proxy run --log-format json 2>proxy.log
 
 Exit codes:
    0  done; of `run`: ended by a signal, with everything in flight finished or given up within the bound
   64  faults in the configuration, or a command line that is not understood
-  66  the configuration file cannot be read
-  69  of `check --online`: Kafka is not reached, or is not as the configuration needs it
+  66  the configuration file cannot be read; of `sessions show`: there is no such session
+  69  of `check --online` and `sessions`: Kafka is not reached, or is not as the configuration needs it
   70  a fault of the program itself
   71  the system refuses: a port is taken or forbidden, no threads
   74  a certificate or key of a listener cannot be read or used
@@ -69,6 +72,33 @@ enum Command {
         #[arg(long)]
         online: bool,
     },
+    /// Tell what is stored of clients, straight from Kafka: no instance need run, and nothing is claimed or changed
+    #[command(subcommand)]
+    Sessions(Sessions),
+}
+
+#[derive(Debug, Subcommand)]
+enum Sessions {
+    /// All stored sessions, a line for each
+    List {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
+        config: PathBuf,
+        /// A JSON object in each line; times are milliseconds since 1970
+        #[arg(long)]
+        json: bool,
+    },
+    /// One session, with its records as they lie in the topic
+    Show {
+        /// Its client id
+        client: String,
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
+        config: PathBuf,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Runs the command line of this process.
@@ -80,6 +110,9 @@ pub fn main() -> ExitCode {
         Ok(CommandLine {
             command: Command::Check { config, online },
         }) => check(&config, online),
+        Ok(CommandLine {
+            command: Command::Sessions(wanted),
+        }) => sessions(&wanted),
         Err(e) => {
             // Fails only if nobody reads; there is nobody to tell then.
             let _ = e.print();
@@ -117,6 +150,15 @@ fn check(path: &Path, online: bool) -> Exit {
         online::check(&config)
     } else {
         told
+    }
+}
+
+fn sessions(wanted: &Sessions) -> Exit {
+    let (Sessions::List { config, .. } | Sessions::Show { config, .. }) = wanted;
+    match (load(config), wanted) {
+        (Ok(config), Sessions::List { json, .. }) => sessions::list(&config, *json),
+        (Ok(config), Sessions::Show { client, json, .. }) => sessions::show(&config, client, *json),
+        (Err(exit), _) => exit,
     }
 }
 
