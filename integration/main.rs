@@ -10,6 +10,7 @@ mod behind;
 mod chaos;
 mod compression;
 mod deliver;
+mod edge;
 mod fetch;
 mod groups;
 mod impatient;

@@ -38,6 +38,12 @@ pub fn free_address() -> SocketAddr {
     listener.local_addr().expect("a bound socket has an address")
 }
 
+/// Several of them, all different: each is held until the last is found.
+pub fn free_addresses<const N: usize>() -> [SocketAddr; N] {
+    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    held.map(|listener| listener.local_addr().expect("a bound socket has an address"))
+}
+
 /// A port from which a Kafka of so many nodes finds all it needs: brokers from it on, controllers ten above. Below the ports that the
 /// system gives to connections: one of those could take the place of a broker that is about to start, or to start again.
 pub fn free_base(nodes: u16) -> u16 {
@@ -216,6 +222,10 @@ pub struct Proxy {
     pub mqtt: SocketAddr,
     /// The TLS listener (certificates of [`certificates`], no client certificate).
     pub tls: SocketAddr,
+    /// WebSocket, path `/mqtt`.
+    pub ws: SocketAddr,
+    /// WebSocket over TLS, with the same certificate.
+    pub wss: SocketAddr,
     /// Metrics, health, readiness.
     pub admin: SocketAddr,
 }
@@ -225,6 +235,8 @@ struct Written {
     settings: PathBuf,
     mqtt: SocketAddr,
     tls: SocketAddr,
+    ws: SocketAddr,
+    wss: SocketAddr,
     admin: SocketAddr,
 }
 
@@ -254,7 +266,7 @@ impl Proxy {
     /// A configuration file, and where its listeners are to be.
     fn written(bootstrap: &str, rules: &str, kafka: &str) -> Written {
         let folder = folder("proxy");
-        let (mqtt, tls, admin) = (free_address(), free_address(), free_address());
+        let [mqtt, tls, ws, wss, admin] = free_addresses();
         let certs = certificates().display();
         let bootstrap = bootstrap
             .split(',')
@@ -265,10 +277,13 @@ impl Proxy {
         let brokers = bootstrap.split(',').count();
         let topics = format!(", topics: {{replication: {brokers}}}");
         let topics = if kafka.contains("topics:") { "" } else { &topics };
+        let pair = format!("tls: {{certificate: \"{certs}/server.pem\", key: \"{certs}/server.key\"}}");
         let text = format!(
             "listeners:\n  \
                - {{name: tcp, address: \"{mqtt}\", protocol: mqtt}}\n  \
-               - {{name: tls, address: \"{tls}\", protocol: mqtts, tls: {{certificate: \"{certs}/server.pem\", key: \"{certs}/server.key\"}}}}\n\
+               - {{name: tls, address: \"{tls}\", protocol: mqtts, {pair}}}\n  \
+               - {{name: ws, address: \"{ws}\", protocol: ws}}\n  \
+               - {{name: wss, address: \"{wss}\", protocol: wss, {pair}}}\n\
              admin: {{address: \"{admin}\"}}\n\
              kafka: {{bootstrap_servers: [{bootstrap}]{kafka}{topics}}}\nrules:\n{rules}\n",
         );
@@ -278,6 +293,8 @@ impl Proxy {
             settings,
             mqtt,
             tls,
+            ws,
+            wss,
             admin,
         }
     }
@@ -302,6 +319,8 @@ impl Proxy {
             settings,
             mqtt,
             tls,
+            ws,
+            wss,
             admin,
         } = written;
         let folder = settings.parent().expect("it stands in a folder");
@@ -321,6 +340,8 @@ impl Proxy {
             log,
             mqtt: *mqtt,
             tls: *tls,
+            ws: *ws,
+            wss: *wss,
             admin: *admin,
         };
         eventually("the proxy listens", || {

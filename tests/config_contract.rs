@@ -73,8 +73,8 @@ fn check(text: &str, is: Is, key: &str) {
 fn of_listeners() {
     for (entry, is) in [
         (", protocol: mqtt", Taken),
-        (", protocol: ws", Later),
-        (", protocol: wss", Later),
+        (", protocol: ws", Taken),
+        (", protocol: ws, path: \"*\", frame_size: 1MiB", Taken),
         (", protocol: mqtt, proxy_protocol: true", Later),
         (", protocol: mqtt, proxy_protocol: false", Later),
     ] {

@@ -129,7 +129,7 @@ fn listeners_at_fault() {
         (
             "{name: tcp, address: \"0.0.0.0:1883\", protocol: http}",
             52,
-            "write `mqtt` or `mqtts`",
+            "write `mqtt`, `mqtts`, `ws` or `wss`",
         ),
     ] {
         let text = GOOD.replace("{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}", listener);
@@ -362,13 +362,6 @@ fn what_comes_later_is_refused() {
         };
         assert!(only(&text).to_string().contains("not supported yet"), "{entry}");
     }
-    for protocol in ["ws", "wss"] {
-        assert!(
-            only(&GOOD.replace("protocol: mqtt", &format!("protocol: {protocol}")))
-                .to_string()
-                .contains("not supported yet")
-        );
-    }
     assert_refused_later(&GOOD.replace("rules:", "  producer: {qos2_connections: 1}\nrules:"));
     for entry in [
         "retain: allow",
@@ -497,5 +490,27 @@ proptest::proptest! {
         for fault in faults(&text) {
             proptest::prop_assert!((1..=lines).contains(&usize::try_from(fault.line).unwrap()) && fault.column > 0, "{}", fault);
         }
+    }
+}
+
+#[test]
+fn a_key_of_another_protocol_is_told() {
+    for (entry, said) in [
+        ("protocol: mqtt, path: /mqtt}", "`path` on a listener with `protocol: mqtt`"),
+        (
+            "protocol: mqtts, tls: {certificate: a, key: b}, frame_size: 1MiB}",
+            "`frame_size` on a listener with `protocol: mqtts`",
+        ),
+        (
+            "protocol: ws, tls: {certificate: a, key: b}}",
+            "write `protocol: wss`, or remove `tls`",
+        ),
+        ("protocol: wss}", "`protocol: wss` without `tls`"),
+        ("protocol: ws, path: mqtt}", "is no path"),
+        ("protocol: ws, path: \"/mqtt?a=b\"}", "is no path"),
+        ("protocol: ws, frame_size: 4B}", "is out of range"),
+    ] {
+        let found = only(&GOOD.replace("protocol: mqtt}", entry)).to_string();
+        assert!(found.contains(said), "{entry}: {found}");
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mqtt_kafka_proxy::config::{self, Config, LoadError};
-use mqtt_kafka_proxy::downstream::{ClientAuth, Protocol, TlsSettings};
+use mqtt_kafka_proxy::downstream::{Address, ClientAuth, Protocol, TlsSettings, WebSocketSettings};
 use mqtt_kafka_proxy::kafka::{Acks, Compression};
 use mqtt_kafka_proxy::mapping::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Tombstones, Unmapped};
 use mqtt_kafka_proxy::mqtt::QoS;
@@ -63,8 +63,8 @@ admin: {address: "127.0.0.1:9090"}
         panic!("{:?}", config.listeners)
     };
     assert_eq!(
-        (tcp.name.as_str(), tcp.address, &tcp.protocol),
-        ("tcp", address("0.0.0.0:1883"), &Protocol::Mqtt)
+        (tcp.name.as_str(), &tcp.address, &tcp.protocol),
+        ("tcp", &address("0.0.0.0:1883").into(), &Protocol::Mqtt)
     );
     let files = TlsSettings {
         certificate: PathBuf::from("/etc/proxy/server.pem"),
@@ -72,7 +72,10 @@ admin: {address: "127.0.0.1:9090"}
         client_ca: Some(PathBuf::from("/etc/proxy/../ca.pem")),
         client_auth: ClientAuth::Required,
     };
-    assert_eq!((tls.address, &tls.protocol), (address("[::]:8883"), &Protocol::Mqtts(files)));
+    assert_eq!(
+        (&tls.address, &tls.protocol),
+        (&address("[::]:8883").into(), &Protocol::Mqtts(files))
+    );
     assert_eq!((config.limits.connections, config.limits.connect_rate.map(u32::from)), (7, Some(8)));
     assert_eq!(
         (config.limits.connect_timeout, config.session.connect_timeout),
@@ -146,10 +149,43 @@ rules:
 }
 
 #[test]
+fn listeners_of_every_kind() {
+    let config = parse(
+        r#"
+listeners:
+  - {name: a, address: "unix:run/mqtt.sock", protocol: mqtt}
+  - {name: b, address: "systemd:0", protocol: ws}
+  - {name: c, address: "[::1]:80", protocol: ws, path: "*", frame_size: 64KiB}
+kafka: {bootstrap_servers: ["a:1"]}
+rules: [{name: a, mqtt: a, kafka: {topic: t}}]
+"#,
+    );
+    let [a, b, c] = config.listeners.as_slice() else {
+        panic!("{:?}", config.listeners)
+    };
+    assert_eq!(a.address, Address::Unix(PathBuf::from("/etc/proxy/run/mqtt.sock")));
+    assert_eq!(b.address, Address::Inherited(0));
+    let mqtt = WebSocketSettings {
+        path: Some("/mqtt".to_owned()),
+        frame_size: 16 << 20,
+    };
+    assert_eq!(b.protocol, Protocol::Ws(mqtt));
+    let any = WebSocketSettings {
+        path: None,
+        frame_size: 64 << 10,
+    };
+    assert_eq!(c.protocol, Protocol::Ws(any));
+}
+
+#[test]
 fn the_projects_own_file_is_good() {
     let config = config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.yaml")).unwrap_or_else(|e| panic!("{e}"));
-    let ports: Vec<u16> = config.listeners.iter().map(|l| l.address.port()).collect();
-    assert_eq!(ports, [1883, 8883]);
+    let listeners = config.listeners.iter().map(|l| format!("{} {}", l.protocol.as_str(), l.address));
+    let listeners: Vec<String> = listeners.collect();
+    assert_eq!(
+        listeners,
+        ["mqtt 0.0.0.0:1883", "mqtts 0.0.0.0:8883", "ws 0.0.0.0:8083", "wss 0.0.0.0:8084"]
+    );
     let names: Vec<&str> = config.rules.iter().map(|(_, rule)| rule.name.as_str()).collect();
     assert_eq!(names, ["telemetry", "alarms", "commands"]);
 }

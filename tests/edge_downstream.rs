@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt_kafka_proxy::downstream::{ClientAuth, Fill, Gate, Limits, Link, Listener, ListenerSettings, Protocol, TlsSettings};
+use mqtt_kafka_proxy::downstream::{Address, ClientAuth, Fill, Gate, Limits, Link, Listener, ListenerSettings, Protocol, TlsSettings};
 use mqtt_kafka_proxy::metrics::Metrics;
 use mqtt_kafka_proxy::mqtt::outbox::Outbox;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -117,7 +117,7 @@ impl Files {
 fn tcp() -> ListenerSettings {
     ListenerSettings {
         name: "edge".to_owned(),
-        address: "127.0.0.1:0".parse().unwrap(),
+        address: Address::Ip("127.0.0.1:0".parse().unwrap()),
         protocol: Protocol::Mqtt,
     }
 }
@@ -365,13 +365,64 @@ async fn each_fault_is_one_line_with_path_and_remedy() {
     Listener::check(&tls(good)).unwrap();
 
     let (address, metrics, gate) = start(&tcp(), Limits::default());
-    let taken = Listener::bind(&ListenerSettings { address, ..tcp() }, &gate, &metrics)
-        .unwrap_err()
-        .to_string();
+    let taken = Listener::bind(
+        &ListenerSettings {
+            address: address.into(),
+            ..tcp()
+        },
+        &gate,
+        &metrics,
+    )
+    .unwrap_err()
+    .to_string();
     assert_eq!(
         taken,
         format!("listener \"edge\": address {address} is in use; stop the other process or give another port")
     );
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_served_and_removed_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mqtt.sock");
+    let settings = ListenerSettings {
+        address: Address::Unix(path.clone()),
+        ..tcp()
+    };
+    let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(Limits::default()));
+    let listener = Listener::bind(&settings, &gate, &metrics).unwrap();
+    assert_eq!(listener.address().to_string(), format!("unix:{}", path.display()));
+    let again = Listener::bind(&settings, &gate, &metrics).unwrap_err().to_string();
+    assert!(again.contains("is in use; stop the other process"), "{again}");
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(listener.run(echo, async move { drop(ended.await) }));
+    let mut device = tokio::net::UnixStream::connect(&path).await.unwrap();
+    assert_eq!(greeting(&mut device).await.unwrap(), "-");
+    let sent = vec![7; 500_000];
+    let (mut read, mut write) = device.split();
+    let mut got = vec![0; sent.len()];
+    let (written, received) = tokio::join!(write.write_all(&sent), read.read_exact(&mut got));
+    written.unwrap();
+    received.unwrap();
+    assert!(got == sent);
+    drop(device);
+    shows(&metrics, "mqtt_kafka_proxy_connections{listener=\"edge\"} 0").await;
+    drop(end);
+    running.await.unwrap();
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn one_socket_serves_both_families() {
+    let settings = ListenerSettings {
+        address: Address::Ip("[::]:0".parse().unwrap()),
+        ..tcp()
+    };
+    let (address, ..) = start(&settings, Limits::default());
+    for ip in ["127.0.0.1", "::1"] {
+        let mut device = TcpStream::connect((ip, address.port())).await.unwrap();
+        assert_eq!(greeting(&mut device).await.unwrap(), "-", "{ip}");
+    }
 }
 
 /// Runs itself again in a process of 64 descriptors, because the limit is the whole process's.

@@ -139,10 +139,8 @@ impl Ports {
         let mut tasks = JoinSet::new();
         let (living, alive) = mpsc::channel(1);
         for listener in self.listeners {
-            if let Ok(address) = listener.local_address() {
-                let (name, protocol) = (listener.name(), listener.protocol());
-                tracing::info!(listener = name, protocol, %address, "listening");
-            }
+            let (name, protocol, address) = (listener.name(), listener.protocol(), listener.address());
+            tracing::info!(listener = name, protocol, %address, "listening");
             let (relay, living) = (relay.clone(), living.clone());
             let on_link = move |link| {
                 let (relay, living) = (relay.clone(), living.clone());

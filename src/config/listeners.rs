@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::admin;
-use crate::downstream::{ClientAuth, ListenerSettings, Protocol, TlsSettings};
+use crate::downstream::{Address, ClientAuth, ListenerSettings, Protocol, TlsSettings, WebSocketSettings};
 
 use super::problem::quoted;
 use super::tree::{Node, Place};
 use super::walk::{Keys, Section, Walk};
 
 const LISTENER: Keys = Keys {
-    known: &["name", "address", "protocol", "tls"],
+    known: &["name", "address", "protocol", "tls", "path", "frame_size"],
     later: &["proxy_protocol"],
 };
 const TLS: Keys = Keys {
@@ -23,6 +23,9 @@ const ADMIN: Keys = Keys {
     later: &[],
 };
 
+/// What the system takes for the path of a Unix socket (`sun_path`).
+const LONGEST_SOCKET_PATH: usize = 107;
+
 /// Longest name of a listener or a rule: they are labels of metrics.
 pub(super) const NAME_LENGTH: usize = 64;
 
@@ -30,7 +33,7 @@ pub(super) const NAME_LENGTH: usize = 64;
 #[derive(Default)]
 pub(super) struct Taken {
     names: HashMap<String, u32>,
-    addresses: HashMap<SocketAddr, u32>,
+    addresses: HashMap<Address, u32>,
 }
 
 impl Walk<'_> {
@@ -47,33 +50,69 @@ impl Walk<'_> {
             .and_then(|n| self.name(n, "listeners[].name", &mut taken.names));
         let address = self
             .required(&section, "address", "\"0.0.0.0:1883\"")
-            .and_then(|n| self.address(n, "listeners[].address", &mut taken.addresses));
-        let secure = self
+            .and_then(|n| self.place(n, "listeners[].address", &mut taken.addresses));
+        let words = ["mqtt", "mqtts", "ws", "wss"].map(|word| (word, word));
+        let protocol = self
             .required(&section, "protocol", "mqtt")
-            .and_then(|n| self.choice(n, "listeners[].protocol", &[("mqtt", false), ("mqtts", true)], &["ws", "wss"]));
-        let tls = section.get("tls").map(|n| (n.place, self.tls(n)));
-        let protocol = match (secure?, tls) {
-            (false, None) => Protocol::Mqtt,
-            (false, Some((place, _))) => {
-                self.fault(
-                    place,
-                    "`tls` on a listener with `protocol: mqtt`",
-                    "write `protocol: mqtts`, or remove `tls`",
-                );
-                return None;
-            }
-            (true, None) => {
-                let example = "tls: {certificate: server.pem, key: server.key}";
-                self.fault(section.place, "`protocol: mqtts` without `tls`", format!("add `{example}`"));
-                return None;
-            }
-            (true, Some((_, tls))) => Protocol::Mqtts(tls?),
-        };
+            .and_then(|n| self.choice(n, "listeners[].protocol", &words, &[]));
+        let protocol = protocol.and_then(|word| self.protocol(&section, word));
         Some(ListenerSettings {
             name: name?,
             address: address?,
-            protocol,
+            protocol: protocol?,
         })
+    }
+
+    /// What the protocol of a listener needs, and nothing that belongs to another.
+    fn protocol(&mut self, section: &Section<'_>, word: &str) -> Option<Protocol> {
+        let (secure, framed) = (matches!(word, "mqtts" | "wss"), matches!(word, "ws" | "wss"));
+        let tls = section.get("tls").map(|n| (n.place, self.tls(n)));
+        let websocket = self.websocket(section);
+        let stray = ["path", "frame_size"].into_iter().find_map(|key| Some((key, section.get(key)?)));
+        if let Some((key, node)) = stray.filter(|_| !framed) {
+            let message = format!("`{key}` on a listener with `protocol: {word}`");
+            self.fault(node.place, message, format!("write `protocol: ws` or `wss`, or remove `{key}`"));
+            return None;
+        }
+        match (secure, tls) {
+            (false, None) if framed => Some(Protocol::Ws(websocket?)),
+            (false, None) => Some(Protocol::Mqtt),
+            (false, Some((place, _))) => {
+                let remedy = format!("write `protocol: {}`, or remove `tls`", if framed { "wss" } else { "mqtts" });
+                self.fault(place, format!("`tls` on a listener with `protocol: {word}`"), remedy);
+                None
+            }
+            (true, None) => {
+                let example = "tls: {certificate: server.pem, key: server.key}";
+                self.fault(
+                    section.place,
+                    format!("`protocol: {word}` without `tls`"),
+                    format!("add `{example}`"),
+                );
+                None
+            }
+            (true, Some((_, tls))) if framed => Some(Protocol::Wss(tls?, websocket?)),
+            (true, Some((_, tls))) => Some(Protocol::Mqtts(tls?)),
+        }
+    }
+
+    /// `path` and `frame_size` of a listener.
+    fn websocket(&mut self, section: &Section<'_>) -> Option<WebSocketSettings> {
+        let mut settings = WebSocketSettings::default();
+        if let Some(node) = self.optional(section, "path") {
+            settings.path = self.parsed(node, "listeners[].path", |text| match text {
+                "*" => Ok(None),
+                path if path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && !b"?#".contains(&b)) => {
+                    Ok(Some(path.to_owned()))
+                }
+                _ => Err(("is no path".to_owned(), "write for example /mqtt, or \"*\" for any".to_owned())),
+            })?;
+        }
+        if let Some(node) = self.optional(section, "frame_size") {
+            let size = self.size(node, "listeners[].frame_size", 128..=1 << 30)?;
+            settings.frame_size = u32::try_from(size).expect("the range is below 2^32");
+        }
+        Some(settings)
     }
 
     fn tls(&mut self, node: &Node) -> Option<TlsSettings> {
@@ -161,18 +200,51 @@ impl Walk<'_> {
         }
     }
 
-    fn address(&mut self, node: &Node, path: &str, taken: &mut HashMap<SocketAddr, u32>) -> Option<SocketAddr> {
+    /// An address, a Unix socket, or a socket that is handed over.
+    fn place(&mut self, node: &Node, path: &str, taken: &mut HashMap<Address, u32>) -> Option<Address> {
+        let text = self.text(node, path)?;
+        if let Some(socket) = text.strip_prefix("unix:") {
+            let address = Address::Unix(self.folder().join(socket));
+            let fits = !socket.is_empty() && socket.len() <= LONGEST_SOCKET_PATH;
+            if !fits {
+                let message = format!("`{path}`: no path of 1 to {LONGEST_SOCKET_PATH} bytes");
+                self.fault(node.place, message, "write for example \"unix:/run/mqtt.sock\"");
+                return None;
+            }
+            return self.untaken(node.place, address, path, taken);
+        }
+        if let Some(place) = text.strip_prefix("systemd:") {
+            let Ok(place) = place.parse::<u8>() else {
+                let message = format!("`{path}`: no place of a socket");
+                self.fault(
+                    node.place,
+                    message,
+                    "write \"systemd:0\" for the first socket that systemd hands over",
+                );
+                return None;
+            };
+            return self.untaken(node.place, Address::Inherited(place.into()), path, taken);
+        }
+        self.address(node, path, taken).map(Address::Ip)
+    }
+
+    fn address(&mut self, node: &Node, path: &str, taken: &mut HashMap<Address, u32>) -> Option<SocketAddr> {
         let address = self.parsed(node, path, |text| text.parse().map_err(|_| not_an_address(text)))?;
+        self.untaken(node.place, Address::Ip(address), path, taken)?;
+        Some(address)
+    }
+
+    fn untaken(&mut self, place: Place, address: Address, path: &str, taken: &mut HashMap<Address, u32>) -> Option<Address> {
         // Port 0 is "any free port", each time another.
-        if let Some(line) = taken.get(&address).filter(|_| address.port() != 0) {
-            self.fault(
-                node.place,
-                format!("`{path}`: the address is taken in line {line}"),
-                "give another port",
-            );
+        if matches!(&address, Address::Ip(ip) if ip.port() == 0) {
+            return Some(address);
+        }
+        if let Some(line) = taken.get(&address) {
+            let message = format!("`{path}`: the address is taken in line {line}");
+            self.fault(place, message, "give another port");
             return None;
         }
-        taken.insert(address, node.place.line);
+        taken.insert(address.clone(), place.line);
         Some(address)
     }
 }

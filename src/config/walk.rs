@@ -60,6 +60,11 @@ impl<'e> Walk<'e> {
         }
     }
 
+    /// Where relative paths begin.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder
+    }
+
     /// Notes a fault.
     pub(super) fn fault(&mut self, place: Place, message: impl Into<String>, remedy: impl Into<String>) {
         self.problems.push(place.problem(message, remedy));

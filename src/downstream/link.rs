@@ -149,7 +149,7 @@ impl Link {
     /// [`Link::flush`] for a caller that polls by hand.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox) -> Poll<io::Result<()>> {
         while !self.stream.try_flush(outbox)? {
-            if self.stream.tcp().poll_write_ready(cx)?.is_pending() {
+            if self.stream.socket().poll_write_ready(cx)?.is_pending() {
                 self.park();
                 return Poll::Pending;
             }
@@ -177,7 +177,7 @@ impl Link {
         self.stream.identity()
     }
 
-    /// Ends the connection so that everything written arrives: close_notify, FIN, then the peer's own end is awaited,
+    /// Ends the connection so that everything written arrives: the protocols' own words (a close frame, close_notify), FIN, then the peer's own end is awaited,
     /// all within one second. Without that wait the kernel would answer unread input with RST, and a peer that gets RST
     /// may lose the DISCONNECT before it.
     pub async fn close(mut self) {
@@ -188,14 +188,13 @@ impl Link {
 
     /// Ends the connection at once with RST: what is not yet with the peer is lost.
     pub fn abort(self) {
-        // Fails only on a socket that is dead anyway.
-        let _ = self.stream.tcp().set_zero_linger();
+        self.stream.socket().reset_at_drop();
     }
 
     async fn end(&mut self) -> io::Result<()> {
         self.stream.announce_end();
         self.flush(&mut Outbox::default()).await?;
-        self.stream.tcp_mut().shutdown().await?;
+        self.stream.socket_mut().shutdown().await?;
         while self.fill().await? == Fill::Bytes {
             self.forget_input();
         }

@@ -1,12 +1,14 @@
-//! The side of the devices: listeners that accept, TLS, and the [`Link`] that carries one connection's bytes.
+//! The side of the devices: listeners that accept, TLS, WebSocket, and the [`Link`] that carries one connection's bytes.
 //!
 //! Nothing here knows what a packet means, nor that there is a Kafka. The flow: [`Listener::run`] accepts and spawns;
-//! in the new task the TLS handshake runs under the connect deadline; then the caller's future owns the [`Link`].
+//! in the new task the handshakes (TLS, WebSocket) run under the connect deadline; then the caller's future owns the [`Link`].
 //!
 //! What is bounded here: connections and their rate ([`Gate`], shared by all listeners), the time of a handshake, the
 //! bytes of an incomplete packet ([`Link::set_max_packet_size`]) and the time of a close. An idle connection owns no
 //! buffer: reading borrows one from its thread ([`Link::fill`]).
 
+mod doors;
+mod entrance;
 mod gate;
 mod identity;
 mod link;
@@ -14,12 +16,14 @@ mod listener;
 mod pool;
 mod ready;
 mod settings;
+mod socket;
 mod stream;
 mod tls;
+pub mod websocket;
 
 pub use gate::Gate;
 pub use identity::CertificateIdentity;
 pub use link::{Fill, Link};
 pub use listener::Listener;
 pub use ready::Ready;
-pub use settings::{BindError, ClientAuth, Limits, ListenerSettings, Protocol, TlsSettings};
+pub use settings::{Address, BindError, ClientAuth, Limits, ListenerSettings, Protocol, TlsSettings, WebSocketSettings};

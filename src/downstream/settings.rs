@@ -11,10 +11,37 @@ use std::time::Duration;
 pub struct ListenerSettings {
     /// Unique among the listeners; the label of its metrics.
     pub name: String,
-    /// Where to listen. Port 0 takes any free port.
-    pub address: SocketAddr,
+    /// Where to listen.
+    pub address: Address,
     /// What is spoken there.
     pub protocol: Protocol,
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An IP address and port; port 0 takes any free port.
+    Ip(SocketAddr),
+    /// A Unix socket. A socket that nobody listens on any more is replaced; who may connect, the folder says.
+    Unix(PathBuf),
+    /// A listening socket that whoever started the process hands over, by its place (systemd's `LISTEN_FDS`).
+    Inherited(usize),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Inherited(place) => write!(f, "systemd:{place}"),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Ip(address)
+    }
 }
 
 /// What a listener speaks.
@@ -24,6 +51,56 @@ pub enum Protocol {
     Mqtt,
     /// MQTT over TLS 1.2 or 1.3.
     Mqtts(TlsSettings),
+    /// MQTT over WebSocket.
+    Ws(WebSocketSettings),
+    /// MQTT over WebSocket over TLS.
+    Wss(TlsSettings, WebSocketSettings),
+}
+
+impl Protocol {
+    /// As the configuration writes it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::Mqtts(_) => "mqtts",
+            Self::Ws(_) => "ws",
+            Self::Wss(..) => "wss",
+        }
+    }
+
+    /// What it needs of TLS, if it is TLS.
+    pub fn tls(&self) -> Option<&TlsSettings> {
+        match self {
+            Self::Mqtts(tls) | Self::Wss(tls, _) => Some(tls),
+            Self::Mqtt | Self::Ws(_) => None,
+        }
+    }
+
+    /// What it needs of WebSocket, if it is WebSocket.
+    pub fn websocket(&self) -> Option<&WebSocketSettings> {
+        match self {
+            Self::Ws(websocket) | Self::Wss(_, websocket) => Some(websocket),
+            Self::Mqtt | Self::Mqtts(_) => None,
+        }
+    }
+}
+
+/// What a WebSocket listener takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSocketSettings {
+    /// The path that requests must name, beginning with `/`; `None`: any.
+    pub path: Option<String>,
+    /// Bytes of the largest frame. It costs no memory: packets are read as they come.
+    pub frame_size: u32,
+}
+
+impl Default for WebSocketSettings {
+    fn default() -> Self {
+        Self {
+            path: Some("/mqtt".to_owned()),
+            frame_size: 16 << 20,
+        }
+    }
 }
 
 /// The `tls` of a listener: paths of PEM files.

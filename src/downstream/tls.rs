@@ -9,8 +9,8 @@ use rustls::{ServerConfig, crypto, version};
 use super::settings::{ClientAuth, TlsSettings};
 use crate::pem::{self, Fault};
 
-/// Reads and checks everything a TLS listener needs.
-pub(super) fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, Fault> {
+/// Reads and checks everything a TLS listener needs. `alpn`: the protocol that it speaks (RFC 7301).
+pub(super) fn server_config(settings: &TlsSettings, alpn: &[u8]) -> Result<Arc<ServerConfig>, Fault> {
     let chain = pem::certificates(&settings.certificate, "certificate")?;
     let key = pem::private_key(&settings.key)?;
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
@@ -25,7 +25,7 @@ pub(super) fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>,
         .with_single_cert(chain, key)
         .map_err(|e| pem::unfit(&settings.certificate, &settings.key, &e))?;
     // Offered, not required: a client that names no protocol is taken too. One that names only others is refused by rustls.
-    config.alpn_protocols = vec![b"mqtt".to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     // Resumption without memory: the state is in the client's ticket, under a key that this process makes and rotates.
     config.ticketer = crypto::aws_lc_rs::Ticketer::new().map_err(|e| {
         (

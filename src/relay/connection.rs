@@ -294,7 +294,7 @@ mod tests {
     use super::super::{Relay, Settings};
     use super::*;
     use crate::{
-        downstream::{Gate, Limits, Listener, ListenerSettings, Protocol},
+        downstream::{Address, Gate, Limits, Listener, ListenerSettings, Protocol},
         mapping::{RuleSet, Unmapped},
         metrics::Metrics,
         session,
@@ -323,7 +323,7 @@ mod tests {
         let relay = Relay::new(settings, rules, cluster, metrics.clone());
         let listener = ListenerSettings {
             name: "tcp".to_owned(),
-            address: "127.0.0.1:0".parse().unwrap(),
+            address: Address::Ip("127.0.0.1:0".parse().unwrap()),
             protocol: Protocol::Mqtt,
         };
         let listener = Listener::bind(&listener, &Gate::new(Limits::default()), &metrics).unwrap();

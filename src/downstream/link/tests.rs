@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::super::gate::{Gate, ListenerState};
 use super::super::settings::Limits;
+use super::super::socket::Socket;
 use super::*;
 use crate::metrics::Metrics;
 
@@ -17,7 +18,10 @@ async fn pair() -> (Link, TcpStream) {
     let state = std::sync::Arc::new(ListenerState::new("tcp", Metrics::new().listener("tcp")));
     let (tcp, peer) = accepted.unwrap();
     let seat = Gate::new(Limits::default()).admit(&state, Instant::now()).unwrap();
-    (Link::new(Stream::Plain(tcp), peer, Instant::now(), seat), client.unwrap())
+    (
+        Link::new(Stream::Plain(Socket::Tcp(tcp)), peer, Instant::now(), seat),
+        client.unwrap(),
+    )
 }
 
 /// Fills until `count` unconsumed bytes are there.
