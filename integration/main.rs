@@ -16,6 +16,7 @@ mod groups;
 mod impatient;
 #[path = "../benches/load/mod.rs"]
 mod load;
+mod names;
 mod network;
 mod oldest;
 mod publish;

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 /// What the network does with whatever passes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Weather {
+pub enum Weather {
     Fair,
     /// All connections end, and new ones are refused.
     Cut,
@@ -30,14 +30,15 @@ enum Weather {
 }
 
 /// The forwarder.
-struct Network {
-    weather: watch::Sender<Weather>,
+pub struct Network {
+    pub weather: watch::Sender<Weather>,
     /// Connections that it ended.
     ended: Arc<AtomicU64>,
 }
 
 impl Network {
-    async fn between(listen: SocketAddr, kafka: SocketAddr) -> Self {
+    /// From one address to the other, in fair weather.
+    pub async fn between(listen: SocketAddr, kafka: SocketAddr) -> Self {
         let listener = TcpListener::bind(listen).await.unwrap();
         let weather = watch::Sender::new(Weather::Fair);
         let ended = Arc::new(AtomicU64::new(0));
