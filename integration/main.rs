@@ -21,6 +21,7 @@ mod network;
 mod oldest;
 mod publish;
 mod security;
+mod sessions;
 mod stage;
 mod state_topics;
 mod table;

@@ -324,6 +324,26 @@ fn state_topics_have_names_of_their_own_and_bounds() {
     assert_fault(&text, 7, 3, "rule `all` names the state topic `mqtt`");
 }
 
+/// Without `expiry` nothing is stored.
+#[test]
+fn what_speaks_of_stored_sessions_wants_some() {
+    for said in ["takeover: global", "instance_timeout: 15s", "damaged: fresh"] {
+        let column = 13 + said.find(':').unwrap() as u32 + 1;
+        assert_fault(
+            &with(&format!("sessions: {{{said}}}")),
+            9,
+            column,
+            "this says something of stored sessions",
+        );
+    }
+    assert_fault(
+        &with("sessions: {expiry: {default: 2h, max: 1h}}"),
+        9,
+        20,
+        "`sessions.expiry.default` is longer than `max`",
+    );
+}
+
 /// Names of the contract whose function comes later: refused, never ignored, and their values are not repeated.
 #[test]
 fn what_comes_later_is_refused() {
@@ -331,24 +351,10 @@ fn what_comes_later_is_refused() {
         "retained: {memory: 256MiB}",
         "authentication: [{method: password_file, file: hunter2hunter2}]",
         "authorization: []",
-        "sessions: {takeover: global}",
-        "sessions: {expiry: {default: 1h}}",
         "sessions: {shared: consumer-group}",
-        "sessions: {instance_timeout: 15s}",
         "sessions: {group_prefix: x}",
     ] {
-        assert_fault(
-            &with(line),
-            9,
-            if line.contains("global") {
-                22
-            } else if line.starts_with('s') {
-                12
-            } else {
-                1
-            },
-            "not supported yet",
-        );
+        assert_fault(&with(line), 9, if line.starts_with('s') { 12 } else { 1 }, "not supported yet");
     }
     for entry in ["proxy_protocol: false", "tls: {certificate: a, key: b, ticket_keys: \"file:x\"}"] {
         let text = GOOD.replace(

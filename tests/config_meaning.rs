@@ -13,6 +13,7 @@ use mqtt_kafka_proxy::kafka::{Acks, Compression};
 use mqtt_kafka_proxy::mapping::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Tombstones, Unmapped};
 use mqtt_kafka_proxy::mqtt::QoS;
 use mqtt_kafka_proxy::relay::StateTopics;
+use mqtt_kafka_proxy::session::Expiry;
 use mqtt_kafka_proxy::upstream::{Isolation, StateTopic};
 
 fn environment(name: &str) -> Option<String> {
@@ -55,7 +56,7 @@ rules:
     kafka: {topic: t, key: "{vin}", partition: 3, headers: {a: "{vin}", b: c}, timestamp: receipt, acks: leader, compression: gzip, client_header: false}
   - {name: commands, direction: subscribe, mqtt: "c/{key}", qos: 1, kafka: {topic: c, tombstones: deliver}}
 unmapped: drop
-sessions: {takeover: local}
+sessions: {expiry: {default: 5m, max: 1d}, takeover: local, instance_timeout: 7s, damaged: fresh}
 admin: {address: "127.0.0.1:9090"}
 "#,
     );
@@ -83,6 +84,10 @@ admin: {address: "127.0.0.1:9090"}
     );
     assert_eq!((config.session.maximum_packet_size, config.session.receive_maximum), (9216, 10));
     assert_eq!(config.session.keep_alive_max, Some(Duration::from_secs(3600)));
+    assert_eq!(config.session.expiry, Some(Expiry { default: 300, max: 86_400 }));
+    let store = config.store.as_ref().unwrap();
+    assert_eq!((store.topic.as_str(), store.instance_timeout), ("s", Duration::from_secs(7)));
+    assert!(store.local_takeover && store.fresh_if_damaged);
     assert_eq!(config.kafka.bootstrap_servers, ["a:1", "b:2", "[::1]:3", "kafka:9092"]);
     let producer = &config.kafka.producer;
     assert_eq!(

@@ -170,6 +170,7 @@ async fn drain(mut open: Open, relay: &Relay, cluster: &Cluster) {
         relay.drain();
         // Nothing is ever sent: this ends with the last of the senders.
         while open.alive.recv().await.is_some() {}
+        relay.finish().await;
         cluster.shutdown().await;
     };
     match tokio::time::timeout(DRAIN, all).await {
@@ -192,5 +193,6 @@ fn relay_settings(config: &Config) -> relay::Settings {
         drain_timeout: CONNECTIONS_DRAIN,
         sweeps: config.sweeps,
         fetch_size: config.kafka.consumer.fetch_size,
+        store: config.store.clone(),
     }
 }

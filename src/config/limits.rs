@@ -1,4 +1,4 @@
-//! `limits` and `sessions`: what one device, and all of them together, may take.
+//! `limits`: what one device, and all of them together, may take.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -22,10 +22,6 @@ const LIMITS: Keys = Keys {
 const KEEP_ALIVE: Keys = Keys {
     known: &["max"],
     later: &[],
-};
-const SESSIONS: Keys = Keys {
-    known: &["takeover"],
-    later: &["expiry", "shared", "instance_timeout", "group_prefix"],
 };
 
 /// The largest packet that MQTT can write is a few bytes larger (§2.1.4).
@@ -96,16 +92,6 @@ impl Walk<'_> {
             );
         }
         Some(longest)
-    }
-
-    /// `sessions`: in this release they live as long as the connection, on one instance. What says so is taken.
-    pub(super) fn sessions(&mut self, node: &Node) {
-        let Some(section) = self.section(node, "sessions", &SESSIONS) else {
-            return;
-        };
-        if let Some(takeover) = self.optional(&section, "takeover") {
-            self.choice(takeover, "sessions.takeover", &[("local", ())], &["global"]);
-        }
     }
 }
 

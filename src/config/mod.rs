@@ -2,7 +2,7 @@
 //!
 //! [`load`] reads the file, `tree` makes values of it that know their line and column, `walk` takes them as what they
 //! should be and notes every fault, and each file beside this one knows a part of the contract: `listeners`, `limits`,
-//! `cluster` (`kafka`), `rules`. The settings themselves belong to the modules that obey them. Nothing is ignored: a key
+//! `sessions`, `cluster` (`kafka`), `rules`. The settings themselves belong to the modules that obey them. Nothing is ignored: a key
 //! that has no function in this release is a fault that says so. A value that came from the environment is in no error.
 
 mod cluster;
@@ -14,6 +14,7 @@ mod problem;
 mod rules;
 mod sasl;
 mod security;
+mod sessions;
 mod topics;
 mod tree;
 mod units;
@@ -54,6 +55,8 @@ pub struct Config {
     pub sweeps: relay::SweepSettings,
     /// `kafka.topics`.
     pub state_topics: relay::StateTopics,
+    /// `sessions`: how they are stored; `None`: they end with their connections.
+    pub store: Option<relay::StoreSettings>,
     /// `rules`, with `unmapped`: at least one.
     pub rules: RuleSet,
     /// `admin`; `None` opens no such port.
@@ -119,18 +122,19 @@ impl Walk<'_> {
             .required(&top, "listeners", "[{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}]")
             .map(|n| self.listeners(n, &mut taken));
         let admin = self.optional(&top, "admin").and_then(|n| self.admin(n, &mut taken));
-        let limits = self.optional(&top, "limits").map(|n| self.limits(n)).unwrap_or_default();
+        let mut limits = self.optional(&top, "limits").map(|n| self.limits(n)).unwrap_or_default();
         let kafka = self
             .required(&top, "kafka", "{bootstrap_servers: [\"localhost:9092\"]}")
             .and_then(|n| self.kafka(n));
-        if let Some(sessions) = self.optional(&top, "sessions") {
-            self.sessions(sessions);
-        }
+        let mut store = self.optional(&top, "sessions").and_then(|n| self.sessions(n, &mut limits.session));
         let unmapped = self.unmapped(&top);
         let example = "[{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt}}]";
         let rules = self.required(&top, "rules", example).and_then(|n| self.rules(n, unmapped));
         let (kafka, sweeps, state_topics) = kafka?;
         let rules = rules?;
+        if let Some(store) = &mut store {
+            store.topic.clone_from(&state_topics.sessions.name);
+        }
         self.keep_apart(&top, &state_topics, &rules);
         Some(Config {
             listeners: listeners?,
@@ -140,6 +144,7 @@ impl Walk<'_> {
             sweeps,
             state_topics,
             rules,
+            store,
             admin,
         })
     }

@@ -10,6 +10,15 @@ use super::state::StoredSubscription;
 use super::text::{Place, Source};
 
 impl Partition {
+    /// Whether anything of a client is stored, as far as the tail has read, or somebody here owns it.
+    pub fn knows(&self, client: &str) -> bool {
+        self.owners.contains_key(client)
+            || self
+                .index
+                .entry(client)
+                .is_some_and(|entry| entry.is_stored() || entry.is_between())
+    }
+
     fn on(&mut self, connection: ConnectionId, now: Millis, act: impl FnOnce(&mut Owner, &mut VecDeque<Output>)) {
         if self.lags(now) {
             return;

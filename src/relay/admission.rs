@@ -2,26 +2,49 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    sync::Arc,
     time::Instant,
 };
 
 use tokio::sync::watch;
 
-use super::{desk::Desk, mailbox::Ending};
+use super::{
+    desk::Desk,
+    mailbox::{Ending, Mailbox},
+    resuming::{Resumed, present as present_of, resume},
+    store::{Arrival, Order, Orders, Store},
+    tenancy::Tenancy,
+};
 use crate::{
-    session::{Accepted, Session},
+    ownership::{Body, ConnectionId, Offer, StoredWill},
+    session::{Accepted, Present, Session},
     upstream::State,
 };
 
 /// A CONNECT that waits for Kafka.
 pub struct Admission {
     kafka: watch::Receiver<State>,
+    /// Changes when the topic of stored sessions is found.
+    found: Option<watch::Receiver<Option<Arc<[Orders]>>>>,
     /// For a client that sent none.
     assigned: Option<String>,
+    stage: Stage,
+}
+
+/// What it waits for.
+enum Stage {
+    /// Kafka, if it needs it.
+    Kafka,
+    /// The end of the connection that had the client id here. What that has heard last, a DISCONNECT perhaps, is to be stored before
+    /// the new claim.
+    Former(Arc<Mailbox>),
+    /// The store.
+    Store,
 }
 
 impl Desk {
     /// A CONNECT the session has no objection to.
+    /// It is let in by [`admit`](Self::admit), at the end of the turn.
     pub(super) fn offer(&mut self, session: &mut Session, now: Instant) {
         let assigned = session.client_id().is_empty().then(fresh_client_id);
         if let Some(will) = session.will() {
@@ -30,31 +53,111 @@ impl Desk {
                 return session.refuse(reason, now);
             }
         }
-        let kafka = self.shared.cluster.state();
-        self.admission = Some(Box::new(Admission { kafka, assigned }));
-        self.admit(session, now);
+        self.admission = Some(Box::new(Admission {
+            kafka: self.shared.cluster.state(),
+            found: self.shared.store.as_ref().map(Store::found),
+            assigned,
+            stage: Stage::Kafka,
+        }));
     }
 
-    /// Accepts a CONNECT that waits. Without Kafka only a session that needs nothing of it is accepted; every other waits
-    /// until Kafka is there or its connect deadline, when the session refuses it (0x88).
+    /// Accepts a CONNECT that waits, or gives it to the store. Without Kafka only a session that needs nothing of it is accepted; every
+    /// other waits until Kafka is there or its connect deadline, when the session refuses it (0x88).
     pub(super) fn admit(&mut self, session: &mut Session, now: Instant) {
-        let Some(admission) = &mut self.admission else { return };
+        let Some(admission) = self.admission.as_mut().filter(|_| !session.is_closed()) else {
+            return;
+        };
         let ready = matches!(*admission.kafka.borrow_and_update(), State::Ready);
-        if !ready && (session.will().is_some() || !session.clean_start()) {
+        let fleeting = session.clean_start() && session.expiry() == 0;
+        let needs_nothing = fleeting && session.will().is_none();
+        if !ready && !needs_nothing {
             return;
         }
-        let assigned_client_id = admission.assigned.take();
-        self.admission = None;
+        let Some(store) = &self.shared.store else {
+            return self.accept(session, None, now);
+        };
+        match &admission.stage {
+            Stage::Store => return,
+            Stage::Former(former) if !former.is_closed() => return,
+            Stage::Former(_) => {}
+            Stage::Kafka if admission.assigned.is_none() && !self.entered => {
+                let former = self.shared.registry.enter(session.client_id(), &self.mailbox);
+                self.entered = true;
+                if let Some(former) = former.filter(|former| former.followed_by(&self.mailbox)) {
+                    admission.stage = Stage::Former(former);
+                    return;
+                }
+            }
+            Stage::Kafka => {}
+        }
+        let client: Box<str> = admission.assigned.as_deref().unwrap_or(session.client_id()).into();
+        // Once the topic is found everybody goes through the store.
+        let found = admission.found.as_mut().map(|found| found.borrow_and_update().is_some());
+        match store.orders(&client).filter(|_| found == Some(true)) {
+            Some(orders) => {
+                admission.stage = Stage::Store;
+                self.ask(session, orders, client, !ready);
+            }
+            None if fleeting => self.accept(session, None, now),
+            None => {}
+        }
+    }
+
+    fn ask(&mut self, session: &Session, orders: Orders, client: Box<str>, away: bool) {
+        let tenancy = Tenancy::new(orders, ConnectionId(self.mailbox.id()));
+        let will = session.will();
+        let offer = Offer {
+            clean_start: session.clean_start(),
+            expiry: session.expiry(),
+            will: will.map(|will| StoredWill::copy(&will.publish(), will.delay_interval)),
+        };
+        tenancy.order(Order::Connect(Arrival {
+            mailbox: self.mailbox.clone(),
+            client,
+            offer,
+            away,
+        }));
+        self.tenancy = Some(Box::new(tenancy));
+    }
+
+    /// The store lets a connection in. A session that goes on takes its seats first.
+    pub(super) fn let_in(&mut self, session: &mut Session, present: Option<Box<Body>>, stored: bool, now: Instant) {
+        if let Some(tenancy) = &mut self.tenancy {
+            tenancy.stored = stored;
+        }
+        match present {
+            Some(body) if !body.subscriptions.is_empty() => {
+                let until = session.deadline().unwrap_or(now);
+                tokio::spawn(resume(self.shared.hub.clone(), self.mailbox.clone(), body, until.into()));
+            }
+            Some(body) => self.accept(session, Some(present_of(&body)), now),
+            None => self.accept(session, None, now),
+        }
+    }
+
+    /// A session that goes on has taken its seats.
+    pub(super) fn resumed(&mut self, session: &mut Session, resumed: Resumed, now: Instant) {
+        let Resumed { body, seats, starts } = resumed;
+        if let Some(tenancy) = &mut self.tenancy {
+            tenancy.stands(&body.steps.positions);
+            starts.iter().for_each(|start| tenancy.begins(start, true));
+        }
+        self.outbound.begin(starts, |_| true);
+        self.seats = seats;
+        self.accept(session, Some(present_of(&body)), now);
+    }
+
+    fn accept(&mut self, session: &mut Session, present: Option<Present>, now: Instant) {
+        let Some(mut admission) = self.admission.take() else { return };
         let accepted = Accepted {
-            assigned_client_id,
-            present: None,
+            assigned_client_id: admission.assigned.take(),
+            present,
         };
         session.accept(accepted, now);
-        if !session.is_live() {
+        if !session.is_live() || std::mem::replace(&mut self.entered, true) {
             return;
         }
-        self.entered = true;
-        if self.shared.registry.enter(session.client_id(), &self.mailbox) {
+        if self.shared.registry.enter(session.client_id(), &self.mailbox).is_some() {
             tracing::info!(
                 client = session.client_id(),
                 "a client id connected again: its former connection ends"
@@ -67,7 +170,13 @@ impl Desk {
     pub(super) async fn admissible(&mut self) {
         let mut draining = self.shared.registry.draining();
         let kafka = async {
-            let changed = match &mut self.admission {
+            let changed = match self.admission.as_deref_mut() {
+                Some(Admission {
+                    kafka, found: Some(found), ..
+                }) => tokio::select! {
+                    changed = kafka.changed() => changed.is_ok(),
+                    changed = found.changed() => changed.is_ok(),
+                },
                 Some(admission) => admission.kafka.changed().await.is_ok(),
                 None => false,
             };

@@ -110,6 +110,13 @@ impl Behind {
         self.members.insert(member.mailbox.id(), member);
     }
 
+    /// A mailbox that is empty has all that it wants below `position`.
+    pub fn join(&mut self, mailbox: Arc<Mailbox>, position: i64) {
+        let full = false;
+        let member = Member { mailbox, position, full };
+        self.members.insert(member.mailbox.id(), member);
+    }
+
     /// How many are behind.
     pub fn len(&self) -> usize {
         self.members.len()

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 
 use super::budget::{Budget, Charge};
-use crate::mqtt::QoS;
+use crate::{mqtt::QoS, ownership::Source};
 
 /// Bytes after which a chunk is handed out and a new one begun; the less memory is left, the earlier.
 const SIZE: std::ops::RangeInclusive<usize> = 8 * 1024..=64 * 1024;
@@ -56,6 +56,8 @@ pub struct Message {
 pub struct Chunk {
     /// Where they come from.
     pub source: SourceId,
+    /// The same, as it is stored.
+    pub from: Source,
     /// In the order of the log.
     pub messages: Vec<Message>,
     bytes: Bytes,
@@ -108,6 +110,7 @@ impl Message {
 #[derive(Debug)]
 pub struct ChunkBuilder {
     source: SourceId,
+    from: Source,
     budget: Arc<Budget>,
     messages: Vec<Message>,
     bytes: Vec<u8>,
@@ -138,9 +141,10 @@ pub struct Parts<'a> {
 
 impl ChunkBuilder {
     /// An empty chunk of a source.
-    pub fn new(source: SourceId, budget: Arc<Budget>) -> Self {
+    pub fn new(source: SourceId, from: Source, budget: Arc<Budget>) -> Self {
         Self {
             source,
+            from,
             budget,
             messages: Vec::new(),
             bytes: Vec::new(),
@@ -197,6 +201,7 @@ impl ChunkBuilder {
         let held = bytes.capacity() + messages.capacity() * size_of::<Message>() + size_of::<Chunk>();
         Chunk {
             source: self.source,
+            from: self.from,
             messages,
             bytes: Bytes::from(bytes),
             _charge: self.budget.charge(held),

@@ -123,8 +123,11 @@ impl Connection {
         self.session.tick(now);
         self.desk.read_letters(&mut self.session, now);
         self.desk.read_receipts(&mut self.session, now);
-        self.desk.admit(&mut self.session, now);
+        self.admit(now);
         self.read_packets(now);
+        if self.admit(now) {
+            self.read_packets(now);
+        }
         if let Some(ending) = self.desk.ending.take() {
             self.begin_to_end(ending, now);
         }
@@ -133,6 +136,21 @@ impl Connection {
         self.desk.act(&mut self.session, None, now);
         self.desk.count_packets(&mut self.session);
         self.regard_reading(now);
+    }
+
+    /// Lets a CONNECT in that waits, unless its client has given it up meanwhile: a clean start would discard the session that the client
+    /// has resumed elsewhere. One that has said more behind it wants that to be heard. True if it was let in.
+    fn admit(&mut self, now: Instant) -> bool {
+        if self.desk.admission.is_none() {
+            return false;
+        }
+        let looks = self.desk.shared.store.is_some() && self.link.input().is_empty();
+        let mut context = Context::from_waker(Waker::noop());
+        if looks && let Poll::Ready(Ok(Fill::End) | Err(_)) = self.link.poll_fill(&mut context) {
+            self.session.lost(now);
+        }
+        self.desk.admit(&mut self.session, now);
+        self.session.is_live()
     }
 
     /// Gives the session packet after packet, as long as it may read and each can go on.
@@ -314,6 +332,7 @@ mod tests {
             batch_size: 1024,
             sweeps: super::super::SweepSettings::default(),
             fetch_size: 1024,
+            store: None,
         };
         let rules = Arc::new(RuleSet::compile(Vec::new(), Unmapped::Reject).unwrap());
         let cluster = Cluster::start(upstream::Settings {

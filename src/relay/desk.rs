@@ -12,11 +12,14 @@ use super::{
     inbound::{Blocked, Wait},
     mailbox::{Ending, Mailbox},
     outbound::Outbound,
+    store::Letter,
     subscribing::Asked,
+    tenancy::Tenancy,
 };
 use crate::{
     metrics::PacketTally,
     mqtt::{Packet, codec::DecodeError},
+    ownership::End,
     session::{Cause, Close, Output, OwnedWill, Session, SubscriptionKey},
     upstream::{Appender, Receipt, Receipts},
 };
@@ -48,6 +51,8 @@ pub struct Desk {
     /// What the mailbox says of the end, until it is acted on.
     pub(super) ending: Option<Ending>,
     will: Option<Box<OwnedWill>>,
+    /// Of a connection that the store knows.
+    pub(super) tenancy: Option<Box<Tenancy>>,
     /// It stands in the registry.
     pub(super) entered: bool,
     pub(super) tally: PacketTally,
@@ -69,6 +74,7 @@ impl Desk {
             draining: None,
             ending: None,
             will: None,
+            tenancy: None,
             entered: false,
             tally: PacketTally::default(),
             shared,
@@ -82,11 +88,19 @@ impl Desk {
                 (Output::Connect, _) => self.offer(session, now),
                 (Output::Publish { ticket }, Some(Packet::Publish(publish))) => self.publish(session, publish, ticket, now),
                 (Output::Subscribe { ticket }, Some(Packet::Subscribe(subscribe))) => self.subscribe(session, subscribe, ticket, now),
-                (Output::Unsubscribe { ticket }, _) => self.unsubscribe(session, ticket, now),
-                (Output::Publish { .. } | Output::Subscribe { .. }, _) => {
+                (Output::Unsubscribe { ticket }, Some(Packet::Unsubscribe(unsubscribe))) => {
+                    self.unsubscribe(session, unsubscribe, ticket, now);
+                }
+                (Output::Publish { .. } | Output::Subscribe { .. } | Output::Unsubscribe { .. }, _) => {
                     unreachable!("these come only of the packet just handled, and outputs are drained after each")
                 }
-                (Output::WindowOpen | Output::Settled { .. }, _) => {}
+                (Output::WindowOpen, _) => {}
+                (Output::Settled { token }, _) => {
+                    self.tenancy
+                        .as_deref_mut()
+                        .into_iter()
+                        .for_each(|tenancy| tenancy.settled(token, now));
+                }
                 (Output::PublishWill, _) => self.will = session.take_will().map(Box::new),
                 (Output::Close(close), _) => self.closed(session, &close),
             }
@@ -95,9 +109,15 @@ impl Desk {
 
     /// What lies in the mailbox beside messages.
     pub(super) fn read_letters(&mut self, session: &mut Session, now: Instant) {
-        let (answers, ending) = self.mailbox.letters();
+        let (answers, letters, ending) = self.mailbox.letters();
         for answer in answers {
             self.subscribed(session, answer, now);
+        }
+        for letter in letters {
+            self.letter(session, letter, now);
+        }
+        if let Some(tenancy) = &mut self.tenancy {
+            tenancy.tick(now);
         }
         // A process that stops is told again with each look.
         self.ending = ending.filter(|ending| *ending == Ending::TakenOver || self.draining.is_none());
@@ -136,8 +156,8 @@ impl Desk {
 
     /// Until something that this connection waits for may have come, beside its socket and its mailbox.
     pub(super) async fn unblocked(&mut self) {
-        if !self.entered {
-            return self.admissible().await;
+        if !self.entered || self.admission.is_some() {
+            return Box::pin(self.admissible()).await;
         }
         match self.blocked.as_deref().map(|b| &b.wait) {
             // Boxed: rare, and an idle connection has no room for it.
@@ -150,7 +170,8 @@ impl Desk {
     /// When this connection must be looked at, whatever happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let blocked = self.blocked.as_ref().map(|b| b.until);
-        [blocked, self.draining].into_iter().flatten().min()
+        let report = self.tenancy.as_ref().and_then(|tenancy| tenancy.deadline());
+        [blocked, self.draining, report].into_iter().flatten().min()
     }
 
     pub(super) fn is_blocked(&self) -> bool {
@@ -181,12 +202,41 @@ impl Desk {
 
     /// Gives back what others hold of this connection: its seats, also those still on their way, and its place in the registry.
     pub(super) fn leave(&mut self, session: &Session) {
+        // First: whoever follows on this instance waits for the close, and its CONNECT must come behind this end.
+        if let Some(tenancy) = self.tenancy.take() {
+            if tenancy.stored {
+                // It is the store's to send.
+                self.will = None;
+            }
+            tenancy.end(self.end_of(session));
+        }
         self.mailbox.close();
         self.seats.clear();
         // Nobody waits for them, and while Kafka is away they would wait long.
         self.asked.drain(..).for_each(|asked| asked.placing.abort());
         if self.entered {
             self.shared.registry.leave(session.client_id(), &self.mailbox);
+        }
+    }
+
+    fn end_of(&self, session: &Session) -> End {
+        match session.goodbye() {
+            Some(goodbye) if !goodbye.with_will => End::Goodbye { expiry: goodbye.expiry },
+            None if self.draining.is_some() => End::Shutdown,
+            _ => End::Lost,
+        }
+    }
+
+    fn letter(&mut self, session: &mut Session, letter: Letter, now: Instant) {
+        match letter {
+            Letter::Connected { present, stored } => self.let_in(session, present, stored, now),
+            Letter::Resumed(resumed) => self.resumed(session, *resumed, now),
+            Letter::Refuse(reason) => {
+                self.shared.metrics.refused(reason.name());
+                session.refuse(reason, now);
+            }
+            Letter::Close(reason) => session.give_up(reason, "the stored session cannot go on here", now),
+            Letter::Answered(ticket) => self.rested(session, ticket, now),
         }
     }
 

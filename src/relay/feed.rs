@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     aborted::Aborted,
+    arrivals::Arrivals,
     behind::Behind,
     chunk::SourceId,
     hub::{Hub, Subscriber, TopicHub},
@@ -41,6 +42,7 @@ pub struct Feed {
     metrics: Arc<Metrics>,
     /// How many the gauge knows to be behind here.
     told_behind: i64,
+    arrivals: Arc<Arrivals>,
 }
 
 /// What there is to do.
@@ -49,14 +51,23 @@ enum Event {
     Tail(upstream::Chunk),
     /// Somebody who is behind can take more.
     Behind,
+    /// Somebody has come back who left at an earlier place.
+    Arrived,
     /// The topic was deleted.
     Gone,
 }
 
 impl Feed {
     /// A feed of a partition from `first` on.
-    pub fn new(hub: &Hub, topic_hub: Arc<TopicHub>, topic: &Arc<Topic>, partition: i32, source: SourceId, first: i64) -> Self {
-        let scribe = Scribe::new(hub, topic_hub, partition, source);
+    pub fn new(
+        hub: &Hub,
+        topic_hub: Arc<TopicHub>,
+        topic: &Arc<Topic>,
+        partition: i32,
+        (source, first): (SourceId, i64),
+        arrivals: Arc<Arrivals>,
+    ) -> Self {
+        let scribe = Scribe::new(hub, topic_hub, topic, partition, source);
         Self {
             reader: hub.cluster.read(topic, partition, Start::Offset(first)),
             cluster: hub.cluster.clone(),
@@ -67,6 +78,7 @@ impl Feed {
             scribe,
             metrics: hub.metrics.clone(),
             told_behind: 0,
+            arrivals,
         }
     }
 
@@ -80,6 +92,7 @@ impl Feed {
                     let hub = self.scribe.hub.clone();
                     self.behind.step(&mut self.scribe, &hub.index(), self.next);
                 }
+                Event::Arrived => self.take_arrivals(),
                 Event::Gone if !self.find_again().await => return,
                 Event::Gone => {}
             }
@@ -96,11 +109,13 @@ impl Feed {
             cluster,
             topic,
             scribe,
+            arrivals,
             ..
         } = self;
         tokio::select! {
             chunk = reader.next() => chunk.map_or(Event::Gone, Event::Tail),
             () = behind.due(|offset| cluster.read(topic, scribe.partition, Start::Offset(offset))) => Event::Behind,
+            () = arrivals.come() => Event::Arrived,
         }
     }
 
@@ -112,6 +127,7 @@ impl Feed {
         };
         if topic.id != self.topic.id {
             tracing::warn!(topic = name, "the Kafka topic was made anew: it is read from its beginning");
+            self.topic = topic.clone();
             self.renew(0);
         }
         self.topic = topic;
@@ -129,13 +145,25 @@ impl Feed {
         self.told_behind = now;
     }
 
+    /// Whoever came back to a place that the feed has left is behind. One who is ahead of it leaves out what it has had by itself.
+    fn take_arrivals(&mut self) {
+        for (mailbox, position) in self.arrivals.take() {
+            if position < self.next {
+                self.behind.join(mailbox, position);
+            }
+        }
+    }
+
     fn hand_out(&mut self, chunk: upstream::Chunk) {
+        self.take_arrivals();
         if chunk.reset {
             self.reset(chunk.offset);
         }
         let clock = Clock::now();
         let hub = self.scribe.hub.clone();
         let index = hub.index();
+        // Under the lock: whoever is found in the index has told where it stands.
+        self.take_arrivals();
         let mut aborted = Aborted::new(chunk.aborted);
         let mut batches = fetched::batches(chunk.bytes, LIMITS);
         let mut doubtful = None;
@@ -176,7 +204,7 @@ impl Feed {
     /// What the partition holds from `offset` on is for everybody who sits here, as if it were another.
     fn renew(&mut self, offset: i64) {
         (self.next, self.doubted) = (offset, -1);
-        self.scribe.renew();
+        self.scribe.renew(&self.topic);
         self.behind.cut_off(offset, self.scribe.source());
     }
 

@@ -19,14 +19,25 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-use super::{budget::Budget, chunk::SourceId, feed::Feed, index::Index, mailbox::Mailbox, said::Said, sweep_cache::SweepCache};
+use super::{
+    arrivals::Arrivals, budget::Budget, chunk::SourceId, feed::Feed, index::Index, mailbox::Mailbox, said::Said, sweep_cache::SweepCache,
+};
 use crate::{
     mapping::RuleSet,
     metrics::{Metrics, RuleCounters},
     mqtt::QoS,
+    ownership::Source,
     session::SubscriptionKey,
     upstream::{Cluster, Topic},
 };
+
+/// A partition of a topic as sessions name it.
+pub fn stored_source(topic: &Topic, partition: i32) -> Source {
+    Source {
+        topic: *topic.id.as_bytes(),
+        partition: partition.cast_unsigned(),
+    }
+}
 
 /// One subscription of one connection, as the index knows it.
 #[derive(Clone, Debug)]
@@ -100,6 +111,7 @@ struct Reading {
 #[derive(Debug)]
 struct Wanted {
     source: SourceId,
+    arrivals: Arc<Arrivals>,
     feed: Option<Running>,
 }
 
@@ -107,6 +119,7 @@ impl Wanted {
     fn new() -> Self {
         Self {
             source: SourceId::fresh(),
+            arrivals: Arc::default(),
             feed: None,
         }
     }
@@ -190,6 +203,38 @@ impl Hub {
         }
     }
 
+    /// Takes the seats of a session that comes back, at the places where it stands. The result is one seat for each subscription.
+    pub fn sit_again(self: &Arc<Self>, topic: &Arc<Topic>, places: &[(i32, i64)], subscribers: Vec<(Box<str>, Subscriber)>) -> Vec<Seat> {
+        let hub = self.topic(&topic.name);
+        let mut reading = hub.lock();
+        reading.seats += subscribers.len();
+        let arrivals = |(partition, position): &(i32, i64)| {
+            let wanted = reading.partitions.entry(*partition).or_insert_with(Wanted::new);
+            (wanted.arrivals.clone(), *position)
+        };
+        let arrivals: Vec<_> = places.iter().map(arrivals).collect();
+        let watch = || tokio::spawn(grow(self.clone(), hub.clone(), topic.clone())).abort_handle();
+        reading.growth.get_or_insert_with(watch);
+        drop(reading);
+        let mut index = hub.index.write().unwrap_or_else(PoisonError::into_inner);
+        for (arrivals, position) in arrivals {
+            if let Some((_, subscriber)) = subscribers.first() {
+                arrivals.add(subscriber.mailbox.clone(), position);
+            }
+        }
+        let seat = |(filter, subscriber): (Box<str>, Subscriber)| {
+            index.insert(&filter, subscriber.clone());
+            Seat {
+                hub: hub.clone(),
+                topic: topic.clone(),
+                filter,
+                subscriber,
+                partitions: places.iter().map(|(partition, _)| *partition).collect(),
+            }
+        };
+        subscribers.into_iter().map(seat).collect()
+    }
+
     /// Makes sure that a partition of a seat is read, from `end` if nobody reads it yet.
     /// The result is its source and the offset from which the subscriber gets all records.
     pub fn feed(&self, seat: &Seat, partition: i32, end: i64) -> (SourceId, i64) {
@@ -201,9 +246,9 @@ impl Hub {
 
     /// Begins a feed if there is none; the offset that the feed began with.
     fn run(&self, wanted: &mut Wanted, hub: &Arc<TopicHub>, topic: &Arc<Topic>, partition: i32, from: i64) -> i64 {
-        let source = wanted.source;
+        let (source, arrivals) = (wanted.source, wanted.arrivals.clone());
         let running = wanted.feed.get_or_insert_with(|| {
-            let feed = Feed::new(self, hub.clone(), topic, partition, source, from);
+            let feed = Feed::new(self, hub.clone(), topic, partition, (source, from), arrivals);
             Running {
                 first_offset: from,
                 task: tokio::spawn(feed.run()).abort_handle(),
@@ -272,6 +317,11 @@ impl Seat {
     /// Its Kafka topic.
     pub fn topic(&self) -> &Arc<Topic> {
         &self.topic
+    }
+
+    /// Whether a partition is read for it.
+    pub fn reads(&self, place: &Source) -> bool {
+        place.topic == *self.topic.id.as_bytes()
     }
 
     /// The partitions it needs.

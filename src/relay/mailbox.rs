@@ -1,4 +1,5 @@
-//! What other tasks may hand to a connection: messages of feeds, the answers of its SUBSCRIBEs, and word that it must end.
+//! What other tasks may hand to a connection: messages of feeds, the answers of its SUBSCRIBEs, letters of the store, and word that it
+//! must end.
 //!
 //! A mailbox is bounded in bytes, its own and those of the chunks it pins. What does not fit at QoS 0 is left out and counted [MQTT-4.3.1-1 allows
 //! it]; at QoS 1 and 2 nothing may be left out: whoever delivers is told, keeps the offset, and is rung when there is room again.
@@ -13,7 +14,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{budget::Budget, chunk::Chunk, subscribing::Subscribed};
+use super::{budget::Budget, chunk::Chunk, store::Letter, subscribing::Subscribed};
 use crate::{mqtt::QoS, session::SubscriptionKey};
 
 /// Bytes that may wait in a mailbox, and twice as many of chunks that it pins: a chunk stays whole, also for one message of it. In
@@ -108,8 +109,12 @@ struct Inner {
     bytes: usize,
     pinned: usize,
     subscribed: Vec<Subscribed>,
+    /// Each answers something, so there are no more than that and the last.
+    store: Vec<Letter>,
     /// Rung once there is room again.
     wanting_room: Vec<Arc<Notify>>,
+    /// Rung at the end.
+    followers: Vec<Arc<Notify>>,
     /// Somebody was told that there is room. The share of the budget may have become smaller since, also by what is to be delivered
     /// now: were that refused, it would be tried again and again.
     invited: bool,
@@ -252,7 +257,12 @@ impl Mailbox {
         let mut inner = self.lock();
         inner.closed = true;
         inner.ring();
-        let left = (std::mem::take(&mut inner.subscribed), std::mem::take(&mut inner.parcels));
+        inner.followers.drain(..).for_each(|follower| follower.notify_one());
+        let left = (
+            std::mem::take(&mut inner.subscribed),
+            std::mem::take(&mut inner.store),
+            std::mem::take(&mut inner.parcels),
+        );
         drop(inner);
         drop(left);
     }
@@ -265,9 +275,32 @@ impl Mailbox {
         self.wake.notify_one();
     }
 
-    /// What waits beside messages: the answers of SUBSCRIBEs, and whether to end.
-    pub fn letters(&self) -> (Vec<Subscribed>, Option<Ending>) {
+    /// A letter of the store.
+    pub fn store(&self, letter: Letter) {
         let mut inner = self.lock();
-        (std::mem::take(&mut inner.subscribed), inner.ending)
+        if !inner.closed {
+            inner.store.push(letter);
+            drop(inner);
+            self.wake.notify_one();
+        }
+    }
+
+    /// What waits beside messages: the answers of SUBSCRIBEs, letters of the store, and whether to end.
+    pub fn letters(&self) -> (Vec<Subscribed>, Vec<Letter>, Option<Ending>) {
+        let mut inner = self.lock();
+        (
+            std::mem::take(&mut inner.subscribed),
+            std::mem::take(&mut inner.store),
+            inner.ending,
+        )
+    }
+
+    /// Has `follower` rung when the connection has left; false: it has left already.
+    pub fn followed_by(&self, follower: &Self) -> bool {
+        let mut inner = self.lock();
+        if !inner.closed {
+            inner.followers.push(follower.wake.clone());
+        }
+        !inner.closed
     }
 }

@@ -4,34 +4,41 @@
 //! means, the mapping where a message goes, the cluster when it is stored.
 //!
 //! * `connection` is the loop of one client, `desk` what is kept for it; `admission`, `inbound`, `answers`, `subscribing`,
-//!   `outbound` and `wills` hold its verbs.
+//!   `granting`, `outbound` and `wills` hold its verbs.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
+//! * `store` keeps sessions that outlive their connections; `tenancy` is what a connection keeps for it, `resuming` and `arrivals` bring
+//!   a session that goes on back to its places.
 //! * `registry` finds the connection of a client id; `hub`, `feed`, `scribe`, `chunk` and `index` bring records to subscribers,
 //!   `behind`, `sweep` and `sweep_cache` to those that cannot keep up.
 
 mod aborted;
 mod admission;
 mod answers;
+mod arrivals;
 mod behind;
 mod budget;
 mod chunk;
 mod connection;
 mod desk;
 mod feed;
+mod granting;
 mod hub;
 mod inbound;
 mod index;
 mod mailbox;
 mod outbound;
 mod registry;
+mod resuming;
 mod roster;
 mod said;
 mod scribe;
 mod settings;
 mod spread;
+mod store;
 mod subscribing;
 mod sweep;
 mod sweep_cache;
+mod tenancy;
 mod wills;
 
 use std::sync::Arc;
@@ -52,6 +59,8 @@ pub use roster::{RosterError, roster};
 use said::Said;
 pub use settings::{Settings, StateTopics, SweepSettings};
 use spread::Spread;
+use store::Store;
+pub use store::StoreSettings;
 use sweep_cache::SweepCache;
 
 /// Serves connections. Cheap to clone.
@@ -74,6 +83,8 @@ struct Shared {
     /// Refusals of Kafka that were told.
     said: Said,
     spread: Spread,
+    /// Sessions that outlive their connections.
+    store: Option<Store>,
 }
 
 impl Relay {
@@ -93,6 +104,10 @@ impl Relay {
         let registry = Registry::default();
         let spread = Spread::new(rules.len(), settings.batch_size);
         let said = Said::default();
+        let store = settings
+            .store
+            .clone()
+            .map(|settings| Store::start(settings, cluster.clone(), rules.clone()));
         let shared = Shared {
             settings,
             rules,
@@ -104,6 +119,7 @@ impl Relay {
             missing,
             said,
             spread,
+            store,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -117,5 +133,13 @@ impl Relay {
     /// get 0x8B. Returns at once; the connections' tasks end by themselves.
     pub fn drain(&self) {
         self.shared.registry.end_all();
+    }
+
+    /// Waits, for a bounded time, until all is written that sessions need for going on elsewhere. To be called when the last connection has
+    /// ended, and before the cluster is shut down.
+    pub async fn finish(&self) {
+        if let Some(store) = &self.shared.store {
+            store.finish().await;
+        }
     }
 }

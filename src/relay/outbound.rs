@@ -9,7 +9,9 @@ use super::{
     desk::Desk,
     mailbox::{Item, Parcel},
     subscribing::StartAt,
+    tenancy::Tenancy,
 };
+use crate::mqtt::QoS;
 use crate::session::{Message, Session, SubscriptionKey, Taken};
 
 /// Unsent bytes above which messages wait in the mailbox for the socket. Below the session's own limit, beyond which it
@@ -25,6 +27,8 @@ pub struct Outbound {
     pub(super) starts: FxHashMap<(SubscriptionKey, SourceId), i64>,
     /// Subscriptions whose start is not known yet: what they match waits.
     pub(super) pending: Vec<SubscriptionKey>,
+    /// The last message was sent, and will be settled.
+    sent: bool,
 }
 
 /// Whether the next item may be tried.
@@ -65,6 +69,17 @@ impl Desk {
         if keys.iter().any(|key| self.outbound.pending.contains(key)) {
             return Step::Wait;
         }
+        let step = self.started(chunk, message, keys, session, now);
+        if step == Step::Next
+            && let Some(tenancy) = self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored)
+        {
+            tenancy.passed(chunk.from, message.offset, std::mem::take(&mut self.outbound.sent), now);
+        }
+        step
+    }
+
+    /// Gives it to those of its subscriptions that have started.
+    fn started(&mut self, chunk: &Chunk, message: &Stored, keys: &[SubscriptionKey], session: &mut Session, now: Instant) -> Step {
         if self.outbound.starts.is_empty() {
             return self.give(chunk, message, keys, session, now);
         }
@@ -91,13 +106,14 @@ impl Desk {
                 message_expiry_interval: remaining,
                 publisher: chunk.client(message),
                 subscriptions: keys,
-                token: 0,
+                token: self.tenancy.as_deref().filter(|tenancy| tenancy.stored).map_or(0, Tenancy::token),
             },
             now,
         );
         let rule = &self.shared.rule_counters[message.rule];
         match taken {
-            Taken::Sent { .. } => {
+            Taken::Sent { qos } => {
+                self.outbound.sent = qos != QoS::AtMostOnce;
                 rule.messages_out.inc();
                 rule.bytes_out.inc_by(message.payload_len() as u64);
             }
@@ -139,6 +155,10 @@ mod tests {
         let start = |key| StartAt {
             key: SubscriptionKey(key),
             source: SourceId(7),
+            place: crate::ownership::Source {
+                topic: [7; 16],
+                partition: 0,
+            },
             offset: 40,
         };
         outbound.begin(vec![start(1), start(2)], |key| key == SubscriptionKey(2));

@@ -40,8 +40,8 @@ impl Registry {
     }
 
     /// Enters a connection; one that had the client id before is told to end (0x8E) [MQTT-3.1.4-3].
-    /// True if there was one.
-    pub fn enter(&self, client: &str, mailbox: &Arc<Mailbox>) -> bool {
+    /// That one, if there was one.
+    pub fn enter(&self, client: &str, mailbox: &Arc<Mailbox>) -> Option<Arc<Mailbox>> {
         let former = self.shard(client).insert(client.into(), mailbox.clone());
         if let Some(former) = &former {
             former.end(Ending::TakenOver);
@@ -50,7 +50,7 @@ impl Registry {
         if *self.draining.borrow() {
             mailbox.end(Ending::ShutDown);
         }
-        former.is_some()
+        former
     }
 
     /// Takes a connection out, unless the client id has gone to another one already.
@@ -96,9 +96,9 @@ mod tests {
     #[test]
     fn who_leaves_takes_only_its_own_place_away() {
         let (registry, first, second) = (Registry::default(), mailbox(), mailbox());
-        assert!(!registry.enter("a", &first));
-        assert!(registry.enter("a", &second));
-        assert_eq!(first.letters().1, Some(Ending::TakenOver));
+        assert!(registry.enter("a", &first).is_none());
+        assert!(registry.enter("a", &second).is_some());
+        assert_eq!(first.letters().2, Some(Ending::TakenOver));
         registry.leave("a", &first);
         assert_eq!(entered(&registry), 1, "the place is the second's");
         registry.leave("a", &second);
@@ -112,7 +112,7 @@ mod tests {
         registry.end_all();
         registry.enter("late", &late);
         for mailbox in [early, late] {
-            assert_eq!(mailbox.letters().1, Some(Ending::ShutDown));
+            assert_eq!(mailbox.letters().2, Some(Ending::ShutDown));
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::{
     budget::Budget,
     chunk::{ChunkBuilder, Parts, SourceId},
-    hub::{Hub, Subscriber, TopicHub},
+    hub::{Hub, Subscriber, TopicHub, stored_source},
     index::Index,
     mailbox::{Delivered, Item, Keys, Mailbox},
 };
@@ -21,6 +21,7 @@ use crate::{
     mapping::{self, LocateScratch, RuleSet, Stored},
     metrics::{Metrics, RuleCounters},
     mqtt::publish::SharedProperties,
+    upstream::Topic,
 };
 
 /// What a chunk holds for each mailbox.
@@ -46,7 +47,7 @@ pub struct Scribe {
 
 impl Scribe {
     /// One for a partition.
-    pub fn new(hub: &Hub, topic_hub: Arc<TopicHub>, partition: i32, source: SourceId) -> Self {
+    pub fn new(hub: &Hub, topic_hub: Arc<TopicHub>, topic: &Topic, partition: i32, source: SourceId) -> Self {
         Self {
             partition,
             rules_of_topic: hub.rules.reader(topic_hub.name()),
@@ -55,7 +56,7 @@ impl Scribe {
             metrics: hub.metrics.clone(),
             rule_counters: hub.rule_counters.clone(),
             source,
-            builder: ChunkBuilder::new(source, hub.budget.clone()),
+            builder: ChunkBuilder::new(source, stored_source(topic, partition), hub.budget.clone()),
             budget: hub.budget.clone(),
             outgoing: FxHashMap::default(),
             scratch: LocateScratch::default(),
@@ -64,10 +65,10 @@ impl Scribe {
         }
     }
 
-    /// The topic was made anew: what comes from here on is of another source.
-    pub fn renew(&mut self) {
+    /// The topic was made anew, or the log was cut off: what comes from here on is of another source.
+    pub fn renew(&mut self, topic: &Topic) {
         self.source = self.hub.renew(self.partition, self.source);
-        self.builder = ChunkBuilder::new(self.source, self.budget.clone());
+        self.builder = ChunkBuilder::new(self.source, stored_source(topic, self.partition), self.budget.clone());
     }
 
     /// What the partition is called at the moment.

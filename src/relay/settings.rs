@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::StoreSettings;
 use crate::{session, upstream::StateTopic};
 
 /// All of it.
@@ -19,6 +20,8 @@ pub struct Settings {
     pub sweeps: SweepSettings,
     /// Bytes that a fetch of one partition brings, at most or one batch.
     pub fetch_size: usize,
+    /// `None`: sessions end with their connections.
+    pub store: Option<StoreSettings>,
 }
 
 /// The compacted topics in which the proxy keeps its own state.

@@ -13,12 +13,14 @@ use tokio::task::AbortHandle;
 use super::{
     chunk::SourceId,
     desk::Desk,
-    hub::{Hub, Seat, Subscriber},
+    granting::Granted,
+    hub::{Hub, Seat, Subscriber, stored_source},
     mailbox::Mailbox,
 };
 use crate::{
     mapping::{NoSources, Source, Unmapped},
     mqtt::{QoS, ReasonCode, Subscribe, SubscribeFilter},
+    ownership::Source as StoredSource,
     session::{Requested, Session, SubscriptionKey, Ticket},
     upstream::{Topic, TopicState},
 };
@@ -55,6 +57,8 @@ pub struct StartAt {
     pub key: SubscriptionKey,
     /// The partition.
     pub source: SourceId,
+    /// The same, as it is stored.
+    pub place: StoredSource,
     /// First offset that belongs to it.
     pub offset: i64,
 }
@@ -74,6 +78,18 @@ pub struct Subscribed {
     pub starts: Vec<StartAt>,
 }
 
+impl Subscribed {
+    fn nothing(ticket: Ticket) -> Self {
+        Self {
+            ticket,
+            refused: Vec::new(),
+            keys: Vec::new(),
+            seats: Vec::new(),
+            starts: Vec::new(),
+        }
+    }
+}
+
 /// Levels that a filter may have. Bounds how deep a look-up goes; far above what people use.
 const MAX_LEVELS: usize = 128;
 
@@ -91,7 +107,8 @@ impl Desk {
             reasons.push(reason);
         }
         if wishes.is_empty() {
-            return session.answer_subscribe(ticket, &reasons, now);
+            let answer = Subscribed::nothing(ticket);
+            return self.grant(session, Granted { answer, reasons }, now);
         }
         let shared = &self.shared;
         self.outbound.pending.extend(wishes.iter().map(|w| w.key));
@@ -155,49 +172,16 @@ impl Desk {
         reason
     }
 
-    /// Kafka's side of a SUBSCRIBE is done: the seats are kept, the client gets its SUBACK.
+    /// Kafka's side of a SUBSCRIBE is done. If the session is stored the answer rests on its being written.
     pub(super) fn subscribed(&mut self, session: &mut Session, answer: Subscribed, now: Instant) {
         let Some(at) = self.asked.iter().position(|asked| asked.ticket == answer.ticket) else {
             return;
         };
-        let Asked { ticket, mut reasons, .. } = self.asked.swap_remove(at);
-        for (place, why) in answer.refused {
-            reasons[place] = self.refuse_filter(ReasonCode::ImplementationSpecificError, why);
+        let Asked { mut reasons, .. } = self.asked.swap_remove(at);
+        for (place, why) in &answer.refused {
+            reasons[*place] = self.refuse_filter(ReasonCode::ImplementationSpecificError, why);
         }
-        // A subscription that stands already goes on from its first start, which its first SUBACK has promised; one that an
-        // UNSUBSCRIBE has overtaken never starts.
-        let stands = |key| session.subscriptions().binary_search_by_key(&key, |s| s.key).is_ok();
-        let begins = |key| stands(key) && !self.seats.contains_key(&key);
-        self.outbound.begin(answer.starts, begins);
-        for key in answer.keys {
-            // A client may ask twice in a row; what it asked for last still waits then.
-            if let Some(at) = self.outbound.pending.iter().position(|k| *k == key) {
-                self.outbound.pending.swap_remove(at);
-            }
-        }
-        session.answer_subscribe(ticket, &reasons, now);
-        for (key, seats) in answer.seats {
-            // An UNSUBSCRIBE may have overtaken it: then the seats are given back here.
-            let Ok(at) = session.subscriptions().binary_search_by_key(&key, |s| s.key) else {
-                continue;
-            };
-            match (self.seats.get_mut(&key), session.subscriptions()[at].options) {
-                // The client asked twice before its first answer; one seat is enough, with what it asked for last.
-                (Some(seats), Some(options)) => seats.iter_mut().for_each(|seat| seat.grant(options.qos)),
-                _ => drop(self.seats.insert(key, seats)),
-            }
-        }
-    }
-
-    /// Takes an UNSUBSCRIBE: nothing more comes for its filters once it is answered.
-    pub(super) fn unsubscribe(&mut self, session: &mut Session, ticket: Ticket, now: Instant) {
-        for requested in session.requested(ticket) {
-            if let Requested::Removed { key } = requested {
-                self.seats.remove(key);
-                self.outbound.starts.retain(|(k, _), _| k != key);
-            }
-        }
-        session.answer_unsubscribe(ticket, now);
+        self.grant(session, Granted { answer, reasons }, now);
     }
 }
 
@@ -209,13 +193,7 @@ async fn place(hub: Arc<Hub>, mailbox: Arc<Mailbox>, ticket: Ticket, wishes: Vec
         let (place, key) = (wish.place, wish.key);
         seated.push((place, key, sit(&hub, &mailbox, wish, until).await));
     }
-    let mut answer = Subscribed {
-        ticket,
-        refused: Vec::new(),
-        keys: Vec::new(),
-        seats: Vec::new(),
-        starts: Vec::new(),
-    };
+    let mut answer = Subscribed::nothing(ticket);
     let ends = ends(&hub, partitions(&seated), until).await;
     for (place, key, seats) in seated {
         answer.keys.push(key);
@@ -253,7 +231,7 @@ async fn sit(hub: &Arc<Hub>, mailbox: &Arc<Mailbox>, wish: Wish, until: tokio::t
 }
 
 /// The topic; `None` if the cluster has none of that name.
-async fn known(hub: &Hub, name: &str, until: tokio::time::Instant) -> Result<Option<Arc<Topic>>, &'static str> {
+pub(super) async fn known(hub: &Hub, name: &str, until: tokio::time::Instant) -> Result<Option<Arc<Topic>>, &'static str> {
     match tokio::time::timeout_at(until, hub.cluster.topic_known(name)).await {
         Ok(TopicState::Ready(topic)) => Ok(Some(topic)),
         Ok(TopicState::Missing) => {
@@ -267,7 +245,7 @@ async fn known(hub: &Hub, name: &str, until: tokio::time::Instant) -> Result<Opt
 /// One wish: its place, its key, its seats or why it has none.
 type Seated = (usize, SubscriptionKey, Result<Vec<Seat>, &'static str>);
 
-type Ends = HashMap<(Arc<str>, i32), i64>;
+pub(super) type Ends = HashMap<(Arc<str>, i32), i64>;
 
 /// The partitions of all seats, each once.
 fn partitions(seated: &[Seated]) -> HashMap<(Arc<str>, i32), Arc<Topic>> {
@@ -283,7 +261,7 @@ fn partitions(seated: &[Seated]) -> HashMap<(Arc<str>, i32), Arc<Topic>> {
 }
 
 /// Their end offsets, by one request for each broker.
-async fn ends(hub: &Hub, wanted: HashMap<(Arc<str>, i32), Arc<Topic>>, until: tokio::time::Instant) -> Ends {
+pub(super) async fn ends(hub: &Hub, wanted: HashMap<(Arc<str>, i32), Arc<Topic>>, until: tokio::time::Instant) -> Ends {
     let (names, asked): (Vec<_>, Vec<_>) = wanted.into_iter().map(|(name, topic)| (name.clone(), (topic, name.1))).unzip();
     let answers = tokio::time::timeout_at(until, hub.cluster.end_offsets(&asked))
         .await
@@ -302,7 +280,13 @@ fn begin(hub: &Hub, key: SubscriptionKey, seats: &[Seat], ends: &Ends) -> Result
         for partition in seat.partitions() {
             let end = ends.get(&(seat.topic().name.clone(), *partition)).ok_or(UNAVAILABLE)?;
             let (source, offset) = hub.feed(seat, *partition, *end);
-            starts.push(StartAt { key, source, offset });
+            let place = stored_source(seat.topic(), *partition);
+            starts.push(StartAt {
+                key,
+                source,
+                place,
+                offset,
+            });
         }
     }
     Ok(starts)

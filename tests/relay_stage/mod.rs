@@ -72,6 +72,7 @@ impl Stage {
             drain_timeout: 3 * PATIENCE,
             sweeps: config.sweeps,
             fetch_size: config.kafka.consumer.fetch_size,
+            store: None,
         };
         let relay = Relay::new(settings, Arc::new(config.rules), cluster.clone(), metrics.clone());
         let listener = Listener::bind(&config.listeners[0], &Gate::new(config.limits), &metrics).unwrap();

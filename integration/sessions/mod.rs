@@ -1,0 +1,99 @@
+//! Sessions that live in Kafka: two instances of the proxy, which share nothing but the cluster.
+
+mod endings;
+mod resume;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::load::client::{Client, Event, Version};
+use crate::stage::{DEADLINE, Kafka, Proxy};
+use tokio::runtime::Runtime;
+
+/// A CONNECT of version 5.
+#[derive(Clone, Copy, Debug, Default)]
+struct Greeting<'a> {
+    client: &'a str,
+    clean: bool,
+    /// Session expiry interval, seconds.
+    expiry: u32,
+    /// Topic, payload, delay.
+    will: Option<(&'a str, &'a str, u32)>,
+}
+
+impl Greeting<'_> {
+    fn encode(&self) -> Vec<u8> {
+        let text = |text: &str, out: &mut Vec<u8>| {
+            out.extend_from_slice(&(text.len() as u16).to_be_bytes());
+            out.extend_from_slice(text.as_bytes());
+        };
+        let mut body = Vec::new();
+        text("MQTT", &mut body);
+        // Wills have QoS 1.
+        let flags = u8::from(self.clean) << 1 | if self.will.is_some() { 0x0c } else { 0 };
+        body.extend_from_slice(&[5, flags, 0, 0, 5, 0x11]);
+        body.extend_from_slice(&self.expiry.to_be_bytes());
+        text(self.client, &mut body);
+        if let Some((topic, payload, delay)) = self.will {
+            body.extend_from_slice(&[5, 0x18]);
+            body.extend_from_slice(&delay.to_be_bytes());
+            text(topic, &mut body);
+            text(payload, &mut body);
+        }
+        assert!(body.len() < 128, "one byte says the length");
+        [&[0x10, body.len() as u8][..], &body].concat()
+    }
+}
+
+/// Connects; whether a session was present.
+async fn connect(at: SocketAddr, greeting: Greeting<'_>) -> (Client, bool) {
+    let mut client = Client::open(at, Version::V5).await.unwrap();
+    client.output.extend_from_slice(&greeting.encode());
+    client.flush().await.unwrap();
+    match client.next_within(DEADLINE).await.unwrap() {
+        Event::ConnAck {
+            present, accepted: true, ..
+        } => (client, present),
+        other => panic!("{greeting:?} was answered {other:?}"),
+    }
+}
+
+/// Publishes at QoS 1 and waits for the answer.
+async fn publish(client: &mut Client, topic: &str, payload: &str) {
+    client.publish(topic, 1, 1, payload.as_bytes()).unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::PubAck(1, 0));
+}
+
+/// The payload of the next message, which is acknowledged.
+async fn message(client: &mut Client) -> String {
+    loop {
+        let event = client.next_within(DEADLINE).await.unwrap();
+        client.answer(&event).unwrap();
+        client.flush().await.unwrap();
+        if let Event::Publish { payload, .. } = event {
+            return String::from_utf8(payload.to_vec()).unwrap();
+        }
+    }
+}
+
+/// Nothing more comes for a moment.
+async fn quiet(client: &mut Client) {
+    let more = client.next_within(Duration::from_millis(300)).await;
+    assert!(more.is_err(), "{more:?}");
+}
+
+/// An instance whose sessions lie in a topic of the test's own.
+fn instance(kafka: &Kafka, name: &str, sessions: &str) -> Proxy {
+    let rule = format!("  - {{name: {name}, mqtt: \"{name}/{{device}}\", kafka: {{topic: {name}, key: \"{{device}}\"}}}}");
+    let topics = format!(", topics: {{sessions: {name}-sessions, retained: {name}-retained, partitions: 4, replication: 1}}");
+    Proxy::start(
+        &kafka.bootstrap,
+        &format!("{rule}\nsessions: {{expiry: {{}}, instance_timeout: 2s{sessions}}}"),
+        &topics,
+    )
+}
+
+fn runtime() -> Runtime {
+    Runtime::new().unwrap()
+}

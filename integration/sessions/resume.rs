@@ -1,0 +1,109 @@
+//! A session goes on, on any instance.
+
+use std::time::Instant;
+
+use super::{Greeting, connect, instance, message, publish, quiet, runtime};
+use crate::load::client::{Client, Event, Version};
+use crate::shared_kafka;
+use crate::stage::DEADLINE;
+
+#[test]
+fn a_session_goes_on_elsewhere_with_all_that_came_meanwhile() {
+    let kafka = shared_kafka();
+    kafka.topic("resumes", 3);
+    let (a, b) = (instance(&kafka, "resumes", ""), instance(&kafka, "resumes", ""));
+    let greeting = Greeting {
+        client: "phone",
+        expiry: 600,
+        ..Greeting::default()
+    };
+    runtime().block_on(async {
+        let mut publisher = Client::connect(b.mqtt, Version::V5, "car").await.unwrap();
+        let (mut phone, present) = connect(a.mqtt, greeting).await;
+        assert!(!present);
+        publish(&mut publisher, "resumes/1", "before").await;
+        assert_eq!(phone.subscribe("resumes/+", 1).await.unwrap(), 1);
+        publish(&mut publisher, "resumes/1", "first").await;
+        assert_eq!(message(&mut phone).await, "first");
+        phone.goodbye().await.unwrap();
+        for (home, away) in [(&b, "b"), (&a, "a"), (&a, "a again")] {
+            for number in 0..40 {
+                publish(&mut publisher, &format!("resumes/{}", number % 2), &format!("{away} {number}")).await;
+            }
+            let (mut phone, present) = connect(home.mqtt, greeting).await;
+            assert!(present, "{away}");
+            let mut got = Vec::new();
+            for _ in 0..40 {
+                got.push(message(&mut phone).await);
+            }
+            for device in 0..2 {
+                let one: Vec<_> = got
+                    .iter()
+                    .filter(|text| text.rsplit(' ').next().unwrap().parse::<u32>().unwrap() % 2 == device)
+                    .collect();
+                let all: Vec<_> = (0..40).filter(|n| n % 2 == device).map(|n| format!("{away} {n}")).collect();
+                assert_eq!(one, all.iter().collect::<Vec<_>>(), "of one key all, in order");
+            }
+            quiet(&mut phone).await;
+            publish(&mut publisher, "resumes/9", "at the tail").await;
+            assert_eq!(message(&mut phone).await, "at the tail");
+            phone.goodbye().await.unwrap();
+        }
+        let (mut phone, present) = connect(a.mqtt, Greeting { clean: true, ..greeting }).await;
+        assert!(!present, "a clean start discards the session");
+        publish(&mut publisher, "resumes/1", "for nobody").await;
+        quiet(&mut phone).await;
+        phone.goodbye().await.unwrap();
+        let (mut phone, present) = connect(b.mqtt, greeting).await;
+        assert!(present, "of the clean start");
+        quiet(&mut phone).await;
+    });
+}
+
+#[test]
+fn what_is_not_acknowledged_comes_again_after_a_takeover() {
+    let kafka = shared_kafka();
+    kafka.topic("takeover", 1);
+    let (a, b) = (instance(&kafka, "takeover", ""), instance(&kafka, "takeover", ""));
+    let greeting = Greeting {
+        client: "phone",
+        expiry: 600,
+        ..Greeting::default()
+    };
+    runtime().block_on(async {
+        let mut publisher = Client::connect(b.mqtt, Version::V5, "car").await.unwrap();
+        let (mut former, _) = connect(a.mqtt, greeting).await;
+        former.subscribe("takeover/+", 1).await.unwrap();
+        publish(&mut publisher, "takeover/1", "one").await;
+        publish(&mut publisher, "takeover/1", "two").await;
+        assert_eq!(message(&mut former).await, "one");
+        let two = former.next_within(DEADLINE).await.unwrap();
+        assert!(matches!(two, Event::Publish { ref payload, .. } if payload == "two"), "{two:?}");
+        let (mut phone, present) = connect(b.mqtt, greeting).await;
+        assert!(present);
+        assert_eq!(former.next_within(DEADLINE).await.unwrap(), Event::Disconnect(0x8e));
+        // A report may not have told that the first was acknowledged.
+        let mut again = message(&mut phone).await;
+        if again == "one" {
+            again = message(&mut phone).await;
+        }
+        assert_eq!(again, "two");
+        quiet(&mut phone).await;
+        // At a disconnect positions are written at once.
+        phone.goodbye().await.unwrap();
+        let (mut phone, _) = connect(b.mqtt, greeting).await;
+
+        let mut took = Vec::new();
+        for round in 0..40 {
+            let home = if round % 2 == 0 { &a } else { &b };
+            let started = Instant::now();
+            let (next, present) = connect(home.mqtt, greeting).await;
+            took.push(started.elapsed());
+            assert!(present, "{round}");
+            assert_eq!(phone.next_within(DEADLINE).await.unwrap(), Event::Disconnect(0x8e));
+            phone = next;
+        }
+        took.sort();
+        println!("takeover: p50 {:?}, longest {:?}", took[took.len() / 2], took[took.len() - 1]);
+    });
+}

@@ -1,0 +1,144 @@
+//! From what a SUBSCRIBE or UNSUBSCRIBE came to, to its answer. If the session is stored, that rests on what is written.
+
+use std::time::Instant;
+
+use super::{
+    desk::Desk,
+    store::Order,
+    subscribing::Subscribed,
+    tenancy::{Resting, Tenancy},
+};
+use crate::{
+    mqtt::{QoS, ReasonCode, Unsubscribe},
+    ownership::{Source, StoredSubscription},
+    session::{Options, Requested, Session, Ticket},
+};
+
+impl Desk {
+    /// Grants what a SUBSCRIBE came to.
+    pub(super) fn grant(&mut self, session: &mut Session, granted: Granted, now: Instant) {
+        match self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
+            Some(tenancy) => {
+                let read = |place: &Source| self.seats.values().flatten().any(|seat| seat.reads(place));
+                granted
+                    .answer
+                    .starts
+                    .iter()
+                    .for_each(|start| tenancy.begins(start, read(&start.place)));
+                let subscriptions = granted.subscriptions(session, tenancy);
+                if subscriptions.is_empty() {
+                    return self.finish_subscribe(session, granted, now);
+                }
+                let report = tenancy.report();
+                tenancy.order(Order::Subscribe(tenancy.id(), granted.answer.ticket.0, subscriptions, report));
+                tenancy.resting.push(Resting::Granted(granted));
+            }
+            None => self.finish_subscribe(session, granted, now),
+        }
+    }
+
+    /// The store has written what an answer rests on.
+    pub(super) fn rested(&mut self, session: &mut Session, ticket: u32, now: Instant) {
+        match self.tenancy.as_deref_mut().and_then(|tenancy| tenancy.rested(ticket)) {
+            Some(Resting::Granted(granted)) => self.finish_subscribe(session, granted, now),
+            Some(Resting::Removed(ticket)) => session.answer_unsubscribe(ticket, now),
+            None => {}
+        }
+    }
+
+    /// The seats are kept, the client gets its SUBACK.
+    fn finish_subscribe(&mut self, session: &mut Session, Granted { answer, reasons }: Granted, now: Instant) {
+        // A subscription that stands already goes on from its first start, which its first SUBACK has promised; one that an
+        // UNSUBSCRIBE has overtaken never starts.
+        let stands = |key| session.subscriptions().binary_search_by_key(&key, |s| s.key).is_ok();
+        let begins = |key| stands(key) && !self.seats.contains_key(&key);
+        self.outbound.begin(answer.starts, begins);
+        for key in answer.keys {
+            // A client may ask twice in a row; what it asked for last still waits then.
+            if let Some(at) = self.outbound.pending.iter().position(|k| *k == key) {
+                self.outbound.pending.swap_remove(at);
+            }
+        }
+        session.answer_subscribe(answer.ticket, &reasons, now);
+        for (key, seats) in answer.seats {
+            // An UNSUBSCRIBE may have overtaken it: then the seats are given back here.
+            let Ok(at) = session.subscriptions().binary_search_by_key(&key, |s| s.key) else {
+                continue;
+            };
+            match (self.seats.get_mut(&key), session.subscriptions()[at].options) {
+                // The client asked twice before its first answer; one seat is enough, with what it asked for last.
+                (Some(seats), Some(options)) => seats.iter_mut().for_each(|seat| seat.grant(options.qos)),
+                _ => drop(self.seats.insert(key, seats)),
+            }
+        }
+    }
+
+    /// Takes an UNSUBSCRIBE: nothing more comes for its filters once it is answered.
+    pub(super) fn unsubscribe(&mut self, session: &mut Session, unsubscribe: &Unsubscribe<'_>, ticket: Ticket, now: Instant) {
+        let mut removed = Vec::new();
+        for (requested, filter) in session.requested(ticket).iter().zip(unsubscribe.filters.iter()) {
+            if let Requested::Removed { key } = requested {
+                self.seats.remove(key);
+                self.outbound.starts.retain(|(k, _), _| k != key);
+                if let Some(tenancy) = self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
+                    tenancy.ends(*key);
+                    removed.push((*filter).into());
+                }
+            }
+        }
+        match self.tenancy.as_deref_mut().filter(|_| !removed.is_empty()) {
+            Some(tenancy) => {
+                tenancy.order(Order::Unsubscribe(tenancy.id(), ticket.0, removed));
+                tenancy.resting.push(Resting::Removed(ticket));
+            }
+            None => session.answer_unsubscribe(ticket, now),
+        }
+    }
+}
+
+/// A SUBSCRIBE that is decided.
+#[derive(Debug)]
+pub struct Granted {
+    /// What Kafka's side came to.
+    pub answer: Subscribed,
+    /// One for each filter.
+    pub reasons: Vec<ReasonCode>,
+}
+
+impl Granted {
+    /// Of the SUBSCRIBE.
+    pub fn ticket(&self) -> Ticket {
+        self.answer.ticket
+    }
+
+    /// What is to be stored of it.
+    fn subscriptions(&self, session: &Session, tenancy: &Tenancy) -> Vec<StoredSubscription> {
+        let ticket = self.answer.ticket;
+        let asked = session
+            .requested(ticket)
+            .iter()
+            .zip(session.asked_options(ticket))
+            .zip(&self.reasons);
+        let stored = |((requested, options), reason): ((&Requested, &Options), &ReasonCode)| {
+            let Requested::Subscribe { key, .. } = requested else { return None };
+            let qos = match reason {
+                ReasonCode::Success => QoS::AtMostOnce,
+                ReasonCode::GrantedQoS1 => options.qos.min(QoS::AtLeastOnce),
+                ReasonCode::GrantedQoS2 => options.qos,
+                _ => return None,
+            };
+            // An UNSUBSCRIBE may have overtaken it.
+            let at = session.subscriptions().binary_search_by_key(key, |s| s.key).ok()?;
+            Some(StoredSubscription {
+                filter: session.subscriptions()[at].filter.to_string(),
+                qos,
+                no_local: options.no_local,
+                retain_as_published: options.retain_as_published,
+                retain_handling: options.retain_handling,
+                id: options.subscription_id,
+                starts: tenancy.starts(*key),
+            })
+        };
+        asked.filter_map(stored).collect()
+    }
+}

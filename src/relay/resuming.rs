@@ -1,0 +1,129 @@
+//! A session that goes on takes its seats again, at the places where it stood: what came meanwhile lies in the log.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    hub::{Hub, Seat, Subscriber, stored_source},
+    mailbox::Mailbox,
+    store::Letter,
+    subscribing::{StartAt, ends, known},
+};
+use crate::{
+    mqtt::QoS,
+    ownership::{Body, Source, StoredSubscription},
+    session::{Options, Present, SubscriptionKey},
+    upstream::Topic,
+};
+
+/// The seats of a session that goes on, and where its subscriptions start.
+#[derive(Debug)]
+pub struct Resumed {
+    /// As it was found.
+    pub body: Box<Body>,
+    pub seats: HashMap<SubscriptionKey, Vec<Seat>>,
+    pub starts: Vec<StartAt>,
+}
+
+/// The subscriptions that want something of one Kafka topic.
+struct Wanted {
+    topic: Arc<Topic>,
+    subscribers: Vec<(SubscriptionKey, Box<str>, QoS)>,
+}
+
+/// The session as the pure room has it. Subscriptions get keys from 0 on, in their order.
+pub fn present(body: &Body) -> Present {
+    let options = |stored: &StoredSubscription| Options {
+        qos: stored.qos,
+        no_local: stored.no_local,
+        retain_as_published: stored.retain_as_published,
+        retain_handling: stored.retain_handling,
+        subscription_id: stored.id,
+    };
+    let subscriptions = body.subscriptions.iter();
+    Present {
+        subscriptions: subscriptions
+            .map(|stored| (stored.filter.as_str().into(), options(stored)))
+            .collect(),
+    }
+}
+
+/// Takes the seats, and tells the connection. Topics that are gone, or that no rule reads any more, are left out.
+pub async fn resume(hub: Arc<Hub>, mailbox: Arc<Mailbox>, body: Box<Body>, until: tokio::time::Instant) {
+    let Some(wanted) = wanted(&hub, &body, until).await else {
+        return mailbox.store(Letter::Refuse(crate::mqtt::ReasonCode::ServerUnavailable));
+    };
+    let partitions = wanted.iter().flat_map(|wanted| {
+        let topic = &wanted.topic;
+        (0..topic.partitions.len() as i32).map(move |partition| ((topic.name.clone(), partition), topic.clone()))
+    });
+    let ends = ends(&hub, partitions.collect(), until).await;
+    let mut resumed = Resumed {
+        body,
+        seats: HashMap::new(),
+        starts: Vec::new(),
+    };
+    for Wanted { topic, subscribers } in wanted {
+        let places: Vec<(i32, i64)> = (0..topic.partitions.len() as i32)
+            .map(|partition| (partition, place(&resumed.body, stored_source(&topic, partition))))
+            .collect();
+        let keys: Vec<SubscriptionKey> = subscribers.iter().map(|(key, ..)| *key).collect();
+        let subscribers = subscribers
+            .into_iter()
+            .map(|(key, filter, qos)| (filter, Subscriber::new(mailbox.clone(), key, qos)));
+        let seats = hub.sit_again(&topic, &places, subscribers.collect());
+        for (key, seat) in keys.into_iter().zip(seats) {
+            for (partition, position) in &places {
+                let Some(end) = ends.get(&(topic.name.clone(), *partition)) else {
+                    return mailbox.store(Letter::Refuse(crate::mqtt::ReasonCode::ServerUnavailable));
+                };
+                let (source, _) = hub.feed(&seat, *partition, *end);
+                let place = stored_source(&topic, *partition);
+                let starts = &resumed.body.subscriptions[key.0 as usize].starts;
+                let offset = starts.get(&place).map_or(*position, |start| (*start).max(*position));
+                resumed.starts.push(StartAt {
+                    key,
+                    source,
+                    place,
+                    offset,
+                });
+            }
+            resumed.seats.entry(key).or_default().push(seat);
+        }
+    }
+    mailbox.store(Letter::Resumed(Box::new(resumed)));
+}
+
+/// Where a session stands in a partition. One that it does not know is younger than its subscriptions: all of it is for it.
+fn place(body: &Body, source: Source) -> i64 {
+    let starts = body
+        .subscriptions
+        .iter()
+        .filter_map(|subscription| subscription.starts.get(&source));
+    let position = body.steps.positions.get(&source).copied();
+    position.or(starts.min().copied()).unwrap_or(0)
+}
+
+/// `None`: Kafka did not say in time which topics there are.
+async fn wanted(hub: &Arc<Hub>, body: &Body, until: tokio::time::Instant) -> Option<Vec<Wanted>> {
+    let mut topics: BTreeMap<String, Vec<(SubscriptionKey, Box<str>, QoS)>> = BTreeMap::new();
+    for (at, subscription) in body.subscriptions.iter().enumerate() {
+        let key = SubscriptionKey(at as u32);
+        for source in hub.rules.sources(&subscription.filter).unwrap_or_default() {
+            let subscribers = topics.entry(source.kafka_topic).or_default();
+            // Several rules may read one Kafka topic; one seat in it is enough.
+            if subscribers.last().is_none_or(|(last, ..)| *last != key) {
+                subscribers.push((key, subscription.filter.as_str().into(), subscription.qos));
+            }
+        }
+    }
+    let mut wanted = Vec::with_capacity(topics.len());
+    for (name, subscribers) in topics {
+        if let Some(topic) = known(hub, &name, until).await.ok()? {
+            wanted.push(Wanted { topic, subscribers });
+        }
+    }
+    Some(wanted)
+}

@@ -1,0 +1,145 @@
+//! Stored sessions: the driver of `ownership` over the compacted topic `mqtt-sessions`.
+//!
+//! One task for each partition of the topic (`task`, `outputs`) has its tail (`tail`), what it is to be appended (`writer`) and the latest records
+//! (`kept`). Connections give it `order`s and get letters back through their mailboxes. `wills` sends wills, `custodian` is the
+//! membership in the group of instances.
+
+mod custodian;
+mod kept;
+mod order;
+mod outputs;
+mod tail;
+mod task;
+mod wills;
+mod writer;
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time::timeout,
+};
+
+use crate::{
+    mapping::{RuleSet, partition_for_key},
+    upstream::{Cluster, State, Topic},
+};
+
+pub use order::{Arrival, Letter, Order, Report};
+
+/// Records that are read by their offsets at one time.
+const FETCHES: usize = 32;
+/// How long the end of the process waits for what is to be written.
+const LAST_WRITES: Duration = Duration::from_secs(3);
+
+/// How sessions are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// The compacted topic.
+    pub topic: String,
+    /// How long the group's coordinator may hear nothing of an instance before others take it for dead.
+    pub instance_timeout: Duration,
+    /// Throw-away clients (clean start, expiry 0) are taken over within an instance only, and cost Kafka nothing.
+    pub local_takeover: bool,
+    /// Whose session cannot be read gets a fresh one, instead of 0x88.
+    pub fresh_if_damaged: bool,
+}
+
+/// What all tasks share.
+struct Around {
+    settings: StoreSettings,
+    /// Of this run of this process: no other has had it or will have it.
+    instance: Box<str>,
+    cluster: Cluster,
+    rules: Arc<RuleSet>,
+    fetches: Semaphore,
+}
+
+/// Where the orders for a client go.
+pub type Orders = mpsc::UnboundedSender<Order>;
+
+/// The stored sessions of this instance. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    /// One for each partition, once the topic is known.
+    partitions: watch::Receiver<Option<Arc<[Orders]>>>,
+    leave: watch::Sender<bool>,
+}
+
+impl Store {
+    /// Begins to look for the topic and to read it.
+    pub fn start(settings: StoreSettings, cluster: Cluster, rules: Arc<RuleSet>) -> Self {
+        let chance = || RandomState::new().hash_one(());
+        let around = Arc::new(Around {
+            instance: format!("proxy-{:016x}{:016x}", chance(), chance()).into(),
+            settings,
+            cluster,
+            rules,
+            fetches: Semaphore::new(FETCHES),
+        });
+        let (found, partitions) = watch::channel(None);
+        let leave = watch::Sender::new(false);
+        let left = leave.subscribe();
+        tokio::spawn(async move {
+            let Some(topic) = topic(&around).await else { return };
+            let orders: Arc<[Orders]> = begin(&around, &topic).into();
+            found.send_replace(Some(orders.clone()));
+            custodian::run(&around, &orders, left).await;
+        });
+        Self { partitions, leave }
+    }
+
+    /// Where the orders for a client go; `None` as long as the topic is not known.
+    pub fn orders(&self, client: &str) -> Option<Orders> {
+        let partitions = self.partitions.borrow();
+        let partitions = partitions.as_ref().filter(|all| !all.is_empty())?;
+        Some(partitions[partition_for_key(client.as_bytes(), partitions.len() as u32) as usize].clone())
+    }
+
+    /// Tells when the topic is known.
+    pub fn found(&self) -> watch::Receiver<Option<Arc<[Orders]>>> {
+        self.partitions.clone()
+    }
+
+    /// Waits, for a bounded time, until all is written that connections have ordered, and leaves the group.
+    pub async fn finish(&self) {
+        let partitions = self.partitions.borrow().clone();
+        let flush = |orders: &Orders| {
+            let (flush, flushed) = oneshot::channel();
+            orders.send(Order::Flush(flush)).ok().map(|()| flushed)
+        };
+        let flushes: Vec<_> = partitions.iter().flat_map(|all| all.iter()).filter_map(flush).collect();
+        let all = async {
+            for flushed in flushes {
+                let _ = flushed.await;
+            }
+        };
+        if timeout(LAST_WRITES, all).await.is_err() {
+            tracing::warn!("not all sessions could be written: what is missing counts as a connection that was lost");
+        }
+        self.leave.send_replace(true);
+        // The custodian's task drops its receiver when it has left.
+        let _ = timeout(LAST_WRITES, self.leave.closed()).await;
+    }
+}
+
+/// Waits for the topic. It is made, or asked of an operator, before Kafka counts as ready.
+async fn topic(around: &Around) -> Option<Arc<Topic>> {
+    let mut kafka = around.cluster.state();
+    kafka.wait_for(|state| *state == State::Ready).await.ok()?;
+    around.cluster.topic_appears(&around.settings.topic).await
+}
+
+fn begin(around: &Arc<Around>, topic: &Arc<Topic>) -> Vec<Orders> {
+    let partitions = 0..topic.partitions.len() as i32;
+    let one = |partition| {
+        let (orders, taken) = mpsc::unbounded_channel();
+        tokio::spawn(task::Task::new(around.clone(), topic.clone(), partition, taken).run());
+        orders
+    };
+    partitions.map(one).collect()
+}

@@ -1,0 +1,83 @@
+//! What connections and the store tell each other.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::{
+    mqtt::ReasonCode,
+    ownership::{Body, ConnectionId, End, Offer, Place, Source, StoredSubscription},
+    relay::{mailbox::Mailbox, resuming::Resumed},
+};
+
+/// A CONNECT for the store.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Where letters go; its id is the connection's.
+    pub mailbox: Arc<Mailbox>,
+    /// Client id.
+    pub client: Box<str>,
+    /// What it asks for.
+    pub offer: Offer,
+    /// Kafka is away, and the session needs nothing of it.
+    pub away: bool,
+}
+
+impl Arrival {
+    /// The connection.
+    pub fn id(&self) -> ConnectionId {
+        ConnectionId(self.mailbox.id())
+    }
+}
+
+/// What became of deliveries since the last report. Told together, so that a busy subscriber costs a report a second.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Packet ids of QoS 1 that are free again, or another message's.
+    pub settled: Vec<u16>,
+    /// Messages of QoS 1 that have no PUBACK.
+    pub sent: Vec<(u16, Place)>,
+    /// Below these everything was sent, or is not wanted.
+    pub positions: Vec<(Source, i64)>,
+}
+
+/// What the store is told, in order.
+#[derive(Debug)]
+pub enum Order {
+    /// A CONNECT.
+    Connect(Arrival),
+    /// The connection has ended; its last order.
+    Ended(ConnectionId, End, Report),
+    /// Deliveries.
+    Report(ConnectionId, Report),
+    /// A SUBSCRIBE that is granted, if anything of it is; answered by [`Letter::Answered`].
+    Subscribe(ConnectionId, u32, Vec<StoredSubscription>, Report),
+    /// An UNSUBSCRIBE; answered by [`Letter::Answered`].
+    Unsubscribe(ConnectionId, u32, Vec<Box<str>>),
+    /// Who is a member of the group of instances, if this one looks after the partition.
+    Members(Option<BTreeSet<Box<str>>>),
+    /// This instance is a member of that group.
+    Member,
+    /// The coordinator of the group is not reached: others may take this instance for dead.
+    StepDown,
+    /// Tells when all that is to be written is written.
+    Flush(tokio::sync::oneshot::Sender<()>),
+}
+
+/// What a connection is told by the store.
+#[derive(Debug)]
+pub enum Letter {
+    /// CONNACK with success may leave.
+    Connected {
+        /// The session that goes on.
+        present: Option<Box<Body>>,
+        /// False: nothing of this session is stored.
+        stored: bool,
+    },
+    /// CONNACK with an error.
+    Refuse(ReasonCode),
+    /// The connection must end.
+    Close(ReasonCode),
+    /// SUBACK or UNSUBACK may leave.
+    Answered(u32),
+    /// Not of the store itself: a session that goes on has taken its seats.
+    Resumed(Box<Resumed>),
+}

@@ -1,0 +1,118 @@
+//! What the machine of a partition wants done.
+
+use super::{
+    kept::{self, Kept},
+    order::Letter,
+    task::{Errand, Task, now},
+    wills,
+};
+use crate::{
+    mqtt::ReasonCode,
+    ownership::{ConnectionId, Output},
+    relay::mailbox::Ending,
+};
+
+impl Task {
+    /// What a task of its own has found out.
+    pub(super) fn errand(&mut self, errand: Errand) {
+        match errand {
+            Errand::Fetched(serial, record) => self.fetched(serial, record.as_ref()),
+            Errand::Sent(tenure, number) => self.partition.will_routed(&tenure, number, Vec::new(), now()),
+        }
+    }
+
+    fn fetched(&mut self, serial: u64, record: Option<&Kept>) {
+        let now = now();
+        match record {
+            Some(record) => record.lend(|record| self.partition.fetched(serial, Some(record), now)),
+            None => self.partition.fetched(serial, None, now),
+        }
+    }
+
+    /// Does all that is wanted, in order.
+    pub(super) fn drain(&mut self) {
+        loop {
+            while let Some(output) = self.partition.poll() {
+                self.obey(output);
+            }
+            let Some((serial, record)) = self.at_hand.pop_front() else { return };
+            self.fetched(serial, record.as_ref());
+        }
+    }
+
+    fn obey(&mut self, output: Output) {
+        match output {
+            Output::Append(records) => self.writer.push(records),
+            Output::Fetch { serial, offset } => self.fetch(serial, offset),
+            Output::Connected {
+                connection,
+                present,
+                stored,
+            } => {
+                self.guests.entry(connection).and_modify(|guest| guest.stored = stored);
+                self.send(connection, Letter::Connected { present, stored });
+            }
+            Output::Refuse { connection, reason } => self.send(connection, Letter::Refuse(reason)),
+            Output::Close { connection, reason } => self.close(connection, reason),
+            Output::Answered(connection, ticket) => self.send(connection, Letter::Answered(ticket)),
+            Output::RouteWill { tenure, number, will } => {
+                let around = self.around.clone();
+                self.errands.spawn(async move {
+                    wills::send(&around, &tenure.client, &will).await;
+                    Errand::Sent(tenure, number)
+                });
+            }
+            Output::Reset => self.reset(),
+            // QoS 2 goes the way of sessions that are not stored, and wills by `wills`: none of these is asked for.
+            Output::ProducerId { .. }
+            | Output::Produce { .. }
+            | Output::PubRec(..)
+            | Output::Refused(..)
+            | Output::PubComp(..)
+            | Output::Publish(..)
+            | Output::PubRel(..) => {}
+        }
+    }
+
+    fn fetch(&mut self, serial: u64, offset: i64) {
+        if let Some(kept) = self.latest.find(offset) {
+            return self.at_hand.push_back((serial, Some(kept.clone())));
+        }
+        let (around, topic, partition) = (self.around.clone(), self.tail.topic.clone(), self.tail.partition);
+        self.errands.spawn(async move {
+            let _permit = around.fetches.acquire().await;
+            Errand::Fetched(serial, kept::fetch(around.cluster.clone(), topic, partition, offset).await)
+        });
+    }
+
+    /// A letter to a connection.
+    pub(super) fn send(&self, connection: ConnectionId, letter: Letter) {
+        if let Some(guest) = self.guests.get(&connection) {
+            guest.mailbox.store(letter);
+        }
+    }
+
+    fn close(&self, connection: ConnectionId, reason: ReasonCode) {
+        match self.guests.get(&connection) {
+            Some(guest) if reason == ReasonCode::SessionTakenOver => guest.mailbox.end(Ending::TakenOver),
+            // Nothing of it is in the log, so nothing is lost with that.
+            Some(guest) if !guest.stored && reason == ReasonCode::ServerUnavailable => {}
+            _ => self.send(connection, Letter::Close(reason)),
+        }
+    }
+
+    fn reset(&mut self) {
+        self.writer.clear();
+        self.errands.abort_all();
+        self.at_hand.clear();
+        self.latest.clear();
+        self.is_there = false;
+        self.tail.restart(self.tail.topic.clone());
+        // Those that were being let in are refused by the machine; who waits still waits.
+        self.waiting.iter_mut().for_each(|waiting| {
+            if let Some(question) = &mut waiting.question {
+                *question = self.tail.number + 1;
+            }
+        });
+    }
+}

@@ -1,0 +1,340 @@
+//! One partition of `mqtt-sessions`: its tail and its connections' orders go into the machine, what that wants is done.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    task::JoinSet,
+};
+
+use super::{
+    Around,
+    kept::{self, Kept, Latest},
+    order::{Arrival, Letter, Order, Report},
+    tail::{Met, Tail, batches},
+    writer::{Lost, Writer},
+};
+use crate::{
+    mqtt::ReasonCode,
+    ownership::{ConnectionId, Millis, Offer, Partition, Record, Settings, Tenure},
+    relay::{inbound::now_ms, mailbox::Mailbox},
+    upstream::{Chunk, Topic},
+};
+
+/// The machine is ticked at least so often: the custodian walks on with each tick.
+const TICK: Duration = Duration::from_secs(1);
+/// How soon a record is tried again that found no memory.
+const STALLED: Duration = Duration::from_millis(20);
+/// Orders taken before the tail has its turn again.
+const ORDERS: usize = 256;
+
+/// What a task of its own has found out.
+pub enum Errand {
+    /// The answer to a question for a record.
+    Fetched(u64, Option<Kept>),
+    /// A will is in Kafka, or no rule maps it any more.
+    Sent(Tenure, u64),
+}
+
+/// A connection as the store knows it.
+pub(super) struct Guest {
+    pub(super) mailbox: Arc<Mailbox>,
+    /// Something of its session is stored.
+    pub(super) stored: bool,
+}
+
+/// A CONNECT that waits for the tail; `Some` for an end that was asked for later than it came.
+pub(super) struct Waiting {
+    pub(super) arrival: Arrival,
+    pub(super) question: Option<u64>,
+}
+
+/// See the head of the file.
+pub struct Task {
+    pub(super) around: Arc<Around>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) partition: Partition,
+    pub(super) tail: Tail,
+    pub(super) writer: Writer,
+    /// Rung when Kafka has answered the writer.
+    written: Arc<Notify>,
+    pub(super) latest: Latest,
+    pub(super) guests: HashMap<ConnectionId, Guest>,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) errands: JoinSet<Errand>,
+    /// Answers that were at hand.
+    pub(super) at_hand: VecDeque<(u64, Option<Kept>)>,
+    flushes: Vec<oneshot::Sender<()>>,
+    /// The tail has been at the end.
+    pub(super) is_there: bool,
+    /// Others know that this instance is alive. What is claimed before would be an orphan's.
+    is_member: bool,
+}
+
+/// What there is to do.
+enum Event {
+    Order(Option<Order>),
+    Met(Met),
+    Written,
+    Errand(Errand),
+    Time,
+}
+
+/// This moment, as the log counts.
+pub fn now() -> Millis {
+    u64::try_from(now_ms()).unwrap_or(0)
+}
+
+impl Task {
+    pub(super) fn new(around: Arc<Around>, topic: Arc<Topic>, partition: i32, orders: mpsc::UnboundedReceiver<Order>) -> Self {
+        let written = Arc::new(Notify::new());
+        let settings = Settings {
+            instance: around.instance.clone(),
+            fresh_if_damaged: around.settings.fresh_if_damaged,
+        };
+        Self {
+            partition: Partition::new(settings),
+            tail: Tail::new(around.cluster.clone(), topic, partition),
+            writer: Writer::new(&around.cluster, written.clone()),
+            around,
+            orders,
+            written,
+            latest: Latest::default(),
+            guests: HashMap::new(),
+            waiting: Vec::new(),
+            errands: JoinSet::new(),
+            at_hand: VecDeque::new(),
+            flushes: Vec::new(),
+            is_there: false,
+            is_member: false,
+        }
+    }
+
+    /// Until the store is gone, or the cluster is shut down.
+    pub(super) async fn run(mut self) {
+        loop {
+            match self.event().await {
+                Event::Order(None) => return,
+                Event::Order(Some(order)) => self.take_orders(order),
+                Event::Met(Met::Gone) => {
+                    if !self.find_again().await {
+                        return;
+                    }
+                }
+                Event::Met(met) => self.met(met),
+                Event::Written => {
+                    let settled = self.writer.settle();
+                    self.or_step_down(&settled);
+                }
+                Event::Errand(errand) => self.errand(errand),
+                Event::Time => self.partition.tick(now()),
+            }
+            self.drain();
+            if self.is_member {
+                let sent = self.writer.go_on(&self.tail.topic, self.tail.partition as usize, now());
+                self.or_step_down(&sent);
+                self.drain();
+            }
+            if self.writer.is_idle() {
+                for flush in self.flushes.drain(..) {
+                    // Nobody waits any more.
+                    let _ = flush.send(());
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        let due = self
+            .partition
+            .deadline()
+            .map_or(TICK, |at| Duration::from_millis(at.saturating_sub(now())));
+        let pause = if self.writer.stalled { STALLED } else { due.min(TICK) };
+        let Self {
+            orders,
+            tail,
+            written,
+            errands,
+            ..
+        } = self;
+        tokio::select! {
+            order = orders.recv() => Event::Order(order),
+            met = tail.next() => Event::Met(met),
+            () = written.notified() => Event::Written,
+            Some(Ok(errand)) = errands.join_next(), if !errands.is_empty() => Event::Errand(errand),
+            () = tokio::time::sleep(pause) => Event::Time,
+        }
+    }
+
+    fn or_step_down(&mut self, done: &Result<(), Lost>) {
+        if let Err(Lost(why)) = done {
+            self.step_down(why);
+        }
+    }
+
+    fn step_down(&mut self, why: &str) {
+        let partition = self.tail.partition;
+        tracing::error!(partition, why, "all stored sessions of a partition are given up and read anew");
+        self.partition.step_down();
+    }
+
+    /// The topic was deleted: if it is made anew, all of it is another. False: the cluster is shut down.
+    async fn find_again(&mut self) -> bool {
+        let Some(topic) = self.around.cluster.topic_appears(&self.around.settings.topic).await else {
+            return false;
+        };
+        if topic.id != self.tail.topic.id {
+            self.step_down("the topic was made anew");
+        }
+        self.tail.topic = topic.clone();
+        self.drain();
+        self.tail.restart(topic);
+        // It may have fewer partitions now: then this one is looked for now and then.
+        if self.tail.partition as usize >= self.tail.topic.partitions.len() {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        true
+    }
+
+    fn met(&mut self, met: Met) {
+        match met {
+            Met::Records(chunk) => self.read(&chunk),
+            Met::Broken(why) => self.step_down(why),
+            Met::End | Met::Gone => {}
+        }
+        self.arrive();
+    }
+
+    fn read(&mut self, chunk: &Chunk) {
+        let now = now();
+        let position = self.tail.position;
+        for batch in batches(chunk) {
+            for view in batch.records().map_while(Result::ok) {
+                if view.offset >= position {
+                    kept::read(&view, |record| self.one(record, now));
+                }
+            }
+        }
+        self.tail.position = position.max(chunk.next_offset);
+    }
+
+    fn one(&mut self, record: &Record<'_>, now: Millis) {
+        self.latest.keep(record);
+        self.partition.read(record, now);
+    }
+
+    /// If the tail has come to the end that was asked for, those are let in who wait for it.
+    fn arrive(&mut self) {
+        let Some(mark) = self.tail.arrived() else { return };
+        self.partition.at_end(mark.end, mark.asked, now());
+        self.is_there = true;
+        if !self.is_member {
+            return;
+        }
+        let (ready, others) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|waiting| waiting.question.is_none_or(|question| mark.number >= question));
+        self.waiting = others;
+        for Waiting { arrival, .. } in ready {
+            self.connect(arrival, mark.end);
+        }
+        if !self.waiting.is_empty() {
+            self.tail.hurry();
+        }
+    }
+
+    fn take_orders(&mut self, first: Order) {
+        self.take_order(first);
+        for _ in 1..ORDERS {
+            let Ok(order) = self.orders.try_recv() else { return };
+            self.take_order(order);
+        }
+    }
+
+    fn take_order(&mut self, order: Order) {
+        let now = now();
+        match order {
+            Order::Connect(arrival) => self.arrival(arrival),
+            Order::Ended(id, end, report) => {
+                self.waiting.retain(|waiting| waiting.arrival.id() != id);
+                self.report(id, report, now);
+                self.partition.disconnected(id, end, now);
+                self.guests.remove(&id);
+            }
+            Order::Report(id, report) => self.report(id, report, now),
+            Order::Subscribe(id, ticket, granted, report) => {
+                self.report(id, report, now);
+                self.partition.subscribe(id, ticket, granted, now);
+            }
+            Order::Unsubscribe(id, ticket, filters) => {
+                let filters: Vec<&str> = filters.iter().map(|filter| &**filter).collect();
+                self.partition.unsubscribe(id, ticket, &filters, now);
+            }
+            Order::Members(members) => self.partition.members(members),
+            Order::Member => self.join(),
+            Order::StepDown => self.step_down("the coordinator of the group of instances is not reached"),
+            Order::Flush(flush) => self.flushes.push(flush),
+        }
+    }
+
+    fn report(&mut self, id: ConnectionId, report: Report, now: Millis) {
+        for packet in report.settled {
+            self.partition.settled(id, packet, now);
+        }
+        for (packet, place) in report.sent {
+            self.partition.sent(id, packet, place, now);
+        }
+        for (source, offset) in report.positions {
+            self.partition.position(id, source, offset, now);
+        }
+    }
+
+    fn arrival(&mut self, arrival: Arrival) {
+        let guest = Guest {
+            mailbox: arrival.mailbox.clone(),
+            stored: false,
+        };
+        self.guests.insert(arrival.id(), guest);
+        let fleeting = arrival.offer.clean_start && arrival.offer.expiry == 0;
+        let nothing_known = (arrival.away || self.is_there) && !self.partition.knows(&arrival.client);
+        if fleeting && nothing_known && (self.around.settings.local_takeover || arrival.away && self.writer.is_swamped()) {
+            let letter = Letter::Connected {
+                present: None,
+                stored: false,
+            };
+            return self.send(arrival.id(), letter);
+        }
+        if arrival.away {
+            return self.connect(arrival, 0);
+        }
+        if self.writer.is_swamped() {
+            return self.send(arrival.id(), Letter::Refuse(ReasonCode::ServerBusy));
+        }
+        let throw_away = fleeting && arrival.offer.will.is_none();
+        if self.is_there && self.is_member && !throw_away {
+            return self.connect(arrival, 0);
+        }
+        // Only an end counts that is asked for from now on.
+        let question = throw_away.then_some(self.tail.number + 1);
+        self.waiting.push(Waiting { arrival, question });
+        self.tail.hurry();
+    }
+
+    /// From now on sessions can be claimed.
+    fn join(&mut self) {
+        if !std::mem::replace(&mut self.is_member, true) && !self.waiting.is_empty() {
+            self.tail.hurry();
+        }
+    }
+
+    fn connect(&mut self, arrival: Arrival, barrier: i64) {
+        let (id, client): (_, Box<str>) = (arrival.id(), arrival.client);
+        let offer: Offer = arrival.offer;
+        self.partition.connect(id, &client, offer, barrier, now());
+    }
+}
