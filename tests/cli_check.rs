@@ -73,12 +73,12 @@ fn a_file_that_is_not_there_is_66() {
 }
 
 #[test]
-fn a_certificate_that_is_not_there_is_74() {
+fn a_certificate_that_is_not_there_is_64() {
     let text = GOOD.replace("protocol: mqtt}", "protocol: mqtts, tls: {certificate: gone.pem, key: gone.key}}");
     let folder = folder_with(&text);
     for command in ["check", "run"] {
         let (code, out, err) = proxy(folder.path(), &[command]);
-        assert_eq!((code, out.as_str()), (74, ""), "{err}");
+        assert_eq!((code, out.as_str()), (64, ""), "{err}");
         assert!(err.lines().count() == 1 && err.contains("gone.pem"), "{err}");
     }
 }

@@ -266,7 +266,7 @@ fn a_port_that_is_taken_is_one_line_and_71() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_is_one_line_and_74() {
+fn a_certificate_that_cannot_be_used_is_one_line_and_64() {
     for (certificate, key, words) in [
         ("gone.pem", "server.key", "gone.pem cannot be read: "),
         ("/", "server.key", "cannot be read: "),
@@ -275,7 +275,7 @@ fn a_certificate_that_cannot_be_used_is_one_line_and_74() {
     ] {
         let tls = format!("protocol: mqtts, tls: {{certificate: \"{certificate}\", key: \"{key}\"}}");
         let (code, line) = refused(&format!("address: \"127.0.0.1:0\", {tls}"), "");
-        assert_eq!(code, Some(74), "{line}");
+        assert_eq!(code, Some(64), "{line}");
         assert!(line.contains("\"one\"") && line.contains(words) && line.contains("; "), "{line}");
     }
 }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 pub(super) enum Exit {
     /// All was done.
     Done,
-    /// Faults in the configuration, or the command line was not understood (EX_USAGE).
+    /// Faults in the configuration or in a file that a listener names, or the command line was not understood (EX_USAGE).
     Usage,
     /// No such configuration file, or not for us (EX_NOINPUT).
     NoInput,
@@ -19,8 +19,8 @@ pub(super) enum Exit {
     Internal,
     /// The system refuses what is needed, for example a port (EX_OSERR).
     System,
-    /// A file that the configuration names cannot be read or used (EX_IOERR).
-    Files,
+    /// What was asked for cannot be written (EX_IOERR).
+    Unwritten,
     /// A second signal came before all in flight was finished (EX_TEMPFAIL).
     Hurried,
 }
@@ -34,7 +34,7 @@ impl Exit {
         Self::Unavailable,
         Self::Internal,
         Self::System,
-        Self::Files,
+        Self::Unwritten,
         Self::Hurried,
     ];
 
@@ -47,7 +47,7 @@ impl Exit {
             Self::Unavailable => 69,
             Self::Internal => 70,
             Self::System => 71,
-            Self::Files => 74,
+            Self::Unwritten => 74,
             Self::Hurried => 75,
         }
     }
@@ -68,6 +68,6 @@ pub(super) fn tell(error: &impl Display) {
 pub(super) fn answer(words: &str) -> Exit {
     match writeln!(std::io::stdout().lock(), "{words}") {
         Ok(()) => Exit::Done,
-        Err(_) => Exit::Files,
+        Err(_) => Exit::Unwritten,
     }
 }

@@ -34,12 +34,13 @@ Examples:
 
 Exit codes:
    0  done; of `run`: ended by a signal, with everything in flight finished or given up within the bound
-  64  faults in the configuration, or a command line that is not understood
+  64  faults in the configuration, a certificate or key of a listener that cannot be read or used, or a command line
+      that is not understood
   66  the configuration file cannot be read; of `sessions show`: there is no such session
   69  of `check --online` and `sessions`: Kafka is not reached, or is not as the configuration needs it
   70  a fault of the program itself
   71  the system refuses: a port is taken or forbidden, no threads
-  74  a certificate or key of a listener cannot be read or used
+  74  what was asked for cannot be written
   75  of `run`: a second signal came before everything in flight was finished";
 
 /// Lets MQTT devices publish to and subscribe from Apache Kafka topics directly.
@@ -138,7 +139,7 @@ fn check(path: &Path, online: bool) -> Exit {
         }
     }
     if bad {
-        return Exit::Files;
+        return Exit::Usage;
     }
     let rules = config.rules.len();
     let told = exit::answer(&format!(

@@ -107,7 +107,7 @@ impl Ports {
             // The same fault would come from `bind`; here it is known to be one of files.
             if let Err(e) = Listener::check(settings) {
                 tell(&e);
-                worst = Some(Exit::Files);
+                worst = Some(Exit::Usage);
                 continue;
             }
             match Listener::bind(settings, &gate, metrics) {
