@@ -3,7 +3,10 @@
 
 mod fake_broker;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fake_broker::{
     Fake, Fault,
@@ -149,6 +152,44 @@ async fn an_epoch_that_is_over_is_asked_for_anew() {
         told > 0
     })
     .await;
+}
+
+/// UNKNOWN_LEADER_EPOCH: metadata of another broker tell of an epoch that the leader has not heard of yet. It is asked again, not
+/// without a pause, until it has; nothing is read under another epoch meanwhile.
+#[tokio::test]
+async fn a_leader_that_does_not_know_its_epoch_yet_is_asked_until_it_does() {
+    const LATE: Duration = Duration::from_millis(600);
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(50)).await;
+    let mut producer = Producer::new(&cluster);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    producer.produce(&topic, 0, 5).await;
+    assert_eq!(read(&mut reader, 5).await, [0, 1, 2, 3, 4]);
+    let epoch = {
+        let mut world = fake.world();
+        let partition = &mut world.topics.get_mut("t").unwrap().partitions[0];
+        partition.told = Some((1, partition.epoch + 1));
+        partition.epoch
+    };
+    // An error makes the client ask.
+    fake.world().produce_faults.push_back(Fault::Code(6));
+    producer.produce(&topic, 0, 5).await;
+    let refused = || cluster.counters().errors.get_or_create(&[("error", "UNKNOWN_LEADER_EPOCH")]).get();
+    until("it is told so", || refused() > 0).await;
+    // These may have come under the old epoch still.
+    assert_eq!(read(&mut reader, 5).await, [5, 6, 7, 8, 9]);
+    producer.produce(&topic, 0, 5).await;
+    let (asked, since) = (fake.seen(ApiKey::Fetch), Instant::now());
+    let unread = timeout(LATE, reader.next()).await;
+    assert!(unread.is_err(), "{unread:?}");
+    let (asked, late) = (fake.seen(ApiKey::Fetch) - asked, since.elapsed());
+    assert!(
+        asked >= 1 && asked as u128 <= late.as_millis() / 10,
+        "{asked} questions in {late:?}"
+    );
+    fake.lead("t", 0, 1);
+    assert_eq!(fake.world().topics["t"].partitions[0].epoch, epoch + 1);
+    assert_eq!(read(&mut reader, 5).await, [10, 11, 12, 13, 14]);
 }
 
 #[tokio::test]
