@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mqtt_kafka_proxy::config::{self, Config, LoadError};
-use mqtt_kafka_proxy::downstream::{Address, ClientAuth, Protocol, TlsSettings, WebSocketSettings};
+use mqtt_kafka_proxy::downstream::{Address, ClientAuth, ListenerLimits, Protocol, ProxySettings, TlsSettings, WebSocketSettings};
 use mqtt_kafka_proxy::kafka::{Acks, Compression};
 use mqtt_kafka_proxy::mapping::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Tombstones, Unmapped};
 use mqtt_kafka_proxy::mqtt::QoS;
@@ -161,11 +161,14 @@ listeners:
   - {name: a, address: "unix:run/mqtt.sock", protocol: mqtt}
   - {name: b, address: "systemd:0", protocol: ws}
   - {name: c, address: "[::1]:80", protocol: ws, path: "*", frame_size: 64KiB}
+  - {name: d, address: "[::1]:81", protocol: mqtt, proxy_protocol: true, proxy_from: ["10.1.0.0/16", "::1"], proxy_identity: true,
+     limits: {connections: 5, connect_rate: 6/s}}
+limits: {connections_per_address: 7}
 kafka: {bootstrap_servers: ["a:1"]}
 rules: [{name: a, mqtt: a, kafka: {topic: t}}]
 "#,
     );
-    let [a, b, c] = config.listeners.as_slice() else {
+    let [a, b, c, d] = config.listeners.as_slice() else {
         panic!("{:?}", config.listeners)
     };
     assert_eq!(a.address, Address::Unix(PathBuf::from("/etc/proxy/run/mqtt.sock")));
@@ -180,6 +183,14 @@ rules: [{name: a, mqtt: a, kafka: {topic: t}}]
         frame_size: 64 << 10,
     };
     assert_eq!(c.protocol, Protocol::Ws(any));
+    assert_eq!((&c.proxy, c.limits), (&None, ListenerLimits::default()));
+    let proxy = ProxySettings {
+        from: vec!["10.1.0.0/16".parse().unwrap(), "::1/128".parse().unwrap()],
+        identity: true,
+    };
+    assert_eq!(d.proxy, Some(proxy));
+    assert_eq!((d.limits.connections, d.limits.connect_rate.map(u32::from)), (Some(5), Some(6)));
+    assert_eq!(config.limits.connections_per_address, Some(7));
 }
 
 #[test]
@@ -189,7 +200,13 @@ fn the_projects_own_file_is_good() {
     let listeners: Vec<String> = listeners.collect();
     assert_eq!(
         listeners,
-        ["mqtt 0.0.0.0:1883", "mqtts 0.0.0.0:8883", "ws 0.0.0.0:8083", "wss 0.0.0.0:8084"]
+        [
+            "mqtt 0.0.0.0:1883",
+            "mqtts 0.0.0.0:8883",
+            "ws 0.0.0.0:8083",
+            "wss 0.0.0.0:8084",
+            "mqtt 127.0.0.1:1884"
+        ]
     );
     let names: Vec<&str> = config.rules.iter().map(|(_, rule)| rule.name.as_str()).collect();
     assert_eq!(names, ["telemetry", "alarms", "commands"]);

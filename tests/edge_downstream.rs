@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt_kafka_proxy::downstream::{Address, ClientAuth, Fill, Gate, Limits, Link, Listener, ListenerSettings, Protocol, TlsSettings};
+use mqtt_kafka_proxy::downstream::{
+    Address, ClientAuth, Fill, Gate, Limits, Link, Listener, ListenerLimits, ListenerSettings, Protocol, ProxySettings, TlsSettings,
+};
 use mqtt_kafka_proxy::metrics::Metrics;
 use mqtt_kafka_proxy::mqtt::outbox::Outbox;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -119,6 +121,8 @@ fn tcp() -> ListenerSettings {
         name: "edge".to_owned(),
         address: Address::Ip("127.0.0.1:0".parse().unwrap()),
         protocol: Protocol::Mqtt,
+        proxy: None,
+        limits: ListenerLimits::default(),
     }
 }
 
@@ -423,6 +427,166 @@ async fn one_socket_serves_both_families() {
         let mut device = TcpStream::connect((ip, address.port())).await.unwrap();
         assert_eq!(greeting(&mut device).await.unwrap(), "-", "{ip}");
     }
+}
+
+/// First where the connection comes from, and what its certificate says.
+async fn origin(mut link: Link) {
+    let mut outbox = Outbox::default();
+    let name = link.identity().and_then(|i| i.common_name.as_deref()).unwrap_or("-");
+    let line = format!("{} {name}\n", link.peer());
+    outbox.buffer().extend_from_slice(line.as_bytes());
+    link.flush(&mut outbox).await.unwrap();
+    while let Ok(Fill::Bytes) = link.fill().await {
+        link.consume(link.input().len());
+    }
+    link.close().await;
+}
+
+fn behind(protocol: Protocol, from: &[&str], limits: Limits) -> (SocketAddr, Arc<Metrics>) {
+    let settings = ListenerSettings {
+        protocol,
+        proxy: Some(ProxySettings {
+            from: from.iter().map(|net| net.parse().unwrap()).collect(),
+            identity: true,
+        }),
+        ..tcp()
+    };
+    let metrics = Arc::new(Metrics::new());
+    let listener = Listener::bind(&settings, &Gate::new(limits), &metrics).unwrap();
+    let address = listener.local_address().unwrap();
+    tokio::spawn(listener.run(origin, pending()));
+    (address, metrics)
+}
+
+const HEADER_V1: &[u8] = b"PROXY TCP4 10.0.0.7 127.0.0.1 4096 1883\r\n";
+/// 10.0.0.8:4096, whose certificate the balancer has verified: CN=vin8.
+const HEADER_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x1b\x0a\0\0\x08\x7f\0\0\x01\x10\0\x07\x5b\x20\0\x0c\x07\0\0\0\0\x22\0\x04vin8";
+
+#[tokio::test]
+async fn a_balancer_says_who_its_client_is() {
+    let (address, metrics) = behind(Protocol::Mqtt, &["10.0.0.0/8", "127.0.0.0/8"], Limits::default());
+    for (header, expected) in [(HEADER_V1, "10.0.0.7:4096 -"), (HEADER_V2, "10.0.0.8:4096 vin8")] {
+        // As one piece, and byte by byte.
+        for pieces in [header.len(), 1] {
+            let mut device = TcpStream::connect(address).await.unwrap();
+            device.set_nodelay(true).unwrap();
+            for piece in header.chunks(pieces) {
+                device.write_all(piece).await.unwrap();
+            }
+            assert_eq!(greeting(&mut device).await.unwrap(), expected);
+        }
+    }
+    // A health check is the balancer itself.
+    let mut check = TcpStream::connect(address).await.unwrap();
+    check.write_all(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0").await.unwrap();
+    assert_eq!(greeting(&mut check).await.unwrap(), format!("{} -", check.local_addr().unwrap()));
+    let mut none = TcpStream::connect(address).await.unwrap();
+    none.write_all(b"\x10\x0d\0\x04MQTT").await.unwrap();
+    assert!(greeting(&mut none).await.is_err());
+    shows(&metrics, &refused("proxy_header", 1)).await;
+}
+
+#[tokio::test]
+async fn tls_begins_behind_the_header() {
+    let files = Files::new();
+    let (address, _) = behind(
+        Protocol::Mqtts(files.settings(ClientAuth::None)),
+        &["127.0.0.1/32"],
+        Limits::default(),
+    );
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    tcp.write_all(HEADER_V1).await.unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(files.authority.0.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut device = TlsConnector::from(Arc::new(config))
+        .connect(ServerName::try_from("localhost").unwrap(), tcp)
+        .await
+        .unwrap();
+    assert_eq!(greeting(&mut device).await.unwrap(), "10.0.0.7:4096 -");
+}
+
+#[tokio::test]
+async fn nobody_else_may_say_who_he_is() {
+    let (address, metrics) = behind(Protocol::Mqtt, &["10.0.0.0/8"], Limits::default());
+    let mut stranger = TcpStream::connect(address).await.unwrap();
+    // It may be closed before this is written.
+    let _ = stranger.write_all(HEADER_V1).await;
+    assert!(greeting(&mut stranger).await.is_err());
+    shows(&metrics, &refused("proxy_header", 1)).await;
+}
+
+#[tokio::test]
+async fn a_header_that_does_not_come_dies_at_the_deadline() {
+    let limits = Limits {
+        connect_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let (address, metrics) = behind(Protocol::Mqtt, &["127.0.0.1/32"], limits);
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    silent.write_all(&HEADER_V1[..20]).await.unwrap();
+    assert!(greeting(&mut silent).await.is_err());
+    shows(&metrics, &refused("deadline", 1)).await;
+    shows(&metrics, "mqtt_kafka_proxy_connections{listener=\"edge\"} 0").await;
+}
+
+#[tokio::test]
+async fn one_address_takes_no_more_than_its_part() {
+    let limits = Limits {
+        connections_per_address: Some(1),
+        ..Limits::default()
+    };
+    let (address, metrics, _) = start(&tcp(), limits);
+    let mut first = TcpStream::connect(address).await.unwrap();
+    greeting(&mut first).await.unwrap();
+    greeting(&mut TcpStream::connect(address).await.unwrap()).await.unwrap_err();
+    shows(&metrics, &refused("address_limit", 1)).await;
+    drop(first);
+    shows(&metrics, "mqtt_kafka_proxy_connections{listener=\"edge\"} 0").await;
+    greeting(&mut TcpStream::connect(address).await.unwrap()).await.unwrap();
+
+    // Behind a balancer the clients' addresses count, not its own.
+    let (address, metrics) = behind(Protocol::Mqtt, &["127.0.0.1/32"], limits);
+    let mut open = vec![];
+    for (header, welcome) in [(HEADER_V1, true), (HEADER_V2, true), (HEADER_V1, false)] {
+        let mut device = TcpStream::connect(address).await.unwrap();
+        device.write_all(header).await.unwrap();
+        assert_eq!(greeting(&mut device).await.is_ok(), welcome);
+        open.push(device);
+    }
+    shows(&metrics, &refused("address_limit", 1)).await;
+}
+
+#[tokio::test]
+async fn a_listener_has_limits_of_its_own() {
+    let with = |limits| ListenerSettings { limits, ..tcp() };
+    let one = ListenerLimits {
+        connections: Some(1),
+        ..ListenerLimits::default()
+    };
+    let (address, metrics, gate) = start(&with(one), Limits::default());
+    let mut first = TcpStream::connect(address).await.unwrap();
+    greeting(&mut first).await.unwrap();
+    greeting(&mut TcpStream::connect(address).await.unwrap()).await.unwrap_err();
+    shows(&metrics, &refused("listener_limit", 1)).await;
+    assert_eq!(gate.open(), 1, "who was refused has left");
+    drop(first);
+    shows(&metrics, "mqtt_kafka_proxy_connections{listener=\"edge\"} 0").await;
+    greeting(&mut TcpStream::connect(address).await.unwrap()).await.unwrap();
+
+    let slow = ListenerLimits {
+        connect_rate: NonZeroU32::new(1),
+        ..ListenerLimits::default()
+    };
+    let (address, metrics, _) = start(&with(slow), Limits::default());
+    greeting(&mut TcpStream::connect(address).await.unwrap()).await.unwrap();
+    greeting(&mut TcpStream::connect(address).await.unwrap()).await.unwrap_err();
+    shows(&metrics, &refused("listener_rate", 1)).await;
 }
 
 /// Runs itself again in a process of 64 descriptors, because the limit is the whole process's.

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_kafka_proxy::downstream::websocket::Decoder;
-use mqtt_kafka_proxy::downstream::{Address, Fill, Gate, Limits, Link, Listener, ListenerSettings, Protocol, WebSocketSettings};
+use mqtt_kafka_proxy::downstream::{
+    Address, Fill, Gate, Limits, Link, Listener, ListenerLimits, ListenerSettings, Protocol, WebSocketSettings,
+};
 use mqtt_kafka_proxy::metrics::Metrics;
 use mqtt_kafka_proxy::mqtt::outbox::Outbox;
 use proptest::prelude::*;
@@ -53,6 +55,8 @@ fn start(websocket: WebSocketSettings, limits: Limits) -> Stage {
         name: "edge".to_owned(),
         address: Address::Ip("127.0.0.1:0".parse().unwrap()),
         protocol: Protocol::Ws(websocket),
+        proxy: None,
+        limits: ListenerLimits::default(),
     };
     let _inside = runtime.enter();
     let listener = Listener::bind(&settings, &Gate::new(limits), &metrics).unwrap();

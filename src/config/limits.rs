@@ -12,6 +12,7 @@ const LIMITS: Keys = Keys {
     known: &[
         "connections",
         "connect_rate",
+        "connections_per_address",
         "packet_size",
         "connect_timeout",
         "receive_maximum",
@@ -52,6 +53,12 @@ impl Walk<'_> {
             .and_then(|n| self.rate(n, "limits.connect_rate", 1..=1_000_000))
         {
             limits.downstream.connect_rate = NonZeroU32::new(narrow(n));
+        }
+        if let Some(n) = self
+            .optional(&section, "connections_per_address")
+            .and_then(|n| self.number(n, "limits.connections_per_address", 1..=10_000_000))
+        {
+            limits.downstream.connections_per_address = Some(narrow(n));
         }
         if let Some(n) = self
             .optional(&section, "packet_size")

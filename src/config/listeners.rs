@@ -1,22 +1,40 @@
 //! `listeners`, and `admin`: where the process listens, and with which certificates.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+
+use ipnet::IpNet;
 
 use crate::admin;
-use crate::downstream::{Address, ClientAuth, ListenerSettings, Protocol, TlsSettings, WebSocketSettings};
+use crate::downstream::{Address, ClientAuth, ListenerLimits, ListenerSettings, Protocol, ProxySettings, TlsSettings, WebSocketSettings};
 
 use super::problem::quoted;
 use super::tree::{Node, Place};
 use super::walk::{Keys, Section, Walk};
 
 const LISTENER: Keys = Keys {
-    known: &["name", "address", "protocol", "tls", "path", "frame_size"],
-    later: &["proxy_protocol"],
+    known: &[
+        "name",
+        "address",
+        "protocol",
+        "tls",
+        "path",
+        "frame_size",
+        "proxy_protocol",
+        "proxy_from",
+        "proxy_identity",
+        "limits",
+    ],
+    later: &[],
 };
 const TLS: Keys = Keys {
     known: &["certificate", "key", "client_ca", "client_auth"],
     later: &["ticket_keys"],
+};
+const LISTENER_LIMITS: Keys = Keys {
+    known: &["connections", "connect_rate"],
+    later: &[],
 };
 const ADMIN: Keys = Keys {
     known: &["address"],
@@ -56,11 +74,74 @@ impl Walk<'_> {
             .required(&section, "protocol", "mqtt")
             .and_then(|n| self.choice(n, "listeners[].protocol", &words, &[]));
         let protocol = protocol.and_then(|word| self.protocol(&section, word));
+        let proxy = self.proxy(&section);
+        let limits = self.listener_limits(&section);
         Some(ListenerSettings {
             name: name?,
             address: address?,
             protocol: protocol?,
+            proxy: proxy?,
+            limits,
         })
+    }
+
+    /// `proxy_protocol`, with those who may say who their clients are.
+    fn proxy(&mut self, section: &Section<'_>) -> Option<Option<ProxySettings>> {
+        let on = match self.optional(section, "proxy_protocol") {
+            None => false,
+            Some(node) => self.flag(node, "listeners[].proxy_protocol")?,
+        };
+        let from = self.optional(section, "proxy_from");
+        let identity = self.optional(section, "proxy_identity");
+        let stray = from.map(|n| ("proxy_from", n)).or(identity.map(|n| ("proxy_identity", n)));
+        match (on, from, stray) {
+            (false, _, None) => Some(None),
+            (false, _, Some((key, node))) => {
+                let remedy = format!("add `proxy_protocol: true`, or remove `{key}`");
+                self.fault(node.place, format!("`{key}` without `proxy_protocol`"), remedy);
+                None
+            }
+            (true, None, _) => {
+                let remedy = "add the balancers' addresses: `proxy_from: [\"10.0.0.0/24\"]`";
+                self.fault(
+                    section.place,
+                    "`proxy_protocol` without `proxy_from`: anybody could say who he is",
+                    remedy,
+                );
+                None
+            }
+            (true, Some(node), _) => {
+                let list = self.list(node, "proxy_from");
+                let from: Vec<Option<IpNet>> = list.iter().map(|n| self.parsed(n, "proxy_from", network)).collect();
+                let identity = match identity {
+                    None => false,
+                    Some(node) => self.flag(node, "listeners[].proxy_identity")?,
+                };
+                let from: Option<Vec<IpNet>> = from.into_iter().collect();
+                from.filter(|from| !from.is_empty())
+                    .map(|from| Some(ProxySettings { from, identity }))
+            }
+        }
+    }
+
+    /// `limits` of one listener.
+    fn listener_limits(&mut self, section: &Section<'_>) -> ListenerLimits {
+        let mut limits = ListenerLimits::default();
+        let Some(section) = self
+            .optional(section, "limits")
+            .and_then(|n| self.section(n, "listeners[].limits", &LISTENER_LIMITS))
+        else {
+            return limits;
+        };
+        if let Some(node) = self.optional(&section, "connections") {
+            let connections = self.number(node, "listeners[].limits.connections", 1..=10_000_000);
+            limits.connections = connections.map(|n| u32::try_from(n).expect("the range is below 2^32"));
+        }
+        if let Some(node) = self.optional(&section, "connect_rate") {
+            let rate = self.rate(node, "listeners[].limits.connect_rate", 1..=1_000_000);
+            limits.connect_rate = rate.and_then(|n| NonZeroU32::new(u32::try_from(n).expect("the range is below 2^32")));
+        }
+        limits
     }
 
     /// What the protocol of a listener needs, and nothing that belongs to another.
@@ -247,6 +328,17 @@ impl Walk<'_> {
         taken.insert(address.clone(), place.line);
         Some(address)
     }
+}
+
+/// A range of addresses, or one.
+fn network(text: &str) -> Result<IpNet, (String, String)> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+        (
+            "is no range of addresses".to_owned(),
+            "write for example \"10.0.0.0/24\", \"2001:db8::/32\" or \"127.0.0.1\"".to_owned(),
+        )
+    })
 }
 
 fn not_an_address(text: &str) -> (String, String) {

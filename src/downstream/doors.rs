@@ -80,7 +80,7 @@ impl Door {
 }
 
 /// A socket of both families shows a client of IPv4 as `::ffff:a.b.c.d`: one client, one address.
-fn plain(peer: SocketAddr) -> SocketAddr {
+pub(super) fn plain(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 

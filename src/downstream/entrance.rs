@@ -1,4 +1,4 @@
-//! What a connection passes before it is a [`Link`]: the handshakes of TLS and WebSocket, under the connect deadline.
+//! What a connection passes before it is a [`Link`]: PROXY header, the handshakes of TLS and WebSocket, under the connect deadline.
 
 use std::fmt;
 use std::io;
@@ -7,13 +7,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::ServerConfig;
+use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsAcceptor;
 
 use crate::metrics::ConnectionRefusal;
 
+use super::doors::plain;
 use super::gate::Seat;
+use super::identity::CertificateIdentity;
 use super::link::Link;
-use super::settings::{BindError, ListenerSettings, WebSocketSettings};
+use super::proxy::{self, Header, Progress};
+use super::settings::{BindError, ListenerSettings, ProxySettings, WebSocketSettings};
 use super::socket::Socket;
 use super::stream::Stream;
 use super::tls;
@@ -22,13 +26,28 @@ use super::websocket::{Refused, upgrade};
 /// The handshakes of one listener.
 #[derive(Debug)]
 pub(super) struct Entrance {
+    proxy: Option<ProxySettings>,
     tls: Option<Arc<ServerConfig>>,
     websocket: Option<WebSocketSettings>,
+}
+
+/// What is known of a connection that has passed.
+struct Entered {
+    stream: Stream,
+    peer: SocketAddr,
+    told: Option<Box<CertificateIdentity>>,
 }
 
 /// Why a connection did not come in.
 #[derive(Debug)]
 enum Failure {
+    /// Its client's address has too many open.
+    Crowded(SocketAddr),
+    /// It did not come from where balancers are.
+    Stranger,
+    Header(proxy::Fault),
+    /// The socket failed or ended within the PROXY header.
+    Cut(io::Error),
     Tls(io::Error),
     WebSocket(Refused),
 }
@@ -36,8 +55,22 @@ enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Crowded(client) => write!(f, "{} has too many connections open", client.ip()),
+            Self::Stranger => f.write_str("the address is not in `proxy_from`"),
+            Self::Header(e) => e.fmt(f),
+            Self::Cut(e) => write!(f, "PROXY header: {e}"),
             Self::Tls(e) => write!(f, "TLS: {e}"),
             Self::WebSocket(e) => write!(f, "WebSocket: {e}"),
+        }
+    }
+}
+
+impl Failure {
+    fn refusal(&self) -> ConnectionRefusal {
+        match self {
+            Self::Crowded(_) => ConnectionRefusal::AddressLimit,
+            Self::Stranger | Self::Header(_) | Self::Cut(_) => ConnectionRefusal::ProxyHeader,
+            Self::Tls(_) | Self::WebSocket(_) => ConnectionRefusal::Handshake,
         }
     }
 }
@@ -55,6 +88,7 @@ impl Entrance {
         let alpn: &[u8] = if websocket.is_some() { b"http/1.1" } else { b"mqtt" };
         let tls = settings.protocol.tls().map(|tls| tls::server_config(tls, alpn)).transpose();
         Ok(Self {
+            proxy: settings.proxy.clone(),
             tls: tls.map_err(named)?,
             websocket,
         })
@@ -62,22 +96,51 @@ impl Entrance {
 
     /// Whether there is nothing to pass.
     pub(super) fn is_open(&self) -> bool {
-        self.tls.is_none() && self.websocket.is_none()
+        self.proxy.is_none() && self.tls.is_none() && self.websocket.is_none()
+    }
+
+    /// Whether who the client is shows only in the connection.
+    pub(super) fn tells_clients(&self) -> bool {
+        self.proxy.is_some()
     }
 
     /// Everything in its order; `None` is counted.
-    pub(super) async fn enter(&self, socket: Socket, peer: SocketAddr, opened: Instant, seat: Seat) -> Option<Link> {
+    pub(super) async fn enter(&self, socket: Socket, peer: SocketAddr, opened: Instant, mut seat: Seat) -> Option<Link> {
         let deadline = tokio::time::Instant::from_std(opened + seat.connect_timeout());
-        let refusal = match tokio::time::timeout_at(deadline, self.handshakes(socket)).await {
-            Ok(Ok(stream)) => return Some(Link::new(stream, peer, opened, seat)),
+        let refusal = match tokio::time::timeout_at(deadline, self.pass(socket, peer, &mut seat)).await {
+            Ok(Ok(entered)) => return Some(Link::new(entered.stream, entered.peer, opened, seat).told(entered.told)),
             Ok(Err(e)) => {
-                tracing::debug!(listener = &*seat.listener.name, %peer, error = %e, "handshake failed");
-                ConnectionRefusal::Handshake
+                tracing::debug!(listener = &*seat.listener.name, %peer, error = %e, "refused before CONNECT");
+                e.refusal()
             }
             Err(_) => ConnectionRefusal::Deadline,
         };
-        seat.listener.counters.refused(refusal);
+        match refusal {
+            ConnectionRefusal::AddressLimit => seat.listener.refuse(refusal, Instant::now()),
+            refusal => seat.listener.counters.refused(refusal),
+        }
         None
+    }
+
+    async fn pass(&self, mut socket: Socket, mut peer: SocketAddr, seat: &mut Seat) -> Result<Entered, Failure> {
+        let mut told = None;
+        if let Some(proxy) = &self.proxy {
+            // A balancer on a Unix socket has no address; who may connect there, the folder says.
+            if matches!(socket, Socket::Tcp(_)) && !proxy.from.iter().any(|net| net.contains(&peer.ip())) {
+                return Err(Failure::Stranger);
+            }
+            let header = read_header(&mut socket).await?;
+            if let Some(source) = header.source {
+                peer = plain(source);
+                know(seat, peer)?;
+            }
+            told = header
+                .common_name
+                .filter(|_| proxy.identity)
+                .map(|name| Box::new(CertificateIdentity::named(name)));
+        }
+        let stream = self.handshakes(socket).await?;
+        Ok(Entered { stream, peer, told })
     }
 
     async fn handshakes(&self, socket: Socket) -> Result<Stream, Failure> {
@@ -94,4 +157,27 @@ impl Entrance {
             None => Ok(stream),
         }
     }
+}
+
+/// Exactly the header: what follows stays in the socket.
+async fn read_header(socket: &mut Socket) -> Result<Header, Failure> {
+    let mut bytes = Vec::new();
+    loop {
+        match proxy::parse(&bytes).map_err(Failure::Header)? {
+            Progress::Whole(header) => return Ok(header),
+            Progress::More(count) => {
+                let have = bytes.len();
+                bytes.resize(have + count, 0);
+                let read = socket.read(&mut bytes[have..]).await.map_err(Failure::Cut)?;
+                if read == 0 {
+                    return Err(Failure::Cut(io::ErrorKind::UnexpectedEof.into()));
+                }
+                bytes.truncate(have + read);
+            }
+        }
+    }
+}
+
+fn know(seat: &mut Seat, client: SocketAddr) -> Result<(), Failure> {
+    seat.come_from(client.ip()).map_err(|_| Failure::Crowded(client))
 }

@@ -1,15 +1,17 @@
-//! How many connections may be open, and how many may come in a second; shared by all listeners.
+//! How many connections may be open, and how many may come in a second: at all listeners together, at one, from one address.
 //!
 //! What does not get in is closed and counted. It is not left in the kernel's queue: a device that is refused at once
 //! backs off, one that hangs tries again beside the first attempt and makes the storm larger.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::metrics::{ConnectionRefusal, ListenerCounters};
 
-use super::settings::Limits;
+use super::addresses::{Addresses, network_of};
+use super::settings::{Limits, ListenerLimits};
 
 /// The limits that all listeners share.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub struct Gate {
     open: AtomicU32,
     /// Only accept loops take this lock, and never over an await.
     rate: Mutex<Option<TokenBucket>>,
+    /// Connections open from each address; only if there is a limit for it.
+    addresses: Option<Addresses>,
 }
 
 impl Gate {
@@ -28,6 +32,7 @@ impl Gate {
             limits,
             open: AtomicU32::new(0),
             rate: Mutex::new(rate),
+            addresses: limits.connections_per_address.map(Addresses::new),
         })
     }
 
@@ -36,19 +41,24 @@ impl Gate {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Takes a seat for one connection, or says why not. The limit is asked first, so that a full house spends no token.
+    /// Takes a seat for one connection, or says why not. Limits are asked before rates, so that a full house spends no token.
     pub(super) fn admit(self: &Arc<Self>, listener: &Arc<ListenerState>, now: Instant) -> Result<Seat, ConnectionRefusal> {
-        let below = |open: u32| (open < self.limits.connections).then_some(open + 1);
-        self.open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below)
-            .map_err(|_| ConnectionRefusal::Limit)?;
+        take_one(&self.open, self.limits.connections).ok_or(ConnectionRefusal::Limit)?;
         listener.counters.current.inc();
-        let seat = Seat {
+        // From here on it leaves what it has taken by being dropped.
+        let mut seat = Seat {
             gate: self.clone(),
             listener: listener.clone(),
+            at_listener: false,
+            address: None,
         };
-        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        if rate.as_mut().is_some_and(|bucket| !bucket.take(now)) {
+        let connections = listener.limits.connections.unwrap_or(u32::MAX);
+        take_one(&listener.open, connections).ok_or(ConnectionRefusal::ListenerLimit)?;
+        seat.at_listener = true;
+        if !has_token(&listener.rate, now) {
+            return Err(ConnectionRefusal::ListenerRate);
+        }
+        if !has_token(&self.rate, now) {
             return Err(ConnectionRefusal::Rate);
         }
         listener.counters.opened.inc();
@@ -56,11 +66,24 @@ impl Gate {
     }
 }
 
+fn take_one(open: &AtomicU32, most: u32) -> Option<u32> {
+    let below = |open: u32| (open < most).then_some(open + 1);
+    open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).ok()
+}
+
+fn has_token(rate: &Mutex<Option<TokenBucket>>, now: Instant) -> bool {
+    let mut rate = rate.lock().unwrap_or_else(PoisonError::into_inner);
+    rate.as_mut().is_none_or(|bucket| bucket.take(now))
+}
+
 /// What the connections of one listener share.
 #[derive(Debug)]
 pub(super) struct ListenerState {
     pub(super) name: Box<str>,
     pub(super) counters: ListenerCounters,
+    limits: ListenerLimits,
+    open: AtomicU32,
+    rate: Mutex<Option<TokenBucket>>,
     /// When it was last told that a limit refuses connections.
     told: Mutex<Option<Instant>>,
 }
@@ -69,10 +92,14 @@ pub(super) struct ListenerState {
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 impl ListenerState {
-    pub(super) fn new(name: &str, counters: ListenerCounters) -> Self {
+    pub(super) fn new(name: &str, counters: ListenerCounters, limits: ListenerLimits) -> Self {
+        let rate = limits.connect_rate.map(|rate| TokenBucket::full(rate.get(), Instant::now()));
         Self {
             name: name.into(),
             counters,
+            limits,
+            open: AtomicU32::new(0),
+            rate: Mutex::new(rate),
             told: Mutex::default(),
         }
     }
@@ -105,9 +132,25 @@ impl ListenerState {
 pub(super) struct Seat {
     gate: Arc<Gate>,
     pub(super) listener: Arc<ListenerState>,
+    at_listener: bool,
+    /// Under which it is counted among those of its address.
+    address: Option<IpAddr>,
 }
 
 impl Seat {
+    /// Counts the connection among those of its client's address, which a balancer may have had to tell first.
+    pub(super) fn come_from(&mut self, client: IpAddr) -> Result<(), ConnectionRefusal> {
+        let Some(addresses) = &self.gate.addresses else {
+            return Ok(());
+        };
+        let network = network_of(client);
+        if !addresses.enter(network) {
+            return Err(ConnectionRefusal::AddressLimit);
+        }
+        self.address = Some(network);
+        Ok(())
+    }
+
     pub(super) fn connect_timeout(&self) -> Duration {
         self.gate.limits.connect_timeout
     }
@@ -117,6 +160,12 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.gate.open.fetch_sub(1, Ordering::Relaxed);
         self.listener.counters.current.dec();
+        if self.at_listener {
+            self.listener.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let (Some(addresses), Some(network)) = (&self.gate.addresses, self.address) {
+            addresses.leave(network);
+        }
     }
 }
 
@@ -171,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_storm_of_refusals_is_one_line_a_minute() {
-        let state = ListenerState::new("tcp", crate::metrics::Metrics::new().listener("tcp"));
+        let state = ListenerState::new("tcp", crate::metrics::Metrics::new().listener("tcp"), ListenerLimits::default());
         let start = Instant::now();
         let news: Vec<u64> = (0..200).filter(|s| state.is_news(start + Duration::from_secs(*s))).collect();
         assert_eq!(news, [0, 60, 120, 180]);

@@ -53,6 +53,8 @@ pub struct Link {
     peer: SocketAddr,
     opened: Instant,
     seat: Seat,
+    /// Of a device whose TLS has ended at a balancer.
+    told: Option<Box<CertificateIdentity>>,
 }
 
 impl Link {
@@ -67,7 +69,14 @@ impl Link {
             peer,
             opened,
             seat,
+            told: None,
         }
+    }
+
+    /// Who the device is by the word of a balancer.
+    pub(super) fn told(mut self, identity: Option<Box<CertificateIdentity>>) -> Self {
+        self.told = identity;
+        self
     }
 
     /// The most bytes that may lie here unconsumed before [`Link::fill`] refuses; the codec refuses a larger packet
@@ -157,7 +166,7 @@ impl Link {
         Poll::Ready(Ok(()))
     }
 
-    /// Where the connection comes from.
+    /// Where the connection comes from; behind a balancer that says so, where its client does. 0.0.0.0:0 on a Unix socket.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
@@ -172,9 +181,10 @@ impl Link {
         self.opened + self.seat.connect_timeout()
     }
 
-    /// The names in the device's certificate, read at the first call; `None` without TLS or without a certificate.
+    /// The names in the device's certificate, read at the first call; `None` without TLS or without a certificate. What a
+    /// trusted balancer says goes first: a certificate on that connection would be the balancer's own.
     pub fn identity(&self) -> Option<&CertificateIdentity> {
-        self.stream.identity()
+        self.told.as_deref().or_else(|| self.stream.identity())
     }
 
     /// Ends the connection so that everything written arrives: the protocols' own words (a close frame, close_notify), FIN, then the peer's own end is awaited,

@@ -46,7 +46,7 @@ impl Listener {
     pub fn bind(settings: &ListenerSettings, gate: &Arc<Gate>, metrics: &Arc<Metrics>) -> Result<Self, BindError> {
         let entrance = Entrance::new(settings)?;
         let door = Door::open(settings)?;
-        let state = ListenerState::new(&settings.name, metrics.listener(&settings.name));
+        let state = ListenerState::new(&settings.name, metrics.listener(&settings.name), settings.limits);
         Ok(Self {
             door,
             address: settings.address.clone(),
@@ -121,7 +121,14 @@ impl Listener {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let opened = Instant::now();
-        let seat = match self.gate.admit(&self.state, opened) {
+        let admitted = self.gate.admit(&self.state, opened).and_then(|mut seat| {
+            // A Unix socket is of this machine, its clients have no address.
+            if !self.entrance.tells_clients() && matches!(socket, Socket::Tcp(_)) {
+                seat.come_from(peer.ip())?;
+            }
+            Ok(seat)
+        });
+        let seat = match admitted {
             Ok(seat) => seat,
             Err(reason) => return self.state.refuse(reason, opened),
         };

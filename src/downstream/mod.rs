@@ -7,6 +7,7 @@
 //! bytes of an incomplete packet ([`Link::set_max_packet_size`]) and the time of a close. An idle connection owns no
 //! buffer: reading borrows one from its thread ([`Link::fill`]).
 
+mod addresses;
 mod doors;
 mod entrance;
 mod gate;
@@ -14,6 +15,7 @@ mod identity;
 mod link;
 mod listener;
 mod pool;
+pub mod proxy;
 mod ready;
 mod settings;
 mod socket;
@@ -26,4 +28,6 @@ pub use identity::CertificateIdentity;
 pub use link::{Fill, Link};
 pub use listener::Listener;
 pub use ready::Ready;
-pub use settings::{Address, BindError, ClientAuth, Limits, ListenerSettings, Protocol, TlsSettings, WebSocketSettings};
+pub use settings::{
+    Address, BindError, ClientAuth, Limits, ListenerLimits, ListenerSettings, Protocol, ProxySettings, TlsSettings, WebSocketSettings,
+};

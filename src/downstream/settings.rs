@@ -6,6 +6,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// One entry of `listeners`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSettings {
@@ -15,6 +17,28 @@ pub struct ListenerSettings {
     pub address: Address,
     /// What is spoken there.
     pub protocol: Protocol,
+    /// Each connection begins with a PROXY header; `None`: none does.
+    pub proxy: Option<ProxySettings>,
+    /// Its own bounds, beside those of all listeners together.
+    pub limits: ListenerLimits,
+}
+
+/// Balancers that say who their clients are (PROXY protocol).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// Their addresses. Who comes from elsewhere is refused.
+    pub from: Vec<IpNet>,
+    /// Whether the common name that a balancer has verified is taken for the device's.
+    pub identity: bool,
+}
+
+/// Of a listener alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// Connections open at once, handshakes included; `None` is no limit but that of all.
+    pub connections: Option<u32>,
+    /// Connections taken per second, with a burst of one second's worth.
+    pub connect_rate: Option<NonZeroU32>,
 }
 
 /// Where a listener listens.
@@ -135,6 +159,8 @@ pub struct Limits {
     pub connections: u32,
     /// Connections taken per second, with a burst of one second's worth; `None` is no limit.
     pub connect_rate: Option<NonZeroU32>,
+    /// Connections open at once from one address, of IPv6 from one /64; `None` is no limit.
+    pub connections_per_address: Option<u32>,
     /// From accept to CONNECT. The handshake is held to it here, CONNECT by the reader of
     /// [`Link::connect_deadline`](super::Link::connect_deadline).
     pub connect_timeout: Duration,
@@ -145,6 +171,7 @@ impl Default for Limits {
         Self {
             connections: 100_000,
             connect_rate: NonZeroU32::new(5_000),
+            connections_per_address: None,
             connect_timeout: Duration::from_secs(10),
         }
     }

@@ -48,20 +48,41 @@ pub enum ConnectionRefusal {
     Limit,
     /// More came than `limits.connect_rate` allows.
     Rate,
-    /// The TLS handshake failed: no or a wrong certificate, no common version, not TLS at all.
+    /// As many as the listener's `limits.connections` allows were open there.
+    ListenerLimit,
+    /// More came to the listener than its `limits.connect_rate` allows.
+    ListenerRate,
+    /// As many as `limits.connections_per_address` allows were open from the same address.
+    AddressLimit,
+    /// It must begin with a PROXY header, and came from elsewhere than `proxy_from` says, or had none.
+    ProxyHeader,
+    /// The TLS handshake failed: no or a wrong certificate, no common version, not TLS at all. Or that of WebSocket did.
     Handshake,
     /// The handshake was not done within `limits.connect_timeout`.
     Deadline,
 }
 
 impl ConnectionRefusal {
-    const ALL: [Self; 4] = [Self::Limit, Self::Rate, Self::Handshake, Self::Deadline];
+    const ALL: [Self; 8] = [
+        Self::Limit,
+        Self::Rate,
+        Self::ListenerLimit,
+        Self::ListenerRate,
+        Self::AddressLimit,
+        Self::ProxyHeader,
+        Self::Handshake,
+        Self::Deadline,
+    ];
 
     /// The label's value.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Limit => "connection_limit",
             Self::Rate => "connect_rate",
+            Self::ListenerLimit => "listener_limit",
+            Self::ListenerRate => "listener_rate",
+            Self::AddressLimit => "address_limit",
+            Self::ProxyHeader => "proxy_header",
             Self::Handshake => "handshake",
             Self::Deadline => "deadline",
         }
@@ -117,7 +138,7 @@ pub struct ListenerCounters {
     pub current: Gauge,
     /// Connections taken in since the start.
     pub opened: Counter,
-    refused: [Counter; 4],
+    refused: [Counter; 8],
 }
 
 impl ListenerCounters {
@@ -233,7 +254,17 @@ mod tests {
         }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        for (reason, count) in [("connection_limit", 1), ("connect_rate", 2), ("handshake", 3), ("deadline", 4)] {
+        let reasons = [
+            "connection_limit",
+            "connect_rate",
+            "listener_limit",
+            "listener_rate",
+            "address_limit",
+            "proxy_header",
+            "handshake",
+            "deadline",
+        ];
+        for (reason, count) in reasons.into_iter().zip(1..) {
             let line = format!("connections_refused_total{{listener=\"tcp\",reason=\"{reason}\"}} {count}");
             assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
         }

@@ -312,7 +312,7 @@ mod tests {
     use super::super::{Relay, Settings};
     use super::*;
     use crate::{
-        downstream::{Address, Gate, Limits, Listener, ListenerSettings, Protocol},
+        downstream::{Address, Gate, Limits, Listener, ListenerLimits, ListenerSettings, Protocol},
         mapping::{RuleSet, Unmapped},
         metrics::Metrics,
         session,
@@ -344,6 +344,8 @@ mod tests {
             name: "tcp".to_owned(),
             address: Address::Ip("127.0.0.1:0".parse().unwrap()),
             protocol: Protocol::Mqtt,
+            proxy: None,
+            limits: ListenerLimits::default(),
         };
         let listener = Listener::bind(&listener, &Gate::new(Limits::default()), &metrics).unwrap();
         let address = listener.local_address().unwrap();

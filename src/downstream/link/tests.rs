@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::super::gate::{Gate, ListenerState};
-use super::super::settings::Limits;
+use super::super::settings::{Limits, ListenerLimits};
 use super::super::socket::Socket;
 use super::*;
 use crate::metrics::Metrics;
@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 async fn pair() -> (Link, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    let state = std::sync::Arc::new(ListenerState::new("tcp", Metrics::new().listener("tcp")));
+    let state = std::sync::Arc::new(ListenerState::new("tcp", Metrics::new().listener("tcp"), ListenerLimits::default()));
     let (tcp, peer) = accepted.unwrap();
     let seat = Gate::new(Limits::default()).admit(&state, Instant::now()).unwrap();
     (
