@@ -267,12 +267,17 @@ impl Client {
         match packet {
             Down::ConnAck(present, subscribed) => {
                 if present && !subscribed && self.life.starts.is_some() {
-                    if !self.gave_up_clean {
+                    let must = self.must_exist.is_some_and(|until| now < until);
+                    if must && !self.gave_up_clean {
                         return Err("a subscription was lost".to_owned());
                     }
-                    // The session is another, begun by the CONNECT that it had given up: nobody will release what it took from the former.
-                    self.life = Life::default();
-                    self.incoming.clear();
+                    // The session is another: begun by a clean start that it had given up, or by a CONNECT without an answer after the time
+                    // of the former was over. Nobody will release what it took from that one.
+                    if !self.gave_up_clean {
+                        self.life.check(None)?;
+                    }
+                    self.forget();
+                    self.has_state = true;
                 }
                 return self.connected(present, wills, now);
             }
