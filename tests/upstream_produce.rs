@@ -9,6 +9,7 @@ use fake_broker::{
     Fake, Fault,
     client::{PATIENCE, Producer, assert_stored_once, ready, settings, until},
 };
+use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::{
     kafka::{RecordFields, error::ErrorCode},
     upstream::{AppendError, Cluster, Outcome, State, TopicState, WriteOptions},
@@ -229,6 +230,40 @@ async fn records_in_flight_to_a_broker_that_says_nothing_follow_the_leader_too()
         receipts.extend(producer.produce(&topic, 0, 3).await);
     }
     assert_stored_once(&fake, "t", 0, &receipts);
+}
+
+/// Devices wait until the new leader is known: the cluster is asked several times a second, whether the old one is paused or dead.
+#[tokio::test]
+async fn while_a_leader_says_nothing_or_is_gone_it_is_asked_often_who_leads() {
+    const QUESTIONS: usize = 12;
+    for gone in [false, true] {
+        let fake = Fake::start(2).await;
+        fake.topic("t", 1);
+        fake.lead("t", 0, 2);
+        let mut settings = settings(&fake);
+        settings.request_timeout = 100 * PATIENCE;
+        settings.producer.delivery_timeout = 200 * PATIENCE;
+        let cluster = Cluster::start(settings);
+        let topic = ready(&cluster, "t").await;
+        let mut producer = Producer::new(&cluster);
+        let mut receipts = producer.produce(&topic, 0, 3).await;
+        if gone {
+            let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            fake.world().brokers[1].1 = refusing;
+            fake.world().produce_always = Some(Fault::CloseBefore);
+        } else {
+            fake.hold_produce(&[2]);
+        }
+        producer.append(&topic, 0, 3).unwrap();
+        let (asked, since) = (fake.seen(ApiKey::Metadata), Instant::now());
+        until("it was asked", || fake.seen(ApiKey::Metadata) >= asked + QUESTIONS).await;
+        assert!(since.elapsed() < Duration::from_secs(6), "gone: {gone}, {:?}", since.elapsed());
+        assert!(since.elapsed() > Duration::from_secs(1), "gone: {gone}, {:?}", since.elapsed());
+        fake.world().produce_always = None;
+        fake.lead("t", 0, 1);
+        receipts.extend(producer.receipts(3).await);
+        assert_stored_once(&fake, "t", 0, &receipts);
+    }
 }
 
 #[tokio::test]

@@ -10,11 +10,7 @@ use std::{
 };
 
 use kafka_protocol::messages::ProduceResponse;
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{interval_at, sleep_until},
-};
+use tokio::{sync::watch, task::JoinSet, time::sleep_until};
 
 use super::{
     accumulator::{Answer, Settled},
@@ -33,8 +29,13 @@ use crate::kafka::compression::Compressor;
 /// Requests in flight on one connection.
 const MOST_REQUESTS: usize = 5;
 
-/// An answer or a connection that takes so long makes us ask whether another broker leads by now, and again after as long.
+/// An answer or a connection that takes so long makes us ask whether another broker leads by now.
 const OVERDUE: Duration = Duration::from_secs(1);
+/// Then it is asked again and again, often at first: devices wait, and a cluster has a new leader within some seconds (9 s are the
+/// default of `broker.session.timeout.ms`, then comes the election).
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// So many times; after that once in `OVERDUE`.
+const MOST_QUICK: u32 = 80;
 
 /// Runs until the client stops.
 pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>) {
@@ -47,6 +48,7 @@ pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>) {
         delayed: Vec::new(),
         flying: VecDeque::new(),
         doubted: Instant::now(),
+        doubts: 0,
         go: false,
         line_since: None,
         not_before: None,
@@ -83,6 +85,8 @@ pub(super) struct Sender {
     pub(super) flying: VecDeque<Flying>,
     /// When it was last asked whether another broker leads by now, because no answer came.
     doubted: Instant,
+    /// How often that was since the last answer.
+    doubts: u32,
     /// An answer came: what is in line leaves now.
     pub(super) go: bool,
     line_since: Option<Instant>,
@@ -151,7 +155,7 @@ impl Sender {
     async fn wait(&mut self, until: Option<Instant>) {
         let far = Instant::now() + Duration::from_secs(3600);
         let broker = Arc::clone(&self.broker);
-        let overdue = self.flying.front().map(|f| f.since.max(self.doubted) + OVERDUE);
+        let overdue = self.next_doubt();
         tokio::select! {
             biased;
             answer = front_answer(&mut self.flying) => self.take_answer(answer),
@@ -165,7 +169,19 @@ impl Sender {
     /// The broker lets us wait: it may be gone, and another may lead by now.
     fn doubt(&mut self) {
         self.doubted = Instant::now();
+        self.doubts = self.doubts.saturating_add(1);
         self.core.refresh_all();
+    }
+
+    /// When the next doubt is due: an answer is late, or records wait for a broker that is not reached.
+    fn next_doubt(&self) -> Option<Instant> {
+        let late = self.flying.front().map(|f| f.since + OVERDUE);
+        let unreached = (self.failures > 0 && !self.line.is_empty()).then_some(self.doubted);
+        Some(late.or(unreached)?.max(self.doubted + self.until_next_doubt()))
+    }
+
+    fn until_next_doubt(&self) -> Duration {
+        if self.doubts < MOST_QUICK { ASK_AGAIN } else { OVERDUE }
     }
 
     /// Builds one request from the line and puts it on the wire.
@@ -233,7 +249,7 @@ impl Sender {
     async fn meanwhile<T>(&mut self, needed: impl Future<Output = T>) -> Option<T> {
         let broker = Arc::clone(&self.broker);
         tokio::pin!(needed);
-        let mut overdue = interval_at((Instant::now() + OVERDUE).into(), OVERDUE);
+        let mut overdue = Instant::now() + OVERDUE;
         loop {
             tokio::select! {
                 done = &mut needed => return Some(done),
@@ -244,7 +260,10 @@ impl Sender {
                         return None;
                     }
                 }
-                _ = overdue.tick() => self.doubt(),
+                () = sleep_until(overdue.into()) => {
+                    self.doubt();
+                    overdue = self.doubted + self.until_next_doubt();
+                }
             }
         }
     }
@@ -254,7 +273,7 @@ impl Sender {
         self.connection = None;
         self.not_before = Some(Instant::now() + backoff::wait(self.failures, Duration::from_millis(50), Duration::from_secs(1)));
         self.failures += 1;
-        self.core.refresh_all();
+        self.doubt();
     }
 
     /// The oldest request has its answer, or has none any more.
@@ -283,7 +302,7 @@ impl Sender {
                 return;
             }
         };
-        self.failures = 0;
+        (self.failures, self.doubts) = (0, 0);
         // The connection holds requests back for so long; until then records gather in their batches.
         if let Some(pause) = throttle(answer.throttle_time_ms) {
             self.not_before = self.not_before.max(Some(Instant::now() + pause));
