@@ -19,6 +19,9 @@ use tokio::time::Instant;
 /// No outcome is given up while a test lasts, and none is waited for longer than a broker may be away.
 pub const PATIENT: &str = ", producer: {delivery_timeout: 5m}";
 
+/// The most that an answer may come later than the new leaders, on a machine that is busy with their elections.
+const HEIR_BOUND: Duration = Duration::from_secs(5);
+
 /// Whether the long form was asked for.
 pub fn is_long() -> bool {
     std::env::var_os("CHAOS").is_some()
@@ -75,6 +78,11 @@ impl Siege {
         self.progress.done.load(Relaxed)
     }
 
+    /// The slowest answer since this was last asked.
+    fn slowest(&self) -> Duration {
+        Duration::from_micros(self.progress.slowest.swap(0, Relaxed))
+    }
+
     /// Lets all end, and holds the ledgers against what was sent. Prints the counts and the stalls.
     pub async fn account(self, kafka: &Kafka, topic: &str, what: &str) -> Report {
         let clients = self.load.clients;
@@ -129,6 +137,29 @@ fn flows_again(siege: &Siege, what: &str) {
     eventually(what, || (siege.done() > before + 500).then_some(()));
 }
 
+/// Watches for the moment when all that `node` led has other leaders; gives how long that took. It asks the other brokers.
+fn heirs_of(kafka: &Kafka, node: &str, topic: &'static str) -> std::thread::JoinHandle<Duration> {
+    let index = node.parse::<usize>().unwrap() - 1;
+    let others = kafka.bootstrap.split(',').enumerate().filter(|(at, _)| *at != index);
+    let others = others.map(|(_, address)| address).collect::<Vec<_>>().join(",");
+    let (led_by_it, led_by_none) = (format!("leader {node},"), "leader -1,");
+    let since = Instant::now();
+    std::thread::spawn(move || {
+        eventually("all partitions have other leaders", || {
+            let text = output("kcat", &["-L", "-b", &others, "-t", topic]);
+            let waits = text.contains(&led_by_it) || text.contains(led_by_none);
+            (!waits && text.contains("leader ")).then(|| since.elapsed())
+        })
+    })
+}
+
+/// Prints how long it took until the cluster had new leaders, and the slowest answer to a device: what is longer is the proxy's doing.
+fn tell_stall(siege: &Siege, what: &str, heirs: std::thread::JoinHandle<Duration>) {
+    let (heirs, slowest) = (heirs.join().unwrap(), siege.slowest());
+    println!("{what}: all had new leaders after {heirs:.1?}, slowest PUBACK {slowest:.1?}");
+    assert!(slowest < heirs + HEIR_BOUND, "{what}: {slowest:?}, new leaders after {heirs:?}");
+}
+
 #[test]
 fn brokers_that_are_killed_paused_and_restarted_cost_no_message_and_double_none() {
     let kafka = Kafka::start_on(free_base(3), 3);
@@ -141,23 +172,28 @@ fn brokers_that_are_killed_paused_and_restarted_cost_no_message_and_double_none(
     for _ in 0..rounds {
         for node in ["1", "2", "3"] {
             kafka.command(&["kill", node]);
+            let heirs = heirs_of(&kafka, node, "siege");
             flows_again(&siege, "messages flow while a broker is dead");
             kafka.command(&["start"]);
             in_sync(&kafka, "siege");
+            tell_stall(&siege, &format!("broker {node} killed"), heirs);
         }
         // It leads partitions, too: leaders move by a new controller, and the former one wakes up with old ideas.
         let controller = active_controller(&kafka);
         kafka.command(&["pause", &controller]);
+        let heirs = heirs_of(&kafka, &controller, "siege");
         std::thread::sleep(Duration::from_secs(pause));
         flows_again(&siege, "messages flow while the controller is paused");
         assert_ne!(active_controller(&kafka), controller, "the controller moved");
         kafka.command(&["resume", &controller]);
         flows_again(&siege, "messages flow after a pause");
         in_sync(&kafka, "siege");
+        tell_stall(&siege, &format!("controller {controller} paused for {pause} s"), heirs);
         let rolling = if is_long() { &["1", "2", "3"][..] } else { &["2"][..] };
         for node in rolling {
             kafka.command(&["restart", node]);
             in_sync(&kafka, "siege");
+            println!("broker {node} restarted: slowest PUBACK {:.1?}", siege.slowest());
         }
     }
     runtime.block_on(siege.account(&kafka, "siege", "killed, paused, restarted"));

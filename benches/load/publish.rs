@@ -51,6 +51,8 @@ pub struct Progress {
     pub sent: AtomicU64,
     /// Answered to the end of their exchange.
     pub done: AtomicU64,
+    /// Microseconds from due to answered of the slowest answer since this was last taken.
+    pub slowest: AtomicU64,
     /// Messages of each client after which it ends, if it is not 0 and less than what the load says.
     pub last: AtomicU64,
 }
@@ -265,7 +267,9 @@ impl Publisher {
         };
         self.report.answers_out_of_order += u64::from(place != 0);
         let (_, due) = self.in_flight.remove(place).expect("the place was just found");
-        self.report.latency.saturating_record(due.elapsed().as_micros() as u64);
+        let micros = due.elapsed().as_micros() as u64;
+        self.report.latency.saturating_record(micros);
+        self.progress.slowest.fetch_max(micros, Relaxed);
         if reason < 0x80 {
             self.report.acknowledged += 1;
         } else {
