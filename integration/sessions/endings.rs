@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Greeting, connect, instance, message, publish, runtime};
+use super::{Greeting, connect, instance, message, publish, quiet, runtime};
 use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
 use crate::stage::{DEADLINE, eventually, output};
@@ -82,6 +82,75 @@ fn wills_of_an_instance_that_is_killed_are_sent_once() {
 }
 
 #[test]
+fn an_instance_that_stops_loses_nothing_and_defers_wills() {
+    let kafka = shared_kafka();
+    kafka.topic("stops", 1);
+    let (mut a, b) = (instance(&kafka, "stops", ""), instance(&kafka, "stops", ""));
+    let greeting = |client, will| Greeting {
+        client,
+        expiry: 600,
+        will,
+        ..Greeting::default()
+    };
+    runtime().block_on(async {
+        let (mut phone, _) = connect(a.mqtt, greeting("phone", Some(("stops/wills", "phone is gone", 60)))).await;
+        phone.subscribe("stops/news", 1).await.unwrap();
+        let (_watch, _) = connect(a.mqtt, greeting("watch", Some(("stops/wills", "watch is gone", 1)))).await;
+        let mut publisher = Client::connect(b.mqtt, Version::V5, "car").await.unwrap();
+        publish(&mut publisher, "stops/news", "one").await;
+        assert_eq!(message(&mut phone).await, "one");
+        assert!(a.terminate().success());
+        publish(&mut publisher, "stops/news", "two").await;
+        // All that was settled was written, so nothing comes twice; and who is back in time has no will.
+        let (mut phone, present) = connect(b.mqtt, greeting("phone", None)).await;
+        assert!(present);
+        assert_eq!(message(&mut phone).await, "two");
+        quiet(&mut phone).await;
+    });
+    let wills = || {
+        let all = kafka.consume("stops", "%s");
+        all.into_iter().filter(|text| text.ends_with("gone")).collect::<Vec<_>>()
+    };
+    eventually("the other's will is sent", || (!wills().is_empty()).then_some(()));
+    assert_eq!(wills(), ["watch is gone"]);
+}
+
+#[test]
+fn what_was_for_a_client_of_a_killed_instance_reaches_it_elsewhere() {
+    let kafka = shared_kafka();
+    kafka.topic("killed", 2);
+    let (mut a, b) = (instance(&kafka, "killed", ""), instance(&kafka, "killed", ""));
+    let greeting = Greeting {
+        client: "phone",
+        expiry: 600,
+        ..Greeting::default()
+    };
+    runtime().block_on(async {
+        let (mut phone, _) = connect(a.mqtt, greeting).await;
+        phone.subscribe("killed/#", 2).await.unwrap();
+        let mut publisher = Client::connect(b.mqtt, Version::V5, "car").await.unwrap();
+        for number in 0..20 {
+            publish(&mut publisher, "killed/1", &number.to_string()).await;
+        }
+        // It has got some of it.
+        for number in 0..5 {
+            assert_eq!(message(&mut phone).await, number.to_string());
+        }
+        a.kill();
+        let (mut phone, present) = connect(b.mqtt, greeting).await;
+        assert!(present);
+        let mut next = message(&mut phone).await.parse::<u32>().unwrap();
+        assert!(next <= 5, "nothing is left out: {next}");
+        while next < 19 {
+            let number = message(&mut phone).await.parse().unwrap();
+            assert_eq!(number, next + 1, "in order");
+            next = number;
+        }
+        quiet(&mut phone).await;
+    });
+}
+
+#[test]
 fn a_session_that_cannot_be_read_is_refused_and_hurts_nobody() {
     let kafka = shared_kafka();
     kafka.topic("damaged", 1);
@@ -126,6 +195,7 @@ fn a_session_that_cannot_be_read_is_refused_and_hurts_nobody() {
             refused.then_some(())
         });
     });
+    assert!(proxy.log().contains("a stored session is refused"), "{}", proxy.log());
     runtime().block_on(async {
         let (mut whole, present) = connect(proxy.mqtt, greeting("whole")).await;
         assert!(present);

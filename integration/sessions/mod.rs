@@ -2,6 +2,7 @@
 
 mod endings;
 mod resume;
+mod single;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -154,6 +154,7 @@ impl Desk {
             present,
         };
         session.accept(accepted, now);
+        self.let_in = session.is_live();
         if !session.is_live() || std::mem::replace(&mut self.entered, true) {
             return;
         }

@@ -55,6 +55,8 @@ pub struct Desk {
     pub(super) tenancy: Option<Box<Tenancy>>,
     /// It stands in the registry.
     pub(super) entered: bool,
+    /// CONNACK with success has left: there is a connection, and it has a will.
+    pub(super) let_in: bool,
     pub(super) tally: PacketTally,
 }
 
@@ -76,6 +78,7 @@ impl Desk {
             will: None,
             tenancy: None,
             entered: false,
+            let_in: false,
             tally: PacketTally::default(),
             shared,
         }
@@ -220,6 +223,10 @@ impl Desk {
     }
 
     fn end_of(&self, session: &Session) -> End {
+        if !self.let_in {
+            // The client never had this will.
+            return End::Goodbye { expiry: None };
+        }
         match session.goodbye() {
             Some(goodbye) if !goodbye.with_will => End::Goodbye { expiry: goodbye.expiry },
             None if self.draining.is_some() => End::Shutdown,

@@ -76,14 +76,25 @@ fn tell(code: ErrorCode) {
 }
 
 /// Why there is no id.
-enum Failure {
+pub(super) enum Failure {
     /// Asked again soon.
     Passing(String),
     /// For good, as far as Kafka knows; asked again now and then, since rights can be granted.
     Refused(ErrorCode),
 }
 
-async fn ask(core: &Core, link: &mut Option<Connection>) -> Result<Identity, Failure> {
+impl Failure {
+    /// For a log.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Failure::Passing(why) => why,
+            Failure::Refused(code) => code.name(),
+        }
+    }
+}
+
+/// One question for an id that nobody has used.
+pub(super) async fn ask(core: &Core, link: &mut Option<Connection>) -> Result<Identity, Failure> {
     if link.as_ref().is_none_or(|l| !l.is_open()) {
         *link = Some(any_connection(core, Among::All(0)).await.map_err(Failure::Passing)?);
     }

@@ -59,7 +59,7 @@ struct Around {
     fetches: Semaphore,
 }
 
-/// Where the orders for a client go.
+/// Where the orders for a client go. A connection has few on their way: each SUBSCRIBE is one, reports come once a second.
 pub type Orders = mpsc::UnboundedSender<Order>;
 
 /// The stored sessions of this instance. Cheap to clone.

@@ -17,7 +17,9 @@ impl Task {
     pub(super) fn errand(&mut self, errand: Errand) {
         match errand {
             Errand::Fetched(serial, record) => self.fetched(serial, record.as_ref()),
-            Errand::Sent(tenure, number) => self.partition.will_routed(&tenure, number, Vec::new(), now()),
+            Errand::Routed(tenure, number, targets) => self.partition.will_routed(&tenure, number, targets, now()),
+            Errand::Producer(tenure, will, (id, epoch)) => self.partition.producer_id(&tenure, will, id, epoch, now()),
+            Errand::Produced(tenure, message, index, outcome) => self.partition.produced(&tenure, message, index, outcome, now()),
         }
     }
 
@@ -52,20 +54,37 @@ impl Task {
                 self.guests.entry(connection).and_modify(|guest| guest.stored = stored);
                 self.send(connection, Letter::Connected { present, stored });
             }
-            Output::Refuse { connection, reason } => self.send(connection, Letter::Refuse(reason)),
+            Output::Refuse { connection, reason } => self.refuse(connection, reason),
             Output::Close { connection, reason } => self.close(connection, reason),
             Output::Answered(connection, ticket) => self.send(connection, Letter::Answered(ticket)),
             Output::RouteWill { tenure, number, will } => {
                 let around = self.around.clone();
                 self.errands.spawn(async move {
-                    wills::send(&around, &tenure.client, &will).await;
-                    Errand::Sent(tenure, number)
+                    let targets = wills::targets(&around, &tenure.client, &will).await;
+                    Errand::Routed(tenure, number, targets)
                 });
             }
             Output::Reset => self.reset(),
-            // QoS 2 goes the way of sessions that are not stored, and wills by `wills`: none of these is asked for.
-            Output::ProducerId { .. }
-            | Output::Produce { .. }
+            Output::ProducerId { tenure, will } => {
+                let around = self.around.clone();
+                self.errands
+                    .spawn(async move { Errand::Producer(tenure, will, around.cluster.fresh_producer().await) });
+            }
+            Output::Produce {
+                tenure,
+                message,
+                index,
+                pair,
+                will: Some(will),
+            } => {
+                let around = self.around.clone();
+                self.errands.spawn(async move {
+                    let outcome = wills::produce(&around, &tenure.client, &will, index, pair).await;
+                    Errand::Produced(tenure, message, index, outcome)
+                });
+            }
+            // QoS 2 of clients goes the way of sessions that are not stored: none of these is asked for.
+            Output::Produce { will: None, .. }
             | Output::PubRec(..)
             | Output::Refused(..)
             | Output::PubComp(..)
@@ -83,6 +102,17 @@ impl Task {
             let _permit = around.fetches.acquire().await;
             Errand::Fetched(serial, kept::fetch(around.cluster.clone(), topic, partition, offset).await)
         });
+    }
+
+    fn refuse(&self, connection: ConnectionId, reason: ReasonCode) {
+        if let Some(guest) = self.guests.get(&connection) {
+            tracing::warn!(
+                client = &*guest.client,
+                reason = reason.name(),
+                "a stored session is refused: its record is damaged or of a later version, or it has outgrown a record, or its partition is read anew"
+            );
+        }
+        self.send(connection, Letter::Refuse(reason));
     }
 
     /// A letter to a connection.

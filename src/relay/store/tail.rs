@@ -88,6 +88,12 @@ impl Tail {
         self.number = number;
     }
 
+    /// Goes on at its place: the topic is the same, and somebody else reads it for us now.
+    pub fn go_on(&mut self, topic: Arc<Topic>) {
+        self.reader = self.cluster.read(&topic, self.partition, Start::Offset(self.position));
+        self.topic = topic;
+    }
+
     /// Has the end asked for as soon as the question before is answered.
     pub fn hurry(&mut self) {
         self.hurried = true;

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     mqtt::ReasonCode,
-    ownership::{ConnectionId, Millis, Offer, Partition, Record, Settings, Tenure},
+    ownership::{ConnectionId, Message, Millis, Offer, Outcome, Partition, Record, Settings, Targets, Tenure},
     relay::{inbound::now_ms, mailbox::Mailbox},
     upstream::{Chunk, Topic},
 };
@@ -36,13 +36,18 @@ const ORDERS: usize = 256;
 pub enum Errand {
     /// The answer to a question for a record.
     Fetched(u64, Option<Kept>),
-    /// A will is in Kafka, or no rule maps it any more.
-    Sent(Tenure, u64),
+    /// Where a will goes.
+    Routed(Tenure, u64, Targets),
+    /// A producer id that nobody has used: for whose will, id and epoch.
+    Producer(Tenure, Option<u64>, (i64, i16)),
+    /// Kafka's answer to a record of a message.
+    Produced(Tenure, Message, usize, Outcome),
 }
 
 /// A connection as the store knows it.
 pub(super) struct Guest {
     pub(super) mailbox: Arc<Mailbox>,
+    pub(super) client: Box<str>,
     /// Something of its session is stored.
     pub(super) stored: bool,
 }
@@ -188,12 +193,13 @@ impl Task {
         let Some(topic) = self.around.cluster.topic_appears(&self.around.settings.topic).await else {
             return false;
         };
-        if topic.id != self.tail.topic.id {
+        if topic.id == self.tail.topic.id {
+            self.tail.go_on(topic);
+        } else {
             self.step_down("the topic was made anew");
+            self.tail.topic = topic;
+            self.drain();
         }
-        self.tail.topic = topic.clone();
-        self.drain();
-        self.tail.restart(topic);
         // It may have fewer partitions now: then this one is looked for now and then.
         if self.tail.partition as usize >= self.tail.topic.partitions.len() {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -297,6 +303,7 @@ impl Task {
     fn arrival(&mut self, arrival: Arrival) {
         let guest = Guest {
             mailbox: arrival.mailbox.clone(),
+            client: arrival.client.clone(),
             stored: false,
         };
         self.guests.insert(arrival.id(), guest);

@@ -1,102 +1,126 @@
-//! Wills of stored sessions on their way into Kafka.
+//! Wills of stored sessions on their way into Kafka: by the pairs that their sessions have written down, so that nobody sends them twice.
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::sync::Notify;
+use std::sync::Arc;
 
 use super::Around;
 use crate::{
+    kafka::{
+        Compression,
+        batch::{BatchBuilder, Producer},
+    },
     mapping::{Draft, Inbound, PartitionChoice},
     mqtt::{Publish, PublishProperties, UserProperties, publish::SharedProperties},
-    ownership::StoredWill,
-    relay::inbound::now_ms,
-    upstream::{AppendError, Appender, Outcome, Receipts, Topic, TopicState, WriteOptions},
+    ownership::{Outcome, Pair, StoredWill, Targets},
+    relay::{hub::stored_source, inbound::now_ms},
+    upstream::{SingleOutcome, Topic, TopicState},
 };
 
-/// Between two attempts.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Where one record of a will goes: its number in the draft, topic and partition.
+type Place = (usize, Arc<Topic>, i32);
 
-/// Sends a will until Kafka has all records that the rules make of it.
-pub(super) async fn send(around: &Around, client: &str, will: &StoredWill) {
+/// Where a will goes by the rules; nowhere if no rule maps it any more.
+pub(super) async fn targets(around: &Around, client: &str, will: &StoredWill) -> Targets {
+    let user = user_properties(will);
+    let publish = publish(will, user.as_bytes());
+    let inbound = inbound(&publish, client);
+    let mut draft = Draft::new();
+    if around.rules.route(&inbound, &mut draft).is_err() {
+        tracing::warn!(client, topic = will.topic, "no rule maps a will any more: it is dropped");
+        return Targets::new();
+    }
+    let places = places(around, &draft, &inbound).await;
+    places
+        .iter()
+        .map(|(_, topic, partition)| stored_source(topic, *partition))
+        .collect()
+}
+
+/// Produces one of the records of a will by its pair.
+pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, index: usize, pair: Pair) -> Outcome {
+    let user = user_properties(will);
+    let publish = publish(will, user.as_bytes());
+    let inbound = inbound(&publish, client);
+    let mut draft = Draft::new();
+    if around.rules.route(&inbound, &mut draft).is_err() {
+        return Outcome::Refused;
+    }
+    let places = places(around, &draft, &inbound).await;
+    // The pair says where it goes. The rules may have become others since; what they say of that topic now is written there.
+    let fits = |place: &&Place| *place.1.id.as_bytes() == pair.source.topic;
+    let place = places.get(index).filter(fits).or_else(|| places.iter().find(fits));
+    let Some((record, topic, _)) = place else {
+        tracing::error!(client, topic = will.topic, "the Kafka topic of a will is gone: the will is dropped");
+        return Outcome::Refused;
+    };
+    let mut batch = BatchBuilder::new();
+    if batch.append(&draft.fields(*record, &around.rules, &inbound)).is_err() {
+        return Outcome::Refused;
+    }
+    let producer = Producer {
+        producer_id: pair.producer,
+        producer_epoch: pair.epoch,
+        base_sequence: pair.sequence,
+    };
+    let batch = batch.seal(&producer, Compression::None).bytes;
+    let outcome = around
+        .cluster
+        .produce_single(topic, pair.source.partition.cast_signed(), batch)
+        .await;
+    match outcome {
+        SingleOutcome::Stored => Outcome::Appended,
+        SingleOutcome::Gap => Outcome::Gap,
+        SingleOutcome::Unknown => Outcome::Unknown,
+        SingleOutcome::Refused(error) => {
+            tracing::error!(
+                client,
+                topic = will.topic,
+                error = error.name(),
+                "Kafka refuses a will: it is dropped"
+            );
+            Outcome::Refused
+        }
+    }
+}
+
+/// Places of all records whose topics exist, in the order of the draft.
+async fn places(around: &Around, draft: &Draft, inbound: &Inbound<'_>) -> Vec<Place> {
+    let mut places = Vec::with_capacity(draft.len());
+    for record in 0..draft.len() {
+        let name = draft.kafka_topic(record, &around.rules);
+        let TopicState::Ready(topic) = around.cluster.topic_known(name).await else {
+            tracing::error!(
+                client = inbound.client,
+                topic = name,
+                "the Kafka topic of a will does not exist: its record is dropped"
+            );
+            continue;
+        };
+        let partition = match draft.partition(record, &around.rules, inbound, topic.partitions.len() as u32) {
+            Ok(PartitionChoice::Index(index)) => index.cast_signed(),
+            // Wills are rare: no turn is kept for them.
+            Ok(PartitionChoice::RoundRobin | PartitionChoice::Sticky) => 0,
+            Err(_) => continue,
+        };
+        places.push((record, topic, partition));
+    }
+    places
+}
+
+fn inbound<'a>(publish: &'a Publish<'a>, client: &'a str) -> Inbound<'a> {
+    Inbound {
+        publish,
+        topic: publish.topic,
+        client,
+        now_ms: now_ms(),
+    }
+}
+
+fn user_properties(will: &StoredWill) -> SharedProperties {
     let mut user = SharedProperties::new();
     for (name, value) in &will.user {
         user.user(name, value);
     }
-    let publish = publish(will, user.as_bytes());
-    let inbound = Inbound {
-        publish: &publish,
-        topic: publish.topic,
-        client,
-        now_ms: now_ms(),
-    };
-    let mut draft = Draft::new();
-    if around.rules.route(&inbound, &mut draft).is_err() {
-        return tracing::warn!(client, topic = will.topic, "no rule maps a will any more: it is dropped");
-    }
-    for record in 0..draft.len() {
-        while !send_one(around, &draft, record, &inbound).await {
-            tokio::time::sleep(AGAIN).await;
-        }
-    }
-}
-
-/// False: it is to be tried again.
-async fn send_one(around: &Around, draft: &Draft, record: usize, inbound: &Inbound<'_>) -> bool {
-    let name = draft.kafka_topic(record, &around.rules);
-    let topic = match around.cluster.topic_known(name).await {
-        TopicState::Ready(topic) => topic,
-        TopicState::Unknown => return false,
-        TopicState::Missing => {
-            tracing::error!(
-                client = inbound.client,
-                topic = name,
-                "the Kafka topic of a will does not exist: it is dropped"
-            );
-            return true;
-        }
-    };
-    let Ok(choice) = draft.partition(record, &around.rules, inbound, topic.partitions.len() as u32) else {
-        return true;
-    };
-    let partition = match choice {
-        PartitionChoice::Index(index) => index as usize,
-        // Wills are rare: no turn is kept for them.
-        PartitionChoice::RoundRobin | PartitionChoice::Sticky => 0,
-    };
-    let came = Arc::new(Notify::new());
-    let receipts = Receipts::new(came.clone());
-    let mut appender = around.cluster.appender();
-    while let Err(error) = append(around, &mut appender, &topic, partition, (draft, record, inbound), &receipts) {
-        match error {
-            AppendError::MemoryFull => appender.memory_available().await,
-            AppendError::Closed => return false,
-            AppendError::TooLarge | AppendError::NoPartition => return true,
-        }
-    }
-    appender.kick();
-    let mut outcomes = Vec::new();
-    while outcomes.is_empty() {
-        came.notified().await;
-        receipts.take(&mut outcomes);
-    }
-    matches!(outcomes[0].outcome, Outcome::Stored { .. } | Outcome::Refused(_))
-}
-
-fn append(
-    around: &Around,
-    appender: &mut Appender,
-    topic: &Topic,
-    partition: usize,
-    (draft, record, inbound): (&Draft, usize, &Inbound<'_>),
-    receipts: &Arc<Receipts>,
-) -> Result<(), AppendError> {
-    let rule = around.rules.rule(draft.rule(record));
-    let options = WriteOptions {
-        compression: rule.compression,
-        ..WriteOptions::default()
-    };
-    let fields = draft.fields(record, &around.rules, inbound);
-    appender.append(topic, partition, &fields, options, Some((receipts, 0)))
+    user
 }
 
 /// The PUBLISH that a will stands for.
