@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use mqttbytes::{Error, QoS, v4, v5};
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -68,6 +68,23 @@ impl Client {
         client.flush().await?;
         match client.next().await? {
             Event::ConnAck { accepted: true, .. } => Ok(client),
+            other => Err(io::Error::other(format!("CONNECT of {id} was answered {other:?}"))),
+        }
+    }
+
+    /// Connects in version 5 with a session that stays so many seconds. Tells whether one was there, and how long CONNACK took from CONNECT on.
+    pub async fn resume(address: SocketAddr, id: &str, expiry: u32) -> io::Result<(Self, bool, Duration)> {
+        let mut client = Self::open(address, Version::V5).await?;
+        let mut connect = v5::Connect::new(id);
+        (connect.keep_alive, connect.clean_session) = (0, false);
+        connect.properties = Some(staying(expiry));
+        connect.write(&mut client.output).map_err(bad)?;
+        let since = Instant::now();
+        client.flush().await?;
+        match client.next().await? {
+            Event::ConnAck {
+                present, accepted: true, ..
+            } => Ok((client, present, since.elapsed())),
             other => Err(io::Error::other(format!("CONNECT of {id} was answered {other:?}"))),
         }
     }
@@ -222,6 +239,20 @@ pub fn encode_publish(version: Version, topic: &str, qos: u8, id: u16, payload: 
 fn taking(receive_maximum: u16) -> v5::ConnectProperties {
     v5::ConnectProperties {
         receive_maximum: Some(receive_maximum),
+        ..no_properties()
+    }
+}
+
+fn staying(expiry: u32) -> v5::ConnectProperties {
+    v5::ConnectProperties {
+        session_expiry_interval: Some(expiry),
+        ..no_properties()
+    }
+}
+
+fn no_properties() -> v5::ConnectProperties {
+    v5::ConnectProperties {
+        receive_maximum: None,
         session_expiry_interval: None,
         max_packet_size: None,
         topic_alias_max: None,

@@ -11,6 +11,7 @@ mod load;
 mod measure;
 mod own;
 mod scenario;
+mod sessions;
 #[path = "../../integration/stage.rs"]
 mod stage;
 
@@ -61,7 +62,7 @@ enum Command {
         delays: Vec<u64>,
     },
     /// All scenarios (the default), or one: `publish` is the proxy beside the socket floor and librdkafka, `clients` its Kafka client
-    /// alone beside librdkafka.
+    /// alone beside librdkafka, `sessions` takeovers, returns and what stored sessions cost.
     Scenario {
         #[arg(long)]
         only: Option<String>,
@@ -161,6 +162,9 @@ fn scenarios(runtime: &tokio::runtime::Runtime, only: Option<&str>, rounds: usiz
     let kafka = stage::Kafka::start();
     if only.is_none_or(|name| name == "publish") {
         measure::write("publish", &scenario::run(runtime, &kafka, rounds, seconds)?)?;
+    }
+    if only.is_none_or(|name| name == "sessions") {
+        measure::write("sessions", &sessions::run(runtime, &kafka)?)?;
     }
     if only.is_none_or(|name| name == "clients") {
         measure::write("clients", &clients::run(&kafka, rounds, seconds)?)?;

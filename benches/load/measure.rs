@@ -30,6 +30,15 @@ pub fn cpu(process: &str) -> io::Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
+/// Resident memory of a process, bytes.
+pub fn memory(process: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// Compiles `benches/clients/<name>.c` and gives its path.
 pub fn compile(name: &str) -> io::Result<String> {
     let out = format!("{}/rdkafka-{name}", env!("CARGO_TARGET_TMPDIR"));

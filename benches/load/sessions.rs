@@ -1,0 +1,255 @@
+//! The session scenario: how long a takeover and a return take from CONNECT to CONNACK, how long a fleet needs to come back to a fresh
+//! instance, and what a million stored sessions cost an instance that starts.
+
+use crate::load::client::Client;
+use crate::load::publish::epoch;
+use crate::measure::memory;
+use crate::stage::{Kafka, Proxy};
+use hdrhistogram::Histogram;
+use mqtt_kafka_proxy::kafka::RecordFields;
+use mqtt_kafka_proxy::mapping::partition_for_key;
+use mqtt_kafka_proxy::ownership::{Body, Claim, NewRecord, State};
+use mqtt_kafka_proxy::upstream::{AppendError, Appender, Cluster, Receipts, Settings, Topic, TopicState, WriteOptions};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Takeovers and returns that are timed.
+const TIMES: u64 = 1000;
+/// A fleet that comes back at once.
+const FLEET: usize = 10_000;
+/// Of the fleet so many connect at a time.
+const AT_A_TIME: usize = 500;
+/// Sessions of the topic that an instance starts with.
+const STORED: u64 = 1_000_000;
+/// How long they stay, seconds.
+const EXPIRY: u32 = 3600;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Runs it, prints the figures and returns them as JSON.
+pub fn run(runtime: &Runtime, kafka: &Kafka) -> io::Result<String> {
+    kafka.topic("vehicle-commands", 6);
+    let (a, b) = (instance(kafka, "bench-sessions"), instance(kafka, "bench-sessions"));
+    let takeovers = runtime.block_on(takeovers([a.mqtt, b.mqtt]))?;
+    told("takeover on another instance", &takeovers);
+    let returns = runtime.block_on(returns([a.mqtt, b.mqtt]))?;
+    told("return to another instance", &returns);
+    runtime.block_on(fleet(a.mqtt, false))?;
+    drop((a, b));
+    let fresh = instance(kafka, "bench-sessions");
+    let since = Instant::now();
+    let storm = runtime.block_on(fleet(fresh.mqtt, true))?;
+    let seconds = since.elapsed().as_secs_f64();
+    told(
+        &format!("{FLEET} return to a fresh instance, {AT_A_TIME} at a time, in {seconds:.1} s"),
+        &storm,
+    );
+    drop(fresh);
+    let million = million(runtime, kafka)?;
+    Ok(format!(
+        "[\n  {{\"takeover_us\": {}, \"return_us\": {}, \"fleet\": {FLEET}, \"fleet_seconds\": {seconds:.2}, \"fleet_us\": {},\n   {million}}}\n]",
+        json(&takeovers),
+        json(&returns),
+        json(&storm)
+    ))
+}
+
+fn instance(kafka: &Kafka, topic: &str) -> Proxy {
+    let rule = "  - {name: commands, direction: subscribe, mqtt: \"vehicles/{key}/commands\", kafka: {topic: vehicle-commands}, qos: 1}";
+    Proxy::start(
+        &kafka.bootstrap,
+        &format!("{rule}\nsessions: {{expiry: {{max: 1h}}}}\nlimits: {{connect_rate: 100000/s}}"),
+        &format!(", topics: {{sessions: {topic}, retained: {topic}-retained, partitions: 16, replication: 1}}"),
+    )
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(600_000_000, 3).expect("the bounds of the histogram are legal")
+}
+
+fn record(histogram: &mut Histogram<u64>, took: Duration) {
+    histogram.saturating_record(took.as_micros() as u64);
+}
+
+fn told(what: &str, histogram: &Histogram<u64>) {
+    let millis = |micros: u64| micros as f64 / 1000.0;
+    println!(
+        "{what}: {} times, CONNECT to CONNACK p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
+        histogram.len(),
+        millis(histogram.value_at_quantile(0.5)),
+        millis(histogram.value_at_quantile(0.99)),
+        millis(histogram.max())
+    );
+}
+
+fn json(histogram: &Histogram<u64>) -> String {
+    format!(
+        "{{\"count\": {}, \"p50\": {}, \"p99\": {}, \"max\": {}}}",
+        histogram.len(),
+        histogram.value_at_quantile(0.5),
+        histogram.value_at_quantile(0.99),
+        histogram.max()
+    )
+}
+
+/// One client after the other is taken over, each time by the other instance, while its connection is there.
+async fn takeovers(at: [SocketAddr; 2]) -> io::Result<Histogram<u64>> {
+    let mut times = histogram();
+    let mut there = Vec::new();
+    for client in 0..TIMES / 10 {
+        there.push(Client::resume(at[0], &format!("taken-{client}"), EXPIRY).await?.0);
+    }
+    for round in 0..10 {
+        for (client, former) in there.iter_mut().enumerate() {
+            let (new, present, took) = Client::resume(at[(round + 1) % 2], &format!("taken-{client}"), EXPIRY).await?;
+            if !present {
+                return Err(io::Error::other("a session was lost in a takeover"));
+            }
+            record(&mut times, took);
+            *former = new;
+        }
+    }
+    Ok(times)
+}
+
+/// They leave before they come to the other instance.
+async fn returns(at: [SocketAddr; 2]) -> io::Result<Histogram<u64>> {
+    let mut times = histogram();
+    for round in 0..=10 {
+        for client in 0..TIMES / 10 {
+            let (connection, present, took) = Client::resume(at[round % 2], &format!("back-{client}"), EXPIRY).await?;
+            if round > 0 {
+                if !present {
+                    return Err(io::Error::other("a session was lost"));
+                }
+                record(&mut times, took);
+            }
+            connection.goodbye().await?;
+        }
+    }
+    Ok(times)
+}
+
+/// The whole fleet connects; with one subscription each, which those have that come back.
+async fn fleet(at: SocketAddr, back: bool) -> io::Result<Histogram<u64>> {
+    let mut workers = JoinSet::new();
+    for first in 0..AT_A_TIME {
+        workers.spawn(async move {
+            let mut times = histogram();
+            for client in (first..FLEET).step_by(AT_A_TIME) {
+                let took = timeout(PATIENCE, member(at, client, back)).await??;
+                record(&mut times, took);
+            }
+            Ok::<_, io::Error>(times)
+        });
+    }
+    let mut times = histogram();
+    while let Some(worker) = workers.join_next().await {
+        times.add(worker??).expect("both histograms have the same bounds");
+    }
+    Ok(times)
+}
+
+async fn member(at: SocketAddr, client: usize, back: bool) -> io::Result<Duration> {
+    let (mut connection, present, took) = Client::resume(at, &format!("fleet-{client}"), EXPIRY).await?;
+    if present != back {
+        return Err(io::Error::other(format!("a session was present: {present}")));
+    }
+    if !back {
+        connection.subscribe(&format!("vehicles/{client}/commands"), 1).await?;
+    }
+    connection.goodbye().await?;
+    Ok(took)
+}
+
+/// An instance starts where a million sessions are stored.
+fn million(runtime: &Runtime, kafka: &Kafka) -> io::Result<String> {
+    let empty = instance(kafka, "bench-million");
+    let before = memory(empty.id())?;
+    drop(empty);
+    runtime.block_on(fill(&kafka.bootstrap, "bench-million"))?;
+    let since = Instant::now();
+    let proxy = instance(kafka, "bench-million");
+    let last = format!("stored-{}", STORED - 1);
+    let (client, present, _) = runtime.block_on(until_served(proxy.mqtt, &last))?;
+    let seconds = since.elapsed().as_secs_f64();
+    if !present {
+        return Err(io::Error::other("a stored session was not found"));
+    }
+    drop(client);
+    let grown = memory(proxy.id())?.saturating_sub(before);
+    println!(
+        "{STORED} stored sessions: {seconds:.1} s from start to the first CONNACK with one of them; {:.1} MB more than without, {:.0} bytes each",
+        grown as f64 / 1e6,
+        grown as f64 / STORED as f64
+    );
+    Ok(format!(
+        "\"stored\": {STORED}, \"start_seconds\": {seconds:.2}, \"stored_bytes\": {grown}"
+    ))
+}
+
+/// Until the instance has read the topic it refuses stored sessions.
+async fn until_served(at: SocketAddr, client: &str) -> io::Result<(Client, bool, Duration)> {
+    let since = Instant::now();
+    loop {
+        match Client::resume(at, client, EXPIRY).await {
+            Err(_) if since.elapsed() < PATIENCE => tokio::time::sleep(Duration::from_millis(20)).await,
+            told => return told,
+        }
+    }
+}
+
+/// Writes sessions as instances write them whose clients have left.
+async fn fill(bootstrap: &str, name: &str) -> io::Result<()> {
+    let cluster = Cluster::start(Settings {
+        bootstrap_servers: vec![bootstrap.to_owned()],
+        ..Settings::default()
+    });
+    let TopicState::Ready(topic) = cluster.topic_known(name).await else {
+        return Err(io::Error::other(format!("no topic {name}")));
+    };
+    let mut appender = cluster.appender();
+    let notify = Arc::new(Notify::new());
+    let receipts = Receipts::new(Arc::clone(&notify));
+    let now = epoch().as_millis() as u64;
+    let mut next_offset = vec![0; topic.partitions.len()];
+    let mut body = Body::fresh(now);
+    body.expiry = EXPIRY;
+    let state = State::Goes(Box::new(body));
+    for number in 0..STORED {
+        let client = format!("stored-{number}");
+        let partition = partition_for_key(client.as_bytes(), topic.partitions.len() as u32) as usize;
+        let claim = next_offset[partition];
+        next_offset[partition] += 2;
+        let fault = |fault| io::Error::other(format!("{fault:?}"));
+        let claimed = Claim::new("bench", number, now).record(&client).map_err(fault)?;
+        let stored = state.record(&client, claim, 1, "bench").map_err(fault)?;
+        for record in [claimed, stored] {
+            append(&mut appender, &topic, partition, &record, &receipts).await?;
+        }
+    }
+    appender.kick();
+    cluster.shutdown().await;
+    Ok(())
+}
+
+async fn append(appender: &mut Appender, topic: &Topic, partition: usize, record: &NewRecord, receipts: &Arc<Receipts>) -> io::Result<()> {
+    let fields = RecordFields {
+        timestamp: epoch().as_millis() as i64,
+        key: Some(record.key.as_bytes()),
+        value: record.value.as_deref(),
+        headers: record.headers.iter().map(|(name, value)| (*name, Some(value.as_bytes()))),
+    };
+    loop {
+        match appender.append(topic, partition, &fields, WriteOptions::default(), Some((receipts, 0))) {
+            Ok(()) => return Ok(()),
+            Err(AppendError::MemoryFull) => appender.memory_available().await,
+            Err(error) => return Err(io::Error::other(format!("{error:?}"))),
+        }
+    }
+}
