@@ -357,6 +357,11 @@ impl Proxy {
         }
     }
 
+    /// Its configuration file.
+    pub fn configuration(&self) -> PathBuf {
+        self.log.with_file_name("proxy.yaml")
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

@@ -112,14 +112,14 @@ fn word(standing: Standing) -> &'static str {
 /// `CLIENT` comes last: it may hold anything, so it is quoted where it would not be one word.
 fn table<'a>(sessions: impl Iterator<Item = Listed<'a>>, now: u64) -> String {
     let mut text = format!(
-        "{:<11}{:<22}{:<22}{:<6}{:<28}CLIENT\n",
+        "{:<11}{:<22}{:<22}{:<6}{:<40}CLIENT\n",
         "STANDING", "SINCE", "EXPIRES", "WILL", "OWNER"
     );
     for listed in sessions {
         let (since, until) = times(listed.standing, now);
         let (standing, will) = (word(listed.standing), if listed.has_will { "yes" } else { "no" });
         let client = quoted(listed.client);
-        let _ = writeln!(text, "{standing:<11}{since:<22}{until:<22}{will:<6}{:<27} {client}", listed.owner);
+        let _ = writeln!(text, "{standing:<11}{since:<22}{until:<22}{will:<6}{:<39} {client}", listed.owner);
     }
     text
 }

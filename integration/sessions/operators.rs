@@ -1,0 +1,70 @@
+//! What an operator is told of stored sessions, without a word from an instance.
+
+use std::process::{Command, Output};
+
+use super::{Greeting, connect, instance, runtime};
+use crate::shared_kafka;
+use crate::stage::{Proxy, eventually};
+
+fn sessions(proxy: &Proxy, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
+        .arg("sessions")
+        .args(arguments)
+        .arg("-c")
+        .arg(proxy.configuration())
+        .output()
+        .unwrap()
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn sessions_are_listed_and_shown_from_the_topic_itself() {
+    let kafka = shared_kafka();
+    kafka.topic("listed", 1);
+    let proxy = instance(&kafka, "listed", "");
+    let here = Greeting {
+        client: "here",
+        expiry: 600,
+        ..Greeting::default()
+    };
+    let away = Greeting {
+        client: "gone for a while",
+        ..here
+    };
+    runtime().block_on(async {
+        let (mut client, _) = connect(proxy.mqtt, here).await;
+        assert_eq!(client.subscribe("listed/+", 1).await.unwrap(), 1);
+        connect(proxy.mqtt, away).await.0.goodbye().await.unwrap();
+        // The end of a connection is written when the instance has noticed it.
+        let lines = eventually("both are listed as they are", || {
+            let text = text(&sessions(&proxy, &["list"]));
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            (lines.len() == 3 && lines[1].starts_with("away ")).then_some(lines)
+        });
+        assert!(lines[0].starts_with("STANDING"), "{lines:?}");
+        assert!(
+            lines[1].ends_with(r#""gone for a while""#) && (lines[1].contains(" in 9m") || lines[1].contains(" in 10m ")),
+            "{lines:?}"
+        );
+        assert!(lines[2].starts_with("connected ") && lines[2].ends_with(" here"), "{lines:?}");
+        let shown = text(&sessions(&proxy, &["show", "here", "--json"]));
+        for part in [
+            r#"{"client":"here","standing":"connected","#,
+            r#""state":{"v":1,"#,
+            r#""filter":"listed/+","qos":1"#,
+        ] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+        let shown = text(&sessions(&proxy, &["show", "gone for a while"]));
+        assert!(shown.contains("standing   away\n"), "{shown}");
+        client.goodbye().await.unwrap();
+    });
+    let nobody = sessions(&proxy, &["show", "nobody"]);
+    assert_eq!(nobody.status.code(), Some(66));
+    assert!(nobody.stdout.is_empty() && !nobody.stderr.is_empty(), "{nobody:?}");
+}
