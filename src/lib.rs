@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod mqtt;
 pub mod ownership;
 pub mod pem;
+pub mod progress;
 pub mod relay;
 pub mod session;
 pub mod upstream;

@@ -351,10 +351,10 @@ fn what_comes_later_is_refused() {
         "retained: {memory: 256MiB}",
         "authentication: [{method: password_file, file: hunter2hunter2}]",
         "authorization: []",
-        "sessions: {shared: consumer-group}",
-        "sessions: {group_prefix: x}",
+        "sessions: {shared: share-group}",
     ] {
-        assert_fault(&with(line), 9, if line.starts_with('s') { 12 } else { 1 }, "not supported yet");
+        let column = if line.starts_with('s') { 20 } else { 1 };
+        assert_fault(&with(line), 9, column, "not supported yet");
     }
     let entry = "protocol: mqtts, tls: {certificate: a, key: b, ticket_keys: \"file:x\"}}";
     assert!(

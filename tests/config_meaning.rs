@@ -56,7 +56,7 @@ rules:
     kafka: {topic: t, key: "{vin}", partition: 3, headers: {a: "{vin}", b: c}, timestamp: receipt, acks: leader, compression: gzip, client_header: false}
   - {name: commands, direction: subscribe, mqtt: "c/{key}", qos: 1, kafka: {topic: c, tombstones: deliver}}
 unmapped: drop
-sessions: {expiry: {default: 5m, max: 1d}, takeover: local, instance_timeout: 7s, damaged: fresh}
+sessions: {expiry: {default: 5m, max: 1d}, takeover: local, instance_timeout: 7s, damaged: fresh, shared: consumer-group, group_prefix: "floor-"}
 admin: {address: "127.0.0.1:9090"}
 "#,
     );
@@ -111,6 +111,7 @@ admin: {address: "127.0.0.1:9090"}
     };
     let (sessions, retained) = (topic("s"), topic("r"));
     assert_eq!(config.state_topics, StateTopics { sessions, retained });
+    assert_eq!(config.group_prefix, "floor-");
     assert_eq!((config.rules.len(), config.rules.unmapped()), (2, Unmapped::Drop));
     let [telemetry, commands] = config.rules.iter().map(|(_, rule)| rule).collect::<Vec<_>>()[..] else {
         panic!("two rules")

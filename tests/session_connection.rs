@@ -119,7 +119,7 @@ fn connack_is_honest_about_this_release() {
     let properties = connack.properties.unwrap();
     assert_eq!(properties.session_expiry_interval, Some(0));
     assert_eq!(properties.retain_available, Some(0));
-    assert_eq!(properties.shared_subscription_available, Some(0));
+    assert_eq!(properties.shared_subscription_available, Some(1));
     assert_eq!(properties.receive_max, Some(64));
     assert_eq!(properties.topic_alias_max, Some(16));
     assert_eq!(properties.max_packet_size, Some(1 << 20));

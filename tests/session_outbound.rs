@@ -53,10 +53,10 @@ fn a_subscription_delivers_from_its_answer_on() {
 }
 
 #[test]
-fn refusals_by_the_relay_and_by_the_session() {
+fn refusals_by_the_relay() {
     for (version, line) in [
         (Version::V311, "suback 3 [Failure, Failure, Success(AtMostOnce)]"),
-        (Version::V5, "suback 3 [SharedSubscriptionsNotSupported, TopicFilterInvalid, QoS0]"),
+        (Version::V5, "suback 3 [QuotaExceeded, TopicFilterInvalid, QoS0]"),
     ] {
         let mut client = Client::connected(version);
         let filters = [
@@ -67,9 +67,7 @@ fn refusals_by_the_relay_and_by_the_session() {
         let [Output::Subscribe { ticket }] = client.send(&subscribe(3, &filters, None))[..] else {
             panic!()
         };
-        let shared = Requested::Refused(ReasonCode::SharedSubscriptionsNotSupported);
-        assert_eq!(client.session.requested(ticket)[0], shared);
-        let answers = [ReasonCode::Success, ReasonCode::TopicFilterInvalid, ReasonCode::Success];
+        let answers = [ReasonCode::QuotaExceeded, ReasonCode::TopicFilterInvalid, ReasonCode::Success];
         client.session.answer_subscribe(ticket, &answers, client.now);
         assert_eq!(client.received(), [line]);
         let left: Vec<_> = client

@@ -171,6 +171,7 @@ async fn drain(mut open: Open, relay: &Relay, cluster: &Cluster) {
         // Nothing is ever sent: this ends with the last of the senders.
         while open.alive.recv().await.is_some() {}
         relay.finish().await;
+        relay.groups_left().await;
         cluster.shutdown().await;
     };
     match tokio::time::timeout(DRAIN, all).await {
@@ -192,6 +193,7 @@ fn relay_settings(config: &Config) -> relay::Settings {
         batch_size: config.kafka.producer.batch_size,
         drain_timeout: CONNECTIONS_DRAIN,
         sweeps: config.sweeps,
+        group_prefix: config.group_prefix.clone(),
         fetch_size: config.kafka.consumer.fetch_size,
         store: config.store.clone(),
     }

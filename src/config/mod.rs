@@ -57,6 +57,8 @@ pub struct Config {
     pub state_topics: relay::StateTopics,
     /// `sessions`: how they are stored; `None`: they end with their connections.
     pub store: Option<relay::StoreSettings>,
+    /// `sessions.group_prefix`: in front of the names of consumer groups.
+    pub group_prefix: String,
     /// `rules`, with `unmapped`: at least one.
     pub rules: RuleSet,
     /// `admin`; `None` opens no such port.
@@ -126,7 +128,9 @@ impl Walk<'_> {
         let kafka = self
             .required(&top, "kafka", "{bootstrap_servers: [\"localhost:9092\"]}")
             .and_then(|n| self.kafka(n));
-        let mut store = self.optional(&top, "sessions").and_then(|n| self.sessions(n, &mut limits.session));
+        let sessions = self.optional(&top, "sessions");
+        let mut store = sessions.and_then(|n| self.sessions(n, &mut limits.session));
+        let group_prefix = sessions.and_then(|n| self.shared(n));
         let unmapped = self.unmapped(&top);
         let example = "[{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt}}]";
         let rules = self.required(&top, "rules", example).and_then(|n| self.rules(n, unmapped));
@@ -143,6 +147,7 @@ impl Walk<'_> {
             kafka,
             sweeps,
             state_topics,
+            group_prefix: group_prefix.unwrap_or_else(|| "mqtt-".to_owned()),
             rules,
             store,
             admin,

@@ -8,13 +8,15 @@ use super::tree::Node;
 use super::walk::{Keys, Section, Walk};
 
 const SESSIONS: Keys = Keys {
-    known: &["expiry", "takeover", "instance_timeout", "damaged"],
-    later: &["shared", "group_prefix"],
+    known: &["expiry", "takeover", "instance_timeout", "damaged", "shared", "group_prefix"],
+    later: &[],
 };
 const EXPIRY: Keys = Keys {
     known: &["default", "max"],
     later: &[],
 };
+/// Bytes of `sessions.group_prefix`.
+const LONGEST_PREFIX: usize = 100;
 const HOUR: u32 = 3600;
 const WEEK: u32 = 7 * 24 * HOUR;
 
@@ -51,6 +53,25 @@ impl Walk<'_> {
             local_takeover: local_takeover.unwrap_or(false),
             fresh_if_damaged: self.damaged(&section),
         })
+    }
+
+    /// Of `sessions`, what shared subscriptions are made with: the group prefix.
+    pub(super) fn shared(&mut self, node: &Node) -> Option<String> {
+        // What is wrong with the section as a whole is told once, also when it is looked at twice.
+        let section = self.section(node, "sessions", &SESSIONS)?;
+        if let Some(shared) = self.optional(&section, "shared") {
+            self.choice(shared, "sessions.shared", &[("consumer-group", ())], &["share-group"]);
+        }
+        let prefix = self.optional(&section, "group_prefix")?;
+        let text = self.text(prefix, "sessions.group_prefix")?;
+        if text.len() > LONGEST_PREFIX || text.contains(char::is_control) {
+            self.fault(
+                prefix.place,
+                "`sessions.group_prefix` is too long, or has control characters",
+                "it is in front of the names of consumer groups: 100 bytes at most",
+            );
+        }
+        Some(text)
     }
 
     /// `sessions.expiry`: whole seconds in the protocol (§3.1.2.11.2).

@@ -11,6 +11,7 @@
 mod packets;
 mod process;
 mod series;
+mod shared;
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -21,6 +22,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub use packets::{PacketCounters, PacketTally};
 pub use series::{ConnectionRefusal, ListenerCounters, RuleCounters};
+pub use shared::SharedCounters;
 
 use series::{ConnectionFamilies, Reason, RuleFamilies};
 
@@ -43,6 +45,8 @@ pub struct Metrics {
     pub batches_read_again: Counter,
     /// Subscribers that did not take what came from a partition and are served from its log, by partition.
     pub subscribers_behind: Gauge,
+    /// Of shared subscriptions.
+    pub shared: SharedCounters,
     /// Memory of messages that connections have not taken yet.
     pub waiting_bytes: Gauge,
     /// Tasks of connections that ended by a panic: each is a defect to report.
@@ -91,6 +95,7 @@ impl Metrics {
             "Subscribers that cannot keep up and are served from the log, for each partition",
             subscribers_behind.clone(),
         );
+        let shared = SharedCounters::register(own);
         let waiting_bytes = Gauge::default();
         own.register_with_unit(
             "messages_waiting",
@@ -115,6 +120,7 @@ impl Metrics {
             unreadable_batches,
             batches_read_again,
             subscribers_behind,
+            shared,
             waiting_bytes,
             connection_panics,
             refusals,

@@ -128,7 +128,8 @@ impl Desk {
         match present {
             Some(body) if !body.subscriptions.is_empty() => {
                 let until = session.deadline().unwrap_or(now);
-                tokio::spawn(resume(self.shared.hub.clone(), self.mailbox.clone(), body, until.into()));
+                let of = (self.shared.hub.clone(), self.shared.shares.clone());
+                tokio::spawn(resume(of, self.mailbox.clone(), body, session.receive_maximum(), until.into()));
             }
             Some(body) => self.accept(session, Some(present_of(&body)), now),
             None => self.accept(session, None, now),
@@ -137,13 +138,19 @@ impl Desk {
 
     /// A session that goes on has taken its seats.
     pub(super) fn resumed(&mut self, session: &mut Session, resumed: Resumed, now: Instant) {
-        let Resumed { body, seats, starts } = resumed;
+        let Resumed {
+            body,
+            seats,
+            starts,
+            shared,
+        } = resumed;
         if let Some(tenancy) = &mut self.tenancy {
             tenancy.stands(&body.steps.positions);
             starts.iter().for_each(|start| tenancy.begins(start, true));
         }
         self.outbound.begin(starts, |_| true);
         self.seats = seats;
+        self.shares.seats.extend(shared);
         self.accept(session, Some(present_of(&body)), now);
     }
 

@@ -333,6 +333,7 @@ mod tests {
             sweeps: super::super::SweepSettings::default(),
             fetch_size: 1024,
             store: None,
+            group_prefix: String::new(),
         };
         let rules = Arc::new(RuleSet::compile(Vec::new(), Unmapped::Reject).unwrap());
         let cluster = Cluster::start(upstream::Settings {

@@ -12,6 +12,7 @@ use super::{
     inbound::{Blocked, Wait},
     mailbox::{Ending, Mailbox},
     outbound::Outbound,
+    shared_out::SharedOut,
     store::Letter,
     subscribing::Asked,
     tenancy::Tenancy,
@@ -37,6 +38,7 @@ pub struct Desk {
     pub(super) appender: Appender,
     pub(super) answers: Answers,
     pub(super) outbound: Outbound,
+    pub(super) shares: SharedOut,
     pub(super) seats: HashMap<SubscriptionKey, Vec<Seat>>,
     /// SUBSCRIBEs whose topics are being looked for.
     pub(super) asked: Vec<Asked>,
@@ -68,6 +70,7 @@ impl Desk {
             appender: shared.cluster.appender(),
             answers: Answers::default(),
             outbound: Outbound::default(),
+            shares: SharedOut::default(),
             seats: HashMap::new(),
             asked: Vec::new(),
             blocked: None,
@@ -98,12 +101,7 @@ impl Desk {
                     unreachable!("these come only of the packet just handled, and outputs are drained after each")
                 }
                 (Output::WindowOpen, _) => {}
-                (Output::Settled { token }, _) => {
-                    self.tenancy
-                        .as_deref_mut()
-                        .into_iter()
-                        .for_each(|tenancy| tenancy.settled(token, now));
-                }
+                (Output::Settled { token }, _) => self.settled(token, now),
                 (Output::PublishWill, _) => self.will = session.take_will().map(Box::new),
                 (Output::Close(close), _) => self.closed(session, &close),
             }
@@ -215,6 +213,7 @@ impl Desk {
         }
         self.mailbox.close();
         self.seats.clear();
+        self.leave_shares();
         // Nobody waits for them, and while Kafka is away they would wait long.
         self.asked.drain(..).for_each(|asked| asked.placing.abort());
         if self.entered {

@@ -71,6 +71,11 @@ impl Desk {
                 _ => drop(self.seats.insert(key, seats)),
             }
         }
+        for (key, seat) in answer.shared {
+            if session.subscriptions().binary_search_by_key(&key, |s| s.key).is_ok() {
+                self.shares.seats.entry(key).or_insert(seat);
+            }
+        }
     }
 
     /// Takes an UNSUBSCRIBE: nothing more comes for its filters once it is answered.
@@ -79,6 +84,7 @@ impl Desk {
         for (requested, filter) in session.requested(ticket).iter().zip(unsubscribe.filters.iter()) {
             if let Requested::Removed { key } = requested {
                 self.seats.remove(key);
+                self.shares.seats.remove(key);
                 self.outbound.starts.retain(|(k, _), _| k != key);
                 if let Some(tenancy) = self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
                     tenancy.ends(*key);

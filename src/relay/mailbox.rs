@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{budget::Budget, chunk::Chunk, store::Letter, subscribing::Subscribed};
+use super::{budget::Budget, chunk::Chunk, share::Handed, store::Letter, subscribing::Subscribed};
 use crate::{mqtt::QoS, session::SubscriptionKey};
 
 /// Bytes that may wait in a mailbox, and twice as many of chunks that it pins: a chunk stays whole, also for one message of it. In
@@ -111,6 +111,8 @@ struct Inner {
     subscribed: Vec<Subscribed>,
     /// Each answers something, so there are no more than that and the last.
     store: Vec<Letter>,
+    /// Messages of shared subscriptions; no more than their members may hold.
+    handed: VecDeque<Handed>,
     /// Rung once there is room again.
     wanting_room: Vec<Arc<Notify>>,
     /// Rung at the end.
@@ -252,6 +254,21 @@ impl Mailbox {
         }
     }
 
+    /// A message of a shared subscription. Who hands it out takes it back when the subscriber leaves, so a closed mailbox drops it.
+    pub fn hand(&self, handed: Handed) {
+        let mut inner = self.lock();
+        if !inner.closed {
+            inner.handed.push_back(handed);
+            drop(inner);
+            self.wake.notify_one();
+        }
+    }
+
+    /// The oldest message of a shared subscription.
+    pub fn take_handed(&self) -> Option<Handed> {
+        self.lock().handed.pop_front()
+    }
+
     /// Its connection is gone: gives back what lies in it, and whatever comes later.
     pub fn close(&self) {
         let mut inner = self.lock();
@@ -262,6 +279,7 @@ impl Mailbox {
             std::mem::take(&mut inner.subscribed),
             std::mem::take(&mut inner.store),
             std::mem::take(&mut inner.parcels),
+            std::mem::take(&mut inner.handed),
         );
         drop(inner);
         drop(left);

@@ -10,6 +10,7 @@
 //!   a session that goes on back to its places.
 //! * `registry` finds the connection of a client id; `hub`, `feed`, `scribe`, `chunk` and `index` bring records to subscribers,
 //!   `behind`, `sweep` and `sweep_cache` to those that cannot keep up.
+//! * `share` are the shared subscriptions of all connections, `shared_out` what one connection has of them.
 
 mod aborted;
 mod admission;
@@ -33,6 +34,8 @@ mod roster;
 mod said;
 mod scribe;
 mod settings;
+mod share;
+mod shared_out;
 mod spread;
 mod store;
 mod subscribing;
@@ -58,6 +61,7 @@ use registry::Registry;
 pub use roster::{RosterError, roster};
 use said::Said;
 pub use settings::{Settings, StateTopics, SweepSettings};
+use share::Shares;
 use spread::Spread;
 use store::Store;
 pub use store::StoreSettings;
@@ -78,6 +82,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     registry: Registry,
     hub: Arc<Hub>,
+    shares: Arc<Shares>,
     /// Kafka topics of which it was said that they are missing.
     missing: Arc<Said>,
     /// Refusals of Kafka that were told.
@@ -101,6 +106,7 @@ impl Relay {
             SweepCache::new(settings.sweeps, settings.fetch_size),
             Budget::new(settings.sweeps.for_messages(), metrics.waiting_bytes.clone()),
         ));
+        let shares = Shares::new(hub.clone(), &settings.group_prefix);
         let registry = Registry::default();
         let spread = Spread::new(rules.len(), settings.batch_size);
         let said = Said::default();
@@ -116,6 +122,7 @@ impl Relay {
             metrics,
             registry,
             hub,
+            shares,
             missing,
             said,
             spread,
@@ -141,5 +148,11 @@ impl Relay {
         if let Some(store) = &self.shared.store {
             store.finish().await;
         }
+    }
+
+    /// Waits until the proxy has said goodbye to the groups of shared subscriptions. After all connections have ended, and before the cluster
+    /// is shut down: else the others would get its partitions only after the session timeout.
+    pub async fn groups_left(&self) {
+        self.shared.shares.all_left().await;
     }
 }

@@ -16,7 +16,7 @@ use crate::session::{Message, Session, SubscriptionKey, Taken};
 
 /// Unsent bytes above which messages wait in the mailbox for the socket. Below the session's own limit, beyond which it
 /// leaves QoS 0 messages out: a burst is written bit by bit, and only who is slow for long loses any.
-const MAX_UNSENT: usize = 128 * 1024;
+pub(super) const MAX_UNSENT: usize = 128 * 1024;
 
 /// What a connection keeps for its deliveries; empty while it has none.
 #[derive(Debug, Default)]
@@ -33,14 +33,25 @@ pub struct Outbound {
 
 /// Whether the next item may be tried.
 #[derive(PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Next,
     Wait,
 }
 
 impl Desk {
-    /// Hands messages to the session until there is none, or it takes no more.
+    /// Hands messages to the session until there is none, or it takes no more. Shared subscriptions and others come first by turns.
     pub(super) fn hand_out(&mut self, session: &mut Session, now: Instant) {
+        let shared_first = self.shares.takes_turn();
+        if shared_first {
+            self.hand_out_shared(session, now);
+        }
+        self.hand_out_parcels(session, now);
+        if !shared_first {
+            self.hand_out_shared(session, now);
+        }
+    }
+
+    fn hand_out_parcels(&mut self, session: &mut Session, now: Instant) {
         while session.is_live() && session.outbox().len() < MAX_UNSENT {
             let Some(mut parcel) = self.outbound.current.take().or_else(|| self.mailbox.take()) else {
                 return;
@@ -93,6 +104,26 @@ impl Desk {
     }
 
     fn give(&mut self, chunk: &Chunk, message: &Stored, keys: &[SubscriptionKey], session: &mut Session, now: Instant) -> Step {
+        let stored = self.tenancy.as_deref().filter(|tenancy| tenancy.stored);
+        let token = stored.map_or(0, Tenancy::token);
+        match self.offer_message(chunk, message, keys, token, session, now) {
+            Taken::WindowFull | Taken::OutboxFull => return Step::Wait,
+            Taken::Sent { qos } => self.outbound.sent = qos != QoS::AtMostOnce,
+            _ => {}
+        }
+        Step::Next
+    }
+
+    /// Offers the session a message under a token, and counts what becomes of it.
+    pub(super) fn offer_message(
+        &self,
+        chunk: &Chunk,
+        message: &Stored,
+        keys: &[SubscriptionKey],
+        token: u64,
+        session: &mut Session,
+        now: Instant,
+    ) -> Taken {
         let remaining = message
             .expires
             .map(|end| end.saturating_duration_since(now).as_secs_f64().ceil() as u32);
@@ -106,24 +137,22 @@ impl Desk {
                 message_expiry_interval: remaining,
                 publisher: chunk.client(message),
                 subscriptions: keys,
-                token: self.tenancy.as_deref().filter(|tenancy| tenancy.stored).map_or(0, Tenancy::token),
+                token,
             },
             now,
         );
         let rule = &self.shared.rule_counters[message.rule];
         match taken {
-            Taken::Sent { qos } => {
-                self.outbound.sent = qos != QoS::AtMostOnce;
+            Taken::Sent { .. } => {
                 rule.messages_out.inc();
                 rule.bytes_out.inc_by(message.payload_len() as u64);
             }
-            Taken::WindowFull | Taken::OutboxFull => return Step::Wait,
             Taken::Dropped => rule.dropped("slow_reader"),
             Taken::TooLarge => rule.dropped("packet_too_large"),
             Taken::Expired => rule.dropped("expired"),
-            Taken::NoLocal | Taken::NotSubscribed | Taken::Closed => {}
+            Taken::WindowFull | Taken::OutboxFull | Taken::NoLocal | Taken::NotSubscribed | Taken::Closed => {}
         }
-        Step::Next
+        taken
     }
 }
 

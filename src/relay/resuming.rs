@@ -8,11 +8,12 @@ use std::{
 use super::{
     hub::{Hub, Seat, Subscriber, stored_source},
     mailbox::Mailbox,
+    share::{SharedSeat, SharedWish, Shares},
     store::Letter,
-    subscribing::{StartAt, ends, known},
+    subscribing::{StartAt, UNAVAILABLE, ends, known},
 };
 use crate::{
-    mqtt::QoS,
+    mqtt::{QoS, topic::parse_share},
     ownership::{Body, Source, StoredSubscription},
     session::{Options, Present, SubscriptionKey},
     upstream::Topic,
@@ -25,6 +26,8 @@ pub struct Resumed {
     pub body: Box<Body>,
     pub seats: HashMap<SubscriptionKey, Vec<Seat>>,
     pub starts: Vec<StartAt>,
+    /// Its places in shared subscriptions, which go on where their groups are.
+    pub shared: Vec<(SubscriptionKey, SharedSeat)>,
 }
 
 /// The subscriptions that want something of one Kafka topic.
@@ -51,8 +54,17 @@ pub fn present(body: &Body) -> Present {
 }
 
 /// Takes the seats, and tells the connection. Topics that are gone, or that no rule reads any more, are left out.
-pub async fn resume(hub: Arc<Hub>, mailbox: Arc<Mailbox>, body: Box<Body>, until: tokio::time::Instant) {
-    let Some(wanted) = wanted(&hub, &body, until).await else {
+pub async fn resume(
+    (hub, shares): (Arc<Hub>, Arc<Shares>),
+    mailbox: Arc<Mailbox>,
+    body: Box<Body>,
+    receive_maximum: usize,
+    until: tokio::time::Instant,
+) {
+    let (Some(wanted), Ok(shared)) = (
+        wanted(&hub, &body, until).await,
+        sit_in_shares(&shares, &mailbox, &body, receive_maximum, until).await,
+    ) else {
         return mailbox.store(Letter::Refuse(crate::mqtt::ReasonCode::ServerUnavailable));
     };
     let partitions = wanted.iter().flat_map(|wanted| {
@@ -64,6 +76,7 @@ pub async fn resume(hub: Arc<Hub>, mailbox: Arc<Mailbox>, body: Box<Body>, until
         body,
         seats: HashMap::new(),
         starts: Vec::new(),
+        shared,
     };
     for Wanted { topic, subscribers } in wanted {
         let places: Vec<(i32, i64)> = (0..topic.partitions.len() as i32)
@@ -94,6 +107,44 @@ pub async fn resume(hub: Arc<Hub>, mailbox: Arc<Mailbox>, body: Box<Body>, until
         }
     }
     mailbox.store(Letter::Resumed(Box::new(resumed)));
+}
+
+/// Its places in shared subscriptions; an error if Kafka does not say in time what there is to know.
+async fn sit_in_shares(
+    shares: &Arc<Shares>,
+    mailbox: &Arc<Mailbox>,
+    body: &Body,
+    receive_maximum: usize,
+    until: tokio::time::Instant,
+) -> Result<Vec<(SubscriptionKey, SharedSeat)>, &'static str> {
+    let mut seats = Vec::new();
+    for (at, subscription) in body.subscriptions.iter().enumerate() {
+        let key = SubscriptionKey(at as u32);
+        let Ok(Some(filter)) = parse_share(&subscription.filter) else {
+            continue;
+        };
+        let sources = shares.sources(filter.filter);
+        if sources.is_empty() {
+            continue;
+        }
+        let wish = SharedWish {
+            filter,
+            sources: &sources,
+            mailbox,
+            key,
+            receive_maximum,
+        };
+        match shares.sit(wish, until).await {
+            Ok(seat) => seats.push((key, seat)),
+            Err(UNAVAILABLE) => return Err(UNAVAILABLE),
+            Err(why) => tracing::warn!(
+                filter = subscription.filter,
+                why,
+                "a stored session goes on without a shared subscription"
+            ),
+        }
+    }
+    Ok(seats)
 }
 
 /// Where a session stands in a partition. One that it does not know is younger than its subscriptions: all of it is for it.

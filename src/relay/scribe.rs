@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     kafka::fetched::{BatchError, RecordView},
-    mapping::{self, LocateScratch, RuleSet, Stored},
+    mapping::{self, LocateScratch, Located, RuleSet, Stored},
     metrics::{Metrics, RuleCounters},
     mqtt::publish::SharedProperties,
     upstream::Topic,
@@ -83,14 +83,12 @@ impl Scribe {
 
     /// Counts and tells of a batch that is asked for again, since it may have been damaged on its way.
     pub fn read_again(&self, error: &BatchError) {
-        self.metrics.batches_read_again.inc();
-        tracing::warn!(topic = self.hub.name(), partition = self.partition, %error, "a record batch cannot be read and is asked for again");
+        read_again(&self.metrics, self.hub.name(), self.partition, error);
     }
 
     /// Counts and tells of a batch that nobody gets.
     pub fn unreadable(&self, error: &BatchError) {
-        self.metrics.unreadable_batches.inc();
-        tracing::error!(topic = self.hub.name(), partition = self.partition, %error, "a record batch cannot be read and is left out");
+        unreadable(&self.metrics, self.hub.name(), self.partition, error);
     }
 
     /// Notes a record for all that match it and for whom `wants` says so. Hand it out when [`is_full`](Self::is_full).
@@ -117,20 +115,8 @@ impl Scribe {
                 return;
             }
             let message = *pushed.get_or_insert_with(|| {
-                let delivered = self.rules.message(&located, &stored, &mut self.properties);
-                let rule = delivered.rule.0 as usize;
-                self.rule_counters[rule].headers_left_out.inc_by(u64::from(delivered.left_out));
-                self.builder.push(&Parts {
-                    offset: record.offset,
-                    qos: delivered.qos,
-                    retain: delivered.retain,
-                    expires: delivered.message_expiry_interval.map(|seconds| clock.end(timestamp, seconds)),
-                    rule,
-                    topic: delivered.topic,
-                    client: delivered.client,
-                    properties: delivered.shared_properties,
-                    payload: delivered.payload,
-                })
+                let with = (&*self.rules, &*self.rule_counters, &mut self.properties);
+                push(&mut self.builder, with, &located, &stored, record.offset, clock)
             });
             address(&mut self.outgoing, subscriber, message);
         });
@@ -160,6 +146,48 @@ impl Scribe {
             left_out.iter().for_each(|rule| self.rule_counters[*rule].dropped("mailbox_full"));
         }
     }
+}
+
+/// Counts and tells of a batch that is asked for again, since it may have been damaged on its way.
+pub fn read_again(metrics: &Metrics, topic: &str, partition: i32, error: &BatchError) {
+    metrics.batches_read_again.inc();
+    tracing::warn!(topic, partition, %error, "a record batch cannot be read and is asked for again");
+}
+
+/// Counts and tells of a batch that nobody gets.
+pub fn unreadable(metrics: &Metrics, topic: &str, partition: i32, error: &BatchError) {
+    metrics.unreadable_batches.inc();
+    tracing::error!(topic, partition, %error, "a record batch cannot be read and is left out");
+}
+
+/// Makes the message of a record; its place in the chunk.
+pub fn push<'s, 'r: 's, H>(
+    builder: &mut ChunkBuilder,
+    (rules, counters, properties): (&RuleSet, &[RuleCounters], &'s mut SharedProperties),
+    located: &Located<'s>,
+    stored: &Stored<'r, H>,
+    offset: i64,
+    clock: Clock,
+) -> usize
+where
+    H: Iterator<Item = (&'r [u8], Option<&'r [u8]>)> + Clone,
+{
+    let delivered = rules.message(located, stored, properties);
+    let rule = delivered.rule.0 as usize;
+    counters[rule].headers_left_out.inc_by(u64::from(delivered.left_out));
+    builder.push(&Parts {
+        offset,
+        qos: delivered.qos,
+        retain: delivered.retain,
+        expires: delivered
+            .message_expiry_interval
+            .map(|seconds| clock.end(stored.timestamp, seconds)),
+        rule,
+        topic: delivered.topic,
+        client: delivered.client,
+        properties: delivered.shared_properties,
+        payload: delivered.payload,
+    })
 }
 
 /// Notes that a subscriber gets a message; once, however many of its subscriptions match.

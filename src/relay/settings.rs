@@ -18,6 +18,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Reading for subscribers that cannot keep up.
     pub sweeps: SweepSettings,
+    /// In front of the names of the consumer groups of shared subscriptions.
+    pub group_prefix: String,
     /// Bytes that a fetch of one partition brings, at most or one batch.
     pub fetch_size: usize,
     /// `None`: sessions end with their connections.

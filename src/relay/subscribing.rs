@@ -16,10 +16,11 @@ use super::{
     granting::Granted,
     hub::{Hub, Seat, Subscriber, stored_source},
     mailbox::Mailbox,
+    share::{SharedSeat, SharedWish, Shares},
 };
 use crate::{
     mapping::{NoSources, Source, Unmapped},
-    mqtt::{QoS, ReasonCode, Subscribe, SubscribeFilter},
+    mqtt::{QoS, ReasonCode, Subscribe, SubscribeFilter, topic},
     ownership::Source as StoredSource,
     session::{Requested, Session, SubscriptionKey, Ticket},
     upstream::{Topic, TopicState},
@@ -42,12 +43,14 @@ pub struct Wish {
     pub place: usize,
     /// The session's name for it.
     pub key: SubscriptionKey,
-    /// The filter.
+    /// The filter; of a shared subscription with its `$share`.
     pub filter: Box<str>,
     /// What the client asked for.
     pub granted: QoS,
     /// What must be read for it; not empty.
     pub sources: Vec<Source>,
+    /// Of a shared subscription: unacknowledged messages that the client takes.
+    pub shared: Option<usize>,
 }
 
 /// From which offset on a subscription gets the records of a source.
@@ -76,6 +79,8 @@ pub struct Subscribed {
     pub seats: Vec<(SubscriptionKey, Vec<Seat>)>,
     /// Where they start.
     pub starts: Vec<StartAt>,
+    /// The same of shared subscriptions, which start where their groups are.
+    pub shared: Vec<(SubscriptionKey, SharedSeat)>,
 }
 
 impl Subscribed {
@@ -86,12 +91,16 @@ impl Subscribed {
             keys: Vec::new(),
             seats: Vec::new(),
             starts: Vec::new(),
+            shared: Vec::new(),
         }
     }
 }
 
 /// Levels that a filter may have. Bounds how deep a look-up goes; far above what people use.
 const MAX_LEVELS: usize = 128;
+
+/// Bytes that a share name may have: it is a part of a group's id.
+const MAX_SHARE_NAME: usize = 200;
 
 impl Desk {
     /// Takes a SUBSCRIBE the session has just entered. It is answered at once if nothing must be asked of Kafka.
@@ -100,7 +109,7 @@ impl Desk {
         let mut wishes = Vec::new();
         for (place, (filter, requested)) in subscribe.filters.iter().zip(session.requested(ticket)).enumerate() {
             let reason = match requested {
-                Requested::Subscribe { key, .. } => self.wish(place, filter, *key, &mut wishes),
+                Requested::Subscribe { key, .. } => self.wish(place, filter, *key, session.receive_maximum(), &mut wishes),
                 Requested::Refused(reason) => self.refuse_filter(*reason, reason.name()),
                 Requested::Removed { .. } | Requested::NotFound => ReasonCode::UnspecifiedError,
             };
@@ -113,7 +122,7 @@ impl Desk {
         let shared = &self.shared;
         self.outbound.pending.extend(wishes.iter().map(|w| w.key));
         let placing = tokio::spawn(place(
-            shared.hub.clone(),
+            (shared.hub.clone(), shared.shares.clone()),
             self.mailbox.clone(),
             ticket,
             wishes,
@@ -127,11 +136,31 @@ impl Desk {
     }
 
     /// What one filter of a SUBSCRIBE gets if all goes well; a wish if Kafka must be asked first.
-    fn wish(&mut self, place: usize, filter: &SubscribeFilter<'_>, key: SubscriptionKey, wishes: &mut Vec<Wish>) -> ReasonCode {
-        if filter.filter.split('/').count() > MAX_LEVELS {
+    fn wish(
+        &mut self,
+        place: usize,
+        filter: &SubscribeFilter<'_>,
+        key: SubscriptionKey,
+        receive_maximum: usize,
+        wishes: &mut Vec<Wish>,
+    ) -> ReasonCode {
+        // In 3.x the codec knows nothing of shared subscriptions, and looks no further.
+        let shared = match topic::parse_share(filter.filter) {
+            Ok(shared) if shared.is_none_or(|shared| shared.name.len() <= MAX_SHARE_NAME) => shared,
+            _ => return self.refuse_filter(ReasonCode::TopicFilterInvalid, "share_name"),
+        };
+        let plain = shared.map_or(filter.filter, |shared| shared.filter);
+        if plain.split('/').count() > MAX_LEVELS {
             return self.refuse_filter(ReasonCode::TopicFilterInvalid, "too_many_levels");
         }
-        let granted = match filter.qos {
+        // What was not complete at the end of a connection is not the next one's in a shared subscription: at QoS 2 it would be lost.
+        let is_stored = self.tenancy.as_deref().is_some_and(|tenancy| tenancy.stored);
+        let highest = if shared.is_some() && is_stored {
+            QoS::AtLeastOnce
+        } else {
+            QoS::ExactlyOnce
+        };
+        let granted = match filter.qos.min(highest) {
             QoS::AtMostOnce => ReasonCode::Success,
             QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
             QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
@@ -140,7 +169,10 @@ impl Desk {
             seats.iter_mut().for_each(|seat| seat.grant(filter.qos));
             return granted;
         }
-        match self.shared.rules.sources(filter.filter) {
+        if self.shares.seats.contains_key(&key) {
+            return granted;
+        }
+        match self.shared.rules.sources(plain) {
             Ok(sources) => {
                 wishes.push(Wish {
                     place,
@@ -148,6 +180,7 @@ impl Desk {
                     filter: filter.filter.into(),
                     granted: filter.qos,
                     sources,
+                    shared: shared.map(|_| receive_maximum),
                 });
                 granted
             }
@@ -186,14 +219,22 @@ impl Desk {
 }
 
 /// Places all wishes of one SUBSCRIBE within `limit` and puts the answer into the mailbox.
-async fn place(hub: Arc<Hub>, mailbox: Arc<Mailbox>, ticket: Ticket, wishes: Vec<Wish>, limit: Duration) {
+async fn place((hub, shares): (Arc<Hub>, Arc<Shares>), mailbox: Arc<Mailbox>, ticket: Ticket, wishes: Vec<Wish>, limit: Duration) {
     let until = tokio::time::Instant::now() + limit;
     let mut seated = Vec::with_capacity(wishes.len());
+    let mut answer = Subscribed::nothing(ticket);
     for wish in wishes {
         let (place, key) = (wish.place, wish.key);
-        seated.push((place, key, sit(&hub, &mailbox, wish, until).await));
+        if wish.shared.is_none() {
+            seated.push((place, key, sit(&hub, &mailbox, wish, until).await));
+            continue;
+        }
+        answer.keys.push(key);
+        match sit_shared(&shares, &mailbox, &wish, until).await {
+            Ok(seat) => answer.shared.push((key, seat)),
+            Err(why) => answer.refused.push((place, why)),
+        }
     }
-    let mut answer = Subscribed::nothing(ticket);
     let ends = ends(&hub, partitions(&seated), until).await;
     for (place, key, seats) in seated {
         answer.keys.push(key);
@@ -208,8 +249,26 @@ async fn place(hub: Arc<Hub>, mailbox: Arc<Mailbox>, ticket: Ticket, wishes: Vec
     mailbox.subscribed(answer);
 }
 
+/// A place in a shared subscription.
+async fn sit_shared(
+    shares: &Arc<Shares>,
+    mailbox: &Arc<Mailbox>,
+    wish: &Wish,
+    until: tokio::time::Instant,
+) -> Result<SharedSeat, &'static str> {
+    let filter = topic::parse_share(&wish.filter).ok().flatten();
+    let shared = SharedWish {
+        filter: filter.expect("it was found to be shared"),
+        sources: &wish.sources,
+        mailbox,
+        key: wish.key,
+        receive_maximum: wish.shared.expect("it was found to be shared"),
+    };
+    shares.sit(shared, until).await
+}
+
 /// Kafka did not say in time what there is to know.
-const UNAVAILABLE: &str = "kafka_unavailable";
+pub(super) const UNAVAILABLE: &str = "kafka_unavailable";
 
 /// Seats for a filter in all Kafka topics that exist; it is refused if none of them does.
 ///

@@ -197,7 +197,7 @@ impl Session {
         (self.peer.keep_alive == 0 || self.peer.keep_alive > maximum).then_some(maximum)
     }
 
-    /// False if the client does not take it. CONNACK says honestly what a session of this release is: nothing is retained or shared.
+    /// False if the client does not take it. CONNACK says honestly what a session of this release is: nothing is retained.
     fn send_connack(&mut self, assigned: bool, session_present: bool, server_keep_alive: Option<u16>) -> bool {
         // Out of the way of the borrow of `send`.
         let client_id = std::mem::take(&mut self.client_id);
@@ -211,7 +211,7 @@ impl Session {
             maximum_packet_size: Some(self.settings.maximum_packet_size),
             assigned_client_identifier: assigned.then_some(&*client_id),
             topic_alias_maximum: Some(aliases).filter(|&maximum| maximum > 0),
-            shared_subscription_available: Some(false),
+            shared_subscription_available: Some(true),
             server_keep_alive,
             ..Default::default()
         };

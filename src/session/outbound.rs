@@ -69,6 +69,11 @@ impl Session {
         usize::from(self.peer.receive_maximum).saturating_sub(self.outbound.open.len())
     }
 
+    /// How many of them it takes at a time.
+    pub fn receive_maximum(&self) -> usize {
+        usize::from(self.peer.receive_maximum)
+    }
+
     /// Sends a message to the client, if it may have it now; see [`Taken`] for all that can become of it.
     ///
     /// The effective QoS is the lower of the message's and the highest granted by the subscriptions that match; overlapping

@@ -146,10 +146,6 @@ impl Subscriptions {
 
     /// Enters one filter of a SUBSCRIBE.
     pub(super) fn request(&mut self, filter: &SubscribeFilter<'_>, maximum: usize) -> Requested {
-        // [MQTT-3.2.2-18]: CONNACK said so; without this a client of 3.x would get silence.
-        if filter.filter.starts_with("$share/") {
-            return Requested::Refused(ReasonCode::SharedSubscriptionsNotSupported);
-        }
         if let Some(known) = self.table.iter_mut().find(|known| &*known.filter == filter.filter) {
             known.asked += 1;
             return Requested::Subscribe {

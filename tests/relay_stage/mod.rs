@@ -71,6 +71,7 @@ impl Stage {
             // Nobody may need it: a test that does waits for ever.
             drain_timeout: 3 * PATIENCE,
             sweeps: config.sweeps,
+            group_prefix: config.group_prefix.clone(),
             fetch_size: config.kafka.consumer.fetch_size,
             store: None,
         };
@@ -127,6 +128,7 @@ impl Stage {
     pub async fn ended(&mut self) {
         let all = timeout(PATIENCE, async { while self.alive.recv().await.is_some() {} }).await;
         assert!(all.is_ok(), "connections are left");
+        timeout(PATIENCE, self.relay.groups_left()).await.expect("groups are left");
         self.cluster.shutdown().await;
     }
 

@@ -1,0 +1,181 @@
+//! Shared subscriptions (§4.8.2 of version 5): the subscribers of this instance to one share name and filter are one member of a consumer
+//! group, whose partitions are shared out among the instances.
+//!
+//! `state` knows which message is with whom, `task` is the membership, `reading` makes messages of the records of one partition,
+//! `seats` is how connections come and go.
+//!
+//! A shared subscription reads for itself, beside the feeds: where it is in the log depends on what was acknowledged, not on the tail.
+
+mod reading;
+mod seats;
+mod state;
+mod task;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, watch};
+
+use super::{chunk::Chunk, hub::Hub, mailbox::Mailbox};
+use crate::{mqtt::QoS, session::SubscriptionKey};
+pub use seats::{SharedSeat, SharedWish};
+pub use state::HandoutId;
+use state::{MemberId, State};
+
+/// Shared subscriptions that this instance may take part in: each costs two connections to Kafka, and a device may invent names.
+const MOST_SHARES: usize = 256;
+
+/// Which shared subscription: share name and filter.
+type Name = (Box<str>, Box<str>);
+
+/// All shared subscriptions that have subscribers here.
+pub struct Shares {
+    hub: Arc<Hub>,
+    /// In front of the names of the groups.
+    prefix: Box<str>,
+    live: Mutex<HashMap<Name, Arc<Share>>>,
+    /// Memberships that have not ended.
+    running: watch::Sender<usize>,
+}
+
+/// One shared subscription, as the connections see it.
+#[derive(Debug)]
+pub struct Share {
+    name: Name,
+    inner: Mutex<Inner>,
+    /// Rung when there may be something for the task to do.
+    wake: Notify,
+    ready: watch::Sender<Readiness>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: State<Message>,
+    boxes: FxHashMap<MemberId, (Arc<Mailbox>, SubscriptionKey)>,
+    /// Its task is about to end: nobody may join any more.
+    ended: bool,
+}
+
+/// Whether a SUBSCRIBE may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readiness {
+    Waiting,
+    /// What is stored from now on is delivered.
+    Ready,
+    /// It is refused, and why.
+    Refused(&'static str),
+}
+
+/// A message of a chunk.
+#[derive(Clone, Debug)]
+struct Message {
+    chunk: Arc<Chunk>,
+    at: usize,
+}
+
+/// A message that was handed to a connection.
+#[derive(Debug)]
+pub struct Handed {
+    /// By whom.
+    pub share: Arc<Share>,
+    /// To tell what became of it.
+    pub id: HandoutId,
+    /// The subscription it is for.
+    pub key: SubscriptionKey,
+    /// The chunk that holds it.
+    pub chunk: Arc<Chunk>,
+    /// Its place there.
+    pub at: usize,
+}
+
+impl Shares {
+    /// None yet.
+    pub fn new(hub: Arc<Hub>, prefix: &str) -> Arc<Self> {
+        Arc::new(Self {
+            hub,
+            prefix: prefix.into(),
+            live: Mutex::default(),
+            running: watch::Sender::new(0),
+        })
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<Name, Arc<Share>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until this instance is no member of any group. Connections must have ended before.
+    pub async fn all_left(&self) {
+        let mut running = self.running.subscribe();
+        // The sender lives as long as this.
+        let _ = running.wait_for(|running| *running == 0).await;
+    }
+}
+
+impl Share {
+    fn new(name: Name) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            inner: Mutex::default(),
+            wake: Notify::new(),
+            ready: watch::Sender::new(Readiness::Waiting),
+        })
+    }
+
+    /// Short sections, each of which leaves it consistent.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a message sent, if that is still this instance's business: `send` is called at most once, and says what became of it. The
+    /// partition cannot be given up in between.
+    pub fn send<T>(&self, id: HandoutId, send: impl FnOnce() -> (T, Fate)) -> Option<T> {
+        let mut inner = self.lock();
+        if !inner.state.may_send(id) {
+            return None;
+        }
+        let (result, fate) = send();
+        match fate {
+            Fate::Sent(qos) => inner.state.sent(id, qos),
+            Fate::LeftOut => inner.state.done(id),
+            Fate::GivenBack => drop(inner.state.give_back(id)),
+            Fate::Waits => {}
+        }
+        drop(inner);
+        // Only then there is more to hand out, or more room.
+        if matches!(fate, Fate::Sent(QoS::AtMostOnce) | Fate::LeftOut | Fate::GivenBack) {
+            self.wake.notify_one();
+        }
+        Some(result)
+    }
+
+    /// The client has acknowledged it, or refused it for good.
+    pub fn done(&self, id: HandoutId) {
+        self.lock().state.done(id);
+        self.wake.notify_one();
+    }
+
+    /// The connection has ended before it was acknowledged. How many others will get, although they may have been received.
+    pub fn give_back(&self, ids: impl IntoIterator<Item = HandoutId>) -> u64 {
+        let mut inner = self.lock();
+        let again = ids.into_iter().filter(|id| inner.state.give_back(*id)).count();
+        drop(inner);
+        self.wake.notify_one();
+        again as u64
+    }
+}
+
+/// What became of a message that a connection was handed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was sent with this QoS.
+    Sent(QoS),
+    /// It is not sent to anybody.
+    LeftOut,
+    /// Another gets it.
+    GivenBack,
+    /// It is tried again later.
+    Waits,
+}

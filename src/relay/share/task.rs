@@ -1,0 +1,333 @@
+//! The membership of this instance in the group of one shared subscription: partitions come and go, their messages go out, what is settled
+//! is committed.
+//!
+//! Where a partition begins of which the group has committed nothing: at its end as it was when the first subscriber of this instance came,
+//! before its SUBACK. Each owner commits that before anybody gets a SUBACK on the strength of it, or the next owner would begin
+//! later, and what was stored in between would be lost.
+
+mod commits;
+mod going;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::poll_fn,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
+};
+
+use super::{
+    Readiness, Share, Shares,
+    reading::{Reading, Scratch},
+};
+use crate::{
+    mapping::Source,
+    progress::{Position, Progress},
+    relay::{mailbox::Mailbox, share::Handed, subscribing},
+    upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings, Topic, TopicPartition, TopicState},
+};
+use commits::Outcome;
+use going::Going;
+
+/// What was acknowledged is committed so often: after a crash that much comes again.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// Who comes to a group waits for the others to notice: they do with their next sign of life.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Times that messages are made and handed out before anything else is looked at.
+const MOST_ROUNDS: usize = 16;
+/// A member that others have given nothing after so long has nothing to begin with.
+const NOTHING_YET: Duration = Duration::from_millis(500);
+/// Where partitions end when the first subscriber comes.
+type Ends = HashMap<(Arc<str>, i32), i64>;
+
+struct Task {
+    shares: Arc<Shares>,
+    share: Arc<Share>,
+    ends: Ends,
+    readings: Vec<Reading>,
+    going: Vec<Going>,
+    committer: Committer,
+    /// At most one.
+    commits: JoinSet<Outcome>,
+    commit_at: Interval,
+    /// The first generation, and how many members it has.
+    generation: Option<(Instant, usize)>,
+    scratch: Scratch,
+}
+
+enum Event {
+    Group(Option<GroupEvent>),
+    Fetched(usize, Option<Chunk>),
+    Committed(Outcome),
+    Woken,
+    CommitNow,
+}
+
+/// Begins the membership. What the sources are is asked for until `until`.
+pub(super) fn begin(shares: Arc<Shares>, share: Arc<Share>, sources: &[Source], until: Instant) {
+    let topics: BTreeSet<String> = sources.iter().map(|source| source.kafka_topic.clone()).collect();
+    shares.running.send_modify(|running| *running += 1);
+    shares.hub.metrics.shared.memberships.inc();
+    tokio::spawn(async move {
+        run(&shares, &share, topics, until).await;
+        shares.hub.metrics.shared.memberships.dec();
+        shares.running.send_modify(|running| *running -= 1);
+    });
+}
+
+async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>, until: Instant) {
+    let ends = match ends(shares, &topics, until).await {
+        Ok(ends) => ends,
+        Err(why) => {
+            shares.end(share, true);
+            share.ready.send_replace(Readiness::Refused(why));
+            return;
+        }
+    };
+    let mut group = shares.hub.cluster.join(GroupSettings {
+        group: shares.group(share),
+        topics: topics.into_iter().collect(),
+        heartbeat_interval: HEARTBEAT,
+        ..GroupSettings::default()
+    });
+    let mut commit_at = interval(COMMIT_EVERY);
+    commit_at.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut task = Task {
+        shares: shares.clone(),
+        share: share.clone(),
+        ends,
+        readings: Vec::new(),
+        going: Vec::new(),
+        committer: group.committer(),
+        commits: JoinSet::new(),
+        commit_at,
+        generation: None,
+        scratch: Scratch::default(),
+    };
+    task.live(&mut group).await;
+    task.last_commit().await;
+    // Whoever may still hold messages is told that they are not its own any more.
+    task.readings.drain(..).for_each(|reading| share.lock().state.end(reading.part));
+    group.leave().await;
+}
+
+/// Where all partitions end.
+async fn ends(shares: &Shares, topics: &BTreeSet<String>, until: Instant) -> Result<Ends, &'static str> {
+    let mut partitions = Vec::new();
+    for name in topics {
+        if let Some(topic) = subscribing::known(&shares.hub, name, until).await? {
+            partitions.extend((0..topic.partitions.len() as i32).map(|partition| (topic.clone(), partition)));
+        }
+    }
+    if partitions.is_empty() {
+        return Err("no_such_topic");
+    }
+    let ends = tokio::time::timeout_at(until, shares.hub.cluster.end_offsets(&partitions)).await;
+    let ends = ends.map_err(|_| subscribing::UNAVAILABLE)?;
+    let each = partitions.into_iter().zip(ends);
+    each.map(|((topic, partition), end)| Ok(((topic.name.clone(), partition), end.map_err(|_| subscribing::UNAVAILABLE)?)))
+        .collect()
+}
+
+impl Task {
+    /// Until nobody here takes part any more, or the client is shut down.
+    async fn live(&mut self, group: &mut Group) {
+        loop {
+            self.work();
+            self.give_up();
+            self.regard_ready();
+            if self.share.lock().state.is_deserted() && self.shares.end(&self.share, false) {
+                return;
+            }
+            match self.event(group).await {
+                Event::Group(Some(event)) => self.told(event).await,
+                Event::Group(None) => {
+                    self.shares.end(&self.share, true);
+                    return;
+                }
+                Event::Fetched(at, Some(chunk)) => self.take(at, chunk),
+                Event::Fetched(at, None) => self.readings[at].is_over = true,
+                Event::Committed((parts, true)) => self.readings.iter_mut().for_each(|reading| {
+                    reading.is_committed |= parts.contains(&reading.part);
+                }),
+                Event::Committed((parts, false)) => {
+                    let mut inner = self.share.lock();
+                    parts.into_iter().for_each(|part| inner.state.tell_again(part));
+                }
+                Event::Woken => {}
+                Event::CommitNow => {
+                    self.commit();
+                    self.readings.iter_mut().for_each(Reading::revive);
+                }
+            }
+        }
+    }
+
+    /// What there is to do next.
+    async fn event(&mut self, group: &mut Group) -> Event {
+        let deadline = self.deadline();
+        let Self {
+            share,
+            readings,
+            commits,
+            commit_at,
+            ..
+        } = self;
+        let fetched = poll_fn(|context| {
+            for (at, reading) in readings.iter_mut().enumerate() {
+                let wants = !reading.is_over && reading.wants_fetch() && share.lock().state.wants(reading.part);
+                if wants && let Poll::Ready(chunk) = reading.poll_fetch(context) {
+                    return Poll::Ready((at, chunk));
+                }
+            }
+            Poll::Pending
+        });
+        let may_commit = commits.is_empty();
+        tokio::select! {
+            event = group.next() => Event::Group(event),
+            (at, chunk) = fetched => Event::Fetched(at, chunk),
+            Some(outcome) = commits.join_next() => Event::Committed(outcome.unwrap_or_default()),
+            () = share.wake.notified() => Event::Woken,
+            _ = commit_at.tick(), if may_commit => Event::CommitNow,
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Event::Woken,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let waits = *self.share.ready.borrow() == Readiness::Waiting;
+        let ready = self.generation.filter(|_| waits && self.readings.is_empty());
+        let ready = ready.map(|(since, _)| since + NOTHING_YET).filter(|at| *at > Instant::now());
+        self.going.iter().map(|going| going.until).chain(ready).min()
+    }
+
+    /// Makes messages and hands them out, as long as somebody takes any; then the others get their turn.
+    fn work(&mut self) {
+        for _ in 0..MOST_ROUNDS {
+            for reading in &mut self.readings {
+                while !reading.wants_fetch() && self.share.lock().state.wants(reading.part) {
+                    let read = reading.read(self.share.filter(), &mut self.scratch);
+                    let mut inner = self.share.lock();
+                    for (offset, message) in read.messages {
+                        inner.state.push(reading.part, offset, message);
+                    }
+                    inner.state.reach(reading.part, read.reached);
+                }
+            }
+            if self.hand_out() == 0 {
+                return;
+            }
+        }
+        self.share.wake.notify_one();
+    }
+
+    fn hand_out(&self) -> usize {
+        let mut count = 0;
+        loop {
+            let mut inner = self.share.lock();
+            let Some((member, id, message)) = inner.state.hand_out() else {
+                return count;
+            };
+            let to: Option<(Arc<Mailbox>, _)> = inner.boxes.get(&member).cloned();
+            drop(inner);
+            count += 1;
+            // One that has just left gives back what it did not get.
+            let Some((mailbox, key)) = to else { continue };
+            mailbox.hand(Handed {
+                share: self.share.clone(),
+                id,
+                key,
+                chunk: message.chunk,
+                at: message.at,
+            });
+        }
+    }
+
+    async fn told(&mut self, event: GroupEvent) {
+        match event {
+            GroupEvent::Generation { members, .. } => {
+                self.generation.get_or_insert((Instant::now(), members.len()));
+            }
+            GroupEvent::Assigned(assigned) => {
+                for one in assigned {
+                    self.assigned(one).await;
+                }
+                self.commit_at.reset_immediately();
+            }
+            GroupEvent::Revoked(revocation) => self.revoked(revocation),
+            GroupEvent::Lost { partitions, .. } => drop(self.remove(&partitions, true)),
+            GroupEvent::Refused { .. } => {
+                self.share.ready.send_if_modified(|ready| {
+                    let waits = *ready == Readiness::Waiting;
+                    if waits {
+                        *ready = Readiness::Refused("group_refused");
+                    }
+                    waits
+                });
+            }
+            // Only static members are.
+            GroupEvent::Fenced => {}
+        }
+    }
+
+    async fn assigned(&mut self, assigned: Assigned) {
+        let TopicPartition { topic, partition } = assigned.tenure.of.clone();
+        let topic: Arc<Topic> = match self.shares.hub.cluster.topic_known(&topic).await {
+            TopicState::Ready(topic) => topic,
+            // It has just been deleted: the group will take it away.
+            TopicState::Missing | TopicState::Unknown => return,
+        };
+        let start = || {
+            // Partitions that were not there are younger than the subscription.
+            let end = self.ends.get(&(topic.name.clone(), partition));
+            Progress::at(end.copied().unwrap_or(0))
+        };
+        let progress = match &assigned.committed {
+            // What was committed of a topic that is gone is nothing of the one that has its name.
+            Some(known) => Position::read(known.offset, &known.metadata, topic.id.as_bytes()).map_or(Progress::at(0), Progress::resume),
+            None => start(),
+        };
+        let from = progress.reached();
+        let part = self.share.lock().state.begin(progress);
+        tracing::debug!(
+            share = self.share.share_name(),
+            topic = &*topic.name,
+            partition,
+            from,
+            "a partition of a shared subscription has come"
+        );
+        self.readings
+            .push(Reading::new(&self.shares.hub, part, assigned.tenure, topic, from));
+    }
+
+    /// Takes a fetch.
+    fn take(&mut self, at: usize, chunk: Chunk) {
+        let reading = &mut self.readings[at];
+        if let Some(offset) = reading.take(chunk) {
+            let mut inner = self.share.lock();
+            inner.state.end(reading.part);
+            reading.part = inner.state.begin(Progress::at(offset));
+        }
+    }
+
+    /// Lets SUBSCRIBEs be answered, once whatever is stored from now on will be delivered.
+    fn regard_ready(&self) {
+        let Some((since, members)) = self.generation else { return };
+        let nothing = members > 1 && since.elapsed() >= NOTHING_YET;
+        let begun = match self.readings.is_empty() {
+            true => nothing,
+            false => self.readings.iter().all(|reading| reading.is_committed),
+        };
+        if begun {
+            self.share.ready.send_if_modified(|ready| {
+                let news = *ready != Readiness::Ready;
+                *ready = Readiness::Ready;
+                news
+            });
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Shared subscriptions (§4.8.2): each message goes to one of those who share, and what one of them did not acknowledge to another.
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod fake_broker;
+mod relay_stage;
+
+use std::collections::BTreeSet;
+
+use fake_broker::{
+    Fake,
+    client::until,
+    records::{Batch, record},
+};
+use mqttbytes::v5;
+use relay_stage::{
+    Stage,
+    device::{Device, connect, subscribe},
+};
+
+const RULES: &str = r#"rules:
+  - {name: jobs, mqtt: "jobs/{key}", kafka: {topic: jobs, key: "{key}"}, qos: 2}
+  - {name: lost, direction: subscribe, mqtt: "lost/{key}", kafka: {topic: nowhere}}"#;
+
+async fn stage(partitions: usize) -> Stage {
+    let fake = Fake::start(1).await;
+    fake.topic("jobs", partitions);
+    Stage::start(fake, RULES).await
+}
+
+/// Writes the jobs with these numbers, by turns under the keys `a` and `b`.
+fn write(stage: &Stage, partition: usize, numbers: std::ops::Range<usize>) {
+    let records: Vec<_> = numbers.map(|n| record(["a", "b"][n % 2], &n.to_string())).collect();
+    stage.fake.write("jobs", partition, &Batch::of(&records).bytes());
+}
+
+async fn taking(stage: &Stage, client: &str, receive_maximum: u16) -> Device {
+    let mut greeting = connect(client);
+    greeting.properties = Some(v5::ConnectProperties {
+        receive_maximum: Some(receive_maximum),
+        session_expiry_interval: None,
+        max_packet_size: None,
+        topic_alias_max: None,
+        request_response_info: None,
+        request_problem_info: None,
+        user_properties: Vec::new(),
+        authentication_method: None,
+        authentication_data: None,
+    });
+    Device::connected_as(stage.address, 5, &greeting).await
+}
+
+/// The next message: its packet id and its number.
+async fn job(device: &mut Device) -> (u16, usize) {
+    let line = device.line().await;
+    let parts: Vec<&str> = line.split(' ').collect();
+    assert_eq!(parts[0], "publish", "{line}");
+    (parts[1].parse().unwrap(), parts[4].parse().unwrap())
+}
+
+async fn jobs(device: &mut Device, count: usize) -> Vec<(u16, usize)> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(job(device).await);
+    }
+    all
+}
+
+fn numbers(jobs: &[(u16, usize)]) -> Vec<usize> {
+    jobs.iter().map(|(_, number)| *number).collect()
+}
+
+/// Takes and acknowledges these jobs, in this order.
+async fn does(device: &mut Device, expected: impl IntoIterator<Item = usize>) {
+    for number in expected {
+        let (id, came) = job(device).await;
+        assert_eq!(came, number);
+        device.puback(id).await;
+    }
+}
+
+/// What the group has committed, of all partitions together; the one group there is.
+fn committed(stage: &Stage) -> Vec<(i64, String)> {
+    let world = stage.fake.world();
+    let groups: Vec<_> = world.groups.groups.iter().collect();
+    assert!(groups.len() <= 1, "{:?}", groups.iter().map(|(name, _)| name).collect::<Vec<_>>());
+    groups.iter().flat_map(|(_, group)| group.offsets.values().cloned()).collect()
+}
+
+fn committed_up_to(stage: &Stage) -> i64 {
+    committed(stage).iter().map(|(offset, _)| offset).sum()
+}
+
+#[tokio::test]
+async fn each_message_goes_to_one_of_them_and_what_is_acknowledged_is_committed() {
+    let stage = stage(2).await;
+    write(&stage, 0, 0..10);
+    let mut first = stage.v5("first").await;
+    first.subscribed("$share/workers/jobs/#", 1).await;
+    let mut second = stage.v4("second").await;
+    second.subscribed("$share/workers/jobs/#", 1).await;
+    let mut plain = stage.v5("plain").await;
+    plain.subscribed("jobs/#", 0).await;
+    assert_eq!(stage.metric("shared_memberships"), 1);
+    write(&stage, 0, 100..150);
+    write(&stage, 1, 150..200);
+    let mut all = BTreeSet::new();
+    let (mut of_first, mut of_second) = (0, 0);
+    for line in jobs_of_both(&mut first, &mut second, 100, &mut of_first, &mut of_second).await {
+        assert!(all.insert(line), "{line} came twice");
+    }
+    assert_eq!(all, (100..200).collect(), "nothing from before the SUBSCRIBE, everything after it");
+    assert!(of_first > 20 && of_second > 20, "{of_first} and {of_second}");
+    jobs(&mut plain, 100).await;
+    until("all of it is committed", || committed_up_to(&stage) == 10 + 50 + 50).await;
+    assert!(committed(&stage).iter().all(|(_, metadata)| metadata.starts_with("1 ")));
+    let world = stage.fake.world();
+    assert!(world.groups.groups.keys().all(|name| name.starts_with("mqtt-workers-")));
+}
+
+/// Reads from both until `count` have come, acknowledging each; their numbers.
+async fn jobs_of_both(first: &mut Device, second: &mut Device, count: usize, of_first: &mut usize, of_second: &mut usize) -> Vec<usize> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        let (line, device) = tokio::select! {
+            line = first.line() => {
+                *of_first += 1;
+                (line, &mut *first)
+            }
+            line = second.line() => {
+                *of_second += 1;
+                (line, &mut *second)
+            }
+        };
+        let parts: Vec<&str> = line.split(' ').collect();
+        let id: u16 = parts[1].parse().unwrap();
+        device.puback(id).await;
+        all.push(parts[4].parse().unwrap());
+    }
+    all
+}
+
+#[tokio::test]
+async fn what_one_that_is_gone_did_not_acknowledge_goes_to_another_at_once_and_in_order() {
+    let stage = stage(1).await;
+    let mut gone = taking(&stage, "gone", 10).await;
+    gone.subscribed("$share/g/jobs/#", 1).await;
+    write(&stage, 0, 0..30);
+    let had = jobs(&mut gone, 10).await;
+    assert_eq!(numbers(&had), (0..10).collect::<Vec<_>>());
+    gone.puback(had[3].0).await;
+    gone.puback(had[4].0).await;
+    assert_eq!(numbers(&jobs(&mut gone, 2).await), [10, 11]);
+    until("it is committed", || {
+        committed(&stage)
+            .iter()
+            .any(|(offset, metadata)| *offset == 0 && metadata.ends_with(" 3+2"))
+    })
+    .await;
+    let mut other = taking(&stage, "other", 1_000).await;
+    other.subscribed("$share/g/jobs/#", 1).await;
+    does(&mut other, 12..30).await;
+    drop(gone);
+    does(&mut other, (0..3).chain(5..12)).await;
+    assert!(other.fence().await.is_empty());
+    stage.counted("shared_redelivered_total", 10).await;
+    until("all of it is committed", || committed_up_to(&stage) == 30).await;
+}
+
+/// [MQTT-4.8.2-5]: also if its exchange was not finished. What was not sent is nobody's yet.
+#[tokio::test]
+async fn a_message_of_qos_2_on_its_way_goes_to_nobody_else() {
+    let stage = stage(1).await;
+    let mut gone = taking(&stage, "gone", 3).await;
+    gone.subscribed("$share/g/jobs/#", 2).await;
+    let mut publisher = stage.v5("publisher").await;
+    for number in 0..6 {
+        publisher.publish("jobs/a", 2, 1, number.to_string()).await;
+        assert_eq!(publisher.line().await, "pubrec 1");
+        publisher.pubrel(1).await;
+        assert_eq!(publisher.line().await, "pubcomp 1");
+    }
+    for number in 0..3 {
+        assert!(gone.line().await.ends_with(&format!("q2 {number}")));
+    }
+    let mut other = stage.v5("other").await;
+    other.subscribed("$share/g/jobs/#", 1).await;
+    does(&mut other, 3..6).await;
+    drop(gone);
+    until("all of it is committed", || committed_up_to(&stage) == 6).await;
+    assert!(other.fence().await.is_empty());
+}
+
+#[tokio::test]
+async fn who_unsubscribes_gets_nothing_more_and_others_get_what_was_not_sent() {
+    let stage = stage(1).await;
+    let mut leaves = taking(&stage, "leaves", 4).await;
+    leaves.subscribed("$share/g/jobs/#", 1).await;
+    write(&stage, 0, 0..10);
+    let had = jobs(&mut leaves, 4).await;
+    let mut stays = stage.v5("stays").await;
+    stays.subscribed("$share/g/jobs/#", 1).await;
+    does(&mut stays, 4..10).await;
+    leaves.unsubscribe("$share/g/jobs/#").await;
+    // What was sent to it is its own.
+    for (id, _) in had {
+        leaves.puback(id).await;
+    }
+    until("all of it is committed", || committed_up_to(&stage) == 10).await;
+    write(&stage, 0, 10..20);
+    does(&mut stays, 10..20).await;
+    assert!(leaves.fence().await.is_empty() && stays.fence().await.is_empty());
+}
+
+/// The group has what it has acknowledged, whoever comes next.
+#[tokio::test]
+async fn who_comes_after_all_have_left_goes_on_where_they_stopped() {
+    let mut stage = stage(2).await;
+    let mut first = taking(&stage, "first", 10).await;
+    first.subscribed("$share/g/jobs/#", 1).await;
+    write(&stage, 0, 0..6);
+    let had = jobs(&mut first, 6).await;
+    for at in [0, 1, 2, 4] {
+        first.puback(had[at].0).await;
+    }
+    assert!(first.fence().await.is_empty());
+    first.disconnect(0).await;
+    until("the group is left", || stage.metric("shared_memberships") == 0).await;
+    write(&stage, 0, 6..8);
+    let mut next = stage.v5("next").await;
+    next.subscribed("$share/g/jobs/#", 1).await;
+    does(&mut next, [3, 5, 6, 7]).await;
+    assert!(next.fence().await.is_empty());
+    stage.begin_drain();
+    stage.ended().await;
+    assert_eq!(committed_up_to(&stage), 8);
+}
+
+#[tokio::test]
+async fn other_names_and_other_filters_are_other_groups() {
+    let stage = stage(1).await;
+    let mut devices = Vec::new();
+    for (client, filter) in [("one", "$share/g/jobs/#"), ("two", "$share/h/jobs/#"), ("three", "$share/g/jobs/a")] {
+        let mut device = stage.v5(client).await;
+        device.subscribed(filter, 1).await;
+        devices.push(device);
+    }
+    assert_eq!(stage.metric("shared_memberships"), 3);
+    write(&stage, 0, 0..10);
+    does(&mut devices[0], 0..10).await;
+    does(&mut devices[1], 0..10).await;
+    does(&mut devices[2], (0..10).step_by(2)).await;
+    assert_eq!(stage.fake.world().groups.groups.len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_no_shared_subscription_is_refused() {
+    let stage = stage(1).await;
+    let mut device = stage.v5("wrong").await;
+    let long = format!("$share/{}/jobs/#", "x".repeat(201));
+    for (filter, line) in [
+        ("$share/g/lost/a", "suback 1 0x83"),
+        ("$share/g/unmapped", "suback 1 0x8f"),
+        (&*long, "suback 1 0x8f"),
+    ] {
+        device.send_subscribe(&subscribe(filter, 1)).await;
+        assert_eq!(device.line().await, line, "{filter}");
+    }
+    let mut old = stage.v4("old").await;
+    old.send_subscribe(&subscribe("$share/g", 1)).await;
+    assert_eq!(old.line().await, "suback 1 0x80");
+    // [MQTT-3.8.3-4]
+    let mut local = subscribe("$share/g/jobs/#", 1);
+    local.filters[0].nolocal = true;
+    device.send_subscribe(&local).await;
+    assert_eq!(device.rest().await, ["disconnect 0x82"]);
+    until("nothing is left of them", || stage.metric("shared_memberships") == 0).await;
+}
+
+/// A client whose packets may not be so large: for it the message is left out, and not tried again for ever.
+#[tokio::test]
+async fn a_device_that_answers_with_an_error_has_settled_the_message() {
+    let stage = stage(1).await;
+    let mut device = taking(&stage, "picky", 1).await;
+    device.subscribed("$share/g/jobs/#", 1).await;
+    write(&stage, 0, 0..2);
+    let (id, number) = job(&mut device).await;
+    assert_eq!(number, 0);
+    // PUBACK with 0x97 (Quota exceeded): [MQTT-4.8.2-6].
+    device.bytes(&[0x40, 3, (id >> 8) as u8, id as u8, 0x97]).await;
+    does(&mut device, [1]).await;
+    until("both are settled", || committed_up_to(&stage) == 2).await;
+}
