@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, crypto};
 
@@ -55,6 +55,22 @@ pub fn authorities(path: &Path, key: &str) -> Result<RootCertStore, Fault> {
         })?;
     }
     Ok(roots)
+}
+
+/// The revocation lists of a file, at least one.
+///
+/// # Errors
+/// It cannot be read, is no PEM, or holds none.
+pub fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Fault> {
+    let read = CertificateRevocationListDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = read.map_err(|e| unreadable("client_crl", path, &e))?;
+    if found.is_empty() {
+        return Err((
+            format!("client_crl {} holds no revocation list", path.display()),
+            "it must be PEM with BEGIN X509 CRL".to_owned(),
+        ));
+    }
+    Ok(found)
 }
 
 /// A certificate with its intermediates, and the key that belongs to it.

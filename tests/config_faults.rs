@@ -356,12 +356,6 @@ fn what_comes_later_is_refused() {
         let column = if line.starts_with('s') { 20 } else { 1 };
         assert_fault(&with(line), 9, column, "not supported yet");
     }
-    let entry = "protocol: mqtts, tls: {certificate: a, key: b, ticket_keys: \"file:x\"}}";
-    assert!(
-        only(&GOOD.replace("protocol: mqtt}", entry))
-            .to_string()
-            .contains("not supported yet")
-    );
     assert_refused_later(&GOOD.replace("rules:", "  producer: {qos2_connections: 1}\nrules:"));
     for entry in [
         "retain: allow",
@@ -509,6 +503,18 @@ fn a_key_of_another_protocol_is_told() {
         ("protocol: ws, path: mqtt}", "is no path"),
         ("protocol: ws, path: \"/mqtt?a=b\"}", "is no path"),
         ("protocol: ws, frame_size: 4B}", "is out of range"),
+        (
+            "protocol: mqtts, tls: {certificate: a, key: b, ticket_keys: c}}",
+            "`tls.ticket_keys` is no file",
+        ),
+        (
+            "protocol: mqtts, tls: {certificate: a, key: b, client_crl: c}}",
+            "`client_crl` without `client_ca`",
+        ),
+        (
+            "protocol: mqtts, tls: {certificate: a, key: b, more: [{certificate: c}]}}",
+            "has no `key`",
+        ),
         ("protocol: mqtt, proxy_protocol: true}", "anybody could say who he is"),
         (
             "protocol: mqtt, proxy_from: [\"10.0.0.0/8\"]}",

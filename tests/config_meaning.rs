@@ -38,7 +38,8 @@ listeners:
   - name: tls
     address: "[::]:8883"
     protocol: mqtts
-    tls: {certificate: server.pem, key: /keys/server.key, client_ca: ../ca.pem, client_auth: required}
+    tls: {certificate: server.pem, key: /keys/server.key, client_ca: ../ca.pem, client_auth: required,
+      client_crl: ca.crl, ticket_keys: "file:tickets", more: [{certificate: b.pem, key: b.key}]}
 limits: {connections: 7, connect_rate: 8/s, packet_size: 9KiB, connect_timeout: 2s, receive_maximum: 10, keep_alive: {max: 1h}}
 kafka:
   bootstrap_servers: ["${SERVERS}", "${GONE:-kafka:9092}"]
@@ -72,6 +73,9 @@ admin: {address: "127.0.0.1:9090"}
         key: PathBuf::from("/keys/server.key"),
         client_ca: Some(PathBuf::from("/etc/proxy/../ca.pem")),
         client_auth: ClientAuth::Required,
+        more: vec![(PathBuf::from("/etc/proxy/b.pem"), PathBuf::from("/etc/proxy/b.key"))],
+        client_crl: Some(PathBuf::from("/etc/proxy/ca.crl")),
+        ticket_keys: Some(PathBuf::from("/etc/proxy/tickets")),
     };
     assert_eq!(
         (&tls.address, &tls.protocol),

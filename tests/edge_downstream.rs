@@ -3,192 +3,26 @@
 // clippy.toml allows it in test functions; the functions they share are not seen as such.
 #![allow(clippy::unwrap_used)]
 
+mod edge_stage;
+
 use std::future::pending;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_stage::{Authority, Files, PATIENCE, echo, greeting, refused, shows, start, tcp, tls};
 use mqtt_kafka_proxy::downstream::{
     Address, ClientAuth, Fill, Gate, Limits, Link, Listener, ListenerLimits, ListenerSettings, Protocol, ProxySettings, TlsSettings,
 };
 use mqtt_kafka_proxy::metrics::Metrics;
 use mqtt_kafka_proxy::mqtt::outbox::Outbox;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
+use rcgen::KeyPair;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore, version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-
-/// Longer than anything here takes; only a defect meets it.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// Certificate and key as PEM.
-    fn sign(&self, common_name: &str, expired: bool) -> (String, String) {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        if expired {
-            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
-        }
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
-    }
-}
-
-/// A folder with the server's files; gone with the value.
-struct Files {
-    folder: tempfile::TempDir,
-    authority: Authority,
-}
-
-impl Files {
-    fn new() -> Self {
-        let files = Self {
-            folder: tempfile::tempdir().unwrap(),
-            authority: Authority::new("fleet"),
-        };
-        let (certificate, key) = files.authority.sign("proxy", false);
-        files.write("server.pem", &certificate);
-        files.write("server.key", &key);
-        files.write("ca.pem", &files.authority.0.pem());
-        files
-    }
-
-    fn write(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-
-    fn settings(&self, client_auth: ClientAuth) -> TlsSettings {
-        let path = |name: &str| self.folder.path().join(name);
-        TlsSettings {
-            certificate: path("server.pem"),
-            key: path("server.key"),
-            client_ca: Some(path("ca.pem")),
-            client_auth,
-        }
-    }
-
-    async fn connect(
-        &self,
-        address: SocketAddr,
-        versions: &[&'static SupportedProtocolVersion],
-        identity: Option<(String, String)>,
-        alpn: &[&[u8]],
-    ) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.authority.0.der().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match identity {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => builder
-                .with_client_auth_cert(
-                    vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
-                    PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
-                )
-                .unwrap(),
-        };
-        config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
-        let tcp = TcpStream::connect(address).await.unwrap();
-        TlsConnector::from(Arc::new(config))
-            .connect(ServerName::try_from("localhost").unwrap(), tcp)
-            .await
-    }
-}
-
-fn tcp() -> ListenerSettings {
-    ListenerSettings {
-        name: "edge".to_owned(),
-        address: Address::Ip("127.0.0.1:0".parse().unwrap()),
-        protocol: Protocol::Mqtt,
-        proxy: None,
-        limits: ListenerLimits::default(),
-    }
-}
-
-fn tls(settings: TlsSettings) -> ListenerSettings {
-    ListenerSettings {
-        protocol: Protocol::Mqtts(settings),
-        ..tcp()
-    }
-}
-
-/// First the certificate's common name (or `-`) and a line end, then everything back until the peer ends.
-async fn echo(mut link: Link) {
-    let mut outbox = Outbox::default();
-    let name = link
-        .identity()
-        .and_then(|i| i.common_name.clone())
-        .unwrap_or_else(|| "-".to_owned());
-    outbox.buffer().extend_from_slice(name.as_bytes());
-    outbox.buffer().push(b'\n');
-    link.flush(&mut outbox).await.unwrap();
-    while let Ok(Fill::Bytes) = link.fill().await {
-        assert!(!link.input().starts_with(b"panic"), "asked to");
-        outbox.buffer().extend_from_slice(link.input());
-        link.consume(link.input().len());
-        if link.flush(&mut outbox).await.is_err() {
-            return;
-        }
-    }
-    link.close().await;
-}
-
-fn start(settings: &ListenerSettings, limits: Limits) -> (SocketAddr, Arc<Metrics>, Arc<Gate>) {
-    let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(limits));
-    let listener = Listener::bind(settings, &gate, &metrics).unwrap();
-    let address = listener.local_address().unwrap();
-    tokio::spawn(listener.run(echo, pending()));
-    (address, metrics, gate)
-}
-
-async fn greeting(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<String> {
-    let mut line = Vec::new();
-    loop {
-        match stream.read_u8().await? {
-            b'\n' => return Ok(String::from_utf8(line).unwrap()),
-            byte => line.push(byte),
-        }
-    }
-}
-
-/// Waits until a scrape shows the line.
-async fn shows(metrics: &Metrics, line: &str) {
-    let seen = async {
-        while !metrics.encode().lines().any(|l| l == line) {
-            tokio::task::yield_now().await;
-        }
-    };
-    assert!(
-        tokio::time::timeout(PATIENCE, seen).await.is_ok(),
-        "never {line:?} in\n{}",
-        metrics.encode()
-    );
-}
-
-fn refused(reason: &str, count: u32) -> String {
-    format!("mqtt_kafka_proxy_connections_refused_total{{listener=\"edge\",reason=\"{reason}\"}} {count}")
-}
 
 #[tokio::test]
 async fn both_tls_versions_carry_large_and_small_and_say_who_is_there() {

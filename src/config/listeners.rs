@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use ipnet::IpNet;
 
 use crate::admin;
-use crate::downstream::{Address, ClientAuth, ListenerLimits, ListenerSettings, Protocol, ProxySettings, TlsSettings, WebSocketSettings};
+use crate::downstream::{Address, ListenerLimits, ListenerSettings, Protocol, ProxySettings, WebSocketSettings};
 
 use super::problem::quoted;
 use super::tree::{Node, Place};
@@ -27,10 +27,6 @@ const LISTENER: Keys = Keys {
         "limits",
     ],
     later: &[],
-};
-const TLS: Keys = Keys {
-    known: &["certificate", "key", "client_ca", "client_auth"],
-    later: &["ticket_keys"],
 };
 const LISTENER_LIMITS: Keys = Keys {
     known: &["connections", "connect_rate"],
@@ -194,55 +190,6 @@ impl Walk<'_> {
             settings.frame_size = u32::try_from(size).expect("the range is below 2^32");
         }
         Some(settings)
-    }
-
-    fn tls(&mut self, node: &Node) -> Option<TlsSettings> {
-        let section = self.section(node, "tls", &TLS)?;
-        let certificate = self
-            .required(&section, "certificate", "server.pem")
-            .and_then(|n| self.path(n, "tls.certificate"));
-        let key = self.required(&section, "key", "server.key").and_then(|n| self.path(n, "tls.key"));
-        let client_ca = self.optional(&section, "client_ca").and_then(|n| self.path(n, "tls.client_ca"));
-        let client_auth = self.client_auth(&section);
-        Some(TlsSettings {
-            certificate: certificate?,
-            key: key?,
-            client_ca,
-            client_auth: client_auth?,
-        })
-    }
-
-    /// A CA without `client_auth`, and the reverse, would leave open whether devices must show a certificate.
-    fn client_auth(&mut self, section: &Section<'_>) -> Option<ClientAuth> {
-        let words = [
-            ("none", ClientAuth::None),
-            ("optional", ClientAuth::Optional),
-            ("required", ClientAuth::Required),
-        ];
-        let written = self.optional(section, "client_auth");
-        let client_auth = match written {
-            None => ClientAuth::None,
-            Some(node) => self.choice(node, "tls.client_auth", &words, &[])?,
-        };
-        match (section.get("client_ca"), written) {
-            (Some(ca), None) => {
-                self.fault(
-                    ca.place,
-                    "`client_ca` without `client_auth`",
-                    "add `client_auth: required`, or `optional`",
-                );
-                None
-            }
-            (None, Some(node)) if client_auth != ClientAuth::None => {
-                self.fault(
-                    node.place,
-                    "`client_auth` without `client_ca`",
-                    "add `client_ca: ca.pem`: who signs the devices' certificates",
-                );
-                None
-            }
-            _ => Some(client_auth),
-        }
     }
 
     /// `admin`: its address is none of the listeners'.

@@ -9,6 +9,7 @@ mod cluster;
 mod compression;
 mod environment;
 mod limits;
+mod listener_tls;
 mod listeners;
 mod problem;
 mod rules;

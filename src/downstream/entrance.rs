@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::ServerConfig;
 use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsAcceptor;
 
@@ -20,14 +19,14 @@ use super::proxy::{self, Header, Progress};
 use super::settings::{BindError, ListenerSettings, ProxySettings, WebSocketSettings};
 use super::socket::Socket;
 use super::stream::Stream;
-use super::tls;
+use super::tls::Tls;
 use super::websocket::{Refused, upgrade};
 
 /// The handshakes of one listener.
 #[derive(Debug)]
 pub(super) struct Entrance {
     proxy: Option<ProxySettings>,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<Tls>>,
     websocket: Option<WebSocketSettings>,
 }
 
@@ -85,13 +84,21 @@ impl Entrance {
         };
         let websocket = settings.protocol.websocket().cloned();
         // A browser says what it speaks over TLS, and for WebSocket that is HTTP.
-        let alpn: &[u8] = if websocket.is_some() { b"http/1.1" } else { b"mqtt" };
-        let tls = settings.protocol.tls().map(|tls| tls::server_config(tls, alpn)).transpose();
+        let alpn: &'static [u8] = if websocket.is_some() { b"http/1.1" } else { b"mqtt" };
+        let tls = settings.protocol.tls().map(|tls| Tls::new(tls, alpn)).transpose();
         Ok(Self {
             proxy: settings.proxy.clone(),
-            tls: tls.map_err(named)?,
+            tls: tls.map_err(named)?.map(Arc::new),
             websocket,
         })
+    }
+
+    /// Reads certificates again when their files change, for ever. `listener` is its name.
+    pub(super) async fn follow_files(&self, listener: Box<str>) {
+        match &self.tls {
+            Some(tls) => tls.clone().follow(listener).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Whether there is nothing to pass.
@@ -146,8 +153,8 @@ impl Entrance {
     async fn handshakes(&self, socket: Socket) -> Result<Stream, Failure> {
         let stream = match &self.tls {
             None => Stream::Plain(socket),
-            Some(config) => {
-                let accepted = TlsAcceptor::from(config.clone()).accept(socket).await.map_err(Failure::Tls)?;
+            Some(tls) => {
+                let accepted = TlsAcceptor::from(tls.config()).accept(socket).await.map_err(Failure::Tls)?;
                 let (socket, session) = accepted.into_inner();
                 Stream::tls(socket, session)
             }

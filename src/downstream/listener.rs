@@ -89,11 +89,14 @@ impl Listener {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let mut shutdown = pin!(shutdown);
+        let mut files = pin!(self.entrance.follow_files(self.state.name.clone()));
         let mut pause = FIRST_PAUSE;
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = &mut shutdown => return,
+                // Never ends, but with the runtime.
+                () = &mut files => return,
                 accepted = self.door.accept() => accepted,
             };
             match accepted {

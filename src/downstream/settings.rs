@@ -127,17 +127,23 @@ impl Default for WebSocketSettings {
     }
 }
 
-/// The `tls` of a listener: paths of PEM files.
+/// The `tls` of a listener: paths of PEM files, but for the ticket keys. They are read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
     /// The server's certificate, followed by its intermediates.
     pub certificate: PathBuf,
     /// Its private key: PKCS#8, PKCS#1 or SEC1.
     pub key: PathBuf,
+    /// Further certificates with their keys, for who asks for a DNS name in them (SNI).
+    pub more: Vec<(PathBuf, PathBuf)>,
     /// Authorities that sign the devices' certificates; needed unless `client_auth` is none.
     pub client_ca: Option<PathBuf>,
     /// Whether devices show a certificate.
     pub client_auth: ClientAuth,
+    /// The authorities' revocation lists.
+    pub client_crl: Option<PathBuf>,
+    /// Keys of session tickets, shared with other instances; `None`: this process makes its own.
+    pub ticket_keys: Option<PathBuf>,
 }
 
 /// Whether devices show a certificate.

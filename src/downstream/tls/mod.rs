@@ -1,0 +1,255 @@
+//! From the PEM files of a listener to rustls' settings; each fault with its path and its remedy. And again when the files
+//! change: connections that are open stay, the next handshake has the new ones.
+
+mod names;
+mod tickets;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::digest;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ProducesTickets, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, crypto, version};
+
+use self::names::Certificates;
+use self::tickets::SharedTickets;
+use super::settings::{ClientAuth, TlsSettings};
+use crate::pem::{self, Fault};
+
+/// How often it is looked whether files have changed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the TLS of a listener is at the moment.
+#[derive(Debug)]
+pub(super) struct Tls {
+    settings: TlsSettings,
+    /// The protocol that the listener speaks (RFC 7301).
+    alpn: &'static [u8],
+    /// Held for a clone, and never over an await.
+    current: RwLock<Current>,
+}
+
+#[derive(Clone, Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    /// What the files looked like when they were read.
+    read: Vec<Look>,
+    /// Digest of what a session rests on.
+    trust: Vec<u8>,
+}
+
+/// Size and time of a file; `None`: it is not there.
+type Look = Option<(u64, SystemTime)>;
+
+impl Tls {
+    /// Reads and checks everything a TLS listener needs.
+    pub(super) fn new(settings: &TlsSettings, alpn: &'static [u8]) -> Result<Self, Fault> {
+        let current = read(settings, alpn, None)?;
+        Ok(Self {
+            settings: settings.clone(),
+            alpn,
+            current: RwLock::new(current),
+        })
+    }
+
+    /// For the next handshake.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).config.clone()
+    }
+
+    /// Reads the files again whenever they have changed. What cannot be used is told, once for each fault, and tried again: a
+    /// certificate and its key are two files, which change one after the other.
+    pub(super) async fn follow(self: Arc<Self>, listener: Box<str>) {
+        let mut told = None;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let own = self.clone();
+            // Ends by itself; an error means that the runtime ends.
+            let Ok(read) = tokio::task::spawn_blocking(move || own.read_again()).await else {
+                return;
+            };
+            match read {
+                Ok(false) => {}
+                Ok(true) => {
+                    told = None;
+                    tracing::info!(listener = &*listener, "certificates were read again; new handshakes have them");
+                }
+                Err(fault) if told.as_ref() == Some(&fault) => {}
+                Err(fault) => {
+                    let (message, remedy) = &fault;
+                    tracing::warn!(listener = &*listener, "the former certificates stay: {message}; {remedy}");
+                    told = Some(fault);
+                }
+            }
+        }
+    }
+
+    /// Whether the files had changed, and are in use now. Blocks.
+    fn read_again(&self) -> Result<bool, Fault> {
+        let former = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if looks(&self.settings) == former.read {
+            return Ok(false);
+        }
+        let current = read(&self.settings, self.alpn, Some(&former))?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        Ok(true)
+    }
+}
+
+fn files(settings: &TlsSettings) -> impl Iterator<Item = &PathBuf> {
+    let pairs = settings.more.iter().flat_map(|(certificate, key)| [certificate, key]);
+    let own = [&settings.certificate, &settings.key];
+    let others = [&settings.client_ca, &settings.client_crl, &settings.ticket_keys];
+    own.into_iter().chain(pairs).chain(others.into_iter().flatten())
+}
+
+fn looks(settings: &TlsSettings) -> Vec<Look> {
+    let look = |path: &PathBuf| fs::metadata(path).and_then(|file| Ok((file.len(), file.modified()?))).ok();
+    files(settings).map(look).collect()
+}
+
+fn read(settings: &TlsSettings, alpn: &[u8], former: Option<&Current>) -> Result<Current, Fault> {
+    // Before the files: what changes while they are read is read again.
+    let looks = looks(settings);
+    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    let trust = trust(settings);
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+        .map_err(|e| (format!("TLS cannot be set up: {e}"), "report this as a defect".to_owned()))?;
+    let builder = match client_verifier(settings, provider.clone())? {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(certificates(settings, &provider)?));
+    // Offered, not required: a client that names no protocol is taken too. One that names only others is refused by rustls.
+    config.alpn_protocols = vec![alpn.to_vec()];
+    // Resumption without memory: the state is in the client's ticket.
+    config.ticketer = match (&settings.ticket_keys, former) {
+        (Some(path), _) => Arc::new(SharedTickets::read(path, &trust)?),
+        // The keys that this process has made stay with what they were made for.
+        (None, Some(former)) if former.trust == trust => former.config.ticketer.clone(),
+        (None, _) => own_tickets()?,
+    };
+    config.send_tls13_tickets = 1;
+    Ok(Current {
+        config: Arc::new(config),
+        read: looks,
+        trust,
+    })
+}
+
+/// Under keys that this process makes and rotates.
+fn own_tickets() -> Result<Arc<dyn ProducesTickets>, Fault> {
+    crypto::aws_lc_rs::Ticketer::new().map_err(|e| {
+        (
+            format!("no key for session tickets: {e}"),
+            "check the system's random source".to_owned(),
+        )
+    })
+}
+
+fn certificates(settings: &TlsSettings, provider: &crypto::CryptoProvider) -> Result<Certificates, Fault> {
+    let pair = |certificate: &PathBuf, key: &PathBuf| {
+        let (chain, private) = pem::pair(certificate, key)?;
+        let pair = CertifiedKey::from_der(chain, private, provider).map_err(|e| pem::unfit(certificate, key, &e))?;
+        Ok(Arc::new(pair))
+    };
+    let first = pair(&settings.certificate, &settings.key)?;
+    let more = settings.more.iter().map(|(certificate, key)| pair(certificate, key));
+    Ok(Certificates::new(first, &more.collect::<Result<Vec<_>, Fault>>()?))
+}
+
+/// What a session rests on, as its digest: whether devices show certificates, who signs them, which are revoked. A file that
+/// cannot be read is a fault elsewhere.
+fn trust(settings: &TlsSettings) -> Vec<u8> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&[settings.client_auth as u8]);
+    for path in [&settings.client_ca, &settings.client_crl].into_iter().flatten() {
+        let content = fs::read(path).unwrap_or_default();
+        context.update(&(content.len() as u64).to_be_bytes());
+        context.update(&content);
+    }
+    context.finish().as_ref().to_vec()
+}
+
+fn client_verifier(settings: &TlsSettings, provider: Arc<crypto::CryptoProvider>) -> Result<Option<Arc<dyn ClientCertVerifier>>, Fault> {
+    if settings.client_auth == ClientAuth::None {
+        return Ok(None);
+    }
+    let Some(path) = &settings.client_ca else {
+        return Err((
+            "client_auth asks for certificates, but there is no client_ca".to_owned(),
+            "name the authority's PEM file".to_owned(),
+        ));
+    };
+    let roots = pem::authorities(path, "client_ca")?;
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if let Some(path) = &settings.client_crl {
+        // A certificate whose authority has no list here is refused: it could not be known to be good.
+        builder = builder.with_crls(pem::revocations(path)?).only_check_end_entity_revocation();
+    }
+    if settings.client_auth == ClientAuth::Optional {
+        builder = builder.allow_unauthenticated();
+    }
+    let unusable = |e| {
+        (
+            format!("client_ca {} cannot be used: {e}", path.display()),
+            "give the authority's certificate, and its own revocation list".to_owned(),
+        )
+    };
+    builder.build().map(Some).map_err(unusable)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn pair(folder: &Path) -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let pair = (made.cert.pem(), made.signing_key.serialize_pem());
+        fs::write(folder.join("server.pem"), &pair.0).unwrap();
+        fs::write(folder.join("server.key"), &pair.1).unwrap();
+        pair
+    }
+
+    #[test]
+    fn what_cannot_be_used_changes_nothing_until_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, former_key) = pair(folder.path());
+        let settings = TlsSettings {
+            certificate: folder.path().join("server.pem"),
+            key: folder.path().join("server.key"),
+            more: vec![],
+            client_ca: None,
+            client_auth: ClientAuth::None,
+            client_crl: None,
+            ticket_keys: None,
+        };
+        let tls = Tls::new(&settings, b"mqtt").unwrap();
+        let former = tls.config();
+        assert_eq!(tls.read_again(), Ok(false));
+        let (_, key) = pair(folder.path());
+        fs::write(&settings.key, format!("{former_key}\n")).unwrap();
+        for _ in 0..2 {
+            let (message, _) = tls.read_again().unwrap_err();
+            assert!(message.contains("does not belong to certificate"), "{message}");
+            assert!(Arc::ptr_eq(&tls.config(), &former));
+        }
+        fs::remove_file(&settings.key).unwrap();
+        assert!(tls.read_again().unwrap_err().0.contains("cannot be read"));
+        fs::write(&settings.key, key).unwrap();
+        assert_eq!(tls.read_again(), Ok(true));
+        assert!(!Arc::ptr_eq(&tls.config(), &former));
+        assert!(
+            Arc::ptr_eq(&tls.config().ticketer, &former.ticketer),
+            "sessions go on: they rest on the same"
+        );
+        assert_eq!(tls.read_again(), Ok(false));
+    }
+}

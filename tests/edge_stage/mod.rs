@@ -1,0 +1,193 @@
+//! Listeners that echo, certificates for them, and clients.
+
+// The tests use a part of it each; clippy.toml allows unwrap in test functions, and the functions they share are not seen as such.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mqtt_kafka_proxy::downstream::{
+    Address, ClientAuth, Fill, Gate, Limits, Link, Listener, ListenerLimits, ListenerSettings, Protocol, TlsSettings,
+};
+use mqtt_kafka_proxy::metrics::Metrics;
+use mqtt_kafka_proxy::mqtt::outbox::Outbox;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Longer than anything here takes; only a defect meets it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Authority(pub CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Certificate and key as PEM.
+    pub fn sign(&self, common_name: &str, expired: bool) -> (String, String) {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        if expired {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+/// A folder with the server's files; gone with the value.
+pub struct Files {
+    pub folder: tempfile::TempDir,
+    pub authority: Authority,
+}
+
+impl Files {
+    pub fn new() -> Self {
+        let files = Self {
+            folder: tempfile::tempdir().unwrap(),
+            authority: Authority::new("fleet"),
+        };
+        let (certificate, key) = files.authority.sign("proxy", false);
+        files.write("server.pem", &certificate);
+        files.write("server.key", &key);
+        files.write("ca.pem", &files.authority.0.pem());
+        files
+    }
+
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    pub fn settings(&self, client_auth: ClientAuth) -> TlsSettings {
+        let path = |name: &str| self.folder.path().join(name);
+        TlsSettings {
+            certificate: path("server.pem"),
+            key: path("server.key"),
+            client_ca: Some(path("ca.pem")),
+            client_auth,
+            more: vec![],
+            client_crl: None,
+            ticket_keys: None,
+        }
+    }
+
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        versions: &[&'static SupportedProtocolVersion],
+        identity: Option<(String, String)>,
+        alpn: &[&[u8]],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.0.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(
+                    vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                    PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+                )
+                .unwrap(),
+        };
+        config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        TlsConnector::from(Arc::new(config))
+            .connect(ServerName::try_from("localhost").unwrap(), tcp)
+            .await
+    }
+}
+
+pub fn tcp() -> ListenerSettings {
+    ListenerSettings {
+        name: "edge".to_owned(),
+        address: Address::Ip("127.0.0.1:0".parse().unwrap()),
+        protocol: Protocol::Mqtt,
+        proxy: None,
+        limits: ListenerLimits::default(),
+    }
+}
+
+pub fn tls(settings: TlsSettings) -> ListenerSettings {
+    ListenerSettings {
+        protocol: Protocol::Mqtts(settings),
+        ..tcp()
+    }
+}
+
+/// First the certificate's common name (or `-`) and a line end, then everything back until the peer ends.
+pub async fn echo(mut link: Link) {
+    let mut outbox = Outbox::default();
+    let name = link
+        .identity()
+        .and_then(|i| i.common_name.clone())
+        .unwrap_or_else(|| "-".to_owned());
+    outbox.buffer().extend_from_slice(name.as_bytes());
+    outbox.buffer().push(b'\n');
+    link.flush(&mut outbox).await.unwrap();
+    while let Ok(Fill::Bytes) = link.fill().await {
+        assert!(!link.input().starts_with(b"panic"), "asked to");
+        outbox.buffer().extend_from_slice(link.input());
+        link.consume(link.input().len());
+        if link.flush(&mut outbox).await.is_err() {
+            return;
+        }
+    }
+    link.close().await;
+}
+
+pub fn start(settings: &ListenerSettings, limits: Limits) -> (SocketAddr, Arc<Metrics>, Arc<Gate>) {
+    let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(limits));
+    let listener = Listener::bind(settings, &gate, &metrics).unwrap();
+    let address = listener.local_address().unwrap();
+    tokio::spawn(listener.run(echo, pending()));
+    (address, metrics, gate)
+}
+
+pub async fn greeting(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<String> {
+    let mut line = Vec::new();
+    loop {
+        match stream.read_u8().await? {
+            b'\n' => return Ok(String::from_utf8(line).unwrap()),
+            byte => line.push(byte),
+        }
+    }
+}
+
+/// Waits until a scrape shows the line.
+pub async fn shows(metrics: &Metrics, line: &str) {
+    let seen = async {
+        while !metrics.encode().lines().any(|l| l == line) {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(
+        tokio::time::timeout(PATIENCE, seen).await.is_ok(),
+        "never {line:?} in\n{}",
+        metrics.encode()
+    );
+}
+
+pub fn refused(reason: &str, count: u32) -> String {
+    format!("mqtt_kafka_proxy_connections_refused_total{{listener=\"edge\",reason=\"{reason}\"}} {count}")
+}

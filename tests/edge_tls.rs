@@ -1,0 +1,257 @@
+//! TLS of listeners over time: certificates by name, files that change under open connections, revocation, and sessions
+//! that are resumed at another instance.
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+mod edge_stage;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use edge_stage::{Files, PATIENCE, greeting, start, tls};
+use mqtt_kafka_proxy::downstream::{ClientAuth, Limits, Listener, TlsSettings};
+use rcgen::{
+    CertificateParams, CertificateRevocationListParams, DnType, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+    date_time_ymd,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion, version};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+type Identity = (String, String);
+
+/// A device that remembers its sessions.
+#[derive(Clone)]
+struct Device(Arc<ClientConfig>);
+
+impl Device {
+    fn new(files: &Files, version: &'static SupportedProtocolVersion, identity: Option<&Identity>) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(files.authority.0.der().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots);
+        Self(Arc::new(match identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(
+                    vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                    PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+                )
+                .unwrap(),
+        }))
+    }
+
+    /// Connects, and reads the name that the listener greets with. TLS 1.3 tells a refusal, and brings a ticket, only then.
+    async fn connect(&self, address: SocketAddr, name: &'static str) -> std::io::Result<(TlsStream<TcpStream>, String)> {
+        let tcp = TcpStream::connect(address).await?;
+        let mut stream = TlsConnector::from(self.0.clone())
+            .connect(ServerName::try_from(name).unwrap(), tcp)
+            .await?;
+        let greeting = greeting(&mut stream).await?;
+        Ok((stream, greeting))
+    }
+
+    async fn kind(&self, address: SocketAddr) -> HandshakeKind {
+        let (stream, _) = self.connect(address, "localhost").await.unwrap();
+        stream.get_ref().1.handshake_kind().unwrap()
+    }
+}
+
+fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+}
+
+/// A certificate of the authority with a serial number, so that it can be revoked.
+fn signed(files: &Files, name: &str, serial: u64) -> Identity {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.serial_number = Some(SerialNumber::from(serial));
+    let key = KeyPair::generate().unwrap();
+    (params.signed_by(&key, &files.authority.0).unwrap().pem(), key.serialize_pem())
+}
+
+fn revoke(files: &Files, number: u64, serials: &[u64]) -> PathBuf {
+    let revoked = serials.iter().map(|&serial| RevokedCertParams {
+        serial_number: SerialNumber::from(serial),
+        revocation_time: date_time_ymd(2024, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let params = CertificateRevocationListParams {
+        this_update: date_time_ymd(2024, 1, 1),
+        next_update: date_time_ymd(2124, 1, 1),
+        crl_number: SerialNumber::from(number),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let issuer: &Issuer<'_, KeyPair> = &files.authority.0;
+    files.write("ca.crl", &params.signed_by(issuer).unwrap().pem().unwrap())
+}
+
+/// Until it is so: the listener looks at its files once a second.
+async fn becomes<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
+    let waiting = async {
+        while !so().await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never: {what}");
+}
+
+async fn echoes(stream: &mut TlsStream<TcpStream>) {
+    stream.write_all(b"still here").await.unwrap();
+    let mut back = [0; 10];
+    stream.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"still here");
+}
+
+#[tokio::test]
+async fn a_client_gets_the_certificate_that_it_names() {
+    let files = Files::new();
+    let (certificate, key) = signed(&files, "*.fleet.example", 9);
+    let settings = TlsSettings {
+        more: vec![(files.write("b.pem", &certificate), files.write("b.key", &key))],
+        ..files.settings(ClientAuth::None)
+    };
+    let (address, ..) = start(&tls(settings), Limits::default());
+    let device = Device::new(&files, &version::TLS13, None);
+    // The client would refuse a certificate of another name.
+    let (one, _) = device.connect(address, "localhost").await.unwrap();
+    let (two, _) = device.connect(address, "a.fleet.example").await.unwrap();
+    assert_ne!(shown(&one), shown(&two));
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_shown_and_nobody_is_thrown_out() {
+    let files = Files::new();
+    let (address, ..) = start(&tls(files.settings(ClientAuth::None)), Limits::default());
+    // Sessions are not kept, or no certificate would be shown again.
+    let fresh = || Device::new(&files, &version::TLS13, None);
+    let (mut open, _) = fresh().connect(address, "localhost").await.unwrap();
+    let former = shown(&open);
+
+    // The certificate comes before its key, so between both the files do not fit.
+    let (certificate, key) = signed(&files, "localhost", 5);
+    files.write("server.pem", &certificate);
+    files.write("server.key", &key);
+    becomes("the new certificate", || async {
+        shown(&fresh().connect(address, "localhost").await.unwrap().0) != former
+    })
+    .await;
+    echoes(&mut open).await;
+}
+
+#[tokio::test]
+async fn who_is_revoked_is_refused_also_with_a_ticket() {
+    let files = Files::new();
+    let settings = TlsSettings {
+        client_crl: Some(revoke(&files, 1, &[8])),
+        ticket_keys: Some(files.write("tickets", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")),
+        ..files.settings(ClientAuth::Required)
+    };
+    let (address, ..) = start(&tls(settings), Limits::default());
+    let (seven, eight) = (signed(&files, "vin7", 7), signed(&files, "vin8", 8));
+    for version in [&version::TLS12, &version::TLS13] {
+        assert!(
+            Device::new(&files, version, Some(&eight))
+                .connect(address, "localhost")
+                .await
+                .is_err()
+        );
+    }
+    let devices = [&version::TLS12, &version::TLS13].map(|version| Device::new(&files, version, Some(&seven)));
+    let mut open = vec![];
+    for device in &devices {
+        assert_eq!(device.kind(address).await, HandshakeKind::Full);
+        let (stream, name) = device.connect(address, "localhost").await.unwrap();
+        assert_eq!(
+            (stream.get_ref().1.handshake_kind(), name.as_str()),
+            (Some(HandshakeKind::Resumed), "vin7")
+        );
+        open.push(stream);
+    }
+    revoke(&files, 2, &[8, 7]);
+    for device in devices {
+        becomes("the ticket is worth nothing, nor is the certificate", || async {
+            device.connect(address, "localhost").await.is_err()
+        })
+        .await;
+    }
+    for stream in &mut open {
+        echoes(stream).await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_goes_on_at_another_instance_that_has_the_keys_and_asks_for_the_same() {
+    let files = Files::new();
+    let keys = files.write("tickets", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n");
+    let with_keys = |client_auth| TlsSettings {
+        ticket_keys: Some(keys.clone()),
+        ..files.settings(client_auth)
+    };
+    let listen = |settings| start(&tls(settings), Limits::default()).0;
+    let (one, two) = (listen(with_keys(ClientAuth::None)), listen(with_keys(ClientAuth::None)));
+    let (alone, stricter) = (listen(files.settings(ClientAuth::None)), listen(with_keys(ClientAuth::Optional)));
+    for version in [&version::TLS12, &version::TLS13] {
+        // A ticket serves once, so each try begins with a new one.
+        let kinds = async |first, second| {
+            let device = Device::new(&files, version, None);
+            (device.kind(first).await, device.kind(second).await)
+        };
+        assert_eq!(kinds(one, one).await, (HandshakeKind::Full, HandshakeKind::Resumed));
+        assert_eq!(kinds(one, two).await, (HandshakeKind::Full, HandshakeKind::Resumed));
+        assert_eq!(kinds(alone, alone).await, (HandshakeKind::Full, HandshakeKind::Resumed));
+        assert_eq!(kinds(alone, one).await, (HandshakeKind::Full, HandshakeKind::Full));
+        assert_eq!(
+            kinds(one, stricter).await,
+            (HandshakeKind::Full, HandshakeKind::Full),
+            "it asks for certificates"
+        );
+    }
+}
+
+#[tokio::test]
+async fn files_at_fault_are_told_with_their_key() {
+    let files = Files::new();
+    let good = files.settings(ClientAuth::Required);
+    let wrong = files.write("wrong", "nothing of use");
+    for (settings, said) in [
+        (
+            TlsSettings {
+                client_crl: Some(wrong.clone()),
+                ..good.clone()
+            },
+            "client_crl",
+        ),
+        (
+            TlsSettings {
+                ticket_keys: Some(wrong.clone()),
+                ..good.clone()
+            },
+            "ticket_keys",
+        ),
+        (
+            TlsSettings {
+                more: vec![(good.certificate.clone(), wrong)],
+                ..good.clone()
+            },
+            "key",
+        ),
+    ] {
+        let line = Listener::check(&tls(settings)).unwrap_err().to_string();
+        assert!(
+            line.contains(said) && line.contains("wrong") && !line.contains("nothing of use"),
+            "{line}"
+        );
+    }
+}
