@@ -8,6 +8,10 @@ mod kafka_response;
 mod mqtt_decode;
 #[path = "../fuzz/bodies/ownership_record.rs"]
 mod ownership_record;
+#[path = "../fuzz/bodies/proxy_header.rs"]
+mod proxy_header;
+#[path = "../fuzz/bodies/websocket.rs"]
+mod websocket;
 
 use std::fs;
 use std::path::Path;
@@ -63,4 +67,24 @@ fn ownership_record_holds_for_its_corpus() {
         accepted += usize::from(ownership_record::check(&bytes));
     }
     assert!(accepted >= 5, "the corpus reaches behind the first refusal");
+}
+
+#[test]
+fn websocket_holds_for_its_corpus() {
+    let mut carried = 0;
+    for (name, bytes) in corpus("websocket") {
+        println!("{name}");
+        carried += usize::from(websocket::check(&bytes));
+    }
+    assert!(carried >= 6, "the corpus reaches behind the first refusal: {carried}");
+}
+
+#[test]
+fn proxy_header_holds_for_its_corpus() {
+    let mut whole = 0;
+    for (name, bytes) in corpus("proxy_header") {
+        println!("{name}");
+        whole += usize::from(proxy_header::check(&bytes));
+    }
+    assert!(whole >= 8, "the corpus reaches behind the first refusal: {whole}");
 }
