@@ -7,10 +7,11 @@ use std::net::TcpStream;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, AlterClientQuotasRequest, AlterClientQuotasResponse, ApiKey,
-    DescribeProducersRequest, DescribeProducersResponse, EndTxnRequest, EndTxnResponse, FindCoordinatorRequest, FindCoordinatorResponse,
-    InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
-    TransactionalId, add_partitions_to_txn_request::AddPartitionsToTxnTopic, alter_client_quotas_request as quotas,
-    describe_producers_request::TopicRequest, produce_request as produce,
+    DeleteTopicsRequest, DeleteTopicsResponse, DescribeProducersRequest, DescribeProducersResponse, EndTxnRequest, EndTxnResponse,
+    FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse,
+    RequestHeader, ResponseHeader, TopicName, TransactionalId, add_partitions_to_txn_request::AddPartitionsToTxnTopic,
+    alter_client_quotas_request as quotas, delete_topics_request::DeleteTopicState, describe_producers_request::TopicRequest,
+    produce_request as produce,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes, encode_request_header_into_buffer};
 
@@ -48,6 +49,14 @@ fn ask<Q: Encodable + HeaderVersion, A: Decodable + HeaderVersion>(broker: &str,
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
+}
+
+/// Deletes a topic.
+pub fn delete_topic(broker: &str, topic: &str) {
+    let state = DeleteTopicState::default().with_name(Some(TopicName(text(topic))));
+    let request = DeleteTopicsRequest::default().with_topics(vec![state]).with_timeout_ms(30_000);
+    let answer: DeleteTopicsResponse = ask(broker, ApiKey::DeleteTopics, 6, &request);
+    assert_eq!(answer.responses[0].error_code, 0);
 }
 
 /// Writes `values` with `key` to partition 0 in a transaction of its own, and commits or aborts it. Of a Kafka of one node.

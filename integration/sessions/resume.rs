@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::{Greeting, connect, instance, message, publish, quiet, runtime};
 use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
-use crate::stage::DEADLINE;
+use crate::stage::{DEADLINE, eventually};
+use crate::wire::delete_topic;
 
 #[test]
 fn a_session_goes_on_elsewhere_with_all_that_came_meanwhile() {
@@ -105,5 +106,80 @@ fn what_is_not_acknowledged_comes_again_after_a_takeover() {
         }
         took.sort();
         println!("takeover: p50 {:?}, longest {:?}", took[took.len() / 2], took[took.len() - 1]);
+    });
+}
+
+#[test]
+fn a_session_that_gets_little_does_not_stay_behind_in_the_log() {
+    let kafka = shared_kafka();
+    kafka.topic("forward", 1);
+    let proxy = instance(&kafka, "forward", "");
+    let greeting = Greeting {
+        client: "phone",
+        expiry: 600,
+        ..Greeting::default()
+    };
+    runtime().block_on(async {
+        let mut publisher = Client::connect(proxy.mqtt, Version::V5, "car").await.unwrap();
+        let (mut phone, _) = connect(proxy.mqtt, greeting).await;
+        phone.subscribe("forward/1", 1).await.unwrap();
+        publish(&mut publisher, "forward/1", "mine").await;
+        assert_eq!(message(&mut phone).await, "mine");
+        for number in 0..50 {
+            publish(&mut publisher, "forward/2", &format!("another's {number}")).await;
+        }
+        // The feed comes by all of it at its own pace.
+        for attempt in 0.. {
+            phone.goodbye().await.unwrap();
+            let positions = || {
+                kafka
+                    .consume("forward-sessions", "%k %s")
+                    .into_iter()
+                    .rfind(|line| line.starts_with("state:phone@"))
+            };
+            let written = eventually("the end of the connection is written", || {
+                positions().filter(|line| line.contains("\"connected\":false"))
+            });
+            if written.contains("@51\"]") {
+                break;
+            }
+            assert!(attempt < 20, "{written}");
+            phone = connect(proxy.mqtt, greeting).await.0;
+        }
+        publish(&mut publisher, "forward/1", "mine too").await;
+        let (mut phone, present) = connect(proxy.mqtt, greeting).await;
+        assert!(present);
+        assert_eq!(message(&mut phone).await, "mine too");
+    });
+}
+
+#[test]
+fn a_topic_that_was_made_anew_is_read_from_its_beginning() {
+    let kafka = shared_kafka();
+    kafka.topic("anew", 1);
+    let proxy = instance(&kafka, "anew", "");
+    let greeting = Greeting {
+        client: "phone",
+        expiry: 600,
+        ..Greeting::default()
+    };
+    runtime().block_on(async {
+        let (mut phone, _) = connect(proxy.mqtt, greeting).await;
+        phone.subscribe("anew/+", 1).await.unwrap();
+        let mut publisher = Client::connect(proxy.mqtt, Version::V5, "car").await.unwrap();
+        for number in 0..10 {
+            publish(&mut publisher, "anew/1", &number.to_string()).await;
+            assert_eq!(message(&mut phone).await, number.to_string());
+        }
+        phone.goodbye().await.unwrap();
+    });
+    delete_topic(&kafka.bootstrap, "anew");
+    kafka.topic("anew", 1);
+    kafka.produce("anew", "1", &[], "the first of the new one");
+    let proxy = instance(&kafka, "anew", "");
+    runtime().block_on(async {
+        let (mut phone, present) = connect(proxy.mqtt, greeting).await;
+        assert!(present);
+        assert_eq!(message(&mut phone).await, "the first of the new one");
     });
 }

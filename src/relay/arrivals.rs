@@ -17,8 +17,9 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// A mailbox has all that it wants below `position`.
+    /// A mailbox has all that it wants below `position`. It counts as behind until the feed has seen it.
     pub fn add(&self, mailbox: Arc<Mailbox>, position: i64) {
+        mailbox.falls_behind();
         self.come.lock().unwrap_or_else(PoisonError::into_inner).push((mailbox, position));
         self.bell.notify_one();
     }

@@ -107,14 +107,21 @@ impl Behind {
             full: true,
             mailbox,
         };
-        self.members.insert(member.mailbox.id(), member);
+        member.mailbox.falls_behind();
+        self.insert(member);
     }
 
-    /// A mailbox that is empty has all that it wants below `position`.
+    /// A mailbox that is empty, and counts as behind already, has all that it wants below `position`.
     pub fn join(&mut self, mailbox: Arc<Mailbox>, position: i64) {
         let full = false;
         let member = Member { mailbox, position, full };
-        self.members.insert(member.mailbox.id(), member);
+        self.insert(member);
+    }
+
+    fn insert(&mut self, member: Member) {
+        if let Some(former) = self.members.insert(member.mailbox.id(), member) {
+            former.mailbox.caught_up();
+        }
     }
 
     /// How many are behind.
@@ -337,6 +344,7 @@ fn keep_read(cache: &SweepCache, source: SourceId, sweep: &mut Sweep) -> bool {
 
 impl Drop for Behind {
     fn drop(&mut self) {
+        self.members.values().for_each(|member| member.mailbox.caught_up());
         self.cache.forget(self.source);
     }
 }

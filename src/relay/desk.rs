@@ -204,8 +204,9 @@ impl Desk {
     /// Gives back what others hold of this connection: its seats, also those still on their way, and its place in the registry.
     pub(super) fn leave(&mut self, session: &Session) {
         // First: whoever follows on this instance waits for the close, and its CONNECT must come behind this end.
-        if let Some(tenancy) = self.tenancy.take() {
+        if let Some(mut tenancy) = self.tenancy.take() {
             if tenancy.stored {
+                self.take_forward(&mut tenancy);
                 // It is the store's to send.
                 self.will = None;
             }
@@ -218,6 +219,14 @@ impl Desk {
         self.asked.drain(..).for_each(|asked| asked.placing.abort());
         if self.entered {
             self.shared.registry.leave(session.client_id(), &self.mailbox);
+        }
+    }
+
+    /// Whoever has taken all has come as far as the feeds. Those are asked first: what they hand out after that is not counted.
+    fn take_forward(&self, tenancy: &mut Tenancy) {
+        let frontiers: Vec<_> = self.seats.values().flatten().flat_map(Seat::frontiers).collect();
+        if !self.outbound.is_busy() && self.mailbox.is_clear() {
+            frontiers.into_iter().for_each(|(source, next)| tenancy.reached(source, next));
         }
     }
 

@@ -10,7 +10,8 @@ use super::{
     arrivals::Arrivals,
     behind::Behind,
     chunk::SourceId,
-    hub::{Hub, Subscriber, TopicHub},
+    frontier::Frontier,
+    hub::{Hub, Subscriber, TopicHub, stored_source},
     index::Index,
     scribe::{Clock, Scribe},
 };
@@ -43,6 +44,7 @@ pub struct Feed {
     /// How many the gauge knows to be behind here.
     told_behind: i64,
     arrivals: Arc<Arrivals>,
+    frontier: Arc<Frontier>,
 }
 
 /// What there is to do.
@@ -65,8 +67,9 @@ impl Feed {
         topic: &Arc<Topic>,
         partition: i32,
         (source, first): (SourceId, i64),
-        arrivals: Arc<Arrivals>,
+        (arrivals, frontier): (Arc<Arrivals>, Arc<Frontier>),
     ) -> Self {
+        frontier.set(stored_source(topic, partition), first);
         let scribe = Scribe::new(hub, topic_hub, topic, partition, source);
         Self {
             reader: hub.cluster.read(topic, partition, Start::Offset(first)),
@@ -79,6 +82,7 @@ impl Feed {
             metrics: hub.metrics.clone(),
             told_behind: 0,
             arrivals,
+            frontier,
         }
     }
 
@@ -150,6 +154,8 @@ impl Feed {
         for (mailbox, position) in self.arrivals.take() {
             if position < self.next {
                 self.behind.join(mailbox, position);
+            } else {
+                mailbox.caught_up();
             }
         }
     }
@@ -194,6 +200,7 @@ impl Feed {
             }
             None => self.next = self.next.max(chunk.next_offset),
         }
+        self.frontier.set(stored_source(&self.topic, self.scribe.partition), self.next);
     }
 
     /// Reads from `next` on, whatever was on its way.

@@ -20,7 +20,8 @@ use std::{
 use tokio::task::AbortHandle;
 
 use super::{
-    arrivals::Arrivals, budget::Budget, chunk::SourceId, feed::Feed, index::Index, mailbox::Mailbox, said::Said, sweep_cache::SweepCache,
+    arrivals::Arrivals, budget::Budget, chunk::SourceId, feed::Feed, frontier::Frontier, index::Index, mailbox::Mailbox, said::Said,
+    sweep_cache::SweepCache,
 };
 use crate::{
     mapping::RuleSet,
@@ -112,6 +113,7 @@ struct Reading {
 struct Wanted {
     source: SourceId,
     arrivals: Arc<Arrivals>,
+    frontier: Arc<Frontier>,
     feed: Option<Running>,
 }
 
@@ -120,6 +122,7 @@ impl Wanted {
         Self {
             source: SourceId::fresh(),
             arrivals: Arc::default(),
+            frontier: Arc::default(),
             feed: None,
         }
     }
@@ -246,9 +249,10 @@ impl Hub {
 
     /// Begins a feed if there is none; the offset that the feed began with.
     fn run(&self, wanted: &mut Wanted, hub: &Arc<TopicHub>, topic: &Arc<Topic>, partition: i32, from: i64) -> i64 {
-        let (source, arrivals) = (wanted.source, wanted.arrivals.clone());
+        let source = wanted.source;
+        let places = (wanted.arrivals.clone(), wanted.frontier.clone());
         let running = wanted.feed.get_or_insert_with(|| {
-            let feed = Feed::new(self, hub.clone(), topic, partition, (source, from), arrivals);
+            let feed = Feed::new(self, hub.clone(), topic, partition, (source, from), places);
             Running {
                 first_offset: from,
                 task: tokio::spawn(feed.run()).abort_handle(),
@@ -317,6 +321,12 @@ impl Seat {
     /// Its Kafka topic.
     pub fn topic(&self) -> &Arc<Topic> {
         &self.topic
+    }
+
+    /// How far all partitions of its topic are read.
+    pub fn frontiers(&self) -> Vec<(Source, i64)> {
+        let reading = self.hub.lock();
+        reading.partitions.values().filter_map(|wanted| wanted.frontier.get()).collect()
     }
 
     /// Whether a partition is read for it.

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -147,6 +147,8 @@ pub struct Mailbox {
     inner: Mutex<Inner>,
     wake: Arc<Notify>,
     budget: Arc<Budget>,
+    /// Partitions in which it is behind.
+    behind: AtomicUsize,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -159,6 +161,7 @@ impl Mailbox {
             inner: Mutex::default(),
             wake,
             budget,
+            behind: AtomicUsize::new(0),
         }
     }
 
@@ -218,6 +221,21 @@ impl Mailbox {
         let mut inner = self.lock();
         inner.invited |= inner.has_room(self.bound(LOSSLESS));
         inner.invited
+    }
+
+    /// It is behind in one partition more. Told before anybody is told that the feed has gone on.
+    pub fn falls_behind(&self) {
+        self.behind.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// In one less: all that lies before the tail there was delivered.
+    pub fn caught_up(&self) {
+        self.behind.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether all that was handed out to it has been taken out.
+    pub fn is_clear(&self) -> bool {
+        self.behind.load(Ordering::SeqCst) == 0 && self.lock().parcels.is_empty()
     }
 
     /// Whether nobody looks into it any more.

@@ -7,7 +7,7 @@
 //!   `granting`, `outbound` and `wills` hold its verbs.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
 //! * `store` keeps sessions that outlive their connections; `tenancy` is what a connection keeps for it, `resuming` and `arrivals` bring
-//!   a session that goes on back to its places.
+//!   a session that goes on back to its places, `frontier` takes it forward.
 //! * `registry` finds the connection of a client id; `hub`, `feed`, `scribe`, `chunk` and `index` bring records to subscribers,
 //!   `behind`, `sweep` and `sweep_cache` to those that cannot keep up.
 //! * `share` are the shared subscriptions of all connections, `shared_out` what one connection has of them.
@@ -22,6 +22,7 @@ mod chunk;
 mod connection;
 mod desk;
 mod feed;
+mod frontier;
 mod granting;
 mod hub;
 mod inbound;

@@ -157,6 +157,11 @@ impl Desk {
 }
 
 impl Outbound {
+    /// Whether a parcel was not taken whole.
+    pub(super) fn is_busy(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// Keeps the starts of subscriptions that begin. No others: nobody would take them away again.
     pub(super) fn begin(&mut self, starts: Vec<StartAt>, begins: impl Fn(SubscriptionKey) -> bool) {
         let kept = starts.into_iter().filter(|start| begins(start.key));

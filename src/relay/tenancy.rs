@@ -146,6 +146,12 @@ impl Tenancy {
         self.report_at.get_or_insert(now + REPORT_EVERY);
     }
 
+    /// Everything of a partition below `next` was handed out, and nothing of it waits.
+    pub fn reached(&mut self, source: Source, next: i64) {
+        let progress = self.sources.entry(source).or_insert_with(|| Progress::at(next, None));
+        progress.next = progress.next.max(next);
+    }
+
     /// A message reached its end.
     pub fn settled(&mut self, token: u64, now: Instant) {
         let Some((source, offset)) = self.open.remove(&token) else { return };

@@ -82,7 +82,13 @@ impl Behind {
                 member.position = end;
             }
         }
-        self.members.retain(|_, member| member.position < tail);
+        self.members.retain(|_, member| {
+            let stays = member.position < tail;
+            if !stays {
+                member.mailbox.caught_up();
+            }
+            stays
+        });
         self.sweeps[turn].cursor = end;
     }
 }
