@@ -62,7 +62,7 @@ fn each_standing_is_told_and_what_is_over_is_not() {
     let claim = log.claim(1, "ended", "p1");
     log.append(1, &state("ended", claim, 1, true, 60));
     log.append(1, &State::Ended(NOW).record("ended", claim, 2, "p1").unwrap());
-    log.claim(0, "claimed", "p1");
+    log.claim(0, "throw-away", "p1");
     let claim = log.claim(0, "damaged", "p1");
     let mut damaged = state("damaged", claim, 1, true, 60);
     damaged.headers[0].1 = "7".to_owned();
@@ -71,7 +71,6 @@ fn each_standing_is_told_and_what_is_over_is_not() {
     let until = Some(NOW + 1000);
     let expected = [
         ("away", Standing::Away { since, until }),
-        ("claimed", Standing::Claimed),
         ("damaged", Standing::Unreadable),
         ("for-ever", Standing::Away { since, until: None }),
         ("there", Standing::Connected),

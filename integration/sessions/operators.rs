@@ -3,8 +3,9 @@
 use std::process::{Command, Output};
 
 use super::{Greeting, connect, instance, runtime};
+use crate::load::client::Event;
 use crate::shared_kafka;
-use crate::stage::{Proxy, eventually};
+use crate::stage::{DEADLINE, Proxy, eventually};
 
 fn sessions(proxy: &Proxy, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
@@ -67,4 +68,31 @@ fn sessions_are_listed_and_shown_from_the_topic_itself() {
     let nobody = sessions(&proxy, &["show", "nobody"]);
     assert_eq!(nobody.status.code(), Some(66));
     assert!(nobody.stdout.is_empty() && !nobody.stderr.is_empty(), "{nobody:?}");
+}
+
+#[test]
+fn a_session_ends_at_an_operators_word_wherever_its_client_is() {
+    let kafka = shared_kafka();
+    kafka.topic("ended", 1);
+    let proxy = instance(&kafka, "ended", "");
+    let [here, away] = ["here", "away"].map(|client| Greeting {
+        client,
+        expiry: 600,
+        ..Greeting::default()
+    });
+    runtime().block_on(async {
+        let (mut client, _) = connect(proxy.mqtt, here).await;
+        connect(proxy.mqtt, away).await.0.goodbye().await.unwrap();
+        for name in ["here", "away", "nobody"] {
+            text(&sessions(&proxy, &["end", name]));
+            assert_eq!(sessions(&proxy, &["show", name]).status.code(), Some(66), "{name}");
+        }
+        // Session taken over
+        assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::Disconnect(0x8e));
+        for greeting in [here, away] {
+            let (client, present) = connect(proxy.mqtt, greeting).await;
+            assert!(!present, "{greeting:?}");
+            client.goodbye().await.unwrap();
+        }
+    });
 }

@@ -30,6 +30,7 @@ Examples:
   mqtt-kafka-proxy run -c proxy.yaml            until SIGTERM or SIGINT
   mqtt-kafka-proxy sessions list                what is stored of clients, straight from Kafka
   mqtt-kafka-proxy sessions show device-17 --json
+  mqtt-kafka-proxy sessions end device-17       its client is disconnected, what was kept for it discarded
   RUST_LOG=debug mqtt-kafka-proxy run --log-format json 2>proxy.log
 
 Exit codes:
@@ -73,7 +74,7 @@ enum Command {
         #[arg(long)]
         online: bool,
     },
-    /// Tell what is stored of clients, straight from Kafka: no instance need run, and nothing is claimed or changed
+    /// Tell what is stored of clients, straight from Kafka; no instance need run
     #[command(subcommand)]
     Sessions(Sessions),
 }
@@ -99,6 +100,14 @@ enum Sessions {
         /// As one JSON object
         #[arg(long)]
         json: bool,
+    },
+    /// End one session: its client is disconnected wherever it is, and what was kept for it is discarded
+    End {
+        /// Its client id
+        client: String,
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
+        config: PathBuf,
     },
 }
 
@@ -155,9 +164,10 @@ fn check(path: &Path, online: bool) -> Exit {
 }
 
 fn sessions(wanted: &Sessions) -> Exit {
-    let (Sessions::List { config, .. } | Sessions::Show { config, .. }) = wanted;
+    let (Sessions::List { config, .. } | Sessions::Show { config, .. } | Sessions::End { config, .. }) = wanted;
     match (load(config), wanted) {
         (Ok(config), Sessions::List { json, .. }) => sessions::list(&config, *json),
+        (Ok(config), Sessions::End { client, .. }) => sessions::end(config, client),
         (Ok(config), Sessions::Show { client, json, .. }) => sessions::show(&config, client, *json),
         (Err(exit), _) => exit,
     }

@@ -1,6 +1,7 @@
-//! `sessions`: what is stored of the clients, straight from Kafka. Nothing is claimed or changed; instances need not run.
+//! `sessions`: what is stored of the clients, straight from Kafka; instances need not run. Only `end` claims or changes anything.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use humantime::{format_duration, format_rfc3339_seconds};
@@ -8,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::config::Config;
-use crate::relay::{Listed, Roster, Shown, Standing, roster};
+use crate::relay::{Listed, Roster, Shown, Standing, discard, roster};
 use crate::upstream::Cluster;
 
 use super::exit::{Exit, answer, tell};
@@ -34,25 +35,50 @@ pub(super) fn show(config: &Config, client: &str, json: bool) -> Exit {
     })
 }
 
-fn with_roster(config: &Config, client: Option<&str>, then: impl FnOnce(&Roster, u64) -> Exit) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => {
-            tell(&format_args!("the system refuses a runtime: {e}; raise the limits of the process"));
-            return Exit::System;
-        }
+/// Ends one session. Where none are stored by this configuration nothing says how they are.
+pub(super) fn end(config: Config, client: &str) -> Exit {
+    let Some(settings) = config.store else {
+        tell(&"no sessions are stored: `sessions.expiry` is not set in this configuration");
+        return Exit::Usage;
     };
-    let found = runtime.block_on(async {
-        let cluster = Cluster::start(config.kafka.clone());
-        roster(&cluster, &config.state_topics.sessions.name, client).await
+    let ended = in_runtime(async {
+        let cluster = Cluster::start(config.kafka);
+        let ended = discard(settings, &cluster, Arc::new(config.rules), client).await;
+        cluster.shutdown().await;
+        ended
     });
-    runtime.shutdown_background();
-    match found {
-        Ok(roster) => then(&roster, now()),
-        Err(why) => {
+    match ended {
+        Ok(Ok(())) => answer(&format!("there is no session of {client:?} any more")),
+        Ok(Err(why)) => {
             tell(&why);
             Exit::Unavailable
         }
+        Err(exit) => exit,
+    }
+}
+
+fn in_runtime<T>(work: impl Future<Output = T>) -> Result<T, Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
+        tell(&format_args!("the system refuses a runtime: {e}; raise the limits of the process"));
+        Exit::System
+    })?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(done)
+}
+
+fn with_roster(config: &Config, client: Option<&str>, then: impl FnOnce(&Roster, u64) -> Exit) -> Exit {
+    let found = in_runtime(async {
+        let cluster = Cluster::start(config.kafka.clone());
+        roster(&cluster, &config.state_topics.sessions.name, client).await
+    });
+    match found {
+        Ok(Ok(roster)) => then(&roster, now()),
+        Ok(Err(why)) => {
+            tell(&why);
+            Exit::Unavailable
+        }
+        Err(exit) => exit,
     }
 }
 
@@ -104,7 +130,6 @@ fn word(standing: Standing) -> &'static str {
     match standing {
         Standing::Connected => "connected",
         Standing::Away { .. } => "away",
-        Standing::Claimed => "claimed",
         Standing::Unreadable => "unreadable",
     }
 }

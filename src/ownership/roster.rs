@@ -34,8 +34,6 @@ pub enum Standing {
         /// The session is over then, if nobody comes back; `None` for never.
         until: Option<Millis>,
     },
-    /// It was claimed, and the claimer has written no state yet.
-    Claimed,
     /// Written by a later build, or damaged.
     Unreadable,
 }
@@ -143,9 +141,11 @@ impl Roster {
 fn standing(entry: &Entry, now: Millis) -> Option<Standing> {
     match () {
         () if entry.is_unreadable() => Some(Standing::Unreadable),
-        () if entry.is_ended() => None,
-        () if !entry.is_stored() => entry.is_between().then_some(Standing::Claimed),
+        // Claims alone are those of connections of which nothing is stored.
+        () if !entry.is_stored() => None,
         () if entry.is_connected() => Some(Standing::Connected),
+        // Over with its connection: an index knows the second only, rounded up.
+        () if entry.expiry() == 0 => None,
         () => {
             let until = (entry.expiry() != NEVER).then(|| entry.since() + Millis::from(entry.expiry()) * 1000);
             let since = entry.since();

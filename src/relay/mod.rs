@@ -65,7 +65,7 @@ pub use settings::{Settings, StateTopics, SweepSettings};
 use share::Shares;
 use spread::Spread;
 use store::Store;
-pub use store::StoreSettings;
+pub use store::{DiscardError, StoreSettings, discard};
 use sweep_cache::SweepCache;
 
 /// Serves connections. Cheap to clone.

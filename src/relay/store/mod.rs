@@ -5,6 +5,7 @@
 //! membership in the group of instances.
 
 mod custodian;
+mod discard;
 mod kept;
 mod order;
 mod outputs;
@@ -29,6 +30,7 @@ use crate::{
     upstream::{Cluster, State, Topic},
 };
 
+pub use discard::{DiscardError, discard};
 pub use order::{Arrival, Letter, Order, Report};
 
 /// Records that are read by their offsets at one time.
@@ -62,6 +64,20 @@ struct Around {
 /// Where the orders for a client go. A connection has few on their way: each SUBSCRIBE is one, reports come once a second.
 pub type Orders = mpsc::UnboundedSender<Order>;
 
+impl Around {
+    /// A new instance.
+    fn new(settings: StoreSettings, cluster: Cluster, rules: Arc<RuleSet>) -> Self {
+        let chance = || RandomState::new().hash_one(());
+        Self {
+            instance: format!("proxy-{:016x}{:016x}", chance(), chance()).into(),
+            settings,
+            cluster,
+            rules,
+            fetches: Semaphore::new(FETCHES),
+        }
+    }
+}
+
 /// The stored sessions of this instance. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -73,14 +89,7 @@ pub struct Store {
 impl Store {
     /// Begins to look for the topic and to read it.
     pub fn start(settings: StoreSettings, cluster: Cluster, rules: Arc<RuleSet>) -> Self {
-        let chance = || RandomState::new().hash_one(());
-        let around = Arc::new(Around {
-            instance: format!("proxy-{:016x}{:016x}", chance(), chance()).into(),
-            settings,
-            cluster,
-            rules,
-            fetches: Semaphore::new(FETCHES),
-        });
+        let around = Arc::new(Around::new(settings, cluster, rules));
         let (found, partitions) = watch::channel(None);
         let leave = watch::Sender::new(false);
         let left = leave.subscribe();
