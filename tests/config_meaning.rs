@@ -217,6 +217,44 @@ fn the_projects_own_file_is_good() {
     assert_eq!(names, ["telemetry", "alarms", "commands"]);
 }
 
+/// The examples of `kafka.security` in the project's file, as somebody uses them who puts a space instead of each `#`.
+#[test]
+fn what_the_projects_own_file_shows_in_comments_is_good() {
+    let text = include_str!("../proxy.yaml");
+    let (before, rest) = text.split_once("# security:\n").unwrap();
+    let (security, rest) = rest.split_once("#   sasl:\n").unwrap();
+    let (password, rest) = rest.split_once("#   sasl:").unwrap();
+    let (_, rest) = rest.split_once('\n').unwrap();
+    let (token, rest) = rest.split_once("# Certificates, keys").unwrap();
+    let before = before
+        .lines()
+        .filter(|line| !line.starts_with("  security:"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("certs")).unwrap();
+    let made = rcgen::generate_simple_self_signed(["kafka.example".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    for (file, text) in [("kafka-ca.pem", &certificate), ("proxy.pem", &certificate), ("proxy.key", &key)] {
+        std::fs::write(folder.path().join("certs").join(file), text).unwrap();
+    }
+    for sasl in [password, token] {
+        let shown = format!("# security:\n{security}#   sasl:\n{sasl}")
+            .replace("\n#", "\n ")
+            .replacen('#', " ", 1);
+        let text = format!("{before}\n{shown}# Certificates, keys{rest}");
+        let secret = |name: &str| {
+            ["KAFKA_PASSWORD", "KAFKA_CLIENT_SECRET"]
+                .contains(&name)
+                .then(|| "secret".to_owned())
+        };
+        let config = config::parse(&text, folder.path(), &secret).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
+        let security = format!("{:?}", config.kafka.security);
+        let named = if sasl == password { "proxy" } else { "mqtt-kafka-proxy" };
+        assert!(security.contains(named) && security.contains("kafka-ca.pem"), "{security}");
+    }
+}
+
 #[test]
 fn the_example_of_the_readme_is_good() {
     let (_, rest) = include_str!("../README.md").split_once("```yaml\n").unwrap();
