@@ -1,6 +1,7 @@
 // The Java client as a program, for tests of what other clients write and read.
 //   Client produce BOOTSTRAP KEY TOPIC=CODEC...   each line of standard input becomes a record of each topic
 //   Client consume BOOTSTRAP COUNT TOPIC...       prints so many records of each topic as "topic partition value", then ends with 0
+//   Client grant BOOTSTRAP USER TYPE:NAME:OPERATION...   allows the user each of these (TYPE: topic, group)
 // `kafka java Client.java …` compiles and runs it.
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
@@ -11,12 +12,20 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Future;
+import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.acl.AccessControlEntry;
+import org.apache.kafka.common.acl.AclBinding;
+import org.apache.kafka.common.acl.AclOperation;
+import org.apache.kafka.common.acl.AclPermissionType;
+import org.apache.kafka.common.resource.PatternType;
+import org.apache.kafka.common.resource.ResourcePattern;
+import org.apache.kafka.common.resource.ResourceType;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
 
@@ -35,6 +44,7 @@ public class Client {
             case "consume" -> {
                 for (String topic : rest(arguments)) consume(arguments[1], topic, Long.parseLong(arguments[2]));
             }
+            case "grant" -> grant(arguments[1], "User:" + arguments[2], rest(arguments));
             default -> throw new IllegalArgumentException(arguments[0]);
         }
     }
@@ -49,6 +59,19 @@ public class Client {
         try (KafkaProducer<String, String> producer = new KafkaProducer<>(settings, new StringSerializer(), new StringSerializer())) {
             for (String line : lines) sent.add(producer.send(new ProducerRecord<>(topic, key, line)));
             for (Future<RecordMetadata> one : sent) one.get();
+        }
+    }
+
+    private static void grant(String bootstrap, String principal, List<String> grants) throws Exception {
+        List<AclBinding> all = new ArrayList<>();
+        for (String grant : grants) {
+            String[] parts = grant.split(":");
+            ResourcePattern what = new ResourcePattern(ResourceType.fromString(parts[0]), parts[1], PatternType.LITERAL);
+            AclOperation operation = AclOperation.fromString(parts[2]);
+            all.add(new AclBinding(what, new AccessControlEntry(principal, "*", operation, AclPermissionType.ALLOW)));
+        }
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
+            admin.createAcls(all).all().get();
         }
     }
 

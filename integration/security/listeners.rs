@@ -125,7 +125,7 @@ fn start() -> Secure {
     }
 }
 
-fn mechanisms(listener: &str, enabled: &[&str]) -> Vec<String> {
+pub fn mechanisms(listener: &str, enabled: &[&str]) -> Vec<String> {
     let set = |name: &str, value: String| format!("listener.name.{listener}.{name}={value}");
     let login = |mechanism: &&str| {
         let module = match *mechanism {

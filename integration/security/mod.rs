@@ -6,6 +6,7 @@ mod authority;
 mod issuer;
 mod listeners;
 mod renewal;
+mod rights;
 mod sasl;
 mod tls;
 mod tokens;
@@ -28,17 +29,22 @@ fn round_trip(kafka: &Kafka, port: u16, security: &str, environment: &[(&str, &s
     let server = format!("127.0.0.1:{port}");
     let proxy = Proxy::launch_in(environment, &server, &rules, &format!(", security: {security}"));
     eventually("ready", || (proxy.get("/readyz").ok()?.0 == 200).then_some(()));
-    let subscriber = Subscriber::mosquitto(&proxy, "mqttv5", &format!("{down}/42/commands"));
+    both_ways(kafka, &proxy, &up, &down);
+    assert_eq!(warnings(&proxy), [""; 0]);
+}
+
+/// One message each way.
+fn both_ways(kafka: &Kafka, proxy: &Proxy, up: &str, down: &str) {
+    let subscriber = Subscriber::mosquitto(proxy, "mqttv5", &format!("{down}/42/commands"));
     let mqtt = proxy.mqtt.port().to_string();
     let topic = format!("{up}/42/telemetry/rpm");
     output(
         "mosquitto_pub",
         &["-h", "127.0.0.1", "-p", &mqtt, "-q", "1", "-t", &topic, "-m", "1850"],
     );
-    assert_eq!(kafka.consume(&up, "%k|%s"), ["42|1850"]);
-    kafka.produce(&down, "42", &[], "unlock");
+    assert_eq!(kafka.consume(up, "%k|%s"), ["42|1850"]);
+    kafka.produce(down, "42", &[], "unlock");
     assert_eq!(subscriber.message(), format!("message {down}/42/commands|1|unlock"));
-    assert_eq!(warnings(&proxy), [""; 0]);
 }
 
 /// What the operator is told, in /readyz and in one line of the log: each of `words` is in it.
