@@ -168,7 +168,8 @@ listeners:
   - {name: c, address: "[::1]:80", protocol: ws, path: "*", frame_size: 64KiB}
   - {name: d, address: "[::1]:81", protocol: mqtt, proxy_protocol: true, proxy_from: ["10.1.0.0/16", "::1"], proxy_identity: true,
      limits: {connections: 5, connect_rate: 6/s}}
-limits: {connections_per_address: 7}
+limits: {connections_per_address: 7, connect_packet_size: 1KiB, topic_length: 200B, topic_levels: 9, subscriptions: 11,
+  message_rate: 12/s, byte_rate: 13KiB}
 kafka: {bootstrap_servers: ["a:1"]}
 rules: [{name: a, mqtt: a, kafka: {topic: t}}]
 "#,
@@ -196,6 +197,14 @@ rules: [{name: a, mqtt: a, kafka: {topic: t}}]
     assert_eq!(d.proxy, Some(proxy));
     assert_eq!((d.limits.connections, d.limits.connect_rate.map(u32::from)), (Some(5), Some(6)));
     assert_eq!(config.limits.connections_per_address, Some(7));
+    let session = config.session;
+    assert_eq!(
+        (session.connect_packet_size, session.topic_length, session.topic_levels),
+        (1024, 200, 9)
+    );
+    assert_eq!(session.subscriptions_maximum, 11);
+    let rate = (config.rate.messages.map(u32::from), config.rate.bytes.map(u32::from));
+    assert_eq!(rate, (Some(12), Some(13_312)));
 }
 
 #[test]

@@ -222,3 +222,45 @@ async fn many_small_records_one_by_one_do_not_overflow_a_mailbox() {
         device.puback(id).await;
     }
 }
+
+#[tokio::test]
+async fn who_is_faster_than_allowed_is_read_more_slowly_and_nobody_else_is() {
+    let stage = stage(|config| config.rate.messages = std::num::NonZeroU32::new(10)).await;
+    let start = std::time::Instant::now();
+    let device = stage.v4("fast").await;
+    let packets = burst(&device, "t/a", 0, 50);
+    let (_read, mut write) = device.stream.into_split();
+    tokio::io::AsyncWriteExt::write_all(&mut write, &packets).await.unwrap();
+    let mut other = stage.v4("slow").await;
+    other.publish("drop/a", 1, 7, "other").await;
+    assert_eq!(other.line().await, "puback 7");
+    let early = stage.fake.all_values("t").len();
+    assert!(
+        early < 60 && start.elapsed() < Duration::from_secs(2),
+        "{early} after {:?}",
+        start.elapsed()
+    );
+    until("all of them", || stage.fake.all_values("t").len() == 51).await;
+    // Ten at once, then ten a second.
+    assert!(start.elapsed() >= Duration::from_millis(3900), "{:?}", start.elapsed());
+    let mut values = stage.fake.all_values("t");
+    values.retain(|value| value != "other");
+    assert_eq!(values, (1..=50).map(|number| format!("{number:01000}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn before_connect_less_is_taken_than_after_it() {
+    use tokio::io::AsyncReadExt;
+    let stage = stage(|config| config.session.connect_packet_size = 1000).await;
+    let mut stranger = tokio::net::TcpStream::connect(stage.address).await.unwrap();
+    // A CONNECT that says it has 1,024 bytes: refused by its length, before it has come.
+    tokio::io::AsyncWriteExt::write_all(&mut stranger, b"\x10\x80\x08\0\x04MQTT")
+        .await
+        .unwrap();
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(relay_stage::PATIENCE, stranger.read_to_end(&mut rest)).await;
+    assert!(end.is_ok(), "the connection ends");
+    let mut device = stage.v4("large").await;
+    device.publish("t/a", 1, 1, "x".repeat(100_000)).await;
+    until("the message", || stage.fake.all_values("t").len() == 1).await;
+}

@@ -2,7 +2,7 @@
 
 mod session_client;
 
-use mqtt_kafka_proxy::mqtt::{Packet, PublishProperties, QoS, ReasonCode, Version};
+use mqtt_kafka_proxy::mqtt::{Connect, Packet, Publish, PublishProperties, QoS, ReasonCode, Version, Will};
 use mqtt_kafka_proxy::session::{Answer, Close, Output, Settings};
 use session_client::*;
 
@@ -297,5 +297,47 @@ fn a_retained_publish_is_refused_not_ignored() {
         assert_eq!(closed(&client.publish(retained)), ReasonCode::RetainNotSupported);
         let told: &[&str] = if version == Version::V5 { &["disconnect 0x9a"] } else { &[] };
         assert_eq!(client.received(), told);
+    }
+}
+
+#[test]
+fn a_topic_over_the_limits_ends_the_connection() {
+    let settings = || Settings {
+        topic_levels: 3,
+        topic_length: 9,
+        ..Settings::default()
+    };
+    let slashes = "/".repeat(65_535);
+    for version in VERSIONS {
+        for (topic, fits) in [("aa/bb/ccc", true), ("a/b/c/d", false), ("aa/bb/cccc", false), (&*slashes, false)] {
+            let mut client = Client::connected_as(connect(version), settings());
+            let outputs = client.publish(Publish {
+                topic,
+                ..publish(0, QoS::AtMostOnce)
+            });
+            if fits {
+                assert_eq!(outputs, [Output::Publish { ticket: None }], "{topic}");
+            } else {
+                assert_eq!(closed(&outputs), ReasonCode::TopicNameInvalid, "{} bytes", topic.len());
+            }
+            let mut client = Client::connected_as(connect(version), settings());
+            let outputs = client.send(&subscribe(1, &[filter(topic, QoS::AtMostOnce)], None));
+            let Some(Output::Subscribe { ticket }) = outputs.last() else {
+                panic!("{outputs:?}")
+            };
+            client.session.answer_subscribe(*ticket, &[ReasonCode::Success], client.now);
+            let refused = if version == Version::V5 { 0x8f } else { 0x80 };
+            assert_eq!(client.bytes().last(), Some(&if fits { 0 } else { refused }), "{version:?}");
+        }
+        let mut client = Client::fresh(version, settings());
+        let will = Will {
+            topic: "a/b/c/d",
+            ..will()
+        };
+        let outputs = client.send(&Packet::Connect(Box::new(Connect {
+            will: Some(will),
+            ..connect(version)
+        })));
+        assert_eq!(closed(&outputs), ReasonCode::TopicNameInvalid);
     }
 }

@@ -192,6 +192,7 @@ fn relay_settings(config: &Config) -> relay::Settings {
         delivery_timeout: config.kafka.producer.delivery_timeout,
         batch_size: config.kafka.producer.batch_size,
         drain_timeout: CONNECTIONS_DRAIN,
+        rate: config.rate,
         sweeps: config.sweeps,
         group_prefix: config.group_prefix.clone(),
         fetch_size: config.kafka.consumer.fetch_size,

@@ -3,10 +3,10 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::{downstream, session};
+use crate::{downstream, relay, session};
 
 use super::tree::Node;
-use super::walk::{Keys, Walk};
+use super::walk::{Keys, Section, Walk};
 
 const LIMITS: Keys = Keys {
     known: &[
@@ -17,6 +17,12 @@ const LIMITS: Keys = Keys {
         "connect_timeout",
         "receive_maximum",
         "keep_alive",
+        "connect_packet_size",
+        "topic_length",
+        "topic_levels",
+        "subscriptions",
+        "message_rate",
+        "byte_rate",
     ],
     later: &[],
 };
@@ -33,6 +39,7 @@ const LARGEST_PACKET: u64 = 256 << 20;
 pub(super) struct Limits {
     pub(super) downstream: downstream::Limits,
     pub(super) session: session::Settings,
+    pub(super) rate: relay::ClientRate,
 }
 
 impl Walk<'_> {
@@ -83,7 +90,48 @@ impl Walk<'_> {
         if let Some(node) = self.optional(&section, "keep_alive") {
             limits.session.keep_alive_max = self.keep_alive(node);
         }
+        self.client_limits(&section, &mut limits);
         limits
+    }
+
+    /// Of `limits`, those of one client's packets.
+    fn client_limits(&mut self, section: &Section<'_>, limits: &mut Limits) {
+        if let Some(n) = self
+            .optional(section, "connect_packet_size")
+            .and_then(|n| self.size(n, "limits.connect_packet_size", 128..=LARGEST_PACKET))
+        {
+            limits.session.connect_packet_size = narrow(n);
+        }
+        if let Some(n) = self
+            .optional(section, "topic_length")
+            .and_then(|n| self.size(n, "limits.topic_length", 1..=65_535))
+        {
+            limits.session.topic_length = narrow(n) as usize;
+        }
+        if let Some(n) = self
+            .optional(section, "topic_levels")
+            .and_then(|n| self.number(n, "limits.topic_levels", 1..=128))
+        {
+            limits.session.topic_levels = narrow(n) as usize;
+        }
+        if let Some(n) = self
+            .optional(section, "subscriptions")
+            .and_then(|n| self.number(n, "limits.subscriptions", 1..=100_000))
+        {
+            limits.session.subscriptions_maximum = narrow(n) as usize;
+        }
+        if let Some(n) = self
+            .optional(section, "message_rate")
+            .and_then(|n| self.rate(n, "limits.message_rate", 1..=1_000_000))
+        {
+            limits.rate.messages = NonZeroU32::new(narrow(n));
+        }
+        if let Some(n) = self
+            .optional(section, "byte_rate")
+            .and_then(|n| self.size(n, "limits.byte_rate", 1024..=1 << 30))
+        {
+            limits.rate.bytes = NonZeroU32::new(narrow(n));
+        }
     }
 
     /// `limits.keep_alive`: whole seconds in the protocol, sixteen bits of them (§3.1.2.10).

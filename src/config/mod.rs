@@ -50,6 +50,8 @@ pub struct Config {
     pub limits: downstream::Limits,
     /// Of `limits`, what holds for each session.
     pub session: session::Settings,
+    /// Of `limits`, how fast each client may publish.
+    pub rate: relay::ClientRate,
     /// `kafka`.
     pub kafka: upstream::Settings,
     /// Of `kafka.consumer`, what concerns subscribers that cannot keep up.
@@ -145,6 +147,7 @@ impl Walk<'_> {
             listeners: listeners?,
             limits: limits.downstream,
             session: limits.session,
+            rate: limits.rate,
             kafka,
             sweeps,
             state_topics,

@@ -17,7 +17,7 @@ use tokio::{
 
 use tracing::Instrument;
 
-use super::{Shared, desk::Desk, mailbox::Ending};
+use super::{Shared, desk::Desk, mailbox::Ending, pace::Pace};
 use crate::{
     downstream::{Fill, Link, Ready},
     mqtt::{
@@ -33,6 +33,9 @@ const LAST_WRITE: std::time::Duration = std::time::Duration::from_secs(5);
 const LAST_READS: usize = 16;
 /// Unsent bytes above which a client's packets are no longer read: it asks for answers and does not take them.
 const MAX_UNSENT: usize = 256 * 1024;
+
+/// The first four bits of a PUBLISH (§2.1.2).
+const PUBLISH: u8 = 3;
 
 /// One MQTT connection.
 pub struct Connection {
@@ -51,6 +54,10 @@ pub struct Connection {
     resting: bool,
     /// Bytes in the outbox at the end of the last turn.
     unsent: usize,
+    /// Of a client whose speed is limited.
+    pace: Option<Box<Pace>>,
+    /// It was too fast, and is not read until then.
+    paced: Option<Instant>,
 }
 
 /// What ended a wait.
@@ -67,12 +74,14 @@ impl Connection {
         let wake = Arc::new(Notify::new());
         let opened = link.connect_deadline().checked_sub(shared.settings.session.connect_timeout);
         let session = Session::new(shared.settings.session.clone(), opened.unwrap_or(now));
-        link.set_max_packet_size(shared.settings.session.maximum_packet_size);
+        let most = shared.settings.session.connect_size();
+        link.set_max_packet_size(most);
         let decoder = Decoder {
             version: None,
             role: Role::Server,
-            max_packet_size: shared.settings.session.maximum_packet_size,
+            max_packet_size: most,
         };
+        let pace = Pace::new(shared.settings.rate, now);
         let desk = Desk::new(shared, &wake);
         Self {
             link,
@@ -84,6 +93,8 @@ impl Connection {
             reading: true,
             resting: false,
             unsent: 0,
+            pace,
+            paced: None,
         }
     }
 
@@ -119,6 +130,7 @@ impl Connection {
     /// Everything that can be done without waiting.
     fn turn(&mut self) {
         let now = Instant::now();
+        self.paced = self.paced.filter(|until| now < *until);
         self.regard_taking(now);
         self.session.tick(now);
         self.desk.read_letters(&mut self.session, now);
@@ -171,11 +183,13 @@ impl Connection {
             self.desk.act(&mut self.session, Some(&packet), now);
             if self.decoder.version.is_none() {
                 self.decoder.version = Some(self.session.version());
+                self.decoder.max_packet_size = self.desk.shared.settings.session.maximum_packet_size;
+                self.link.set_max_packet_size(self.decoder.max_packet_size);
             }
             if self.desk.is_blocked() {
                 break;
             }
-            self.link.consume(used);
+            self.spend(used, now);
         }
         self.desk.kick();
     }
@@ -217,13 +231,22 @@ impl Connection {
         };
         self.desk.resume(&mut self.session, &publish, now);
         if !self.desk.is_blocked() {
-            self.link.consume(used);
+            self.spend(used, now);
         }
+    }
+
+    /// The packet at the front of the input has been taken.
+    fn spend(&mut self, used: usize, now: Instant) {
+        if let Some(pace) = &mut self.pace {
+            let is_publish = self.link.input()[0] >> 4 == PUBLISH;
+            self.paced = pace.spend(is_publish.into(), used, now);
+        }
+        self.link.consume(used);
     }
 
     /// Whether we are the one who is waited for.
     fn is_held(&self) -> bool {
-        self.desk.is_blocked() || self.desk.is_draining() || !self.session.may_read()
+        self.paced.is_some() || self.desk.is_blocked() || self.desk.is_draining() || !self.session.may_read()
     }
 
     fn may_read(&mut self) -> bool {
@@ -271,7 +294,7 @@ impl Connection {
     }
 
     fn set_alarm(&mut self) {
-        let deadlines = [self.session.deadline(), self.desk.deadline()];
+        let deadlines = [self.session.deadline(), self.desk.deadline(), self.paced];
         let Some(due) = deadlines.into_iter().flatten().min() else {
             return self.alarm = None;
         };
@@ -330,6 +353,7 @@ mod tests {
             delivery_timeout: LAST_WRITE,
             drain_timeout: LAST_WRITE,
             batch_size: 1024,
+            rate: super::super::ClientRate::default(),
             sweeps: super::super::SweepSettings::default(),
             fetch_size: 1024,
             store: None,

@@ -1,6 +1,6 @@
 //! What the relay is built with.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use super::StoreSettings;
 use crate::{session, upstream::StateTopic};
@@ -16,6 +16,8 @@ pub struct Settings {
     pub batch_size: usize,
     /// How long a connection may wait for answers of Kafka when the process stops.
     pub drain_timeout: Duration,
+    /// How fast each client may publish.
+    pub rate: ClientRate,
     /// Reading for subscribers that cannot keep up.
     pub sweeps: SweepSettings,
     /// In front of the names of the consumer groups of shared subscriptions.
@@ -24,6 +26,15 @@ pub struct Settings {
     pub fetch_size: usize,
     /// `None`: sessions end with their connections.
     pub store: Option<StoreSettings>,
+}
+
+/// How fast one client may send; a burst of one second is allowed. Who is faster is read more slowly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientRate {
+    /// PUBLISHes per second; `None` is no limit.
+    pub messages: Option<NonZeroU32>,
+    /// Bytes of packets per second; `None` is no limit.
+    pub bytes: Option<NonZeroU32>,
 }
 
 /// The compacted topics in which the proxy keeps its own state.

@@ -85,6 +85,9 @@ impl Session {
         if let Err((reason, detail)) = check(connect) {
             return self.end(reason, detail, now);
         }
+        if connect.will.as_ref().is_some_and(|will| !self.settings.topic_fits(will.topic)) {
+            return self.end(ReasonCode::TopicNameInvalid, "the will's topic is over the limits", now);
+        }
         self.client_id = connect.client_id.into();
         self.will = connect.will.as_ref().map(|will| Box::new(OwnedWill::copy(will)));
         if connect.username.is_some() || connect.password.is_some() {

@@ -170,6 +170,9 @@ impl Session {
         if publish.retain {
             return self.end(ReasonCode::RetainNotSupported, "retained messages are not supported", now);
         }
+        if !self.settings.topic_fits(publish.topic) {
+            return self.end(ReasonCode::TopicNameInvalid, "a topic over the limits", now);
+        }
         if let Some(alias) = publish.properties.topic_alias
             && let Err(reason) = self.inbound.aliases.apply(alias, publish.topic, self.settings.topic_alias_maximum)
         {

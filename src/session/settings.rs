@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::mqtt::topic;
+
 /// How long sessions outlive their connections, in seconds; `u32::MAX` is for ever (§3.1.2.11.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry {
@@ -20,6 +22,12 @@ pub struct Settings {
     pub send_maximum: u16,
     /// Bytes of the largest packet taken from a client, told to version 5 clients (§3.2.2.3.6). The decoder enforces it.
     pub maximum_packet_size: u32,
+    /// Of those, what CONNECT may have: nobody knows yet who sends it.
+    pub connect_packet_size: u32,
+    /// Bytes of the longest topic name or filter.
+    pub topic_length: usize,
+    /// Levels of a topic name or filter.
+    pub topic_levels: usize,
     /// Topic aliases of one client, in each direction; 0 turns them off. Bounds memory: one topic name each.
     pub topic_alias_maximum: u16,
     /// Subscriptions of one client, and filters of one packet.
@@ -40,6 +48,9 @@ impl Default for Settings {
             receive_maximum: 64,
             send_maximum: 1024,
             maximum_packet_size: 1 << 20,
+            connect_packet_size: 64 << 10,
+            topic_length: usize::from(u16::MAX),
+            topic_levels: 128,
             topic_alias_maximum: 16,
             subscriptions_maximum: 1000,
             keep_alive_max: None,
@@ -47,5 +58,17 @@ impl Default for Settings {
             outbound_queue: 256 << 10,
             expiry: None,
         }
+    }
+}
+
+impl Settings {
+    /// Bytes of the largest CONNECT that is taken.
+    pub fn connect_size(&self) -> u32 {
+        self.connect_packet_size.min(self.maximum_packet_size)
+    }
+
+    /// Whether a topic name or filter is within the bounds.
+    pub(super) fn topic_fits(&self, topic: &str) -> bool {
+        topic.len() <= self.topic_length && (topic.len() < self.topic_levels || topic::levels(topic).nth(self.topic_levels).is_none())
     }
 }

@@ -46,6 +46,7 @@ impl Session {
             .iter()
             .enumerate()
             .map(|(at, filter)| match at < maximum {
+                true if !self.settings.topic_fits(filter.filter) => Requested::Refused(ReasonCode::TopicFilterInvalid),
                 true => self.subscriptions.request(filter, maximum),
                 false => Requested::Refused(ReasonCode::QuotaExceeded),
             })

@@ -70,6 +70,7 @@ impl Stage {
             batch_size: config.kafka.producer.batch_size,
             // Nobody may need it: a test that does waits for ever.
             drain_timeout: 3 * PATIENCE,
+            rate: config.rate,
             sweeps: config.sweeps,
             group_prefix: config.group_prefix.clone(),
             fetch_size: config.kafka.consumer.fetch_size,
