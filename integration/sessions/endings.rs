@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Greeting, connect, instance, message, publish, quiet, runtime};
 use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
-use crate::stage::{DEADLINE, eventually, output};
+use crate::stage::{DEADLINE, Kafka, Proxy, eventually, output};
 
 #[test]
 fn a_session_whose_time_is_over_is_gone() {
@@ -167,23 +167,7 @@ fn a_session_that_cannot_be_read_is_refused_and_hurts_nobody() {
             client.goodbye().await.unwrap();
         }
     });
-    let key = kafka
-        .consume("damaged-sessions", "%k")
-        .into_iter()
-        .rfind(|key| key.starts_with("state:broken@"))
-        .unwrap();
-    let claim: i64 = key.rsplit('@').next().unwrap().parse().unwrap();
-    let partition: String = kafka
-        .consume("damaged-sessions", "%k %p")
-        .iter()
-        .find_map(|line| line.strip_prefix("claim:broken ").map(str::to_owned))
-        .unwrap();
-    let text = format!("{{\"v\":77,\"n\":99,\"owner\":\"later than {claim}\"}}");
-    let line = format!(
-        "printf '%s' '{text}' | kcat -P -b {} -t damaged-sessions -p {partition} -k {key} -H v=77",
-        kafka.bootstrap
-    );
-    output("bash", &["-c", &line]);
+    damage(&kafka, "damaged", "broken");
     runtime().block_on(async {
         eventually("it is refused", || {
             let refused = runtime_inside(async {
@@ -208,4 +192,122 @@ fn a_session_that_cannot_be_read_is_refused_and_hurts_nobody() {
 /// On a thread of its own, since `eventually` waits on this one.
 fn runtime_inside<T: Send>(work: impl Future<Output = T> + Send) -> T {
     std::thread::scope(|scope| scope.spawn(|| runtime().block_on(work)).join().unwrap())
+}
+
+/// Writes a state that no build of today reads over that of a client.
+fn damage(kafka: &Kafka, name: &str, client: &str) {
+    let records = kafka.consume(&format!("{name}-sessions"), "%p %k");
+    let state = format!(" state:{client}@");
+    let last = records.iter().rfind(|line| line.contains(&state)).unwrap();
+    let (partition, key) = last.split_once(' ').unwrap();
+    let text = "{\"v\":77,\"n\":99,\"owner\":\"of later days\"}";
+    let line = format!(
+        "printf '%s' '{text}' | kcat -P -b {} -t {name}-sessions -p {partition} -k {key} -H v=77",
+        kafka.bootstrap
+    );
+    output("bash", &["-c", &line]);
+}
+
+#[test]
+fn a_session_that_cannot_be_read_is_replaced_if_the_operator_wants_that() {
+    let kafka = shared_kafka();
+    kafka.topic("fresh", 1);
+    let proxy = instance(&kafka, "fresh", ", damaged: fresh");
+    let greeting = Greeting {
+        client: "broken",
+        expiry: 600,
+        ..Greeting::default()
+    };
+    runtime().block_on(async {
+        let (mut client, _) = connect(proxy.mqtt, greeting).await;
+        client.subscribe("fresh/+", 1).await.unwrap();
+        client.goodbye().await.unwrap();
+    });
+    eventually("the end of the connection is written", || {
+        let states = kafka.consume("fresh-sessions", "%k %s");
+        states.iter().any(|line| line.contains("\"connected\":false")).then_some(())
+    });
+    damage(&kafka, "fresh", "broken");
+    runtime().block_on(async {
+        let mut attempts = 0;
+        // The record is read by the tail after kcat has been told that it is there.
+        while connect(proxy.mqtt, greeting).await.1 {
+            attempts += 1;
+            assert!(attempts < 50, "the damaged record was never read");
+            damage(&kafka, "fresh", "broken");
+        }
+        let (mut client, present) = connect(proxy.mqtt, greeting).await;
+        assert!(present, "of the fresh one");
+        client.subscribe("fresh/+", 1).await.unwrap();
+        let mut publisher = Client::connect(proxy.mqtt, Version::V5, "car").await.unwrap();
+        publish(&mut publisher, "fresh/1", "fine").await;
+        assert_eq!(message(&mut client).await, "fine");
+    });
+}
+
+#[test]
+fn throw_away_clients_may_cost_kafka_nothing() {
+    let kafka = shared_kafka();
+    kafka.topic("local", 1);
+    let local = ", takeover: local";
+    let (a, b) = (instance(&kafka, "local", local), instance(&kafka, "local", local));
+    let greeting = |client, clean, expiry| Greeting {
+        client,
+        clean,
+        expiry,
+        will: None,
+    };
+    runtime().block_on(async {
+        let (mut stored, _) = connect(a.mqtt, greeting("stored", false, 600)).await;
+        stored.subscribe("local/+", 1).await.unwrap();
+        stored.goodbye().await.unwrap();
+        let mut clients = Vec::new();
+        for proxy in [&a, &b, &a, &b] {
+            clients.push(connect(proxy.mqtt, greeting("fleeting", true, 0)).await.0);
+        }
+        // One of each instance was taken over within it.
+        for client in &mut clients[..2] {
+            assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::Disconnect(0x8e));
+        }
+        for client in &mut clients[2..] {
+            quiet(client).await;
+        }
+        // A clean start discards what is stored all the same.
+        let (client, present) = connect(b.mqtt, greeting("stored", true, 0)).await;
+        assert!(!present);
+        client.goodbye().await.unwrap();
+        let (_, present) = connect(a.mqtt, greeting("stored", false, 600)).await;
+        assert!(!present, "it was discarded");
+    });
+    let keys = kafka.consume("local-sessions", "%k");
+    assert!(keys.iter().any(|key| key == "claim:stored"), "{keys:?}");
+    assert!(!keys.iter().any(|key| key.contains("fleeting")), "{keys:?}");
+}
+
+#[test]
+fn without_kafka_only_what_needs_nothing_of_it_is_let_in() {
+    let rules = "  - {name: away, mqtt: \"away/+\", kafka: {topic: away}}\nsessions: {expiry: {}}\nlimits: {connect_timeout: 1s}";
+    let proxy = Proxy::launch("127.0.0.1:1", rules, "");
+    runtime().block_on(async {
+        let clean = Greeting {
+            client: "phone",
+            clean: true,
+            ..Greeting::default()
+        };
+        let (_phone, present) = connect(proxy.mqtt, clean).await;
+        assert!(!present);
+        for needs in [Greeting { clean: false, ..clean }, Greeting { expiry: 1, ..clean }] {
+            let mut client = Client::open(proxy.mqtt, Version::V5).await.unwrap();
+            client.output.extend_from_slice(&needs.encode());
+            client.flush().await.unwrap();
+            let answer = client.next_within(DEADLINE).await.unwrap();
+            let Event::ConnAck {
+                accepted: false, detail, ..
+            } = answer
+            else {
+                panic!("{needs:?} was answered {answer:?}")
+            };
+            assert!(detail.contains("ServerUnavailable"), "{detail}");
+        }
+    });
 }
