@@ -22,6 +22,7 @@ mod oldest;
 mod publish;
 mod security;
 mod sessions;
+mod shared;
 mod stage;
 mod state_topics;
 mod table;

@@ -1,0 +1,206 @@
+//! A shared subscription over two instances whose members come and go, and of which one instance is killed: no message is lost, and what comes
+//! again had not been acknowledged, or within the last commit interval before the kill.
+
+use crate::chaos::is_long;
+use crate::load::client::{Client, Event, Version};
+use crate::load::ledger::Stamp;
+use crate::load::publish::{Load, Progress, run};
+use crate::publish::{crowd, rule};
+use crate::shared_kafka;
+use crate::stage::{DEADLINE, Proxy, eventually};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+const FILTER: &str = "$share/team/crew/+/telemetry/rpm";
+/// How often instances commit, and what else may lie between an acknowledgement and its commit.
+const COMMITS: Duration = Duration::from_secs(3);
+
+/// What was seen of all messages, by publisher and number.
+#[derive(Default)]
+struct Seen {
+    /// Those whose PUBACK was written: it may have been the proxy's last deed to take it, and to commit that.
+    answered: HashSet<(u32, u64)>,
+    /// When it was acknowledged first, by a client that knows that its acknowledgement has come.
+    acknowledged: HashMap<(u32, u64), Instant>,
+    /// Came although that had been done: since when.
+    again: Vec<Duration>,
+    /// When it was acknowledged that came again after a kill.
+    before_kill: u64,
+    received: u64,
+    left: u64,
+    killed: Option<Instant>,
+}
+
+impl Seen {
+    fn came(&mut self, stamp: Stamp) {
+        self.received += 1;
+        let Some(at) = self.acknowledged.get(&(stamp.client, stamp.sequence)) else {
+            return;
+        };
+        match self.killed {
+            Some(killed) if *at + COMMITS > killed && *at < killed => self.before_kill += 1,
+            _ => self.again.push(at.elapsed()),
+        }
+    }
+}
+
+/// One who takes part: subscribes, works for a while, and is gone with messages in its hands.
+async fn stay(address: SocketAddr, id: &str, work: usize, seen: &Mutex<Seen>, over: &mut watch::Receiver<bool>) -> std::io::Result<()> {
+    let mut client = Client::connect_taking(address, Version::V5, id, Some(10)).await?;
+    let granted = client.subscribe(FILTER, 1).await?;
+    assert_eq!(granted, 1, "{id}");
+    let mut sent = Vec::new();
+    let mut done = 0;
+    while done < work {
+        let event = tokio::select! {
+            event = client.next() => event?,
+            () = tokio::time::sleep(Duration::from_millis(100)), if !sent.is_empty() => {
+                fence(&mut client, seen, &mut sent, true).await?;
+                continue;
+            }
+            () = async { drop(over.wait_for(|over| *over).await) } => break,
+        };
+        done += 1;
+        let Event::Publish { payload, .. } = &event else { continue };
+        let stamp = Stamp::read(payload).expect("of the load");
+        seen.lock().unwrap().came(stamp);
+        client.answer(&event)?;
+        client.flush().await?;
+        seen.lock().unwrap().answered.insert((stamp.client, stamp.sequence));
+        sent.push((stamp.client, stamp.sequence));
+        if sent.len() == 10 {
+            fence(&mut client, seen, &mut sent, true).await?;
+        }
+    }
+    fence(&mut client, seen, &mut sent, false).await?;
+    seen.lock().unwrap().left += 1;
+    // What has come since is not acknowledged.
+    Ok(())
+}
+
+/// Waits until the proxy has read all acknowledgements. What comes meanwhile is acknowledged if the client `stays`.
+async fn fence(client: &mut Client, seen: &Mutex<Seen>, sent: &mut Vec<(u32, u64)>, stays: bool) -> std::io::Result<()> {
+    let (mut held, now) = (Vec::new(), Instant::now());
+    client.output.extend_from_slice(&[0xc0, 0]);
+    client.flush().await?;
+    loop {
+        match client.next_within(DEADLINE).await? {
+            Event::Publish { payload, id, .. } => {
+                seen.lock().unwrap().came(Stamp::read(&payload).expect("of the load"));
+                held.push((id, payload));
+            }
+            Event::Other => break,
+            other => return Err(std::io::Error::other(format!("{other:?}"))),
+        }
+    }
+    held.retain(|_| stays);
+    for (id, _) in &held {
+        client.output.extend_from_slice(&[0x40, 2, (id >> 8) as u8, *id as u8]);
+    }
+    client.flush().await?;
+    let mut seen = seen.lock().unwrap();
+    for of in sent.drain(..) {
+        seen.acknowledged.entry(of).or_insert(now);
+    }
+    for (_, payload) in held {
+        let stamp = Stamp::read(&payload).expect("of the load");
+        seen.answered.insert((stamp.client, stamp.sequence));
+        sent.push((stamp.client, stamp.sequence));
+    }
+    Ok(())
+}
+
+/// Waits until so many are answered, as long as there are more and more.
+fn reaches(seen: &Mutex<Seen>, count: u64) {
+    let (mut most, mut since) = (0, Instant::now());
+    while most < count {
+        let now = seen.lock().unwrap().answered.len() as u64;
+        if now > most {
+            (most, since) = (now, Instant::now());
+        }
+        assert!(since.elapsed() < DEADLINE, "{most} of {count} are answered, and no more");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn members_come_and_go_on_two_instances_and_one_is_killed() {
+    const MEMBERS: usize = 12;
+    let kafka = shared_kafka();
+    kafka.topic("crew", 4);
+    let stays = Proxy::start(&kafka.bootstrap, &rule("crew"), "");
+    let dies = Proxy::start(&kafka.bootstrap, &rule("crew"), "");
+    let each: u64 = if is_long() { 50_000 } else { 500 };
+    let runtime = Runtime::new().unwrap();
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let (over, heard) = watch::channel(false);
+    let mut members = Vec::new();
+    for number in 0..MEMBERS {
+        let addresses = [stays.mqtt, dies.mqtt];
+        let (seen, mut over) = (seen.clone(), heard.clone());
+        members.push(runtime.spawn(async move {
+            let mut visit = 0;
+            while !*over.borrow() {
+                // One of each instance stays for the whole time.
+                let work = if number < 2 {
+                    usize::MAX
+                } else {
+                    100 + 37 * ((number + visit) % 5)
+                };
+                let address = addresses[(number + visit) % 2];
+                // A proxy that was killed takes nobody.
+                if stay(address, &format!("crew-{number}-{visit}"), work, &seen, &mut over)
+                    .await
+                    .is_err()
+                {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                visit += 1;
+            }
+        }));
+    }
+    eventually("both instances are members", || {
+        let both = [&stays, &dies].iter().all(|proxy| proxy.metric(&["shared_memberships"]) == 1.0);
+        both.then_some(())
+    });
+    let load = Load {
+        rate: (!is_long()).then_some(1_500.0),
+        patience: 2 * DEADLINE,
+        ..crowd(stays.mqtt, "crew", 20, each)
+    };
+    let total = u64::from(load.clients) * each;
+    let publishers = runtime.spawn(async move { run(&load, &Arc::new(Progress::default())).await });
+    reaches(&seen, total / 3);
+    seen.lock().unwrap().killed = Some(Instant::now());
+    drop(dies);
+    let report = runtime.block_on(publishers).unwrap().unwrap();
+    assert_eq!(report.acknowledged, total);
+    // The group finds out after the session timeout.
+    reaches(&seen, total);
+    over.send_replace(true);
+    runtime.block_on(async {
+        for member in members {
+            member.await.unwrap();
+        }
+    });
+    let seen = seen.lock().unwrap();
+    println!(
+        "shared: {total} messages, {} acknowledged, {} received by {MEMBERS} members that came and went {} times; {} came again that had been \
+         acknowledged before the kill, {} at other times",
+        seen.answered.len(),
+        seen.received,
+        seen.left,
+        seen.before_kill,
+        seen.again.len(),
+    );
+    assert_eq!(seen.answered.len() as u64, total, "none is lost");
+    assert!(
+        seen.again.is_empty(),
+        "came again although acknowledged: {:?}",
+        &seen.again[..seen.again.len().min(20)]
+    );
+}
