@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // all of this is test code
 
+mod access;
 mod balancer;
 mod behind;
 mod chaos;

@@ -277,7 +277,9 @@ impl Proxy {
         let brokers = bootstrap.split(',').count();
         let topics = format!(", topics: {{replication: {brokers}}}");
         let topics = if kafka.contains("topics:") { "" } else { &topics };
-        let pair = format!("tls: {{certificate: \"{certs}/server.pem\", key: \"{certs}/server.key\"}}");
+        let pair = format!(
+            "tls: {{certificate: \"{certs}/server.pem\", key: \"{certs}/server.key\", client_ca: \"{certs}/ca.pem\", client_auth: optional}}"
+        );
         let text = format!(
             "listeners:\n  \
                - {{name: tcp, address: \"{mqtt}\", protocol: mqtt}}\n  \

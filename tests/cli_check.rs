@@ -99,3 +99,43 @@ fn help_and_version_are_on_stdout_and_usage_on_stderr() {
         assert!(!err.is_empty());
     }
 }
+
+#[test]
+fn a_password_is_put_into_its_file() {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users.txt");
+    let put = |user: &str, password: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
+            .args(["password", file.to_str().unwrap(), user])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(!String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).contains("hunter2"));
+        output.status.code().unwrap()
+    };
+    assert_eq!(put("vin42", "hunter2\n"), 0);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(put("vin43", "hunter2"), 0);
+    assert_eq!(put("vin42", "hunter3\r\n"), 0);
+    assert_eq!((put("a:b", "hunter2"), put("a", ""), put("a", "\n")), (64, 64, 64));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let users = mqtt_kafka_proxy::auth::passwords::Passwords::parse(&text).unwrap();
+    assert_eq!(
+        (users.len(), users.check("vin42", b"hunter3"), users.check("vin43", b"hunter2")),
+        (2, Some(true), Some(true))
+    );
+    assert!(!text.contains("hunter"));
+    assert_eq!(
+        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o640,
+        "what the owner allows stays"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+}

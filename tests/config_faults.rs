@@ -347,12 +347,7 @@ fn what_speaks_of_stored_sessions_wants_some() {
 /// Names of the contract whose function comes later: refused, never ignored, and their values are not repeated.
 #[test]
 fn what_comes_later_is_refused() {
-    for line in [
-        "retained: {memory: 256MiB}",
-        "authentication: [{method: password_file, file: hunter2hunter2}]",
-        "authorization: []",
-        "sessions: {shared: share-group}",
-    ] {
+    for line in ["retained: {memory: 256MiB}", "sessions: {shared: share-group}"] {
         let column = if line.starts_with('s') { 20 } else { 1 };
         assert_fault(&with(line), 9, column, "not supported yet");
     }

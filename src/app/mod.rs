@@ -8,6 +8,7 @@ mod exit;
 mod lifecycle;
 mod logs;
 mod online;
+mod password;
 mod run;
 mod sessions;
 
@@ -28,6 +29,7 @@ Examples:
   mqtt-kafka-proxy check -c proxy.yaml          every fault of the file at once, with line and column
   mqtt-kafka-proxy check -c proxy.yaml --online   the file, and whether Kafka is there as it needs it
   mqtt-kafka-proxy run -c proxy.yaml            until SIGTERM or SIGINT
+  mqtt-kafka-proxy password users.txt vin42 <secret.txt   a user of `method: password_file`, or a new password for one
   mqtt-kafka-proxy sessions list                what is stored of clients, straight from Kafka
   mqtt-kafka-proxy sessions show device-17 --json
   mqtt-kafka-proxy sessions end device-17       its client is disconnected, what was kept for it discarded
@@ -41,7 +43,7 @@ Exit codes:
   69  of `check --online` and `sessions`: Kafka is not reached, or is not as the configuration needs it
   70  a fault of the program itself
   71  the system refuses: a port is taken or forbidden, no threads
-  74  what was asked for cannot be written
+  74  what was asked for cannot be written; of `password`: its file cannot be read or written
   75  of `run`: a second signal came before everything in flight was finished";
 
 /// Lets MQTT devices publish to and subscribe from Apache Kafka topics directly.
@@ -73,6 +75,14 @@ enum Command {
         /// Ask Kafka too: whether it takes us, has the topics of the rules, and state topics as they must be
         #[arg(long)]
         online: bool,
+    },
+    /// Put a user into a password file, or give one a new password; running proxies read the file again by themselves
+    #[command(after_help = EXAMPLES)]
+    Password {
+        /// The password file; it is made if it is missing
+        file: PathBuf,
+        /// The user's name, which is the identity
+        user: String,
     },
     /// Tell what is stored of clients, straight from Kafka; no instance need run
     #[command(subcommand)]
@@ -120,6 +130,9 @@ pub fn main() -> ExitCode {
         Ok(CommandLine {
             command: Command::Check { config, online },
         }) => check(&config, online),
+        Ok(CommandLine {
+            command: Command::Password { file, user },
+        }) => password::put(&file, &user),
         Ok(CommandLine {
             command: Command::Sessions(wanted),
         }) => sessions(&wanted),

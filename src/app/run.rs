@@ -62,6 +62,7 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     let metrics = Arc::new(metrics);
     let ports = Ports::take(&config, &metrics).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), rules = config.rules.len(), "starting");
+    tell_of_open_listeners(&config);
     make_room(config.limits.connections);
     let relay = Relay::new(relay_settings(&config), Arc::new(config.rules), cluster.clone(), metrics.clone());
     let (end, ending) = watch::channel(false);
@@ -180,6 +181,17 @@ async fn drain(mut open: Open, relay: &Relay, cluster: &Cluster) {
     }
 }
 
+/// Without `authentication` everybody is let in, which should not come as a surprise.
+fn tell_of_open_listeners(config: &Config) {
+    let is_open = |name: &str| config.access.chain.is_none() && !config.access.listeners.contains_key(name);
+    for listener in config.listeners.iter().filter(|listener| is_open(&listener.name)) {
+        tracing::warn!(
+            listener = listener.name,
+            "no `authentication`: whoever reaches this listener is let in as nobody"
+        );
+    }
+}
+
 /// The state topics that this configuration rests on.
 pub(super) fn state_topics(config: &Config) -> Vec<StateTopic> {
     let topics = &config.state_topics;
@@ -197,5 +209,6 @@ fn relay_settings(config: &Config) -> relay::Settings {
         group_prefix: config.group_prefix.clone(),
         fetch_size: config.kafka.consumer.fetch_size,
         store: config.store.clone(),
+        access: config.access.clone(),
     }
 }

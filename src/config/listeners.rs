@@ -25,6 +25,7 @@ const LISTENER: Keys = Keys {
         "proxy_from",
         "proxy_identity",
         "limits",
+        "authentication",
     ],
     later: &[],
 };
@@ -43,25 +44,30 @@ const LONGEST_SOCKET_PATH: usize = 107;
 /// Longest name of a listener or a rule: they are labels of metrics.
 pub(super) const NAME_LENGTH: usize = 64;
 
-/// Names and addresses that are taken, with the line that took them.
+/// Names and addresses that are taken, with the line that took them, and what of listeners is read with its like.
 #[derive(Default)]
-pub(super) struct Taken {
+pub(super) struct Taken<'t> {
     names: HashMap<String, u32>,
     addresses: HashMap<Address, u32>,
+    /// `authentication` of listeners that have their own, by name.
+    pub(super) authentication: HashMap<String, &'t Node>,
 }
 
 impl Walk<'_> {
     /// `listeners`: at least one, with names and addresses of their own.
-    pub(super) fn listeners(&mut self, node: &Node, taken: &mut Taken) -> Vec<ListenerSettings> {
+    pub(super) fn listeners<'t>(&mut self, node: &'t Node, taken: &mut Taken<'t>) -> Vec<ListenerSettings> {
         let list = self.list(node, "listeners");
         list.iter().filter_map(|entry| self.listener(entry, taken)).collect()
     }
 
-    fn listener(&mut self, node: &Node, taken: &mut Taken) -> Option<ListenerSettings> {
+    fn listener<'t>(&mut self, node: &'t Node, taken: &mut Taken<'t>) -> Option<ListenerSettings> {
         let section = self.section(node, "listeners[]", &LISTENER)?;
         let name = self
             .required(&section, "name", "tcp")
             .and_then(|n| self.name(n, "listeners[].name", &mut taken.names));
+        if let (Some(name), Some(own)) = (&name, self.optional(&section, "authentication")) {
+            taken.authentication.insert(name.clone(), own);
+        }
         let address = self
             .required(&section, "address", "\"0.0.0.0:1883\"")
             .and_then(|n| self.place(n, "listeners[].address", &mut taken.addresses));
@@ -193,7 +199,7 @@ impl Walk<'_> {
     }
 
     /// `admin`: its address is none of the listeners'.
-    pub(super) fn admin(&mut self, node: &Node, taken: &mut Taken) -> Option<admin::Settings> {
+    pub(super) fn admin(&mut self, node: &Node, taken: &mut Taken<'_>) -> Option<admin::Settings> {
         let section = self.section(node, "admin", &ADMIN)?;
         let address = self.required(&section, "address", "\"127.0.0.1:9090\"")?;
         self.address(address, "admin.address", &mut taken.addresses)

@@ -5,6 +5,7 @@
 //! `sessions`, `cluster` (`kafka`), `rules`. The settings themselves belong to the modules that obey them. Nothing is ignored: a key
 //! that has no function in this release is a fault that says so. A value that came from the environment is in no error.
 
+mod access;
 mod cluster;
 mod compression;
 mod environment;
@@ -37,8 +38,19 @@ use walk::{Keys, Section, Walk};
 pub const LARGEST_FILE: u64 = 4 << 20;
 
 const TOP: Keys = Keys {
-    known: &["listeners", "limits", "kafka", "rules", "unmapped", "sessions", "admin"],
-    later: &["retained", "authentication", "authorization"],
+    known: &[
+        "listeners",
+        "limits",
+        "kafka",
+        "rules",
+        "unmapped",
+        "sessions",
+        "authentication",
+        "authorization",
+        "unauthorized",
+        "admin",
+    ],
+    later: &["retained"],
 };
 
 /// All that the file says, checked. Defaults stand where it is silent.
@@ -64,6 +76,8 @@ pub struct Config {
     pub group_prefix: String,
     /// `rules`, with `unmapped`: at least one.
     pub rules: RuleSet,
+    /// `authentication`, `authorization`, `unauthorized`.
+    pub access: relay::Access,
     /// `admin`; `None` opens no such port.
     pub admin: Option<admin::Settings>,
 }
@@ -137,6 +151,7 @@ impl Walk<'_> {
         let unmapped = self.unmapped(&top);
         let example = "[{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt}}]";
         let rules = self.required(&top, "rules", example).and_then(|n| self.rules(n, unmapped));
+        let access = self.access(&top, taken.authentication);
         let (kafka, sweeps, state_topics) = kafka?;
         let rules = rules?;
         if let Some(store) = &mut store {
@@ -154,6 +169,7 @@ impl Walk<'_> {
             group_prefix: group_prefix.unwrap_or_else(|| "mqtt-".to_owned()),
             rules,
             store,
+            access,
             admin,
         })
     }

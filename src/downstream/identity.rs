@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use x509_parser::extensions::GeneralName;
+use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The names of a verified client certificate. Texts are as the authority signed them; length is bounded by the
@@ -14,6 +15,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 pub struct CertificateIdentity {
     /// The subject's common name, if there is exactly one: which of two is meant cannot be known.
     pub common_name: Option<String>,
+    /// The whole subject as text (RFC 4514): the last part first, as `CN=vin42,O=Fleet`. `None` if a part of it is no text.
+    pub subject: Option<String>,
     /// Subject alternative names of type DNS.
     pub dns_names: Vec<String>,
     /// Of type URI, SPIFFE ids among them.
@@ -41,6 +44,7 @@ impl CertificateIdentity {
         if let (Some(name), None) = (names.next(), names.next()) {
             identity.common_name = name.as_str().ok().map(str::to_owned);
         }
+        identity.subject = subject(&certificate);
         let alternative = certificate.subject_alternative_name().ok()?;
         for name in alternative.iter().flat_map(|extension| &extension.value.general_names) {
             identity.add(name);
@@ -56,6 +60,40 @@ impl CertificateIdentity {
             GeneralName::IPAddress(octets) => self.addresses.extend(address(octets)),
             _ => {}
         }
+    }
+}
+
+/// The subject by RFC 4514 §2: what could be taken for the end of a value is escaped, so no name can pass for several.
+fn subject(certificate: &X509Certificate<'_>) -> Option<String> {
+    let parts: Vec<_> = certificate.subject().iter_rdn().collect();
+    let mut out = String::new();
+    for part in parts.into_iter().rev() {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        for (at, attribute) in part.iter().enumerate() {
+            if at > 0 {
+                out.push('+');
+            }
+            match oid2abbrev(attribute.attr_type(), oid_registry()) {
+                Ok(name) => out += name,
+                Err(_) => out += &attribute.attr_type().to_id_string(),
+            }
+            out.push('=');
+            escape(attribute.as_str().ok()?, &mut out);
+        }
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+fn escape(value: &str, out: &mut String) {
+    let last = value.chars().count().saturating_sub(1);
+    for (at, c) in value.chars().enumerate() {
+        let at_the_edge = c == ' ' && (at == 0 || at == last) || c == '#' && at == 0;
+        if at_the_edge || matches!(c, '"' | '+' | ',' | ';' | '<' | '>' | '\\' | '=') {
+            out.push('\\');
+        }
+        out.push(c);
     }
 }
 
@@ -88,6 +126,22 @@ mod tests {
         assert_eq!(identity.uris, ["spiffe://fleet/vin42"]);
         assert_eq!(identity.emails, ["vin42@example.org"]);
         assert_eq!(identity.addresses, ["10.1.2.3".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn a_name_in_a_subject_does_not_pass_for_two() {
+        let subject = |name: &str| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::OrganizationName, "Fleet");
+            params.distinguished_name.push(DnType::CommonName, name);
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            CertificateIdentity::from_der(certificate.der()).unwrap().subject.unwrap()
+        };
+        assert_eq!(subject("vin42"), "CN=vin42,O=Fleet");
+        assert_eq!(subject("a,O=Other"), "CN=a\\,O\\=Other,O=Fleet");
+        assert_eq!(subject(" #a+b "), "CN=\\ #a\\+b\\ ,O=Fleet");
+        assert_eq!(subject("#a\\"), "CN=\\#a\\\\,O=Fleet");
     }
 
     #[test]

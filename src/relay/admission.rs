@@ -1,4 +1,4 @@
-//! From a CONNECT to its place in the registry: what it needs of Kafka, whether its will has a rule, which id it gets.
+//! From a CONNECT to its place in the registry: who it comes from, what it needs of Kafka, whether its will has a rule, which id it gets.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -6,23 +6,29 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot::error::TryRecvError, watch};
 
 use super::{
+    audit::Event,
     desk::Desk,
+    guard::Identity,
     mailbox::{Ending, Mailbox},
     resuming::{Resumed, present as present_of, resume},
     store::{Arrival, Order, Orders, Store},
     tenancy::Tenancy,
 };
 use crate::{
+    auth::Verdict,
+    mqtt::ReasonCode,
     ownership::{Body, ConnectionId, Offer, StoredWill},
     session::{Accepted, Present, Session},
     upstream::State,
 };
 
-/// A CONNECT that waits for Kafka.
+/// A CONNECT that waits: for the answer who it comes from, then for Kafka.
 pub struct Admission {
+    /// `None` once it is let in.
+    identity: Option<Identity>,
     kafka: watch::Receiver<State>,
     /// Changes when the topic of stored sessions is found.
     found: Option<watch::Receiver<Option<Arc<[Orders]>>>>,
@@ -45,15 +51,11 @@ enum Stage {
 impl Desk {
     /// A CONNECT the session has no objection to.
     /// It is let in by [`admit`](Self::admit), at the end of the turn.
-    pub(super) fn offer(&mut self, session: &mut Session, now: Instant) {
+    pub(super) fn offer(&mut self, session: &Session) {
         let assigned = session.client_id().is_empty().then(fresh_client_id);
-        if let Some(will) = session.will() {
-            let client = assigned.as_deref().unwrap_or(session.client_id());
-            if let Some(reason) = self.will_refused(&will.publish(), client) {
-                return session.refuse(reason, now);
-            }
-        }
+        let identity = Some(self.identify(session));
         self.admission = Some(Box::new(Admission {
+            identity,
             kafka: self.shared.cluster.state(),
             found: self.shared.store.as_ref().map(Store::found),
             assigned,
@@ -61,12 +63,55 @@ impl Desk {
         }));
     }
 
+    /// Whether it is known who a CONNECT comes from, and it is let in with its will. If not, it waits on or was refused.
+    fn is_let_in(&mut self, session: &mut Session, now: Instant) -> bool {
+        let Some(admission) = &mut self.admission else { return false };
+        let verdict = match &mut admission.identity {
+            None => return true,
+            Some(Identity::Known(verdict)) => verdict.clone(),
+            Some(Identity::Asked(asked)) => match asked.try_recv() {
+                Ok(verdict) => verdict,
+                Err(TryRecvError::Empty) => return false,
+                // It ended by a panic.
+                Err(TryRecvError::Closed) => Verdict::Refused {
+                    reason: ReasonCode::UnspecifiedError,
+                    why: "login_failed",
+                },
+            },
+        };
+        admission.identity = None;
+        let client = admission.assigned.clone();
+        let refused = if !self.recognise(verdict, session, now) {
+            true
+        } else if let Some(reason) = self.will_objection(session, client.as_deref()) {
+            session.refuse(reason, now);
+            true
+        } else {
+            false
+        };
+        if refused {
+            self.admission = None;
+        }
+        !refused
+    }
+
+    fn will_objection(&mut self, session: &Session, assigned: Option<&str>) -> Option<ReasonCode> {
+        let will = session.will()?.publish();
+        let client = assigned.unwrap_or(session.client_id());
+        if !self.may_send(client, will.topic, &will) {
+            return Some(ReasonCode::NotAuthorized);
+        }
+        self.will_refused(&will, client)
+    }
+
     /// Accepts a CONNECT that waits, or gives it to the store. Without Kafka only a session that needs nothing of it is accepted; every
     /// other waits until Kafka is there or its connect deadline, when the session refuses it (0x88).
     pub(super) fn admit(&mut self, session: &mut Session, now: Instant) {
-        let Some(admission) = self.admission.as_mut().filter(|_| !session.is_closed()) else {
+        // Who nobody knows yet takes no other's place, neither here nor in the store.
+        if session.is_closed() || !self.is_let_in(session, now) {
             return;
-        };
+        }
+        let Some(admission) = &mut self.admission else { return };
         let ready = matches!(*admission.kafka.borrow_and_update(), State::Ready);
         let fleeting = session.clean_start() && session.expiry() == 0;
         let needs_nothing = fleeting && session.will().is_none();
@@ -125,6 +170,12 @@ impl Desk {
         if let Some(tenancy) = &mut self.tenancy {
             tenancy.stored = stored;
         }
+        let present = present.map(|mut body| {
+            // Rights may have changed since, or the client id has another owner now.
+            body.subscriptions
+                .retain(|kept| self.may_keep(session.client_id(), &kept.filter, kept.qos, now));
+            body
+        });
         match present {
             Some(body) if !body.subscriptions.is_empty() => {
                 let until = session.deadline().unwrap_or(now);
@@ -166,10 +217,7 @@ impl Desk {
             return;
         }
         if self.shared.registry.enter(session.client_id(), &self.mailbox).is_some() {
-            tracing::info!(
-                client = session.client_id(),
-                "a client id connected again: its former connection ends"
-            );
+            self.audit(Event::Takeover, session.client_id(), "", "", now);
         }
     }
 
@@ -179,6 +227,13 @@ impl Desk {
         let mut draining = self.shared.registry.draining();
         let kafka = async {
             let changed = match self.admission.as_deref_mut() {
+                Some(Admission {
+                    identity: Some(identity), ..
+                }) => {
+                    // Boxed: rare, and an idle connection has no room for it.
+                    Box::pin(identity.answered()).await;
+                    true
+                }
                 Some(Admission {
                     kafka, found: Some(found), ..
                 }) => tokio::select! {

@@ -17,7 +17,7 @@ use tokio::{
 
 use tracing::Instrument;
 
-use super::{Shared, desk::Desk, mailbox::Ending, pace::Pace};
+use super::{Shared, desk::Desk, guard::Guard, mailbox::Ending, pace::Pace};
 use crate::{
     downstream::{Fill, Link, Ready},
     mqtt::{
@@ -82,7 +82,8 @@ impl Connection {
             max_packet_size: most,
         };
         let pace = Pace::new(shared.settings.rate, now);
-        let desk = Desk::new(shared, &wake);
+        let guard = Guard::new(&link, &shared.settings.access);
+        let desk = Desk::new(shared, &wake, guard);
         Self {
             link,
             session,
@@ -133,6 +134,7 @@ impl Connection {
         self.paced = self.paced.filter(|until| now < *until);
         self.regard_taking(now);
         self.session.tick(now);
+        self.desk.regard_expiry(&mut self.session, now);
         self.desk.read_letters(&mut self.session, now);
         self.desk.read_receipts(&mut self.session, now);
         self.admit(now);
@@ -358,6 +360,7 @@ mod tests {
             fetch_size: 1024,
             store: None,
             group_prefix: String::new(),
+            access: Default::default(),
         };
         let rules = Arc::new(RuleSet::compile(Vec::new(), Unmapped::Reject).unwrap());
         let cluster = Cluster::start(upstream::Settings {

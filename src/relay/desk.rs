@@ -8,6 +8,7 @@ use super::{
     Shared,
     admission::Admission,
     answers::Answers,
+    guard::Guard,
     hub::Seat,
     inbound::{Blocked, Wait},
     mailbox::{Ending, Mailbox},
@@ -60,10 +61,12 @@ pub struct Desk {
     /// CONNACK with success has left: there is a connection, and it has a will.
     pub(super) let_in: bool,
     pub(super) tally: PacketTally,
+    /// Who the client is and what it may do; `None` where everybody may everything.
+    pub(super) guard: Option<Box<Guard>>,
 }
 
 impl Desk {
-    pub(super) fn new(shared: Arc<Shared>, wake: &Arc<Notify>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, wake: &Arc<Notify>, guard: Option<Box<Guard>>) -> Self {
         Self {
             mailbox: Arc::new(Mailbox::new(wake.clone(), shared.hub.budget.clone())),
             receipts: Receipts::new(wake.clone()),
@@ -83,6 +86,7 @@ impl Desk {
             entered: false,
             let_in: false,
             tally: PacketTally::default(),
+            guard,
             shared,
         }
     }
@@ -91,7 +95,7 @@ impl Desk {
     pub(super) fn act(&mut self, session: &mut Session, packet: Option<&Packet<'_>>, now: Instant) {
         while let Some(output) = session.poll() {
             match (output, packet) {
-                (Output::Connect, _) => self.offer(session, now),
+                (Output::Connect, _) => self.offer(session),
                 (Output::Publish { ticket }, Some(Packet::Publish(publish))) => self.publish(session, publish, ticket, now),
                 (Output::Subscribe { ticket }, Some(Packet::Subscribe(subscribe))) => self.subscribe(session, subscribe, ticket, now),
                 (Output::Unsubscribe { ticket }, Some(Packet::Unsubscribe(unsubscribe))) => {
@@ -172,7 +176,8 @@ impl Desk {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let blocked = self.blocked.as_ref().map(|b| b.until);
         let report = self.tenancy.as_ref().and_then(|tenancy| tenancy.deadline());
-        [blocked, self.draining, report].into_iter().flatten().min()
+        let expires = self.guard.as_ref().and_then(|guard| guard.expires);
+        [blocked, self.draining, report, expires].into_iter().flatten().min()
     }
 
     pub(super) fn is_blocked(&self) -> bool {

@@ -60,6 +60,13 @@ impl Desk {
     /// Takes a PUBLISH the session has just admitted.
     pub(super) fn publish(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Option<Ticket>, now: Instant) {
         self.unanswered += usize::from(ticket.is_some());
+        if !self.may_publish(session, publish) {
+            let answer = self.unauthorized(session.version());
+            if let Some(ticket) = ticket {
+                self.answer(session, ticket, answer, now);
+            }
+            return;
+        }
         self.go_on(session, publish, ticket, None, now);
     }
 

@@ -5,6 +5,7 @@
 //!
 //! * `connection` is the loop of one client, `desk` what is kept for it; `admission`, `inbound`, `answers`, `subscribing`,
 //!   `granting`, `outbound` and `wills` hold its verbs.
+//! * `authenticate` asks who a client is, away from the reactor; `guard` keeps the answer and what it may do; `audit` tells of refusals.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
 //! * `store` keeps sessions that outlive their connections; `tenancy` is what a connection keeps for it, `resuming` and `arrivals` bring
 //!   a session that goes on back to its places, `frontier` takes it forward.
@@ -16,6 +17,8 @@ mod aborted;
 mod admission;
 mod answers;
 mod arrivals;
+mod audit;
+mod authenticate;
 mod behind;
 mod budget;
 mod chunk;
@@ -24,6 +27,7 @@ mod desk;
 mod feed;
 mod frontier;
 mod granting;
+mod guard;
 mod hub;
 mod inbound;
 mod index;
@@ -56,13 +60,16 @@ use crate::{
 };
 
 pub use crate::ownership::{Listed, Roster, Shown, Standing};
+use audit::Audit;
+use authenticate::Logins;
+pub use authenticate::read as read_credentials;
 use budget::Budget;
 use connection::Connection;
 use hub::Hub;
 use registry::Registry;
 pub use roster::{RosterError, roster};
 use said::Said;
-pub use settings::{ClientRate, Settings, StateTopics, SweepSettings};
+pub use settings::{Access, ClientRate, Settings, StateTopics, SweepSettings, Unauthorized};
 use share::Shares;
 use spread::Spread;
 use store::Store;
@@ -92,6 +99,8 @@ struct Shared {
     spread: Spread,
     /// Sessions that outlive their connections.
     store: Option<Store>,
+    logins: Arc<Logins>,
+    audit: Audit,
 }
 
 impl Relay {
@@ -129,6 +138,8 @@ impl Relay {
             said,
             spread,
             store,
+            logins: Arc::default(),
+            audit: Audit::default(),
         };
         Self { shared: Arc::new(shared) }
     }

@@ -1,9 +1,13 @@
 //! What the relay is built with.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 use super::StoreSettings;
-use crate::{session, upstream::StateTopic};
+use crate::{
+    auth::{Chain, Rights},
+    session,
+    upstream::StateTopic,
+};
 
 /// All of it.
 #[derive(Clone, Debug)]
@@ -26,6 +30,38 @@ pub struct Settings {
     pub fetch_size: usize,
     /// `None`: sessions end with their connections.
     pub store: Option<StoreSettings>,
+    /// Who is let in, and what they may do.
+    pub access: Access,
+}
+
+/// Who is let in, and what they may do.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Of listeners that say nothing else; `None` lets everybody in, as nobody.
+    pub chain: Option<Arc<Chain>>,
+    /// Of listeners that do, by their names.
+    pub listeners: HashMap<String, Arc<Chain>>,
+    /// `None` allows all that rules map.
+    pub rights: Option<Arc<Rights>>,
+    /// What becomes of a message of a 3.x client that must not publish it.
+    pub unauthorized: Unauthorized,
+}
+
+impl Access {
+    /// The chain of a listener.
+    pub(super) fn chain(&self, listener: &str) -> Option<Arc<Chain>> {
+        self.listeners.get(listener).or(self.chain.as_ref()).cloned()
+    }
+}
+
+/// What becomes of a message of a 3.x client, which cannot be answered with a reason, that must not publish it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unauthorized {
+    /// Its connection is closed.
+    #[default]
+    Close,
+    /// It is acknowledged and stored nowhere.
+    Drop,
 }
 
 /// How fast one client may send; a burst of one second is allowed. Who is faster is read more slowly.

@@ -109,6 +109,9 @@ impl Desk {
         let mut wishes = Vec::new();
         for (place, (filter, requested)) in subscribe.filters.iter().zip(session.requested(ticket)).enumerate() {
             let reason = match requested {
+                Requested::Subscribe { .. } if !self.may_keep(session.client_id(), filter.filter, filter.qos, now) => {
+                    self.refuse_filter(ReasonCode::NotAuthorized, ReasonCode::NotAuthorized.name())
+                }
                 Requested::Subscribe { key, .. } => self.wish(place, filter, *key, session.receive_maximum(), &mut wishes),
                 Requested::Refused(reason) => self.refuse_filter(*reason, reason.name()),
                 Requested::Removed { .. } | Requested::NotFound => ReasonCode::UnspecifiedError,

@@ -39,6 +39,16 @@ pub fn will(topic: &str) -> Option<v5::LastWill> {
     })
 }
 
+/// CONNECT with a user name and a password.
+pub fn login(client: &str, username: &str, password: &str) -> v5::Connect {
+    let mut connect = connect(client);
+    connect.login = Some(v5::Login {
+        username: username.to_owned(),
+        password: password.to_owned(),
+    });
+    connect
+}
+
 /// SUBSCRIBE to one filter, to be changed before it is sent.
 pub fn subscribe(filter: &str, qos: u8) -> v5::Subscribe {
     let mut subscribe = v5::Subscribe::new(filter, level(qos));
@@ -105,6 +115,10 @@ impl Device {
         let mut old = v4::Connect::new(connect.client_id.clone());
         old.keep_alive = connect.keep_alive;
         old.clean_session = connect.clean_session;
+        old.login = connect.login.as_ref().map(|l| v4::Login {
+            username: l.username.clone(),
+            password: l.password.clone(),
+        });
         old.last_will = connect.last_will.as_ref().map(|w| v4::LastWill {
             topic: w.topic.clone(),
             message: w.message.clone(),

@@ -75,6 +75,7 @@ impl Stage {
             group_prefix: config.group_prefix.clone(),
             fetch_size: config.kafka.consumer.fetch_size,
             store: None,
+            access: config.access,
         };
         let relay = Relay::new(settings, Arc::new(config.rules), cluster.clone(), metrics.clone());
         let listener = Listener::bind(&config.listeners[0], &Gate::new(config.limits), &metrics).unwrap();

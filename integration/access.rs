@@ -1,0 +1,145 @@
+//! Each way to log in with real clients: right, wrong, missing, expired and malformed credentials, by mosquitto and paho in both versions.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+
+use crate::shared_kafka;
+use crate::stage::{Kafka, Proxy, certificates, eventually, root};
+
+/// What became of one PUBLISH at QoS 1 of a client that logs in so.
+fn mosquitto(proxy: &Proxy, version: &str, topic: &str, message: &str, login: &[&str]) -> Result<(), String> {
+    let (port, ca) = (proxy.tls.port().to_string(), certificates().join("ca.pem"));
+    let output = Command::new("mosquitto_pub")
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "--cafile",
+            ca.to_str().expect("a path of ours"),
+            "-V",
+            version,
+        ])
+        .args(["-q", "1", "-t", topic, "-m", message])
+        .args(login)
+        .stdin(Stdio::null())
+        .output()
+        .expect("mosquitto_pub (make test installs it)");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    // It ends with 0 although the broker refused a PUBLISH in version 5: it says so then.
+    if output.status.success() && !said.contains("Not authorized") {
+        Ok(())
+    } else {
+        Err(said)
+    }
+}
+
+fn paho(proxy: &Proxy, version: &str, user: &str, password: &str, topic: &str) -> String {
+    let output = Command::new(root().join(".run/python/bin/python"))
+        .arg(root().join("integration/paho_login.py"))
+        .args(["127.0.0.1", &proxy.mqtt.port().to_string(), version, user, password, topic])
+        .stdin(Stdio::null())
+        .output()
+        .expect("paho (make test installs it)");
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned()
+}
+
+fn token(key: &Ed25519KeyPair, subject: &str, expires: u64) -> String {
+    let claims = format!(r#"{{"sub": "{subject}", "exp": {expires}}}"#);
+    let signed = format!("{}.{}", BASE64.encode(r#"{"alg":"EdDSA"}"#), BASE64.encode(claims));
+    let signature = BASE64.encode(key.sign(signed.as_bytes()));
+    format!("{signed}.{signature}")
+}
+
+/// A proxy that takes certificates, tokens and passwords, in this order, and lets each identity publish below its own name.
+fn proxy(kafka: &Kafka, topic: &str, key: &Ed25519KeyPair) -> Proxy {
+    let folder = tempfile::tempdir().expect("a folder for files").keep();
+    let users = mqtt_kafka_proxy::auth::passwords::entry("vin42", b"s3cret").expect("a legal name");
+    fs::write(folder.join("users.txt"), users).expect("the folder was just made");
+    let x = BASE64.encode(key.public_key());
+    let keys = format!(r#"{{"keys": [{{"kty": "OKP", "crv": "Ed25519", "x": "{x}"}}]}}"#);
+    fs::write(folder.join("keys.json"), keys).expect("the folder was just made");
+    let folder = folder.display();
+    let rules = format!(
+        "  - {{name: {topic}, mqtt: \"{topic}/{{who}}\", kafka: {{topic: {topic}, key: \"{{who}}\"}}}}\n\
+         authentication:\n  \
+           - {{method: certificate}}\n  \
+           - {{method: jwt, jwks: \"{folder}/keys.json\"}}\n  \
+           - {{method: password_file, file: \"{folder}/users.txt\"}}\n\
+         authorization: [{{allow: [publish], topics: [\"{topic}/{{identity}}\"]}}]"
+    );
+    Proxy::start(&kafka.bootstrap, &rules, "")
+}
+
+#[test]
+fn real_clients_are_let_in_with_what_is_right_and_with_nothing_else() {
+    let kafka = shared_kafka();
+    kafka.topic("logins", 1);
+    let key = Ed25519KeyPair::generate().expect("a key");
+    let proxy = proxy(&kafka, "logins", &key);
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("the clock runs").as_secs();
+    let (good, old) = (token(&key, "tok7", now + 3600), token(&key, "tok7", now - 60));
+    let forged = token(&Ed25519KeyPair::generate().expect("a key"), "tok7", now + 3600);
+    let certs = certificates();
+    let file = |name: &str| certs.join(name).display().to_string();
+    let (device, device_key) = (file("device.pem"), file("device.key"));
+    let certificate = ["--cert", &device, "--key", &device_key];
+    let mut stored = vec![];
+    for version in ["mqttv311", "mqttv5"] {
+        for (who, login) in [
+            ("vin42", &["-u", "vin42", "-P", "s3cret"][..]),
+            ("tok7", &["-u", "any", "-P", &good]),
+            ("device-1", &certificate),
+        ] {
+            mosquitto(&proxy, version, &format!("logins/{who}"), version, login).unwrap_or_else(|said| panic!("{version} {who}: {said}"));
+            stored.push(format!("{who}|{version}"));
+            assert!(
+                mosquitto(&proxy, version, "logins/other", "no", login).is_err(),
+                "{version} {who} publishes for another"
+            );
+        }
+        for login in [
+            &["-u", "vin42", "-P", "wrong"][..],
+            &["-u", "vin43", "-P", "s3cret"],
+            &["-u", "vin42"],
+            &["-u", "any", "-P", &old],
+            &["-u", "any", "-P", &forged],
+            &["-u", "any", "-P", "eyJ.eyJ.x"],
+            &[],
+        ] {
+            let refused = mosquitto(&proxy, version, "logins/vin42", "no", login);
+            let said = refused.expect_err("it was let in");
+            let said = said.to_lowercase();
+            let refused = ["not authori", "bad user name or password"];
+            assert!(refused.iter().any(|words| said.contains(words)), "{login:?}: {said}");
+        }
+    }
+    for (version, refused) in [("4", "CONNACK 134"), ("5", "CONNACK 134")] {
+        assert_eq!(
+            paho(&proxy, version, "vin42", "s3cret", "logins/vin42"),
+            "PUBACK 0",
+            "paho {version}"
+        );
+        stored.push(format!("vin42|paho {version}"));
+        assert_eq!(paho(&proxy, version, "vin42", "wrong", "logins/vin42"), refused, "paho {version}");
+        assert_eq!(paho(&proxy, version, "any", &old, "logins/tok7"), refused, "paho {version}");
+    }
+    assert_eq!(paho(&proxy, "5", "vin42", "s3cret", "logins/other"), "PUBACK 135");
+    let mut found = eventually("all that was allowed", || {
+        let found = kafka.consume("logins", "%k|%s");
+        (found.len() >= stored.len()).then_some(found)
+    });
+    stored.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, stored, "that, and nothing else");
+    let log = proxy.log();
+    for words in ["login_refused", "wrong_password", "token_expired", "publish_refused"] {
+        assert!(log.contains(words), "no {words} in the audit log: {log}");
+    }
+    for secret in ["s3cret", good.as_str(), old.as_str(), forged.as_str()] {
+        assert!(!log.contains(secret), "a secret in the log");
+    }
+}

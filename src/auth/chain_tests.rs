@@ -1,0 +1,137 @@
+//! The order of the chain, and what each method takes for its own.
+
+use super::*;
+use crate::auth::passwords;
+
+const WRONG: ReasonCode = ReasonCode::BadUserNameOrPassword;
+const NO: ReasonCode = ReasonCode::NotAuthorized;
+
+fn users() -> Method {
+    let text = passwords::entry("vin42", b"s3cret").unwrap();
+    Method::Passwords(Held::new("users.txt".into(), Passwords::parse(&text).unwrap()))
+}
+
+fn chain(methods: Vec<Method>, binding: Binding) -> Chain {
+    Chain::new(methods.into_iter().map(|m| (m, binding)).collect())
+}
+
+fn user<'a>(username: &'a str, password: &'a str) -> Credentials<'a> {
+    Credentials {
+        client: "c",
+        username: Some(username),
+        password: Some(password.as_bytes()),
+        certificate: None,
+    }
+}
+
+const NOTHING: Credentials<'static> = Credentials {
+    client: "c",
+    username: None,
+    password: None,
+    certificate: None,
+};
+
+fn named<'a>(common_name: &'a str, dns: &'a [String]) -> Credentials<'a> {
+    let certificate = Certificate {
+        common_name: Some(common_name),
+        subject: None,
+        dns,
+        uris: &[],
+        emails: &[],
+    };
+    Credentials {
+        certificate: Some(certificate),
+        ..NOTHING
+    }
+}
+
+/// The identity, "" for nobody, or the reason and why.
+fn said(verdict: Verdict) -> Result<String, (ReasonCode, &'static str)> {
+    match verdict {
+        Verdict::Accepted { principal, .. } => Ok(principal.map_or(String::new(), |p| p.name.into())),
+        Verdict::Refused { reason, why } => Err((reason, why)),
+    }
+}
+
+#[test]
+fn a_wrong_password_never_makes_somebody_anonymous() {
+    let chain = chain(vec![users(), Method::Anonymous], Binding::Any);
+    assert_eq!(said(chain.judge(&user("vin42", "s3cret"), 0)), Ok("vin42".to_owned()));
+    assert_eq!(said(chain.judge(&user("vin42", "wrong"), 0)), Err((WRONG, "wrong_password")));
+    assert_eq!(said(chain.judge(&user("vin43", "s3cret"), 0)), Err((WRONG, "unknown_credentials")));
+    assert_eq!(said(chain.judge(&NOTHING, 0)), Ok(String::new()));
+    let only_name = Credentials {
+        password: None,
+        ..user("vin42", "")
+    };
+    assert_eq!(said(chain.judge(&only_name, 0)), Err((WRONG, "unknown_credentials")));
+}
+
+#[test]
+fn nobody_is_let_in_by_methods_that_have_nothing_to_look_at() {
+    let chain = chain(vec![Method::Certificate(CertificateName::CommonName), users()], Binding::Any);
+    assert_eq!(said(chain.judge(&NOTHING, 0)), Err((NO, "no_credentials")));
+    assert_eq!(said(Chain::new(vec![]).judge(&NOTHING, 0)), Err((NO, "no_credentials")));
+}
+
+#[test]
+fn the_first_that_knows_the_credentials_decides() {
+    let with_password = Credentials {
+        certificate: named("device", &[]).certificate,
+        ..user("vin42", "wrong")
+    };
+    let certificate = || Method::Certificate(CertificateName::CommonName);
+    let first = chain(vec![certificate(), users()], Binding::Any);
+    assert_eq!(said(first.judge(&with_password, 0)), Ok("device".to_owned()));
+    let last = chain(vec![users(), certificate()], Binding::Any);
+    assert_eq!(said(last.judge(&with_password, 0)), Err((WRONG, "wrong_password")));
+}
+
+#[test]
+fn a_name_that_is_not_the_only_one_is_none() {
+    let two = ["a.example".to_owned(), "b.example".to_owned()];
+    let chain = chain(vec![Method::Certificate(CertificateName::Dns)], Binding::Any);
+    assert_eq!(said(chain.judge(&named("x", &two[..1]), 0)), Ok("a.example".to_owned()));
+    assert_eq!(said(chain.judge(&named("x", &two), 0)), Err((NO, "no_credentials")));
+    assert_eq!(
+        said(chain.judge(&named("x", &["a\nb".to_owned()]), 0)),
+        Err((WRONG, "identity_not_legal"))
+    );
+}
+
+#[test]
+fn client_ids_are_bound() {
+    for (binding, client, holds) in [
+        (Binding::Any, "other", true),
+        (Binding::Equal, "vin4", true),
+        (Binding::Equal, "vin4-a", false),
+        (Binding::Equal, "", false),
+        (Binding::Prefix, "vin4", true),
+        (Binding::Prefix, "vin4-a", true),
+        (Binding::Prefix, "vin42", false),
+        (Binding::Prefix, "vin4ä", false),
+        (Binding::Prefix, "vin", false),
+    ] {
+        let chain = chain(vec![Method::Certificate(CertificateName::CommonName)], binding);
+        let verdict = said(chain.judge(
+            &Credentials {
+                client,
+                ..named("vin4", &[])
+            },
+            0,
+        ));
+        let expected = if holds {
+            Ok("vin4".to_owned())
+        } else {
+            Err((NO, "client_id_not_of_identity"))
+        };
+        assert_eq!(verdict, expected, "{binding:?} {client}");
+    }
+}
+
+#[test]
+fn only_what_costs_time_is_slow() {
+    let chain = chain(vec![Method::Certificate(CertificateName::CommonName), users()], Binding::Any);
+    assert!(chain.is_slow(&user("a", "b")));
+    assert!(!chain.is_slow(&named("x", &[])));
+}

@@ -1,0 +1,199 @@
+//! The password file: one user a line, `name:$argon2id$…` (PHC string format), empty lines and `#` comments between.
+//!
+//! Asking costs the time and memory that the hashes say, some 20 ms and 19 MiB with the parameters of [`entry`]: never on a reactor.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Argon2, Params};
+
+/// Users of one file at most.
+pub const MOST_USERS: usize = 1_000_000;
+/// KiB that one check may take at most: what a file asks for is paid with each CONNECT.
+const MOST_MEMORY: u32 = 256 * 1024;
+/// Passes over that memory at most.
+const MOST_PASSES: u32 = 16;
+
+/// Users and their hashes. `Debug` shows how many.
+pub struct Passwords {
+    users: HashMap<Box<str>, PasswordHash>,
+    /// What a password of an unknown user is checked against, so that it takes the time of a known one.
+    nobody: PasswordHash,
+}
+
+impl Passwords {
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// What is wrong, with its line, never with what stands there.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut users = HashMap::new();
+        let mut first = None;
+        for (at, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())) {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (name, hash) = line.split_once(':').ok_or_else(|| format!("line {at} has no `:` after the name"))?;
+            if super::Principal::new(name).is_none() {
+                return Err(format!("line {at} has no legal name: 1 to {} bytes", super::LONGEST_IDENTITY));
+            }
+            let hash = read_hash(hash).map_err(|why| format!("line {at}: {why}"))?;
+            first.get_or_insert_with(|| hash.clone());
+            if users.insert(name.into(), hash).is_some() {
+                return Err(format!("line {at} names a user for the second time"));
+            }
+            if users.len() > MOST_USERS {
+                return Err(format!("more than {MOST_USERS} users"));
+            }
+        }
+        let nobody = match first {
+            Some(hash) => hash,
+            None => hash(b"nobody", Params::DEFAULT)?,
+        };
+        Ok(Self { users, nobody })
+    }
+
+    /// Whether a user has this password; `None`: there is no such user. Both take the same time as long as all hashes of the file
+    /// have the same parameters, and those of its first line in any case.
+    pub fn check(&self, user: &str, password: &[u8]) -> Option<bool> {
+        let known = self.users.get(user);
+        let right = Argon2::default().verify_password(password, known.unwrap_or(&self.nobody)).is_ok();
+        known.map(|_| right)
+    }
+
+    /// How many users there are.
+    pub fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Whether there is nobody.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+}
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Passwords({} users)", self.users.len())
+    }
+}
+
+/// The line of a user, hashed with a salt from the system's random source: argon2id with 19 MiB, 2 passes, 1 lane (OWASP).
+///
+/// # Errors
+/// The name cannot be one, or the system gives no salt.
+pub fn entry(user: &str, password: &[u8]) -> Result<String, String> {
+    if super::Principal::new(user).is_none() || user.contains(':') || user.starts_with('#') || user.trim() != user {
+        return Err("a user's name has no `:`, no control characters, no blanks around it, and does not begin with `#`".to_owned());
+    }
+    Ok(format!("{user}:{}", hash(password, Params::DEFAULT)?))
+}
+
+/// A file's text with the line of one user put in or replaced; all other lines stay as they are.
+///
+/// # Errors
+/// As [`entry`].
+pub fn with_user(text: &str, user: &str, password: &[u8]) -> Result<String, String> {
+    let new = entry(user, password)?;
+    let is_theirs = |line: &str| line.trim().split_once(':').is_some_and(|(name, _)| name == user);
+    let mut lines: Vec<&str> = text.lines().filter(|line| !is_theirs(line)).collect();
+    lines.push(&new);
+    Ok(lines.join("\n") + "\n")
+}
+
+fn hash(password: &[u8], params: Params) -> Result<PasswordHash, String> {
+    let argon2 = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    argon2.hash_password(password).map_err(|e| format!("no hash can be made: {e}"))
+}
+
+fn read_hash(text: &str) -> Result<PasswordHash, String> {
+    const WANTED: &str = "no argon2id hash; make lines with `mqtt-kafka-proxy password`";
+    let hash = PasswordHash::new(text).map_err(|_| WANTED.to_owned())?;
+    if hash.algorithm.as_str() != "argon2id" || hash.hash.is_none() || hash.salt.is_none() {
+        return Err(WANTED.to_owned());
+    }
+    let params = Params::try_from(&hash).map_err(|_| WANTED.to_owned())?;
+    if params.m_cost() > MOST_MEMORY || params.t_cost() > MOST_PASSES || params.p_cost() > MOST_PASSES {
+        return Err(format!(
+            "a hash that asks for more than {} MiB, {MOST_PASSES} passes or {MOST_PASSES} lanes",
+            MOST_MEMORY >> 10
+        ));
+    }
+    Ok(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_made_is_read_and_asked() {
+        let text = with_user("# fleet\nold:$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$", "vin42", b"s3cret");
+        let text = text.unwrap().replace("old:$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$\n", "");
+        let file = Passwords::parse(&text).unwrap();
+        assert_eq!(file.len(), 1);
+        assert_eq!(file.check("vin42", b"s3cret"), Some(true));
+        assert_eq!(file.check("vin42", b"S3cret"), Some(false));
+        assert_eq!(file.check("vin42", b""), Some(false));
+        assert_eq!(file.check("vin4", b"s3cret"), None);
+        assert!(text.starts_with("# fleet\n"), "what stood there stays");
+        let changed = with_user(&text, "vin42", b"other").unwrap();
+        assert_eq!(changed.lines().count(), 2, "replaced, not added");
+        assert_eq!(Passwords::parse(&changed).unwrap().check("vin42", b"s3cret"), Some(false));
+    }
+
+    #[test]
+    fn the_reference_implementation_s_hash_is_read() {
+        // `echo -n password | argon2 somesalt -id -t 2 -k 65536 -p 1`, from the tests of the reference implementation.
+        let line = "user:$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        assert_eq!(Passwords::parse(line).unwrap().check("user", b"password"), Some(true));
+    }
+
+    #[test]
+    fn an_unknown_user_is_checked_against_hashes_as_costly() {
+        let line = entry("a", b"b").unwrap();
+        let file = Passwords::parse(&line).unwrap();
+        let cost = |hash: &PasswordHash| {
+            let params = Params::try_from(hash).unwrap();
+            (params.m_cost(), params.t_cost(), params.p_cost())
+        };
+        assert_eq!(cost(&file.nobody), cost(&file.users["a"]));
+        assert_eq!(file.check("nobody", b"nobody"), None);
+        let empty = Passwords::parse("# nobody yet\n").unwrap();
+        assert_eq!(cost(&empty.nobody), (19 * 1024, 2, 1));
+        assert_eq!(empty.check("nobody", b"nobody"), None, "the stand-in is nobody's password");
+    }
+
+    #[test]
+    fn faults_tell_their_line_and_no_secret() {
+        for (text, words) in [
+            ("\nplainpassword", "line 2 has no `:`"),
+            ("a:plainpassword", "line 1: no argon2id"),
+            (
+                "a:$argon2i$v=19$m=8,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
+                "no argon2id",
+            ),
+            ("a:$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ", "no argon2id"),
+            (
+                "a:$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
+                "256 MiB",
+            ),
+            (
+                "a:$argon2id$v=19$m=8,t=99999,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
+                "16 passes",
+            ),
+            (":$argon2id$", "no legal name"),
+        ] {
+            let fault = Passwords::parse(text).unwrap_err();
+            assert!(fault.contains(words), "{text}: {fault}");
+            assert!(!fault.contains("plainpassword") && !fault.contains("c29tZXNhbHQ"), "{fault}");
+        }
+        let twice = format!("{0}\n{0}", entry("a", b"b").unwrap());
+        assert!(Passwords::parse(&twice).unwrap_err().contains("second time"));
+        for name in ["", "a:b", " a", "#a", "a\n"] {
+            assert!(entry(name, b"x").is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The audit log: who was refused what. Lines of target `audit`, so that they can be sent elsewhere; bounded in their rate, since
+//! whoever is refused decides how often.
+
+use std::{
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Lines of one kind within [`PERIOD`].
+const MOST: u32 = 20;
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// What is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A CONNECT was refused for who it came from.
+    Login,
+    /// A PUBLISH, or a will.
+    Publish,
+    /// A filter of a SUBSCRIBE.
+    Subscribe,
+    /// A connection ended because its credentials have expired.
+    Expired,
+    /// A client id connected again, which ended its former connection.
+    Takeover,
+}
+
+impl Event {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Login => "login_refused",
+            Self::Publish => "publish_refused",
+            Self::Subscribe => "subscribe_refused",
+            Self::Expired => "credentials_expired",
+            Self::Takeover => "takeover",
+        }
+    }
+}
+
+/// Of whom it is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Whom<'a> {
+    /// The client id.
+    pub client: &'a str,
+    /// The identity; of a refused login the user name. Empty for nobody.
+    pub identity: &'a str,
+    /// Where it comes from, if that is known.
+    pub peer: Option<SocketAddr>,
+}
+
+/// The log, with what was left out of it.
+#[derive(Debug, Default)]
+pub struct Audit([Mutex<Window>; 5]);
+
+#[derive(Debug, Default)]
+struct Window {
+    began: Option<Instant>,
+    told: u32,
+    left_out: u64,
+}
+
+impl Window {
+    /// Whether a line may be written, and how many were left out before it.
+    fn open(&mut self, now: Instant) -> Option<u64> {
+        if self.began.is_none_or(|began| now.duration_since(began) >= PERIOD) {
+            (self.began, self.told) = (Some(now), 0);
+        }
+        if self.told == MOST {
+            self.left_out += 1;
+            return None;
+        }
+        self.told += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+impl Audit {
+    /// Tells an event, unless there were too many of its kind just now: then the next line says how many.
+    pub fn tell(&self, event: Event, whom: Whom<'_>, topic: &str, reason: &str, now: Instant) {
+        let left_out = self.0[event as usize].lock().unwrap_or_else(PoisonError::into_inner).open(now);
+        let Some(left_out) = left_out else { return };
+        let Whom { client, identity, peer } = whom;
+        let (event, address) = (event.name(), peer.map(|peer| peer.to_string()).unwrap_or_default());
+        tracing::warn!(target: "audit", event, client, identity, address, topic, reason, left_out, "audit");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_counted_and_not_written() {
+        let (mut window, now) = (Window::default(), Instant::now());
+        let written = (0..1000).filter(|_| window.open(now).is_some()).count();
+        assert_eq!(written, 20);
+        assert_eq!(window.open(now + PERIOD / 2), None);
+        assert_eq!(window.open(now + PERIOD), Some(981), "the next line says how many are missing");
+        assert_eq!(window.open(now + PERIOD), Some(0));
+    }
+}

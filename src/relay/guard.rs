@@ -1,0 +1,227 @@
+//! Who the client of a connection is, and the questions what it may do.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use super::{
+    audit::{Event, Whom},
+    authenticate::{Shown, now_seconds},
+    desk::Desk,
+    settings::{Access, Unauthorized},
+};
+use crate::{
+    auth::{Action, Chain, Method, Principal, Rights, Subject, Verdict},
+    downstream::{CertificateIdentity, Link},
+    mqtt::{Publish, QoS, ReasonCode, Version},
+    session::{Answer, Session},
+};
+
+/// Bytes of the longest topic that is remembered as allowed.
+const LONGEST_REMEMBERED: usize = 256;
+
+/// What is known of the client of one connection.
+#[derive(Debug)]
+pub struct Guard {
+    peer: SocketAddr,
+    chain: Option<Arc<Chain>>,
+    rights: Option<Arc<Rights>>,
+    /// Until its CONNECT is answered.
+    certificate: Option<Box<CertificateIdentity>>,
+    principal: Option<Principal>,
+    /// When its credentials are good no longer.
+    pub expires: Option<Instant>,
+    /// The last PUBLISH that was allowed: most devices have one topic.
+    allowed: Option<Allowed>,
+}
+
+#[derive(Debug)]
+struct Allowed {
+    topic: Box<str>,
+    qos: QoS,
+    retain: bool,
+}
+
+/// How far the question is who a client is.
+pub enum Identity {
+    /// Asked.
+    Asked(oneshot::Receiver<Verdict>),
+    /// Answered.
+    Known(Verdict),
+}
+
+impl Identity {
+    /// Until there is an answer. Cancel-safe.
+    pub async fn answered(&mut self) {
+        let Self::Asked(asked) = self else { return };
+        let verdict = asked.await.unwrap_or(Verdict::Refused {
+            reason: ReasonCode::UnspecifiedError,
+            why: "login_failed",
+        });
+        *self = Self::Known(verdict);
+    }
+}
+
+impl Guard {
+    /// `None` where neither credentials nor rights are asked for.
+    pub fn new(link: &Link, access: &Access) -> Option<Box<Self>> {
+        let chain = access.chain(link.listener());
+        if chain.is_none() && access.rights.is_none() {
+            return None;
+        }
+        let by_certificate = |chain: &Arc<Chain>| chain.methods().any(|m| matches!(m, Method::Certificate(_)));
+        let certificate = match &chain {
+            Some(chain) if by_certificate(chain) => link.identity().cloned().map(Box::new),
+            _ => None,
+        };
+        Some(Box::new(Self {
+            peer: link.peer(),
+            chain,
+            rights: access.rights.clone(),
+            certificate,
+            principal: None,
+            expires: None,
+            allowed: None,
+        }))
+    }
+
+    fn subject<'a>(&'a self, client: &'a str) -> Subject<'a> {
+        Subject {
+            principal: self.principal.as_ref(),
+            client,
+        }
+    }
+
+    fn may_publish(&mut self, client: &str, topic: &str, qos: QoS, retain: bool) -> bool {
+        let Some(rights) = &self.rights else { return true };
+        let same = |a: &&Allowed| (a.qos, a.retain) == (qos, retain) && *a.topic == *topic;
+        if self.allowed.as_ref().filter(same).is_some() {
+            return true;
+        }
+        let may = rights.permit(&self.subject(client), Action::Publish { retain }, topic, qos);
+        if may && topic.len() <= LONGEST_REMEMBERED {
+            let topic = topic.into();
+            self.allowed = Some(Allowed { topic, qos, retain });
+        }
+        may
+    }
+}
+
+impl Desk {
+    /// Asks who a client is. Where nobody asks it is known to be nobody.
+    pub(super) fn identify(&mut self, session: &Session) -> Identity {
+        let nobody = Verdict::Accepted {
+            principal: None,
+            expires: None,
+        };
+        let Some(guard) = &mut self.guard else {
+            return Identity::Known(nobody);
+        };
+        let Some(chain) = guard.chain.take() else {
+            return Identity::Known(nobody);
+        };
+        let shown = Shown {
+            client: session.client_id().to_owned(),
+            username: session.username().map(str::to_owned),
+            password: session.password().map(|p| Zeroizing::new(p.to_vec())),
+            certificate: guard.certificate.take().map(|c| *c),
+        };
+        if !chain.is_slow(&shown.credentials()) {
+            return Identity::Known(chain.judge(&shown.credentials(), now_seconds()));
+        }
+        let (tell, asked) = oneshot::channel();
+        self.shared.logins.ask(chain, shown, tell);
+        Identity::Asked(asked)
+    }
+
+    /// Takes the answer. False: the client is not let in, and was told so.
+    pub(super) fn recognise(&mut self, verdict: Verdict, session: &mut Session, now: Instant) -> bool {
+        match verdict {
+            Verdict::Accepted { principal, expires } => {
+                if let Some(guard) = &mut self.guard {
+                    guard.principal = principal;
+                    let left = expires.map(|at| Duration::from_secs(at.saturating_sub(now_seconds())));
+                    // Beyond what an Instant can say is never.
+                    guard.expires = left.and_then(|left| now.checked_add(left));
+                }
+                true
+            }
+            Verdict::Refused { reason, why } => {
+                self.shared.metrics.refused(why);
+                let whom = Whom {
+                    client: session.client_id(),
+                    identity: session.username().unwrap_or(""),
+                    peer: self.guard.as_ref().map(|g| g.peer),
+                };
+                self.shared.audit.tell(Event::Login, whom, "", why, now);
+                session.refuse(reason, now);
+                false
+            }
+        }
+    }
+
+    /// Ends a session whose credentials have expired.
+    pub(super) fn regard_expiry(&mut self, session: &mut Session, now: Instant) {
+        let Some(guard) = &mut self.guard else { return };
+        if guard.expires.is_none_or(|at| now < at) || !session.is_live() {
+            return;
+        }
+        guard.expires = None;
+        self.audit(Event::Expired, session.client_id(), "", "token_expired", now);
+        session.give_up(ReasonCode::NotAuthorized, "the credentials have expired", now);
+    }
+
+    /// Whether a PUBLISH is allowed; a refusal is counted and told.
+    pub(super) fn may_publish(&mut self, session: &Session, publish: &Publish<'_>) -> bool {
+        self.may_send(session.client_id(), session.resolved_topic(publish), publish)
+    }
+
+    /// The same for a message whose topic is known, as of a will.
+    pub(super) fn may_send(&mut self, client: &str, topic: &str, publish: &Publish<'_>) -> bool {
+        let Some(guard) = &mut self.guard else { return true };
+        if guard.may_publish(client, topic, publish.qos, publish.retain) {
+            return true;
+        }
+        self.shared.metrics.refused(ReasonCode::NotAuthorized.name());
+        self.audit(Event::Publish, client, topic, "no_right", Instant::now());
+        false
+    }
+
+    /// What a client is told of a message that it must not publish.
+    pub(super) fn unauthorized(&self, version: Version) -> Answer {
+        if version != Version::V5 && self.shared.settings.access.unauthorized == Unauthorized::Drop {
+            return Answer::Acked;
+        }
+        Answer::Refused {
+            reason: ReasonCode::NotAuthorized,
+            reason_string: Some(ReasonCode::NotAuthorized.name()),
+        }
+    }
+
+    /// Whether a subscription is allowed, asked for now or of a session that goes on; a refusal is told.
+    pub(super) fn may_keep(&self, client: &str, filter: &str, qos: QoS, now: Instant) -> bool {
+        let Some(guard) = &self.guard else { return true };
+        let Some(rights) = &guard.rights else { return true };
+        let may = rights.permit(&guard.subject(client), Action::Subscribe, filter, qos);
+        if !may {
+            self.audit(Event::Subscribe, client, filter, "no_right", now);
+        }
+        may
+    }
+
+    /// A line of the audit log about this connection's client.
+    pub(super) fn audit(&self, event: Event, client: &str, topic: &str, reason: &str, now: Instant) {
+        let guard = self.guard.as_ref();
+        let whom = Whom {
+            client,
+            identity: guard.and_then(|g| g.principal.as_ref()).map_or("", |p| &p.name),
+            peer: guard.map(|g| g.peer),
+        };
+        self.shared.audit.tell(event, whom, topic, reason, now);
+    }
+}

@@ -1,0 +1,129 @@
+//! `authentication`, `authorization`, `unauthorized`: what is written, and each fault with its place and no secret.
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use mqtt_kafka_proxy::auth::{Action, Principal, Subject, passwords};
+use mqtt_kafka_proxy::config::{self, Config};
+use mqtt_kafka_proxy::mqtt::QoS;
+use mqtt_kafka_proxy::relay::Unauthorized;
+
+fn parse(folder: &Path, more: &str) -> Result<Config, Vec<String>> {
+    let text = format!(
+        "listeners: [{{name: tcp, address: \"127.0.0.1:1\", protocol: mqtt}}]\n\
+         kafka: {{bootstrap_servers: [\"a:1\"]}}\nrules: [{{name: all, mqtt: \"{{topic#}}\", kafka: {{topic: t, key: \"{{topic}}\"}}}}]\n{more}\n"
+    );
+    let problems = |all: Vec<config::Problem>| all.iter().map(ToString::to_string).collect();
+    config::parse(&text, folder, &|name| (name == "SECRET").then(|| "hunter2".to_owned())).map_err(problems)
+}
+
+#[test]
+fn methods_and_rights_are_meant_as_written() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("users.txt"), passwords::entry("a", b"b").unwrap()).unwrap();
+    std::fs::write(
+        folder.path().join("keys.json"),
+        r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+    )
+    .unwrap();
+    let config = parse(
+        folder.path(),
+        "authentication:\n\
+         - {method: certificate, identity: dns, client_id: identity}\n\
+         - {method: jwt, jwks: keys.json, claim: device, issuer: i, audience: a, leeway: 1m, client_id: identity_prefix}\n\
+         - {method: password_file, file: users.txt, client_id: any}\n\
+         - {method: anonymous}\n\
+         authorization:\n\
+         - {deny: [publish], who: {client: \"bad-*\"}, topics: [\"#\"]}\n\
+         - {allow: [publish, subscribe], who: {identity: \"*\", claims: {fleet: \"n*\"}}, topics: [\"v/{identity}/#\", \"f/{claim.fleet}\"], qos: 1, retain: false}\n\
+         unauthorized: drop",
+    )
+    .unwrap();
+    assert_eq!(config.access.chain.as_ref().unwrap().methods().count(), 4);
+    assert_eq!(config.access.unauthorized, Unauthorized::Drop);
+    let rights = config.access.rights.unwrap();
+    assert_eq!(rights.claims(), ["fleet"]);
+    let principal = Principal {
+        name: "vin".into(),
+        claims: Box::new([("fleet".into(), "north".into())]),
+    };
+    let may = |client, action, topic, qos| {
+        let principal = Some(&principal);
+        rights.permit(&Subject { principal, client }, action, topic, qos)
+    };
+    let (plain, retained) = (Action::Publish { retain: false }, Action::Publish { retain: true });
+    assert!(may("c", plain, "v/vin/x", QoS::AtLeastOnce) && may("c", Action::Subscribe, "f/north", QoS::AtMostOnce));
+    assert!(!may("bad-1", plain, "v/vin/x", QoS::AtLeastOnce), "denied");
+    assert!(may("bad-1", Action::Subscribe, "v/vin/x", QoS::AtLeastOnce), "only publishing is");
+    assert!(!may("c", plain, "v/vin/x", QoS::ExactlyOnce) && !may("c", retained, "v/vin/x", QoS::AtMostOnce));
+}
+
+#[test]
+fn listeners_may_have_their_own() {
+    let text = "listeners:\n- {name: a, address: \"127.0.0.1:1\", protocol: mqtt, authentication: [{method: anonymous}]}\n\
+        - {name: b, address: \"127.0.0.1:2\", protocol: mqtt}\n\
+        kafka: {bootstrap_servers: [\"a:1\"]}\nrules: [{name: all, mqtt: \"{topic#}\", kafka: {topic: t, key: \"{topic}\"}}]\n";
+    let config = config::parse(text, Path::new("."), &|_| None).unwrap();
+    assert_eq!(config.access.listeners.keys().collect::<Vec<_>>(), ["a"]);
+    assert!(config.access.chain.is_none());
+}
+
+#[test]
+fn faults_have_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("plain.txt"), "vin42:hunter2").unwrap();
+    std::fs::write(folder.path().join("oct.json"), r#"{"keys": [{"kty": "oct", "k": "aHVudGVyMg"}]}"#).unwrap();
+    for (line, column, words) in [
+        ("authentication: []", 17, "is empty"),
+        ("authentication: [{identity: dns}]", 18, "no `method`"),
+        ("authentication: [{method: pasword_file}]", 27, "did you mean `password_file`?"),
+        ("authentication: [{method: http}]", 27, "not supported yet"),
+        ("authentication: [{method: anonymous, file: x}]", 38, "unknown key"),
+        ("authentication: [{method: certificate, identity: cn}]", 50, "not a choice"),
+        ("authentication: [{method: password_file}]", 18, "no `file`"),
+        ("authentication: [{method: password_file, file: gone.txt}]", 48, "cannot be read"),
+        (
+            "authentication: [{method: password_file, file: plain.txt}]",
+            48,
+            "line 1: no argon2id hash",
+        ),
+        (
+            "authentication: [{method: password_file, file: \"${SECRET}\"}]",
+            48,
+            "cannot be read",
+        ),
+        ("authentication: [{method: jwt, jwks: oct.json}]", 38, "shared secret"),
+        ("authentication: [{method: jwt, jwks: plain.txt, leeway: 2h}]", 57, "leeway"),
+        ("authorization: []", 16, "is empty"),
+        ("authorization: [{topics: [a]}]", 17, "one of `allow` and `deny`"),
+        (
+            "authorization: [{allow: [publish], deny: [publish], topics: [a]}]",
+            17,
+            "one of `allow` and `deny`",
+        ),
+        ("authorization: [{allow: [publsh], topics: [a]}]", 26, "did you mean `publish`?"),
+        ("authorization: [{allow: [publish]}]", 17, "no `topics`"),
+        ("authorization: [{allow: [publish], topics: [\"a/#/b\"]}]", 45, "is no pattern"),
+        (
+            "authorization: [{allow: [publish], topics: [\"{vin}\"]}]",
+            45,
+            "{identity}, {client} or {claim.NAME}",
+        ),
+        ("authorization: [{deny: [publish], topics: [a], qos: 1}]", 53, "beside `deny`"),
+        ("authorization: [{allow: [publish], topics: [a], qos: 3}]", 54, "not a choice"),
+        ("unauthorized: reject", 15, "not a choice"),
+    ] {
+        let found = parse(folder.path(), line).unwrap_err();
+        let here = format!("4:{column}: ");
+        assert!(
+            found.iter().any(|f| f.starts_with(&here) && f.contains(words)),
+            "{line}: {found:#?}"
+        );
+        assert!(
+            !found.iter().any(|f| f.contains("hunter2") || f.contains("aHVudGVyMg")),
+            "{found:#?}"
+        );
+    }
+}

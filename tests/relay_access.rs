@@ -1,0 +1,238 @@
+//! Who is let in and what they may do, through the whole proxy: CONNACK, PUBACK, SUBACK, expiry, files that change.
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod fake_broker;
+mod relay_stage;
+
+use std::{path::Path, time::SystemTime};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use fake_broker::Fake;
+use mqtt_kafka_proxy::auth::passwords;
+use relay_stage::{
+    PATIENCE, Stage,
+    device::{Device, connect, login, subscribe, will},
+};
+
+const RULES: &str = "rules: [{name: all, mqtt: \"{topic#}\", kafka: {topic: t, key: \"{topic}\"}}]\n";
+
+async fn stage(more: &str) -> Stage {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    Stage::start(fake, &format!("{RULES}{more}")).await
+}
+
+/// A password file with `vin42`, whose password is "s3cret".
+fn users() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    write(file.path(), "s3cret");
+    file
+}
+
+fn write(path: &Path, password: &str) {
+    std::fs::write(path, passwords::entry("vin42", password.as_bytes()).unwrap()).unwrap();
+}
+
+fn by_password(file: &Path, more: &str) -> String {
+    format!("authentication: [{{method: password_file, file: \"{}\"{more}}}]\n", file.display())
+}
+
+/// What CONNECT is answered with.
+async fn answer(stage: &Stage, version: u8, connect: &mqttbytes::v5::Connect) -> String {
+    let mut device = Device::open(stage.address, version).await;
+    device.connect(connect).await;
+    device.line().await
+}
+
+#[tokio::test]
+async fn passwords_right_wrong_unknown_and_missing() {
+    let file = users();
+    let stage = stage(&by_password(file.path(), "")).await;
+    for (version, wrong, missing) in [(5, "connack 0x86", "connack 0x87"), (4, "connack 0x04", "connack 0x05")] {
+        assert_eq!(answer(&stage, version, &login("a", "vin42", "s3cret")).await, "connack 0x00");
+        for refused in [login("b", "vin42", "wrong"), login("b", "vin43", "s3cret")] {
+            assert_eq!(answer(&stage, version, &refused).await, wrong, "{refused:?}");
+        }
+        assert_eq!(answer(&stage, version, &connect("c")).await, missing);
+    }
+    assert_eq!(stage.metric("refusals_total{reason=\"wrong_password\"}"), 2);
+    assert_eq!(stage.metric("refusals_total{reason=\"no_credentials\"}"), 2);
+    assert_eq!(stage.metric("refusals_total{reason=\"unknown_credentials\"}"), 2);
+}
+
+#[tokio::test]
+async fn whoever_is_refused_takes_nobodys_session() {
+    let file = users();
+    let stage = stage(&by_password(file.path(), ", client_id: identity")).await;
+    let mut device = Device::connected_as(stage.address, 5, &login("vin42", "vin42", "s3cret")).await;
+    assert_eq!(answer(&stage, 5, &login("vin42", "vin42", "wrong")).await, "connack 0x86");
+    assert_eq!(answer(&stage, 5, &login("vin43", "vin42", "s3cret")).await, "connack 0x87");
+    assert_eq!(device.fence().await, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn a_listener_has_its_own_methods() {
+    let file = users();
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    let stage = Stage::with(fake, &format!("{RULES}{}", by_password(file.path(), "")), |config| {
+        let open = mqtt_kafka_proxy::auth::Chain::new(vec![(mqtt_kafka_proxy::auth::Method::Anonymous, Default::default())]);
+        config.access.listeners.insert("tcp".to_owned(), open.into());
+    })
+    .await;
+    assert_eq!(answer(&stage, 5, &connect("a")).await, "connack 0x00");
+    assert_eq!(answer(&stage, 5, &login("a", "vin42", "s3cret")).await, "connack 0x86");
+}
+
+#[tokio::test]
+async fn a_file_that_changes_is_read_again() {
+    let file = users();
+    let stage = stage(&by_password(file.path(), "")).await;
+    assert_eq!(answer(&stage, 5, &login("a", "vin42", "s3cret")).await, "connack 0x00");
+    write(file.path(), "another");
+    let began = SystemTime::now();
+    while answer(&stage, 5, &login("a", "vin42", "another")).await != "connack 0x00" {
+        assert!(began.elapsed().unwrap() < PATIENCE, "the new password is never taken");
+    }
+    assert_eq!(answer(&stage, 5, &login("a", "vin42", "s3cret")).await, "connack 0x86");
+    // What cannot be used changes nothing; the look at it is seen by the time it takes, so ask beyond the second between looks.
+    std::fs::write(file.path(), "no password file").unwrap();
+    let began = SystemTime::now();
+    while began.elapsed().unwrap().as_millis() < 1_200 {
+        assert_eq!(answer(&stage, 5, &login("a", "vin42", "another")).await, "connack 0x00");
+    }
+}
+
+/// A hash takes 20 ms of a core. Meanwhile connections that are there go on, and the process does no more than its cores allow.
+#[tokio::test]
+async fn a_flood_of_wrong_passwords_hurts_nobody_who_is_there() {
+    let file = users();
+    let stage = stage(&by_password(file.path(), "")).await;
+    let mut device = Device::connected_as(stage.address, 5, &login("a", "vin42", "s3cret")).await;
+    let mut flood = vec![];
+    for n in 0..60 {
+        let mut hostile = Device::open(stage.address, 5).await;
+        hostile.connect(&login(&format!("h{n}"), "vin42", "wrong")).await;
+        flood.push(hostile);
+    }
+    device.publish("t/a", 1, 1, "through").await;
+    assert_eq!(device.line().await, "puback 1");
+    // Half of them leave: their questions are asked for nobody, and must not be in the way.
+    flood.truncate(30);
+    for mut hostile in flood {
+        assert_eq!(hostile.line().await, "connack 0x86");
+    }
+}
+
+const RIGHTS: &str = "authentication: [{method: anonymous}]\n\
+    authorization:\n\
+    - {deny: [publish, subscribe], topics: [\"own/secret/#\"]}\n\
+    - {allow: [publish, subscribe], topics: [\"own/{client}/#\", \"own/secret/#\"], qos: 1}\n";
+
+#[tokio::test]
+async fn what_is_not_allowed_is_not_stored_and_not_delivered() {
+    let stage = stage(RIGHTS).await;
+    let mut five = stage.v5("five").await;
+    five.publish("own/five/a", 1, 1, "allowed").await;
+    assert_eq!(five.line().await, "puback 1");
+    five.publish("own/five/a", 1, 2, "allowed again").await;
+    assert_eq!(five.line().await, "puback 2");
+    for (topic, qos, told) in [
+        ("own/four/a", 1, "puback 3 0x87 not_authorized"),
+        ("own/secret/a", 1, "puback 3 0x87 not_authorized"),
+        ("own/five/a", 2, "pubrec 3 0x87 not_authorized"),
+    ] {
+        five.publish(topic, qos, 3, "refused").await;
+        assert_eq!(five.line().await, told, "{topic}");
+    }
+    five.publish("own/four/a", 0, 0, "refused").await;
+    for (filter, told) in [
+        ("own/five/#", "suback 1 1"),
+        ("own/#", "suback 1 0x87"),
+        ("own/secret/a", "suback 1 0x87"),
+        ("#", "suback 1 0x87"),
+    ] {
+        five.send_subscribe(&subscribe(filter, 1)).await;
+        assert_eq!(five.line().await, told, "{filter}");
+    }
+    let mut four = stage.v4("four").await;
+    four.send_subscribe(&subscribe("own/five/#", 1)).await;
+    assert_eq!(four.line().await, "suback 1 0x80");
+    four.publish("own/five/a", 1, 1, "refused").await;
+    assert_eq!(four.line().await, "closed");
+    assert_eq!(stage.stored("t", 2).await, ["allowed", "allowed again"]);
+    assert_eq!(stage.metric("refusals_total{reason=\"not_authorized\"}"), 9);
+}
+
+#[tokio::test]
+async fn three_one_one_may_be_acknowledged_and_dropped() {
+    let stage = stage(&format!("{RIGHTS}unauthorized: drop\n")).await;
+    let mut four = stage.v4("four").await;
+    four.publish("own/five/a", 1, 1, "refused").await;
+    assert_eq!(four.line().await, "puback 1");
+    four.publish("own/four/a", 1, 2, "allowed").await;
+    assert_eq!(four.line().await, "puback 2");
+    let mut five = stage.v5("five").await;
+    five.publish("own/four/a", 1, 1, "refused").await;
+    assert_eq!(five.line().await, "puback 1 0x87 not_authorized");
+    assert_eq!(stage.stored("t", 1).await, ["allowed"]);
+}
+
+#[tokio::test]
+async fn a_will_needs_the_right_to_be_published() {
+    let stage = stage(RIGHTS).await;
+    for (version, told) in [(5, "connack 0x87"), (4, "connack 0x05")] {
+        let mut connect = connect("a");
+        connect.last_will = will("own/b/gone");
+        assert_eq!(answer(&stage, version, &connect).await, told);
+        connect.last_will = will("own/a/gone");
+        assert_eq!(answer(&stage, version, &connect).await, "connack 0x00");
+    }
+}
+
+fn token(key: &Ed25519KeyPair, claims: &str) -> String {
+    let signed = format!("{}.{}", BASE64.encode(r#"{"alg":"EdDSA"}"#), BASE64.encode(claims));
+    let signature = BASE64.encode(key.sign(signed.as_bytes()));
+    format!("{signed}.{signature}")
+}
+
+#[tokio::test]
+async fn a_token_lets_in_until_it_expires() {
+    let key = Ed25519KeyPair::generate().unwrap();
+    let jwks = tempfile::NamedTempFile::new().unwrap();
+    let x = BASE64.encode(key.public_key());
+    std::fs::write(
+        jwks.path(),
+        format!(r#"{{"keys": [{{"kty": "OKP", "crv": "Ed25519", "x": "{x}"}}]}}"#),
+    )
+    .unwrap();
+    let stage = stage(&format!(
+        "authentication: [{{method: jwt, jwks: \"{}\", leeway: 0s}}]\n\
+         authorization: [{{allow: [publish], topics: [\"fleet/{{claim.fleet}}/{{identity}}\"]}}]\n",
+        jwks.path().display()
+    ))
+    .await;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let good = token(&key, &format!(r#"{{"sub": "vin42", "exp": {}, "fleet": "north"}}"#, now + 3));
+    let old = token(&key, &format!(r#"{{"sub": "vin42", "exp": {}}}"#, now - 1));
+    let other = token(
+        &Ed25519KeyPair::generate().unwrap(),
+        &format!(r#"{{"sub": "vin42", "exp": {}}}"#, now + 60),
+    );
+    for bad in [&old, &other, &good[..good.len() - 4], "eyJ.x.y", "no token"] {
+        assert_eq!(answer(&stage, 5, &login("a", "any", bad)).await, "connack 0x86", "{bad}");
+    }
+    let mut five = Device::connected_as(stage.address, 5, &login("a", "any", &good)).await;
+    let mut four = Device::connected_as(stage.address, 4, &login("b", "any", &good)).await;
+    five.publish("fleet/north/vin42", 1, 1, "mine").await;
+    assert_eq!(five.line().await, "puback 1");
+    five.publish("fleet/south/vin42", 1, 2, "not mine").await;
+    assert_eq!(five.line().await, "puback 2 0x87 not_authorized");
+    assert_eq!(five.line().await, "disconnect 0x87");
+    assert_eq!(five.line().await, "closed");
+    assert_eq!(four.line().await, "closed");
+    let ended = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    assert!(ended >= now + 3, "not before the token expired");
+    assert_eq!(answer(&stage, 5, &login("a", "any", &good)).await, "connack 0x86");
+}
