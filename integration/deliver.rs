@@ -48,7 +48,7 @@ impl Subscriber {
         Self::start(&mut command, "Subscribed")
     }
 
-    fn paho(proxy: &Proxy, version: &str, filter: &str) -> Self {
+    pub fn paho(proxy: &Proxy, version: &str, filter: &str) -> Self {
         let mut command = Command::new(root().join(".run/python/bin/python"));
         command.arg(root().join("integration/paho_subscribe.py"));
         command.args(["127.0.0.1", &proxy.mqtt.port().to_string(), version, "2", "1", filter]);

@@ -21,6 +21,7 @@ mod names;
 mod network;
 mod oldest;
 mod publish;
+mod retained;
 mod security;
 mod sessions;
 mod shared;

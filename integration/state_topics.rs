@@ -44,6 +44,11 @@ async fn instances_that_start_at_once_make_each_topic_once() {
     assert_eq!(verdicts, [right.clone(), right]);
 }
 
+/// The rules, and sessions that are stored.
+fn with_sessions(rules: &str) -> String {
+    format!("{rules}\nsessions: {{expiry: {{default: 1h, max: 1d}}}}")
+}
+
 /// What Kafka says of a topic as an operator makes it who has not read the documentation.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_made_by_hand_is_judged_by_what_kafka_says_of_it() {
@@ -87,7 +92,7 @@ async fn sessions_are_refused_as_long_as_a_state_topic_is_wrong() {
     kafka.topic("state-unfit", 1);
     kafka.topic("fit", 1);
     let topics = ", topics: {sessions: state-fit, retained: state-unfit, partitions: 1, replication: 1}";
-    let proxy = Proxy::launch(&kafka.bootstrap, &rule("fit"), topics);
+    let proxy = Proxy::launch(&kafka.bootstrap, &with_sessions(&rule("fit")), topics);
     let why = eventually("it says what is wrong", || {
         let (status, body) = proxy.get("/readyz").ok()?;
         assert_ne!(status, 200, "never ready");
@@ -107,7 +112,7 @@ async fn sessions_are_refused_as_long_as_a_state_topic_is_wrong() {
     assert_eq!(told("not ready"), 1, "{log}");
     // What needs nothing of it goes on.
     Client::connect(proxy.mqtt, Version::V5, "clean").await.unwrap();
-    let (code, said) = Proxy::check_online(&kafka.bootstrap, &rule("fit"), topics);
+    let (code, said) = Proxy::check_online(&kafka.bootstrap, &with_sessions(&rule("fit")), topics);
     assert_eq!(code, 69, "{said}");
     for words in [
         "Kafka is reached, 1 broker\n",
@@ -129,7 +134,7 @@ fn check_online_tells_of_the_whole_cluster() {
         "  - {name: gone, mqtt: gone, kafka: {topic: checked-gone}}".to_owned(),
     ];
     let topics = ", topics: {sessions: checked-sessions, retained: checked-retained, partitions: 1, replication: 1}";
-    let (code, said) = Proxy::check_online(&kafka.bootstrap, &rules[0], topics);
+    let (code, said) = Proxy::check_online(&kafka.bootstrap, &with_sessions(&rules[0]), topics);
     assert_eq!(code, 0, "{said}");
     for words in [
         "checked: 2 partitions (rules: checked)",

@@ -344,16 +344,30 @@ fn what_speaks_of_stored_sessions_wants_some() {
     );
 }
 
+#[test]
+fn what_is_retained_is_bounded_and_rules_say_so() {
+    assert_fault(&with("retained: {memory: 1KiB}"), 9, 20, "retained.memory");
+    assert_fault(&with("retained: {bodies: 1}"), 9, 12, "unknown key");
+    assert_fault(&with("    retain: maybe"), 9, 13, "retain");
+    for (entry, words) in [
+        ("retain: deny, direction: subscribe, mqtt: x, kafka: {topic: t}", "only reads"),
+        ("retain: deny, also: true, mqtt: x, kafka: {topic: t}", "only makes copies"),
+        (
+            "retain: allow, mqtt: x, kafka: {topic: t, acks: none}",
+            "cannot be kept with `acks: none`",
+        ),
+    ] {
+        let text = GOOD.replace("rules:\n", &format!("rules:\n  - {{name: x, {entry}}}\n"));
+        assert_fault(&text, 6, 23, words);
+    }
+}
+
 /// Names of the contract whose function comes later: refused, never ignored, and their values are not repeated.
 #[test]
 fn what_comes_later_is_refused() {
-    for line in ["retained: {memory: 256MiB}", "sessions: {shared: share-group}"] {
-        let column = if line.starts_with('s') { 20 } else { 1 };
-        assert_fault(&with(line), 9, column, "not supported yet");
-    }
+    assert_fault(&with("sessions: {shared: share-group}"), 9, 20, "not supported yet");
     assert_refused_later(&GOOD.replace("rules:", "  producer: {qos2_connections: 1}\nrules:"));
     for entry in [
-        "retain: allow",
         "mqtt_regex: x",
         "unmapped: drop",
         "transform: .",

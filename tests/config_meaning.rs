@@ -53,11 +53,13 @@ rules:
     mqtt: "v/{vin}"
     acknowledge: on-receipt
     overflow: drop
+    retain: deny
     on_error: skip
     kafka: {topic: t, key: "{vin}", partition: 3, headers: {a: "{vin}", b: c}, timestamp: receipt, acks: leader, compression: gzip, client_header: false}
   - {name: commands, direction: subscribe, mqtt: "c/{key}", qos: 1, kafka: {topic: c, tombstones: deliver}}
 unmapped: drop
 sessions: {expiry: {default: 5m, max: 1d}, takeover: local, instance_timeout: 7s, damaged: fresh, shared: consumer-group, group_prefix: "floor-"}
+retained: {memory: 2MiB}
 admin: {address: "127.0.0.1:9090"}
 "#,
     );
@@ -116,6 +118,8 @@ admin: {address: "127.0.0.1:9090"}
     let (sessions, retained) = (topic("s"), topic("r"));
     assert_eq!(config.state_topics, StateTopics { sessions, retained });
     assert_eq!(config.group_prefix, "floor-");
+    // No rule that publishes takes retained messages, and CONNACK says so.
+    assert_eq!((config.retained_memory, config.session.retain_available), (2 << 20, false));
     assert_eq!((config.rules.len(), config.rules.unmapped()), (2, Unmapped::Drop));
     let [telemetry, commands] = config.rules.iter().map(|(_, rule)| rule).collect::<Vec<_>>()[..] else {
         panic!("two rules")
@@ -156,6 +160,7 @@ rules:
         create: true,
     };
     assert_eq!(config.state_topics.retained, retained);
+    assert_eq!((config.retained_memory, config.session.retain_available), (256 << 20, true));
 }
 
 #[test]

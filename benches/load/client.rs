@@ -140,6 +140,28 @@ impl Client {
         }
     }
 
+    /// Takes one filter back.
+    pub async fn unsubscribe(&mut self, filter: &str) -> io::Result<()> {
+        let out = &mut self.output;
+        match self.version {
+            Version::V4 => {
+                let mut unsubscribe = v4::Unsubscribe::new(filter);
+                unsubscribe.pkid = 2;
+                unsubscribe.write(out).map_err(bad)?;
+            }
+            Version::V5 => {
+                let mut unsubscribe = v5::Unsubscribe::new(filter);
+                unsubscribe.pkid = 2;
+                unsubscribe.write(out).map_err(bad)?;
+            }
+        }
+        self.flush().await?;
+        match self.next().await? {
+            Event::Other => Ok(()),
+            other => Err(io::Error::other(format!("UNSUBSCRIBE {filter} was answered {other:?}"))),
+        }
+    }
+
     /// Queues one PUBLISH; `id` is ignored at QoS 0.
     pub fn publish(&mut self, topic: &str, qos: u8, id: u16, payload: &[u8]) -> io::Result<()> {
         encode_publish(self.version, topic, qos, id, payload, &mut self.output)

@@ -44,13 +44,20 @@ impl Signals {
     }
 }
 
-/// Tells `ready` of each change of the cluster's state, until `ending` is set: then it is not ready, and stays so.
-pub(super) async fn tell_readiness(mut cluster: watch::Receiver<State>, mut ending: watch::Receiver<bool>, ready: watch::Sender<Ready>) {
+/// Tells `ready` of each change of the cluster's state and of whether the relay has `loaded` what it needs, until `ending` is set: then it is not
+/// ready, and stays so.
+pub(super) async fn tell_readiness(
+    mut cluster: watch::Receiver<State>,
+    mut loaded: watch::Receiver<bool>,
+    mut ending: watch::Receiver<bool>,
+    ready: watch::Sender<Ready>,
+) {
     let mut told = None;
     loop {
         let state = cluster.borrow_and_update().clone();
         log_change(&mut told, &state);
         ready.send_replace(match state {
+            State::Ready if !*loaded.borrow_and_update() => Ready::No("the retained messages are being read".to_owned()),
             State::Ready => Ready::Yes,
             State::Connecting { why } => Ready::No(format!("Kafka is not reached: {why}")),
             State::Unfit { why } => Ready::No(format!("Kafka is reached, but: {why}")),
@@ -58,6 +65,8 @@ pub(super) async fn tell_readiness(mut cluster: watch::Receiver<State>, mut endi
         tokio::select! {
             _ = ending.wait_for(|ending| *ending) => break,
             changed = cluster.changed() => if changed.is_err() { break },
+            // An error: it has said its last, and what it said holds.
+            Ok(()) = loaded.changed() => {}
         }
     }
     ready.send_replace(Ready::No("the proxy is ending".to_owned()));
@@ -106,8 +115,9 @@ mod tests {
             why: "connection refused".to_owned(),
         });
         let (end, ending) = watch::channel(false);
+        let (load, loaded) = watch::channel(false);
         let (ready, mut seen) = watch::channel(Ready::No("starting".to_owned()));
-        let told = tokio::spawn(tell_readiness(states, ending, ready));
+        let told = tokio::spawn(tell_readiness(states, loaded, ending, ready));
         seen.wait_for(|r| matches!(r, Ready::No(why) if why.contains("connection refused")))
             .await
             .unwrap();
@@ -118,6 +128,10 @@ mod tests {
             .await
             .unwrap();
         cluster.send_replace(State::Ready);
+        seen.wait_for(|r| matches!(r, Ready::No(why) if why.contains("being read")))
+            .await
+            .unwrap();
+        load.send_replace(true);
         seen.wait_for(|r| *r == Ready::Yes).await.unwrap();
         end.send_replace(true);
         told.await.unwrap();

@@ -153,7 +153,7 @@ impl Ports {
             tasks.spawn(listener.run(on_link, ended(ending.clone())));
         }
         let (ready, readiness) = watch::channel(Ready::No("starting".to_owned()));
-        tasks.spawn(tell_readiness(cluster.state(), ending.clone(), ready));
+        tasks.spawn(tell_readiness(cluster.state(), relay.loaded(), ending.clone(), ready));
         if let Some(admin) = self.admin {
             if let Ok(address) = admin.local_address() {
                 tracing::info!(%address, "admin");
@@ -171,6 +171,7 @@ async fn drain(mut open: Open, relay: &Relay, cluster: &Cluster) {
         relay.drain();
         // Nothing is ever sent: this ends with the last of the senders.
         while open.alive.recv().await.is_some() {}
+        relay.settled().await;
         relay.finish().await;
         relay.groups_left().await;
         cluster.shutdown().await;
@@ -195,7 +196,10 @@ fn tell_of_open_listeners(config: &Config) {
 /// The state topics that this configuration rests on.
 pub(super) fn state_topics(config: &Config) -> Vec<StateTopic> {
     let topics = &config.state_topics;
-    vec![topics.sessions.clone(), topics.retained.clone()]
+    let mut used = Vec::new();
+    used.extend(config.store.is_some().then(|| topics.sessions.clone()));
+    used.extend(config.rules.keeps_retained().then(|| topics.retained.clone()));
+    used
 }
 
 fn relay_settings(config: &Config) -> relay::Settings {
@@ -210,5 +214,10 @@ fn relay_settings(config: &Config) -> relay::Settings {
         fetch_size: config.kafka.consumer.fetch_size,
         store: config.store.clone(),
         access: config.access.clone(),
+        retained: config.rules.keeps_retained().then(|| relay::RetainedSettings {
+            topic: config.state_topics.retained.name.clone(),
+            memory: config.retained_memory,
+        }),
+        state_topics: vec![config.state_topics.sessions.name.clone(), config.state_topics.retained.name.clone()],
     }
 }

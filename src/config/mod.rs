@@ -45,12 +45,13 @@ const TOP: Keys = Keys {
         "rules",
         "unmapped",
         "sessions",
+        "retained",
         "authentication",
         "authorization",
         "unauthorized",
         "admin",
     ],
-    later: &["retained"],
+    later: &[],
 };
 
 /// All that the file says, checked. Defaults stand where it is silent.
@@ -74,6 +75,8 @@ pub struct Config {
     pub store: Option<relay::StoreSettings>,
     /// `sessions.group_prefix`: in front of the names of consumer groups.
     pub group_prefix: String,
+    /// `retained.memory`, in bytes.
+    pub retained_memory: usize,
     /// `rules`, with `unmapped`: at least one.
     pub rules: RuleSet,
     /// `authentication`, `authorization`, `unauthorized`.
@@ -148,6 +151,7 @@ impl Walk<'_> {
         let sessions = self.optional(&top, "sessions");
         let mut store = sessions.and_then(|n| self.sessions(n, &mut limits.session));
         let group_prefix = sessions.and_then(|n| self.shared(n));
+        let retained_memory = self.retained(&top);
         let unmapped = self.unmapped(&top);
         let example = "[{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt}}]";
         let rules = self.required(&top, "rules", example).and_then(|n| self.rules(n, unmapped));
@@ -158,6 +162,7 @@ impl Walk<'_> {
             store.topic.clone_from(&state_topics.sessions.name);
         }
         self.keep_apart(&top, &state_topics, &rules);
+        limits.session.retain_available = rules.takes_retained();
         Some(Config {
             listeners: listeners?,
             limits: limits.downstream,
@@ -167,6 +172,7 @@ impl Walk<'_> {
             sweeps,
             state_topics,
             group_prefix: group_prefix.unwrap_or_else(|| "mqtt-".to_owned()),
+            retained_memory,
             rules,
             store,
             access,

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use crate::kafka::Acks;
 use crate::mapping::{
-    Acknowledge, Direction, Fault, Field, KafkaSpec, OnError, Overflow, PartitionSpec, RuleSet, RuleSpec, Timestamp, Tombstones, Unmapped,
+    Acknowledge, Direction, Fault, Field, KafkaSpec, OnError, Overflow, PartitionSpec, Retain, RuleSet, RuleSpec, Timestamp, Tombstones,
+    Unmapped,
 };
 use crate::mqtt::QoS;
 
@@ -19,6 +20,7 @@ const RULE: Keys = Keys {
         "mqtt",
         "also",
         "qos",
+        "retain",
         "acknowledge",
         "overflow",
         "on_error",
@@ -26,7 +28,6 @@ const RULE: Keys = Keys {
     ],
     later: &[
         "mqtt_regex",
-        "retain",
         "unmapped",
         "transform",
         "transform_back",
@@ -143,6 +144,7 @@ impl Walk<'_> {
                 &[("0", QoS::AtMostOnce), ("1", QoS::AtLeastOnce), ("2", QoS::ExactlyOnce)],
                 &[],
             ),
+            retain: self.chosen(&section, "retain", &[("allow", Retain::Allow), ("deny", Retain::Deny)], &[]),
             acknowledge: self.chosen(
                 &section,
                 "acknowledge",
@@ -281,6 +283,7 @@ fn node_of(rule: &Node, field: Field) -> Option<&Node> {
         Field::Mqtt => &["mqtt"],
         Field::Also => &["also"],
         Field::Qos => &["qos"],
+        Field::Retain => &["retain"],
         Field::Acknowledge => &["acknowledge"],
         Field::Overflow => &["overflow"],
         Field::OnError => &["on_error"],

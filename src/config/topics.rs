@@ -1,4 +1,4 @@
-//! `kafka.topics`: the two topics in which the proxy keeps its own state.
+//! `kafka.topics`: the two topics in which the proxy keeps its own state; and `retained`, the memory for what one of them holds.
 
 use crate::mapping::{RuleSet, illegal_kafka_topic};
 use crate::relay::StateTopics;
@@ -10,6 +10,15 @@ const TOPICS: Keys = Keys {
     known: &["sessions", "retained", "create", "partitions", "replication"],
     later: &[],
 };
+
+const RETAINED: Keys = Keys {
+    known: &["memory"],
+    later: &[],
+};
+
+/// Memory for retained messages, in bytes: by default, and what may be set.
+const MEMORY: u64 = 256 << 20;
+const MEMORY_RANGE: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
 
 /// Partitions of one state topic. Each is read by every instance.
 const MOST_PARTITIONS: u64 = 1_000;
@@ -46,6 +55,15 @@ impl Walk<'_> {
             );
         }
         topics
+    }
+
+    /// `retained.memory`, in bytes.
+    pub(super) fn retained(&mut self, top: &Section<'_>) -> usize {
+        let section = self.optional(top, "retained").and_then(|n| self.section(n, "retained", &RETAINED));
+        let memory = section
+            .and_then(|section| self.optional(&section, "memory").cloned())
+            .and_then(|n| self.size(&n, "retained.memory", MEMORY_RANGE));
+        usize::try_from(memory.unwrap_or(MEMORY)).unwrap_or(usize::MAX)
     }
 
     fn topic_name(&mut self, section: &Section<'_>, key: &str) -> Option<String> {

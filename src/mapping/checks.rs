@@ -2,8 +2,9 @@
 
 use super::fault::{Faults, Field};
 use super::filter::{Filter, illegal_kafka_char, illegal_kafka_topic};
-use super::spec::{Direction, RuleSpec};
+use super::spec::{Direction, Retain, RuleSpec};
 use super::template::{Template, Token, lex, place_of};
+use crate::kafka::Acks;
 
 /// What a rule says about a way that it does not take would be ignored, so it is refused.
 pub(super) fn refuse_keys_of_the_other_way(spec: &RuleSpec, faults: &mut Faults) {
@@ -35,6 +36,7 @@ fn refuse_subscribe_keys(spec: &RuleSpec, faults: &mut Faults) {
 fn refuse_publish_keys(spec: &RuleSpec, faults: &mut Faults) {
     let keys = [
         (spec.also, Field::Also, "also"),
+        (spec.retain.is_some(), Field::Retain, "retain"),
         (spec.acknowledge.is_some(), Field::Acknowledge, "acknowledge"),
         (spec.overflow.is_some(), Field::Overflow, "overflow"),
         (spec.on_error.is_some(), Field::OnError, "on_error"),
@@ -54,6 +56,17 @@ fn refuse_publish_keys(spec: &RuleSpec, faults: &mut Faults) {
             format!("`{name}` says how messages are written, but this rule only reads"),
             remedy,
         );
+    }
+}
+
+/// A retained message is ordered by the offset of its record, which `acks: none` never learns; and of copies none is kept.
+pub(super) fn check_retain(spec: &RuleSpec, faults: &mut Faults) {
+    if spec.also && spec.retain.is_some() && spec.direction != Direction::Subscribe {
+        let message = "`retain` is the ordinary rule's to say, but this rule only makes copies";
+        faults.add(Field::Retain, None, message, "leave `retain` out");
+    } else if spec.retain == Some(Retain::Allow) && spec.kafka.acks == Some(Acks::None) {
+        let message = "retained messages cannot be kept with `acks: none`: nobody learns where they are stored";
+        faults.add(Field::Retain, None, message, "write `retain: deny`, or another `acks`");
     }
 }
 

@@ -2,15 +2,16 @@
 
 use rustc_hash::FxHashMap;
 
-use super::checks::{check_header_name, check_kafka_topic, check_unused, refuse_keys_of_the_other_way};
+use super::checks::{check_header_name, check_kafka_topic, check_retain, check_unused, refuse_keys_of_the_other_way};
 use super::fault::{Fault, Faults, Field};
 use super::filter::Filter;
 use super::inverse::plan_inverse;
 use super::record_template::record_template;
 use super::rules::{Rule, RuleSet, Shape, TopicSlot};
-use super::spec::{Direction, RuleSpec, Unmapped};
+use super::spec::{Direction, Retain, RuleSpec, Unmapped};
 use super::text::template;
 use super::trie::Trie;
+use crate::kafka::Acks;
 use crate::mqtt::QoS;
 
 impl RuleSet {
@@ -110,6 +111,7 @@ fn check_name(name: &str, names: &mut FxHashMap<String, usize>, i: usize, faults
 fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
     let before = faults.list.len();
     refuse_keys_of_the_other_way(&spec, faults);
+    check_retain(&spec, faults);
     let shape = match spec.direction {
         Direction::Subscribe => record_template(&spec.mqtt, faults).map(Shape::Record),
         _ => match Filter::parse(&spec.mqtt) {
@@ -149,7 +151,10 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         direction: spec.direction,
         also: spec.also,
         qos: spec.qos.unwrap_or(QoS::ExactlyOnce),
-        retain: spec.retain,
+        retain: spec.retain.unwrap_or(match spec.kafka.acks {
+            Some(Acks::None) => Retain::Deny,
+            _ => Retain::Allow,
+        }),
         acknowledge: spec.acknowledge.unwrap_or_default(),
         overflow: spec.overflow.unwrap_or_default(),
         on_error: spec.on_error.unwrap_or_default(),

@@ -99,6 +99,12 @@ impl Draft {
         RuleId(self.records[i].rule)
     }
 
+    /// The rule that says what becomes of the retain flag: the ordinary one, if it makes a record. That is the first then.
+    pub fn ordinary<'s>(&self, set: &'s RuleSet) -> Option<&'s Rule> {
+        let first = self.records.first()?;
+        Some(set.rule(RuleId(first.rule))).filter(|rule| !rule.also)
+    }
+
     /// The Kafka topic of record `i`; a legal name.
     pub fn kafka_topic<'a>(&'a self, i: usize, set: &'a RuleSet) -> &'a str {
         match self.topic_slot(i, set) {

@@ -11,6 +11,8 @@ pub enum Field {
     Also,
     /// `qos`
     Qos,
+    /// `retain`
+    Retain,
     /// `acknowledge`
     Acknowledge,
     /// `overflow`

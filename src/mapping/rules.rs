@@ -4,6 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::filter::Filter;
 use super::inverse::Recover;
+use super::reader::Reader;
 use super::record_template::Part;
 use super::spec::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Retain, Tombstones, Unmapped};
 use super::template::{Captured, Template};
@@ -73,6 +74,11 @@ impl Rule {
         self.topic.constant()
     }
 
+    /// Whether its retained messages are kept: allowed, and there may be a subscriber who gets them.
+    pub fn keeps_retained(&self) -> bool {
+        self.retain == Retain::Allow && self.publishes() && self.delivers()
+    }
+
     pub(super) fn publishes(&self) -> bool {
         self.direction != Direction::Subscribe
     }
@@ -128,6 +134,27 @@ impl RuleSet {
     /// What becomes of topics that no rule maps.
     pub fn unmapped(&self) -> Unmapped {
         self.unmapped
+    }
+
+    /// Whether a PUBLISH with the retain flag may come at all.
+    pub fn takes_retained(&self) -> bool {
+        self.rules
+            .iter()
+            .any(|rule| rule.publishes() && !rule.also && rule.retain == Retain::Allow)
+    }
+
+    /// Whether some rule keeps retained messages.
+    pub fn keeps_retained(&self) -> bool {
+        self.rules.iter().any(Rule::keeps_retained)
+    }
+
+    /// The rule of a retained message of this MQTT topic whose record lies in the reader's Kafka topic.
+    pub fn retained_rule(&self, reader: &Reader, topic: &str) -> Option<RuleId> {
+        let takes = |id: &u32| {
+            let rule = &self.rules[*id as usize];
+            rule.keeps_retained() && rule.filter().is_some_and(|filter| filter.captures(topic).is_some())
+        };
+        reader.rules.iter().copied().find(takes).map(RuleId)
     }
 
     /// The slot of a Kafka topic that some rule names without holes.

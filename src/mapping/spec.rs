@@ -110,8 +110,8 @@ pub struct RuleSpec {
     pub also: bool,
     /// Highest QoS for subscribers; 2 if not written.
     pub qos: Option<QoS>,
-    /// Retained messages.
-    pub retain: Retain,
+    /// Retained messages; allowed if not written, unless nobody learns where they are stored (`acks: none`).
+    pub retain: Option<Retain>,
     /// When a PUBLISH is acknowledged.
     pub acknowledge: Option<Acknowledge>,
     /// QoS 0 and full memory.

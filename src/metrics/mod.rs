@@ -49,6 +49,8 @@ pub struct Metrics {
     pub shared: SharedCounters,
     /// Memory of messages that connections have not taken yet.
     pub waiting_bytes: Gauge,
+    /// Retained messages.
+    pub retained: Retained,
     /// Tasks of connections that ended by a panic: each is a defect to report.
     pub connection_panics: Counter,
     refusals: Family<Reason, Counter>,
@@ -62,11 +64,8 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(process::Process::started_now()));
         let own = registry.sub_registry_with_prefix("mqtt_kafka_proxy");
-        own.register(
-            "build",
-            "Version of this binary",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
-        );
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        own.register("build", "Version of this binary", Info::new(version));
         let connections = ConnectionFamilies::register(own);
         let packets = PacketCounters::register(own);
         let rules = RuleFamilies::register(own);
@@ -103,6 +102,7 @@ impl Metrics {
             Unit::Bytes,
             waiting_bytes.clone(),
         );
+        let retained = Retained::register(own);
         let (refusals, closed, malformed) = (Family::default(), Family::default(), Family::default());
         own.register(
             "connections_closed",
@@ -122,6 +122,7 @@ impl Metrics {
             subscribers_behind,
             shared,
             waiting_bytes,
+            retained,
             connection_panics,
             refusals,
             closed,
@@ -176,6 +177,30 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What there is of retained messages.
+#[derive(Debug, Default)]
+pub struct Retained {
+    /// Topics with one, or whose message was cleared.
+    pub messages: Gauge,
+    /// Memory of those.
+    pub bytes: Gauge,
+    /// Records of the retained topic that are none of the proxy's.
+    pub foreign: Counter,
+}
+
+impl Retained {
+    fn register(own: &mut Registry) -> Self {
+        let retained = Self::default();
+        let help = "Topics with a retained message";
+        own.register("retained_messages", help, retained.messages.clone());
+        let help = "Memory of retained messages";
+        own.register_with_unit("retained", help, Unit::Bytes, retained.bytes.clone());
+        let help = "Records of the retained topic that the proxy has not written";
+        own.register("retained_foreign_records", help, retained.foreign.clone());
+        retained
     }
 }
 

@@ -361,6 +361,8 @@ mod tests {
             store: None,
             group_prefix: String::new(),
             access: Default::default(),
+            retained: None,
+            state_topics: Vec::new(),
         };
         let rules = Arc::new(RuleSet::compile(Vec::new(), Unmapped::Reject).unwrap());
         let cluster = Cluster::start(upstream::Settings {

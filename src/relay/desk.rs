@@ -124,6 +124,7 @@ impl Desk {
         if let Some(tenancy) = &mut self.tenancy {
             tenancy.tick(now);
         }
+        self.read_late(session);
         // A process that stops is told again with each look.
         self.ending = ending.filter(|ending| *ending == Ending::TakenOver || self.draining.is_none());
     }
@@ -167,6 +168,10 @@ impl Desk {
         match self.blocked.as_deref().map(|b| &b.wait) {
             // Boxed: rare, and an idle connection has no room for it.
             Some(Wait::Memory) => Box::pin(self.appender.memory_available()).await,
+            Some(Wait::Retained) => match &self.shared.retained {
+                Some(retained) => Box::pin(retained.room()).await,
+                None => std::future::pending().await,
+            },
             Some(Wait::Topic(name)) => drop(Box::pin(self.shared.cluster.topic_known(name)).await),
             None => std::future::pending().await,
         }

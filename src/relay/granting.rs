@@ -53,6 +53,8 @@ impl Desk {
         let stands = |key| session.subscriptions().binary_search_by_key(&key, |s| s.key).is_ok();
         let begins = |key| stands(key) && !self.seats.contains_key(&key);
         self.outbound.begin(answer.starts, begins);
+        let retained = answer.retained.into_iter().filter(|stream| stands(stream.key));
+        retained.for_each(|stream| self.outbound.retained.begin(stream));
         for key in answer.keys {
             // A client may ask twice in a row; what it asked for last still waits then.
             if let Some(at) = self.outbound.pending.iter().position(|k| *k == key) {
@@ -85,6 +87,7 @@ impl Desk {
             if let Requested::Removed { key } = requested {
                 self.seats.remove(key);
                 self.shares.seats.remove(key);
+                self.outbound.retained.end(*key);
                 self.outbound.starts.retain(|(k, _), _| k != key);
                 if let Some(tenancy) = self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
                     tenancy.ends(*key);

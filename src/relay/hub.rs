@@ -20,8 +20,8 @@ use std::{
 use tokio::task::AbortHandle;
 
 use super::{
-    arrivals::Arrivals, budget::Budget, chunk::SourceId, feed::Feed, frontier::Frontier, index::Index, mailbox::Mailbox, said::Said,
-    sweep_cache::SweepCache,
+    arrivals::Arrivals, budget::Budget, chunk::SourceId, feed::Feed, frontier::Frontier, index::Index, mailbox::Mailbox, retained::Starts,
+    said::Said, sweep_cache::SweepCache,
 };
 use crate::{
     mapping::RuleSet,
@@ -49,6 +49,8 @@ pub struct Subscriber {
     pub key: SubscriptionKey,
     /// The QoS it was granted.
     pub granted: QoS,
+    /// Where it starts, for retained messages that come late; `None` if it gets none.
+    pub starts: Option<Arc<Starts>>,
     /// Tells seats apart: while a client repeats a SUBSCRIBE, a subscription may have two for a moment.
     seat: u64,
 }
@@ -61,8 +63,14 @@ impl Subscriber {
             mailbox,
             key,
             granted,
+            starts: None,
             seat: NEXT.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    /// The same, which gets retained messages: also those that come late.
+    pub fn with_starts(self, starts: Option<Arc<Starts>>) -> Self {
+        Self { starts, ..self }
     }
 }
 
@@ -180,6 +188,14 @@ impl Hub {
         });
         topics.insert(name, topic.clone());
         topic
+    }
+
+    /// Calls `found` for each subscription in a Kafka topic that matches an MQTT topic.
+    pub fn subscribers(&self, kafka_topic: &str, topic: &str, mut found: impl FnMut(&Subscriber)) {
+        let hub = self.topics.lock().unwrap_or_else(PoisonError::into_inner).get(kafka_topic).cloned();
+        if let Some(hub) = hub {
+            hub.index().matches(topic, &mut |subscriber| found(subscriber));
+        }
     }
 
     /// Takes a seat: from now on what the running feeds of these partitions hand out reaches the subscriber.
@@ -316,6 +332,11 @@ impl Seat {
         self.subscriber.granted = granted;
         let mut index = self.hub.index.write().unwrap_or_else(PoisonError::into_inner);
         index.insert(&self.filter, self.subscriber.clone());
+    }
+
+    /// Where its subscription starts, if it gets retained messages. All seats of a subscription share it.
+    pub fn starts(&self) -> Option<&Arc<Starts>> {
+        self.subscriber.starts.as_ref()
     }
 
     /// Its Kafka topic.

@@ -9,7 +9,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{answers, desk::Desk};
+use super::{answers, desk::Desk, retained::Job};
 use crate::{
     mapping::{Acknowledge, Draft, Inbound, NoRoute, OnError, Overflow, Rule, Unmapped},
     mqtt::{Publish, QoS, ReasonCode},
@@ -27,6 +27,8 @@ thread_local! {
 pub enum Wait {
     /// For memory of the producer.
     Memory,
+    /// For retained messages before it to be stored.
+    Retained,
     /// For the partitions of a Kafka topic.
     Topic(String),
 }
@@ -112,6 +114,10 @@ impl Desk {
             if let Err(none) = shared.rules.route(&inbound, draft) {
                 return Some(self.no_route(none, &inbound));
             }
+            if shared.retain_denied(publish, draft) {
+                session.retain_denied(now);
+                return None;
+            }
             if waited.is_none() {
                 self.enter(draft, ticket);
             }
@@ -150,6 +156,9 @@ impl Desk {
         let id = draft.rule(at);
         let rule = rules.rule(id);
         let name = draft.kafka_topic(at, rules);
+        if self.shared.is_state_topic(name) {
+            return self.refuse(rule, ReasonCode::ImplementationSpecificError, "state_topic");
+        }
         let topic = match self.shared.cluster.topic(name) {
             TopicState::Ready(topic) => topic,
             TopicState::Unknown => return Placed::Wait(Wait::Topic(name.to_owned())),
@@ -171,10 +180,28 @@ impl Desk {
             acks: rule.acks,
             compression: rule.compression,
         };
-        match self
-            .appender
-            .append(&topic, partition, &draft.fields(at, rules, inbound), options, waiter)
-        {
+        let fields = draft.fields(at, rules, inbound);
+        // A copy of it is kept until its offset is known: then it is written once more, and only then acknowledged.
+        let retained = self
+            .shared
+            .retained
+            .as_ref()
+            .filter(|_| inbound.publish.retain && rule.keeps_retained());
+        let kept = retained.map(|retained| (retained, retained.begin(Job::copy(inbound.topic, &fields, &topic, waiter))));
+        let waiter = match &kept {
+            Some((_, None)) if inbound.publish.qos == QoS::AtMostOnce && rule.overflow == Overflow::Drop => {
+                self.shared.rule_counters[id.0 as usize].dropped("memory_full");
+                return Placed::Done(Answer::Acked);
+            }
+            Some((_, None)) => return Placed::Wait(Wait::Retained),
+            Some((_, waiter)) => *waiter,
+            None => waiter,
+        };
+        let appended = self.appender.append(&topic, partition, &fields, options, waiter);
+        if let (Err(_), Some((retained, Some((_, number))))) = (appended, kept) {
+            retained.cancel(number);
+        }
+        match appended {
             Ok(()) => {
                 let counters = &self.shared.rule_counters[id.0 as usize];
                 counters.messages_in.inc();

@@ -14,7 +14,14 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{budget::Budget, chunk::Chunk, share::Handed, store::Letter, subscribing::Subscribed};
+use super::{
+    budget::Budget,
+    chunk::Chunk,
+    retained::{Late, Starts},
+    share::Handed,
+    store::Letter,
+    subscribing::Subscribed,
+};
 use crate::{mqtt::QoS, session::SubscriptionKey};
 
 /// Bytes that may wait in a mailbox, and twice as many of chunks that it pins: a chunk stays whole, also for one message of it. In
@@ -26,6 +33,8 @@ struct Bound(usize);
 const LOSSY: usize = 8 * 1024 * 1024;
 /// At QoS 1 and 2, where Kafka is the queue and this only bridges the way to it.
 const LOSSLESS: usize = 256 * 1024;
+/// Retained messages that came late and are kept by name. Those beyond cost one entry for each subscription.
+const MOST_LATE: usize = 64;
 /// With all memory in use: a few messages, so that the next are there when these are taken.
 const LEAST: usize = 16 * 1024;
 
@@ -113,6 +122,8 @@ struct Inner {
     store: Vec<Letter>,
     /// Messages of shared subscriptions; no more than their members may hold.
     handed: VecDeque<Handed>,
+    /// Retained messages that were read after their subscriptions' SUBACK.
+    late: Vec<Late>,
     /// Rung once there is room again.
     wanting_room: Vec<Arc<Notify>>,
     /// Rung at the end.
@@ -287,6 +298,31 @@ impl Mailbox {
         self.lock().handed.pop_front()
     }
 
+    /// A retained message that a subscription would miss. Names of topics are kept for a bounded number; of more, only from which version on.
+    pub fn late(&self, key: SubscriptionKey, topic: &str, version: u64, starts: &Arc<Starts>) {
+        let mut inner = self.lock();
+        if inner.closed {
+            return;
+        }
+        let whole = inner.late.len() >= MOST_LATE;
+        match inner.late.iter_mut().find(|late| whole && late.key == key) {
+            Some(late) => (late.topic, late.versions.1) = (None, version),
+            None => inner.late.push(Late {
+                key,
+                topic: (!whole).then(|| topic.into()),
+                versions: (version - 1, version),
+                starts: starts.clone(),
+            }),
+        }
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    /// Wakes the connection.
+    pub fn ring(&self) {
+        self.wake.notify_one();
+    }
+
     /// Its connection is gone: gives back what lies in it, and whatever comes later.
     pub fn close(&self) {
         let mut inner = self.lock();
@@ -298,6 +334,7 @@ impl Mailbox {
             std::mem::take(&mut inner.store),
             std::mem::take(&mut inner.parcels),
             std::mem::take(&mut inner.handed),
+            std::mem::take(&mut inner.late),
         );
         drop(inner);
         drop(left);
@@ -338,5 +375,10 @@ impl Mailbox {
             inner.followers.push(follower.wake.clone());
         }
         !inner.closed
+    }
+
+    /// The retained messages that came late.
+    pub fn take_late(&self) -> Vec<Late> {
+        std::mem::take(&mut self.lock().late)
     }
 }

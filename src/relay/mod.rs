@@ -3,12 +3,13 @@
 //! `relay` is the only I/O room that knows both MQTT and Kafka. It owns no protocol: the session decides what a packet
 //! means, the mapping where a message goes, the cluster when it is stored.
 //!
-//! * `connection` is the loop of one client, `desk` what is kept for it; `admission`, `inbound`, `answers`, `subscribing`,
+//! * `connection` is the loop of one client, `desk` what is kept for it; `admission`, `inbound`, `answers`, `subscribing`, `placing`,
 //!   `granting`, `outbound` and `wills` hold its verbs.
 //! * `authenticate` asks who a client is, away from the reactor; `guard` keeps the answer and what it may do; `audit` tells of refusals.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
 //! * `store` keeps sessions that outlive their connections; `tenancy` is what a connection keeps for it, `resuming` and `arrivals` bring
 //!   a session that goes on back to its places, `frontier` takes it forward.
+//! * `retained` keeps retained messages and knows which a subscription gets, `retaining` hands them out.
 //! * `registry` finds the connection of a client id; `hub`, `feed`, `scribe`, `chunk` and `index` bring records to subscribers,
 //!   `behind`, `sweep` and `sweep_cache` to those that cannot keep up.
 //! * `share` are the shared subscriptions of all connections, `shared_out` what one connection has of them.
@@ -34,8 +35,11 @@ mod index;
 mod mailbox;
 mod outbound;
 mod pace;
+mod placing;
 mod registry;
 mod resuming;
+mod retained;
+mod retaining;
 mod roster;
 mod said;
 mod scribe;
@@ -52,6 +56,8 @@ mod wills;
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::{
     downstream::Link,
     mapping::RuleSet,
@@ -67,9 +73,10 @@ use budget::Budget;
 use connection::Connection;
 use hub::Hub;
 use registry::Registry;
+use retained::{Retained, Tasks};
 pub use roster::{RosterError, roster};
 use said::Said;
-pub use settings::{Access, ClientRate, Settings, StateTopics, SweepSettings, Unauthorized};
+pub use settings::{Access, ClientRate, RetainedSettings, Settings, StateTopics, SweepSettings, Unauthorized};
 use share::Shares;
 use spread::Spread;
 use store::Store;
@@ -101,6 +108,8 @@ struct Shared {
     store: Option<Store>,
     logins: Arc<Logins>,
     audit: Audit,
+    retained: Option<Arc<Retained>>,
+    _tasks: Option<Tasks>,
 }
 
 impl Relay {
@@ -118,6 +127,7 @@ impl Relay {
             Budget::new(settings.sweeps.for_messages(), metrics.waiting_bytes.clone()),
         ));
         let shares = Shares::new(hub.clone(), &settings.group_prefix);
+        let (retained, tasks) = settings.retained.clone().map(|own| Retained::start(own, &hub)).unzip();
         let registry = Registry::default();
         let spread = Spread::new(rules.len(), settings.batch_size);
         let said = Said::default();
@@ -140,6 +150,8 @@ impl Relay {
             store,
             logins: Arc::default(),
             audit: Audit::default(),
+            retained,
+            _tasks: tasks,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -147,6 +159,22 @@ impl Relay {
     /// Serves one connection until it is over.
     pub async fn serve(&self, link: Link) {
         Connection::serve(link, self.shared.clone()).await;
+    }
+
+    /// Whether all that must be read at the start has been read, and its changes: the retained messages.
+    pub fn loaded(&self) -> watch::Receiver<bool> {
+        match &self.shared.retained {
+            Some(retained) => retained.loaded(),
+            // Nobody will ever send.
+            None => watch::Sender::new(true).subscribe(),
+        }
+    }
+
+    /// Waits until all retained messages that were taken are on their way to Kafka. To be asked before the cluster is shut down.
+    pub async fn settled(&self) {
+        if let Some(retained) = &self.shared.retained {
+            retained.written().await;
+        }
     }
 
     /// Asks all connections to end: what is in flight is answered within the drain timeout, then version 5 clients

@@ -8,6 +8,7 @@ use super::{
     chunk::{Chunk, Message as Stored, SourceId},
     desk::Desk,
     mailbox::{Item, Parcel},
+    retained::Streams,
     subscribing::StartAt,
     tenancy::Tenancy,
 };
@@ -29,6 +30,8 @@ pub struct Outbound {
     pub(super) pending: Vec<SubscriptionKey>,
     /// The last message was sent, and will be settled.
     sent: bool,
+    /// Retained messages on their way.
+    pub(super) retained: Streams,
 }
 
 /// Whether the next item may be tried.
@@ -52,6 +55,9 @@ impl Desk {
     }
 
     fn hand_out_parcels(&mut self, session: &mut Session, now: Instant) {
+        if !self.hand_out_retained(session, now, MAX_UNSENT) {
+            return;
+        }
         while session.is_live() && session.outbox().len() < MAX_UNSENT {
             let Some(mut parcel) = self.outbound.current.take().or_else(|| self.mailbox.take()) else {
                 return;
@@ -134,6 +140,7 @@ impl Desk {
                 shared_properties: chunk.properties(message),
                 qos: message.qos,
                 retain: message.retain,
+                retained: false,
                 message_expiry_interval: remaining,
                 publisher: chunk.client(message),
                 subscriptions: keys,

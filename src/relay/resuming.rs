@@ -8,9 +8,10 @@ use std::{
 use super::{
     hub::{Hub, Seat, Subscriber, stored_source},
     mailbox::Mailbox,
+    placing::{UNAVAILABLE, ends, known},
     share::{SharedSeat, SharedWish, Shares},
     store::Letter,
-    subscribing::{StartAt, UNAVAILABLE, ends, known},
+    subscribing::StartAt,
 };
 use crate::{
     mqtt::{QoS, topic::parse_share},

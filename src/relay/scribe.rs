@@ -229,7 +229,7 @@ impl Clock {
     }
 
     /// When an expiry interval ends that began at a record's timestamp. A timestamp ahead of our clock counts as now.
-    fn end(&self, timestamp: i64, seconds: u32) -> Instant {
+    pub fn end(&self, timestamp: i64, seconds: u32) -> Instant {
         let age = Duration::from_millis(self.wall_ms.saturating_sub(timestamp).max(0) as u64);
         self.instant + Duration::from_secs(u64::from(seconds)).saturating_sub(age)
     }

@@ -26,6 +26,10 @@ pub struct Settings {
     pub sweeps: SweepSettings,
     /// In front of the names of the consumer groups of shared subscriptions.
     pub group_prefix: String,
+    /// Retained messages; `None`: no rule keeps any.
+    pub retained: Option<RetainedSettings>,
+    /// Names of the topics of the proxy's own state: devices neither write nor read them, whatever they put into a rule's Kafka topic.
+    pub state_topics: Vec<String>,
     /// Bytes that a fetch of one partition brings, at most or one batch.
     pub fetch_size: usize,
     /// `None`: sessions end with their connections.
@@ -71,6 +75,15 @@ pub struct ClientRate {
     pub messages: Option<NonZeroU32>,
     /// Bytes of packets per second; `None` is no limit.
     pub bytes: Option<NonZeroU32>,
+}
+
+/// How retained messages are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetainedSettings {
+    /// The compacted topic.
+    pub topic: String,
+    /// Bytes of memory for names and messages. Messages beyond are read from the log when they are asked for.
+    pub memory: usize,
 }
 
 /// The compacted topics in which the proxy keeps its own state.

@@ -1,29 +1,17 @@
-//! From a SUBSCRIBE to its start: topics are found, seats taken, end offsets asked for, feeds begun.
-//!
-//! It runs beside the connection, which goes on with other packets; the answer comes back through the mailbox.
+//! From a SUBSCRIBE to what must be asked of Kafka, and from its answers to what is granted. What lies in between is `placing`.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
 use tokio::task::AbortHandle;
 
 use super::{
-    chunk::SourceId,
-    desk::Desk,
-    granting::Granted,
-    hub::{Hub, Seat, Subscriber, stored_source},
-    mailbox::Mailbox,
-    share::{SharedSeat, SharedWish, Shares},
+    chunk::SourceId, desk::Desk, granting::Granted, hub::Seat, placing::place as place_wishes, retained::Stream, share::SharedSeat,
 };
 use crate::{
     mapping::{NoSources, Source, Unmapped},
     mqtt::{QoS, ReasonCode, Subscribe, SubscribeFilter, topic},
     ownership::Source as StoredSource,
     session::{Requested, Session, SubscriptionKey, Ticket},
-    upstream::{Topic, TopicState},
 };
 
 /// A SUBSCRIBE that waits for Kafka.
@@ -47,10 +35,12 @@ pub struct Wish {
     pub filter: Box<str>,
     /// What the client asked for.
     pub granted: QoS,
-    /// What must be read for it; not empty.
+    /// What must be read for it. Empty: it is read already.
     pub sources: Vec<Source>,
     /// Of a shared subscription: unacknowledged messages that the client takes.
     pub shared: Option<usize>,
+    /// It gets retained messages.
+    pub retained: bool,
 }
 
 /// From which offset on a subscription gets the records of a source.
@@ -81,10 +71,12 @@ pub struct Subscribed {
     pub starts: Vec<StartAt>,
     /// The same of shared subscriptions, which start where their groups are.
     pub shared: Vec<(SubscriptionKey, SharedSeat)>,
+    /// The retained messages of those that get them.
+    pub retained: Vec<Stream>,
 }
 
 impl Subscribed {
-    fn nothing(ticket: Ticket) -> Self {
+    pub fn nothing(ticket: Ticket) -> Self {
         Self {
             ticket,
             refused: Vec::new(),
@@ -92,6 +84,7 @@ impl Subscribed {
             seats: Vec::new(),
             starts: Vec::new(),
             shared: Vec::new(),
+            retained: Vec::new(),
         }
     }
 }
@@ -112,7 +105,11 @@ impl Desk {
                 Requested::Subscribe { .. } if !self.may_keep(session.client_id(), filter.filter, filter.qos, now) => {
                     self.refuse_filter(ReasonCode::NotAuthorized, ReasonCode::NotAuthorized.name())
                 }
-                Requested::Subscribe { key, .. } => self.wish(place, filter, *key, session.receive_maximum(), &mut wishes),
+                Requested::Subscribe { key, new } => {
+                    let retained = self.shared.gets_retained(filter, *new);
+                    let most = session.receive_maximum();
+                    self.wish(place, (filter, retained), *key, most, &mut wishes)
+                }
                 Requested::Refused(reason) => self.refuse_filter(*reason, reason.name()),
                 Requested::Removed { .. } | Requested::NotFound => ReasonCode::UnspecifiedError,
             };
@@ -124,8 +121,9 @@ impl Desk {
         }
         let shared = &self.shared;
         self.outbound.pending.extend(wishes.iter().map(|w| w.key));
-        let placing = tokio::spawn(place(
+        let placing = tokio::spawn(place_wishes(
             (shared.hub.clone(), shared.shares.clone()),
+            shared.retained.clone(),
             self.mailbox.clone(),
             ticket,
             wishes,
@@ -142,7 +140,7 @@ impl Desk {
     fn wish(
         &mut self,
         place: usize,
-        filter: &SubscribeFilter<'_>,
+        (filter, retained): (&SubscribeFilter<'_>, bool),
         key: SubscriptionKey,
         receive_maximum: usize,
         wishes: &mut Vec<Wish>,
@@ -163,28 +161,34 @@ impl Desk {
         } else {
             QoS::ExactlyOnce
         };
-        let granted = match filter.qos.min(highest) {
-            QoS::AtMostOnce => ReasonCode::Success,
-            QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
-            QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+        let granted = granted(filter.qos.min(highest));
+        let wish = |sources| Wish {
+            place,
+            key,
+            filter: filter.filter.into(),
+            granted: filter.qos,
+            sources,
+            shared: shared.map(|_| receive_maximum),
+            retained,
         };
         if let Some(seats) = self.seats.get_mut(&key) {
             seats.iter_mut().for_each(|seat| seat.grant(filter.qos));
+            // Its retained messages are sent once more [MQTT-3.8.4-4].
+            if retained {
+                wishes.push(wish(Vec::new()));
+            }
             return granted;
         }
         if self.shares.seats.contains_key(&key) {
             return granted;
         }
         match self.shared.rules.sources(plain) {
+            // The proxy's own state is nobody's to read, whatever the filter puts into a rule's Kafka topic.
+            Ok(sources) if sources.iter().any(|source| self.shared.is_state_topic(&source.kafka_topic)) => {
+                self.refuse_filter(ReasonCode::ImplementationSpecificError, "state_topic")
+            }
             Ok(sources) => {
-                wishes.push(Wish {
-                    place,
-                    key,
-                    filter: filter.filter.into(),
-                    granted: filter.qos,
-                    sources,
-                    shared: shared.map(|_| receive_maximum),
-                });
+                wishes.push(wish(sources));
                 granted
             }
             Err(NoSources::Unmapped) => {
@@ -221,135 +225,11 @@ impl Desk {
     }
 }
 
-/// Places all wishes of one SUBSCRIBE within `limit` and puts the answer into the mailbox.
-async fn place((hub, shares): (Arc<Hub>, Arc<Shares>), mailbox: Arc<Mailbox>, ticket: Ticket, wishes: Vec<Wish>, limit: Duration) {
-    let until = tokio::time::Instant::now() + limit;
-    let mut seated = Vec::with_capacity(wishes.len());
-    let mut answer = Subscribed::nothing(ticket);
-    for wish in wishes {
-        let (place, key) = (wish.place, wish.key);
-        if wish.shared.is_none() {
-            seated.push((place, key, sit(&hub, &mailbox, wish, until).await));
-            continue;
-        }
-        answer.keys.push(key);
-        match sit_shared(&shares, &mailbox, &wish, until).await {
-            Ok(seat) => answer.shared.push((key, seat)),
-            Err(why) => answer.refused.push((place, why)),
-        }
+/// What SUBACK says of a QoS.
+fn granted(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
     }
-    let ends = ends(&hub, partitions(&seated), until).await;
-    for (place, key, seats) in seated {
-        answer.keys.push(key);
-        match seats.and_then(|seats| Ok((begin(&hub, key, &seats, &ends)?, seats))) {
-            Ok((starts, seats)) => {
-                answer.starts.extend(starts);
-                answer.seats.push((key, seats));
-            }
-            Err(why) => answer.refused.push((place, why)),
-        }
-    }
-    mailbox.subscribed(answer);
-}
-
-/// A place in a shared subscription.
-async fn sit_shared(
-    shares: &Arc<Shares>,
-    mailbox: &Arc<Mailbox>,
-    wish: &Wish,
-    until: tokio::time::Instant,
-) -> Result<SharedSeat, &'static str> {
-    let filter = topic::parse_share(&wish.filter).ok().flatten();
-    let shared = SharedWish {
-        filter: filter.expect("it was found to be shared"),
-        sources: &wish.sources,
-        mailbox,
-        key: wish.key,
-        receive_maximum: wish.shared.expect("it was found to be shared"),
-    };
-    shares.sit(shared, until).await
-}
-
-/// Kafka did not say in time what there is to know.
-pub(super) const UNAVAILABLE: &str = "kafka_unavailable";
-
-/// Seats for a filter in all Kafka topics that exist; it is refused if none of them does.
-///
-/// All partitions are read, also where the filter fixes the key: a producer with another partitioner than ours may have put
-/// the record anywhere, and records of any producer are delivered.
-async fn sit(hub: &Arc<Hub>, mailbox: &Arc<Mailbox>, wish: Wish, until: tokio::time::Instant) -> Result<Vec<Seat>, &'static str> {
-    let mut seats: Vec<Seat> = Vec::new();
-    // Several rules may read one Kafka topic; one seat in it is enough.
-    let names: BTreeSet<&str> = wish.sources.iter().map(|s| s.kafka_topic.as_str()).collect();
-    for name in names {
-        let Some(topic) = known(hub, name, until).await? else {
-            continue;
-        };
-        let subscriber = Subscriber::new(mailbox.clone(), wish.key, wish.granted);
-        let partitions = (0..topic.partitions.len() as i32).collect();
-        seats.push(hub.sit(topic, partitions, &wish.filter, subscriber));
-    }
-    if seats.is_empty() { Err("no_such_topic") } else { Ok(seats) }
-}
-
-/// The topic; `None` if the cluster has none of that name.
-pub(super) async fn known(hub: &Hub, name: &str, until: tokio::time::Instant) -> Result<Option<Arc<Topic>>, &'static str> {
-    match tokio::time::timeout_at(until, hub.cluster.topic_known(name)).await {
-        Ok(TopicState::Ready(topic)) => Ok(Some(topic)),
-        Ok(TopicState::Missing) => {
-            hub.missing.missing(name);
-            Ok(None)
-        }
-        Ok(TopicState::Unknown) | Err(_) => Err(UNAVAILABLE),
-    }
-}
-
-/// One wish: its place, its key, its seats or why it has none.
-type Seated = (usize, SubscriptionKey, Result<Vec<Seat>, &'static str>);
-
-pub(super) type Ends = HashMap<(Arc<str>, i32), i64>;
-
-/// The partitions of all seats, each once.
-fn partitions(seated: &[Seated]) -> HashMap<(Arc<str>, i32), Arc<Topic>> {
-    let mut wanted = HashMap::new();
-    for seat in seated.iter().filter_map(|(_, _, seats)| seats.as_ref().ok()).flatten() {
-        wanted.extend(
-            seat.partitions()
-                .iter()
-                .map(|p| ((seat.topic().name.clone(), *p), seat.topic().clone())),
-        );
-    }
-    wanted
-}
-
-/// Their end offsets, by one request for each broker.
-pub(super) async fn ends(hub: &Hub, wanted: HashMap<(Arc<str>, i32), Arc<Topic>>, until: tokio::time::Instant) -> Ends {
-    let (names, asked): (Vec<_>, Vec<_>) = wanted.into_iter().map(|(name, topic)| (name.clone(), (topic, name.1))).unzip();
-    let answers = tokio::time::timeout_at(until, hub.cluster.end_offsets(&asked))
-        .await
-        .unwrap_or_default();
-    names
-        .into_iter()
-        .zip(answers)
-        .filter_map(|(partition, end)| Some((partition, end.ok()?)))
-        .collect()
-}
-
-/// Feeds for all partitions of a subscription; refused if the end of one is not known.
-fn begin(hub: &Hub, key: SubscriptionKey, seats: &[Seat], ends: &Ends) -> Result<Vec<StartAt>, &'static str> {
-    let mut starts = Vec::new();
-    for seat in seats {
-        for partition in seat.partitions() {
-            let end = ends.get(&(seat.topic().name.clone(), *partition)).ok_or(UNAVAILABLE)?;
-            let (source, offset) = hub.feed(seat, *partition, *end);
-            let place = stored_source(seat.topic(), *partition);
-            starts.push(StartAt {
-                key,
-                source,
-                place,
-                offset,
-            });
-        }
-    }
-    Ok(starts)
 }

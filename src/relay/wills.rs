@@ -41,7 +41,14 @@ impl Desk {
     /// Why no record could be made of a will, if so: its client is told at CONNECT, when it can still do something about it.
     pub(super) fn will_refused(&self, publish: &Publish<'_>, client: &str) -> Option<ReasonCode> {
         let inbound = inbound(publish, client);
-        let none = DRAFT.with_borrow_mut(|draft| self.shared.rules.route(&inbound, draft)).err()?;
+        let routed = DRAFT.with_borrow_mut(|draft| {
+            self.shared.rules.route(&inbound, draft)?;
+            Ok(self.shared.retain_denied(publish, draft))
+        });
+        let none = match routed {
+            Ok(denied) => return denied.then_some(ReasonCode::RetainNotSupported),
+            Err(none) => none,
+        };
         match self.no_route(none, &inbound) {
             Answer::Refused { reason, .. } => Some(reason),
             Answer::Acked | Answer::Unknown => None,
@@ -53,6 +60,10 @@ impl Desk {
         while let Some(wait) = self.place_from(&will.publish(), client, &mut done) {
             match wait {
                 Wait::Memory => self.appender.memory_available().await,
+                Wait::Retained => match &self.shared.retained {
+                    Some(retained) => retained.room().await,
+                    None => return,
+                },
                 Wait::Topic(name) => drop(self.shared.cluster.topic_known(&name).await),
             }
         }

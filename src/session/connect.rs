@@ -82,7 +82,7 @@ impl Session {
         self.version = connect.version;
         self.phase = Phase::Offered;
         self.peer = self.peer_of(connect);
-        if let Err((reason, detail)) = check(connect) {
+        if let Err((reason, detail)) = check(connect, self.settings.retain_available) {
             return self.end(reason, detail, now);
         }
         if connect.will.as_ref().is_some_and(|will| !self.settings.topic_fits(will.topic)) {
@@ -200,7 +200,7 @@ impl Session {
         (self.peer.keep_alive == 0 || self.peer.keep_alive > maximum).then_some(maximum)
     }
 
-    /// False if the client does not take it. CONNACK says honestly what a session of this release is: nothing is retained.
+    /// False if the client does not take it. CONNACK says honestly what a session of this release is: nothing is retained if no rule allows it.
     fn send_connack(&mut self, assigned: bool, session_present: bool, server_keep_alive: Option<u16>) -> bool {
         // Out of the way of the borrow of `send`.
         let client_id = std::mem::take(&mut self.client_id);
@@ -210,7 +210,7 @@ impl Session {
             session_expiry_interval: Some(self.peer.expiry)
                 .filter(|&ours| self.settings.expiry.is_none() || Some(ours) != self.peer.wanted_expiry),
             receive_maximum: Some(self.settings.receive_maximum),
-            retain_available: Some(false),
+            retain_available: (!self.settings.retain_available).then_some(false),
             maximum_packet_size: Some(self.settings.maximum_packet_size),
             assigned_client_identifier: assigned.then_some(&*client_id),
             topic_alias_maximum: Some(aliases).filter(|&maximum| maximum > 0),
@@ -230,7 +230,7 @@ impl Session {
 }
 
 /// What no relay could accept.
-fn check(connect: &Connect<'_>) -> Result<(), (ReasonCode, &'static str)> {
+fn check(connect: &Connect<'_>, retain_available: bool) -> Result<(), (ReasonCode, &'static str)> {
     if connect.client_id.is_empty() && connect.version == Version::V31 {
         return Err((ReasonCode::ClientIdentifierNotValid, "3.1 needs a client id"));
     }
@@ -243,8 +243,8 @@ fn check(connect: &Connect<'_>) -> Result<(), (ReasonCode, &'static str)> {
         return Err((ReasonCode::BadAuthenticationMethod, "enhanced authentication is not supported"));
     }
     // [MQTT-3.2.2-13]
-    if connect.will.as_ref().is_some_and(|will| will.retain) {
-        return Err((ReasonCode::RetainNotSupported, "retained messages are not supported"));
+    if !retain_available && connect.will.as_ref().is_some_and(|will| will.retain) {
+        return Err((ReasonCode::RetainNotSupported, "no rule allows retained messages"));
     }
     Ok(())
 }

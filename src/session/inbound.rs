@@ -167,8 +167,8 @@ impl Session {
     /// PUBLISH of the client.
     pub(super) fn publish(&mut self, publish: &Publish<'_>, now: Instant) {
         // [MQTT-3.2.2-14]: CONNACK said that nothing is retained; 3.1.1 has no word for it, and nothing is ignored silently.
-        if publish.retain {
-            return self.end(ReasonCode::RetainNotSupported, "retained messages are not supported", now);
+        if publish.retain && !self.settings.retain_available {
+            return self.end(ReasonCode::RetainNotSupported, "no rule allows retained messages", now);
         }
         if !self.settings.topic_fits(publish.topic) {
             return self.end(ReasonCode::TopicNameInvalid, "a topic over the limits", now);
@@ -205,6 +205,13 @@ impl Session {
                 self.send_answers(now);
             }
             Admission::Breach(reason, detail) => self.end(reason, detail, now),
+        }
+    }
+
+    /// The PUBLISH just handled has the retain flag, and its topic takes none: PUBACK has no word for that (§3.4.2.1), DISCONNECT has.
+    pub fn retain_denied(&mut self, now: Instant) {
+        if self.phase == Phase::Live {
+            self.end(ReasonCode::RetainNotSupported, "the topic takes no retained messages", now);
         }
     }
 

@@ -96,6 +96,8 @@ pub struct Message<'a> {
     pub qos: QoS,
     /// As published; cleared unless a subscription asked to keep it.
     pub retain: bool,
+    /// It is a retained message that a new subscription gets: the flag is set whatever was asked for [MQTT-3.3.1-8].
+    pub retained: bool,
     /// Seconds that remain; 0 means expired.
     pub message_expiry_interval: Option<u32>,
     /// Client id of the publisher, for no local.

@@ -38,6 +38,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Bytes in the outbox beyond which no further message is taken.
     pub outbound_queue: usize,
+    /// Whether PUBLISHes and wills may have the retain flag (§3.2.2.3.5).
+    pub retain_available: bool,
     /// `None`: sessions end with their connections.
     pub expiry: Option<Expiry>,
 }
@@ -56,6 +58,7 @@ impl Default for Settings {
             keep_alive_max: None,
             connect_timeout: Duration::from_secs(10),
             outbound_queue: 256 << 10,
+            retain_available: false,
             expiry: None,
         }
     }

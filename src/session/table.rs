@@ -32,7 +32,7 @@ pub struct Options {
     pub no_local: bool,
     /// Retain flag as published.
     pub retain_as_published: bool,
-    /// A seam: nothing is retained in this release.
+    /// When retained messages are sent.
     pub retain_handling: RetainHandling,
     /// Sent with each message.
     pub subscription_id: Option<u32>,
@@ -128,10 +128,10 @@ impl Subscriptions {
         } else {
             granted
         };
-        // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
+        // [MQTT-3.3.1-8], [MQTT-3.3.1-12], [MQTT-3.3.1-13]
         Ok(Matched {
             qos,
-            retain: message.retain && keep_retain,
+            retain: message.retained || message.retain && keep_retain,
         })
     }
 

@@ -14,7 +14,7 @@ pub struct OwnedWill {
     pub payload: Bytes,
     /// QoS to publish it with.
     pub qos: QoS,
-    /// Whether it is retained; always false in this release (CONNACK 0x9A refuses it).
+    /// Whether it is retained.
     pub retain: bool,
     /// Seconds. The session ends with its connection, so the will is due at once whatever this says (§3.1.3.2.2).
     pub delay_interval: u32,

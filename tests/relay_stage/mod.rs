@@ -59,6 +59,8 @@ impl Stage {
     /// The same, not waiting for Kafka.
     pub async fn launch(fake: Fake, rules: &str, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = parse(rules, fake.addresses[0]);
+        // The fake broker has the topic only where a test makes it.
+        config.session.retain_available = false;
         change(&mut config);
         let mut metrics = Metrics::new();
         let cluster = Cluster::start(config.kafka.clone());
@@ -76,6 +78,11 @@ impl Stage {
             fetch_size: config.kafka.consumer.fetch_size,
             store: None,
             access: config.access,
+            retained: config.session.retain_available.then(|| relay::RetainedSettings {
+                topic: config.state_topics.retained.name.clone(),
+                memory: config.retained_memory,
+            }),
+            state_topics: vec![config.state_topics.retained.name.clone()],
         };
         let relay = Relay::new(settings, Arc::new(config.rules), cluster.clone(), metrics.clone());
         let listener = Listener::bind(&config.listeners[0], &Gate::new(config.limits), &metrics).unwrap();

@@ -122,6 +122,7 @@ pub fn message<'a>(payload: &'a Bytes, qos: QoS, subscriptions: &'a [Subscriptio
         shared_properties: &[],
         qos,
         retain: false,
+        retained: false,
         message_expiry_interval: None,
         publisher: None,
         subscriptions,

@@ -9,7 +9,7 @@ use super::{Inner, MOST_SHARES, Readiness, Share, Shares, state::MemberId, task}
 use crate::{
     mapping::Source,
     mqtt::topic::SharedFilter,
-    relay::{mailbox::Mailbox, subscribing::UNAVAILABLE},
+    relay::{mailbox::Mailbox, placing::UNAVAILABLE},
     session::SubscriptionKey,
 };
 

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     mapping::Source,
     progress::{Position, Progress},
-    relay::{mailbox::Mailbox, share::Handed, subscribing},
+    relay::{mailbox::Mailbox, placing, share::Handed},
     upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings, Topic, TopicPartition, TopicState},
 };
 use commits::Outcome;
@@ -120,7 +120,7 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>,
 async fn ends(shares: &Shares, topics: &BTreeSet<String>, until: Instant) -> Result<Ends, &'static str> {
     let mut partitions = Vec::new();
     for name in topics {
-        if let Some(topic) = subscribing::known(&shares.hub, name, until).await? {
+        if let Some(topic) = placing::known(&shares.hub, name, until).await? {
             partitions.extend((0..topic.partitions.len() as i32).map(|partition| (topic.clone(), partition)));
         }
     }
@@ -128,9 +128,9 @@ async fn ends(shares: &Shares, topics: &BTreeSet<String>, until: Instant) -> Res
         return Err("no_such_topic");
     }
     let ends = tokio::time::timeout_at(until, shares.hub.cluster.end_offsets(&partitions)).await;
-    let ends = ends.map_err(|_| subscribing::UNAVAILABLE)?;
+    let ends = ends.map_err(|_| placing::UNAVAILABLE)?;
     let each = partitions.into_iter().zip(ends);
-    each.map(|((topic, partition), end)| Ok(((topic.name.clone(), partition), end.map_err(|_| subscribing::UNAVAILABLE)?)))
+    each.map(|((topic, partition), end)| Ok(((topic.name.clone(), partition), end.map_err(|_| placing::UNAVAILABLE)?)))
         .collect()
 }
 

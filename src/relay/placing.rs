@@ -1,0 +1,198 @@
+//! Kafka's side of a SUBSCRIBE: topics are found, seats taken, end offsets asked for, feeds begun, retained messages waited for.
+//!
+//! It runs beside the connection, which goes on with other packets; the answer comes back through the mailbox.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    hub::{Hub, Seat, Subscriber, stored_source},
+    mailbox::Mailbox,
+    retained::{Retained, Starts},
+    share::{SharedSeat, SharedWish, Shares},
+    subscribing::{StartAt, Subscribed, Wish},
+};
+use crate::{
+    mqtt::topic,
+    session::{SubscriptionKey, Ticket},
+    upstream::{Topic, TopicState},
+};
+
+/// Places all wishes of one SUBSCRIBE within `limit` and puts the answer into the mailbox.
+pub async fn place(
+    (hub, shares): (Arc<Hub>, Arc<Shares>),
+    retained: Option<Arc<Retained>>,
+    mailbox: Arc<Mailbox>,
+    ticket: Ticket,
+    wishes: Vec<Wish>,
+    limit: Duration,
+) {
+    let until = tokio::time::Instant::now() + limit;
+    let mut seated = Vec::with_capacity(wishes.len());
+    let mut wanted = Vec::new();
+    let mut answer = Subscribed::nothing(ticket);
+    for wish in wishes {
+        let (place, key) = (wish.place, wish.key);
+        if wish.shared.is_none() {
+            let starts = (wish.retained && !wish.sources.is_empty()).then(Arc::<Starts>::default);
+            if wish.retained {
+                wanted.push((place, key, wish.filter.clone(), starts.clone()));
+            }
+            seated.push((place, key, sit(&hub, &mailbox, wish, starts, until).await));
+            continue;
+        }
+        answer.keys.push(key);
+        match sit_shared(&shares, &mailbox, &wish, until).await {
+            Ok(seat) => answer.shared.push((key, seat)),
+            Err(why) => answer.refused.push((place, why)),
+        }
+    }
+    let ends = ends(&hub, partitions(&seated), until).await;
+    for (place, key, seats) in seated {
+        answer.keys.push(key);
+        match seats.and_then(|seats| Ok((begin(&hub, key, &seats, &ends)?, seats))) {
+            Ok((starts, seats)) => {
+                answer.starts.extend(starts);
+                answer.seats.push((key, seats));
+            }
+            Err(why) => answer.refused.push((place, why)),
+        }
+    }
+    wanted.retain(|(place, ..)| answer.refused.iter().all(|(refused, _)| refused != place));
+    match retained.filter(|_| !wanted.is_empty()) {
+        None => {}
+        // Behind the end offsets of the mapped topics: see there.
+        Some(retained) => match retained.streams(&wanted, until).await {
+            Some(streams) => answer.retained = streams,
+            None => answer.refused.extend(wanted.iter().map(|(place, ..)| (*place, UNAVAILABLE))),
+        },
+    }
+    // What is refused keeps no seat.
+    answer.seats.retain(|(key, _)| {
+        !wanted
+            .iter()
+            .any(|(place, wanted, ..)| wanted == key && answer.refused.iter().any(|(refused, _)| refused == place))
+    });
+    mailbox.subscribed(answer);
+}
+
+/// A place in a shared subscription.
+async fn sit_shared(
+    shares: &Arc<Shares>,
+    mailbox: &Arc<Mailbox>,
+    wish: &Wish,
+    until: tokio::time::Instant,
+) -> Result<SharedSeat, &'static str> {
+    let filter = topic::parse_share(&wish.filter).ok().flatten();
+    let shared = SharedWish {
+        filter: filter.expect("it was found to be shared"),
+        sources: &wish.sources,
+        mailbox,
+        key: wish.key,
+        receive_maximum: wish.shared.expect("it was found to be shared"),
+    };
+    shares.sit(shared, until).await
+}
+
+/// Kafka did not say in time what there is to know.
+pub(super) const UNAVAILABLE: &str = "kafka_unavailable";
+
+/// Seats for a filter in all Kafka topics that exist; it is refused if none of them does.
+///
+/// All partitions are read, also where the filter fixes the key: a producer with another partitioner than ours may have put
+/// the record anywhere, and records of any producer are delivered.
+async fn sit(
+    hub: &Arc<Hub>,
+    mailbox: &Arc<Mailbox>,
+    wish: Wish,
+    starts: Option<Arc<Starts>>,
+    until: tokio::time::Instant,
+) -> Result<Vec<Seat>, &'static str> {
+    let mut seats: Vec<Seat> = Vec::new();
+    // It has them.
+    if wish.sources.is_empty() {
+        return Ok(seats);
+    }
+    // Several rules may read one Kafka topic; one seat in it is enough.
+    let names: BTreeSet<&str> = wish.sources.iter().map(|s| s.kafka_topic.as_str()).collect();
+    for name in names {
+        let Some(topic) = known(hub, name, until).await? else {
+            continue;
+        };
+        let subscriber = Subscriber::new(mailbox.clone(), wish.key, wish.granted).with_starts(starts.clone());
+        let partitions = (0..topic.partitions.len() as i32).collect();
+        seats.push(hub.sit(topic, partitions, &wish.filter, subscriber));
+    }
+    if seats.is_empty() { Err("no_such_topic") } else { Ok(seats) }
+}
+
+/// The topic; `None` if the cluster has none of that name.
+pub(super) async fn known(hub: &Hub, name: &str, until: tokio::time::Instant) -> Result<Option<Arc<Topic>>, &'static str> {
+    match tokio::time::timeout_at(until, hub.cluster.topic_known(name)).await {
+        Ok(TopicState::Ready(topic)) => Ok(Some(topic)),
+        Ok(TopicState::Missing) => {
+            hub.missing.missing(name);
+            Ok(None)
+        }
+        Ok(TopicState::Unknown) | Err(_) => Err(UNAVAILABLE),
+    }
+}
+
+/// One wish: its place, its key, its seats or why it has none.
+type Seated = (usize, SubscriptionKey, Result<Vec<Seat>, &'static str>);
+
+pub(super) type Ends = HashMap<(Arc<str>, i32), i64>;
+
+/// The partitions of all seats, each once.
+fn partitions(seated: &[Seated]) -> HashMap<(Arc<str>, i32), Arc<Topic>> {
+    let mut wanted = HashMap::new();
+    for seat in seated.iter().filter_map(|(_, _, seats)| seats.as_ref().ok()).flatten() {
+        wanted.extend(
+            seat.partitions()
+                .iter()
+                .map(|p| ((seat.topic().name.clone(), *p), seat.topic().clone())),
+        );
+    }
+    wanted
+}
+
+/// Their end offsets, by one request for each broker.
+pub(super) async fn ends(hub: &Hub, wanted: HashMap<(Arc<str>, i32), Arc<Topic>>, until: tokio::time::Instant) -> Ends {
+    let (names, asked): (Vec<_>, Vec<_>) = wanted.into_iter().map(|(name, topic)| (name.clone(), (topic, name.1))).unzip();
+    let answers = tokio::time::timeout_at(until, hub.cluster.end_offsets(&asked))
+        .await
+        .unwrap_or_default();
+    names
+        .into_iter()
+        .zip(answers)
+        .filter_map(|(partition, end)| Some((partition, end.ok()?)))
+        .collect()
+}
+
+/// Feeds for all partitions of a subscription; refused if the end of one is not known.
+fn begin(hub: &Hub, key: SubscriptionKey, seats: &[Seat], ends: &Ends) -> Result<Vec<StartAt>, &'static str> {
+    let mut starts = Vec::new();
+    let mut offsets = Vec::new();
+    for seat in seats {
+        for partition in seat.partitions() {
+            let end = ends.get(&(seat.topic().name.clone(), *partition)).ok_or(UNAVAILABLE)?;
+            let (source, offset) = hub.feed(seat, *partition, *end);
+            let place = stored_source(seat.topic(), *partition);
+            starts.push(StartAt {
+                key,
+                source,
+                place,
+                offset,
+            });
+            offsets.push((seat.topic().clone(), *partition, offset));
+        }
+    }
+    // Said before the retained messages are asked for: see `retained::barrier`.
+    if let Some(watched) = seats.first().and_then(Seat::starts) {
+        watched.begin(offsets);
+    }
+    Ok(starts)
+}

@@ -1,0 +1,115 @@
+//! Retained messages (§3.3.1.3): kept in the compacted topic of their own, known to every instance, the same for everybody.
+//!
+//! * `writer` writes a message there once its mapped record has an offset, and only then it is acknowledged.
+//! * `tail` reads the topic into `store`: an ordered map, walked like a trie by `walk`, within a budget of memory; what finds none is read from
+//!   the log when it is asked for (`lookup`).
+//! * `barrier` makes SUBSCRIBE linearizable, `stream` is the walk of one subscription and its delivery.
+//! * `mapped` is the header that orders them.
+
+mod barrier;
+mod body;
+mod lookup;
+mod mapped;
+mod store;
+mod stream;
+mod tail;
+mod walk;
+mod writer;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::{
+    sync::{Semaphore, watch},
+    task::AbortHandle,
+};
+
+use super::{RetainedSettings, hub::Hub};
+use crate::{
+    mapping::RuleSet,
+    metrics::Metrics,
+    upstream::{Cluster, Topic},
+};
+
+pub use barrier::Starts;
+pub use stream::{Late, Message as RetainedMessage, Step as RetainedStep, Stream, Streams};
+pub use writer::Job;
+
+use store::Store;
+use writer::Writer;
+
+/// Bodies that are read from the log at one time, by all connections together.
+const LOOKUPS: usize = 16;
+
+/// How far the topic has been read.
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    /// `None`: it has not been found yet.
+    topic: Option<Arc<Topic>>,
+    /// All that was there at the start has been read.
+    loaded: bool,
+    /// By partition: all below has been applied.
+    positions: Vec<i64>,
+}
+
+/// The retained messages of this instance.
+pub struct Retained {
+    settings: RetainedSettings,
+    cluster: Cluster,
+    rules: Arc<RuleSet>,
+    metrics: Arc<Metrics>,
+    store: Mutex<Store>,
+    progress: watch::Sender<Progress>,
+    lookups: Semaphore,
+    writer: Writer,
+}
+
+/// Ends the tasks with whoever holds it.
+pub struct Tasks(Vec<AbortHandle>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Retained {
+    /// Begins to read the topic, and to write to it. Must be called within a tokio runtime.
+    pub fn start(settings: RetainedSettings, hub: &Arc<Hub>) -> (Arc<Self>, Tasks) {
+        let retained = Arc::new(Self {
+            store: Mutex::new(Store::new(settings.memory)),
+            cluster: hub.cluster.clone(),
+            rules: hub.rules.clone(),
+            metrics: hub.metrics.clone(),
+            progress: watch::Sender::default(),
+            lookups: Semaphore::new(LOOKUPS),
+            writer: Writer::default(),
+            settings,
+        });
+        let tail = tokio::spawn(tail::run(retained.clone(), hub.clone()));
+        let writer = tokio::spawn(writer::run(retained.clone()));
+        let tasks = Tasks(vec![tail.abort_handle(), writer.abort_handle()]);
+        (retained, tasks)
+    }
+
+    /// Whether all that was there at the start has been read, and its changes.
+    pub fn loaded(&self) -> watch::Receiver<bool> {
+        let mut progress = self.progress.subscribe();
+        let (tell, told) = watch::channel(progress.borrow().loaded);
+        tokio::spawn(async move {
+            loop {
+                let loaded = progress.borrow_and_update().loaded;
+                tell.send_if_modified(|now| std::mem::replace(now, loaded) != loaded);
+                tokio::select! {
+                    changed = progress.changed() => if changed.is_err() { return },
+                    () = tell.closed() => return,
+                }
+            }
+        });
+        told
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        // Each change of it is one call that does not panic half-way.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,254 @@
+//! The retained messages as this instance knows them: records of the retained topic in, entries out. No clock, no socket.
+//!
+//! *Which wins*: of one MQTT topic in one mapped partition the record with the higher mapped offset, whichever was read later. Where the mapped
+//! partition or the topic is another (rules were changed, `partition: round-robin`) there is no such order, and the later record wins.
+//!
+//! *Versions*: each change of what subscribers may get counts the version up. Whoever walks says between which versions, so a walk over a
+//! map that changes meanwhile gives each entry once or not at all, and what is left out is told to the walker in another way.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::{
+    body::Body,
+    mapped::Mapped,
+    walk::{self, Found, From},
+};
+
+/// What an entry costs beside its name and body, roughly: its place in the map.
+const ENTRY: usize = size_of::<Entry>() + size_of::<Box<str>>() + 24;
+
+/// Where a record of the retained topic lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The partition of the retained topic.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+}
+
+/// What orders messages of one MQTT topic: where the mapped record lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The Kafka topic, as [`Store::origin`] knows it.
+    pub origin: u32,
+    /// Its partition.
+    pub partition: i32,
+    /// The offset there.
+    pub offset: i64,
+}
+
+/// A mapped Kafka topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// Its name.
+    pub topic: Arc<str>,
+    /// Its id.
+    pub id: [u8; 16],
+}
+
+/// What is kept of one MQTT topic.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Of the change that made it.
+    pub version: u64,
+    /// Where its record lies.
+    pub place: Place,
+    /// Where its mapped record lies.
+    pub order: Order,
+    /// Index of the rule that it belongs to.
+    pub rule: u32,
+    /// When its expiry interval ends.
+    pub expires: Option<Instant>,
+    /// What subscribers get.
+    pub content: Content,
+    /// The last record of its key in the log is another, which lost: it must be written again.
+    pub overtaken: bool,
+}
+
+/// What subscribers get of an entry.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// It is in memory.
+    Here(Arc<Body>),
+    /// It is in the log, at the entry's place: there was no memory for it.
+    Elsewhere,
+    /// Nothing: an empty payload has cleared it. Kept for its order.
+    Cleared,
+}
+
+/// A record of the retained topic that is none of others.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// The MQTT topic.
+    pub topic: &'a str,
+    /// Where the record lies.
+    pub place: Place,
+    /// Where its mapped record lies.
+    pub mapped: Mapped<'a>,
+    /// Index of its rule.
+    pub rule: u32,
+    /// `None`: an empty payload.
+    pub body: Option<Body>,
+}
+
+/// What a record has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Subscribers may get it; by this version.
+    New(u64),
+    /// Nothing that subscribers would get.
+    Nothing,
+}
+
+/// All entries, within a budget of memory for names and bodies. Names are kept in any case.
+#[derive(Debug)]
+pub struct Store {
+    entries: BTreeMap<Box<str>, Entry>,
+    origins: Vec<Origin>,
+    numbers: HashMap<Origin, u32>,
+    version: u64,
+    held: usize,
+    budget: usize,
+}
+
+impl Store {
+    /// Nothing yet, and `budget` bytes for what comes.
+    pub fn new(budget: usize) -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            origins: Vec::new(),
+            numbers: HashMap::new(),
+            version: 0,
+            held: 0,
+            budget,
+        }
+    }
+
+    /// Forgets all entries; versions go on.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.held = 0;
+    }
+
+    /// Of the last change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Bytes of memory, roughly.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// How many topics are known, those that were cleared included.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The mapped Kafka topic of an order.
+    pub fn origin(&self, order: Order) -> &Origin {
+        &self.origins[order.origin as usize]
+    }
+
+    /// The entry of a topic.
+    pub fn entry(&self, topic: &str) -> Option<&Entry> {
+        self.entries.get(topic)
+    }
+
+    fn order(&mut self, mapped: &Mapped<'_>) -> Order {
+        let origin = Origin {
+            topic: mapped.topic.into(),
+            id: mapped.id,
+        };
+        let fresh = self.origins.len() as u32;
+        let number = *self.numbers.entry(origin.clone()).or_insert(fresh);
+        if number == fresh {
+            self.origins.push(origin);
+        }
+        Order {
+            origin: number,
+            partition: mapped.partition,
+            offset: mapped.offset,
+        }
+    }
+
+    /// Takes a record. Those of one partition come in the order of their offsets.
+    pub fn apply(&mut self, record: Incoming<'_>) -> Applied {
+        let order = self.order(&record.mapped);
+        let known = self.entries.get_mut(record.topic);
+        let comparable = |entry: &Entry| (entry.order.origin, entry.order.partition) == (order.origin, order.partition);
+        let mut again = None;
+        if let Some(entry) = known.filter(|entry| comparable(entry)) {
+            if entry.order.offset > order.offset {
+                entry.overtaken = true;
+                return Applied::Nothing;
+            }
+            // The same message once more: written again, or repeated by a producer that did not know.
+            again = (entry.order.offset == order.offset).then_some(entry.version);
+        }
+        self.forget(record.topic);
+        let version = again.unwrap_or(self.version + 1);
+        self.version = self.version.max(version);
+        let cleared = record.body.is_none();
+        let expires = record.body.as_ref().and_then(|body| body.expires);
+        self.held += record.topic.len() + ENTRY;
+        let content = self.keep(record.body);
+        let entry = Entry {
+            version,
+            place: record.place,
+            order,
+            rule: record.rule,
+            expires,
+            content,
+            overtaken: false,
+        };
+        self.entries.insert(record.topic.into(), entry);
+        if cleared || again.is_some() {
+            Applied::Nothing
+        } else {
+            Applied::New(version)
+        }
+    }
+
+    fn keep(&mut self, body: Option<Body>) -> Content {
+        let Some(body) = body else { return Content::Cleared };
+        let weight = body.weight();
+        if self.held + weight > self.budget {
+            return Content::Elsewhere;
+        }
+        self.held += weight;
+        Content::Here(Arc::new(body))
+    }
+
+    /// Takes a tombstone. `removes` is the record that whoever wrote it meant: one that has come since stays, and must be written again.
+    pub fn tombstone(&mut self, topic: &str, removes: Option<&Mapped<'_>>) {
+        let meant = removes.map(|mapped| self.order(mapped));
+        let Some(entry) = self.entries.get_mut(topic) else { return };
+        if meant.is_none_or(|meant| meant == entry.order) {
+            self.forget(topic);
+        } else {
+            entry.overtaken = true;
+        }
+    }
+
+    /// Leaves nothing of a topic: by rules that are no longer there, for one.
+    pub fn forget(&mut self, topic: &str) {
+        let Some(old) = self.entries.remove(topic) else { return };
+        self.held -= topic.len() + ENTRY;
+        if let Content::Here(body) = old.content {
+            self.held -= body.weight();
+        }
+    }
+
+    /// The next entry that a filter matches, with its topic; `most` names are looked at.
+    pub fn next(&self, filter: &str, from: &From, most: usize) -> Found<'_, Entry> {
+        walk::next(&self.entries, filter, from, most)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! Retained messages on their way to one connection: walks over the store, one for each subscription that gets them, and what each step gives.
+//!
+//! A walk holds a name and no messages, so it may be of any length; it goes on as far as the client's window and socket allow. Messages of the
+//! log wait behind it: they are newer.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use tokio::task::AbortHandle;
+
+use super::{
+    Retained, Starts,
+    body::Body,
+    store::{Content, Entry, Place},
+    walk::{Found, From},
+};
+use crate::session::SubscriptionKey;
+
+/// Names that one step looks at, at most: so long the store is locked.
+const LOOKS: usize = 256;
+
+/// A walk over the retained messages of one subscription.
+#[derive(Debug)]
+pub struct Stream {
+    /// The subscription.
+    pub key: SubscriptionKey,
+    filter: Box<str>,
+    from: From,
+    /// Only entries of a version above the first and up to the second: those above have come, or come, in another way.
+    versions: (u64, u64),
+    /// What comes as an ordinary message is left out. `None`: the subscription is older than this SUBSCRIBE, and gets all.
+    starts: Option<Arc<Starts>>,
+    late: bool,
+    next: Option<Next>,
+}
+
+/// Retained messages that a subscription would miss, told by the tail.
+#[derive(Debug)]
+pub struct Late {
+    /// The subscription.
+    pub key: SubscriptionKey,
+    /// Of which topic; `None`: of more than are kept apart.
+    pub topic: Option<Box<str>>,
+    /// Versions: above the first, up to the second.
+    pub versions: (u64, u64),
+    /// Where the subscription starts.
+    pub starts: Arc<Starts>,
+}
+
+/// A message whose turn it is.
+#[derive(Debug)]
+enum Next {
+    Here(Message),
+    Asked(Asked),
+}
+
+/// A body that is read from the log; dropping it ends that.
+#[derive(Debug)]
+struct Asked {
+    topic: String,
+    rule: u32,
+    answer: tokio::sync::oneshot::Receiver<Option<Arc<Body>>>,
+    task: AbortHandle,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// One retained message.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// MQTT topic.
+    pub topic: String,
+    /// Index of its rule.
+    pub rule: usize,
+    /// The rest.
+    pub body: Arc<Body>,
+}
+
+/// What a step gives.
+#[derive(Debug)]
+pub enum Step {
+    /// A message. It stays next until [`Stream::taken`].
+    Message(Message),
+    /// Nothing yet; the connection is woken.
+    Wait,
+    /// Nothing yet, but there may be: others should have their turn first.
+    Pause,
+    /// Nothing more.
+    End,
+}
+
+impl Stream {
+    /// All that `filter` matches, as of a version.
+    pub fn new(key: SubscriptionKey, filter: &str, version: u64, starts: Option<Arc<Starts>>) -> Self {
+        Self {
+            key,
+            filter: filter.into(),
+            from: From::default(),
+            versions: (0, version),
+            starts,
+            late: false,
+            next: None,
+        }
+    }
+
+    /// What came late, of a subscription with this filter.
+    pub fn late(late: Late, filter: &str) -> Self {
+        Self {
+            key: late.key,
+            filter: late.topic.unwrap_or_else(|| filter.into()),
+            from: From::default(),
+            versions: late.versions,
+            starts: Some(late.starts),
+            late: true,
+            next: None,
+        }
+    }
+
+    /// The next message. `wake` is called when a body has come.
+    pub fn step(&mut self, retained: &Arc<Retained>, now: Instant, wake: impl FnOnce() + Send + 'static) -> Step {
+        match self.next.take() {
+            Some(Next::Here(message)) => self.show(message),
+            Some(Next::Asked(asked)) => self.answered(asked),
+            None => self.walk(retained, now, wake),
+        }
+    }
+
+    fn show(&mut self, message: Message) -> Step {
+        self.next = Some(Next::Here(message.clone()));
+        Step::Message(message)
+    }
+
+    fn answered(&mut self, mut asked: Asked) -> Step {
+        match asked.answer.try_recv() {
+            Ok(Some(body)) => {
+                let (topic, rule) = (std::mem::take(&mut asked.topic), asked.rule as usize);
+                self.show(Message { topic, rule, body })
+            }
+            Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
+                self.next = Some(Next::Asked(asked));
+                Step::Wait
+            }
+            Ok(None) | Err(_) => {
+                tracing::debug!(topic = asked.topic, "a retained message could not be read from the log");
+                Step::Pause
+            }
+        }
+    }
+
+    fn walk(&mut self, retained: &Arc<Retained>, now: Instant, wake: impl FnOnce() + Send + 'static) -> Step {
+        let store = retained.store();
+        let (topic, entry) = match store.next(&self.filter, &self.from, LOOKS) {
+            Found::End => return Step::End,
+            Found::Pause(from) => {
+                self.from = from;
+                return Step::Pause;
+            }
+            Found::Next(topic, entry) => (topic, entry),
+        };
+        self.from = From::Behind(topic.to_owned());
+        let ordinary = self
+            .starts
+            .as_ref()
+            .is_some_and(|starts| starts.covers(store.origin(entry.order), entry.order));
+        if ordinary || !self.is_due(entry, now) {
+            return Step::Pause;
+        }
+        let (topic, rule) = (topic.to_owned(), entry.rule);
+        match &entry.content {
+            Content::Cleared => Step::Pause,
+            Content::Here(body) => {
+                let (rule, body) = (rule as usize, body.clone());
+                self.show(Message { topic, rule, body })
+            }
+            Content::Elsewhere => {
+                let place = entry.place;
+                drop(store);
+                self.next = Some(Next::Asked(ask(retained.clone(), topic, place, rule, wake)));
+                Step::Wait
+            }
+        }
+    }
+
+    fn is_due(&self, entry: &Entry, now: Instant) -> bool {
+        let (mut above, upto) = self.versions;
+        if self.late {
+            above = above.max(self.starts.as_ref().and_then(|starts| starts.version()).unwrap_or(0));
+        }
+        entry.version > above && entry.version <= upto && entry.expires.is_none_or(|end| end > now)
+    }
+
+    /// The message that was shown is in the client's hands, or never will be.
+    pub fn taken(&mut self) {
+        self.next = None;
+    }
+}
+
+fn ask(retained: Arc<Retained>, topic: String, place: Place, rule: u32, wake: impl FnOnce() + Send + 'static) -> Asked {
+    let (tell, answer) = tokio::sync::oneshot::channel();
+    let of = topic.clone();
+    let task = tokio::spawn(async move {
+        let body = retained.look_up(&of, place, rule).await;
+        // Nobody hears it if the connection is gone.
+        let _ = tell.send(body);
+        wake();
+    });
+    Asked {
+        topic,
+        rule,
+        answer,
+        task: task.abort_handle(),
+    }
+}
+
+/// The walks of one connection, one after the other.
+#[derive(Debug, Default)]
+pub struct Streams(VecDeque<Stream>);
+
+impl Streams {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds one. A subscription that is asked for again begins anew.
+    pub fn begin(&mut self, stream: Stream) {
+        self.end(stream.key);
+        self.0.push_back(stream);
+    }
+
+    /// Adds one beside others of its subscription.
+    pub fn add(&mut self, stream: Stream) {
+        self.0.push_back(stream);
+    }
+
+    /// Ends those of a subscription.
+    pub fn end(&mut self, key: SubscriptionKey) {
+        self.0.retain(|stream| stream.key != key);
+    }
+
+    /// The first whose subscription is not among `pending`.
+    pub fn first(&mut self, pending: &[SubscriptionKey]) -> Option<&mut Stream> {
+        self.0.iter_mut().find(|stream| !pending.contains(&stream.key))
+    }
+
+    /// Takes out the first of a subscription.
+    pub fn finish(&mut self, key: SubscriptionKey) {
+        if let Some(at) = self.0.iter().position(|stream| stream.key == key) {
+            self.0.remove(at);
+        }
+    }
+}

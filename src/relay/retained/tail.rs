@@ -1,0 +1,196 @@
+//! Reads the retained topic into the store, from its beginning and then as it grows, and tells seats what they would miss.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{
+    Progress, Retained,
+    body::Body,
+    mapped::{HEADER, Mapped},
+    store::{Applied, Incoming, Place},
+};
+use crate::{
+    kafka::fetched::{self, RecordView},
+    mapping::{Located, Reader, Stored},
+    mqtt::{publish::SharedProperties, topic::validate_name},
+    relay::{feed::LIMITS, hub::Hub, scribe::Clock},
+    upstream::{Chunk, State, Table, TableEvent},
+};
+
+/// The pause before the topic is opened again, after it was made anew or could not be read.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Runs until it is aborted.
+pub(super) async fn run(retained: Arc<Retained>, hub: Arc<Hub>) {
+    let mut tail = Tail {
+        retained: retained.clone(),
+        hub,
+        readers: HashMap::new(),
+        properties: SharedProperties::new(),
+    };
+    // Not before the topic is there: it would be looked for again only after a while.
+    let _ = retained.cluster.state().wait_for(|state| *state == State::Ready).await;
+    while let Some(topic) = retained.cluster.topic_appears(&retained.settings.topic).await {
+        match retained.cluster.table(&topic).await {
+            Ok(table) => tail.read(table).await,
+            Err(code) => tracing::warn!(topic = &*topic.name, error = code.name(), "the retained messages cannot be read"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+struct Tail {
+    retained: Arc<Retained>,
+    hub: Arc<Hub>,
+    /// The rules of each mapped Kafka topic that was met.
+    readers: HashMap<Box<str>, Reader>,
+    properties: SharedProperties,
+}
+
+impl Tail {
+    /// Until the topic is made anew, or records of it were lost.
+    async fn read(&mut self, mut table: Table) {
+        self.retained.store().clear();
+        let partitions = table.topic().partitions.len();
+        let positions = (0..partitions as i32).map(|p| table.position(p).unwrap_or(0)).collect();
+        self.retained.progress.send_replace(Progress {
+            topic: Some(table.topic().clone()),
+            loaded: false,
+            positions,
+        });
+        while let Some(event) = table.next().await {
+            match event {
+                TableEvent::Records(chunk) if chunk.reset => {
+                    tracing::error!("records of the retained topic were lost before they were read; it is read anew");
+                    break;
+                }
+                TableEvent::Records(chunk) => {
+                    let partition = chunk.partition;
+                    self.records(chunk);
+                    let position = table.position(partition).unwrap_or(0);
+                    self.retained.progress.send_modify(|progress| {
+                        if let Some(at) = progress.positions.get_mut(partition as usize) {
+                            *at = position;
+                        }
+                    });
+                    self.count();
+                    // Much may come at once: others get their turn.
+                    tokio::task::yield_now().await;
+                }
+                TableEvent::CaughtUp { .. } => {}
+                TableEvent::Complete => {
+                    let messages = self.retained.store().len();
+                    tracing::info!(messages, "the retained messages are read");
+                    self.retained.progress.send_modify(|progress| progress.loaded = true);
+                }
+            }
+        }
+        self.retained.progress.send_modify(|progress| progress.loaded = false);
+    }
+
+    fn count(&self) {
+        let store = self.retained.store();
+        let metrics = &self.retained.metrics;
+        metrics.retained.messages.set(store.len() as i64);
+        metrics.retained.bytes.set(store.held() as i64);
+    }
+
+    fn records(&mut self, chunk: Chunk) {
+        let clock = Clock::now();
+        let partition = chunk.partition;
+        for batch in fetched::batches(chunk.bytes, LIMITS).starting_at(chunk.offset) {
+            let batch = match batch {
+                Ok(batch) if batch.is_control => continue,
+                Ok(batch) => batch,
+                Err(error) => {
+                    self.unreadable(&error);
+                    continue;
+                }
+            };
+            for record in batch.records() {
+                match record {
+                    Ok(record) if record.offset < chunk.offset => {}
+                    Ok(record) => self.record(partition, &record, clock),
+                    Err(error) => {
+                        self.unreadable(&error);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn unreadable(&self, error: &fetched::BatchError) {
+        self.retained.metrics.unreadable_batches.inc();
+        tracing::error!(%error, "a batch of retained messages cannot be read and is left out");
+    }
+
+    /// One record. What is none of the proxy's (no name of a topic as key, no header `mqtt.mapped`) is left out and counted.
+    fn record(&mut self, partition: i32, record: &RecordView<'_>, clock: Clock) {
+        let topic = record.key.and_then(|key| std::str::from_utf8(key).ok());
+        let Some(topic) = topic.filter(|topic| validate_name(topic).is_ok()) else {
+            self.retained.metrics.retained.foreign.inc();
+            return;
+        };
+        let header = record.headers().find(|(name, _)| *name == HEADER).and_then(|(_, value)| value);
+        let mapped = header.and_then(Mapped::read);
+        let (Some(value), Some(mapped)) = (record.value, mapped) else {
+            match record.value {
+                None => self.retained.store().tombstone(topic, mapped.as_ref()),
+                Some(_) => {
+                    self.retained.metrics.retained.foreign.inc();
+                }
+            }
+            return;
+        };
+        let place = Place {
+            partition,
+            offset: record.offset,
+        };
+        let retained = self.retained.clone();
+        let rules = &retained.rules;
+        let reader = self
+            .readers
+            .entry(mapped.topic.into())
+            .or_insert_with(|| rules.reader(mapped.topic));
+        // The rules have changed since: nobody could subscribe to it, or it is no longer to be kept.
+        let Some(rule) = rules.retained_rule(reader, topic) else {
+            return retained.store().forget(topic);
+        };
+        let body = (!value.is_empty()).then(|| {
+            let stored = Stored {
+                timestamp: record.timestamp,
+                key: record.key,
+                value: record.value,
+                headers: record.headers(),
+            };
+            let message = rules.message(&Located { rule, topic }, &stored, &mut self.properties);
+            let expires = message.message_expiry_interval.map(|seconds| clock.end(record.timestamp, seconds));
+            Body::copy(&message, expires)
+        });
+        let applied = retained.store().apply(Incoming {
+            topic,
+            place,
+            mapped,
+            rule: rule.0,
+            body,
+        });
+        if let Applied::New(version) = applied {
+            self.tell_late(topic, version);
+        }
+    }
+
+    /// Tells seats whose start lies behind the mapped record. The version was counted first: a SUBSCRIBE that asks for it later finds the entry
+    /// by itself, one that has asked has said before where it starts.
+    fn tell_late(&self, topic: &str, version: u64) {
+        let (origin, order) = {
+            let store = self.retained.store();
+            let Some(entry) = store.entry(topic) else { return };
+            (store.origin(entry.order).clone(), entry.order)
+        };
+        self.hub.subscribers(&origin.topic, topic, |subscriber| {
+            if let Some(starts) = subscriber.starts.as_ref().filter(|starts| starts.misses(&origin, order)) {
+                subscriber.mailbox.late(subscriber.key, topic, version, starts);
+            }
+        });
+    }
+}

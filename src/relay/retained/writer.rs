@@ -1,0 +1,253 @@
+//! The second record of a retained PUBLISH: written when the first, in its mapped topic, has an offset.
+//!
+//! A message waits here in between, whoever sent it: its connection may be gone by then, and at QoS 0 nobody waits for it. What waits is bounded in
+//! bytes; beyond that a PUBLISH stays at the front of its connection's input. Who waits for an acknowledgement gets one receipt for both records.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use super::{Retained, mapped::Mapped};
+use crate::{
+    kafka::{Header, RecordFields, error::ErrorCode},
+    mapping::partition_for_key,
+    upstream::{AppendError, Appender, Outcome, Receipt, Receipts, Topic, TopicState, WriteOptions},
+};
+
+/// Bytes that may wait, all connections together; one message may in any case.
+const MOST_WAITING: usize = 16 * 1024 * 1024;
+/// The code of a record that no batch can hold.
+const MESSAGE_TOO_LARGE: ErrorCode = ErrorCode::MESSAGE_TOO_LARGE;
+
+/// Name and value.
+type OwnHeader = (Box<str>, Option<Box<[u8]>>);
+
+/// A retained message whose mapped record is on its way.
+#[derive(Debug)]
+pub struct Job {
+    topic: Box<str>,
+    mapped: Arc<Topic>,
+    timestamp: i64,
+    payload: Box<[u8]>,
+    headers: Vec<OwnHeader>,
+    waiter: Option<(Arc<Receipts>, u64)>,
+    /// Of the mapped record, once it is known.
+    stored: Option<(i32, i64)>,
+}
+
+impl Job {
+    /// Copies a message. `fields` are those of its mapped record, `mapped` that record's topic.
+    pub fn copy<'a, H>(topic: &str, fields: &RecordFields<'a, H>, mapped: &Arc<Topic>, waiter: Option<(&Arc<Receipts>, u64)>) -> Self
+    where
+        H: Iterator<Item = Header<'a>> + Clone,
+    {
+        let headers = fields.headers.clone();
+        Self {
+            topic: topic.into(),
+            mapped: mapped.clone(),
+            timestamp: fields.timestamp,
+            payload: fields.value.unwrap_or(b"").into(),
+            headers: headers.map(|(name, value)| (name.into(), value.map(Into::into))).collect(),
+            waiter: waiter.map(|(receipts, ticket)| (receipts.clone(), ticket)),
+            stored: None,
+        }
+    }
+
+    fn weight(&self) -> usize {
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.as_ref().map_or(0, |v| v.len()) + 48);
+        size_of::<Self>() + self.topic.len() + self.payload.len() + headers.sum::<usize>()
+    }
+}
+
+/// What waits, and where its receipts come.
+#[derive(Debug)]
+pub(super) struct Writer {
+    waiting: Mutex<Waiting>,
+    receipts: Arc<Receipts>,
+    news: Arc<Notify>,
+    /// Rung when something has left.
+    room: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    jobs: HashMap<u64, Job>,
+    next: u64,
+    bytes: usize,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        let news = Arc::<Notify>::default();
+        Self {
+            waiting: Mutex::default(),
+            receipts: Receipts::new(news.clone()),
+            news,
+            room: Notify::new(),
+        }
+    }
+}
+
+impl Writer {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a message: whoever waits is told.
+    fn finish(&self, number: u64, outcome: Outcome) {
+        let mut waiting = self.waiting();
+        let Some(job) = waiting.jobs.remove(&number) else { return };
+        waiting.bytes -= job.weight();
+        drop(waiting);
+        self.room.notify_waiters();
+        if let Some((receipts, ticket)) = job.waiter {
+            receipts.put(Receipt { ticket, outcome });
+        } else if !matches!(outcome, Outcome::Stored { .. }) {
+            tracing::warn!(
+                topic = &*job.topic,
+                ?outcome,
+                "a retained message for which nobody waits is not kept"
+            );
+        }
+    }
+}
+
+impl Retained {
+    /// Takes a message; the mapped record is to be appended with what comes back as its waiter. `None`: too much waits, see
+    /// [`room`](Self::room).
+    pub fn begin(&self, job: Job) -> Option<(&Arc<Receipts>, u64)> {
+        let mut waiting = self.writer.waiting();
+        let weight = job.weight();
+        if waiting.bytes > 0 && waiting.bytes + weight > MOST_WAITING {
+            return None;
+        }
+        waiting.bytes += weight;
+        let number = waiting.next;
+        waiting.next += 1;
+        waiting.jobs.insert(number, job);
+        Some((&self.writer.receipts, number))
+    }
+
+    /// The mapped record was not appended: nothing waits any more.
+    pub fn cancel(&self, number: u64) {
+        let mut waiting = self.writer.waiting();
+        if let Some(job) = waiting.jobs.remove(&number) {
+            waiting.bytes -= job.weight();
+        }
+    }
+
+    /// Waits until there may be room for a message that found none. Cancel-safe.
+    pub async fn room(&self) {
+        let left = self.writer.room.notified();
+        tokio::pin!(left);
+        left.as_mut().enable();
+        if self.writer.waiting().bytes > MOST_WAITING / 2 {
+            left.await;
+        }
+    }
+
+    /// Waits until nothing is on its way any more. Cancel-safe.
+    pub async fn written(&self) {
+        loop {
+            let left = self.writer.room.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            if self.writer.waiting().jobs.is_empty() {
+                return;
+            }
+            left.await;
+        }
+    }
+}
+
+/// Runs until it is aborted.
+pub(super) async fn run(retained: Arc<Retained>) {
+    let mut appender = retained.cluster.appender();
+    let mut receipts = Vec::new();
+    loop {
+        retained.writer.news.notified().await;
+        retained.writer.receipts.take(&mut receipts);
+        for receipt in receipts.drain(..) {
+            follow(&retained, &mut appender, receipt).await;
+        }
+        appender.kick();
+    }
+}
+
+/// A receipt of the mapped record, then one of the retained record.
+async fn follow(retained: &Retained, appender: &mut Appender, Receipt { ticket, outcome }: Receipt) {
+    let writer = &retained.writer;
+    let first = {
+        let mut waiting = writer.waiting();
+        let Some(job) = waiting.jobs.get_mut(&ticket) else { return };
+        match outcome {
+            Outcome::Stored { partition, offset } if job.stored.is_none() && offset >= 0 => {
+                job.stored = Some((partition, offset));
+                true
+            }
+            _ => false,
+        }
+    };
+    if !first {
+        let known = writer.waiting().jobs.get(&ticket).is_some_and(|job| job.stored.is_some());
+        // Its offset, and so its order, is not known: the device sends it again.
+        let lost = matches!(outcome, Outcome::Stored { .. }) && !known;
+        return writer.finish(ticket, if lost { Outcome::Unknown } else { outcome });
+    }
+    let failed = loop {
+        match append(retained, appender, ticket) {
+            Ok(()) => return,
+            Err(Append::Refused(AppendError::MemoryFull)) => appender.memory_available().await,
+            Err(Append::Refused(AppendError::TooLarge)) => break Outcome::Refused(MESSAGE_TOO_LARGE),
+            Err(Append::Refused(AppendError::Closed | AppendError::NoPartition) | Append::Missing) => break Outcome::Unknown,
+            Err(Append::Unknown) => drop(retained.cluster.topic_known(&retained.settings.topic).await),
+        }
+    };
+    writer.finish(ticket, failed);
+}
+
+/// Why nothing was appended.
+enum Append {
+    Refused(AppendError),
+    /// The retained topic is not known yet, or there is none.
+    Unknown,
+    Missing,
+}
+
+fn append(retained: &Retained, appender: &mut Appender, number: u64) -> Result<(), Append> {
+    let topic = match retained.cluster.topic(&retained.settings.topic) {
+        TopicState::Ready(topic) => topic,
+        TopicState::Unknown => return Err(Append::Unknown),
+        TopicState::Missing => return Err(Append::Missing),
+    };
+    let writer = &retained.writer;
+    let waiting = writer.waiting();
+    let Some(job) = waiting.jobs.get(&number) else { return Ok(()) };
+    let (partition, offset) = job.stored.unwrap_or_default();
+    let mapped = Mapped {
+        topic: &job.mapped.name,
+        id: *job.mapped.id.as_bytes(),
+        partition,
+        offset,
+    }
+    .to_string();
+    let own = std::iter::once(("mqtt.mapped", Some(mapped.as_bytes())));
+    let headers = job.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
+    let fields = RecordFields {
+        timestamp: job.timestamp,
+        key: Some(job.topic.as_bytes()),
+        value: Some(&job.payload),
+        headers: own.chain(headers),
+    };
+    let partition = partition_for_key(job.topic.as_bytes(), topic.partitions.len() as u32) as usize;
+    let waiter = Some((&writer.receipts, number));
+    appender
+        .append(&topic, partition, &fields, WriteOptions::default(), waiter)
+        .map_err(Append::Refused)
+}
