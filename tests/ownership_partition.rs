@@ -227,7 +227,7 @@ fn an_unknown_outcome_keeps_the_pair_and_a_refusal_removes_it() {
     assert_eq!(pair(&outputs), (41, 0, 0), "nothing follows a sequence that was not used up");
     let reason = ReasonCode::ImplementationSpecificError;
     assert_eq!(stage.answer(&outputs, Outcome::Unknown), [Output::Close { connection: ME, reason }]);
-    stage.partition.disconnected(ME, End::Lost, stage.now);
+    stage.partition.disconnected(ME, End::Lost { expiry: None }, stage.now);
     stage.tail();
     let outputs = stage.connect();
     let [Output::Connected { present: Some(body), .. }] = &outputs[..] else {
@@ -246,7 +246,7 @@ fn an_unknown_outcome_keeps_the_pair_and_a_refusal_removes_it() {
 fn a_bid_that_came_too_late_disturbs_nobody() {
     let mut stage = Stage::new();
     stage.connect();
-    stage.partition.disconnected(ME, End::Lost, stage.now);
+    stage.partition.disconnected(ME, End::Lost { expiry: None }, stage.now);
     stage.tail();
     stage.connect();
     let bid = Claim::new("custodian", 1, 0).bid("c", 0).unwrap();
@@ -263,7 +263,7 @@ fn a_session_that_cannot_be_read_is_left_as_it_is() {
     for (from, to) in [(r#""v":1"#, r#""v":2"#), (r#""connected""#, r#""colour""#)] {
         let mut stage = Stage::new();
         stage.connect();
-        stage.partition.disconnected(ME, End::Lost, stage.now);
+        stage.partition.disconnected(ME, End::Lost { expiry: None }, stage.now);
         stage.tail();
         let last = stage.log.last_mut().unwrap();
         let damaged = String::from_utf8(last.value.clone().unwrap()).unwrap().replace(from, to);

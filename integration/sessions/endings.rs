@@ -36,6 +36,31 @@ fn a_session_whose_time_is_over_is_gone() {
     });
 }
 
+/// DISCONNECT with 0x04: the will is wanted, and the session shall end with it (§3.14.2.1, §3.14.2.2.2).
+#[test]
+fn a_goodbye_that_asks_for_the_will_may_end_the_session_as_well() {
+    let kafka = shared_kafka();
+    kafka.topic("farewell", 1);
+    let proxy = instance(&kafka, "farewell", "");
+    let greeting = Greeting {
+        client: "phone",
+        expiry: 600,
+        will: Some(("farewell/phone", "gone", 60)),
+        ..Greeting::default()
+    };
+    runtime().block_on(async {
+        let (mut phone, _) = connect(proxy.mqtt, greeting).await;
+        phone.output.extend_from_slice(&[0xe0, 7, 0x04, 5, 0x11, 0, 0, 0, 0]);
+        phone.flush().await.unwrap();
+    });
+    // With the session's end the will is due, whatever its delay.
+    eventually("the will is sent", || (kafka.consume("farewell", "%s") == ["gone"]).then_some(()));
+    runtime().block_on(async {
+        let (_phone, present) = connect(proxy.mqtt, greeting).await;
+        assert!(!present);
+    });
+}
+
 #[test]
 fn wills_of_an_instance_that_is_killed_are_sent_once() {
     const CLIENTS: usize = 20;

@@ -140,9 +140,11 @@ impl Owner {
     pub(super) fn end_connection(&mut self, end: End, now: Millis) {
         self.body.connected = false;
         self.body.since = now;
-        if let End::Goodbye { expiry } = end {
+        if let End::Goodbye { .. } = end {
             self.body.will = None;
-            self.body.expiry = expiry.unwrap_or(self.body.expiry);
+        }
+        if let End::Goodbye { expiry: Some(expiry) } | End::Lost { expiry: Some(expiry) } = end {
+            self.body.expiry = expiry;
         }
         self.inbound = Default::default();
         self.touch(Dirty::State);

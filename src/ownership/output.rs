@@ -36,8 +36,11 @@ pub enum End {
         /// Seconds.
         expiry: Option<u32>,
     },
-    /// Any other end: the will is due.
-    Lost,
+    /// Any other end: the will is due. A DISCONNECT that asks for the will may change the session expiry interval, too.
+    Lost {
+        /// Seconds.
+        expiry: Option<u32>,
+    },
     /// This process stops: the will is left to the custodian, since the client may be back elsewhere before its delay is over.
     Shutdown,
 }

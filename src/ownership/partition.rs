@@ -209,7 +209,7 @@ impl Partition {
             // The client has gone before it was answered: it never had this will.
             None if owner.body.connected => {
                 owner.body.will = None;
-                owner.end_connection(End::Lost, now);
+                owner.end_connection(End::Lost { expiry: None }, now);
             }
             None => {}
         }

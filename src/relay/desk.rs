@@ -248,7 +248,9 @@ impl Desk {
         match session.goodbye() {
             Some(goodbye) if !goodbye.with_will => End::Goodbye { expiry: goodbye.expiry },
             None if self.draining.is_some() => End::Shutdown,
-            _ => End::Lost,
+            goodbye => End::Lost {
+                expiry: goodbye.and_then(|goodbye| goodbye.expiry),
+            },
         }
     }
 

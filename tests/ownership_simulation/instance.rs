@@ -340,7 +340,9 @@ impl Instance {
                 let released = body.steps.outbound.iter().filter(|(_, outgoing)| outgoing.released);
                 released.for_each(|(packet, _)| down(connection, Down::PubRel(*packet)));
             }
-            Output::Refuse { connection, .. } | Output::Close { connection, .. } => self.end(connection, End::Lost, around),
+            Output::Refuse { connection, .. } | Output::Close { connection, .. } => {
+                self.end(connection, End::Lost { expiry: None }, around)
+            }
             Output::Produce {
                 tenure,
                 message,

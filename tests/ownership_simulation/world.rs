@@ -325,7 +325,7 @@ impl World {
             Event::Tick(i) => self.at(i, |instance, around| instance.tick(around)),
             Event::Packet(i, id) => self.at(i, |instance, around| instance.packet(id, around)),
             Event::Feed(i, id) => self.at(i, |instance, around| instance.feed(id, around)),
-            Event::Notice(i, id) => self.at(i, |instance, around| instance.end(id, End::Lost, around)),
+            Event::Notice(i, id) => self.at(i, |instance, around| instance.end(id, End::Lost { expiry: None }, around)),
             Event::Group(i) => {
                 let members = self.members();
                 let custodian = self.custodian() == Some(i);
