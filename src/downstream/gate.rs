@@ -44,17 +44,18 @@ impl Gate {
     /// Takes a seat for one connection, or says why not. Limits are asked before rates, so that a full house spends no token.
     pub(super) fn admit(self: &Arc<Self>, listener: &Arc<ListenerState>, now: Instant) -> Result<Seat, ConnectionRefusal> {
         take_one(&self.open, self.limits.connections).ok_or(ConnectionRefusal::Limit)?;
+        let connections = listener.limits.connections.unwrap_or(u32::MAX);
+        if take_one(&listener.open, connections).is_none() {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(ConnectionRefusal::ListenerLimit);
+        }
         listener.counters.current.inc();
         // From here on it leaves what it has taken by being dropped.
-        let mut seat = Seat {
+        let seat = Seat {
             gate: self.clone(),
             listener: listener.clone(),
-            at_listener: false,
             address: None,
         };
-        let connections = listener.limits.connections.unwrap_or(u32::MAX);
-        take_one(&listener.open, connections).ok_or(ConnectionRefusal::ListenerLimit)?;
-        seat.at_listener = true;
         if !has_token(&listener.rate, now) {
             return Err(ConnectionRefusal::ListenerRate);
         }
@@ -132,9 +133,8 @@ impl ListenerState {
 pub(super) struct Seat {
     gate: Arc<Gate>,
     pub(super) listener: Arc<ListenerState>,
-    at_listener: bool,
-    /// Under which it is counted among those of its address.
-    address: Option<IpAddr>,
+    /// Under which it is counted among those of its address. Boxed: most have no such limit.
+    address: Option<Box<IpAddr>>,
 }
 
 impl Seat {
@@ -147,7 +147,7 @@ impl Seat {
         if !addresses.enter(network) {
             return Err(ConnectionRefusal::AddressLimit);
         }
-        self.address = Some(network);
+        self.address = Some(Box::new(network));
         Ok(())
     }
 
@@ -160,11 +160,9 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.gate.open.fetch_sub(1, Ordering::Relaxed);
         self.listener.counters.current.dec();
-        if self.at_listener {
-            self.listener.open.fetch_sub(1, Ordering::Relaxed);
-        }
-        if let (Some(addresses), Some(network)) = (&self.gate.addresses, self.address) {
-            addresses.leave(network);
+        self.listener.open.fetch_sub(1, Ordering::Relaxed);
+        if let (Some(addresses), Some(network)) = (&self.gate.addresses, &self.address) {
+            addresses.leave(**network);
         }
     }
 }

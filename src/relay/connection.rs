@@ -56,8 +56,6 @@ pub struct Connection {
     unsent: usize,
     /// Of a client whose speed is limited.
     pace: Option<Box<Pace>>,
-    /// It was too fast, and is not read until then.
-    paced: Option<Instant>,
 }
 
 /// What ended a wait.
@@ -95,7 +93,6 @@ impl Connection {
             resting: false,
             unsent: 0,
             pace,
-            paced: None,
         }
     }
 
@@ -131,7 +128,9 @@ impl Connection {
     /// Everything that can be done without waiting.
     fn turn(&mut self) {
         let now = Instant::now();
-        self.paced = self.paced.filter(|until| now < *until);
+        if let Some(pace) = &mut self.pace {
+            pace.regard(now);
+        }
         self.regard_taking(now);
         self.session.tick(now);
         self.desk.regard_expiry(&mut self.session, now);
@@ -241,14 +240,19 @@ impl Connection {
     fn spend(&mut self, used: usize, now: Instant) {
         if let Some(pace) = &mut self.pace {
             let is_publish = self.link.input()[0] >> 4 == PUBLISH;
-            self.paced = pace.spend(is_publish.into(), used, now);
+            pace.spend(is_publish.into(), used, now);
         }
         self.link.consume(used);
     }
 
+    /// The client was too fast, and is not read until then.
+    fn paced(&self) -> Option<Instant> {
+        self.pace.as_ref().and_then(|pace| pace.until())
+    }
+
     /// Whether we are the one who is waited for.
     fn is_held(&self) -> bool {
-        self.paced.is_some() || self.desk.is_blocked() || self.desk.is_draining() || !self.session.may_read()
+        self.paced().is_some() || self.desk.is_blocked() || self.desk.is_draining() || !self.session.may_read()
     }
 
     fn may_read(&mut self) -> bool {
@@ -296,7 +300,7 @@ impl Connection {
     }
 
     fn set_alarm(&mut self) {
-        let deadlines = [self.session.deadline(), self.desk.deadline(), self.paced];
+        let deadlines = [self.session.deadline(), self.desk.deadline(), self.paced()];
         let Some(due) = deadlines.into_iter().flatten().min() else {
             return self.alarm = None;
         };

@@ -10,6 +10,8 @@ use super::settings::ClientRate;
 pub struct Pace {
     messages: Option<Bucket>,
     bytes: Option<Bucket>,
+    /// Nothing more is taken until then.
+    until: Option<Instant>,
 }
 
 impl Pace {
@@ -19,8 +21,19 @@ impl Pace {
         let pace = Self {
             messages: bucket(rate.messages),
             bytes: bucket(rate.bytes),
+            until: None,
         };
         (pace.messages.is_some() || pace.bytes.is_some()).then(|| Box::new(pace))
+    }
+
+    /// When the next packet may be taken, if not now.
+    pub fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// What time it is.
+    pub fn regard(&mut self, now: Instant) {
+        self.until = self.until.filter(|until| now < *until);
     }
 
     /// Notes a packet that has been taken: when the next one may be, if not now.
@@ -30,7 +43,8 @@ impl Pace {
             self.messages.as_mut().and_then(|bucket| bucket.spend(messages, now)),
             self.bytes.as_mut().and_then(|bucket| bucket.spend(bytes, now)),
         ];
-        waits.into_iter().flatten().max().map(|wait| now + wait)
+        self.until = waits.into_iter().flatten().max().map(|wait| now + wait);
+        self.until
     }
 }
 
