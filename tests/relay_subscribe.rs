@@ -362,7 +362,7 @@ async fn a_filter_whose_kafka_topic_is_missing_is_refused() {
     let mut device = stage.v4("five").await;
     device.send_subscribe(&subscribe(&"/".repeat(128), 1)).await;
     assert_eq!(device.line().await, "suback 1 0x80");
-    assert_eq!(stage.metric("refusals_total{reason=\"too_many_levels\"}"), 1);
+    assert_eq!(stage.metric("refusals_total{reason=\"topic_filter_invalid\"}"), 1);
 }
 
 #[tokio::test]

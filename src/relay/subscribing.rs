@@ -89,9 +89,6 @@ impl Subscribed {
     }
 }
 
-/// Levels that a filter may have. Bounds how deep a look-up goes; far above what people use.
-const MAX_LEVELS: usize = 128;
-
 /// Bytes that a share name may have: it is a part of a group's id.
 const MAX_SHARE_NAME: usize = 200;
 
@@ -151,9 +148,6 @@ impl Desk {
             _ => return self.refuse_filter(ReasonCode::TopicFilterInvalid, "share_name"),
         };
         let plain = shared.map_or(filter.filter, |shared| shared.filter);
-        if plain.split('/').count() > MAX_LEVELS {
-            return self.refuse_filter(ReasonCode::TopicFilterInvalid, "too_many_levels");
-        }
         // What was not complete at the end of a connection is not the next one's in a shared subscription: at QoS 2 it would be lost.
         let is_stored = self.tenancy.as_deref().is_some_and(|tenancy| tenancy.stored);
         let highest = if shared.is_some() && is_stored {
