@@ -2,7 +2,7 @@
 //! one, and nothing panics.
 
 use mqtt_kafka_proxy::mapping::{
-    Direction, Draft, Inbound, KafkaSpec, LocateScratch, Located, RuleId, RuleSet, RuleSpec, Stored, Unmapped,
+    Direction, Draft, Inbound, KafkaSpec, LocateScratch, Located, RuleId, RuleSet, RuleSpec, Sample, Stored, Unmapped, Verdict,
 };
 use mqtt_kafka_proxy::mqtt::properties::{PayloadFormat, UserProperties};
 use mqtt_kafka_proxy::mqtt::publish::SharedProperties;
@@ -236,6 +236,37 @@ proptest! {
         let wanted = writer.map(|i| (i, named.map(str::to_owned))).or_else(|| maker().map(|i| (i, made(&specs[i], &plain))));
         let wanted = wanted.map(|(i, topic)| (i as u32, topic.unwrap()));
         prop_assert_eq!(locate(&set, kafka_topic, key, &headers), wanted);
+    }
+
+    /// `explain` says what happens: the records are those of `route`, and the rules that it says take part made them.
+    #[test]
+    fn what_is_explained_is_what_happens(
+        specs in prop::collection::vec((prop_oneof![3 => rule(), 1 => reading()], any::<bool>()), 1..12), topic in topic(),
+    ) {
+        let copies = |(spec, also): (RuleSpec, bool)| RuleSpec { also: also && spec.direction == Direction::Both, ..spec };
+        let Some((set, specs)) = accepted(specs.into_iter().map(copies).collect()) else { return Ok(()) };
+        let packet = Publish { qos: QoS::AtLeastOnce, ..plain(&topic) };
+        let inbound = Inbound { publish: &packet, topic: &topic, client: "c", now_ms: 0 };
+        let mut draft = Draft::new();
+        let routed = set.route(&inbound, &mut draft);
+        let sample = Sample { topic: &topic, client: "c", payload: packet.payload, user: &[], partitions: None };
+        let told = set.explain_publish(&sample).unwrap();
+        prop_assert_eq!(told.verdicts.len(), specs.len());
+        for ((id, verdict), spec) in told.verdicts.iter().zip(&specs) {
+            let reads = spec.direction == Direction::Subscribe;
+            let differs = matches!(verdict, Verdict::OnlyReads | Verdict::Differs(_));
+            prop_assert_eq!(!differs, !reads && matches(&spec.mqtt, &topic), "{:?}", spec.mqtt);
+            let made = routed.is_ok() && (0..draft.len()).any(|i| draft.rule(i) == *id);
+            prop_assert_eq!(matches!(verdict, Verdict::Takes | Verdict::Copies), made);
+        }
+        prop_assert_eq!(routed.err(), told.outcome.as_ref().err().copied());
+        for (i, record) in told.outcome.iter().flatten().enumerate() {
+            let fields = draft.fields(i, &set, &inbound);
+            prop_assert_eq!((record.rule, record.kafka_topic.as_str()), (draft.rule(i), draft.kafka_topic(i, &set)));
+            prop_assert_eq!((Some(record.key.as_slice()), Some(record.value.as_slice())), (fields.key, fields.value));
+            let headers = fields.headers.map(|(name, value)| (name.to_owned(), value.unwrap().to_vec()));
+            prop_assert_eq!(&record.headers, &headers.collect::<Vec<_>>());
+        }
     }
 
     /// What a subscriber of the topic reads holds the record of a message to that topic.

@@ -5,6 +5,7 @@
 
 mod descriptors;
 mod exit;
+mod explain;
 mod lifecycle;
 mod logs;
 mod online;
@@ -28,6 +29,9 @@ const EXAMPLES: &str = "\
 Examples:
   mqtt-kafka-proxy check -c proxy.yaml          every fault of the file at once, with line and column
   mqtt-kafka-proxy check -c proxy.yaml --online   the file, and whether Kafka is there as it needs it
+  mqtt-kafka-proxy explain vehicles/42/telemetry/rpm --payload 1850 --client device-1   which rules, which records
+  mqtt-kafka-proxy explain --kafka vehicle-commands --key 42                            the way back
+  mqtt-kafka-proxy explain --subscribe 'vehicles/42/#'                                  what a subscriber reads
   mqtt-kafka-proxy run -c proxy.yaml            until SIGTERM or SIGINT
   mqtt-kafka-proxy password users.txt vin42 <secret.txt   a user of `method: password_file`, or a new password for one
   mqtt-kafka-proxy sessions list                what is stored of clients, straight from Kafka
@@ -84,6 +88,9 @@ enum Command {
         /// The user's name, which is the identity
         user: String,
     },
+    /// Tell what the rules make of a message, of a Kafka record, or of a subscriber's filter; nothing is sent or asked
+    #[command(after_help = EXAMPLES)]
+    Explain(explain::Question),
     /// Tell what is stored of clients, straight from Kafka; no instance need run
     #[command(subcommand)]
     Sessions(Sessions),
@@ -133,6 +140,9 @@ pub fn main() -> ExitCode {
         Ok(CommandLine {
             command: Command::Password { file, user },
         }) => password::put(&file, &user),
+        Ok(CommandLine {
+            command: Command::Explain(question),
+        }) => load(&question.config).map_or_else(|exit| exit, |config| explain::explain(&question, &config.rules)),
         Ok(CommandLine {
             command: Command::Sessions(wanted),
         }) => sessions(&wanted),

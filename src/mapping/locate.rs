@@ -131,7 +131,14 @@ impl RuleSet {
     }
 
     /// Makes the topic that this rule gives the record.
-    fn make<'a, H>(&self, id: u32, reader: &Reader, partition: i32, record: &Stored<'a, H>, out: &mut String) -> Result<(), SkipReason>
+    pub(super) fn make<'a, H>(
+        &self,
+        id: u32,
+        reader: &Reader,
+        partition: i32,
+        record: &Stored<'a, H>,
+        out: &mut String,
+    ) -> Result<(), SkipReason>
     where
         H: Iterator<Item = Raw<'a>> + Clone,
     {

@@ -8,6 +8,7 @@ mod checks;
 mod compile;
 mod deliver;
 mod draft;
+mod explain;
 mod fault;
 mod filter;
 mod headers;
@@ -28,6 +29,7 @@ mod trie;
 
 pub use deliver::{Delivered, Stored};
 pub use draft::{Draft, Inbound, PartitionChoice};
+pub use explain::{ExplainedDelivery, ExplainedMessage, ExplainedPublish, ExplainedRecord, Sample, SampleRecord, Verdict};
 pub use fault::{Fault, Field};
 pub use filter::illegal_kafka_topic;
 pub use locate::{LocateScratch, Located};

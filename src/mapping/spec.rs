@@ -87,6 +87,18 @@ pub enum PartitionSpec {
     Number(u32),
 }
 
+impl std::fmt::Display for PartitionSpec {
+    /// As it is written in the file.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PartitionSpec::Hash => f.write_str("hash"),
+            PartitionSpec::RoundRobin => f.write_str("round-robin"),
+            PartitionSpec::Sticky => f.write_str("sticky"),
+            PartitionSpec::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
 /// What becomes of a topic or filter that no rule maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Unmapped {

@@ -1,0 +1,238 @@
+//! `explain`: what the rules of a file make of a message, a record or a filter, as a table or as one JSON object.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::mapping::{NoRoute, NoSources, PartitionChoice, RuleId, RuleSet, Sample, SampleRecord, Verdict};
+
+use super::exit::{Exit, answer, tell};
+
+/// What is asked.
+#[derive(Debug, Args)]
+pub(super) struct Question {
+    /// The topic of a PUBLISH, which is of QoS 1 and not retained; whether its client may publish it is not looked at
+    #[arg(required_unless_present_any = ["kafka", "subscribe"], conflicts_with_all = ["kafka", "subscribe"])]
+    topic: Option<String>,
+    /// Its payload, or with --kafka the record's value; empty without it
+    #[arg(long, value_name = "TEXT", default_value = "", conflicts_with = "subscribe")]
+    payload: String,
+    /// The client id of its publisher
+    #[arg(long, value_name = "ID", default_value = "client", conflicts_with_all = ["kafka", "subscribe"])]
+    client: String,
+    /// A user property of it; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, conflicts_with_all = ["kafka", "subscribe"])]
+    property: Vec<(String, String)>,
+    /// How many partitions the Kafka topic has: then the partition is told
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["kafka", "subscribe"])]
+    partitions: Option<u32>,
+    /// The Kafka topic of a record: the way back is told
+    #[arg(long, value_name = "TOPIC", conflicts_with = "subscribe")]
+    kafka: Option<String>,
+    /// The record's key; without it the record has none
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["topic", "subscribe"])]
+    key: Option<String>,
+    /// A header of the record; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, conflicts_with_all = ["topic", "subscribe"])]
+    header: Vec<(String, String)>,
+    /// The record's partition
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..), conflicts_with_all = ["topic", "subscribe"])]
+    partition: i32,
+    /// The record's value is null
+    #[arg(long, conflicts_with_all = ["topic", "subscribe", "payload"])]
+    tombstone: bool,
+    /// A filter: what its subscriber reads is told
+    #[arg(long, value_name = "FILTER")]
+    subscribe: Option<String>,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
+    pub(super) config: PathBuf,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Answers the question on stdout.
+pub(super) fn explain(question: &Question, rules: &RuleSet) -> Exit {
+    let told = match (&question.kafka, &question.subscribe, &question.topic) {
+        (Some(topic), ..) => Ok(delivery(question, topic, rules)),
+        (_, Some(filter), _) => filter_sources(filter, rules),
+        (.., topic) => publish(question, topic.as_deref().unwrap_or(""), rules),
+    };
+    match told {
+        Ok(told) if question.json => answer(&told.to_string()),
+        Ok(told) => answer(table(&told).trim_end()),
+        Err(why) => {
+            tell(&why);
+            Exit::Usage
+        }
+    }
+}
+
+fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, String> {
+    let explained = rules.explain_publish(&Sample {
+        topic,
+        client: &question.client,
+        payload: question.payload.as_bytes(),
+        user: &question.property,
+        partitions: question.partitions,
+    })?;
+    let verdict = |(id, verdict): &(RuleId, Verdict)| {
+        let by = match verdict {
+            Verdict::Earlier(other) | Verdict::RefusedBy(other) => format!(" ({})", rules.rule(*other).name),
+            _ => String::new(),
+        };
+        json!({"rule": rules.rule(*id).name, "verdict": format!("{verdict}{by}")})
+    };
+    let (records, why) = match explained.outcome {
+        Ok(records) => (records, None),
+        Err(NoRoute::Unmapped(_)) => (vec![], Some("no rule matches".to_owned())),
+        Err(NoRoute::Refused(refusal)) => (vec![], Some(format!("refused: {}", refusal.reason.as_str()))),
+    };
+    let records = records.iter().map(|record| {
+        let partition = match record.partition {
+            None => json!(rules.rule(record.rule).partition.to_string()),
+            Some(Ok(PartitionChoice::Index(number))) => json!(number),
+            Some(Ok(_)) => json!(rules.rule(record.rule).partition.to_string()),
+            Some(Err(reason)) => json!(format!("none: {}", reason.as_str())),
+        };
+        json!({
+            "rule": rules.rule(record.rule).name,
+            "topic": record.kafka_topic,
+            "partition": partition,
+            "key": text(&record.key),
+            "headers": record.headers.iter().map(|(name, value)| json!({"name": name, "value": text(value)})).collect::<Vec<_>>(),
+            "value": text(&record.value),
+        })
+    });
+    Ok(json!({
+        "rules": explained.verdicts.iter().map(verdict).collect::<Vec<_>>(),
+        "records": records.collect::<Vec<_>>(),
+        "why": why,
+    }))
+}
+
+fn delivery(question: &Question, kafka_topic: &str, rules: &RuleSet) -> Value {
+    let explained = rules.explain_record(&SampleRecord {
+        kafka_topic,
+        partition: question.partition,
+        key: question.key.as_deref().map(str::as_bytes),
+        value: (!question.tombstone).then_some(question.payload.as_bytes()),
+        headers: &question.header,
+    });
+    let tried = explained.tried.iter().map(|(id, made)| {
+        let verdict = match made {
+            Ok(topic) => format!("can make {topic}"),
+            Err(reason) => format!("no: {}", reason.as_str()),
+        };
+        json!({"rule": rules.rule(*id).name, "verdict": verdict})
+    });
+    let (message, why) = match explained.outcome {
+        Ok(message) => {
+            let user = message.user.iter().map(|(name, value)| json!({"name": name, "value": value}));
+            let told = json!({
+                "rule": rules.rule(message.rule).name,
+                "topic": message.topic,
+                "qos": message.qos,
+                "user": user.collect::<Vec<_>>(),
+                "payload": text(&message.payload),
+            });
+            (Some(told), None)
+        }
+        Err(skip) => (None, Some(format!("passed over: {}", skip.reason.as_str()))),
+    };
+    json!({"rules": tried.collect::<Vec<_>>(), "message": message, "why": why})
+}
+
+fn filter_sources(filter: &str, rules: &RuleSet) -> Result<Value, String> {
+    let (sources, why) = match rules.explain_filter(filter)? {
+        Ok(sources) => (sources, None),
+        Err(NoSources::Unmapped) => (vec![], Some("no rule delivers such topics".to_owned())),
+        Err(NoSources::NotReadable { why, .. }) => (vec![], Some(why)),
+    };
+    // A fixed key does not narrow what is read: other producers may have put it anywhere.
+    let source = sources.iter().map(|source| {
+        json!({
+            "rule": rules.rule(source.rule).name,
+            "topic": source.kafka_topic,
+            "partitions": "all",
+            "key": source.key.as_deref().map(text),
+        })
+    });
+    Ok(json!({"sources": source.collect::<Vec<_>>(), "why": why}))
+}
+
+/// Bytes as text; what is none as it is escaped in Rust.
+fn text(bytes: &[u8]) -> String {
+    std::str::from_utf8(bytes).map_or_else(|_| bytes.escape_ascii().to_string(), str::to_owned)
+}
+
+/// The same as the JSON object, in lines: lists as sections, names before values.
+fn table(told: &Value) -> String {
+    let mut out = String::new();
+    for list in ["rules", "records", "sources"] {
+        for item in told[list].as_array().into_iter().flatten() {
+            match (list, &item["verdict"]) {
+                ("rules", verdict) => line(&mut out, &format!("rule {}", shown(&item["rule"])), verdict),
+                _ => section(&mut out, list.trim_end_matches('s'), item),
+            }
+        }
+    }
+    if told["message"].is_object() {
+        section(&mut out, "message", &told["message"]);
+    }
+    if told["why"].is_string() {
+        line(&mut out, "nothing", &told["why"]);
+    }
+    out
+}
+
+fn section(out: &mut String, title: &str, item: &Value) {
+    line(out, title, &json!(format!("by rule {}", shown(&item["rule"]))));
+    for name in [
+        "topic",
+        "partition",
+        "partitions",
+        "qos",
+        "key",
+        "headers",
+        "user",
+        "value",
+        "payload",
+    ] {
+        match &item[name] {
+            Value::Null => {}
+            Value::Array(pairs) => {
+                for pair in pairs {
+                    let words = format!("{}={}", shown(&pair["name"]), shown(&pair["value"]));
+                    line(out, &format!("  {}", name.trim_end_matches('s')), &json!(words));
+                }
+            }
+            value => line(out, &format!("  {name}"), value),
+        }
+    }
+}
+
+fn line(out: &mut String, name: &str, value: &Value) {
+    writeln!(out, "{name:<20}  {}", shown(value)).expect("a String takes all");
+}
+
+/// On one line, and nothing that a terminal would obey.
+fn shown(value: &Value) -> String {
+    let words = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let escape = |c: char| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
+    };
+    words.chars().map(escape).collect()
+}

@@ -1,0 +1,274 @@
+//! What the rules do with a message, a record or a filter, told for people. The answers are those of `route`, `locate`
+//! and `sources` themselves; only the reasons of the rules that did not take part are found here.
+
+use std::fmt;
+
+use super::deliver::Stored;
+use super::draft::{Draft, Inbound, PartitionChoice};
+use super::filter::{Filter, Level};
+use super::locate::LocateScratch;
+use super::route::{NoRoute, Refusal, RefusalReason};
+use super::rules::{Rule, RuleId, RuleSet};
+use super::skip::{Skip, SkipReason};
+use super::sources::{NoSources, Source};
+use crate::mqtt::properties::UserProperties;
+use crate::mqtt::publish::SharedProperties;
+use crate::mqtt::topic::{validate_name, validate_plain_filter};
+use crate::mqtt::{Publish, PublishProperties, QoS};
+
+/// A PUBLISH of QoS 1 to be explained.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// Its topic.
+    pub topic: &'a str,
+    /// The client id.
+    pub client: &'a str,
+    /// Its payload.
+    pub payload: &'a [u8],
+    /// User properties, in order.
+    pub user: &'a [(String, String)],
+    /// How many partitions each Kafka topic has, if that is known (> 0).
+    pub partitions: Option<u32>,
+}
+
+/// What one rule does with a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the ordinary rule of the message.
+    Takes,
+    /// It makes a copy.
+    Copies,
+    /// It matches, and no record can be made.
+    Refuses(RefusalReason),
+    /// It matches, but this earlier rule is the ordinary one.
+    Earlier(RuleId),
+    /// It matches, but this rule refuses the message for all.
+    RefusedBy(RuleId),
+    /// It only reads.
+    OnlyReads,
+    /// Its filter does not match, for this reason.
+    Differs(String),
+}
+
+/// A record that a message makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplainedRecord {
+    /// By which rule.
+    pub rule: RuleId,
+    /// The Kafka topic.
+    pub kafka_topic: String,
+    /// Where in it; `None` without a number of partitions.
+    pub partition: Option<Result<PartitionChoice, RefusalReason>>,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value.
+    pub value: Vec<u8>,
+    /// The headers, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+/// What becomes of a message.
+#[derive(Clone, Debug)]
+pub struct ExplainedPublish {
+    /// One for each rule, in order.
+    pub verdicts: Vec<(RuleId, Verdict)>,
+    /// Its records, or why there is none.
+    pub outcome: Result<Vec<ExplainedRecord>, NoRoute>,
+}
+
+/// A record of Kafka as it is explained.
+#[derive(Clone, Copy, Debug)]
+pub struct SampleRecord<'a> {
+    /// Of which topic.
+    pub kafka_topic: &'a str,
+    /// Of which partition.
+    pub partition: i32,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Its headers, in order.
+    pub headers: &'a [(String, String)],
+}
+
+/// A message that a record becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplainedMessage {
+    /// By which rule.
+    pub rule: RuleId,
+    /// Its MQTT topic.
+    pub topic: String,
+    /// Its QoS, 0 to 2.
+    pub qos: u8,
+    /// Its payload.
+    pub payload: Vec<u8>,
+    /// Its user properties.
+    pub user: Vec<(String, String)>,
+}
+
+/// What becomes of a record.
+#[derive(Clone, Debug)]
+pub struct ExplainedDelivery {
+    /// The topic that each reading rule would make of it as of one that another program wrote, in order, or why it makes none.
+    pub tried: Vec<(RuleId, Result<String, SkipReason>)>,
+    /// The message, or why there is none.
+    pub outcome: Result<ExplainedMessage, Skip>,
+}
+
+impl RuleSet {
+    /// What the rules make of a PUBLISH.
+    ///
+    /// # Errors
+    /// The topic is no topic name, or a user property is too long, in words.
+    pub fn explain_publish(&self, sample: &Sample<'_>) -> Result<ExplainedPublish, String> {
+        validate_name(sample.topic).map_err(|e| e.as_str().to_owned())?;
+        let mut block = SharedProperties::new();
+        if !sample.user.iter().all(|(name, value)| block.user(name, value)) {
+            return Err("a user property holds more than 65,535 bytes, or U+0000".to_owned());
+        }
+        let properties = PublishProperties {
+            user: UserProperties::from_block(block.as_bytes()),
+            ..PublishProperties::default()
+        };
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: sample.topic,
+            packet_id: None,
+            properties,
+            payload: sample.payload,
+        };
+        let inbound = Inbound {
+            publish: &publish,
+            topic: sample.topic,
+            client: sample.client,
+            now_ms: 0,
+        };
+        let mut draft = Draft::new();
+        let routed = self.route(&inbound, &mut draft);
+        let verdicts = self.verdicts(sample.topic, &draft, routed);
+        let record = |i| self.explained_record(&draft, i, &inbound, sample.partitions);
+        let outcome = routed.map(|()| (0..draft.len()).map(record).collect());
+        Ok(ExplainedPublish { verdicts, outcome })
+    }
+
+    fn explained_record(&self, draft: &Draft, i: usize, inbound: &Inbound<'_>, partitions: Option<u32>) -> ExplainedRecord {
+        let fields = draft.fields(i, self, inbound);
+        let owned = |(name, value): (&str, Option<&[u8]>)| (name.to_owned(), value.unwrap_or(b"").to_vec());
+        ExplainedRecord {
+            rule: draft.rule(i),
+            kafka_topic: draft.kafka_topic(i, self).to_owned(),
+            partition: partitions.map(|count| draft.partition(i, self, inbound, count).map_err(|refusal| refusal.reason)),
+            key: fields.key.unwrap_or(b"").to_vec(),
+            value: fields.value.unwrap_or(b"").to_vec(),
+            headers: fields.headers.map(owned).collect(),
+        }
+    }
+
+    fn verdicts(&self, topic: &str, draft: &Draft, routed: Result<(), NoRoute>) -> Vec<(RuleId, Verdict)> {
+        let refused = match routed {
+            Err(NoRoute::Refused(refusal)) => Some(refusal),
+            _ => None,
+        };
+        let refusals: Vec<Refusal> = draft.skipped().iter().copied().chain(refused).collect();
+        let mut first = None;
+        let mut verdict = |id: RuleId, rule: &Rule| {
+            let filter = match rule.filter() {
+                Some(filter) if rule.publishes() => filter,
+                _ => return Verdict::OnlyReads,
+            };
+            if filter.captures(topic).is_none() {
+                return Verdict::Differs(difference(filter, topic));
+            }
+            let before = if rule.also { None } else { Some(*first.get_or_insert(id)) }.filter(|&first| first != id);
+            let refusal = refusals.iter().find(|refusal| refusal.rule == id);
+            match (before, refusal, refused) {
+                (Some(before), ..) => Verdict::Earlier(before),
+                (None, Some(refusal), _) => Verdict::Refuses(refusal.reason),
+                // A message that one rule refuses is stored by none.
+                (None, None, Some(refused)) => Verdict::RefusedBy(refused.rule),
+                (None, None, None) if rule.also => Verdict::Copies,
+                (None, None, None) => Verdict::Takes,
+            }
+        };
+        self.iter().map(|(id, rule)| (id, verdict(id, rule))).collect()
+    }
+
+    /// What subscribers get of a record.
+    pub fn explain_record(&self, sample: &SampleRecord<'_>) -> ExplainedDelivery {
+        let headers = sample.headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
+        let stored = Stored {
+            timestamp: 0,
+            key: sample.key,
+            value: sample.value,
+            headers,
+        };
+        let reader = self.reader(sample.kafka_topic);
+        let mut topic = String::new();
+        let mut attempt = |id: u32| {
+            let made = self.make(id, &reader, sample.partition, &stored, &mut topic);
+            (RuleId(id), made.map(|()| topic.clone()))
+        };
+        let tried = reader.rules.iter().map(|&id| attempt(id)).collect();
+        let (mut scratch, mut properties) = (LocateScratch::default(), SharedProperties::new());
+        let located = self.locate(&reader, sample.partition, &stored, &mut scratch);
+        let outcome = located.map(|located| {
+            let message = self.message(&located, &stored, &mut properties);
+            let user = UserProperties::from_block(message.shared_properties).iter();
+            ExplainedMessage {
+                rule: message.rule,
+                topic: message.topic.to_owned(),
+                qos: message.qos as u8,
+                payload: message.payload.to_vec(),
+                user: user.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            }
+        });
+        ExplainedDelivery { tried, outcome }
+    }
+
+    /// What a subscriber of a filter (without `$share`) reads.
+    ///
+    /// # Errors
+    /// It is no filter, or a shared one, in words.
+    pub fn explain_filter(&self, filter: &str) -> Result<Result<Vec<Source>, NoSources>, String> {
+        validate_plain_filter(filter).map_err(|e| e.as_str().to_owned())?;
+        if filter.starts_with("$share/") {
+            return Err("a shared subscription reads what its filter reads: leave `$share/NAME/` out".to_owned());
+        }
+        Ok(self.sources(filter))
+    }
+}
+
+impl fmt::Display for Verdict {
+    /// Without the name of another rule, which only the rule set knows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Takes => f.write_str("takes it"),
+            Verdict::Copies => f.write_str("makes a copy"),
+            Verdict::Refuses(reason) => write!(f, "matches and refuses it: {}", reason.as_str()),
+            Verdict::Earlier(_) => f.write_str("matches, but comes after the rule that takes it"),
+            Verdict::RefusedBy(_) => f.write_str("matches, but another rule refuses the message"),
+            Verdict::OnlyReads => f.write_str("only reads Kafka"),
+            Verdict::Differs(why) => write!(f, "no: {why}"),
+        }
+    }
+}
+
+/// Why a filter does not match a topic.
+fn difference(filter: &Filter, topic: &str) -> String {
+    if topic.starts_with('$') && !matches!(filter.levels.first(), Some(Level::Literal(_))) {
+        return "no wildcard takes a topic that begins with `$`".to_owned();
+    }
+    let mut found = topic.split('/');
+    for (place, level) in filter.levels.iter().enumerate() {
+        match (level, found.next()) {
+            (_, None) => return format!("it has {} levels or more, the topic {place}", filter.levels.len()),
+            (Level::Literal(text), Some(found)) if text != found => {
+                return format!("level {} is `{found}`, not `{text}`", place + 1);
+            }
+            _ => {}
+        }
+    }
+    format!("it has {} levels, the topic more", filter.levels.len())
+}

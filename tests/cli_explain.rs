@@ -1,0 +1,202 @@
+//! `explain` on the command line: both ways and filters, as a table and as JSON.
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+const FILE: &str = r#"
+listeners: [{name: tcp, address: "127.0.0.1:0", protocol: mqtt}]
+kafka: {bootstrap_servers: ["127.0.0.1:1"]}
+rules:
+  - name: telemetry
+    mqtt: "vehicles/{vin}/telemetry/{sensor}"
+    kafka: {topic: vehicle-telemetry, key: "{vin}", headers: {sensor: "{sensor}"}}
+  - {name: alarms, also: true, direction: publish, mqtt: "vehicles/{vin}/telemetry/temperature", kafka: {topic: alarms, key: "{vin}", partition: 2}}
+  - {name: commands, direction: subscribe, mqtt: "vehicles/{key}/commands", kafka: {topic: vehicle-commands}}
+  - {name: halls, mqtt: "plant/{hall}/#", kafka: {topic: "plant-{hall}"}}
+  - {name: rest, mqtt: "{all#}", kafka: {topic: rest, key: "{all}"}}
+"#;
+
+/// Exit code, stdout, stderr.
+fn explain(arguments: &[&str]) -> (i32, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("proxy.yaml"), FILE).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
+    let output = command.arg("explain").args(arguments).current_dir(folder.path()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn told(arguments: &[&str]) -> Value {
+    let (code, out, err) = explain(&[arguments, &["--json"]].concat());
+    assert_eq!((code, err.as_str()), (0, ""), "{arguments:?}");
+    serde_json::from_str(&out).unwrap()
+}
+
+#[test]
+fn a_message_is_followed_into_its_records() {
+    let topic = "vehicles/21/telemetry/temperature";
+    let with = [
+        "--payload",
+        "97.5",
+        "--client",
+        "device-1",
+        "--property",
+        "unit=C",
+        "--partitions",
+        "7",
+    ];
+    let told = told(&[&[topic][..], &with].concat());
+    let verdicts: Vec<&str> = told["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["verdict"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "takes it",
+        "makes a copy",
+        "only reads Kafka",
+        "no: level 1 is `vehicles`, not `plant`",
+        "matches, but comes after the rule that takes it (telemetry)",
+    ];
+    assert_eq!(verdicts, expected);
+    let header = |name: &str, value: &str| json!({"name": name, "value": value});
+    // Kafka's `UtilsTest.testMurmur2`: "21" hashes to -973932308; & 0x7fffffff that is 1173551340, and 3 modulo 7.
+    let first = json!({
+        "rule": "telemetry", "topic": "vehicle-telemetry", "partition": 3, "key": "21", "value": "97.5",
+        "headers": [header("mqtt.client", "device-1"), header("mqtt.qos", "1"), header("sensor", "temperature"), header("unit", "C")],
+    });
+    assert_eq!(told["records"][0], first);
+    assert_eq!(
+        (&told["records"][1]["topic"], &told["records"][1]["partition"]),
+        (&json!("alarms"), &json!(2))
+    );
+    assert_eq!(told["why"], Value::Null);
+}
+
+#[test]
+fn a_message_that_makes_no_record_is_told_why() {
+    let refused = told(&["plant/hall 1/temperature"]);
+    assert_eq!(refused["why"], "refused: illegal_kafka_topic");
+    assert_eq!(refused["rules"][3]["verdict"], "matches and refuses it: illegal_kafka_topic");
+    assert_eq!(refused["records"], json!([]));
+    let system = told(&["$SYS/uptime"]);
+    assert_eq!(system["why"], "no rule matches");
+    assert_eq!(system["rules"][4]["verdict"], "no: no wildcard takes a topic that begins with `$`");
+    assert_eq!(system["rules"][0]["verdict"], "no: level 1 is `$SYS`, not `vehicles`");
+    let short = told(&["vehicles/42"]);
+    assert_eq!(short["rules"][0]["verdict"], "no: it has 4 levels or more, the topic 2");
+    let long = told(&["vehicles/42/telemetry/engine/rpm"]);
+    assert_eq!(long["rules"][0]["verdict"], "no: it has 4 levels, the topic more");
+    let outside = told(&["vehicles/42/telemetry/temperature", "--partitions", "2"]);
+    assert_eq!(outside["records"][1]["partition"], "none: no_such_partition");
+}
+
+#[test]
+fn a_record_is_followed_to_its_message() {
+    let command = told(&[
+        "--kafka",
+        "vehicle-commands",
+        "--key",
+        "42",
+        "--payload",
+        "unlock",
+        "--header",
+        "trace=7",
+    ]);
+    let message = json!({
+        "rule": "commands", "topic": "vehicles/42/commands", "qos": 2, "payload": "unlock",
+        "user": [{"name": "trace", "value": "7"}],
+    });
+    assert_eq!(command["message"], message);
+    assert_eq!(
+        command["rules"],
+        json!([{"rule": "commands", "verdict": "can make vehicles/42/commands"}])
+    );
+    let back = told(&["--kafka", "vehicle-telemetry", "--key", "42", "--header", "sensor=rpm"]);
+    assert_eq!(back["message"]["topic"], "vehicles/42/telemetry/rpm");
+    let keyless = told(&["--kafka", "vehicle-commands"]);
+    assert_eq!(
+        (&keyless["message"], &keyless["why"]),
+        (&Value::Null, &json!("passed over: no_key"))
+    );
+    let nobody = told(&["--kafka", "elsewhere", "--key", "42"]);
+    assert_eq!(nobody["why"], "passed over: no_rule");
+    let tombstone = told(&["--kafka", "vehicle-commands", "--key", "42", "--tombstone"]);
+    assert_eq!(tombstone["why"], "passed over: tombstone");
+    let copy = told(&[
+        "--kafka",
+        "vehicle-telemetry",
+        "--key",
+        "42",
+        "--header",
+        "sensor=rpm",
+        "--header",
+        "mqtt.copy=x",
+    ]);
+    assert_eq!(copy["why"], "passed over: copy");
+}
+
+#[test]
+fn a_filter_is_followed_to_what_is_read() {
+    let vehicle = told(&["--subscribe", "vehicles/42/+"]);
+    let rules: Vec<&str> = vehicle["sources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["rule"].as_str().unwrap())
+        .collect();
+    assert_eq!(rules, ["commands", "rest"]);
+    let all = json!({"rule": "commands", "topic": "vehicle-commands", "partitions": "all", "key": null});
+    assert_eq!(vehicle["sources"][0], all);
+    assert_eq!(told(&["--subscribe", "plant/north/#"])["sources"][0]["topic"], "plant-north");
+    let open = told(&["--subscribe", "plant/+/temperature"]);
+    assert!(open["why"].as_str().unwrap().contains("halls"), "{open}");
+    assert_eq!(told(&["--subscribe", "$SYS/#"])["why"], "no rule delivers such topics");
+}
+
+#[test]
+fn the_table_tells_the_same_and_obeys_no_payload() {
+    let (code, out, _) = explain(&["vehicles/42/telemetry/rpm", "--payload", "\u{1b}[2J\n1850"]);
+    assert_eq!(code, 0);
+    for line in [
+        "rule telemetry        takes it",
+        "rule commands         only reads Kafka",
+        "record                by rule telemetry",
+        "  topic               vehicle-telemetry",
+        "  partition           hash",
+        "  key                 42",
+        "  header              sensor=rpm",
+        "  value               \\u{1b}[2J\\n1850",
+    ] {
+        assert!(out.lines().any(|own| own == line), "no {line} in\n{out}");
+    }
+    let (_, out, _) = explain(&["--kafka", "vehicle-commands"]);
+    assert!(out.ends_with("nothing               passed over: no_key\n"), "{out}");
+}
+
+#[test]
+fn a_question_that_is_none_is_64() {
+    let questions: [&[&str]; 11] = [
+        &[],
+        &["a/+"],
+        &["a", "--kafka", "t"],
+        &["a", "--key", "k"],
+        &["a", "--header", "h=1"],
+        &["a", "--tombstone"],
+        &["--subscribe", "a", "--key", "k"],
+        &["--subscribe", "a/#/b"],
+        &["--subscribe", "$share/group/a"],
+        &["a", "--property", "none"],
+        &["a", "--partitions", "0"],
+    ];
+    for question in questions {
+        let (code, out, err) = explain(question);
+        assert_eq!((code, out.as_str()), (64, ""), "{question:?}");
+        assert!(!err.is_empty(), "{question:?}");
+    }
+}
