@@ -258,6 +258,27 @@ fn a_bid_that_came_too_late_disturbs_nobody() {
     assert_eq!(stage.tail(), [Output::Close { connection: ME, reason }]);
 }
 
+/// 1. The owner writes state, steps, and the state again as its client leaves. 2. The cleaner removes the first state. 3. An instance that
+/// starts meets the steps first: those of nobody, as far as it has read. The state that follows makes them, and itself, what counts.
+#[test]
+fn a_custodian_that_reads_a_compacted_log_takes_no_session_for_a_stray() {
+    let mut stage = Stage::unread();
+    let mut body = Body::fresh(stage.now);
+    body.expiry = 3600;
+    stage.log.push(Claim::new("other", 1, stage.now).record("c").unwrap());
+    stage.log.push(Steps::default().record("c", 0, 2).unwrap());
+    stage.log.push(State::Goes(Box::new(body)).record("c", 0, 3, "other").unwrap());
+    stage.partition.members(Some(["me".into(), "other".into()].into()));
+    for _ in 0..10 {
+        stage.tail();
+        stage.now += 30_000;
+        stage.partition.tick(stage.now);
+    }
+    stage.tail();
+    assert_eq!(stage.log.len(), 3, "{:?}", stage.log.last());
+    assert!(stage.partition.index().entry("c").is_some_and(Entry::is_stored));
+}
+
 #[test]
 fn a_session_that_cannot_be_read_is_left_as_it_is() {
     for (from, to) in [(r#""v":1"#, r#""v":2"#), (r#""connected""#, r#""colour""#)] {
