@@ -205,7 +205,7 @@ fn of_rules() {
         ("acks: leader", Taken),
         ("acks: none", Taken),
         ("compression: zstd", Taken),
-        ("offline_retention: 1d", Later),
+        ("offline_retention: 1d", Taken),
         ("tombstones: skip", Taken),
         ("tombstones: deliver", Taken),
         ("client_header: false", Taken),

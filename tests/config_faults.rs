@@ -380,7 +380,7 @@ fn what_comes_later_is_refused() {
     ] {
         assert_refused_later(&with(&format!("    {entry}")));
     }
-    for entry in ["timestamp: \"{t}\"", "offline_retention: 1d", "partition: \"{topic}\""] {
+    for entry in ["timestamp: \"{t}\"", "partition: \"{topic}\""] {
         assert_refused_later(&GOOD.replace("topic: mqtt,", &format!("topic: mqtt, {entry},")));
     }
 }

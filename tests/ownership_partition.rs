@@ -258,8 +258,8 @@ fn a_bid_that_came_too_late_disturbs_nobody() {
     assert_eq!(stage.tail(), [Output::Close { connection: ME, reason }]);
 }
 
-/// 1. The owner writes state, steps, and the state again as its client leaves. 2. The cleaner removes the first state. 3. An instance that
-/// starts meets the steps first: those of nobody, as far as it has read. The state that follows makes them, and itself, what counts.
+/// The owner writes state, steps, and the state again as its client leaves. The cleaner removes the first state. An instance that starts
+/// then meets the steps first: those of nobody, as far as it has read. The state that follows makes itself, and them, what counts.
 #[test]
 fn a_custodian_that_reads_a_compacted_log_takes_no_session_for_a_stray() {
     let mut stage = Stage::unread();

@@ -1,11 +1,11 @@
 //! A session goes on, on any instance.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Greeting, connect, instance, message, publish, quiet, runtime};
 use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
-use crate::stage::{DEADLINE, eventually};
+use crate::stage::{DEADLINE, Proxy, eventually};
 use crate::wire::delete_topic;
 
 #[test]
@@ -57,6 +57,45 @@ fn a_session_goes_on_elsewhere_with_all_that_came_meanwhile() {
         phone.goodbye().await.unwrap();
         let (mut phone, present) = connect(b.mqtt, greeting).await;
         assert!(present, "of the clean start");
+        quiet(&mut phone).await;
+    });
+}
+
+/// `offline_retention`: what is older when the client is back is not for it any more.
+#[test]
+fn who_returns_late_gets_what_is_not_too_old() {
+    const RETENTION: Duration = Duration::from_secs(5);
+    let kafka = shared_kafka();
+    kafka.topic("retention", 2);
+    let rule = "  - {name: retention, mqtt: \"retention/{device}\", kafka: {topic: retention, key: \"{device}\", offline_retention: 5s}}";
+    let proxy = Proxy::start(
+        &kafka.bootstrap,
+        &format!("{rule}\nsessions: {{expiry: {{}}}}"),
+        ", topics: {sessions: retention-sessions, retained: retention-retained, partitions: 4, replication: 1}",
+    );
+    let greeting = Greeting {
+        client: "phone",
+        expiry: 600,
+        ..Greeting::default()
+    };
+    runtime().block_on(async {
+        let mut publisher = Client::connect(proxy.mqtt, Version::V5, "car").await.unwrap();
+        let (mut phone, _) = connect(proxy.mqtt, greeting).await;
+        phone.subscribe("retention/+", 1).await.unwrap();
+        phone.goodbye().await.unwrap();
+        for device in 0..4 {
+            publish(&mut publisher, &format!("retention/{device}"), "old").await;
+        }
+        // Time itself is what is waited for.
+        tokio::time::sleep(RETENTION + Duration::from_millis(200)).await;
+        for device in 0..4 {
+            publish(&mut publisher, &format!("retention/{device}"), "young").await;
+        }
+        let (mut phone, present) = connect(proxy.mqtt, greeting).await;
+        assert!(present);
+        for _ in 0..4 {
+            assert_eq!(message(&mut phone).await, "young");
+        }
         quiet(&mut phone).await;
     });
 }

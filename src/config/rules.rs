@@ -1,6 +1,8 @@
 //! `rules`: the file's words into [`RuleSpec`]s, and what `mapping` says of them back into lines and columns.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use crate::kafka::Acks;
 use crate::mapping::{
@@ -47,10 +49,13 @@ const RULE_KAFKA: Keys = Keys {
         "tombstones",
         "client_header",
         "compression",
+        "offline_retention",
     ],
-    later: &["offline_retention"],
+    later: &[],
 };
 
+/// Beyond ten years it is a slip.
+const OFFLINE_RETENTION: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 365 * 86_400);
 /// Rules beyond which a file is refused: more than that is a program, not a file.
 const MOST_RULES: usize = 10_000;
 
@@ -187,6 +192,9 @@ impl Walk<'_> {
             .optional(&section, "compression")
             .and_then(|n| self.compression(n, "rules[].kafka.compression"));
         let timestamp = self.optional(&section, "timestamp").and_then(|n| self.timestamp(n));
+        let offline_retention = self
+            .optional(&section, "offline_retention")
+            .and_then(|n| self.duration(n, "rules[].kafka.offline_retention", OFFLINE_RETENTION));
         let (key, headers) = (key.map_or(Some(None), |key| key.map(Some))?, headers.unwrap_or(Some(vec![]))?);
         Some(KafkaSpec {
             topic: topic?,
@@ -198,6 +206,7 @@ impl Walk<'_> {
             client_header,
             acks,
             compression,
+            offline_retention,
         })
     }
 
@@ -295,6 +304,7 @@ fn node_of(rule: &Node, field: Field) -> Option<&Node> {
         Field::KafkaClientHeader => &["kafka", "client_header"],
         Field::KafkaAcks => &["kafka", "acks"],
         Field::KafkaCompression => &["kafka", "compression"],
+        Field::KafkaOfflineRetention => &["kafka", "offline_retention"],
         Field::HeaderName(index) | Field::HeaderValue(index) => return header(rule, index).map(|(_, value)| value),
     };
     path.iter().try_fold(rule, |node, key| child(node, key))

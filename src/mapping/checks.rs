@@ -20,6 +20,11 @@ fn refuse_subscribe_keys(spec: &RuleSpec, faults: &mut Faults) {
     let keys = [
         (spec.qos.is_some(), Field::Qos, "qos"),
         (spec.kafka.tombstones.is_some(), Field::KafkaTombstones, "kafka.tombstones"),
+        (
+            spec.kafka.offline_retention.is_some(),
+            Field::KafkaOfflineRetention,
+            "kafka.offline_retention",
+        ),
     ];
     let instead = if spec.also {
         "remove `also`: copies are never delivered"

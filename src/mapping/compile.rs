@@ -163,6 +163,7 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         client_header: spec.kafka.client_header.unwrap_or(true),
         acks: spec.kafka.acks.unwrap_or_default(),
         compression: spec.kafka.compression,
+        offline_retention: spec.kafka.offline_retention,
         topic,
         slot: None,
         key,

@@ -35,6 +35,8 @@ pub enum Field {
     KafkaAcks,
     /// `kafka.compression`
     KafkaCompression,
+    /// `kafka.offline_retention`
+    KafkaOfflineRetention,
     /// Name of the header at this place of `kafka.headers`.
     HeaderName(usize),
     /// Template of the header at this place of `kafka.headers`.

@@ -1,5 +1,7 @@
 //! The compiled rules and how they are found.
 
+use std::time::Duration;
+
 use rustc_hash::FxHashMap;
 
 use super::filter::Filter;
@@ -49,6 +51,8 @@ pub struct Rule {
     pub acks: Acks,
     /// `None`: the producer's.
     pub compression: Option<Compression>,
+    /// A session that returns starts at most so far back; `None`: as far as the topic reaches.
+    pub offline_retention: Option<Duration>,
     pub(super) topic: Template,
     pub(super) slot: Option<TopicSlot>,
     /// `None`: the MQTT topic.

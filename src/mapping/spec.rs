@@ -1,5 +1,7 @@
 //! Rules as they are written: typed choices, and the templates still as text. `RuleSet::compile` makes rules of them.
 
+use std::time::Duration;
+
 use crate::kafka::{Acks, Compression};
 use crate::mqtt::QoS;
 
@@ -155,4 +157,6 @@ pub struct KafkaSpec {
     pub acks: Option<Acks>,
     /// The producer's if not written.
     pub compression: Option<Compression>,
+    /// How far back a session that returns may start; as far as the topic reaches if not written.
+    pub offline_retention: Option<Duration>,
 }

@@ -3,10 +3,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
+
+use tokio::time::timeout_at;
 
 use super::{
     hub::{Hub, Seat, Subscriber, stored_source},
+    inbound::now_ms,
     mailbox::Mailbox,
     placing::{UNAVAILABLE, ends, known},
     share::{SharedSeat, SharedWish, Shares},
@@ -34,6 +38,8 @@ pub struct Resumed {
 /// The subscriptions that want something of one Kafka topic.
 struct Wanted {
     topic: Arc<Topic>,
+    /// The longest of the rules that they read it by; `None`: as far as the topic reaches.
+    offline_retention: Option<Duration>,
     subscribers: Vec<(SubscriptionKey, Box<str>, QoS)>,
 }
 
@@ -73,15 +79,22 @@ pub async fn resume(
         (0..topic.partitions.len() as i32).map(move |partition| ((topic.name.clone(), partition), topic.clone()))
     });
     let ends = ends(&hub, partitions.collect(), until).await;
+    let Ok(floors) = timeout_at(until, floors(&hub, &wanted)).await else {
+        return mailbox.store(Letter::Refuse(crate::mqtt::ReasonCode::ServerUnavailable));
+    };
     let mut resumed = Resumed {
         body,
         seats: HashMap::new(),
         starts: Vec::new(),
         shared,
     };
-    for Wanted { topic, subscribers } in wanted {
+    for (Wanted { topic, subscribers, .. }, floors) in wanted.into_iter().zip(floors) {
+        let floor = |partition: i32| floors.get(partition as usize).copied().unwrap_or(0);
         let places: Vec<(i32, i64)> = (0..topic.partitions.len() as i32)
-            .map(|partition| (partition, place(&resumed.body, stored_source(&topic, partition))))
+            .map(|partition| {
+                let place = place(&resumed.body, stored_source(&topic, partition));
+                (partition, place.max(floor(partition)))
+            })
             .collect();
         let keys: Vec<SubscriptionKey> = subscribers.iter().map(|(key, ..)| *key).collect();
         let subscribers = subscribers
@@ -158,13 +171,37 @@ fn place(body: &Body, source: Source) -> i64 {
     position.or(starts.min().copied()).unwrap_or(0)
 }
 
+/// For each topic where its partitions begin for those who return, as far as a rule says; where Kafka does not tell, nothing is left out.
+async fn floors(hub: &Hub, wanted: &[Wanted]) -> Vec<Vec<i64>> {
+    let mut floors = Vec::with_capacity(wanted.len());
+    for Wanted {
+        topic, offline_retention, ..
+    } in wanted
+    {
+        let Some(retention) = offline_retention else {
+            floors.push(Vec::new());
+            continue;
+        };
+        let since = now_ms().saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
+        let partitions: Vec<_> = (0..topic.partitions.len() as i32)
+            .map(|partition| (topic.clone(), partition))
+            .collect();
+        let offsets = hub.cluster.offsets_since(&partitions, since.max(0)).await;
+        floors.push(offsets.into_iter().map(|offset| offset.unwrap_or(0)).collect());
+    }
+    floors
+}
+
 /// `None`: Kafka did not say in time which topics there are.
 async fn wanted(hub: &Arc<Hub>, body: &Body, until: tokio::time::Instant) -> Option<Vec<Wanted>> {
-    let mut topics: BTreeMap<String, Vec<(SubscriptionKey, Box<str>, QoS)>> = BTreeMap::new();
+    type Readers = (Option<Duration>, Vec<(SubscriptionKey, Box<str>, QoS)>);
+    let mut topics: BTreeMap<String, Readers> = BTreeMap::new();
     for (at, subscription) in body.subscriptions.iter().enumerate() {
         let key = SubscriptionKey(at as u32);
         for source in hub.rules.sources(&subscription.filter).unwrap_or_default() {
-            let subscribers = topics.entry(source.kafka_topic).or_default();
+            let retention = hub.rules.rule(source.rule).offline_retention;
+            let (longest, subscribers) = topics.entry(source.kafka_topic).or_insert((retention, Vec::new()));
+            *longest = longest.zip(retention).map(|(longest, own)| longest.max(own));
             // Several rules may read one Kafka topic; one seat in it is enough.
             if subscribers.last().is_none_or(|(last, ..)| *last != key) {
                 subscribers.push((key, subscription.filter.as_str().into(), subscription.qos));
@@ -172,9 +209,13 @@ async fn wanted(hub: &Arc<Hub>, body: &Body, until: tokio::time::Instant) -> Opt
         }
     }
     let mut wanted = Vec::with_capacity(topics.len());
-    for (name, subscribers) in topics {
+    for (name, (offline_retention, subscribers)) in topics {
         if let Some(topic) = known(hub, &name, until).await.ok()? {
-            wanted.push(Wanted { topic, subscribers });
+            wanted.push(Wanted {
+                topic,
+                offline_retention,
+                subscribers,
+            });
         }
     }
     Some(wanted)
