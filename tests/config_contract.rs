@@ -149,7 +149,7 @@ fn of_kafka() {
         ("producer: {compression: lz4}", Taken),
         ("producer: {memory: 64MiB}", Taken),
         ("producer: {delivery_timeout: 30s}", Taken),
-        ("producer: {qos2_connections: 2}", Later),
+        ("producer: {qos2_connections: 2}", Taken),
         ("consumer: {max_wait: 500ms}", Taken),
         ("consumer: {fetch_size: 1MiB}", Taken),
         ("consumer: {isolation: read_committed}", Taken),
@@ -236,7 +236,7 @@ limits: {connections: 100000, connect_rate: 5000/s, packet_size: 1MiB, connect_t
 kafka:
   bootstrap_servers: ["localhost:9092"]
   security: {protocol: sasl_ssl, sasl: {mechanism: SCRAM-SHA-512, username: proxy, password: "${KAFKA_PASSWORD}"}, tls: {ca: certs/kafka-ca.pem}}
-  producer: {linger: 5ms, batch_size: 256KiB, compression: lz4, memory: 64MiB, delivery_timeout: 30s}
+  producer: {linger: 5ms, batch_size: 256KiB, compression: lz4, memory: 64MiB, delivery_timeout: 30s, qos2_connections: 4}
   consumer: {max_wait: 500ms, fetch_size: 1MiB, isolation: read_committed}
   topics: {sessions: mqtt-sessions, retained: mqtt-retained, create: true, partitions: 16, replication: 3}
 rules:

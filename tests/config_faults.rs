@@ -366,7 +366,6 @@ fn what_is_retained_is_bounded_and_rules_say_so() {
 #[test]
 fn what_comes_later_is_refused() {
     assert_fault(&with("sessions: {shared: share-group}"), 9, 20, "not supported yet");
-    assert_refused_later(&GOOD.replace("rules:", "  producer: {qos2_connections: 1}\nrules:"));
     for entry in [
         "mqtt_regex: x",
         "unmapped: drop",

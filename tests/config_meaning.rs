@@ -44,7 +44,7 @@ limits: {connections: 7, connect_rate: 8/s, packet_size: 9KiB, connect_timeout: 
 kafka:
   bootstrap_servers: ["${SERVERS}", "${GONE:-kafka:9092}"]
   security: {protocol: plaintext}
-  producer: {linger: 0ms, batch_size: 64KiB, compression: {codec: zstd, level: 19}, memory: 2MiB, delivery_timeout: 1m}
+  producer: {linger: 0ms, batch_size: 64KiB, compression: {codec: zstd, level: 19}, memory: 2MiB, delivery_timeout: 1m, qos2_connections: 3}
   consumer: {max_wait: 100ms, fetch_size: 3MiB, isolation: read_uncommitted, rack: eu-1a, sweeps: 2, cache: 40MiB}
   topics: {sessions: s, retained: r, create: false, partitions: 8, replication: 2}
 rules:
@@ -97,8 +97,8 @@ admin: {address: "127.0.0.1:9090"}
     assert_eq!(config.kafka.bootstrap_servers, ["a:1", "b:2", "[::1]:3", "kafka:9092"]);
     let producer = &config.kafka.producer;
     assert_eq!(
-        (producer.linger, producer.delivery_timeout),
-        (Duration::ZERO, Duration::from_secs(60))
+        (producer.linger, producer.delivery_timeout, producer.qos2_connections),
+        (Duration::ZERO, Duration::from_secs(60), 3)
     );
     assert_eq!(
         (producer.batch_size, producer.memory, producer.compression),

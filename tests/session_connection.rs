@@ -85,6 +85,7 @@ fn who_may_leave_the_client_id_empty() {
                 Accepted {
                     assigned_client_id: Some("made-up".into()),
                     present: None,
+                    stored: false,
                 },
                 client.now,
             );
@@ -109,6 +110,7 @@ fn connack_is_honest_about_this_release() {
         Accepted {
             assigned_client_id: Some("x1".into()),
             present: None,
+            stored: false,
         },
         client.now,
     );
@@ -446,10 +448,12 @@ fn a_session_that_goes_on_has_its_subscriptions() {
     };
     let present = Some(Present {
         subscriptions: vec![("a/#".into(), options), ("b".into(), options)],
+        ..Present::default()
     });
     let accepted = Accepted {
         assigned_client_id: None,
         present,
+        stored: false,
     };
     client.session.accept(accepted, client.now);
     assert_eq!(client.bytes(), [0x20, 2, 1, 0], "session present");

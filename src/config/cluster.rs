@@ -13,8 +13,15 @@ const KAFKA: Keys = Keys {
     later: &[],
 };
 const PRODUCER: Keys = Keys {
-    known: &["linger", "batch_size", "compression", "memory", "delivery_timeout"],
-    later: &["qos2_connections"],
+    known: &[
+        "linger",
+        "batch_size",
+        "compression",
+        "memory",
+        "delivery_timeout",
+        "qos2_connections",
+    ],
+    later: &[],
 };
 const CONSUMER: Keys = Keys {
     known: &["max_wait", "fetch_size", "isolation", "rack", "sweeps", "cache"],
@@ -99,6 +106,12 @@ impl Walk<'_> {
             .and_then(|n| self.duration(n, "kafka.producer.delivery_timeout", range))
         {
             settings.delivery_timeout = d;
+        }
+        if let Some(n) = self
+            .optional(&section, "qos2_connections")
+            .and_then(|n| self.number(n, "kafka.producer.qos2_connections", 1..=64))
+        {
+            settings.qos2_connections = in_memory(n);
         }
         if settings.memory < settings.batch_size {
             let place = section

@@ -19,6 +19,12 @@ impl Partition {
                 .is_some_and(|entry| entry.is_stored() || entry.is_between())
     }
 
+    /// The connection of an ownership, as long as it is the same.
+    pub fn connection_of(&self, tenure: &Tenure) -> Option<ConnectionId> {
+        let same = |owner: &&Owner| owner.generation == tenure.claim && owner.phase == Phase::Live;
+        self.owners.get(&tenure.client).filter(same)?.connection
+    }
+
     fn on(&mut self, connection: ConnectionId, now: Millis, act: impl FnOnce(&mut Owner, &mut VecDeque<Output>)) {
         if self.lags(now) {
             return;

@@ -13,6 +13,7 @@ use super::{
     desk::Desk,
     guard::Identity,
     mailbox::{Ending, Mailbox},
+    once::id,
     resuming::{Resumed, present as present_of, resume},
     store::{Arrival, Order, Orders, Store},
     tenancy::Tenancy,
@@ -182,7 +183,7 @@ impl Desk {
                 let of = (self.shared.hub.clone(), self.shared.shares.clone());
                 tokio::spawn(resume(of, self.mailbox.clone(), body, session.receive_maximum(), until.into()));
             }
-            Some(body) => self.accept(session, Some(present_of(&body)), now),
+            Some(body) => self.resumed(session, Resumed::of(body), now),
             None => self.accept(session, None, now),
         }
     }
@@ -195,14 +196,19 @@ impl Desk {
             starts,
             shared,
         } = resumed;
+        let mut open = Vec::new();
+        let mut unread = Vec::new();
         if let Some(tenancy) = &mut self.tenancy {
-            tenancy.stands(&body.steps.positions);
+            open = tenancy.goes_on(&body.steps);
+            unread = tenancy.unread(|source| starts.iter().any(|start| start.place == *source));
             starts.iter().for_each(|start| tenancy.begins(start, true));
         }
         self.outbound.begin(starts, |_| true);
         self.seats = seats;
         self.shares.seats.extend(shared);
-        self.accept(session, Some(present_of(&body)), now);
+        let present = Present { open, ..present_of(&body) };
+        self.accept(session, Some(present), now);
+        unread.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
     }
 
     fn accept(&mut self, session: &mut Session, present: Option<Present>, now: Instant) {
@@ -210,6 +216,7 @@ impl Desk {
         let accepted = Accepted {
             assigned_client_id: admission.assigned.take(),
             present,
+            stored: self.tenancy.as_ref().is_some_and(|tenancy| tenancy.stored),
         };
         session.accept(accepted, now);
         self.let_in = session.is_live();

@@ -76,6 +76,16 @@ fn rank(answer: &Answer) -> u8 {
     }
 }
 
+/// A QoS 2 message of a stored session that will never be in Kafka; `None`: no rule maps it any more, though one did.
+pub(super) fn refusal(code: Option<ErrorCode>, shared: &Shared) -> Answer {
+    let (reason, why) = code.map_or((ReasonCode::TopicNameInvalid, "unmapped"), |code| (reason(code), code.name()));
+    shared.metrics.refused(why);
+    Answer::Refused {
+        reason,
+        reason_string: Some(why),
+    }
+}
+
 /// What a receipt means for the device.
 fn judge(outcome: Outcome, rule: RuleId, shared: &Shared) -> Answer {
     let code = match outcome {

@@ -14,7 +14,7 @@ use super::{
     mailbox::{Ending, Mailbox},
     outbound::Outbound,
     shared_out::SharedOut,
-    store::Letter,
+    store::{Letter, Order},
     subscribing::Asked,
     tenancy::Tenancy,
 };
@@ -105,6 +105,8 @@ impl Desk {
                     unreachable!("these come only of the packet just handled, and outputs are drained after each")
                 }
                 (Output::WindowOpen, _) => {}
+                (Output::PubRel { packet_id }, _) => self.ask_store(|id| Order::PubRel(id, packet_id.0.get())),
+                (Output::PubRec { packet_id }, _) => self.ask_store(|id| Order::PubRec(id, packet_id.0.get())),
                 (Output::Settled { token }, _) => self.settled(token, now),
                 (Output::PublishWill, _) => self.will = session.take_will().map(Box::new),
                 (Output::Close(close), _) => self.closed(session, &close),
@@ -264,6 +266,7 @@ impl Desk {
             }
             Letter::Close(reason) => session.give_up(reason, "the stored session cannot go on here", now),
             Letter::Answered(ticket) => self.rested(session, ticket, now),
+            letter => self.step(session, &letter, now),
         }
     }
 

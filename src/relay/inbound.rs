@@ -6,6 +6,7 @@
 
 use std::{
     cell::RefCell,
+    sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -14,7 +15,7 @@ use crate::{
     mapping::{Acknowledge, Draft, Inbound, NoRoute, OnError, Overflow, Rule, Unmapped},
     mqtt::{Publish, QoS, ReasonCode},
     session::{Answer, Session, Ticket},
-    upstream::{AppendError, TopicState, WriteOptions},
+    upstream::{AppendError, Topic, TopicState, WriteOptions},
 };
 
 thread_local! {
@@ -37,11 +38,11 @@ pub enum Wait {
 #[derive(Debug)]
 pub struct Blocked {
     /// Its ticket, if somebody waits for an answer.
-    ticket: Option<Ticket>,
+    pub(super) ticket: Option<Ticket>,
     /// Records of it that are in the cluster's hands already.
-    done: usize,
+    pub(super) done: usize,
     /// Records that it makes.
-    records: usize,
+    pub(super) records: usize,
     /// What it waits for.
     pub wait: Wait,
     /// When waiting ends with an unknown outcome.
@@ -96,13 +97,16 @@ impl Desk {
         }
     }
 
-    fn answer(&mut self, session: &mut Session, ticket: Ticket, answer: Answer, now: Instant) {
+    pub(super) fn answer(&mut self, session: &mut Session, ticket: Ticket, answer: Answer, now: Instant) {
         self.unanswered -= 1;
         session.answer(ticket, answer, now);
     }
 
     /// Routes a PUBLISH and appends its records; if it has waited, from `waited` on.
     fn go_on(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Option<Ticket>, waited: Option<usize>, now: Instant) {
+        if let Some(ticket) = ticket.filter(|_| self.is_once(publish)) {
+            return self.publish_once(session, publish, ticket, waited.is_some(), now);
+        }
         let answer = DRAFT.with_borrow_mut(|draft| {
             let shared = self.shared.clone();
             let inbound = Inbound {
@@ -152,26 +156,13 @@ impl Desk {
 
     /// Puts one record into the open batch of its partition.
     pub(super) fn place(&mut self, draft: &Draft, at: usize, inbound: &Inbound<'_>, ticket: Option<Ticket>) -> Placed {
+        let (topic, partition) = match self.destination(draft, at, inbound) {
+            Ok(found) => found,
+            Err(placed) => return placed,
+        };
         let rules = &self.shared.rules;
         let id = draft.rule(at);
         let rule = rules.rule(id);
-        let name = draft.kafka_topic(at, rules);
-        if self.shared.is_state_topic(name) {
-            return self.refuse(rule, ReasonCode::ImplementationSpecificError, "state_topic");
-        }
-        let topic = match self.shared.cluster.topic(name) {
-            TopicState::Ready(topic) => topic,
-            TopicState::Unknown => return Placed::Wait(Wait::Topic(name.to_owned())),
-            TopicState::Missing => {
-                self.shared.missing.missing(name);
-                return self.refuse(rule, ReasonCode::ImplementationSpecificError, "no_such_topic");
-            }
-        };
-        let count = topic.partitions.len();
-        let partition = match draft.partition(at, rules, inbound, count as u32) {
-            Ok(choice) => self.shared.spread.partition(choice, id, inbound.publish.payload.len(), count),
-            Err(refusal) => return self.refuse(rule, ReasonCode::ImplementationSpecificError, refusal.reason.as_str()),
-        };
         let waiter = ticket
             .filter(|_| rule.acknowledge == Acknowledge::AfterKafka)
             .map(|t| (&self.receipts, answers::waiter(t, id)));
@@ -212,10 +203,44 @@ impl Desk {
                 self.shared.rule_counters[id.0 as usize].dropped("memory_full");
                 Placed::Done(Answer::Acked)
             }
-            Err(AppendError::MemoryFull) => Placed::Wait(Wait::Memory),
-            Err(AppendError::TooLarge) => self.refuse(rule, ReasonCode::PacketTooLarge, "too_large"),
-            Err(AppendError::NoPartition) => self.refuse(rule, ReasonCode::ImplementationSpecificError, "no_such_partition"),
-            Err(AppendError::Closed) => Placed::Done(Answer::Unknown),
+            Err(error) => self.not_taken(rule, error),
+        }
+    }
+
+    /// The topic and partition of a record, if it can go there now.
+    pub(super) fn destination(&self, draft: &Draft, at: usize, inbound: &Inbound<'_>) -> Result<(Arc<Topic>, usize), Placed> {
+        let rules = &self.shared.rules;
+        let id = draft.rule(at);
+        let rule = rules.rule(id);
+        let name = draft.kafka_topic(at, rules);
+        if self.shared.is_state_topic(name) {
+            return Err(self.refuse(rule, ReasonCode::ImplementationSpecificError, "state_topic"));
+        }
+        let topic = match self.shared.cluster.topic(name) {
+            TopicState::Ready(topic) => topic,
+            TopicState::Unknown => return Err(Placed::Wait(Wait::Topic(name.to_owned()))),
+            TopicState::Missing => {
+                self.shared.missing.missing(name);
+                return Err(self.refuse(rule, ReasonCode::ImplementationSpecificError, "no_such_topic"));
+            }
+        };
+        let count = topic.partitions.len();
+        match draft.partition(at, rules, inbound, count as u32) {
+            Ok(choice) => {
+                let partition = self.shared.spread.partition(choice, id, inbound.publish.payload.len(), count);
+                Ok((topic, partition))
+            }
+            Err(refusal) => Err(self.refuse(rule, ReasonCode::ImplementationSpecificError, refusal.reason.as_str())),
+        }
+    }
+
+    /// A record that the cluster did not take.
+    pub(super) fn not_taken(&self, rule: &Rule, error: AppendError) -> Placed {
+        match error {
+            AppendError::MemoryFull => Placed::Wait(Wait::Memory),
+            AppendError::TooLarge => self.refuse(rule, ReasonCode::PacketTooLarge, "too_large"),
+            AppendError::NoPartition => self.refuse(rule, ReasonCode::ImplementationSpecificError, "no_such_partition"),
+            AppendError::Closed => Placed::Done(Answer::Unknown),
         }
     }
 
@@ -248,11 +273,15 @@ impl Desk {
         }
     }
 
-    /// What is done once for a PUBLISH, also if its first record waits.
-    fn enter(&mut self, draft: &Draft, ticket: Option<Ticket>) {
+    pub(super) fn count_skipped(&self, draft: &Draft) {
         for refusal in draft.skipped() {
             self.shared.rule_counters[refusal.rule.0 as usize].skipped(refusal.reason.as_str());
         }
+    }
+
+    /// What is done once for a PUBLISH, also if its first record waits.
+    fn enter(&mut self, draft: &Draft, ticket: Option<Ticket>) {
+        self.count_skipped(draft);
         if let Some(ticket) = ticket {
             self.answers.expect(ticket, draft.len());
         }

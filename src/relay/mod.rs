@@ -7,8 +7,8 @@
 //!   `granting`, `outbound` and `wills` hold its verbs.
 //! * `authenticate` asks who a client is, away from the reactor; `guard` keeps the answer and what it may do; `audit` tells of refusals.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
-//! * `store` keeps sessions that outlive their connections; `tenancy` is what a connection keeps for it, `resuming` and `arrivals` bring
-//!   a session that goes on back to its places, `frontier` takes it forward.
+//! * `store` keeps sessions that outlive their connections; `once` carries their QoS 2 between it and the session, `tenancy` is what a
+//!   connection keeps for it, `resuming` and `arrivals` bring a session that goes on back to its places, `frontier` takes it forward.
 //! * `retained` keeps retained messages and knows which a subscription gets, `retaining` hands them out.
 //! * `registry` finds the connection of a client id; `hub`, `feed`, `scribe`, `chunk` and `index` bring records to subscribers,
 //!   `behind`, `sweep` and `sweep_cache` to those that cannot keep up.
@@ -33,6 +33,7 @@ mod hub;
 mod inbound;
 mod index;
 mod mailbox;
+mod once;
 mod outbound;
 mod pace;
 mod placing;

@@ -2,15 +2,17 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::{
     chunk::{Chunk, Message as Stored, SourceId},
     desk::Desk,
     mailbox::{Item, Parcel},
+    once::id,
     retained::Streams,
     subscribing::StartAt,
-    tenancy::Tenancy,
+    tenancy::{Known, Tenancy},
 };
 use crate::mqtt::QoS;
 use crate::session::{Message, Session, SubscriptionKey, Taken};
@@ -28,8 +30,10 @@ pub struct Outbound {
     pub(super) starts: FxHashMap<(SubscriptionKey, SourceId), i64>,
     /// Subscriptions whose start is not known yet: what they match waits.
     pub(super) pending: Vec<SubscriptionKey>,
-    /// The last message was sent, and will be settled.
-    sent: bool,
+    /// The last message was sent with this packet id, and will be settled.
+    sent: Option<u16>,
+    /// The last message waits for the store, under this packet id.
+    asked: Option<u16>,
     /// Retained messages on their way.
     pub(super) retained: Streams,
 }
@@ -86,13 +90,58 @@ impl Desk {
         if keys.iter().any(|key| self.outbound.pending.contains(key)) {
             return Step::Wait;
         }
+        if let Some(tenancy) = self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
+            let (source, offset) = (chunk.from, message.offset);
+            let gone = tenancy.overtaken(source, offset);
+            gone.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
+            match tenancy.known(source, offset) {
+                Known::New => {}
+                Known::Settled => return Step::Next,
+                Known::Again(packet) => return self.give_again(chunk, message, keys, packet, session, now),
+            }
+        }
         let step = self.started(chunk, message, keys, session, now);
+        let (sent, asked) = (self.outbound.sent.take(), self.outbound.asked.take());
         if step == Step::Next
             && let Some(tenancy) = self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored)
         {
-            tenancy.passed(chunk.from, message.offset, std::mem::take(&mut self.outbound.sent), now);
+            match asked {
+                Some(packet) => tenancy.asked(chunk.from, message.offset, packet),
+                None => tenancy.passed(chunk.from, message.offset, sent, now),
+            }
         }
         step
+    }
+
+    /// Sends a message that is open from before.
+    fn give_again(
+        &mut self,
+        chunk: &Chunk,
+        message: &Stored,
+        keys: &[SubscriptionKey],
+        packet: u16,
+        session: &mut Session,
+        now: Instant,
+    ) -> Step {
+        let Some(packet_id) = id(packet) else { return Step::Next };
+        let payload = chunk.payload(message);
+        let again = Message {
+            // It has begun to be delivered in time.
+            message_expiry_interval: remaining(message, now).map(|seconds| seconds.max(1)),
+            ..as_message(chunk, message, &payload, keys)
+        };
+        match session.redeliver(packet_id, &again, now) {
+            Taken::WindowFull | Taken::OutboxFull => return Step::Wait,
+            Taken::TooLarge => {
+                self.shared.rule_counters[message.rule].dropped("packet_too_large");
+                session.gone(packet_id);
+            }
+            _ => {}
+        }
+        if let Some(tenancy) = self.tenancy.as_deref_mut() {
+            tenancy.came_again(chunk.from, message.offset);
+        }
+        Step::Next
     }
 
     /// Gives it to those of its subscriptions that have started.
@@ -114,13 +163,15 @@ impl Desk {
         let token = stored.map_or(0, Tenancy::token);
         match self.offer_message(chunk, message, keys, token, session, now) {
             Taken::WindowFull | Taken::OutboxFull => return Step::Wait,
-            Taken::Sent { qos } => self.outbound.sent = qos != QoS::AtMostOnce,
+            Taken::Asked => self.outbound.asked = Some(session.last_packet_id()),
+            Taken::Sent { qos } => self.outbound.sent = (qos != QoS::AtMostOnce).then(|| session.last_packet_id()),
             _ => {}
         }
         Step::Next
     }
 
-    /// Offers the session a message under a token, and counts what becomes of it.
+    /// Offers the session a message under a token, and counts what becomes of it. Only a message of QoS 2 can be asked for, so none of a
+    /// shared subscription: stored sessions are granted QoS 1 there.
     pub(super) fn offer_message(
         &self,
         chunk: &Chunk,
@@ -130,27 +181,18 @@ impl Desk {
         session: &mut Session,
         now: Instant,
     ) -> Taken {
-        let remaining = message
-            .expires
-            .map(|end| end.saturating_duration_since(now).as_secs_f64().ceil() as u32);
-        let taken = session.deliver(
+        let payload = chunk.payload(message);
+        let taken = session.deliver_stored(
             &Message {
-                topic: chunk.topic(message),
-                payload: &chunk.payload(message),
-                shared_properties: chunk.properties(message),
-                qos: message.qos,
-                retain: message.retain,
-                retained: false,
-                message_expiry_interval: remaining,
-                publisher: chunk.client(message),
-                subscriptions: keys,
+                message_expiry_interval: remaining(message, now),
                 token,
+                ..as_message(chunk, message, &payload, keys)
             },
             now,
         );
         let rule = &self.shared.rule_counters[message.rule];
         match taken {
-            Taken::Sent { .. } => {
+            Taken::Sent { .. } | Taken::Asked => {
                 rule.messages_out.inc();
                 rule.bytes_out.inc_by(message.payload_len() as u64);
             }
@@ -160,6 +202,29 @@ impl Desk {
             Taken::WindowFull | Taken::OutboxFull | Taken::NoLocal | Taken::NotSubscribed | Taken::Closed => {}
         }
         taken
+    }
+}
+
+/// Seconds until a message expires.
+fn remaining(message: &Stored, now: Instant) -> Option<u32> {
+    message
+        .expires
+        .map(|end| end.saturating_duration_since(now).as_secs_f64().ceil() as u32)
+}
+
+/// A message as the session takes it, but for its expiry and its token.
+fn as_message<'a>(chunk: &'a Chunk, message: &'a Stored, payload: &'a Bytes, keys: &'a [SubscriptionKey]) -> Message<'a> {
+    Message {
+        topic: chunk.topic(message),
+        payload,
+        shared_properties: chunk.properties(message),
+        qos: message.qos,
+        retain: message.retain,
+        retained: false,
+        message_expiry_interval: None,
+        publisher: chunk.client(message),
+        subscriptions: keys,
+        token: 0,
     }
 }
 

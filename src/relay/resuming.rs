@@ -12,6 +12,7 @@ use super::{
     hub::{Hub, Seat, Subscriber, stored_source},
     inbound::now_ms,
     mailbox::Mailbox,
+    once::id,
     placing::{UNAVAILABLE, ends, known},
     share::{SharedSeat, SharedWish, Shares},
     store::Letter,
@@ -33,6 +34,18 @@ pub struct Resumed {
     pub starts: Vec<StartAt>,
     /// Its places in shared subscriptions, which go on where their groups are.
     pub shared: Vec<(SubscriptionKey, SharedSeat)>,
+}
+
+impl Resumed {
+    /// Of a session that needs no seats.
+    pub fn of(body: Box<Body>) -> Self {
+        Self {
+            body,
+            seats: HashMap::new(),
+            starts: Vec::new(),
+            shared: Vec::new(),
+        }
+    }
 }
 
 /// The subscriptions that want something of one Kafka topic.
@@ -57,6 +70,8 @@ pub fn present(body: &Body) -> Present {
         subscriptions: subscriptions
             .map(|stored| (stored.filter.as_str().into(), options(stored)))
             .collect(),
+        received: body.steps.inbound.keys().filter_map(|packet| id(*packet)).collect(),
+        open: Vec::new(),
     }
 }
 
@@ -82,18 +97,14 @@ pub async fn resume(
     let Ok(floors) = timeout_at(until, floors(&hub, &wanted)).await else {
         return mailbox.store(Letter::Refuse(crate::mqtt::ReasonCode::ServerUnavailable));
     };
-    let mut resumed = Resumed {
-        body,
-        seats: HashMap::new(),
-        starts: Vec::new(),
-        shared,
-    };
+    let mut resumed = Resumed::of(body);
+    resumed.shared = shared;
     for (Wanted { topic, subscribers, .. }, floors) in wanted.into_iter().zip(floors) {
         let floor = |partition: i32| floors.get(partition as usize).copied().unwrap_or(0);
         let places: Vec<(i32, i64)> = (0..topic.partitions.len() as i32)
             .map(|partition| {
-                let place = place(&resumed.body, stored_source(&topic, partition));
-                (partition, place.max(floor(partition)))
+                let source = stored_source(&topic, partition);
+                (partition, place(&resumed.body, source, floor(partition)))
             })
             .collect();
         let keys: Vec<SubscriptionKey> = subscribers.iter().map(|(key, ..)| *key).collect();
@@ -161,14 +172,19 @@ async fn sit_in_shares(
     Ok(seats)
 }
 
-/// Where a session stands in a partition. One that it does not know is younger than its subscriptions: all of it is for it.
-fn place(body: &Body, source: Source) -> i64 {
+/// Where a session reads a partition on: from the first message on that is to be sent again. One that it does not know is younger than its
+/// subscriptions: all of it is for it, as far as it does not lie below `floor`. What is open is completed, however old.
+fn place(body: &Body, source: Source, floor: i64) -> i64 {
     let starts = body
         .subscriptions
         .iter()
         .filter_map(|subscription| subscription.starts.get(&source));
     let position = body.steps.positions.get(&source).copied();
-    position.or(starts.min().copied()).unwrap_or(0)
+    let unreleased = body.steps.outbound.values().filter(|outgoing| !outgoing.released);
+    let open = body.steps.flight.values().chain(unreleased.map(|outgoing| &outgoing.place));
+    let again = open.filter(|place| place.source == source).map(|place| place.offset).min();
+    let place = position.or(starts.min().copied()).unwrap_or(0).max(floor);
+    again.map_or(place, |again| again.min(place))
 }
 
 /// For each topic where its partitions begin for those who return, as far as a rule says; where Kafka does not tell, nothing is left out.

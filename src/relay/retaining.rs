@@ -112,7 +112,7 @@ fn give(shared: &Arc<Shared>, stream: &Stream, message: &RetainedMessage, sessio
     );
     let rule = &shared.rule_counters[message.rule];
     match taken {
-        Taken::Sent { .. } => {
+        Taken::Sent { .. } | Taken::Asked => {
             rule.messages_out.inc();
             rule.bytes_out.inc_by(payload.len() as u64);
         }

@@ -102,6 +102,8 @@ impl Desk {
 fn fate(taken: Taken) -> Fate {
     match taken {
         Taken::Sent { qos } => Fate::Sent(qos),
+        // Of stored sessions only, which are granted QoS 1 here.
+        Taken::Asked => Fate::Sent(QoS::ExactlyOnce),
         Taken::WindowFull | Taken::OutboxFull => Fate::Waits,
         Taken::NotSubscribed | Taken::Closed => Fate::GivenBack,
         Taken::Dropped | Taken::TooLarge | Taken::Expired | Taken::NoLocal => Fate::LeftOut,

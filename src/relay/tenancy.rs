@@ -1,10 +1,12 @@
 //! What a connection keeps whose session is in the store: how far its client has come in each partition, and what waits for the store.
 //!
-//! Of a partition everything below its position is settled: PUBACK or PUBCOMP has come, or it was not wanted. Positions are reported once
-//! a second at most, and at the end. What was sent above a position comes again after a crash.
+//! Of a partition everything below its position is settled (PUBACK or PUBCOMP has come, or it was not wanted), but for the open messages
+//! that the store knows. Positions are reported once a second at most, and at the end. What was sent at QoS 1 above a position comes again
+//! after a crash. A QoS 2 message is told before it is sent, with a position behind it: so it never comes again under another packet id,
+//! and the QoS 1 messages before it that are open are told along.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -12,12 +14,13 @@ use rustc_hash::FxHashMap;
 
 use super::{
     granting::Granted,
+    once::id,
     store::{Order, Orders, Report},
     subscribing::StartAt,
 };
 use crate::{
-    ownership::{ConnectionId, End, Source},
-    session::SubscriptionKey,
+    ownership::{ConnectionId, End, Place, Source, Steps},
+    session::{Open, Reached, SubscriptionKey, Ticket},
 };
 
 /// Between two reports.
@@ -31,8 +34,18 @@ pub struct Tenancy {
     pub stored: bool,
     sources: BTreeMap<Source, Progress>,
     /// Messages without their last acknowledgement, by the token that the session knows them by.
-    open: FxHashMap<u64, (Source, i64)>,
+    open: FxHashMap<u64, Sent>,
     token: u64,
+    /// Messages from before that were not sent again yet: packet ids.
+    again: BTreeMap<(Source, i64), u16>,
+    /// Packet ids of QoS 1 that the store knows as open.
+    told: HashSet<u16>,
+    /// Packet ids that the store knows and that are free again.
+    settled: Vec<u16>,
+    /// Packet ids of the client's QoS 2 messages of which pairs were written down before this connection.
+    pub former: BTreeSet<u16>,
+    /// Its QoS 2 messages that are on their way into Kafka.
+    pub publishing: HashMap<u16, Ticket>,
     /// Where subscriptions start.
     starts: HashMap<SubscriptionKey, BTreeMap<Source, i64>>,
     /// SUBSCRIBEs and UNSUBSCRIBEs whose answers rest on what is written.
@@ -45,7 +58,7 @@ pub enum Resting {
     /// Of a SUBSCRIBE.
     Granted(Granted),
     /// Of an UNSUBSCRIBE, by its ticket.
-    Removed(crate::session::Ticket),
+    Removed(Ticket),
 }
 
 impl Resting {
@@ -57,24 +70,54 @@ impl Resting {
     }
 }
 
+/// A message without its last acknowledgement.
+#[derive(Debug)]
+struct Sent {
+    source: Source,
+    offset: i64,
+    packet: u16,
+    exactly_once: bool,
+}
+
+/// What a record is to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It was not looked at yet.
+    New,
+    /// It was sent before with this packet id, and is to be sent again.
+    Again(u16),
+    /// It was settled before this connection.
+    Settled,
+}
+
 #[derive(Debug)]
 struct Progress {
     /// Everything below was sent, or is not wanted.
     next: i64,
-    /// Of that, what is not settled.
-    open: BTreeSet<i64>,
+    /// Of that, QoS 1 messages that are not settled, with their packet ids.
+    open: BTreeMap<i64, u16>,
+    /// The position is not told lower any more: QoS 2 messages were sent below it.
+    floor: i64,
+    /// What lies below was looked at by earlier connections.
+    resumed: i64,
     /// The position that the store knows.
     told: Option<i64>,
 }
 
 impl Progress {
     fn at(next: i64, told: Option<i64>) -> Self {
-        let open = BTreeSet::new();
-        Self { next, open, told }
+        Self {
+            next,
+            open: BTreeMap::new(),
+            floor: told.unwrap_or(0),
+            resumed: told.unwrap_or(0),
+            told,
+        }
     }
 
     fn position(&self) -> i64 {
-        self.open.first().map_or(self.next, |lowest| self.next.min(*lowest))
+        let lowest = self.open.first_key_value().map_or(self.next, |(lowest, _)| self.next.min(*lowest));
+        lowest.max(self.floor)
     }
 }
 
@@ -88,6 +131,11 @@ impl Tenancy {
             sources: BTreeMap::new(),
             open: FxHashMap::default(),
             token: 0,
+            again: BTreeMap::new(),
+            told: HashSet::new(),
+            settled: Vec::new(),
+            former: BTreeSet::new(),
+            publishing: HashMap::new(),
             starts: HashMap::new(),
             resting: Vec::new(),
             report_at: None,
@@ -104,10 +152,85 @@ impl Tenancy {
         let _ = self.orders.send(order);
     }
 
-    /// A session that goes on stands at these places.
-    pub fn stands(&mut self, positions: &BTreeMap<Source, i64>) {
-        let known = positions.iter().map(|(source, next)| (*source, Progress::at(*next, Some(*next))));
+    /// A session that goes on. What is open towards the client comes back, in the order in which it was sent.
+    pub fn goes_on(&mut self, steps: &Steps) -> Vec<Open> {
+        let known = steps
+            .positions
+            .iter()
+            .map(|(source, next)| (*source, Progress::at(*next, Some(*next))));
         self.sources.extend(known);
+        self.former = steps.inbound.keys().copied().collect();
+        self.told = steps.flight.keys().copied().collect();
+        let flight = steps.flight.iter().map(|(packet, place)| (*place, *packet, Reached::AtLeastOnce));
+        let outbound = steps.outbound.iter().map(|(packet, outgoing)| {
+            let reached = if outgoing.released {
+                Reached::Released
+            } else {
+                Reached::ExactlyOnce
+            };
+            (outgoing.place, *packet, reached)
+        });
+        let mut open: Vec<_> = flight.chain(outbound).collect();
+        open.sort_by_key(|(place, ..)| (place.source, place.offset));
+        open.into_iter().filter_map(|open| self.enter(open)).collect()
+    }
+
+    fn enter(&mut self, (place, packet, reached): (Place, u16, Reached)) -> Option<Open> {
+        let Place { source, offset } = place;
+        if reached != Reached::Released {
+            self.again.insert((source, offset), packet);
+        }
+        self.token += 1;
+        let exactly_once = reached != Reached::AtLeastOnce;
+        let sent = Sent {
+            source,
+            offset,
+            packet,
+            exactly_once,
+        };
+        self.open.insert(self.token, sent);
+        Some(Open {
+            packet_id: id(packet)?,
+            token: self.token,
+            reached,
+        })
+    }
+
+    /// What a record is to this session.
+    pub fn known(&self, source: Source, offset: i64) -> Known {
+        match self.again.get(&(source, offset)) {
+            Some(packet) => Known::Again(*packet),
+            None if self.sources.get(&source).is_some_and(|progress| offset < progress.resumed) => Known::Settled,
+            None => Known::New,
+        }
+    }
+
+    /// A message from before was sent again, or cannot be.
+    pub fn came_again(&mut self, source: Source, offset: i64) {
+        self.again.remove(&(source, offset));
+    }
+
+    /// Messages from before that are gone, since one behind them has come.
+    pub fn overtaken(&mut self, source: Source, offset: i64) -> Vec<u16> {
+        if self.again.is_empty() {
+            return Vec::new();
+        }
+        let gone: Vec<_> = self
+            .again
+            .range((source, 0)..(source, offset))
+            .map(|(at, packet)| (*at, *packet))
+            .collect();
+        gone.iter().for_each(|(at, _)| self.came_again(at.0, at.1));
+        gone.into_iter().map(|(_, packet)| packet).collect()
+    }
+
+    /// Messages from before of partitions that are not read any more.
+    pub fn unread(&mut self, is_read: impl Fn(&Source) -> bool) -> Vec<u16> {
+        let (read, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.again)
+            .into_iter()
+            .partition(|((source, _), _)| is_read(source));
+        self.again = read;
+        gone.into_values().collect()
     }
 
     /// A subscription starts. A partition that is read for another one already, `is_read`, keeps its position.
@@ -133,15 +256,12 @@ impl Tenancy {
         self.token + 1
     }
 
-    /// A message was sent, or is for nobody. `open`: it will be settled under the last token.
-    pub fn passed(&mut self, source: Source, offset: i64, open: bool, now: Instant) {
-        let next = offset + 1;
-        let progress = self.sources.entry(source).or_insert_with(|| Progress::at(next, None));
-        progress.next = next;
-        if open {
-            progress.open.insert(offset);
-            self.token += 1;
-            self.open.insert(self.token, (source, offset));
+    /// A message was sent at QoS 1 (`Some`, with its packet id) and will be settled under the last token, or is for nobody or of QoS 0.
+    pub fn passed(&mut self, source: Source, offset: i64, packet: Option<u16>, now: Instant) {
+        let progress = self.pass(source, offset);
+        if let Some(packet) = packet {
+            progress.open.insert(offset, packet);
+            self.sent(source, offset, packet, false);
         }
         self.report_at.get_or_insert(now + REPORT_EVERY);
     }
@@ -152,11 +272,45 @@ impl Tenancy {
         progress.next = progress.next.max(next);
     }
 
+    /// A QoS 2 message is to be sent: asks the store.
+    pub fn asked(&mut self, source: Source, offset: i64, packet: u16) {
+        self.pass(source, offset).floor = offset + 1;
+        self.sent(source, offset, packet, true);
+        let mut report = Report {
+            settled: std::mem::take(&mut self.settled),
+            ..Report::default()
+        };
+        self.tell(source, &mut report);
+        self.order(Order::Send(self.id, packet, Place { source, offset }, report));
+    }
+
+    fn pass(&mut self, source: Source, offset: i64) -> &mut Progress {
+        let next = offset + 1;
+        let progress = self.sources.entry(source).or_insert_with(|| Progress::at(next, None));
+        progress.next = next;
+        progress
+    }
+
+    fn sent(&mut self, source: Source, offset: i64, packet: u16, exactly_once: bool) {
+        self.token += 1;
+        let sent = Sent {
+            source,
+            offset,
+            packet,
+            exactly_once,
+        };
+        self.open.insert(self.token, sent);
+    }
+
     /// A message reached its end.
     pub fn settled(&mut self, token: u64, now: Instant) {
-        let Some((source, offset)) = self.open.remove(&token) else { return };
-        if let Some(progress) = self.sources.get_mut(&source) {
-            progress.open.remove(&offset);
+        let Some(sent) = self.open.remove(&token) else { return };
+        self.again.remove(&(sent.source, sent.offset));
+        if let Some(progress) = self.sources.get_mut(&sent.source) {
+            progress.open.remove(&sent.offset);
+        }
+        if sent.exactly_once || self.told.remove(&sent.packet) {
+            self.settled.push(sent.packet);
         }
         self.report_at.get_or_insert(now + REPORT_EVERY);
     }
@@ -177,15 +331,31 @@ impl Tenancy {
     /// What has changed since the last report.
     pub fn report(&mut self) -> Report {
         self.report_at = None;
-        let mut report = Report::default();
-        for (source, progress) in &mut self.sources {
-            let position = progress.position();
-            if progress.told != Some(position) {
-                progress.told = Some(position);
-                report.positions.push((*source, position));
-            }
+        let mut report = Report {
+            settled: std::mem::take(&mut self.settled),
+            ..Report::default()
+        };
+        let sources: Vec<Source> = self.sources.keys().copied().collect();
+        for source in sources {
+            self.tell(source, &mut report);
         }
         report
+    }
+
+    /// What has changed in one partition.
+    fn tell(&mut self, source: Source, report: &mut Report) {
+        let Some(progress) = self.sources.get_mut(&source) else { return };
+        let position = progress.position();
+        if progress.told == Some(position) {
+            return;
+        }
+        progress.told = Some(position);
+        report.positions.push((source, position));
+        for (&offset, &packet) in progress.open.range(..position) {
+            if self.told.insert(packet) {
+                report.sent.push((packet, Place { source, offset }));
+            }
+        }
     }
 
     /// The answer that rests on what is written now.
@@ -196,68 +366,12 @@ impl Tenancy {
 
     /// The connection has ended.
     pub fn end(mut self, end: End) {
+        // Here the packet ids in flight are told, so that the same return [MQTT-4.4.0-1].
+        self.sources.values_mut().for_each(|progress| progress.floor = progress.next);
         let report = if self.stored { self.report() } else { Report::default() };
         self.order(Order::Ended(self.id, end, report));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::sync::mpsc;
-
-    const SOURCE: Source = Source {
-        topic: [7; 16],
-        partition: 3,
-    };
-
-    fn tenancy() -> (Tenancy, mpsc::UnboundedReceiver<Order>) {
-        let (orders, taken) = mpsc::unbounded_channel();
-        let mut tenancy = Tenancy::new(orders, ConnectionId(1));
-        tenancy.stored = true;
-        (tenancy, taken)
-    }
-
-    #[test]
-    fn a_position_waits_for_the_lowest_message_without_an_answer() {
-        let (mut tenancy, mut orders) = tenancy();
-        let now = Instant::now();
-        tenancy.stands(&[(SOURCE, 10)].into());
-        assert_eq!(tenancy.report(), Report::default(), "the store knows that");
-        for offset in 10..13 {
-            assert_eq!(tenancy.token(), offset as u64 - 9);
-            tenancy.passed(SOURCE, offset, true, now);
-        }
-        tenancy.settled(2, now);
-        assert_eq!(tenancy.report(), Report::default(), "10 is open");
-        tenancy.settled(1, now);
-        assert_eq!(tenancy.report().positions, [(SOURCE, 12)]);
-        tenancy.settled(3, now);
-        tenancy.passed(SOURCE, 20, false, now);
-        assert_eq!(tenancy.deadline(), Some(now + REPORT_EVERY));
-        tenancy.tick(now + REPORT_EVERY);
-        let Ok(Order::Report(ConnectionId(1), report)) = orders.try_recv() else {
-            panic!()
-        };
-        assert_eq!(report.positions, [(SOURCE, 21)]);
-        assert_eq!(tenancy.deadline(), None);
-    }
-
-    #[test]
-    fn a_new_subscription_takes_no_other_one_forward() {
-        let (mut tenancy, _orders) = tenancy();
-        tenancy.stands(&[(SOURCE, 10)].into());
-        let start = StartAt {
-            key: SubscriptionKey(1),
-            source: super::super::chunk::SourceId(1),
-            place: SOURCE,
-            offset: 50,
-        };
-        tenancy.begins(&start, true);
-        assert_eq!(tenancy.report(), Report::default());
-        assert_eq!(tenancy.starts(SubscriptionKey(1)), [(SOURCE, 50)].into());
-        // All others were unsubscribed: what lies between is nobody's.
-        tenancy.begins(&start, false);
-        assert_eq!(tenancy.report().positions, [(SOURCE, 50)]);
-    }
-}
+mod tests;

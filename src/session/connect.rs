@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::ending::connack_reason;
-use super::{Cause, Close, Expiry, Options, Output, OwnedWill, Phase, Session};
-use crate::mqtt::{ConnAck, ConnAckProperties, Connect, Packet, ReasonCode, Version};
+use super::{Cause, Close, Expiry, Open, Options, Output, OwnedWill, Phase, Session};
+use crate::mqtt::{ConnAck, ConnAckProperties, Connect, Packet, PacketId, ReasonCode, Version};
 
 /// What the client said about itself, already bounded by our own settings.
 #[derive(Clone, Copy, Debug)]
@@ -17,8 +17,6 @@ pub(super) struct Peer {
     pub(super) topic_alias_maximum: u16,
     /// Reason strings are welcome on every packet (§3.1.2.11.7).
     pub(super) problem_information: bool,
-    /// CONNECT had a session expiry above zero, so DISCONNECT may have one.
-    pub(super) asked_for_expiry: bool,
     clean_start: bool,
     /// Session expiry interval, seconds, as we keep it.
     pub(super) expiry: u32,
@@ -35,12 +33,18 @@ impl Default for Peer {
             maximum_packet_size: u32::MAX,
             topic_alias_maximum: 0,
             problem_information: true,
-            asked_for_expiry: false,
             clean_start: true,
             expiry: 0,
             wanted_expiry: None,
             keep_alive: 0,
         }
+    }
+}
+
+impl Peer {
+    /// CONNECT had a session expiry above zero, so DISCONNECT may have one.
+    pub(super) fn asked_for_expiry(&self) -> bool {
+        self.wanted_expiry.is_some_and(|seconds| seconds > 0)
     }
 }
 
@@ -67,6 +71,8 @@ pub struct Accepted {
     pub assigned_client_id: Option<String>,
     /// A session that goes on (session present); `None` begins one.
     pub present: Option<Present>,
+    /// It outlives its connection: QoS 2 steps leave only when the relay lets them.
+    pub stored: bool,
 }
 
 /// What a session that goes on has from before.
@@ -74,6 +80,10 @@ pub struct Accepted {
 pub struct Present {
     /// Filters and what they were granted, each once, in the order they were made.
     pub subscriptions: Vec<(Box<str>, Options)>,
+    /// Packet ids of QoS 2 messages of the client that were taken, or begun to be: it repeats PUBLISH or PUBREL. Only if stored.
+    pub received: Vec<PacketId>,
+    /// Messages open towards the client, in the order in which they were sent. Only if stored.
+    pub open: Vec<Open>,
 }
 
 impl Session {
@@ -111,7 +121,6 @@ impl Session {
             maximum_packet_size: properties.maximum_packet_size.unwrap_or(u32::MAX),
             topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0).min(self.settings.topic_alias_maximum),
             problem_information: properties.request_problem_information.unwrap_or(true),
-            asked_for_expiry: properties.session_expiry_interval.is_some_and(|seconds| seconds > 0),
             clean_start: connect.clean_start,
             expiry: self.expiry_of(connect),
             wanted_expiry: properties.session_expiry_interval,
@@ -174,9 +183,12 @@ impl Session {
         if !self.send_connack(assigned, present, server_keep_alive) {
             return self.end(ReasonCode::PacketTooLarge, "the client's maximum packet size is below CONNACK", now);
         }
-        let subscriptions = accepted.present.map(|present| present.subscriptions);
-        self.subscriptions.restore(subscriptions.unwrap_or_default());
         self.phase = Phase::Live;
+        let present = accepted.present.unwrap_or_default();
+        if accepted.stored {
+            self.go_on(&present, now);
+        }
+        self.subscriptions.restore(present.subscriptions);
     }
 
     /// Answers CONNECT with an error and ends the session. The will is forgotten: the connection never was one.

@@ -87,7 +87,7 @@ impl Session {
     /// DISCONNECT of the client.
     pub(super) fn disconnect(&mut self, disconnect: &Disconnect<'_>, now: Instant) {
         let raised = disconnect.session_expiry_interval.is_some_and(|seconds| seconds > 0);
-        if raised && !self.peer.asked_for_expiry {
+        if raised && !self.peer.asked_for_expiry() {
             return self.end(ReasonCode::ProtocolError, "DISCONNECT raises a session expiry of zero", now);
         }
         let most = self.settings.expiry.map_or(0, |expiry| expiry.max);

@@ -57,6 +57,13 @@ enum Step {
     ExactlyOnce,
     /// QoS 2 with PUBREC: the message is ours, PUBREL is awaited.
     Received,
+    /// Of a stored session, from before: PUBLISH or PUBREL comes again.
+    Former,
+    /// Of a stored session: PUBREL came, PUBCOMP waits for the relay.
+    Releasing {
+        /// Nothing but PUBREL was heard of it on this connection.
+        former: bool,
+    },
 }
 
 /// What to do about a PUBLISH with a packet id.
@@ -87,17 +94,18 @@ impl Inbound {
         }
     }
 
-    fn admit(&self, packet_id: PacketId, publish: &Publish<'_>, version: Version, receive_maximum: usize) -> Admission {
+    fn admit(&self, packet_id: PacketId, publish: &Publish<'_>, version: Version, receive_maximum: usize, former: usize) -> Admission {
         let exactly_once = publish.qos == QoS::ExactlyOnce;
         match self.open.get(&packet_id) {
             Some(Step::Received) if exactly_once => Admission::RepeatPubRec,
+            Some(Step::Former) if exactly_once => Admission::Produce,
             // [MQTT-4.3.3-10]: whatever its DUP flag says.
             Some(Step::ExactlyOnce) if exactly_once => Admission::Swallow,
             Some(Step::AtLeastOnce) if !exactly_once && publish.dup => Admission::Swallow,
             // [MQTT-2.2.1-3]
             Some(_) => Admission::Breach(ReasonCode::ProtocolError, "a packet id in use was used for another message"),
             // [MQTT-3.3.4-7]
-            None if version == Version::V5 && self.open.len() >= receive_maximum => {
+            None if version == Version::V5 && self.open.len() - former >= receive_maximum => {
                 Admission::Breach(ReasonCode::ReceiveMaximumExceeded, "")
             }
             // 3.x cannot be told the window and is held back by not reading; but PUBRELs lie behind PUBLISHes, so waiting for
@@ -157,6 +165,20 @@ impl Inbound {
             .for_each(|waiting| waiting.state = State::Withdrawn);
     }
 
+    /// A packet id from before this connection.
+    pub(super) fn enter_former(&mut self, packet_id: PacketId) {
+        self.open.insert(packet_id, Step::Former);
+    }
+
+    /// The exchange of a packet id whose PUBREL came is over; whether it is one of those from before. `None` if it is not one.
+    pub(super) fn completed(&mut self, packet_id: PacketId) -> Option<bool> {
+        let Some(Step::Releasing { former }) = self.open.get(&packet_id).copied() else {
+            return None;
+        };
+        self.release(packet_id);
+        Some(former)
+    }
+
     fn take_note(&mut self, packet_id: PacketId) -> Option<&'static str> {
         let index = self.notes.iter().position(|(id, _)| *id == packet_id)?;
         Some(self.notes.swap_remove(index).1)
@@ -181,9 +203,10 @@ impl Session {
         let Some(packet_id) = publish.packet_id else {
             return self.outputs.push_back(Output::Publish { ticket: None });
         };
+        let former = self.stored.as_ref().map_or(0, |stored| stored.former);
         match self
             .inbound
-            .admit(packet_id, publish, self.version, usize::from(self.settings.receive_maximum))
+            .admit(packet_id, publish, self.version, usize::from(self.settings.receive_maximum), former)
         {
             Admission::Produce => {
                 let step = if publish.qos == QoS::ExactlyOnce {
@@ -191,7 +214,11 @@ impl Session {
                 } else {
                     Step::AtLeastOnce
                 };
-                self.inbound.open.insert(packet_id, step);
+                if self.inbound.open.insert(packet_id, step) == Some(Step::Former)
+                    && let Some(stored) = &mut self.stored
+                {
+                    stored.former -= 1;
+                }
                 let ticket = self.inbound.push(packet_id, publish.qos, State::Asked);
                 self.outputs.push_back(Output::Publish { ticket: Some(ticket) });
             }
@@ -264,7 +291,15 @@ impl Session {
 
     /// PUBREL: the client has forgotten the message, the packet id is free again.
     pub(super) fn pubrel(&mut self, ack: &Ack<'_>, now: Instant) {
-        match self.inbound.open.get(&ack.packet_id) {
+        let packet_id = ack.packet_id;
+        match self.inbound.open.get(&packet_id).copied() {
+            Some(step @ (Step::Received | Step::Former)) if self.stored.is_some() => {
+                let former = step == Step::Former;
+                self.inbound.open.insert(packet_id, Step::Releasing { former });
+                self.outputs.push_back(Output::PubRel { packet_id });
+            }
+            // PUBCOMP is on its way.
+            Some(Step::Releasing { .. }) => {}
             Some(Step::Received) => {
                 self.inbound.release(ack.packet_id);
                 self.send_ack(AckKind::Comp, ack.packet_id, ReasonCode::Success, None, now);

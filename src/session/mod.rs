@@ -4,7 +4,7 @@
 //! [`Session::outbox`]. Time is the `now` of each call, and [`Session::deadline`] says when the next [`Session::tick`] is due.
 //!
 //! The directions live in files of their own: `connect` (until CONNACK), `inbound` (device to Kafka), `outbound` (Kafka to device),
-//! `subscription` with its `table` (SUBSCRIBE and UNSUBSCRIBE), `timer` (keep alive), `will`, `ending` (all ways out) and `alias`.
+//! `subscription` with its `table` (SUBSCRIBE and UNSUBSCRIBE), `stored` (what outlives the connection), `timer` (keep alive), `will`, `ending` (all ways out) and `alias`.
 //!
 //! Invariants, each held by `tests/session_properties.rs`:
 //! * PUBACK and PUBREC leave only by [`Session::answer`], in the order of their PUBLISHes [MQTT-4.6.0-2].
@@ -19,6 +19,7 @@ mod inbound;
 mod outbound;
 mod output;
 mod settings;
+mod stored;
 mod subscription;
 mod table;
 mod timer;
@@ -36,12 +37,14 @@ pub use connect::{Accepted, Present};
 pub use ending::Goodbye;
 pub use output::{Answer, Cause, Close, Message, Output, Taken, Ticket};
 pub use settings::{Expiry, Settings};
+pub use stored::{Open, Reached};
 pub use table::{Options, Requested, Subscription, SubscriptionKey};
 pub use will::OwnedWill;
 
 use connect::{Credentials, Peer};
 use inbound::Inbound;
 use outbound::Outbound;
+use stored::Stored;
 use table::Subscriptions;
 use timer::Timer;
 
@@ -74,6 +77,8 @@ pub struct Session {
     inbound: Inbound,
     outbound: Outbound,
     subscriptions: Subscriptions,
+    /// Of one that outlives its connection.
+    stored: Option<Box<Stored>>,
     outputs: VecDeque<Output>,
     outbox: Outbox,
     /// Packets encoded and not yet reported, by the type number of the fixed header (§2.1.2).
@@ -97,6 +102,7 @@ impl Session {
             inbound: Inbound::default(),
             outbound: Outbound::default(),
             subscriptions: Subscriptions::default(),
+            stored: None,
             outputs: VecDeque::new(),
             outbox: Outbox::default(),
             sent: [0; 16],

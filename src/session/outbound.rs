@@ -1,6 +1,7 @@
 //! To the device: deliveries, their acknowledgements, the send window (§3.3, §4.3, §4.9).
 //!
-//! A session ends with its connection, and nothing is sent twice on a live one [MQTT-4.4.0-1], so no payload is kept.
+//! Nothing is sent twice on a live connection [MQTT-4.4.0-1], so no payload is kept; what a stored session has open from before is in
+//! `stored`.
 
 use std::num::NonZeroU16;
 use std::time::Instant;
@@ -24,19 +25,28 @@ pub(super) struct Outbound {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Flight {
-    token: u64,
-    step: Step,
+pub(super) struct Flight {
+    pub(super) token: u64,
+    pub(super) step: Step,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// QoS 1 without PUBACK.
     AtLeastOnce,
     /// QoS 2 without PUBREC.
     ExactlyOnce,
     /// QoS 2: PUBREL is sent, PUBCOMP awaited.
     Released,
+    /// QoS 2 of a stored session: it waits for the relay.
+    Held,
+    /// QoS 2 of a stored session: PUBREC came, PUBREL waits for the relay.
+    Received,
+    /// Of a session that goes on: to be sent again.
+    Again {
+        /// QoS 2, else 1.
+        exactly_once: bool,
+    },
 }
 
 impl Outbound {
@@ -58,7 +68,28 @@ impl Outbound {
         }
     }
 
-    fn step(&self, packet_id: PacketId) -> Option<Step> {
+    /// The id that was given last.
+    pub(super) fn last_id(&self) -> u16 {
+        self.last_id
+    }
+
+    /// A message from before.
+    pub(super) fn enter(&mut self, packet_id: PacketId, flight: Flight) {
+        self.open.insert(packet_id.0.get(), flight);
+    }
+
+    pub(super) fn set(&mut self, packet_id: PacketId, step: Step) {
+        if let Some(flight) = self.open.get_mut(&packet_id.0.get()) {
+            flight.step = step;
+        }
+    }
+
+    /// Somebody waits for room in the window.
+    pub(super) fn turn_away(&mut self) {
+        self.turned_away = true;
+    }
+
+    pub(super) fn step(&self, packet_id: PacketId) -> Option<Step> {
         self.open.get(&packet_id.0.get()).map(|flight| flight.step)
     }
 }
@@ -66,7 +97,8 @@ impl Outbound {
 impl Session {
     /// How many QoS 1 and 2 messages the client takes at the moment (§4.9).
     pub fn window(&self) -> usize {
-        usize::from(self.peer.receive_maximum).saturating_sub(self.outbound.open.len())
+        let again = self.stored.as_ref().map_or(0, |stored| stored.again);
+        usize::from(self.peer.receive_maximum).saturating_sub(self.outbound.open.len() - again)
     }
 
     /// How many of them it takes at a time.
@@ -79,6 +111,15 @@ impl Session {
     /// The effective QoS is the lower of the message's and the highest granted by the subscriptions that match; overlapping
     /// subscriptions get one copy with all their identifiers [MQTT-3.3.4-2], [MQTT-3.3.4-4].
     pub fn deliver(&mut self, message: &Message<'_>, _now: Instant) -> Taken {
+        self.deliver_as(message, false)
+    }
+
+    /// The same for a record that a stored session has a place for: at QoS 2 it is not sent before it is written down.
+    pub fn deliver_stored(&mut self, message: &Message<'_>, _now: Instant) -> Taken {
+        self.deliver_as(message, self.stored.is_some())
+    }
+
+    fn deliver_as(&mut self, message: &Message<'_>, hold: bool) -> Taken {
         if self.phase != Phase::Live {
             return Taken::Closed;
         }
@@ -93,18 +134,18 @@ impl Session {
             self.outbound.turned_away = true;
             return Taken::WindowFull;
         }
-        if self.outbox.len() >= self.settings.outbound_queue {
+        if self.outbox.len() + self.held_bytes() >= self.settings.outbound_queue {
             return if matched.qos == QoS::AtMostOnce {
                 Taken::Dropped
             } else {
                 Taken::OutboxFull
             };
         }
-        self.write(message, matched.qos, matched.retain)
+        self.write(message, matched.qos, matched.retain, hold)
     }
 
     /// Encodes a message that may go now, and remembers it if it will be acknowledged.
-    fn write(&mut self, message: &Message<'_>, qos: QoS, retain: bool) -> Taken {
+    fn write(&mut self, message: &Message<'_>, qos: QoS, retain: bool, hold: bool) -> Taken {
         let packet_id = (qos != QoS::AtMostOnce).then(|| self.outbound.free_id());
         let ids = self.subscriptions.take_matched_ids();
         let head = PublishHead {
@@ -117,17 +158,26 @@ impl Session {
             message_expiry_interval: message.message_expiry_interval,
             subscription_ids: &ids,
         };
-        let written = self.write_head(head, message);
+        let held = packet_id.filter(|_| qos == QoS::ExactlyOnce && hold);
+        let start = self.outbox.buffer().len();
+        // No alias in what leaves later: others may leave before it.
+        let written = match held {
+            Some(_) => self.try_head(&head, message),
+            None => self.write_head(head, message),
+        };
         self.subscriptions.put_matched_ids(ids);
         if !written {
             return Taken::TooLarge;
         }
-        self.outbox.push_shared(message.payload.clone());
+        match held {
+            Some(packet_id) => self.hold(packet_id, start, message.payload.clone()),
+            None => self.outbox.push_shared(message.payload.clone()),
+        }
         if let Some(packet_id) = packet_id {
-            let step = if qos == QoS::ExactlyOnce {
-                Step::ExactlyOnce
-            } else {
-                Step::AtLeastOnce
+            let step = match qos {
+                QoS::ExactlyOnce if held.is_some() => Step::Held,
+                QoS::ExactlyOnce => Step::ExactlyOnce,
+                _ => Step::AtLeastOnce,
             };
             self.outbound.open.insert(
                 packet_id.0.get(),
@@ -137,11 +187,11 @@ impl Session {
                 },
             );
         }
-        Taken::Sent { qos }
+        if held.is_some() { Taken::Asked } else { Taken::Sent { qos } }
     }
 
     /// Writes all but the payload, with an alias for the topic where there is one; false if the packet is too large for the client.
-    fn write_head(&mut self, head: PublishHead<'_>, message: &Message<'_>) -> bool {
+    pub(super) fn write_head(&mut self, head: PublishHead<'_>, message: &Message<'_>) -> bool {
         let maximum = if self.version == Version::V5 {
             self.peer.topic_alias_maximum
         } else {
@@ -197,7 +247,7 @@ impl Session {
     /// restored from a snapshot send them.
     pub(super) fn puback(&mut self, ack: &Ack<'_>, now: Instant) {
         match self.outbound.step(ack.packet_id) {
-            Some(Step::AtLeastOnce) => self.settle(ack.packet_id),
+            Some(Step::AtLeastOnce | Step::Again { exactly_once: false }) => self.settle(ack.packet_id),
             Some(_) => self.end(ReasonCode::ProtocolError, "PUBACK for a QoS 2 message", now),
             None => {}
         }
@@ -206,9 +256,15 @@ impl Session {
     /// PUBREC: the client has the message, or refuses it for good.
     pub(super) fn pubrec(&mut self, ack: &Ack<'_>, now: Instant) {
         match self.outbound.step(ack.packet_id) {
-            Some(Step::AtLeastOnce) => self.end(ReasonCode::ProtocolError, "PUBREC for a QoS 1 message", now),
+            Some(Step::AtLeastOnce | Step::Again { exactly_once: false }) => {
+                self.end(ReasonCode::ProtocolError, "PUBREC for a QoS 1 message", now);
+            }
+            Some(Step::Held) => self.end(ReasonCode::ProtocolError, "PUBREC before PUBLISH", now),
+            // PUBREL is on its way.
+            Some(Step::Received) => {}
             // An error ends the exchange (§4.3.3), the id is free.
-            Some(Step::ExactlyOnce) if ack.reason.is_error() => self.settle(ack.packet_id),
+            Some(Step::ExactlyOnce | Step::Again { .. }) if ack.reason.is_error() => self.settle(ack.packet_id),
+            Some(Step::ExactlyOnce | Step::Again { .. }) if self.stored.is_some() => self.received(ack.packet_id),
             Some(_) => {
                 if let Some(flight) = self.outbound.open.get_mut(&ack.packet_id.0.get()) {
                     flight.step = Step::Released;
@@ -230,10 +286,13 @@ impl Session {
         }
     }
 
-    fn settle(&mut self, packet_id: PacketId) {
+    pub(super) fn settle(&mut self, packet_id: PacketId) {
         let Some(flight) = self.outbound.open.remove(&packet_id.0.get()) else {
             return;
         };
+        if matches!(flight.step, Step::Again { .. }) {
+            self.sent_again();
+        }
         if flight.token != 0 {
             self.outputs.push_back(Output::Settled { token: flight.token });
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::SubscriptionKey;
-use crate::mqtt::{QoS, ReasonCode};
+use crate::mqtt::{PacketId, QoS, ReasonCode};
 
 /// Names one packet that waits for the relay's answer. PUBLISHes count on their own, SUBSCRIBEs and UNSUBSCRIBEs together on theirs;
 /// within each they wrap around, so no two packets that wait at a time have the same.
@@ -19,6 +19,16 @@ pub enum Output {
     Publish {
         /// `None` for QoS 0.
         ticket: Option<Ticket>,
+    },
+    /// PUBREL came for a QoS 2 message of a stored session: [`super::Session::complete`] answers it.
+    PubRel {
+        /// The client's.
+        packet_id: PacketId,
+    },
+    /// PUBREC came for a QoS 2 message to the client of a stored session: [`super::Session::release`] answers it.
+    PubRec {
+        /// Ours.
+        packet_id: PacketId,
     },
     /// The SUBSCRIBE just handled; see [`super::Session::requested`], answer by [`super::Session::answer_subscribe`].
     Subscribe {
@@ -116,6 +126,8 @@ pub enum Taken {
         /// The effective one.
         qos: QoS,
     },
+    /// By [`super::Session::deliver_stored`], at QoS 2: it is sent by [`super::Session::permit`], under [`super::Session::last_packet_id`].
+    Asked,
     /// QoS 1 or 2: as many are open as the client allows. Try again after [`Output::WindowOpen`].
     WindowFull,
     /// QoS 1 or 2: the socket is behind. Try again when the outbox was written.

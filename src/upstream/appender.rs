@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{accumulator::Refusal, broker::Broker, cluster::Core, memory::Memory, receipts::Receipts, topics::Topic};
+use super::{accumulator::Refusal, broker::Broker, cluster::Core, memory::Memory, receipts::Receipts, singles::Single, topics::Topic};
 use crate::kafka::{Acks, Compression, Header, RecordFields};
 
 /// How a record is written: what a rule may say of its own.
@@ -113,6 +113,30 @@ impl Appender {
             self.kicks.push(broker);
         }
         Ok(())
+    }
+
+    /// See [`single`](Self::single).
+    pub(super) fn take_single<'a, H>(&mut self, fields: &RecordFields<'a, H>, options: WriteOptions) -> Result<Single, AppendError>
+    where
+        H: Iterator<Item = Header<'a>> + Clone,
+    {
+        if self.core.closing.load(Relaxed) {
+            return Err(AppendError::Closed);
+        }
+        let granted = Cell::new(self.granted);
+        let made = self
+            .core
+            .single(fields, options, |bytes| charge(&self.core.memory, &granted, bytes));
+        self.granted = granted.get();
+        made.map_err(|needed| match Some(needed).filter(|needed| self.core.memory.could_hold(*needed)) {
+            None => AppendError::TooLarge,
+            Some(needed) => {
+                self.wanted = needed;
+                self.core.counters.memory_full.inc();
+                self.kick();
+                AppendError::MemoryFull
+            }
+        })
     }
 
     /// Waits until there is memory for the record that found none; those who wait longest come first. Cancel-safe.

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::{Notify, mpsc};
 
-use super::{fetch::Command, offsets::Question, topics::Partition};
+use super::{fetch::Command, offsets::Question, singles::Singles, topics::Partition};
 
 /// Reasons that are told of one outage.
 const MOST_FAULTS: usize = 4;
@@ -25,6 +25,8 @@ pub(crate) struct Broker {
     ready: Mutex<Vec<Arc<Partition>>>,
     /// Rung for the sender.
     pub(crate) kick: Notify,
+    /// Records that are produced by themselves.
+    pub(crate) singles: Singles,
     /// To the fetcher. Unbounded in form; the number of readers bounds it.
     pub(crate) fetcher: mpsc::UnboundedSender<Command>,
     /// To the task that asks for offsets; bounded by the number of calls.
@@ -45,6 +47,7 @@ impl Broker {
             faults: Mutex::default(),
             ready: Mutex::default(),
             kick: Notify::new(),
+            singles: Singles::default(),
             fetcher,
             questions,
         })

@@ -31,7 +31,7 @@ use super::{
     receipts::Waiters,
     security::Security,
     settings::{Settings, StateTopic},
-    single::Singles,
+    singles::Spare,
     standing::{Standing, State},
     state_topics::{self, Verdict},
     table::{self, Table},
@@ -69,7 +69,7 @@ pub(crate) struct Core {
     pub(crate) memory: Memory,
     pub(crate) topics: Topics,
     pub(crate) identities: Identities,
-    pub(crate) singles: Singles,
+    pub(crate) spare: Spare,
     pub(crate) orphans: Orphans,
     brokers: Mutex<HashMap<i32, Arc<Broker>>>,
     pub(crate) standing: Standing,
@@ -99,7 +99,7 @@ impl Cluster {
             memory: Memory::new(settings.producer.memory, counters.memory_used.clone()),
             topics: Topics::default(),
             identities: Identities::default(),
-            singles: Singles::default(),
+            spare: Spare::default(),
             orphans: Orphans::default(),
             brokers: Mutex::default(),
             standing: Standing::new(!settings.state_topics.is_empty()),
@@ -122,11 +122,6 @@ impl Cluster {
             _alive: Arc::new(Alive(Arc::clone(&core))),
             core,
         }
-    }
-
-    /// What its tasks share.
-    pub(super) fn core(&self) -> &Core {
-        &self.core
     }
 
     /// Whether Kafka can be used, and its changes.
@@ -186,6 +181,10 @@ impl Cluster {
                 () = tokio::time::sleep(metadata::ASK_MISSING_AGAIN) => {}
             }
         }
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// A place to append records at.

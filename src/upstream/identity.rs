@@ -33,30 +33,34 @@ impl Identities {
     /// Waits until there is an id other than `dead`. Retries for ever, with back-off.
     pub(crate) async fn other_than(&self, dead: Option<i64>, core: &Core) {
         let _one = self.asking.lock().await;
-        let mut attempt = 0;
-        // Kept over the attempts: a broker may have asked for quiet on it (KIP-219).
         let mut link = None;
-        let mut told = None;
         while self.current().is_none_or(|i| Some(i.producer_id) == dead) {
-            let most = match ask(core, &mut link).await {
-                Ok(identity) => {
-                    *self.current.lock().expect("no code that holds this lock panics") = Some(identity);
-                    continue;
-                }
-                Err(Failure::Passing(why)) => {
-                    tracing::debug!(why, "no producer id yet");
-                    MOST_PAUSE
-                }
-                Err(Failure::Refused(code)) => {
-                    if told.replace(code) != Some(code) {
-                        tell(code);
-                    }
-                    MOST_PAUSE_REFUSED
-                }
-            };
-            tokio::time::sleep(backoff::wait(attempt, Duration::from_millis(50), most)).await;
-            attempt += 1;
+            let identity = obtain(core, &mut link).await;
+            *self.current.lock().expect("no code that holds this lock panics") = Some(identity);
         }
+    }
+}
+
+/// Asks for an id until there is one, with back-off. The connection is kept over the attempts: a broker may have asked for quiet on it (KIP-219).
+pub(super) async fn obtain(core: &Core, link: &mut Option<Connection>) -> Identity {
+    let mut attempt = 0;
+    let mut told = None;
+    loop {
+        let most = match ask(core, link).await {
+            Ok(identity) => return identity,
+            Err(Failure::Passing(why)) => {
+                tracing::debug!(why, "no producer id yet");
+                MOST_PAUSE
+            }
+            Err(Failure::Refused(code)) => {
+                if told.replace(code) != Some(code) {
+                    tell(code);
+                }
+                MOST_PAUSE_REFUSED
+            }
+        };
+        tokio::time::sleep(backoff::wait(attempt, Duration::from_millis(50), most)).await;
+        attempt += 1;
     }
 }
 
@@ -76,25 +80,14 @@ fn tell(code: ErrorCode) {
 }
 
 /// Why there is no id.
-pub(super) enum Failure {
+enum Failure {
     /// Asked again soon.
     Passing(String),
     /// For good, as far as Kafka knows; asked again now and then, since rights can be granted.
     Refused(ErrorCode),
 }
 
-impl Failure {
-    /// For a log.
-    pub(super) fn text(&self) -> &str {
-        match self {
-            Failure::Passing(why) => why,
-            Failure::Refused(code) => code.name(),
-        }
-    }
-}
-
-/// One question for an id that nobody has used.
-pub(super) async fn ask(core: &Core, link: &mut Option<Connection>) -> Result<Identity, Failure> {
+async fn ask(core: &Core, link: &mut Option<Connection>) -> Result<Identity, Failure> {
     if link.as_ref().is_none_or(|l| !l.is_open()) {
         *link = Some(any_connection(core, Among::All(0)).await.map_err(Failure::Passing)?);
     }

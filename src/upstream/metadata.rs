@@ -26,7 +26,7 @@ use super::{
     broker::Broker,
     cluster::Core,
     connection::{CallError, Connection},
-    fetch, offsets, sender,
+    fetch, offsets, sender, singles,
     topics::{Entry, Partition, Topic, TopicId, TopicState},
 };
 use crate::kafka::Acks;
@@ -267,6 +267,9 @@ fn start_broker(core: &Arc<Core>, id: i32, address: String) {
     core.spawn(sender::run(Arc::clone(core), Arc::clone(&broker)));
     core.spawn(fetch::run(Arc::clone(core), Arc::clone(&broker), commands));
     core.spawn(offsets::run(Arc::clone(core), Arc::clone(&broker), asked));
+    for _ in 0..core.settings.producer.qos2_connections {
+        core.spawn(singles::run(Arc::clone(core), Arc::clone(&broker)));
+    }
 }
 
 fn learn_topic(core: &Core, told: &MetadataResponseTopic) {

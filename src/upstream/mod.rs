@@ -34,7 +34,7 @@ mod receipts;
 mod security;
 mod sender;
 mod settings;
-mod single;
+mod singles;
 mod standing;
 mod state_topics;
 mod stream;
@@ -55,7 +55,7 @@ pub use group::{
 pub use receipts::{Outcome, Receipt, Receipts};
 pub use security::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource, TokenUrl};
 pub use settings::{ConsumerSettings, Isolation, ProducerSettings, Settings, StateTopic};
-pub use single::SingleOutcome;
+pub use singles::{Fate, Single};
 pub use standing::State;
 pub use state_topics::Verdict;
 pub use table::{Table, TableEvent};

@@ -54,6 +54,8 @@ pub struct ProducerSettings {
     pub memory: usize,
     /// Time from the first record of a batch to giving its outcome up as unknown.
     pub delivery_timeout: Duration,
+    /// Connections to each broker for records that are produced by themselves (QoS 2 of stored sessions), opened when they are needed.
+    pub qos2_connections: usize,
 }
 
 /// How partitions are read.
@@ -113,6 +115,7 @@ impl Default for ProducerSettings {
             compression: Compression::None,
             memory: 64 * 1024 * 1024,
             delivery_timeout: Duration::from_secs(30),
+            qos2_connections: 4,
         }
     }
 }

@@ -317,6 +317,13 @@ impl Topics {
         self.lock().retain(|_, e| e.topic.is_some() || now - e.wanted < FORGET_AFTER);
     }
 
+    /// A partition by its topic's id.
+    pub(crate) fn by_id(&self, topic: &[u8; 16], index: usize) -> Option<Arc<Partition>> {
+        let names = self.lock();
+        let topic = names.values().filter_map(|e| e.topic.as_ref()).find(|t| t.id.as_bytes() == topic)?;
+        topic.partitions.get(index).cloned()
+    }
+
     /// All partitions, for the sweeps over them.
     pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
         let names = self.lock();

@@ -1,12 +1,13 @@
 //! Stored sessions: the driver of `ownership` over the compacted topic `mqtt-sessions`.
 //!
 //! One task for each partition of the topic (`task`, `outputs`) has its tail (`tail`), what it is to be appended (`writer`) and the latest records
-//! (`kept`). Connections give it `order`s and get letters back through their mailboxes. `wills` sends wills, `custodian` is the
+//! (`kept`). Connections give it `order`s and get letters back through their mailboxes. `once` produces QoS 2 by pairs, `wills` sends wills, `custodian` is the
 //! membership in the group of instances.
 
 mod custodian;
 mod discard;
 mod kept;
+mod once;
 mod order;
 mod outputs;
 mod tail;
@@ -31,6 +32,7 @@ use crate::{
 };
 
 pub use discard::{DiscardError, discard};
+pub use once::Held;
 pub use order::{Arrival, Letter, Order, Report};
 
 /// Records that are read by their offsets at one time.

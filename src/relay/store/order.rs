@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use super::once::Held;
 use crate::{
+    kafka::error::ErrorCode,
     mqtt::ReasonCode,
     ownership::{Body, ConnectionId, End, Offer, Place, Source, StoredSubscription},
     relay::{mailbox::Mailbox, resuming::Resumed},
@@ -28,10 +30,11 @@ impl Arrival {
     }
 }
 
-/// What became of deliveries since the last report. Told together, so that a busy subscriber costs a report a second.
+/// What became of deliveries since the last report. Told together, so that a busy subscriber costs a report a second. It holds in the
+/// order of its fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Packet ids of QoS 1 that are free again, or another message's.
+    /// Packet ids known to the store that are free again, or another message's.
     pub settled: Vec<u16>,
     /// Messages of QoS 1 that have no PUBACK.
     pub sent: Vec<(u16, Place)>,
@@ -52,6 +55,15 @@ pub enum Order {
     Subscribe(ConnectionId, u32, Vec<StoredSubscription>, Report),
     /// An UNSUBSCRIBE; answered by [`Letter::Answered`].
     Unsubscribe(ConnectionId, u32, Vec<Box<str>>),
+    /// A PUBLISH of QoS 2 and its records; answered by [`Letter::PubRec`] or [`Letter::Refused`]. Without records it is refused, if pairs
+    /// of it are known.
+    Publish(ConnectionId, u16, Vec<Held>),
+    /// A PUBREL; answered by [`Letter::PubComp`].
+    PubRel(ConnectionId, u16),
+    /// A QoS 2 message is to be sent under a packet id; answered by [`Letter::Publish`].
+    Send(ConnectionId, u16, Place, Report),
+    /// A PUBREC without an error; answered by [`Letter::PubRel`].
+    PubRec(ConnectionId, u16),
     /// Who is a member of the group of instances, if this one looks after the partition.
     Members(Option<BTreeSet<Box<str>>>),
     /// This instance is a member of that group.
@@ -78,6 +90,16 @@ pub enum Letter {
     Close(ReasonCode),
     /// SUBACK or UNSUBACK may leave.
     Answered(u32),
+    /// Kafka has all records of a PUBLISH: PUBREC may leave.
+    PubRec(u16),
+    /// Kafka refuses a PUBLISH, or no rule maps it any more.
+    Refused(u16, Option<ErrorCode>),
+    /// PUBCOMP may leave.
+    PubComp(u16),
+    /// A QoS 2 message may be sent.
+    Publish(u16),
+    /// PUBREL may leave.
+    PubRel(u16),
     /// Not of the store itself: a session that goes on has taken its seats.
     Resumed(Box<Resumed>),
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     mqtt::ReasonCode,
-    ownership::{ConnectionId, Output},
+    ownership::{ConnectionId, Message, Output},
     relay::mailbox::Ending,
 };
 
@@ -20,6 +20,7 @@ impl Task {
             Errand::Routed(tenure, number, targets) => self.partition.will_routed(&tenure, number, targets, now()),
             Errand::Producer(tenure, will, (id, epoch)) => self.partition.producer_id(&tenure, will, id, epoch, now()),
             Errand::Produced(tenure, message, index, outcome) => self.partition.produced(&tenure, message, index, outcome, now()),
+            Errand::Published(tenure, packet, index, fate) => self.produced(&tenure, packet, index, fate),
         }
     }
 
@@ -68,8 +69,15 @@ impl Task {
             Output::ProducerId { tenure, will } => {
                 let around = self.around.clone();
                 self.errands
-                    .spawn(async move { Errand::Producer(tenure, will, around.cluster.fresh_producer().await) });
+                    .spawn(async move { Errand::Producer(tenure, will, around.cluster.fresh_producer_id().await) });
             }
+            Output::Produce {
+                tenure,
+                message: Message::Packet(packet),
+                index,
+                pair,
+                ..
+            } => self.produce(tenure, packet, index, pair),
             Output::Produce {
                 tenure,
                 message,
@@ -83,13 +91,13 @@ impl Task {
                     Errand::Produced(tenure, message, index, outcome)
                 });
             }
-            // QoS 2 of clients goes the way of sessions that are not stored: none of these is asked for.
-            Output::Produce { will: None, .. }
-            | Output::PubRec(..)
-            | Output::Refused(..)
-            | Output::PubComp(..)
-            | Output::Publish(..)
-            | Output::PubRel(..) => {}
+            // The machine gives each will along.
+            Output::Produce { will: None, .. } => {}
+            Output::PubRec(connection, packet) => self.published(connection, packet, false),
+            Output::Refused(connection, packet) => self.published(connection, packet, true),
+            Output::PubComp(connection, packet) => self.send(connection, Letter::PubComp(packet)),
+            Output::Publish(connection, packet, _) => self.send(connection, Letter::Publish(packet)),
+            Output::PubRel(connection, packet) => self.send(connection, Letter::PubRel(packet)),
         }
     }
 

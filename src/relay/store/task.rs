@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     Around,
     kept::{self, Kept, Latest},
+    once::Published,
     order::{Arrival, Letter, Order, Report},
     tail::{Met, Tail, batches},
     writer::{Lost, Writer},
@@ -22,7 +23,7 @@ use crate::{
     mqtt::ReasonCode,
     ownership::{ConnectionId, Message, Millis, Offer, Outcome, Partition, Record, Settings, Targets, Tenure},
     relay::{inbound::now_ms, mailbox::Mailbox},
-    upstream::{Chunk, Topic},
+    upstream::{Chunk, Fate, Topic},
 };
 
 /// The machine is ticked at least so often: the custodian walks on with each tick.
@@ -38,10 +39,12 @@ pub enum Errand {
     Fetched(u64, Option<Kept>),
     /// Where a will goes.
     Routed(Tenure, u64, Targets),
-    /// A producer id that nobody has used: for whose will, id and epoch.
+    /// A producer id that nobody has used: for whose will, or for the client's messages; id and epoch.
     Producer(Tenure, Option<u64>, (i64, i16)),
-    /// Kafka's answer to a record of a message.
+    /// Kafka's answer to a record of a will.
     Produced(Tenure, Message, usize, Outcome),
+    /// What became of one record of a PUBLISH, by its packet id.
+    Published(Tenure, u16, usize, Fate),
 }
 
 /// A connection as the store knows it.
@@ -50,6 +53,8 @@ pub(super) struct Guest {
     pub(super) client: Box<str>,
     /// Something of its session is stored.
     pub(super) stored: bool,
+    /// Its PUBLISHes of QoS 2 on their way into Kafka, by packet id. Bounded by the client's receive maximum.
+    pub(super) published: HashMap<u16, Published>,
 }
 
 /// A CONNECT that waits for the tail; `Some` for an end that was asked for later than it came.
@@ -281,6 +286,13 @@ impl Task {
                 let filters: Vec<&str> = filters.iter().map(|filter| &**filter).collect();
                 self.partition.unsubscribe(id, ticket, &filters, now);
             }
+            Order::Publish(id, packet, records) => self.publish(id, packet, records),
+            Order::PubRel(id, packet) => self.partition.pubrel(id, packet, now),
+            Order::Send(id, packet, place, report) => {
+                self.report(id, report, now);
+                self.partition.send(id, packet, place, now);
+            }
+            Order::PubRec(id, packet) => self.partition.pubrec(id, packet, now),
             Order::Members(members) => self.partition.members(members),
             Order::Member => self.join(),
             Order::StepDown => self.step_down("the coordinator of the group of instances is not reached"),
@@ -305,6 +317,7 @@ impl Task {
             mailbox: arrival.mailbox.clone(),
             client: arrival.client.clone(),
             stored: false,
+            published: HashMap::new(),
         };
         self.guests.insert(arrival.id(), guest);
         let fleeting = arrival.offer.clean_start && arrival.offer.expiry == 0;

@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 
-use super::Around;
+use super::{Around, once};
 use crate::{
-    kafka::{
-        Compression,
-        batch::{BatchBuilder, Producer},
-    },
     mapping::{Draft, Inbound, PartitionChoice},
     mqtt::{Publish, PublishProperties, UserProperties, publish::SharedProperties},
     ownership::{Outcome, Pair, StoredWill, Targets},
     relay::{hub::stored_source, inbound::now_ms},
-    upstream::{SingleOutcome, Topic, TopicState},
+    upstream::{AppendError, Fate, Topic, TopicState, WriteOptions},
 };
 
 /// Where one record of a will goes: its number in the draft, topic and partition.
@@ -52,25 +48,28 @@ pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, in
         tracing::error!(client, topic = will.topic, "the Kafka topic of a will is gone: the will is dropped");
         return Outcome::Refused;
     };
-    let mut batch = BatchBuilder::new();
-    if batch.append(&draft.fields(*record, &around.rules, &inbound)).is_err() {
+    let Some(to) = topic.partitions.get(pair.source.partition as usize) else {
         return Outcome::Refused;
-    }
-    let producer = Producer {
-        producer_id: pair.producer,
-        producer_epoch: pair.epoch,
-        base_sequence: pair.sequence,
     };
-    let batch = batch.seal(&producer, Compression::None).bytes;
-    let outcome = around
-        .cluster
-        .produce_single(topic, pair.source.partition.cast_signed(), batch)
-        .await;
-    match outcome {
-        SingleOutcome::Stored => Outcome::Appended,
-        SingleOutcome::Gap => Outcome::Gap,
-        SingleOutcome::Unknown => Outcome::Unknown,
-        SingleOutcome::Refused(error) => {
+    let options = WriteOptions {
+        compression: around.rules.rule(draft.rule(*record)).compression,
+        ..WriteOptions::default()
+    };
+    let mut appender = around.cluster.appender();
+    let single = loop {
+        match appender.single(&draft.fields(*record, &around.rules, &inbound), options) {
+            Ok(single) => break single,
+            Err(AppendError::MemoryFull) => appender.memory_available().await,
+            Err(AppendError::Closed) => return Outcome::Unknown,
+            Err(AppendError::TooLarge | AppendError::NoPartition) => return Outcome::Refused,
+        }
+    };
+    drop(appender);
+    match around.cluster.produce_single(&single, to, &once::stamp(&pair)).await {
+        Fate::Appended => Outcome::Appended,
+        Fate::Gap => Outcome::Gap,
+        Fate::Unknown => Outcome::Unknown,
+        Fate::Refused(error) => {
             tracing::error!(
                 client,
                 topic = will.topic,

@@ -1,0 +1,359 @@
+//! QoS 2 of stored sessions: each message once in Kafka and once at the subscriber, wherever connections break and instances die.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::{Greeting, connect, instance, runtime};
+use crate::load::client::{Client, Event, Version};
+use crate::shared_kafka;
+use crate::stage::{DEADLINE, Kafka, Proxy};
+
+/// Two instances; one at a time may be killed and come back.
+struct Fleet<'a> {
+    kafka: &'a Kafka,
+    name: &'a str,
+    proxies: Mutex<Vec<Proxy>>,
+}
+
+impl<'a> Fleet<'a> {
+    fn new(kafka: &'a Kafka, name: &'a str) -> Self {
+        let proxies = Mutex::new(vec![instance(kafka, name, ""), instance(kafka, name, "")]);
+        Self { kafka, name, proxies }
+    }
+
+    fn address(&self, at: usize) -> SocketAddr {
+        self.proxies.lock().unwrap()[at % 2].mqtt
+    }
+
+    /// As by `kill -9`.
+    fn kill(&self, at: usize) {
+        self.proxies.lock().unwrap()[at % 2].kill();
+    }
+
+    fn start_again(&self, at: usize) {
+        let fresh = instance(self.kafka, self.name, "");
+        self.proxies.lock().unwrap()[at % 2] = fresh;
+    }
+}
+
+/// A client that keeps its session, and goes from instance to instance.
+struct Device<'a> {
+    fleet: &'a Fleet<'a>,
+    name: &'a str,
+    at: usize,
+    connection: Option<Client>,
+}
+
+impl<'a> Device<'a> {
+    fn new(fleet: &'a Fleet<'a>, name: &'a str) -> Self {
+        Self {
+            fleet,
+            name,
+            at: 0,
+            connection: None,
+        }
+    }
+
+    /// The connection is cut; the next one is to the other instance.
+    fn hop(&mut self) {
+        self.connection = None;
+        self.at += 1;
+    }
+
+    /// A connection, and whether it is another than before.
+    async fn connected(&mut self) -> (&mut Client, bool) {
+        let fresh = self.connection.is_none();
+        let begun = Instant::now();
+        while self.connection.is_none() {
+            assert!(begun.elapsed() < DEADLINE, "{} is let in nowhere", self.name);
+            match greet(self.fleet.address(self.at), self.name).await {
+                Some(client) => self.connection = Some(client),
+                None => {
+                    self.at += 1;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        (self.connection.as_mut().unwrap(), fresh)
+    }
+
+    /// Says something and waits for the answer; `None` if the connection has ended.
+    async fn ask(&mut self, out: &[u8], answers: impl Fn(&Event) -> bool) -> Option<()> {
+        let client = self.connection.as_mut()?;
+        client.output.extend_from_slice(out);
+        let done = async {
+            client.flush().await.ok()?;
+            loop {
+                let event = client.next_within(DEADLINE).await.ok()?;
+                if answers(&event) {
+                    return Some(());
+                }
+            }
+        };
+        let done = done.await;
+        if done.is_none() {
+            self.hop();
+        }
+        done
+    }
+}
+
+async fn greet(at: SocketAddr, name: &str) -> Option<Client> {
+    let greeting = Greeting {
+        client: name,
+        expiry: 600,
+        ..Greeting::default()
+    };
+    let mut client = Client::open(at, Version::V5).await.ok()?;
+    client.output.extend_from_slice(&greeting.encode());
+    client.flush().await.ok()?;
+    match client.next_within(DEADLINE).await.ok()? {
+        Event::ConnAck { accepted: true, .. } => Some(client),
+        _ => None,
+    }
+}
+
+/// A number below `below`, of a seed that moves on.
+fn chance(seed: &mut u64, below: u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 33) % below
+}
+
+fn publish_packet(topic: &str, id: u16, payload: &str, dup: bool) -> Vec<u8> {
+    let mut body = (topic.len() as u16).to_be_bytes().to_vec();
+    body.extend_from_slice(topic.as_bytes());
+    body.extend_from_slice(&id.to_be_bytes());
+    body.push(0);
+    body.extend_from_slice(payload.as_bytes());
+    [&[0x34 | u8::from(dup) << 3, body.len() as u8][..], &body].concat()
+}
+
+fn short_packet(first: u8, id: u16) -> [u8; 4] {
+    let [high, low] = id.to_be_bytes();
+    [first, 2, high, low]
+}
+
+/// One message through all its steps. The device forgets what the protocol lets it forget, and nothing else.
+async fn publish_once(device: &mut Device<'_>, topic: &str, id: u16, payload: &str, cut: &mut impl FnMut(usize, usize) -> bool) {
+    let (mut tries, mut received) = (0, false);
+    loop {
+        let (_, fresh) = device.connected().await;
+        assert!(!fresh || tries < 50, "{payload} makes no progress");
+        tries += 1;
+        if !received {
+            let packet = publish_packet(topic, id, payload, tries > 1);
+            if cut(0, device.at) {
+                let client = device.connection.as_mut().unwrap();
+                client.output.extend_from_slice(&packet);
+                // It may be dead already.
+                let _ = client.flush().await;
+                device.hop();
+                continue;
+            }
+            let answers = |event: &Event| matches!(event, Event::PubRec(got, reason) if *got == id && *reason < 0x80);
+            if device.ask(&packet, answers).await.is_none() {
+                continue;
+            }
+            received = true;
+            if cut(1, device.at) {
+                device.hop();
+                continue;
+            }
+        }
+        let packet = short_packet(0x62, id);
+        if cut(2, device.at) {
+            let client = device.connection.as_mut().unwrap();
+            client.output.extend_from_slice(&packet);
+            let _ = client.flush().await;
+            device.hop();
+            continue;
+        }
+        if device.ask(&packet, |event| *event == Event::PubComp(id)).await.is_some() {
+            return;
+        }
+    }
+}
+
+/// Takes messages until there are `count`; cuts the connection now and then at one of the steps.
+async fn take(device: &mut Device<'_>, count: usize, cut: &mut impl FnMut(usize, usize) -> bool) -> Vec<String> {
+    let (mut got, mut open) = (Vec::new(), BTreeSet::new());
+    let begun = Instant::now();
+    while got.len() < count || !open.is_empty() {
+        assert!(
+            begun.elapsed() < 2 * DEADLINE,
+            "{} of {count} messages have come: {got:?}",
+            got.len()
+        );
+        let (client, _) = device.connected().await;
+        let event = match client.next_within(DEADLINE).await {
+            Ok(Event::Disconnect(_)) | Err(_) => {
+                device.hop();
+                continue;
+            }
+            Ok(event) => event,
+        };
+        let step = match &event {
+            Event::Publish { payload, qos: 2, id, .. } => {
+                // A packet id that is open: the same message again.
+                if open.insert(*id) {
+                    got.push(String::from_utf8(payload.to_vec()).unwrap());
+                }
+                0
+            }
+            Event::PubRel(id) => {
+                open.remove(id);
+                1
+            }
+            _ => continue,
+        };
+        if cut(step, device.at) {
+            device.hop();
+            continue;
+        }
+        let client = device.connection.as_mut().unwrap();
+        client.answer(&event).unwrap();
+        if client.flush().await.is_err() || cut(step + 2, device.at) {
+            device.hop();
+        }
+    }
+    got
+}
+
+/// No message comes for a moment. PUBREL may: the connection was cut behind the last PUBCOMP.
+async fn no_more(client: &mut Client) {
+    while let Ok(event) = client.next_within(Duration::from_millis(300)).await {
+        assert!(matches!(event, Event::PubRel(_)), "{event:?}");
+        client.answer(&event).unwrap();
+        client.flush().await.unwrap();
+    }
+}
+
+fn texts(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{number:03}")).collect()
+}
+
+#[test]
+fn each_step_of_a_publisher_can_break_and_kafka_has_each_message_once() {
+    let kafka = shared_kafka();
+    kafka.topic("oncein", 2);
+    let fleet = Fleet::new(&kafka, "oncein");
+    runtime().block_on(async {
+        let mut device = Device::new(&fleet, "pump");
+        for number in 0..8 {
+            // Each step, and pairs of them.
+            let mut left: Vec<usize> = [
+                vec![],
+                vec![0],
+                vec![1],
+                vec![2],
+                vec![0, 0, 1],
+                vec![0, 1, 2],
+                vec![2, 2],
+                vec![1, 2],
+            ][number]
+                .clone();
+            let mut cut = |step: usize, _| left.first() == Some(&step) && !left.is_empty() && left.remove(0) == step;
+            // The packet id is the same each time: an answer for one message must never count for the next.
+            publish_once(&mut device, "oncein/1", 7, &format!("{number:03}"), &mut cut).await;
+        }
+    });
+    assert_eq!(kafka.consume("oncein", "%s"), texts(8));
+}
+
+#[test]
+fn each_step_of_a_subscriber_can_break_and_it_gets_each_message_once() {
+    const COUNT: usize = 24;
+    let kafka = shared_kafka();
+    kafka.topic("onceout", 1);
+    let fleet = Fleet::new(&kafka, "onceout");
+    runtime().block_on(async {
+        let mut device = Device::new(&fleet, "valve");
+        let (client, _) = device.connected().await;
+        assert_eq!(client.subscribe("onceout/+", 2).await.unwrap(), 2);
+        let mut pump = Device::new(&fleet, "pump");
+        for text in texts(COUNT) {
+            publish_once(&mut pump, "onceout/1", 1, &text, &mut |_, _| false).await;
+        }
+        let mut seen = 0;
+        let mut cut = |step: usize, _| {
+            seen += 1;
+            seen % 5 == step
+        };
+        assert_eq!(take(&mut device, COUNT, &mut cut).await, texts(COUNT));
+        let (client, _) = device.connected().await;
+        no_more(client).await;
+    });
+}
+
+#[test]
+fn a_refused_qos_2_message_leaves_no_pair_that_the_next_one_would_be_taken_for() {
+    let kafka = shared_kafka();
+    kafka.command(&["topic", "oncerefused", "1", "1", "max.message.bytes=300"]);
+    let proxy = instance(&kafka, "oncerefused", "");
+    runtime().block_on(async {
+        let greeting = Greeting {
+            client: "pump",
+            expiry: 600,
+            ..Greeting::default()
+        };
+        let (mut client, _) = connect(proxy.mqtt, greeting).await;
+        client.publish("oncerefused/1", 2, 5, &[b'x'; 1000]).unwrap();
+        client.flush().await.unwrap();
+        let answer = client.next_within(DEADLINE).await.unwrap();
+        assert!(matches!(answer, Event::PubRec(5, reason) if reason >= 0x80), "{answer:?}");
+        client.publish("oncerefused/1", 2, 5, b"small").unwrap();
+        client.flush().await.unwrap();
+        assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::PubRec(5, 0));
+    });
+    assert_eq!(kafka.consume("oncerefused", "%s"), ["small"]);
+}
+
+#[test]
+fn instances_are_killed_and_each_message_is_once_in_kafka_and_once_at_the_subscriber() {
+    const KILLS: usize = 10;
+    const COUNT: usize = 60;
+    let kafka = shared_kafka();
+    kafka.topic("oncekill", 1);
+    let fleet = Fleet::new(&kafka, "oncekill");
+    let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().unwrap());
+    println!("SEED={seed}");
+    runtime().block_on(async {
+        let mut valve = Device::new(&fleet, "valve");
+        let (client, _) = valve.connected().await;
+        assert_eq!(client.subscribe("oncekill/+", 2).await.unwrap(), 2);
+        let (mut kills, mut dice) = (0, seed);
+        let publishing = async {
+            let mut pump = Device::new(&fleet, "pump");
+            for (number, text) in texts(COUNT).iter().enumerate() {
+                let mut dead = None;
+                let due = number * KILLS / COUNT >= kills && kills < KILLS;
+                let at_step = chance(&mut dice, 3) as usize;
+                let mut cut = |step: usize, at: usize| {
+                    let now = due && dead.is_none() && step == at_step;
+                    if now {
+                        fleet.kill(at);
+                        dead = Some(at);
+                    }
+                    // Half of them are noticed by the broken connection only.
+                    (now && chance(&mut dice, 2) == 0) || chance(&mut dice, 12) == 0
+                };
+                publish_once(&mut pump, "oncekill/1", 1 + (number % 3) as u16, text, &mut cut).await;
+                if let Some(at) = dead {
+                    kills += 1;
+                    tokio::task::block_in_place(|| fleet.start_again(at));
+                }
+            }
+            kills
+        };
+        let mut dice = seed + 1;
+        let mut cut = |_: usize, _| chance(&mut dice, 12) == 0;
+        let (kills, got) = tokio::join!(publishing, take(&mut valve, COUNT, &mut cut));
+        assert_eq!(kills, KILLS);
+        assert_eq!(got, texts(COUNT), "SEED={seed}");
+        let (client, _) = valve.connected().await;
+        no_more(client).await;
+    });
+    assert_eq!(kafka.consume("oncekill", "%s"), texts(COUNT), "SEED={seed}");
+}

@@ -1,0 +1,152 @@
+//! QoS 2 of stored sessions: exactly once from the client into Kafka, and from Kafka to the client. What is said when is the store's to
+//! decide; here it is carried between it and the session.
+
+use std::{num::NonZeroU16, sync::Arc, time::Instant};
+
+use super::{
+    answers::refusal,
+    desk::Desk,
+    hub::stored_source,
+    inbound::{Blocked, DRAFT, Placed, Wait, now_ms},
+    store::{Held, Letter, Order},
+};
+use crate::{
+    mapping::{Draft, Inbound, OnError},
+    mqtt::{PacketId, Publish, QoS},
+    session::{Answer, Session, Ticket},
+    upstream::WriteOptions,
+};
+
+/// What becomes of a PUBLISH.
+enum Made {
+    Records(Vec<Held>),
+    Answer(Answer),
+    Wait(Wait),
+}
+
+impl Desk {
+    /// Whether a PUBLISH is the store's. One with the retain flag is not: it makes a second record that needs the offset of the first.
+    pub(super) fn is_once(&self, publish: &Publish<'_>) -> bool {
+        publish.qos == QoS::ExactlyOnce && !publish.retain && self.tenancy.as_ref().is_some_and(|tenancy| tenancy.stored)
+    }
+
+    /// Makes the records of a PUBLISH and gives them to the store, all or none. They are acknowledged by Kafka whatever the rule asks for.
+    pub(super) fn publish_once(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Ticket, waited: bool, now: Instant) {
+        let inbound = Inbound {
+            publish,
+            topic: session.resolved_topic(publish),
+            client: session.client_id(),
+            now_ms: now_ms(),
+        };
+        let made = DRAFT.with_borrow_mut(|draft| self.make(draft, &inbound, waited));
+        let (Some(tenancy), Some(packet)) = (self.tenancy.as_deref_mut(), publish.packet_id) else {
+            return;
+        };
+        let packet = packet.0.get();
+        let records = match made {
+            Made::Records(records) => records,
+            // A pair that is written down from before must go, or the next message of that packet id would be taken for this one.
+            Made::Answer(Answer::Refused { .. } | Answer::Acked) if tenancy.former.contains(&packet) => Vec::new(),
+            Made::Answer(answer) => return self.answer(session, ticket, answer, now),
+            Made::Wait(wait) => {
+                self.blocked = Some(Box::new(Blocked {
+                    ticket: Some(ticket),
+                    done: 0,
+                    records: 1,
+                    wait,
+                    until: now + self.shared.settings.delivery_timeout,
+                }));
+                return;
+            }
+        };
+        tenancy.publishing.insert(packet, ticket);
+        tenancy.order(Order::Publish(tenancy.id(), packet, records));
+    }
+
+    fn make(&mut self, draft: &mut Draft, inbound: &Inbound<'_>, waited: bool) -> Made {
+        let shared = self.shared.clone();
+        if let Err(none) = shared.rules.route(inbound, draft) {
+            return Made::Answer(self.no_route(none, inbound));
+        }
+        if !waited {
+            self.count_skipped(draft);
+        }
+        let mut records = Vec::with_capacity(draft.len());
+        for at in 0..draft.len() {
+            match self.make_one(draft, at, inbound) {
+                Ok(held) => records.push(held),
+                Err(Placed::Done(Answer::Acked)) => {}
+                Err(Placed::Done(answer)) => return Made::Answer(answer),
+                Err(Placed::Wait(wait)) => return Made::Wait(wait),
+                Err(Placed::Awaited) => unreachable!("nothing is awaited yet"),
+            }
+        }
+        if records.is_empty() {
+            return Made::Answer(Answer::Acked);
+        }
+        for at in 0..draft.len() {
+            let counters = &shared.rule_counters[draft.rule(at).0 as usize];
+            counters.messages_in.inc();
+            counters.bytes_in.inc_by(inbound.publish.payload.len() as u64);
+        }
+        Made::Records(records)
+    }
+
+    fn make_one(&mut self, draft: &Draft, at: usize, inbound: &Inbound<'_>) -> Result<Held, Placed> {
+        let shared = self.shared.clone();
+        let rule = shared.rules.rule(draft.rule(at));
+        let (topic, partition) = self.destination(draft, at, inbound)?;
+        let options = WriteOptions {
+            compression: rule.compression,
+            ..WriteOptions::default()
+        };
+        let single = self.appender.single(&draft.fields(at, &shared.rules, inbound), options);
+        match single {
+            Ok(single) => Ok(Held {
+                single: Arc::new(single),
+                to: topic.partitions[partition].clone(),
+                source: stored_source(&topic, topic.partitions[partition].index()),
+                skip: rule.on_error == OnError::Skip,
+            }),
+            Err(error) => Err(self.not_taken(rule, error)),
+        }
+    }
+
+    /// What the store lets happen in the exchange of messages.
+    pub(super) fn step(&mut self, session: &mut Session, letter: &Letter, now: Instant) {
+        let Some(tenancy) = self.tenancy.as_deref_mut() else { return };
+        match *letter {
+            Letter::PubRec(packet) => {
+                if let Some(ticket) = tenancy.publishing.remove(&packet) {
+                    self.answer(session, ticket, Answer::Acked, now);
+                }
+            }
+            Letter::Refused(packet, code) => {
+                tenancy.former.remove(&packet);
+                if let Some(ticket) = tenancy.publishing.remove(&packet) {
+                    let answer = refusal(code, &self.shared);
+                    self.answer(session, ticket, answer, now);
+                }
+            }
+            Letter::PubComp(packet) => {
+                tenancy.former.remove(&packet);
+                id(packet).into_iter().for_each(|id| session.complete(id, now));
+            }
+            Letter::Publish(packet) => id(packet).into_iter().for_each(|id| session.permit(id, now)),
+            Letter::PubRel(packet) => id(packet).into_iter().for_each(|id| session.release(id, now)),
+            _ => {}
+        }
+    }
+
+    /// PUBREL or PUBREC of the client, for the store.
+    pub(super) fn ask_store(&mut self, order: impl FnOnce(crate::ownership::ConnectionId) -> Order) {
+        if let Some(tenancy) = &self.tenancy {
+            tenancy.order(order(tenancy.id()));
+        }
+    }
+}
+
+/// A packet id of the store.
+pub fn id(packet: u16) -> Option<PacketId> {
+    NonZeroU16::new(packet).map(PacketId)
+}

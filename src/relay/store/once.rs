@@ -1,0 +1,120 @@
+//! QoS 2 from clients on its way into Kafka: each record by its pair, as the machine wants it.
+
+use std::sync::Arc;
+
+use super::{
+    order::Letter,
+    task::{Errand, Task, now},
+};
+use crate::{
+    kafka::{batch::Producer, error::ErrorCode},
+    ownership::{ConnectionId, Message, Outcome, Pair, Source, Tenure},
+    upstream::{Fate, Partition, Single},
+};
+
+/// A record of a PUBLISH, until Kafka has it or refuses it.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The record.
+    pub single: Arc<Single>,
+    /// Where the rules of the moment want it.
+    pub to: Arc<Partition>,
+    /// The same, as it is stored.
+    pub source: Source,
+    /// A refusal of Kafka leaves it out, instead of refusing the message.
+    pub skip: bool,
+}
+
+/// The PUBLISH of a guest.
+#[derive(Debug)]
+pub(super) struct Published {
+    records: Vec<Held>,
+    refused: Option<ErrorCode>,
+}
+
+impl Task {
+    /// A PUBLISH of QoS 2 with its records.
+    pub(super) fn publish(&mut self, id: ConnectionId, packet: u16, records: Vec<Held>) {
+        let targets = records.iter().map(|held| held.source).collect();
+        if let Some(guest) = self.guests.get_mut(&id) {
+            guest.published.insert(packet, Published { records, refused: None });
+        }
+        self.partition.publish(id, packet, targets, now());
+    }
+
+    /// Kafka has all of it, or refuses it.
+    pub(super) fn published(&mut self, id: ConnectionId, packet: u16, refused: bool) {
+        let Some(guest) = self.guests.get_mut(&id) else { return };
+        let published = guest.published.remove(&packet);
+        let letter = match refused {
+            true => Letter::Refused(packet, published.and_then(|published| published.refused)),
+            false => Letter::PubRec(packet),
+        };
+        self.send(id, letter);
+    }
+
+    /// Produces one record by its pair. Where the rules of the moment make other records than those of which the pairs were written down,
+    /// the one that fits best is taken: nearly always Kafka has the record already and looks at the pair only.
+    pub(super) fn produce(&mut self, tenure: Tenure, packet: u16, index: usize, pair: Pair) {
+        let guest = self.partition.connection_of(&tenure).and_then(|id| self.guests.get(&id));
+        let records = guest
+            .and_then(|guest| guest.published.get(&packet))
+            .map(|published| &published.records);
+        let same_topic = |held: &&Held| held.source.topic == pair.source.topic;
+        let at = |records: &'_ Vec<Held>| {
+            let fitting = records.get(index).filter(same_topic).or_else(|| records.iter().find(same_topic));
+            fitting.or(records.first()).cloned()
+        };
+        let held = records.and_then(at);
+        let cluster = self.around.cluster.clone();
+        self.errands.spawn(async move {
+            let fate = match held {
+                Some(held) => produce(&cluster, held, pair).await,
+                None => Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            };
+            Errand::Published(tenure, packet, index, fate)
+        });
+    }
+
+    /// What became of it.
+    pub(super) fn produced(&mut self, tenure: &Tenure, packet: u16, index: usize, fate: Fate) {
+        let outcome = match fate {
+            Fate::Appended => Outcome::Appended,
+            Fate::Gap => Outcome::Gap,
+            Fate::Unknown => Outcome::Unknown,
+            Fate::Refused(code) => {
+                let id = self.partition.connection_of(tenure);
+                let guest = id.and_then(|id| self.guests.get_mut(&id));
+                if let Some(published) = guest.and_then(|guest| guest.published.get_mut(&packet)) {
+                    published.refused = Some(code);
+                }
+                Outcome::Refused
+            }
+        };
+        self.partition.produced(tenure, Message::Packet(packet), index, outcome, now());
+    }
+}
+
+/// What a batch says of its pair.
+pub(super) fn stamp(pair: &Pair) -> Producer {
+    Producer {
+        producer_id: pair.producer,
+        producer_epoch: pair.epoch,
+        base_sequence: pair.sequence,
+    }
+}
+
+async fn produce(cluster: &crate::upstream::Cluster, held: Held, pair: Pair) -> Fate {
+    let to = match held.source == pair.source {
+        true => Some(held.to),
+        false => cluster.partition_by_id(&pair.source.topic, pair.source.partition),
+    };
+    // A topic that was deleted takes nothing any more.
+    let Some(to) = to else {
+        return Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    };
+    match cluster.produce_single(&held.single, &to, &stamp(&pair)).await {
+        Fate::Refused(_) if held.skip => Fate::Appended,
+        fate => fate,
+    }
+}

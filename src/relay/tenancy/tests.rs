@@ -1,0 +1,128 @@
+//! How far a client has come, and what is told of it.
+
+use super::*;
+use tokio::sync::mpsc;
+
+const SOURCE: Source = Source {
+    topic: [7; 16],
+    partition: 3,
+};
+
+fn tenancy() -> (Tenancy, mpsc::UnboundedReceiver<Order>) {
+    let (orders, taken) = mpsc::unbounded_channel();
+    let mut tenancy = Tenancy::new(orders, ConnectionId(1));
+    tenancy.stored = true;
+    (tenancy, taken)
+}
+
+fn standing_at(position: i64) -> Steps {
+    Steps {
+        positions: [(SOURCE, position)].into(),
+        ..Steps::default()
+    }
+}
+
+fn at(offset: i64) -> Place {
+    Place { source: SOURCE, offset }
+}
+
+#[test]
+fn a_qos_2_message_is_told_with_a_position_behind_it_and_what_is_open_below() {
+    let (mut tenancy, mut orders) = tenancy();
+    let now = Instant::now();
+    tenancy.passed(SOURCE, 10, Some(1), now);
+    tenancy.asked(SOURCE, 11, 2);
+    let Ok(Order::Send(_, 2, place, report)) = orders.try_recv() else {
+        panic!()
+    };
+    assert_eq!(place, at(11));
+    assert_eq!((report.positions, report.sent), (vec![(SOURCE, 12)], vec![(1, at(10))]));
+    tenancy.passed(SOURCE, 12, Some(3), now);
+    assert_eq!(tenancy.report(), Report::default(), "12 is open, and below it all is told");
+    tenancy.settled(2, now);
+    tenancy.settled(1, now);
+    let report = tenancy.report();
+    assert_eq!((report.settled, report.positions), (vec![2, 1], vec![]));
+    tenancy.end(End::Lost { expiry: None });
+    let Ok(Order::Ended(_, End::Lost { .. }, report)) = orders.try_recv() else {
+        panic!()
+    };
+    assert_eq!((report.positions, report.sent), (vec![(SOURCE, 13)], vec![(3, at(12))]));
+}
+
+#[test]
+fn what_is_open_from_before_comes_again_and_nothing_else_does() {
+    let (mut tenancy, _orders) = tenancy();
+    let mut steps = standing_at(20);
+    steps.flight = [(9, at(11)), (8, at(13))].into();
+    let out = |offset, released| crate::ownership::Outgoing {
+        place: at(offset),
+        released,
+    };
+    steps.outbound = [(5, out(15, false)), (6, out(12, true))].into();
+    let open: Vec<_> = tenancy
+        .goes_on(&steps)
+        .into_iter()
+        .map(|open| (open.packet_id.0.get(), open.reached))
+        .collect();
+    assert_eq!(
+        open,
+        [
+            (9, Reached::AtLeastOnce),
+            (6, Reached::Released),
+            (8, Reached::AtLeastOnce),
+            (5, Reached::ExactlyOnce)
+        ]
+    );
+    assert_eq!(tenancy.known(SOURCE, 11), Known::Again(9));
+    tenancy.came_again(SOURCE, 11);
+    assert_eq!(tenancy.known(SOURCE, 12), Known::Settled);
+    assert_eq!(tenancy.overtaken(SOURCE, 14), [8], "13 was compacted away");
+    assert_eq!(tenancy.known(SOURCE, 15), Known::Again(5));
+    assert_eq!(tenancy.known(SOURCE, 20), Known::New);
+    assert_eq!(tenancy.unread(|_| false), [5]);
+    assert_eq!(tenancy.report(), Report::default(), "the store knows all that");
+}
+
+#[test]
+fn a_position_waits_for_the_lowest_message_without_an_answer() {
+    let (mut tenancy, mut orders) = tenancy();
+    let now = Instant::now();
+    tenancy.goes_on(&standing_at(10));
+    assert_eq!(tenancy.report(), Report::default(), "the store knows that");
+    for offset in 10..13 {
+        assert_eq!(tenancy.token(), offset as u64 - 9);
+        tenancy.passed(SOURCE, offset, Some(offset as u16), now);
+    }
+    tenancy.settled(2, now);
+    assert_eq!(tenancy.report(), Report::default(), "10 is open");
+    tenancy.settled(1, now);
+    assert_eq!(tenancy.report().positions, [(SOURCE, 12)]);
+    tenancy.settled(3, now);
+    tenancy.passed(SOURCE, 20, None, now);
+    assert_eq!(tenancy.deadline(), Some(now + REPORT_EVERY));
+    tenancy.tick(now + REPORT_EVERY);
+    let Ok(Order::Report(ConnectionId(1), report)) = orders.try_recv() else {
+        panic!()
+    };
+    assert_eq!(report.positions, [(SOURCE, 21)]);
+    assert_eq!(tenancy.deadline(), None);
+}
+
+#[test]
+fn a_new_subscription_takes_no_other_one_forward() {
+    let (mut tenancy, _orders) = tenancy();
+    tenancy.goes_on(&standing_at(10));
+    let start = StartAt {
+        key: SubscriptionKey(1),
+        source: crate::relay::chunk::SourceId(1),
+        place: SOURCE,
+        offset: 50,
+    };
+    tenancy.begins(&start, true);
+    assert_eq!(tenancy.report(), Report::default());
+    assert_eq!(tenancy.starts(SubscriptionKey(1)), [(SOURCE, 50)].into());
+    // All others were unsubscribed: what lies between is nobody's.
+    tenancy.begins(&start, false);
+    assert_eq!(tenancy.report().positions, [(SOURCE, 50)]);
+}

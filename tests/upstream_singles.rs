@@ -1,0 +1,203 @@
+//! Records that are produced by themselves, under a stamp: against a fake cluster that moves leaders, cuts connections and lies.
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod fake_broker;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use fake_broker::{
+    Fake, Fault,
+    client::{PATIENCE, ready, settings, until},
+};
+use mqtt_kafka_proxy::{
+    kafka::{RecordFields, batch::Producer, error::ErrorCode},
+    upstream::{AppendError, Cluster, Fate, Settings, Single, Topic, WriteOptions},
+};
+use tokio::{task::JoinSet, time::timeout};
+
+struct Stage {
+    fake: Fake,
+    cluster: Cluster,
+    topic: Arc<Topic>,
+}
+
+impl Stage {
+    async fn new(brokers: i32, change: impl FnOnce(&mut Settings)) -> Self {
+        let fake = Fake::start(brokers).await;
+        fake.topic("t", 2);
+        let mut settings = settings(&fake);
+        change(&mut settings);
+        let cluster = Cluster::start(settings);
+        let topic = ready(&cluster, "t").await;
+        Self { fake, cluster, topic }
+    }
+
+    async fn produce(&self, single: &Single, stamp: Producer) -> Fate {
+        let produced = self.cluster.produce_single(single, &self.topic.partitions[0], &stamp);
+        timeout(PATIENCE, produced).await.unwrap()
+    }
+
+    fn values(&self) -> Vec<String> {
+        self.fake.values("t", 0)
+    }
+}
+
+fn single(cluster: &Cluster, value: &str) -> Result<Single, AppendError> {
+    let fields = RecordFields {
+        timestamp: 1,
+        key: None,
+        value: Some(value.as_bytes()),
+        headers: std::iter::empty(),
+    };
+    cluster.appender().single(&fields, WriteOptions::default())
+}
+
+fn stamp(producer_id: i64, producer_epoch: i16, base_sequence: i32) -> Producer {
+    Producer {
+        producer_id,
+        producer_epoch,
+        base_sequence,
+    }
+}
+
+#[tokio::test]
+async fn a_record_is_there_once_whatever_happens_to_its_requests() {
+    let stage = Stage::new(1, |settings| settings.request_timeout = Duration::from_secs(1)).await;
+    let refused = [-1, 2, 3, 5, 6, 7, 19, 56, 74, 75, 89, 100];
+    let stored = [-1, 7, 13, 20, 46, 56];
+    let ends = [
+        Fault::CloseBefore,
+        Fault::CloseAfter,
+        Fault::HalfFrame,
+        Fault::Garbage,
+        Fault::WrongCorrelation,
+        Fault::Silence,
+    ];
+    let faults = refused.map(Fault::Code).into_iter().chain(stored.map(Fault::StoredBut)).chain(ends);
+    for (sequence, fault) in (0..).zip(faults) {
+        stage.fake.world().produce_faults.push_back(fault.clone());
+        let record = single(&stage.cluster, &sequence.to_string()).unwrap();
+        assert_eq!(stage.produce(&record, stamp(7, 0, sequence)).await, Fate::Appended, "{fault:?}");
+        let expected: Vec<String> = (0..=sequence).map(|n| n.to_string()).collect();
+        assert_eq!(stage.values(), expected, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_process_says_it_again_and_it_is_there_once() {
+    let stage = Stage::new(1, |_| {}).await;
+    let record = single(&stage.cluster, "it").unwrap();
+    assert_eq!(stage.produce(&record, stamp(7, 3, 0)).await, Fate::Appended);
+    let other = Cluster::start(settings(&stage.fake));
+    let topic = ready(&other, "t").await;
+    let again = single(&other, "it again").unwrap();
+    let partition = other.partition_by_id(topic.id.as_bytes(), 0).unwrap();
+    let fate = timeout(PATIENCE, other.produce_single(&again, &partition, &stamp(7, 3, 0)))
+        .await
+        .unwrap();
+    assert_eq!(fate, Fate::Appended);
+    assert_eq!(stage.values(), ["it"]);
+    assert!(other.partition_by_id(topic.id.as_bytes(), 2).is_none());
+    assert!(other.partition_by_id(&[9; 16], 0).is_none());
+}
+
+#[tokio::test]
+async fn a_gap_is_told_and_the_next_epoch_goes_on() {
+    let stage = Stage::new(1, |_| {}).await;
+    let record = single(&stage.cluster, "a").unwrap();
+    assert_eq!(stage.produce(&record, stamp(7, 0, 0)).await, Fate::Appended);
+    let late = single(&stage.cluster, "c").unwrap();
+    assert_eq!(stage.produce(&late, stamp(7, 0, 2)).await, Fate::Gap);
+    assert_eq!(stage.produce(&late, stamp(7, 1, 0)).await, Fate::Appended);
+    let old = single(&stage.cluster, "b").unwrap();
+    assert_eq!(stage.produce(&old, stamp(7, 0, 1)).await, Fate::Unknown, "an epoch that is over");
+    assert_eq!(stage.values(), ["a", "c"]);
+    stage.fake.world().produce_faults.push_back(Fault::Code(59));
+    assert_eq!(
+        stage.produce(&old, stamp(8, 0, 1)).await,
+        Fate::Gap,
+        "an old broker has forgotten it"
+    );
+}
+
+#[tokio::test]
+async fn what_kafka_refuses_for_good_is_told_with_its_reason() {
+    let stage = Stage::new(1, |_| {}).await;
+    for code in [10, 29, 87] {
+        stage.fake.world().produce_faults.push_back(Fault::Code(code));
+        let record = single(&stage.cluster, "a").unwrap();
+        assert_eq!(stage.produce(&record, stamp(7, 0, 0)).await, Fate::Refused(ErrorCode::from(code)));
+    }
+    assert_eq!(stage.values(), [""; 0]);
+}
+
+#[tokio::test]
+async fn without_an_answer_in_time_it_is_unknown_and_can_be_said_again() {
+    let stage = Stage::new(1, |settings| settings.producer.delivery_timeout = Duration::from_millis(300)).await;
+    stage.fake.hold_produce(&[1]);
+    let record = single(&stage.cluster, "a").unwrap();
+    assert_eq!(stage.produce(&record, stamp(7, 0, 0)).await, Fate::Unknown);
+    stage.fake.hold_produce(&[]);
+    assert_eq!(stage.produce(&record, stamp(7, 0, 0)).await, Fate::Appended);
+    assert_eq!(stage.values(), ["a"]);
+}
+
+#[tokio::test]
+async fn an_heir_is_asked_while_the_former_leader_is_paused() {
+    let stage = Stage::new(2, |_| {}).await;
+    let leader = stage.topic.partitions[0].leader().unwrap();
+    stage.fake.hold_produce(&[leader]);
+    let record = single(&stage.cluster, "a").unwrap();
+    let moved = async {
+        until("the paused leader has the request", || !stage.values().is_empty()).await;
+        stage.fake.lead("t", 0, 3 - leader);
+    };
+    let (fate, ()) = tokio::join!(stage.produce(&record, stamp(7, 0, 0)), moved);
+    assert_eq!(fate, Fate::Appended);
+    assert_eq!(stage.values(), ["a"]);
+}
+
+#[tokio::test]
+async fn many_for_one_partition_go_by_many_requests() {
+    let stage = Stage::new(1, |_| {}).await;
+    let mut all = JoinSet::new();
+    for id in 0..50 {
+        let (cluster, partition) = (stage.cluster.clone(), stage.topic.partitions[0].clone());
+        all.spawn(async move {
+            let record = single(&cluster, &format!("{id:02}")).unwrap();
+            cluster.produce_single(&record, &partition, &stamp(id, 0, 0)).await
+        });
+    }
+    let fates = timeout(PATIENCE, all.join_all()).await.unwrap();
+    assert_eq!(fates, [Fate::Appended; 50]);
+    let mut values = stage.values();
+    values.sort();
+    assert_eq!(values, (0..50).map(|id| format!("{id:02}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn no_producer_id_comes_twice() {
+    let stage = Stage::new(1, |_| {}).await;
+    stage.fake.world().identity_faults.push_back(Fault::Code(14));
+    let mut ids = HashSet::new();
+    for _ in 0..200 {
+        let (id, epoch) = timeout(PATIENCE, stage.cluster.fresh_producer_id()).await.unwrap();
+        assert_eq!(epoch, 0);
+        assert!(ids.insert(id));
+    }
+}
+
+#[tokio::test]
+async fn a_record_counts_to_the_producers_memory_as_long_as_it_is_held() {
+    let stage = Stage::new(1, |settings| settings.producer.memory = 100_000).await;
+    let used = || stage.cluster.counters().memory_used.get();
+    let before = used();
+    let text = "x".repeat(60_000);
+    let record = single(&stage.cluster, &text).unwrap();
+    assert!(used() >= before + 60_000);
+    assert_eq!(single(&stage.cluster, &text).unwrap_err(), AppendError::MemoryFull);
+    assert_eq!(single(&stage.cluster, &"x".repeat(200_000)).unwrap_err(), AppendError::TooLarge);
+    drop(record);
+    assert_eq!(used(), before);
+    drop(single(&stage.cluster, &text).unwrap());
+}
