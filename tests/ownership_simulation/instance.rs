@@ -341,7 +341,7 @@ impl Instance {
                 released.for_each(|(packet, _)| down(connection, Down::PubRel(*packet)));
             }
             Output::Refuse { connection, .. } | Output::Close { connection, .. } => {
-                self.end(connection, End::Lost { expiry: None }, around)
+                self.end(connection, End::Lost { expiry: None }, around);
             }
             Output::Produce {
                 tenure,
