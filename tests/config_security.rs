@@ -298,10 +298,9 @@ fn the_example_in_the_projects_own_file_is_good() {
     let (before, rest) = text.split_once("  security: {protocol: plaintext}").unwrap();
     let comments = rest.lines().skip(1).take_while(|line| line.starts_with("# "));
     let (shown, other): (Vec<&str>, Vec<&str>) = {
-        let lines: Vec<&str> = comments
-            .filter(|line| line.starts_with("#  ") || line.ends_with(':') || line.starts_with("# s"))
-            .collect();
-        let other = lines.iter().position(|line| line.starts_with("# sasl:")).unwrap();
+        let lines: Vec<&str> = comments.filter(|line| line.starts_with("#  ") || line.starts_with("# s")).collect();
+        // The second way in takes the place of the first.
+        let other = lines.iter().rposition(|line| line.starts_with("#   sasl:")).unwrap();
         (lines[..other].to_vec(), lines[other..].to_vec())
     };
     let rest: String = rest
@@ -318,7 +317,7 @@ fn the_example_in_the_projects_own_file_is_good() {
     let security = load(&indented(&shown, "  ")).kafka.security;
     assert!(security.tls.unwrap().identity.is_some());
     assert_eq!(security.sasl.unwrap().mechanism().name(), "SCRAM-SHA-512");
-    let security = load(&format!("  security:\n    protocol: sasl_ssl\n{}", indented(&other, "    ")))
+    let security = load(&format!("  security:\n    protocol: sasl_ssl\n{}", indented(&other, "  ")))
         .kafka
         .security;
     let Some(SaslSettings::OauthBearer(TokenSource::Endpoint(endpoint))) = security.sasl else {
