@@ -277,6 +277,12 @@ impl Proxy {
         let brokers = bootstrap.split(',').count();
         let topics = format!(", topics: {{replication: {brokers}}}");
         let topics = if kafka.contains("topics:") { "" } else { &topics };
+        // Without it everybody is let in as well, with a warning for each listener.
+        let access = if rules.contains("authentication:") {
+            ""
+        } else {
+            "authentication: [{method: anonymous}]\n"
+        };
         let pair = format!(
             "tls: {{certificate: \"{certs}/server.pem\", key: \"{certs}/server.key\", client_ca: \"{certs}/ca.pem\", client_auth: optional}}"
         );
@@ -287,7 +293,7 @@ impl Proxy {
                - {{name: ws, address: \"{ws}\", protocol: ws}}\n  \
                - {{name: wss, address: \"{wss}\", protocol: wss, {pair}}}\n\
              admin: {{address: \"{admin}\"}}\n\
-             kafka: {{bootstrap_servers: [{bootstrap}]{kafka}{topics}}}\nrules:\n{rules}\n",
+             {access}kafka: {{bootstrap_servers: [{bootstrap}]{kafka}{topics}}}\nrules:\n{rules}\n",
         );
         let settings = folder.join("proxy.yaml");
         fs::write(&settings, text).expect("the folder was just made");

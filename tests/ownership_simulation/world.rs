@@ -311,7 +311,8 @@ impl World {
             Event::Append(i) => self.at(i, |instance, around| instance.append(around)),
             Event::Produce(i) => {
                 let at = self.random.below(self.instances[i].produces.len() as u64) as usize;
-                let lost = self.random.one_in(20);
+                // In the calm nothing is lost any more, or the silence may be too short for what is tried again.
+                let lost = self.random.one_in(20) && !self.calm;
                 self.at(i, |instance, around| instance.produce(at, lost, around))?;
             }
             Event::GiveUp(i) => {
