@@ -305,8 +305,16 @@ impl Mailbox {
             return;
         }
         let whole = inner.late.len() >= MOST_LATE;
-        match inner.late.iter_mut().find(|late| whole && late.key == key) {
-            Some(late) => (late.topic, late.versions.1) = (None, version),
+        match inner.late.iter().position(|late| whole && late.key == key) {
+            Some(first) => {
+                let mut wide = inner.late.swap_remove(first);
+                // It covers the others of that subscription, which would come twice.
+                for other in inner.late.extract_if(.., |late| late.key == key) {
+                    wide.versions.0 = wide.versions.0.min(other.versions.0);
+                }
+                (wide.topic, wide.versions.1) = (None, version);
+                inner.late.push(wide);
+            }
             None => inner.late.push(Late {
                 key,
                 topic: (!whole).then(|| topic.into()),

@@ -139,6 +139,8 @@ impl Retained {
         let mut waiting = self.writer.waiting();
         if let Some(job) = waiting.jobs.remove(&number) {
             waiting.bytes -= job.weight();
+            drop(waiting);
+            self.writer.room.notify_waiters();
         }
     }
 
@@ -206,7 +208,12 @@ async fn follow(retained: &Retained, appender: &mut Appender, Receipt { ticket, 
             Err(Append::Refused(AppendError::MemoryFull)) => appender.memory_available().await,
             Err(Append::Refused(AppendError::TooLarge)) => break Outcome::Refused(MESSAGE_TOO_LARGE),
             Err(Append::Refused(AppendError::Closed | AppendError::NoPartition) | Append::Missing) => break Outcome::Unknown,
-            Err(Append::Unknown) => drop(retained.cluster.topic_known(&retained.settings.topic).await),
+            Err(Append::Unknown) => {
+                // After a shutdown of the client it will not be known any more.
+                if let TopicState::Unknown = retained.cluster.topic_known(&retained.settings.topic).await {
+                    break Outcome::Unknown;
+                }
+            }
         }
     };
     writer.finish(ticket, failed);
