@@ -170,8 +170,8 @@ impl Desk {
         match self.blocked.as_deref().map(|b| &b.wait) {
             // Boxed: rare, and an idle connection has no room for it.
             Some(Wait::Memory) => Box::pin(self.appender.memory_available()).await,
-            Some(Wait::Retained) => match &self.shared.retained {
-                Some(retained) => Box::pin(retained.room()).await,
+            Some(Wait::Retained(weight)) => match &self.shared.retained {
+                Some(retained) => Box::pin(retained.room(*weight)).await,
                 None => std::future::pending().await,
             },
             Some(Wait::Topic(name)) => drop(Box::pin(self.shared.cluster.topic_known(name)).await),

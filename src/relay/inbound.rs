@@ -28,8 +28,8 @@ thread_local! {
 pub enum Wait {
     /// For memory of the producer.
     Memory,
-    /// For retained messages before it to be stored.
-    Retained,
+    /// For retained messages before it to be stored, until there is room for one of so many bytes.
+    Retained(usize),
     /// For the partitions of a Kafka topic.
     Topic(String),
 }
@@ -180,16 +180,16 @@ impl Desk {
             .filter(|_| inbound.publish.retain && rule.keeps_retained());
         let kept = retained.map(|retained| (retained, retained.begin(Job::copy(inbound.topic, &fields, &topic, waiter))));
         let waiter = match &kept {
-            Some((_, None)) if inbound.publish.qos == QoS::AtMostOnce && rule.overflow == Overflow::Drop => {
+            Some((_, Err(_))) if inbound.publish.qos == QoS::AtMostOnce && rule.overflow == Overflow::Drop => {
                 self.shared.rule_counters[id.0 as usize].dropped("memory_full");
                 return Placed::Done(Answer::Acked);
             }
-            Some((_, None)) => return Placed::Wait(Wait::Retained),
-            Some((_, waiter)) => *waiter,
+            Some((_, Err(weight))) => return Placed::Wait(Wait::Retained(*weight)),
+            Some((_, Ok(waiter))) => Some(*waiter),
             None => waiter,
         };
         let appended = self.appender.append(&topic, partition, &fields, options, waiter);
-        if let (Err(_), Some((retained, Some((_, number))))) = (appended, kept) {
+        if let (Err(_), Some((retained, Ok((_, number))))) = (appended, kept) {
             retained.cancel(number);
         }
         match appended {

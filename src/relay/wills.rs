@@ -60,8 +60,8 @@ impl Desk {
         while let Some(wait) = self.place_from(&will.publish(), client, &mut done) {
             match wait {
                 Wait::Memory => self.appender.memory_available().await,
-                Wait::Retained => match &self.shared.retained {
-                    Some(retained) => retained.room().await,
+                Wait::Retained(weight) => match &self.shared.retained {
+                    Some(retained) => retained.room(weight).await,
                     None => return,
                 },
                 Wait::Topic(name) => drop(self.shared.cluster.topic_known(&name).await),

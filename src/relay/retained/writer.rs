@@ -82,6 +82,12 @@ struct Waiting {
     bytes: usize,
 }
 
+impl Waiting {
+    fn takes(&self, weight: usize) -> bool {
+        self.bytes == 0 || self.bytes + weight <= MOST_WAITING
+    }
+}
+
 impl Default for Writer {
     fn default() -> Self {
         let news = Arc::<Notify>::default();
@@ -97,6 +103,33 @@ impl Default for Writer {
 impl Writer {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a message, under a number that its receipts have. Else it weighs too much beside what waits.
+    fn begin(&self, job: Job) -> Result<u64, usize> {
+        let mut waiting = self.waiting();
+        let weight = job.weight();
+        if !waiting.takes(weight) {
+            return Err(weight);
+        }
+        waiting.bytes += weight;
+        let number = waiting.next;
+        waiting.next += 1;
+        waiting.jobs.insert(number, job);
+        Ok(number)
+    }
+
+    /// Waits until what weighs so much may be taken. Cancel-safe.
+    async fn room(&self, weight: usize) {
+        loop {
+            let left = self.room.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            if self.waiting().takes(weight) {
+                return;
+            }
+            left.await;
+        }
     }
 
     /// Ends a message: whoever waits is told.
@@ -119,19 +152,13 @@ impl Writer {
 }
 
 impl Retained {
-    /// Takes a message; the mapped record is to be appended with what comes back as its waiter. `None`: too much waits, see
-    /// [`room`](Self::room).
-    pub fn begin(&self, job: Job) -> Option<(&Arc<Receipts>, u64)> {
-        let mut waiting = self.writer.waiting();
-        let weight = job.weight();
-        if waiting.bytes > 0 && waiting.bytes + weight > MOST_WAITING {
-            return None;
-        }
-        waiting.bytes += weight;
-        let number = waiting.next;
-        waiting.next += 1;
-        waiting.jobs.insert(number, job);
-        Some((&self.writer.receipts, number))
+    /// Takes a message; the mapped record is to be appended with what comes back as its waiter.
+    ///
+    /// # Errors
+    /// Too much waits: what it weighs, to wait for [`room`](Self::room).
+    pub fn begin(&self, job: Job) -> Result<(&Arc<Receipts>, u64), usize> {
+        let number = self.writer.begin(job)?;
+        Ok((&self.writer.receipts, number))
     }
 
     /// The mapped record was not appended: nothing waits any more.
@@ -144,14 +171,9 @@ impl Retained {
         }
     }
 
-    /// Waits until there may be room for a message that found none. Cancel-safe.
-    pub async fn room(&self) {
-        let left = self.writer.room.notified();
-        tokio::pin!(left);
-        left.as_mut().enable();
-        if self.writer.waiting().bytes > MOST_WAITING / 2 {
-            left.await;
-        }
+    /// Waits until there is room for a message that found none and weighs so much. Another may be quicker. Cancel-safe.
+    pub async fn room(&self, weight: usize) {
+        self.writer.room(weight).await;
     }
 
     /// Waits until nothing is on its way any more. Cancel-safe.
@@ -258,3 +280,6 @@ fn append(retained: &Retained, appender: &mut Appender, number: u64) -> Result<(
         .append(&topic, partition, &fields, WriteOptions::default(), waiter)
         .map_err(Append::Refused)
 }
+
+#[cfg(test)]
+mod tests;
