@@ -145,7 +145,10 @@ impl Share {
         }
         drop(inner);
         // Only then there is more to hand out, or more room.
-        if matches!(fate, Fate::Sent(QoS::AtMostOnce) | Fate::LeftOut | Fate::GivenBack) {
+        if matches!(
+            fate,
+            Fate::Sent(QoS::AtMostOnce | QoS::ExactlyOnce) | Fate::LeftOut | Fate::GivenBack
+        ) {
             self.wake.notify_one();
         }
         Some(result)

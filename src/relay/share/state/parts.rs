@@ -1,0 +1,129 @@
+//! The partitions of a shared subscription that this instance has: what of them waits to be handed out, and what may be committed.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Handout, PartId, State, Step};
+use crate::progress::{Position, Progress};
+
+/// Messages of a partition that may be with members. With as many the metadata of a commit nearly always hold what is settled between them.
+pub(super) const MOST_OPEN: usize = 400;
+
+/// One partition.
+#[derive(Debug)]
+pub(super) struct Part<T> {
+    /// All that was read and is not settled is open in it, what waits in the queue included.
+    pub(super) progress: Progress,
+    /// It is about to be given up: nothing of it goes out any more.
+    pub(super) closing: bool,
+    /// Not handed out yet.
+    queue: VecDeque<(i64, T)>,
+    /// What members have given back.
+    pub(super) returned: BTreeMap<i64, T>,
+    /// What was told to commit last.
+    told: Option<Position>,
+}
+
+impl<T> Part<T> {
+    /// Whether something of it can be handed out: what has come back in any case.
+    pub(super) fn is_ready(&self) -> bool {
+        let with_members = self.progress.open() - self.queue.len();
+        !self.closing && (!self.returned.is_empty() || !self.queue.is_empty() && with_members < MOST_OPEN)
+    }
+
+    /// The next of it, with its offset.
+    pub(super) fn next(&mut self) -> Option<(i64, T)> {
+        self.returned.pop_first().or_else(|| self.queue.pop_front())
+    }
+}
+
+impl<T: Clone> State<T> {
+    /// This instance has a partition.
+    pub fn begin(&mut self, progress: Progress) -> PartId {
+        let id = PartId(self.fresh());
+        let part = Part {
+            progress,
+            closing: false,
+            queue: VecDeque::new(),
+            returned: BTreeMap::new(),
+            told: None,
+        };
+        self.parts.insert(id, part);
+        id
+    }
+
+    /// Whether more of a partition should be read.
+    pub fn wants(&self, part: PartId) -> bool {
+        let wants = |part: &Part<T>| !part.closing && part.queue.is_empty() && part.progress.open() < MOST_OPEN;
+        !self.members.is_empty() && self.parts.get(&part).is_some_and(wants)
+    }
+
+    /// A message of a partition, in the order of the log.
+    pub fn push(&mut self, part: PartId, offset: i64, item: T) {
+        if let Some(part) = self.parts.get_mut(&part).filter(|part| !part.closing)
+            && part.progress.start(offset)
+        {
+            part.queue.push_back((offset, item));
+        }
+    }
+
+    /// Nothing else below `offset` is for anybody.
+    pub fn reach(&mut self, part: PartId, offset: i64) {
+        if let Some(part) = self.parts.get_mut(&part).filter(|part| !part.closing) {
+            part.progress.reach(offset);
+        }
+    }
+
+    /// A partition is about to be given up: nothing of it is sent any more, what was sent may still be acknowledged.
+    pub fn close(&mut self, part: PartId) {
+        if let Some(part) = self.parts.get_mut(&part) {
+            part.closing = true;
+            part.queue.clear();
+            part.returned.clear();
+        }
+        self.forget(part, |handout| handout.step == Step::Waiting);
+    }
+
+    /// Whether nothing of a partition waits for an acknowledgement.
+    pub fn is_quiet(&self, part: PartId) -> bool {
+        !self.out.values().any(|handout| handout.part == part && handout.step == Step::Sent)
+    }
+
+    /// A partition is not ours any more: whatever is said about its messages does not count.
+    pub fn end(&mut self, part: PartId) {
+        self.parts.remove(&part);
+        self.forget(part, |_| true);
+    }
+
+    fn forget(&mut self, part: PartId, which: impl Fn(&Handout<T>) -> bool) {
+        let of = self.out.iter().filter(|(_, handout)| handout.part == part && which(handout));
+        let of: Vec<_> = of.map(|(id, _)| *id).collect();
+        for id in of {
+            self.take(id);
+        }
+    }
+
+    /// The positions of partitions that have moved since they were told last.
+    pub fn moved(&mut self) -> Vec<(PartId, Position)> {
+        let mut moved = Vec::new();
+        for (id, part) in &mut self.parts {
+            let position = part.progress.position();
+            if part.told.as_ref() != Some(&position) {
+                part.told = Some(position.clone());
+                moved.push((*id, position));
+            }
+        }
+        moved
+    }
+
+    /// What may be committed of one partition.
+    pub fn position(&self, part: PartId) -> Option<Position> {
+        self.parts.get(&part).map(|part| part.progress.position())
+    }
+
+    /// What was told of a partition last was not committed.
+    pub fn tell_again(&mut self, part: PartId) {
+        if let Some(part) = self.parts.get_mut(&part) {
+            part.told = None;
+        }
+    }
+}

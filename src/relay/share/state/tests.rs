@@ -1,0 +1,169 @@
+//! Who gets what, and what is committed of it.
+
+use super::{parts::MOST_OPEN, *};
+use crate::progress::{Position, Progress};
+
+/// A partition with messages at these offsets, and everything up to `end` read.
+fn part(state: &mut State<i64>, offsets: std::ops::Range<i64>) -> PartId {
+    let part = state.begin(Progress::at(offsets.start));
+    for offset in offsets {
+        state.push(part, offset, offset);
+    }
+    part
+}
+
+fn all(state: &mut State<i64>) -> Vec<(MemberId, HandoutId, i64)> {
+    std::iter::from_fn(|| state.hand_out()).collect()
+}
+
+fn offsets_of(handed: &[(MemberId, HandoutId, i64)], member: MemberId) -> Vec<i64> {
+    handed.iter().filter(|(to, ..)| *to == member).map(|(.., offset)| *offset).collect()
+}
+
+fn committed(state: &mut State<i64>) -> Option<i64> {
+    state.moved().pop().map(|(_, position)| position.offset)
+}
+
+#[test]
+fn who_has_the_most_room_gets_the_next() {
+    let mut state = State::default();
+    let (small, large) = (state.join(2), state.join(5));
+    part(&mut state, 0..20);
+    let handed = all(&mut state);
+    assert_eq!(handed.len(), 7, "no more than all may hold");
+    assert_eq!(offsets_of(&handed, large)[..3], [0, 1, 2], "until both have the same room");
+    assert_eq!(offsets_of(&handed, small).len(), 2);
+    let first = handed.iter().find(|(to, ..)| *to == small).unwrap();
+    state.sent(first.1, QoS::AtLeastOnce);
+    assert_eq!(state.hand_out(), None);
+    state.done(first.1);
+    assert_eq!(state.hand_out().map(|(to, ..)| to), Some(small));
+}
+
+#[test]
+fn what_a_member_had_goes_to_the_others_at_once_and_in_order() {
+    let mut state = State::default();
+    let first = state.join(10);
+    let id = part(&mut state, 0..30);
+    let handed = all(&mut state);
+    assert_eq!(handed.len(), 10);
+    // Six are sent, four wait; one of the six is acknowledged.
+    handed[..6].iter().for_each(|(_, id, _)| state.sent(*id, QoS::AtLeastOnce));
+    state.done(handed[2].1);
+    let second = state.join(100);
+    assert_eq!(offsets_of(&all(&mut state), second), (10..30).collect::<Vec<_>>());
+    let again = [0, 1, 3, 4, 5].map(|at: usize| state.give_back(handed[at].1));
+    assert_eq!(again, [true; 5], "it may have had them");
+    state.retire(first);
+    let offsets = offsets_of(&all(&mut state), second);
+    assert_eq!(offsets, [0, 1, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(
+        state.moved(),
+        [(
+            id,
+            Position {
+                offset: 0,
+                settled: vec![std::ops::Range { start: 2, end: 3 }]
+            }
+        )]
+    );
+}
+
+#[test]
+fn a_message_of_qos_2_on_its_way_is_nobody_elses() {
+    let mut state = State::default();
+    let member = state.join(1);
+    part(&mut state, 0..3);
+    let (_, id, _) = state.hand_out().unwrap();
+    state.sent(id, QoS::ExactlyOnce);
+    assert_eq!(committed(&mut state), Some(1));
+    assert_eq!(state.hand_out(), None, "it takes room until its exchange is over");
+    state.done(id);
+    let (_, id, offset) = state.hand_out().unwrap();
+    assert_eq!(offset, 1);
+    state.sent(id, QoS::ExactlyOnce);
+    assert!(!state.give_back(id));
+    state.retire(member);
+    let other = state.join(10);
+    assert_eq!(offsets_of(&all(&mut state), other), [2]);
+}
+
+#[test]
+fn at_most_once_is_settled_when_it_is_sent() {
+    let mut state = State::default();
+    state.join(1);
+    part(&mut state, 0..2);
+    let (_, id, _) = state.hand_out().unwrap();
+    state.sent(id, QoS::AtMostOnce);
+    assert_eq!(committed(&mut state), Some(1));
+    assert!(state.hand_out().is_some());
+}
+
+#[test]
+fn of_a_partition_that_is_given_up_nothing_is_sent_and_what_was_may_be_acknowledged() {
+    let mut state = State::default();
+    let member = state.join(2);
+    let id = part(&mut state, 0..5);
+    let handed = all(&mut state);
+    state.sent(handed[0].1, QoS::AtLeastOnce);
+    state.close(id);
+    assert!(!state.may_send(handed[1].1) && !state.is_quiet(id) && !state.wants(id));
+    assert_eq!(state.hand_out(), None);
+    state.done(handed[0].1);
+    assert!(state.is_quiet(id));
+    assert_eq!(committed(&mut state), Some(1));
+    state.end(id);
+    assert_eq!(state.moved(), []);
+    // Words about what is gone do no harm, and the room is free.
+    state.done(handed[1].1);
+    assert!(!state.give_back(handed[0].1));
+    part(&mut state, 0..5);
+    assert_eq!(offsets_of(&all(&mut state), member), [0, 1]);
+}
+
+#[test]
+fn partitions_take_turns() {
+    let mut state = State::default();
+    state.join(4);
+    part(&mut state, 0..10);
+    part(&mut state, 100..110);
+    let offsets: Vec<_> = all(&mut state).iter().map(|(.., offset)| *offset).collect();
+    assert_eq!(offsets, [0, 100, 1, 101]);
+}
+
+#[test]
+fn no_more_is_open_than_a_commit_can_tell() {
+    let mut state = State::default();
+    state.join(10_000);
+    let id = part(&mut state, 0..0);
+    let mut offset = 0;
+    while state.wants(id) {
+        state.push(id, offset, offset);
+        offset += 1;
+        all(&mut state);
+    }
+    assert_eq!(offset, MOST_OPEN as i64);
+}
+
+/// A batch holds more than that: what is settled between those that are with members lies below all that is not handed out yet.
+#[test]
+fn of_a_large_batch_no_more_goes_out_than_a_commit_can_tell() {
+    let mut state = State::default();
+    let first = state.join(10_000);
+    let id = part(&mut state, 0..3 * MOST_OPEN as i64);
+    let handed = all(&mut state);
+    assert_eq!(handed.len(), MOST_OPEN);
+    handed.iter().for_each(|(_, id, _)| state.sent(*id, QoS::AtLeastOnce));
+    // Each that is settled makes room for one.
+    state.done(handed[1].1);
+    state.done(handed[3].1);
+    assert_eq!(offsets_of(&all(&mut state), first), [400, 401]);
+    assert!(!state.wants(id));
+    // What comes back goes out in any case.
+    let second = state.join(10_000);
+    state.give_back(handed[0].1);
+    state.retire(first);
+    assert_eq!(offsets_of(&all(&mut state), second), [0, 400, 401]);
+    let position = state.position(id).unwrap();
+    assert_eq!((position.offset, position.settled.len()), (0, 2));
+}
