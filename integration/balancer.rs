@@ -55,6 +55,7 @@ impl Balancer {
                 Ok(Ok(client)) => return client,
                 other => assert!(Instant::now() < until, "{id} is not connected: {:?}", other.map(|r| r.err())),
             }
+            // The interval of this bounded poll.
             sleep(std::time::Duration::from_millis(20)).await;
         }
     }

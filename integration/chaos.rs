@@ -182,6 +182,7 @@ fn brokers_that_are_killed_paused_and_restarted_cost_no_message_and_double_none(
         let controller = active_controller(&kafka);
         kafka.command(&["pause", &controller]);
         let heirs = heirs_of(&kafka, &controller, "siege");
+        // The pause is the weather: longer than the sessions of brokers and connections live.
         std::thread::sleep(Duration::from_secs(pause));
         flows_again(&siege, "messages flow while the controller is paused");
         assert_ne!(active_controller(&kafka), controller, "the controller moved");
@@ -244,6 +245,7 @@ fn with_kafka_away_memory_is_bounded_and_all_goes_on_within_two_seconds_of_its_r
     while away.elapsed() < Duration::from_secs(if is_long() { 60 } else { 15 }) {
         most_used = most_used.max(proxy.metric(&["kafka_memory_used_bytes"]));
         most_resident = most_resident.max(resident(proxy.id()));
+        // Between two looks. Kafka is away for all of this loop, and what it may not cost must hold at each.
         std::thread::sleep(Duration::from_millis(100));
     }
     let busy = Duration::from_millis(10 * (ticks(proxy.id()) - ticks_before));

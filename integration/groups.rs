@@ -1,7 +1,7 @@
 //! The Kafka client as a member of consumer groups, straight from the library, against real coordinators.
 
 use crate::shared_kafka;
-use crate::stage::{DEADLINE, Kafka, eventually, free_base, output};
+use crate::stage::{DEADLINE, Kafka, comes_to_hold, eventually, free_base, output};
 use bytes::Bytes;
 use mqtt_kafka_proxy::upstream::{
     Assigned, Cluster, Commit, CommitError, Committer, Group, GroupEvent, GroupSettings, Settings, Tenure, TopicPartition, TopicState,
@@ -199,13 +199,8 @@ async fn shared_out(ledger: &Shared, partitions: usize, among: &[&str]) {
             .all(|name| ledger.generations.get(*name).is_some_and(|(_, members)| *members == everybody));
         even && heard && shares.iter().sum::<usize>() == partitions && ledger.owners.len() == partitions
     };
-    let waited = timeout(DEADLINE, async {
-        while !whole() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
     assert!(
-        waited.await.is_ok(),
+        comes_to_hold(whole).await,
         "not shared out among {among:?}: {:?}",
         ledger.lock().unwrap().owners
     );
@@ -219,12 +214,7 @@ async fn commits_flow(ledger: &Shared, partitions: usize) {
         let further = |(one, offset): (&TopicPartition, &i64)| before.get(one).is_none_or(|before| offset > before);
         ledger.acknowledged.iter().filter(|one| further(*one)).count() == partitions
     };
-    let waited = timeout(DEADLINE, async {
-        while !flown() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    assert!(waited.await.is_ok(), "no commits: {before:?}");
+    assert!(comes_to_hold(flown).await, "no commits: {before:?}");
 }
 
 /// Two members share a topic of four partitions, one of them leaves, the other dies, a third goes on where they ended.

@@ -82,6 +82,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut sky: watch::R
         }
         let weather = *sky.borrow();
         match weather {
+            // The delay is the weather.
             Weather::Delay(time) => tokio::time::sleep(time).await,
             Weather::Half(most) if length > most => {
                 let _ = to.write_all(&piece[..most]).await;
@@ -139,6 +140,7 @@ fn a_network_that_cuts_stalls_delays_and_halves_costs_no_message_and_doubles_non
     for _ in 0..changes {
         let (weather, time) = dice.weather();
         network.weather.send_replace(weather);
+        // So long the weather lasts, and so long it is fair again: both thrown, whatever the proxy makes of it.
         std::thread::sleep(time);
         network.weather.send_replace(Weather::Fair);
         std::thread::sleep(Duration::from_millis(50 + dice.throw(200)));

@@ -58,6 +58,7 @@ async fn stay(address: SocketAddr, id: &str, work: usize, seen: &Mutex<Seen>, ov
     while done < work {
         let event = tokio::select! {
             event = client.next() => event?,
+            // Nothing has come for so long: what was answered is not kept until there are ten.
             () = tokio::time::sleep(Duration::from_millis(100)), if !sent.is_empty() => {
                 fence(&mut client, seen, &mut sent, true).await?;
                 continue;
@@ -123,6 +124,7 @@ fn reaches(seen: &Mutex<Seen>, count: u64) {
             (most, since) = (now, Instant::now());
         }
         assert!(since.elapsed() < DEADLINE, "{most} of {count} are answered, and no more");
+        // The interval of this bounded poll.
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -152,7 +154,7 @@ fn members_come_and_go_on_two_instances_and_one_is_killed() {
                     100 + 37 * ((number + visit) % 5)
                 };
                 let address = addresses[(number + visit) % 2];
-                // A proxy that was killed takes nobody.
+                // A proxy that was killed takes nobody; the pause bounds how often that is tried.
                 if stay(address, &format!("crew-{number}-{visit}"), work, &seen, &mut over)
                     .await
                     .is_err()

@@ -65,8 +65,20 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
             return value;
         }
         assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        // The interval of this bounded poll.
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Whether `condition` comes to hold within [`DEADLINE`]. Other tasks of the runtime go on meanwhile.
+pub async fn comes_to_hold(mut condition: impl FnMut() -> bool) -> bool {
+    let polled = tokio::time::timeout(DEADLINE, async {
+        while !condition() {
+            // The interval of this bounded poll.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    polled.await.is_ok()
 }
 
 /// Development certificates, made once for this process by `certs/make`.

@@ -50,6 +50,7 @@ fn while_kafka_is_paused_nothing_is_acknowledged_and_afterwards_everything() {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(2) {
         assert_eq!(progress.done.load(Relaxed), 0, "a PUBACK left while Kafka could not answer");
+        // Between two looks in the span in which nothing may be acknowledged.
         std::thread::sleep(Duration::from_millis(20));
     }
     drop(pause);
@@ -195,6 +196,7 @@ async fn kafka_that_goes_away_later_costs_no_acknowledgement_and_no_memory_and_i
     while !flooding.is_finished() {
         let used = proxy.metric(&["kafka_memory_used_bytes"]);
         assert!(used <= MEMORY, "{used} bytes are more than `producer.memory`");
+        // Between two looks: the bound must hold at each until the flood has ended.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let report = flooding.await.unwrap().unwrap();

@@ -456,6 +456,7 @@ async fn out_of_descriptors() {
     let mut client = TcpStream::connect(address).await.unwrap();
     let failing = async {
         while metrics.accept_errors.get() < 2 {
+            // The interval of this bounded poll: counters ring no bell.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

@@ -101,6 +101,7 @@ fn revoke(files: &Files, number: u64, serials: &[u64]) -> PathBuf {
 async fn becomes<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
     let waiting = async {
         while !so().await {
+            // The interval of this bounded poll.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };

@@ -279,6 +279,7 @@ async fn nothing_is_read(stage: &Stage) {
     let quiet = async {
         loop {
             let polls = stage.fake.seen(ApiKey::Fetch);
+            // The span in which nobody may poll.
             tokio::time::sleep(20 * MAX_WAIT).await;
             if polls == stage.fake.seen(ApiKey::Fetch) {
                 return;

@@ -89,12 +89,13 @@ async fn hostile(address: SocketAddr, kind: usize, number: usize) {
                 if stream.write_all(&[byte]).await.is_err() {
                     return;
                 }
+                // The weather: at this pace a whole CONNECT takes five times as long as it may.
                 tokio::time::sleep(CONNECT_TIMEOUT / 4).await;
-                // A whole CONNECT takes five times as long as it may.
             }
         }
         8 => {
             let _ = stream.write_all(&script(kind, number)).await;
+            // So long it does not read what it has asked for.
             tokio::time::sleep(CONNECT_TIMEOUT).await;
             let _ = stream.set_zero_linger();
             return;
@@ -125,6 +126,7 @@ async fn honest(stage_address: SocketAddr, number: usize, stop: Arc<AtomicBool>)
         device.publish("t/a", 1, id, "honest").await;
         assert_eq!(device.line().await, format!("puback {id}"));
         times.push(start.elapsed());
+        // Its pace.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     times
@@ -163,6 +165,7 @@ async fn honest_clients_go_on_and_nothing_is_left_of_the_others() {
         config.limits.connect_rate = None;
     })
     .await;
+    // The span that is measured without attackers.
     let (quiet, before) = with_honest(stage.address, tokio::time::sleep(Duration::from_secs(2))).await;
     let memory = resident();
     let mut most = 0;
@@ -173,6 +176,7 @@ async fn honest_clients_go_on_and_nothing_is_left_of_the_others() {
             for number in 0..AT_A_TIME {
                 attackers.spawn(hostile(address, number % KINDS.len(), wave * AT_A_TIME + number));
             }
+            // In the midst of the wave: none of the silent has been ended yet.
             tokio::time::sleep(CONNECT_TIMEOUT / 2).await;
             most = most.max(resident().saturating_sub(memory));
             attackers.join_all().await;

@@ -198,6 +198,7 @@ async fn until_served(at: SocketAddr, client: &str) -> io::Result<(Client, bool,
     let since = Instant::now();
     loop {
         match Client::resume(at, client, EXPIRY).await {
+            // The interval of this bounded poll.
             Err(_) if since.elapsed() < PATIENCE => tokio::time::sleep(Duration::from_millis(20)).await,
             told => return told,
         }

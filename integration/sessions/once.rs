@@ -72,6 +72,7 @@ impl<'a> Device<'a> {
                 Some(client) => self.connection = Some(client),
                 None => {
                     self.at += 1;
+                    // The interval of this bounded poll: it was killed and may be back soon.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }

@@ -117,6 +117,7 @@ pub fn assert_stored_once(fake: &Fake, topic: &str, partition: usize, receipts: 
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let polled = timeout(PATIENCE, async {
         while !holds() {
+            // The interval of this bounded poll.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });

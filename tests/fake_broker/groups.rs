@@ -85,6 +85,7 @@ impl Groups {
 /// Ends sessions whose time is over.
 pub async fn keep_time(world: Arc<Mutex<World>>) {
     loop {
+        // The broker's clock goes by these steps.
         tokio::time::sleep(Duration::from_millis(10)).await;
         world.lock().unwrap().groups.tick();
     }
