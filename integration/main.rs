@@ -22,6 +22,7 @@ mod network;
 mod oldest;
 mod publish;
 mod retained;
+mod rules;
 mod security;
 mod sessions;
 mod shared;

@@ -17,6 +17,7 @@ rules:
   - {name: alarms, also: true, direction: publish, mqtt: "vehicles/{vin}/telemetry/temperature", kafka: {topic: alarms, key: "{vin}", partition: 2}}
   - {name: commands, direction: subscribe, mqtt: "vehicles/{key}/commands", kafka: {topic: vehicle-commands}}
   - {name: halls, mqtt: "plant/{hall}/#", kafka: {topic: "plant-{hall}"}}
+  - {name: meters, mqtt_regex: "meters/(?<kind>[a-z]+)-(?<number>[0-9]+)", kafka: {topic: "meters-{kind}", key: "{number}"}}
   - {name: rest, mqtt: "{all#}", kafka: {topic: rest, key: "{all}"}}
 "#;
 
@@ -61,6 +62,7 @@ fn a_message_is_followed_into_its_records() {
         "makes a copy",
         "only reads Kafka",
         "no: level 1 is `vehicles`, not `plant`",
+        "no: level 1 is `vehicles`, not `meters`",
         "matches, but comes after the rule that takes it (telemetry)",
     ];
     assert_eq!(verdicts, expected);
@@ -86,7 +88,7 @@ fn a_message_that_makes_no_record_is_told_why() {
     assert_eq!(refused["records"], json!([]));
     let system = told(&["$SYS/uptime"]);
     assert_eq!(system["why"], "no rule matches");
-    assert_eq!(system["rules"][4]["verdict"], "no: no wildcard takes a topic that begins with `$`");
+    assert_eq!(system["rules"][5]["verdict"], "no: no wildcard takes a topic that begins with `$`");
     assert_eq!(system["rules"][0]["verdict"], "no: level 1 is `$SYS`, not `vehicles`");
     let short = told(&["vehicles/42"]);
     assert_eq!(short["rules"][0]["verdict"], "no: it has 4 levels or more, the topic 2");
@@ -199,4 +201,32 @@ fn a_question_that_is_none_is_64() {
         assert_eq!((code, out.as_str()), (64, ""), "{question:?}");
         assert!(!err.is_empty(), "{question:?}");
     }
+}
+
+#[test]
+fn a_rule_with_an_expression_is_explained_all_ways() {
+    let taken = told(&["meters/gas-12"]);
+    let record = &taken["records"][0];
+    assert_eq!(
+        (&record["rule"], &record["topic"], &record["key"]),
+        (&json!("meters"), &json!("meters-gas"), &json!("12"))
+    );
+    assert_eq!(
+        told(&["meters/gas"])["rules"][4]["verdict"],
+        json!("no: the expression does not match")
+    );
+    let back = told(&["--kafka", "meters-gas", "--key", "12", "--header", "mqtt.topic=meters/gas-12"]);
+    assert_eq!(
+        (&back["message"]["rule"], &back["message"]["topic"]),
+        (&json!("meters"), &json!("meters/gas-12"))
+    );
+    assert_eq!(
+        told(&["--kafka", "meters-gas", "--key", "12"])["why"],
+        json!("passed over: no_inverse")
+    );
+    let read = told(&["--subscribe", "meters/gas-12"]);
+    assert_eq!(
+        (&read["sources"][0]["topic"], &read["sources"][0]["key"]),
+        (&json!("meters-gas"), &json!("12"))
+    );
 }

@@ -188,7 +188,6 @@ fn of_rules() {
         ("value: {format: json, schema: s}", Later),
         ("lookup: {vins: vins.csv}", Later),
         ("examples: [{topic: a/b, payload: c}]", Later),
-        ("mqtt_regex: \"a/(?<x>.*)\"", Later),
     ] {
         check(&file(", protocol: mqtt", "", &format!("    {entry}\n"), "", ""), is, entry);
     }
@@ -214,11 +213,11 @@ fn of_rules() {
     }
 }
 
-/// `mqtt_regex` stands instead of `mqtt`: that `mqtt` is missing then is no fault of its own.
+/// `mqtt_regex` stands instead of `mqtt`.
 #[test]
-fn a_rule_with_a_regex_has_one_fault() {
+fn a_rule_has_a_filter_or_an_expression() {
     let text = file(", protocol: mqtt", "", "", "", "").replace("    mqtt: \"a/{x}\"", "    mqtt_regex: \"a/(?<x>.*)\"");
-    check(&text, Later, "mqtt_regex");
+    check(&text, Taken, "mqtt_regex");
 }
 
 /// The contract's example as it stands there.

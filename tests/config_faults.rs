@@ -367,7 +367,6 @@ fn what_is_retained_is_bounded_and_rules_say_so() {
 fn what_comes_later_is_refused() {
     assert_fault(&with("sessions: {shared: share-group}"), 9, 20, "not supported yet");
     for entry in [
-        "mqtt_regex: x",
         "unmapped: drop",
         "transform: .",
         "transform_back: .",
@@ -389,6 +388,26 @@ fn assert_refused_later(text: &str) {
     let fault = only(text).to_string();
     assert!(fault.contains("not supported yet"), "{fault}");
     assert!(!fault.contains("hunter2"), "{fault}");
+}
+
+#[test]
+fn expressions_are_told_where_they_are_wrong() {
+    for (line, column, words) in [
+        ("mqtt_regex: \"a/(?<x>.*\"", 20, "unclosed group"),
+        ("mqtt_regex: 'a/(b)'", 20, "a group without a name"),
+        ("mqtt_regex: \"ä/(?<y>b)\"", 20, "no template uses the capture `{y}`"),
+        ("mqtt_regex: [a]", 17, "is a list or a table"),
+        (
+            "mqtt_regex: \"${SECRET}(\"",
+            17,
+            "is wrong once it is filled in from the environment",
+        ),
+    ] {
+        let text = GOOD.replace("mqtt: \"{topic#}\"", line).replace("key: \"{topic}\"", "key: k");
+        assert_fault(&text, 7, column, words);
+    }
+    let both = with("    mqtt_regex: \"(?<topic>.*)\"");
+    assert_fault(&both, 9, 17, "`rules[].mqtt_regex` stands beside `rules[].mqtt`");
 }
 
 #[test]

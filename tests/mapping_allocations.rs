@@ -34,6 +34,10 @@ fn rules() -> RuleSet {
         headers,
         rule("whole", "w/#", "whole", None),
         RuleSpec {
+            mqtt_regex: Some("e/(?<x>[a-z]+)-(?:\\w|-)*(?<y>[0-9]+)?/.*".into()),
+            ..rule("expression", "", "e-{x}", Some("{y}:{x}"))
+        },
+        RuleSpec {
             also: true,
             ..rule("copy", "#", "archive", None)
         },
@@ -103,7 +107,7 @@ fn allocations<T>(mut round: impl FnMut() -> T) -> u64 {
 #[test]
 fn a_message_that_is_routed_allocates_nothing() {
     let set = rules();
-    for topic in ["fleet0/WVW1/rpm", "fleet99/WVW1/rpm", "h/1/2", "w/a/b/c"] {
+    for topic in ["fleet0/WVW1/rpm", "fleet99/WVW1/rpm", "h/1/2", "w/a/b/c", "e/ab-ü-7/x"] {
         with_publish(topic, |inbound| {
             let mut draft = Draft::new();
             assert_eq!(write(&set, inbound, &mut draft), 2, "a record and its copy");
@@ -115,7 +119,7 @@ fn a_message_that_is_routed_allocates_nothing() {
 #[test]
 fn a_record_allocates_nothing_wanted_or_not() {
     let set = rules();
-    for topic in ["fleet0/WVW1/rpm", "fleet99/WVW1/rpm", "h/1/2", "w/a/b/c"] {
+    for topic in ["fleet0/WVW1/rpm", "fleet99/WVW1/rpm", "h/1/2", "w/a/b/c", "e/ab-ü-7/x"] {
         with_publish(topic, |inbound| {
             let mut draft = Draft::new();
             set.route(inbound, &mut draft).unwrap();

@@ -39,7 +39,23 @@ fn template() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..5).prop_map(|pieces| pieces.concat())
 }
 
-/// A rule that may be wrong in many ways. Half of them have a header that holds every capture of the filter.
+/// An expression that takes what this filter takes; the filter stays in the rule, for these tests to look at.
+fn expression(filter: &str) -> String {
+    let level = |level: &str| match level {
+        "+" => "[^/]*".to_owned(),
+        "{{" => r"\{".to_owned(),
+        capture if capture.starts_with('{') => capture.replace('{', "(?<").replace('}', ">[^/]*)"),
+        literal => literal.replace('$', r"\$"),
+    };
+    let (levels, tail) = match (filter.strip_suffix("/#"), filter.strip_suffix("/{r#}")) {
+        (Some(levels), _) => (levels, "(?:/.*)?"),
+        (_, Some(levels)) => (levels, "(?:/(?<r>.*))?"),
+        _ => (filter, ""),
+    };
+    levels.split('/').map(level).collect::<Vec<_>>().join("/") + tail
+}
+
+/// A rule that may be wrong in many ways; its filter is one, or written as an expression. Half of them have a header that holds every capture of the filter.
 fn rule() -> impl Strategy<Value = RuleSpec> {
     let topic = select(vec!["t", "t", "u", "t-{x}", "{x}.{y}"]);
     let parts = (
@@ -49,8 +65,9 @@ fn rule() -> impl Strategy<Value = RuleSpec> {
         option::of(template()),
         any::<bool>(),
         any::<bool>(),
+        prop::bool::weighted(0.2),
     );
-    parts.prop_map(|(mqtt, topic, key, header, all, client_header)| {
+    parts.prop_map(|(mqtt, topic, key, header, all, client_header, regex)| {
         let mut headers: Vec<(String, String)> = header.map(|value| ("h".into(), value)).into_iter().collect();
         if all {
             let used: Vec<&str> = ["{x}", "{y}", "{r}"]
@@ -67,6 +84,7 @@ fn rule() -> impl Strategy<Value = RuleSpec> {
             ..KafkaSpec::default()
         };
         RuleSpec {
+            mqtt_regex: regex.then(|| expression(&mqtt)),
             mqtt,
             kafka,
             ..RuleSpec::default()
@@ -292,6 +310,15 @@ proptest! {
             let kafka = KafkaSpec { key: kafka.key.clone().filter(|_| direction == Direction::Both), ..kafka.clone() };
             let spec = RuleSpec { name: "r".into(), direction, mqtt: filter.clone(), kafka, ..RuleSpec::default() };
             let Ok(set) = RuleSet::compile(vec![spec], Unmapped::Reject) else { continue };
+            let _ = set.sources(&subscribed);
+            locate(&set, "t", Some(topic.as_bytes()), &[("mqtt.topic", &filter)]);
+            let packet = plain(&topic);
+            let _ = set.route(&Inbound { publish: &packet, topic: &topic, client: "", now_ms: 0 }, &mut Draft::new());
+        }
+        let regex = Some(filter.clone());
+        let kafka = KafkaSpec { topic: "t".into(), ..KafkaSpec::default() };
+        let spec = RuleSpec { name: "r".into(), mqtt_regex: regex, kafka, ..RuleSpec::default() };
+        if let Ok(set) = RuleSet::compile(vec![spec], Unmapped::Reject) {
             let _ = set.sources(&subscribed);
             locate(&set, "t", Some(topic.as_bytes()), &[("mqtt.topic", &filter)]);
             let packet = plain(&topic);

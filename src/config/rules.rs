@@ -20,6 +20,7 @@ const RULE: Keys = Keys {
         "name",
         "direction",
         "mqtt",
+        "mqtt_regex",
         "also",
         "qos",
         "retain",
@@ -28,15 +29,7 @@ const RULE: Keys = Keys {
         "on_error",
         "kafka",
     ],
-    later: &[
-        "mqtt_regex",
-        "unmapped",
-        "transform",
-        "transform_back",
-        "value",
-        "lookup",
-        "examples",
-    ],
+    later: &["unmapped", "transform", "transform_back", "value", "lookup", "examples"],
 };
 const RULE_KAFKA: Keys = Keys {
     known: &[
@@ -124,15 +117,7 @@ impl Walk<'_> {
         let name = self
             .required(&section, "name", "telemetry")
             .and_then(|n| self.name(n, "rules[].name", names));
-        // `mqtt_regex` would stand in its place; that it is not supported yet has been told.
-        let mqtt = match child(node, "mqtt_regex") {
-            Some(_) => self.optional(&section, "mqtt"),
-            None => self.required(&section, "mqtt", "\"vehicles/{vin}/telemetry\""),
-        };
-        let mqtt = match mqtt {
-            Some(n) => self.text(n, "rules[].mqtt"),
-            None => None,
-        };
+        let (mqtt, mqtt_regex) = self.mqtt(&section).unzip();
         let kafka = self
             .required(&section, "kafka", "{topic: vehicle-telemetry}")
             .and_then(|n| self.rule_kafka(n));
@@ -166,9 +151,27 @@ impl Walk<'_> {
         Some(RuleSpec {
             name: name?,
             mqtt: mqtt?,
+            mqtt_regex: mqtt_regex?,
             kafka: kafka?,
             ..spec
         })
+    }
+
+    /// The MQTT side, a filter or a regular expression.
+    fn mqtt(&mut self, section: &Section<'_>) -> Option<(String, Option<String>)> {
+        let Some(node) = self.optional(section, "mqtt_regex") else {
+            let filter = self.required(section, "mqtt", "\"vehicles/{vin}/telemetry\"")?;
+            return Some((self.text(filter, "rules[].mqtt")?, None));
+        };
+        if section.get("mqtt").is_some() {
+            self.fault(
+                node.place,
+                "`rules[].mqtt_regex` stands beside `rules[].mqtt`",
+                "a rule has one of them: write a filter where one is enough",
+            );
+            return None;
+        }
+        Some((String::new(), Some(self.text(node, "rules[].mqtt_regex")?)))
     }
 
     fn rule_kafka(&mut self, node: &Node) -> Option<KafkaSpec> {
@@ -290,6 +293,7 @@ fn node_of(rule: &Node, field: Field) -> Option<&Node> {
     let path: &[&str] = match field {
         Field::Name => &["name"],
         Field::Mqtt => &["mqtt"],
+        Field::MqttRegex => &["mqtt_regex"],
         Field::Also => &["also"],
         Field::Qos => &["qos"],
         Field::Retain => &["retain"],

@@ -40,6 +40,7 @@ fn refuse_subscribe_keys(spec: &RuleSpec, faults: &mut Faults) {
 /// A subscribe rule has no say in how messages are written.
 fn refuse_publish_keys(spec: &RuleSpec, faults: &mut Faults) {
     let keys = [
+        (spec.mqtt_regex.is_some(), Field::MqttRegex, "mqtt_regex"),
         (spec.also, Field::Also, "also"),
         (spec.retain.is_some(), Field::Retain, "retain"),
         (spec.acknowledge.is_some(), Field::Acknowledge, "acknowledge"),
@@ -134,9 +135,18 @@ pub(super) fn check_unused(filter: &Filter, topic: &Template, key: Option<&Templ
         let i = u8::try_from(i).expect("at most MAX_CAPTURES");
         let used = topic.uses(i) || key.is_some_and(|key| key.uses(i)) || headers.iter().any(|(_, value)| value.uses(i));
         if !used {
-            let wild = if filter.is_rest(i) { "#" } else { "+" };
+            let wild = match (&filter.expression, filter.is_rest(i)) {
+                (Some(_), _) => "(?:…)",
+                (None, true) => "#",
+                (None, false) => "+",
+            };
             let remedy = format!("use it in kafka.topic, key or headers, or write `{wild}` in its place");
-            faults.add(Field::Mqtt, Some(*at), format!("no template uses the capture `{{{name}}}`"), remedy);
+            faults.add(
+                filter.field(),
+                Some(*at),
+                format!("no template uses the capture `{{{name}}}`"),
+                remedy,
+            );
         }
     }
 }

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::checks::{check_header_name, check_kafka_topic, check_retain, check_unused, refuse_keys_of_the_other_way};
-use super::fault::{Fault, Faults, Field};
+use super::fault::{Fault, Faults, Field, Wrong};
 use super::filter::Filter;
 use super::inverse::plan_inverse;
 use super::record_template::record_template;
@@ -14,6 +14,9 @@ use super::trie::Trie;
 use crate::kafka::Acks;
 use crate::mqtt::QoS;
 
+/// Each has memory of its own, in each thread that runs it.
+const MOST_EXPRESSIONS: usize = 1_000;
+
 impl RuleSet {
     /// Compiles all rules, or tells all that is wrong with any of them.
     pub fn compile(specs: Vec<RuleSpec>, unmapped: Unmapped) -> Result<RuleSet, Vec<Fault>> {
@@ -22,34 +25,29 @@ impl RuleSet {
         let mut set = RuleSet {
             rules: Vec::new(),
             trie: Trie::new(),
+            has_expressions: false,
             slots: Vec::new(),
             slot_of: FxHashMap::default(),
             by_slot: Vec::new(),
             templated: Vec::new(),
             unmapped,
         };
-        let mut ordinary = Trie::new();
-        let mut places = Vec::new();
+        let mut reached = Reached::new();
+        let mut expressions = 0;
         for (i, spec) in specs.into_iter().enumerate() {
             faults.rule = i;
+            expressions += usize::from(spec.mqtt_regex.is_some());
+            if expressions == MOST_EXPRESSIONS + 1 {
+                let message = format!("more than {MOST_EXPRESSIONS} rules with `mqtt_regex`");
+                faults.add(Field::MqttRegex, None, message, "write filters where they are enough");
+            }
             check_name(&spec.name, &mut names, i, &mut faults);
             let Some(rule) = compile_rule(spec, &mut faults) else { continue };
             if rule.publishes()
                 && !rule.also
                 && let Some(filter) = rule.filter()
             {
-                if let Some(first) = ordinary.covering(filter) {
-                    let first = &set.rules[places[first as usize] as usize].name;
-                    let remedy = format!("place it before `{first}`, or make it `also: true` or `direction: subscribe`");
-                    faults.add(
-                        Field::Mqtt,
-                        Some(0),
-                        format!("never reached: `{first}` before it takes every topic of this filter"),
-                        remedy,
-                    );
-                }
-                ordinary.insert(filter, u32::try_from(places.len()).expect("fewer than 2^32 rules"));
-                places.push(set.rules.len() as u32);
+                reached.check(&set, filter, &mut faults);
             }
             set.add(rule);
         }
@@ -74,6 +72,7 @@ impl RuleSet {
             && let Shape::Filter(filter, _) = &rule.shape
         {
             self.trie.insert(filter, id);
+            self.has_expressions |= filter.expression.is_some();
         }
         self.rules.push(rule);
     }
@@ -87,6 +86,48 @@ impl RuleSet {
         self.by_slot.push(Vec::new());
         self.slot_of.insert(topic, slot);
         slot
+    }
+}
+
+/// Which rules can be reached at all, of those that take messages.
+struct Reached {
+    /// Of the filters; a rule is named by its place in `rules`.
+    filters: Trie,
+    rules: Vec<u32>,
+    /// The rule of an expression as it is written.
+    expressions: FxHashMap<String, u32>,
+}
+
+impl Reached {
+    fn new() -> Self {
+        Reached {
+            filters: Trie::new(),
+            rules: Vec::new(),
+            expressions: FxHashMap::default(),
+        }
+    }
+
+    /// Tells a rule, the next of the set, whose topics all go to one before it. Of two expressions only equal ones are told.
+    fn check(&mut self, set: &RuleSet, filter: &Filter, faults: &mut Faults) {
+        let next = u32::try_from(set.rules.len()).expect("fewer than 2^32 rules");
+        let mut first = self.filters.covering(filter).map(|place| self.rules[place as usize]);
+        if let Some(expression) = &filter.expression {
+            let equal = *self.expressions.entry(expression.written().to_owned()).or_insert(next);
+            first = first.or(Some(equal)).filter(|first| *first != next);
+        } else {
+            self.filters
+                .insert(filter, u32::try_from(self.rules.len()).expect("fewer than 2^32 rules"));
+            self.rules.push(next);
+        }
+        if let Some(first) = first {
+            let first = &set.rules[first as usize].name;
+            faults.add(
+                filter.field(),
+                Some(0),
+                format!("never reached: `{first}` before it takes every topic of this filter"),
+                format!("place it before `{first}`, or make it `also: true` or `direction: subscribe`"),
+            );
+        }
     }
 }
 
@@ -108,20 +149,24 @@ fn check_name(name: &str, names: &mut FxHashMap<String, usize>, i: usize, faults
     }
 }
 
+/// The MQTT side.
+fn shape(spec: &RuleSpec, faults: &mut Faults) -> Option<Shape> {
+    let (field, filter) = match (&spec.mqtt_regex, spec.direction) {
+        // Told with the keys of the other way.
+        (Some(_), Direction::Subscribe) => return None,
+        (None, Direction::Subscribe) => return record_template(&spec.mqtt, faults).map(Shape::Record),
+        (Some(expression), _) => (Field::MqttRegex, Filter::expression(expression)),
+        (None, _) => (Field::Mqtt, Filter::parse(&spec.mqtt)),
+    };
+    let told = |list: Vec<Wrong>| list.into_iter().for_each(|wrong| faults.wrong(field, wrong));
+    Some(Shape::Filter(filter.map_err(told).ok()?, Vec::new()))
+}
+
 fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
     let before = faults.list.len();
     refuse_keys_of_the_other_way(&spec, faults);
     check_retain(&spec, faults);
-    let shape = match spec.direction {
-        Direction::Subscribe => record_template(&spec.mqtt, faults).map(Shape::Record),
-        _ => match Filter::parse(&spec.mqtt) {
-            Ok(filter) => Some(Shape::Filter(filter, Vec::new())),
-            Err(list) => {
-                list.into_iter().for_each(|wrong| faults.wrong(Field::Mqtt, wrong));
-                None
-            }
-        },
-    };
+    let shape = shape(&spec, faults);
     let filter = match &shape {
         Some(Shape::Filter(filter, _)) => Some(filter),
         _ => None,

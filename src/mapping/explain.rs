@@ -263,6 +263,7 @@ fn difference(filter: &Filter, topic: &str) -> String {
     let mut found = topic.split('/');
     for (place, level) in filter.levels.iter().enumerate() {
         match (level, found.next()) {
+            (Level::Rest(_), _) if filter.expression.is_some() => return "the expression does not match".to_owned(),
             (_, None) => return format!("it has {} levels or more, the topic {place}", filter.levels.len()),
             (Level::Literal(text), Some(found)) if text != found => {
                 return format!("level {} is `{found}`, not `{text}`", place + 1);

@@ -7,6 +7,8 @@ pub enum Field {
     Name,
     /// `mqtt`
     Mqtt,
+    /// `mqtt_regex`
+    MqttRegex,
     /// `also`
     Also,
     /// `qos`

@@ -1,6 +1,7 @@
 //! Topic filters with captures: `vehicles/{vin}/telemetry/{sensor}`, `+` and `#` as in MQTT (§4.7).
 
-use super::fault::Wrong;
+use super::expression::Expression;
+use super::fault::{Field, Wrong};
 use super::template::{Captured, MAX_CAPTURES, Token, lex, place_of};
 
 /// One level of a filter.
@@ -14,12 +15,14 @@ pub(super) enum Level {
     Rest(Option<u8>),
 }
 
-/// A parsed filter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Which topics a rule takes: a parsed filter, or an expression.
+#[derive(Clone, Debug)]
 pub(super) struct Filter {
     pub(super) levels: Vec<Level>,
     /// Names and where they stand in the written filter.
     pub(super) captures: Vec<(String, usize)>,
+    /// It decides among the topics of these levels.
+    pub(super) expression: Option<Expression>,
 }
 
 /// What one level is made of while the filter is read.
@@ -43,6 +46,7 @@ impl Filter {
         let mut filter = Filter {
             levels: Vec::new(),
             captures: Vec::new(),
+            expression: None,
         };
         for (place, part) in parts.into_iter().enumerate() {
             filter.push(written, part, place == last, &mut wrong);
@@ -122,8 +126,22 @@ impl Filter {
             .map(|i| u8::try_from(i).expect("at most MAX_CAPTURES"))
     }
 
+    /// The key of the rule that it is written under.
+    pub(super) fn field(&self) -> Field {
+        match self.expression {
+            Some(_) => Field::MqttRegex,
+            None => Field::Mqtt,
+        }
+    }
+
+    /// Whether the capture may hold more than one level.
     pub(super) fn is_rest(&self, capture: u8) -> bool {
-        self.levels.contains(&Level::Rest(Some(capture)))
+        self.expression.is_some() || self.levels.contains(&Level::Rest(Some(capture)))
+    }
+
+    /// Whether a topic that has its levels is one of its topics.
+    pub(super) fn takes(&self, topic: &str) -> bool {
+        self.expression.as_ref().is_none_or(|expression| expression.takes(topic))
     }
 
     /// Whether some level is taken without being captured: then captures alone do not give a topic back.
@@ -146,7 +164,10 @@ impl Filter {
                     if let (Some(i), Some(rest)) = (capture, left) {
                         captured[usize::from(*i)] = Some(rest);
                     }
-                    return Some(captured);
+                    return match &self.expression {
+                        Some(expression) => expression.captures(topic),
+                        None => Some(captured),
+                    };
                 }
                 // Compared where it lies: where it ends is known without a search.
                 Level::Literal(text) => match left?.strip_prefix(text.as_str())? {

@@ -28,6 +28,10 @@ pub(super) fn plan_inverse(rule: &mut Rule) {
         recovers.push(Recover::WholeKey);
         return;
     }
+    if filter.expression.is_some() {
+        rule.topic_header = true;
+        return;
+    }
     let mut found = [false; MAX_CAPTURES];
     let places = [(Recover::Topic, Some(&rule.topic)), (Recover::Key, rule.key.as_ref())].into_iter();
     let headers = rule
@@ -66,6 +70,9 @@ where
     let constant = rule.key.as_ref().and_then(Template::constant);
     if constant.is_some_and(|constant| record.key.is_some_and(|key| key != constant.as_bytes())) {
         return Err(SkipReason::OtherForm);
+    }
+    if recovers.is_empty() && filter.expression.is_some() {
+        return Err(SkipReason::NoInverse);
     }
     let mut captured = Captured::default();
     for recover in recovers {

@@ -9,6 +9,7 @@ mod compile;
 mod deliver;
 mod draft;
 mod explain;
+mod expression;
 mod fault;
 mod filter;
 mod headers;

@@ -48,6 +48,9 @@ impl RuleSet {
         let mut found = std::mem::take(&mut draft.found);
         self.trie.matches(inbound.topic, &mut found);
         found.sort_unstable();
+        if self.has_expressions {
+            self.keep_those_that_take(inbound.topic, &mut found);
+        }
         let ordinary = found.iter().copied().find(|&id| !self.rules[id as usize].also);
         let copies = found.iter().copied().filter(|&id| self.rules[id as usize].also);
         let mut outcome = if found.is_empty() {
@@ -68,5 +71,16 @@ impl RuleSet {
         }
         draft.found = found;
         outcome
+    }
+
+    /// Of the rules whose levels match, those whose expressions do; ordinary ones behind the first are not looked at.
+    fn keep_those_that_take(&self, topic: &str, found: &mut Vec<u32>) {
+        let mut taken = false;
+        found.retain(|&id| {
+            let rule = &self.rules[id as usize];
+            let takes = (rule.also || !taken) && rule.filter().is_some_and(|filter| filter.takes(topic));
+            taken |= takes && !rule.also;
+            takes
+        });
     }
 }

@@ -104,6 +104,8 @@ impl Rule {
 pub struct RuleSet {
     pub(super) rules: Vec<Rule>,
     pub(super) trie: Trie,
+    /// Whether what the trie finds is not yet known to match.
+    pub(super) has_expressions: bool,
     pub(super) slots: Vec<String>,
     /// The slot of a constant Kafka topic.
     pub(super) slot_of: FxHashMap<String, TopicSlot>,

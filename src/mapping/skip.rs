@@ -28,6 +28,8 @@ pub enum SkipReason {
     NoHeader,
     /// Key, topic or header do not have the form that the rule gives them.
     OtherForm,
+    /// The rule has a regular expression and a key of its own: only `mqtt.topic` tells its topics.
+    NoInverse,
     /// What results is no legal topic name.
     IllegalTopic,
 }
@@ -43,6 +45,7 @@ impl SkipReason {
             SkipReason::KeyNotUtf8 => "key_not_utf8",
             SkipReason::NoHeader => "no_header",
             SkipReason::OtherForm => "other_form",
+            SkipReason::NoInverse => "no_inverse",
             SkipReason::IllegalTopic => "illegal_topic",
         }
     }

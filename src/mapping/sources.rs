@@ -75,8 +75,20 @@ fn rule_source(id: RuleId, rule: &Rule, filter: &str, captured: &Captured<'_>) -
     }))
 }
 
-/// What captures hold for all topics that both filters match; `None` if there is no such topic.
+/// What captures hold for all topics that both filters match; `None` if there is no such topic. Of an expression and a filter with
+/// wildcards only beginnings are compared, up to the first wildcard: there may be none then, too.
 fn intersect<'a>(own: &Filter, filter: &'a str) -> Option<Captured<'a>> {
+    if let Some(expression) = &own.expression {
+        let Some(wild) = filter.find(['+', '#']) else {
+            // What takes no part counts as empty, as on the way in.
+            return own.captures(filter).map(|captured| captured.map(|held| held.or(Some(""))));
+        };
+        // `a/#` matches `a`, too.
+        let parent = filter[..wild].strip_suffix('/').filter(|_| filter[wild..].starts_with('#'));
+        if !expression.may_begin(&filter[..wild]) && !parent.is_some_and(|parent| expression.takes(parent)) {
+            return None;
+        }
+    }
     let mut captured = Captured::default();
     let mut left = Some(filter);
     let system = filter.starts_with('$');
@@ -128,6 +140,7 @@ fn record_source(id: RuleId, rule: &Rule, levels: &[Vec<Part>], filter: &str) ->
     let own = Filter {
         levels: levels.collect(),
         captures: Vec::new(),
+        expression: None,
     };
     intersect(&own, filter)?;
     Some(Source {

@@ -120,6 +120,8 @@ pub struct RuleSpec {
     pub direction: Direction,
     /// Filter with captures, or the template of a subscribe rule.
     pub mqtt: String,
+    /// A regular expression with named groups in the place of `mqtt`, which is not looked at then.
+    pub mqtt_regex: Option<String>,
     /// A copy beside the first ordinary rule that matches.
     pub also: bool,
     /// Highest QoS for subscribers; 2 if not written.

@@ -53,7 +53,8 @@ fn hole(at: usize, name: &str, rest: bool, field: Field, filter: Option<&Filter>
             };
             let remedy = format!("the filter has {names}; `{{client}}` is the client id in key and headers");
             let mark = if rest { "#" } else { "" };
-            faults.add(field, Some(at), format!("`{{{name}{mark}}}` is not a capture of `mqtt`"), remedy);
+            let key = if filter.expression.is_some() { "mqtt_regex" } else { "mqtt" };
+            faults.add(field, Some(at), format!("`{{{name}{mark}}}` is not a capture of `{key}`"), remedy);
         }
     }
     None
