@@ -4,7 +4,7 @@
 mod fake_broker;
 mod relay_stage;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use fake_broker::{
     Fake,
@@ -211,6 +211,49 @@ async fn who_unsubscribes_gets_nothing_more_and_others_get_what_was_not_sent() {
     assert!(leaves.fence().await.is_empty() && stays.fence().await.is_empty());
 }
 
+/// What was sent to the last of an instance is its own, too, though nobody is left there.
+#[tokio::test]
+async fn who_unsubscribes_as_the_last_may_still_acknowledge() {
+    let stage = stage(1).await;
+    let mut last = taking(&stage, "last", 4).await;
+    last.subscribed("$share/g/jobs/#", 1).await;
+    write(&stage, 0, 0..10);
+    let had = jobs(&mut last, 4).await;
+    last.unsubscribe("$share/g/jobs/#").await;
+    assert!(last.fence().await.is_empty());
+    for (id, _) in had {
+        last.puback(id).await;
+    }
+    until("the group is left", || stage.metric("shared_memberships") == 0).await;
+    assert_eq!(committed_up_to(&stage), 4);
+    let mut next = stage.v5("next").await;
+    next.subscribed("$share/g/jobs/#", 1).await;
+    does(&mut next, 4..10).await;
+    assert!(next.fence().await.is_empty() && last.fence().await.is_empty());
+}
+
+/// Who comes while the last may still acknowledge goes on with the same membership; who never acknowledges does not keep it.
+#[tokio::test]
+async fn what_the_last_does_not_acknowledge_after_its_unsubscribe_comes_again() {
+    let stage = stage(1).await;
+    let mut last = taking(&stage, "last", 4).await;
+    last.subscribed("$share/g/jobs/#", 1).await;
+    write(&stage, 0, 0..6);
+    let had = jobs(&mut last, 4).await;
+    last.unsubscribe("$share/g/jobs/#").await;
+    let mut next = stage.v5("next").await;
+    next.subscribed("$share/g/jobs/#", 1).await;
+    does(&mut next, 4..6).await;
+    last.puback(had[1].0).await;
+    assert!(next.fence().await.is_empty() && last.fence().await.is_empty());
+    next.unsubscribe("$share/g/jobs/#").await;
+    until("the group is left", || stage.metric("shared_memberships") == 0).await;
+    assert_eq!(committed_up_to(&stage), 0);
+    next.subscribed("$share/g/jobs/#", 1).await;
+    does(&mut next, [0, 2, 3]).await;
+    assert!(next.fence().await.is_empty());
+}
+
 /// The group has what it has acknowledged, whoever comes next.
 #[tokio::test]
 async fn who_comes_after_all_have_left_goes_on_where_they_stopped() {
@@ -289,4 +332,39 @@ async fn a_device_that_answers_with_an_error_has_settled_the_message() {
     device.bytes(&[0x40, 3, (id >> 8) as u8, id as u8, 0x97]).await;
     does(&mut device, [1]).await;
     until("both are settled", || committed_up_to(&stage) == 2).await;
+}
+
+/// An instance whose metadata are older than those of the instance that shares the partitions out.
+#[tokio::test]
+async fn a_partition_of_a_topic_that_is_not_known_yet_is_read_when_it_is() {
+    const RULES: &str = r#"rules:
+  - {name: late, mqtt: "jobs/late/{key}", kafka: {topic: late, key: "{key}"}}
+  - {name: jobs, mqtt: "jobs/{key}", kafka: {topic: jobs, key: "{key}"}}"#;
+    let fake = Arc::new(Fake::start(1).await);
+    fake.topic("jobs", 2);
+    fake.world().hidden.insert("slow".to_owned(), "late".to_owned());
+    let quick = Stage::start(fake.clone(), RULES).await;
+    let slow = Stage::with(fake.clone(), RULES, |config| config.kafka.client_id = "slow".to_owned()).await;
+    let (mut first, mut second) = (quick.v5("first").await, slow.v5("second").await);
+    first.subscribed("$share/g/jobs/#", 1).await;
+    second.subscribed("$share/g/jobs/#", 1).await;
+    fake.topic("late", 2);
+    let of_late = |assignment: &[u8]| assignment.windows(4).any(|name| name == b"late");
+    until("both have a partition of it", || {
+        let world = fake.world();
+        let mut members = world.groups.groups.values().flat_map(|group| group.members.values());
+        members.all(|member| of_late(&member.assignment))
+    })
+    .await;
+    fake.record("late", 0, "a", "1");
+    fake.record("late", 1, "b", "2");
+    // The first has its own by then, and the second has heard of its own.
+    let of_first = job(&mut first).await;
+    first.puback(of_first.0).await;
+    assert!(second.fence().await.is_empty());
+    fake.world().hidden.clear();
+    let of_second = job(&mut second).await;
+    second.puback(of_second.0).await;
+    assert_eq!(BTreeSet::from([of_first.1, of_second.1]), [1, 2].into());
+    until("all of it is committed", || committed_up_to(&quick) == 2).await;
 }

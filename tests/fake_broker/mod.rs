@@ -48,6 +48,8 @@ pub enum Fault {
     Whole(i16),
     /// The last byte of what a Fetch brings was changed on its way.
     Damaged,
+    /// Metadata do not know this topic.
+    Hidden(String),
 }
 
 /// First sequence, last sequence, offset.
@@ -90,6 +92,8 @@ pub struct World {
     pub offset_faults: VecDeque<Fault>,
     /// Of Metadata; a code is told for each topic.
     pub metadata_faults: VecDeque<Fault>,
+    /// By client id: a topic that the client does not hear of yet.
+    pub hidden: HashMap<String, String>,
     /// Of InitProducerId.
     pub identity_faults: VecDeque<Fault>,
     /// An answer of every InitProducerId request from now on.

@@ -80,7 +80,7 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
         }
         // `acks` 0: the broker carries it out and says nothing.
         let unanswered = api == ApiKey::Produce && acks_of(version, frame.clone()) == 0;
-        let fault = node.fault(api);
+        let fault = node.fault(api, header.client_id.as_deref().unwrap_or_default());
         if fault == Some(Fault::CloseBefore) {
             return;
         }
@@ -146,13 +146,16 @@ impl Node {
         }
     }
 
-    fn fault(&self, api: ApiKey) -> Option<Fault> {
+    fn fault(&self, api: ApiKey, client: &str) -> Option<Fault> {
         let mut world = self.world.lock().unwrap();
         match api {
             ApiKey::Produce => world.produce_faults.pop_front().or_else(|| world.produce_always.clone()),
             ApiKey::Fetch => world.fetch_faults.pop_front(),
             ApiKey::ListOffsets => world.offset_faults.pop_front(),
-            ApiKey::Metadata => world.metadata_faults.pop_front(),
+            ApiKey::Metadata => {
+                let hidden = world.hidden.get(client).cloned();
+                world.metadata_faults.pop_front().or_else(|| hidden.map(Fault::Hidden))
+            }
             ApiKey::InitProducerId => world.identity_faults.pop_front().or_else(|| world.identity_always.clone()),
             _ => world.groups.faults.get_mut(&(api as i16)).and_then(VecDeque::pop_front),
         }
@@ -165,6 +168,10 @@ impl Node {
                 let mut answer = self.metadata(&MetadataRequest::decode(&mut body, version).unwrap());
                 if let Some(Fault::Code(code)) = fault {
                     answer.topics.iter_mut().for_each(|topic| topic.error_code = *code);
+                }
+                if let Some(Fault::Hidden(name)) = fault {
+                    let is = |topic: &&mut MetadataResponseTopic| topic.name.as_ref().is_some_and(|told| told.as_str() == name);
+                    answer.topics.iter_mut().filter(is).for_each(|topic| topic.error_code = 3);
                 }
                 encoded(&answer.with_throttle_time_ms(throttle), version)
             }

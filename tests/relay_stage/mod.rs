@@ -31,7 +31,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running proxy. What it runs ends with it.
 pub struct Stage {
-    pub fake: Fake,
+    pub fake: Arc<Fake>,
     pub cluster: Cluster,
     pub relay: Relay,
     pub metrics: Arc<Metrics>,
@@ -45,19 +45,20 @@ pub struct Stage {
 
 impl Stage {
     /// A proxy with these rules (the YAML list under `rules:`), ready. The topics are in the fake broker already.
-    pub async fn start(fake: Fake, rules: &str) -> Self {
+    pub async fn start(fake: impl Into<Arc<Fake>>, rules: &str) -> Self {
         Self::with(fake, rules, |_| {}).await
     }
 
     /// The same with other settings.
-    pub async fn with(fake: Fake, rules: &str, change: impl FnOnce(&mut Config)) -> Self {
+    pub async fn with(fake: impl Into<Arc<Fake>>, rules: &str, change: impl FnOnce(&mut Config)) -> Self {
         let stage = Self::launch(fake, rules, change).await;
         stage.ready().await;
         stage
     }
 
     /// The same, not waiting for Kafka.
-    pub async fn launch(fake: Fake, rules: &str, change: impl FnOnce(&mut Config)) -> Self {
+    pub async fn launch(fake: impl Into<Arc<Fake>>, rules: &str, change: impl FnOnce(&mut Config)) -> Self {
+        let fake = fake.into();
         let mut config = parse(rules, fake.addresses[0]);
         // The fake broker has the topic only where a test makes it.
         config.session.retain_available = false;

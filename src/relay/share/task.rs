@@ -5,6 +5,7 @@
 //! before its SUBACK. Each owner commits that before anybody gets a SUBACK on the strength of it, or the next owner would begin
 //! later, and what was stored in between would be lost.
 
+mod coming;
 mod commits;
 mod going;
 
@@ -27,9 +28,9 @@ use super::{
 };
 use crate::{
     mapping::Source,
-    progress::{Position, Progress},
+    progress::Progress,
     relay::{mailbox::Mailbox, placing, share::Handed},
-    upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings, Topic, TopicPartition, TopicState},
+    upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings},
 };
 use commits::Outcome;
 use going::Going;
@@ -50,7 +51,11 @@ struct Task {
     share: Arc<Share>,
     ends: Ends,
     readings: Vec<Reading>,
+    /// Partitions that are ours, of topics that are not known here yet.
+    unknown: Vec<Assigned>,
     going: Vec<Going>,
+    /// How long those who have left, the last of all, may still acknowledge.
+    patience: Option<Instant>,
     committer: Committer,
     /// At most one.
     commits: JoinSet<Outcome>,
@@ -102,6 +107,8 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>,
         share: share.clone(),
         ends,
         readings: Vec::new(),
+        unknown: Vec::new(),
+        patience: None,
         going: Vec::new(),
         committer: group.committer(),
         commits: JoinSet::new(),
@@ -141,11 +148,11 @@ impl Task {
             self.work();
             self.give_up();
             self.regard_ready();
-            if self.share.lock().state.is_deserted() && self.shares.end(&self.share, false) {
+            if self.is_deserted() && self.shares.end(&self.share, false) {
                 return;
             }
             match self.event(group).await {
-                Event::Group(Some(event)) => self.told(event).await,
+                Event::Group(Some(event)) => self.told(event),
                 Event::Group(None) => {
                     self.shares.end(&self.share, true);
                     return;
@@ -161,6 +168,7 @@ impl Task {
                 }
                 Event::Woken => {}
                 Event::CommitNow => {
+                    self.take_known();
                     self.commit();
                     self.readings.iter_mut().for_each(Reading::revive);
                 }
@@ -200,9 +208,10 @@ impl Task {
 
     fn deadline(&self) -> Option<Instant> {
         let waits = *self.share.ready.borrow() == Readiness::Waiting;
-        let ready = self.generation.filter(|_| waits && self.readings.is_empty());
+        let ready = self.generation.filter(|_| waits && self.has_nothing());
         let ready = ready.map(|(since, _)| since + NOTHING_YET).filter(|at| *at > Instant::now());
-        self.going.iter().map(|going| going.until).chain(ready).min()
+        let going = self.going.iter().map(|going| going.until);
+        going.chain(self.patience).chain(ready).min()
     }
 
     /// Makes messages and hands them out, as long as somebody takes any; then the others get their turn.
@@ -247,15 +256,13 @@ impl Task {
         }
     }
 
-    async fn told(&mut self, event: GroupEvent) {
+    fn told(&mut self, event: GroupEvent) {
         match event {
             GroupEvent::Generation { members, .. } => {
                 self.generation.get_or_insert((Instant::now(), members.len()));
             }
             GroupEvent::Assigned(assigned) => {
-                for one in assigned {
-                    self.assigned(one).await;
-                }
+                self.assigned(assigned);
                 self.commit_at.reset_immediately();
             }
             GroupEvent::Revoked(revocation) => self.revoked(revocation),
@@ -274,36 +281,6 @@ impl Task {
         }
     }
 
-    async fn assigned(&mut self, assigned: Assigned) {
-        let TopicPartition { topic, partition } = assigned.tenure.of.clone();
-        let topic: Arc<Topic> = match self.shares.hub.cluster.topic_known(&topic).await {
-            TopicState::Ready(topic) => topic,
-            // It has just been deleted: the group will take it away.
-            TopicState::Missing | TopicState::Unknown => return,
-        };
-        let start = || {
-            // Partitions that were not there are younger than the subscription.
-            let end = self.ends.get(&(topic.name.clone(), partition));
-            Progress::at(end.copied().unwrap_or(0))
-        };
-        let progress = match &assigned.committed {
-            // What was committed of a topic that is gone is nothing of the one that has its name.
-            Some(known) => Position::read(known.offset, &known.metadata, topic.id.as_bytes()).map_or(Progress::at(0), Progress::resume),
-            None => start(),
-        };
-        let from = progress.reached();
-        let part = self.share.lock().state.begin(progress);
-        tracing::debug!(
-            share = self.share.share_name(),
-            topic = &*topic.name,
-            partition,
-            from,
-            "a partition of a shared subscription has come"
-        );
-        self.readings
-            .push(Reading::new(&self.shares.hub, part, assigned.tenure, topic, from));
-    }
-
     /// Takes a fetch.
     fn take(&mut self, at: usize, chunk: Chunk) {
         let reading = &mut self.readings[at];
@@ -314,13 +291,18 @@ impl Task {
         }
     }
 
+    /// Whether no partition is ours.
+    fn has_nothing(&self) -> bool {
+        self.readings.is_empty() && self.unknown.is_empty()
+    }
+
     /// Lets SUBSCRIBEs be answered, once whatever is stored from now on will be delivered.
     fn regard_ready(&self) {
         let Some((since, members)) = self.generation else { return };
         let nothing = members > 1 && since.elapsed() >= NOTHING_YET;
-        let begun = match self.readings.is_empty() {
+        let begun = match self.has_nothing() {
             true => nothing,
-            false => self.readings.iter().all(|reading| reading.is_committed),
+            false => self.unknown.is_empty() && self.readings.iter().all(|reading| reading.is_committed),
         };
         if begun {
             self.share.ready.send_if_modified(|ready| {

@@ -10,7 +10,8 @@ use crate::{
     upstream::{Commit, Revocation, TopicPartition},
 };
 
-/// How long what was sent may still be acknowledged when its partition is to be given up. After that the next owner sends it again.
+/// How long what was sent may still be acknowledged when its partition is to be given up, or the membership. After that the next owner sends
+/// it again.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Partitions that are being given up.
@@ -21,9 +22,24 @@ pub(super) struct Going {
 }
 
 impl Task {
+    /// Whether nobody here takes part any more, and what was sent is acknowledged or has had time for that: who has sent UNSUBSCRIBE still
+    /// acknowledges what it got before.
+    pub(super) fn is_deserted(&mut self) -> bool {
+        let inner = self.share.lock();
+        if !inner.state.is_deserted() {
+            self.patience = None;
+            return false;
+        }
+        let now = Instant::now();
+        let until = *self.patience.get_or_insert(now + GRACE);
+        let is_quiet = || self.readings.iter().all(|reading| inner.state.is_quiet(reading.part));
+        now >= until || self.going.is_empty() && is_quiet()
+    }
+
     /// Takes the readings of partitions out. If they are `lost`, nothing that is still done for them counts.
     pub(super) fn remove(&mut self, partitions: &[TopicPartition], lost: bool) -> Vec<Reading> {
         let of = |reading: &mut Reading| partitions.contains(&reading.tenure.of);
+        self.unknown.retain(|assigned| !partitions.contains(&assigned.tenure.of));
         let mut removed: Vec<Reading> = self.readings.extract_if(.., of).collect();
         let mut inner = self.share.lock();
         if lost {

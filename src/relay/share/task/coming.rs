@@ -1,0 +1,55 @@
+//! Partitions that become this instance's.
+
+use super::Task;
+use crate::{
+    progress::{Position, Progress},
+    relay::share::reading::Reading,
+    upstream::{Assigned, TopicPartition, TopicState},
+};
+
+impl Task {
+    /// Takes partitions. The instance that shares them out may have heard earlier of a topic than this one: then they wait until it is known
+    /// here. If it has just been deleted, the group takes them away.
+    pub(super) fn assigned(&mut self, assigned: Vec<Assigned>) {
+        self.unknown.extend(assigned);
+        self.take_known();
+    }
+
+    /// Begins with the partitions whose topics are known.
+    pub(super) fn take_known(&mut self) {
+        for one in std::mem::take(&mut self.unknown) {
+            if let Some(unknown) = self.take_one(one) {
+                self.unknown.push(unknown);
+            }
+        }
+    }
+
+    fn take_one(&mut self, assigned: Assigned) -> Option<Assigned> {
+        let TopicPartition { topic, partition } = &assigned.tenure.of;
+        let TopicState::Ready(topic) = self.shares.hub.cluster.topic(topic) else {
+            return Some(assigned);
+        };
+        let start = || {
+            // Partitions that were not there are younger than the subscription.
+            let end = self.ends.get(&(topic.name.clone(), *partition));
+            Progress::at(end.copied().unwrap_or(0))
+        };
+        let progress = match &assigned.committed {
+            // What was committed of a topic that is gone is nothing of the one that has its name.
+            Some(known) => Position::read(known.offset, &known.metadata, topic.id.as_bytes()).map_or(Progress::at(0), Progress::resume),
+            None => start(),
+        };
+        let from = progress.reached();
+        let part = self.share.lock().state.begin(progress);
+        tracing::debug!(
+            share = self.share.share_name(),
+            topic = &*topic.name,
+            partition,
+            from,
+            "a partition of a shared subscription has come"
+        );
+        self.readings
+            .push(Reading::new(&self.shares.hub, part, assigned.tenure, topic, from));
+        None
+    }
+}
