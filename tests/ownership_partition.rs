@@ -3,7 +3,9 @@
 // clippy.toml allows it in test functions; the functions they share are not seen as such.
 #![allow(clippy::unwrap_used)]
 
-use mqtt_kafka_proxy::mqtt::ReasonCode;
+use std::collections::BTreeMap;
+
+use mqtt_kafka_proxy::mqtt::{QoS, ReasonCode, RetainHandling};
 use mqtt_kafka_proxy::ownership::*;
 
 const SOURCE: Source = Source {
@@ -95,13 +97,10 @@ impl Stage {
     }
 
     fn answer(&mut self, outputs: &[Output], outcome: Outcome) -> Vec<Output> {
-        let Some(Output::Produce {
-            tenure, message, index, ..
-        }) = outputs.last()
-        else {
+        let Some(Output::Produce { tenure, message, pair, .. }) = outputs.last() else {
             panic!("{outputs:?}")
         };
-        self.partition.produced(tenure, *message, *index, outcome, self.now);
+        assert!(self.partition.produced(tenure, *message, pair, outcome, self.now));
         self.tail()
     }
 }
@@ -294,4 +293,179 @@ fn a_session_that_cannot_be_read_is_left_as_it_is() {
         assert_eq!(stage.connect(), [Output::Refuse { connection: ME, reason }]);
         assert_eq!(stage.log.len(), records + 1, "a claim, and nothing over the state");
     }
+}
+
+const OTHER: Source = Source {
+    topic: [7; 16],
+    partition: 1,
+};
+
+/// Two records, the one for `OTHER` is refused: the message is over and its packet id free, while the record for `SOURCE` is on its way.
+#[test]
+fn a_late_answer_is_not_taken_for_one_to_the_next_message_of_that_packet_id() {
+    let mut stage = Stage::new();
+    stage.connect();
+    stage.partition.publish(ME, 1, vec![SOURCE, OTHER], stage.now);
+    let Some(Output::ProducerId { tenure, .. }) = stage.tail().first().cloned() else {
+        panic!()
+    };
+    stage.partition.producer_id(&tenure, None, 40, 0, stage.now);
+    let first = stage.tail();
+    let [late, Output::Produce { message, pair, .. }] = &first[..] else {
+        panic!("{first:?}")
+    };
+    assert!(stage.partition.produced(&tenure, *message, pair, Outcome::Refused, stage.now));
+    assert_eq!(stage.tail(), [Output::Refused(ME, 1)]);
+    let second = stage.publish(1, 41);
+    assert_eq!(self::pair(&second), (41, 0, 0));
+    for outcome in [Outcome::Refused, Outcome::Unknown, Outcome::Gap, Outcome::Appended] {
+        let Output::Produce { message, pair, .. } = late else { panic!() };
+        assert!(!stage.partition.produced(&tenure, *message, pair, outcome, stage.now));
+        assert_eq!(stage.tail(), [], "{outcome:?}");
+    }
+    assert_eq!(stage.answer(&second, Outcome::Appended), [Output::PubRec(ME, 1)]);
+}
+
+#[test]
+fn as_many_records_of_a_message_as_kafka_remembers_go_into_a_partition_and_more_are_refused() {
+    let mut stage = Stage::new();
+    stage.connect();
+    stage.partition.publish(ME, 1, vec![SOURCE; 6], stage.now);
+    assert_eq!(stage.tail(), [Output::Refused(ME, 1)]);
+    stage
+        .partition
+        .publish(ME, 1, vec![SOURCE, SOURCE, SOURCE, SOURCE, SOURCE, OTHER], stage.now);
+    let Some(Output::ProducerId { tenure, .. }) = stage.tail().first().cloned() else {
+        panic!()
+    };
+    stage.partition.producer_id(&tenure, None, 40, 0, stage.now);
+    let mut outputs = stage.tail();
+    let mut produced = Vec::new();
+    while let Some(Output::Produce { message, pair, .. }) = outputs.pop() {
+        produced.push((pair.source.partition, pair.sequence));
+        assert!(stage.partition.produced(&tenure, message, &pair, Outcome::Appended, stage.now));
+        outputs.extend(stage.tail());
+        if outputs.last() == Some(&Output::PubRec(ME, 1)) {
+            break;
+        }
+    }
+    produced.sort();
+    assert_eq!(produced, [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0)]);
+    assert_eq!(outputs, [Output::PubRec(ME, 1)]);
+}
+
+/// Kafka refuses the old epoch from the first of the new one on: whatever of the message follows in that partition needs it, too.
+#[test]
+fn after_a_gap_all_records_behind_it_take_the_next_epoch() {
+    let mut stage = Stage::new();
+    stage.connect();
+    stage.partition.publish(ME, 1, vec![SOURCE, SOURCE, SOURCE], stage.now);
+    let Some(Output::ProducerId { tenure, .. }) = stage.tail().first().cloned() else {
+        panic!()
+    };
+    stage.partition.producer_id(&tenure, None, 40, 0, stage.now);
+    let mut outputs = stage.tail();
+    let mut seen = Vec::new();
+    for outcome in [Outcome::Appended, Outcome::Gap, Outcome::Appended, Outcome::Appended] {
+        seen.push(pair(&outputs));
+        outputs = stage.answer(&outputs, outcome);
+    }
+    assert_eq!(seen, [(40, 0, 0), (40, 0, 1), (40, 1, 0), (40, 1, 1)]);
+    assert_eq!(outputs, [Output::PubRec(ME, 1)]);
+}
+
+/// A subscription that takes a little more than 1,000 bytes.
+fn subscription(n: usize) -> StoredSubscription {
+    StoredSubscription {
+        filter: format!("{n:0>1000}"),
+        qos: QoS::AtLeastOnce,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: RetainHandling::Always,
+        id: None,
+        starts: BTreeMap::new(),
+    }
+}
+
+/// A state carries the steps: each has a bound of its own, so it can be written whatever the other is like.
+#[test]
+fn a_session_that_fills_both_of_its_parts_goes_on() {
+    let mut stage = Stage::new();
+    stage.connect();
+    stage.partition.subscribe(ME, 1, (0..200).map(subscription).collect(), stage.now);
+    assert_eq!(stage.tail(), [Output::Answered(ME, 1)]);
+    for packet in 1..=5000 {
+        let offset = i64::from(packet);
+        stage.partition.sent(ME, packet, Place { source: SOURCE, offset }, stage.now);
+    }
+    stage.partition.position(ME, SOURCE, 6000, stage.now);
+    stage.partition.disconnected(ME, End::Lost { expiry: None }, stage.now);
+    assert_eq!(stage.tail(), []);
+    let outputs = stage.connect();
+    let [Output::Connected { present: Some(body), .. }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!((body.subscriptions.len(), body.steps.flight.len()), (200, 5000));
+    // What is too much for one of them ends the connection, once; the session goes on as it was.
+    let records = stage.log.len();
+    stage.partition.subscribe(ME, 2, (200..400).map(subscription).collect(), stage.now);
+    let reason = ReasonCode::QuotaExceeded;
+    assert_eq!(stage.tail(), [Output::Close { connection: ME, reason }]);
+    assert!(stage.log.len() < records + 6, "{} records", stage.log.len() - records);
+    let outputs = stage.connect();
+    let [Output::Connected { present: Some(body), .. }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!((body.subscriptions.len(), body.steps.flight.len()), (200, 5000));
+}
+
+/// A state that this build would not write so large, from another one, claimed by a custodian: it is left as it is.
+#[test]
+fn a_state_that_cannot_be_written_again_is_claimed_once() {
+    let mut stage = Stage::unread();
+    let mut body = Body::fresh(stage.now - 7_200_000);
+    body.expiry = 36_000;
+    body.connected = true;
+    body.subscriptions = (0..300).map(subscription).collect();
+    stage.log.push(Claim::new("gone", 1, stage.now).record("c").unwrap());
+    stage.log.push(State::Goes(Box::new(body)).record("c", 0, 1, "gone").unwrap());
+    stage.partition.members(Some(["me".into()].into()));
+    for _ in 0..10 {
+        stage.tail();
+        stage.now += 30_000;
+        stage.partition.tick(stage.now);
+    }
+    stage.tail();
+    assert_eq!(
+        stage.log.len(),
+        3,
+        "{:?}",
+        stage.log.iter().map(|record| &record.key).collect::<Vec<_>>()
+    );
+}
+
+/// It replaces a connection that has claimed, waits for the end of the log, and leaves before it is answered.
+#[test]
+fn a_clean_start_that_leaves_before_its_answer_leaves_no_session_to_nobody() {
+    let mut stage = Stage::new();
+    stage.connect();
+    let offer = Offer {
+        clean_start: true,
+        expiry: 0,
+        will: None,
+    };
+    let other = ConnectionId(2);
+    stage.partition.connect(other, "c", offer, 1000, stage.now);
+    let reason = ReasonCode::SessionTakenOver;
+    assert_eq!(stage.tail(), [Output::Close { connection: ME, reason }]);
+    stage.partition.disconnected(other, End::Lost { expiry: None }, stage.now);
+    stage.tail();
+    let state = stage
+        .log
+        .iter()
+        .rev()
+        .find(|record| record.key.starts_with("state:") && record.value.is_some())
+        .unwrap();
+    let state = String::from_utf8(state.value.clone().unwrap()).unwrap();
+    assert!(state.contains(r#""connected":false"#), "{state}");
 }

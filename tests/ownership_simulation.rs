@@ -98,9 +98,9 @@ missed! {
     without_read_back_before_connack: ConnAckAfterOwnState within 400;
     without_read_back_before_producing: ProduceAfterReadBack within 100;
     without_read_back_before_pubcomp: PubCompAfterReadBack within 600;
-    without_read_back_before_suback: SubAckAfterReadBack within 400;
+    without_read_back_before_suback: SubAckAfterReadBack within 2000;
     without_read_back_before_publish: PublishAfterReadBack within 2000;
-    without_read_back_before_pubrel: PubRelAfterReadBack within 400;
+    without_read_back_before_pubrel: PubRelAfterReadBack within 2000;
     without_own_keys: OwnKeys within 50;
     without_fresh_ids: FreshIds within 50;
     without_one_at_a_time: OneAtATime within 50;

@@ -7,6 +7,8 @@
 //! So records keep their order, and of one producer id and partition only the highest pair is in doubt: *a higher pair proves the lower
 //! ones*, and nothing ever has to be asked about two pairs at once. Kafka knows a producer's last five batches, so a producer id is left
 //! for a new one before five sequences lie between the lowest open pair and the next: a 45 means "not there", never "too old to know".
+//!
+//! Nothing is promised of a message that is *refused*: of its records some may be in Kafka, and one that is still on its way may come late.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -18,6 +20,8 @@ use crate::mqtt::ReasonCode;
 
 /// Batches of a producer that Kafka remembers in each partition.
 const REMEMBERED: i32 = 5;
+/// So many records may a PUBLISH of QoS 2 make in one partition.
+pub const MOST_RECORDS: usize = REMEMBERED as usize;
 
 /// The exchange of this connection; what must outlive it is in the steps.
 #[derive(Debug, Default)]
@@ -79,8 +83,13 @@ impl Inbound {
     }
 }
 
+/// How many records of a message go into one partition.
+fn records_in(target: Source, targets: &[Source]) -> i32 {
+    targets.iter().filter(|other| **other == target).count() as i32
+}
+
 impl Owner {
-    /// PUBLISH of QoS 2.
+    /// PUBLISH of QoS 2. One that makes more than five records in one partition is refused.
     pub(super) fn publish(&mut self, connection: ConnectionId, packet: u16, targets: Vec<Source>, outputs: &mut VecDeque<Output>) {
         if self.inbound.acked.contains(&packet) {
             return outputs.push_back(Output::PubRec(connection, packet));
@@ -89,6 +98,10 @@ impl Owner {
             return;
         }
         let known = self.body.steps.inbound.get(&packet);
+        // Whoever repeats it could be told that the first is not there, though Kafka has only forgotten it.
+        if known.is_none() && targets.iter().any(|target| records_in(*target, &targets) > REMEMBERED) {
+            return outputs.push_back(Output::Refused(connection, packet));
+        }
         let (stage, records) = known.map_or((Stage::Waiting, targets.len()), |pairs| (Stage::Ready, pairs.len()));
         self.inbound.queue.push_back(Arrival {
             packet,
@@ -144,10 +157,10 @@ impl Owner {
         }
         if keeps(Guard::Span)
             && let Some((producer, epoch)) = self.inbound.id
-            && arrival
-                .targets
-                .iter()
-                .any(|target| self.span(*target, producer, epoch) + arrival.targets.len() as i32 > REMEMBERED)
+            && arrival.targets.iter().any(|target| {
+                let span = self.span(*target, producer, epoch);
+                span > 0 && span + records_in(*target, &arrival.targets) > REMEMBERED
+            })
         {
             self.inbound.id = None;
         }
@@ -227,21 +240,29 @@ impl Owner {
             })
     }
 
-    /// Kafka's answer to one record of a PUBLISH.
-    pub(super) fn produced(&mut self, packet: u16, index: usize, outcome: Outcome, outputs: &mut VecDeque<Output>) {
-        let Some(arrival) = self.inbound.arrival(packet) else { return };
+    /// Kafka's answer to one record of a PUBLISH; false if nobody waits for it.
+    ///
+    /// Of two records of message A in two partitions one is refused while the other is still on its way: A is refused, and its packet id
+    /// is free. The client takes it for message B. Then comes the answer to the other record of A, and must not be taken for one of B's:
+    /// the pair tells them apart.
+    pub(super) fn produced(&mut self, packet: u16, pair: &Pair, outcome: Outcome, outputs: &mut VecDeque<Output>) -> bool {
+        let pairs = self.body.steps.inbound.get(&packet);
+        let Some(index) = pairs.and_then(|pairs| pairs.iter().position(|known| known == pair)) else {
+            return false;
+        };
+        let progress = self.inbound.arrival(packet).and_then(|arrival| arrival.progress.get_mut(index));
+        let Some(progress) = progress.filter(|progress| **progress == Progress::Sent) else {
+            return false;
+        };
         match outcome {
-            Outcome::Appended => {
-                if let Some(progress) = arrival.progress.get_mut(index) {
-                    *progress = Progress::Acked;
-                }
-            }
+            Outcome::Appended => *progress = Progress::Acked,
             // The pair is kept; only a new connection makes the client say it again.
             Outcome::Unknown => {
                 let reason = ReasonCode::ImplementationSpecificError;
-                return outputs.extend(self.connection.map(|connection| Output::Close { connection, reason }));
+                outputs.extend(self.connection.map(|connection| Output::Close { connection, reason }));
+                return true;
             }
-            Outcome::Gap => self.take_next_epoch(packet, index),
+            Outcome::Gap => self.take_next_epoch(packet, index, pair),
             Outcome::Refused => {
                 // Its sequence was not used up: nothing may follow it.
                 self.inbound.id = None;
@@ -251,18 +272,22 @@ impl Owner {
             }
         }
         self.pump(outputs);
+        true
     }
 
     /// The record is not there, and something before it is missing (a broker has lost it): the same producer id with the next epoch
-    /// makes Kafka refuse whatever of the old one is still on its way (47).
-    fn take_next_epoch(&mut self, packet: u16, index: usize) {
+    /// makes Kafka refuse whatever of the old one is still on its way (47). Records of the message that follow it there come along.
+    fn take_next_epoch(&mut self, packet: u16, index: usize, gap: &Pair) {
         self.inbound.id = None;
-        let Some(pair) = self.body.steps.inbound.get_mut(&packet).and_then(|pairs| pairs.get_mut(index)) else {
-            return;
-        };
-        let Some(epoch) = pair.epoch.checked_add(1) else { return };
-        pair.epoch = epoch;
-        pair.sequence = 0;
+        let Some(epoch) = gap.epoch.checked_add(1) else { return };
+        let pairs = self.body.steps.inbound.get_mut(&packet).into_iter().flatten();
+        let behind = pairs.filter(|pair| {
+            let same = (pair.source, pair.producer, pair.epoch) == (gap.source, gap.producer, gap.epoch);
+            same && pair.sequence >= gap.sequence
+        });
+        for (sequence, pair) in (0..).zip(behind) {
+            (pair.epoch, pair.sequence) = (epoch, sequence);
+        }
         if let Some(arrival) = self.inbound.arrival(packet) {
             arrival.stage = Stage::Written;
             arrival.progress[index] = Progress::Open;

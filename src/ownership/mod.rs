@@ -16,6 +16,7 @@
 //! `roster` is what an operator sees.
 
 mod adopt;
+mod arriving;
 mod checkpoint;
 mod claim;
 mod custodian;
@@ -46,6 +47,7 @@ pub use fault::Fault;
 pub use guard::Guard;
 #[cfg(test)]
 pub use guard::LEFT_OUT;
+pub use inbound::MOST_RECORDS;
 pub use index::{Change, Entry, Index};
 pub use key::Key;
 pub use output::{ConnectionId, End, Message, Offer, Outcome, Output, Targets, Tenure};
@@ -60,5 +62,8 @@ pub use will::{SendingWill, StoredWill};
 
 /// The version of the records this build writes and reads.
 pub const VERSION: u32 = 1;
+/// Bytes that the steps of a session may take, and as many the rest of its state. Each half has its own bound, so a state, which carries
+/// the steps, can always be written where its two halves could.
+pub const MAX_PART: usize = 256 << 10;
 /// Bytes of the largest value; more is refused, written and read.
-pub const MAX_VALUE: usize = 256 << 10;
+pub const MAX_VALUE: usize = 2 * MAX_PART;

@@ -9,7 +9,16 @@ use super::record::{Millis, NewRecord};
 use super::sending::WillRun;
 use super::state::{Body, State};
 use super::steps::Steps;
-use super::{Fault, Key};
+use super::{Fault, Key, MAX_PART};
+
+/// Bytes kept free for the pairs of wills.
+const PAIRS: usize = 8 << 10;
+
+/// The bytes of a value, the `besides` of which do not count.
+fn fits(record: &NewRecord, besides: usize, room: usize) -> Result<usize, Fault> {
+    let size = record.value.as_ref().map_or(0, Vec::len).saturating_sub(besides);
+    if size > room { Err(Fault::TooLarge(size)) } else { Ok(size) }
+}
 
 /// How far an ownership is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +76,8 @@ pub(super) struct Owner {
     pub(super) offer: Option<Offer>,
     /// CONNACK has left already: the session is a throw-away one.
     pub(super) answered: bool,
+    /// Another owner of this instance was forgotten in its favour.
+    pub(super) succeeds: bool,
     pub(super) phase: Phase,
     /// Number of the own claim.
     pub(super) token: u64,
@@ -98,6 +109,7 @@ impl Owner {
             connection: None,
             offer: None,
             answered: false,
+            succeeds: false,
             phase: Phase::Claiming,
             token,
             bid: None,
@@ -149,10 +161,15 @@ impl Owner {
             let end = State::Ended(self.body.since).record(client, claim, self.n, instance)?;
             return Ok(self.with_cleaning(vec![end, NewRecord::tombstone(Key::Steps(client, claim))]));
         }
+        let steps = self.body.steps.record(client, claim, self.n)?;
+        let steps_size = fits(&steps, 0, MAX_PART)?;
         if dirty == Dirty::Steps {
-            return Ok(vec![self.body.steps.record(client, claim, self.n)?]);
+            return Ok(vec![steps]);
         }
         let state = State::Goes(Box::new(self.body.clone())).record(client, claim, self.n, instance)?;
+        // What a client may fill is less than what its wills may take on their way, or it could not be told when they do.
+        let room = if self.body.sending.is_empty() { MAX_PART - PAIRS } else { MAX_PART };
+        fits(&state, steps_size, room)?;
         Ok(self.with_cleaning(vec![state]))
     }
 

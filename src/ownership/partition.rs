@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::claim::{Claim, ClaimHead};
+use super::claim::ClaimHead;
 use super::custodian::Custodian;
 use super::guard::{Guard, keeps};
 use super::index::{Change, Index};
-use super::output::{ConnectionId, End, Offer, Output, Tenure};
-use super::owner::{Dirty, Owner, Phase, Rests};
+use super::output::{ConnectionId, End, Output, Tenure};
+use super::owner::{Owner, Phase, Rests};
 use super::record::{Millis, Record};
 use crate::mqtt::ReasonCode;
 
@@ -33,7 +33,7 @@ pub struct Partition {
     pub(super) owners: BTreeMap<Box<str>, Owner>,
     pub(super) connections: BTreeMap<ConnectionId, Box<str>>,
     /// Clients of throw-away sessions whose barrier the tail has not reached.
-    barred: Vec<Box<str>>,
+    pub(super) barred: Vec<Box<str>>,
     pub(super) custodian: Custodian,
     pub(super) outputs: VecDeque<Output>,
     /// Owners whose records are to be written at the next poll.
@@ -43,11 +43,11 @@ pub struct Partition {
     pub(super) fetching: BTreeMap<u64, Tenure>,
     pub(super) serial: u64,
     /// Claims written.
-    claims: u64,
+    pub(super) claims: u64,
     /// Wills numbered.
     wills: u64,
     /// The next offset to be read.
-    position: i64,
+    pub(super) position: i64,
     /// When the tail was at the end of the log last; `None` before it first was.
     pub(super) at_end: Option<Millis>,
 }
@@ -215,115 +215,6 @@ impl Partition {
         }
     }
 
-    /// A client wants to connect. `barrier` is the end of this partition, asked for after its CONNECT came (0 if Kafka is away and the
-    /// client may be accepted all the same). Others are refused until the tail has been at the end once.
-    pub fn connect(&mut self, connection: ConnectionId, client: &str, offer: Offer, barrier: i64, now: Millis) {
-        // Before the tail is at the end for the first time there is no minute to keep: the own claim could be removed unread.
-        let away = offer.is_throw_away() && barrier == 0;
-        if self.lags(now) || self.at_end.is_none() && !away {
-            let reason = ReasonCode::ServerUnavailable;
-            return self.outputs.push_back(Output::Refuse { connection, reason });
-        }
-        self.replace(client);
-        self.claims += 1;
-        let mut owner = Owner::new(client, self.claims, now);
-        owner.connection = Some(connection);
-        let throw_away = offer.is_throw_away();
-        owner.offer = Some(offer);
-        self.connections.insert(connection, client.into());
-        if throw_away {
-            owner.phase = Phase::Barrier(barrier);
-            self.barred.push(client.into());
-            self.owners.insert(client.into(), owner);
-            self.pass_barriers(now);
-        } else {
-            self.owners.insert(client.into(), owner);
-            self.claim(client, now);
-        }
-    }
-
-    /// The connection of this instance that has the client id ends; what it knows is written before the new claim.
-    fn replace(&mut self, client: &str) {
-        let Some(old) = self.owners.get(client) else { return };
-        let connection = old.connection;
-        if old.phase == Phase::Live {
-            if old.positions_due.is_some()
-                && let Some(old) = self.owners.get_mut(client)
-            {
-                old.touch(Dirty::Steps);
-            }
-            self.write(client);
-        }
-        self.forget(client);
-        let reason = ReasonCode::SessionTakenOver;
-        self.outputs
-            .extend(connection.map(|connection| Output::Close { connection, reason }));
-    }
-
-    fn claim(&mut self, client: &str, now: Millis) {
-        let Some(owner) = self.owners.get_mut(client) else { return };
-        owner.phase = Phase::Claiming;
-        let mut claim = Claim::new(&self.settings.instance, owner.token, now);
-        claim.fresh = owner.answered && keeps(Guard::Floor);
-        let record = match owner.bid {
-            Some(of) if keeps(Guard::Bid) => claim.bid(client, of),
-            _ => claim.record(client),
-        };
-        // Too large only with an instance id that the configuration does not allow.
-        self.outputs.extend(record.ok().map(|record| Output::Append(vec![record])));
-    }
-
-    /// Claims a session whose last claim is at `of`, for nobody: it is treated as disconnected.
-    pub(super) fn bid(&mut self, client: &str, of: i64, now: Millis) {
-        self.claims += 1;
-        let mut owner = Owner::new(client, self.claims, now);
-        owner.bid = Some(of);
-        self.owners.insert(client.into(), owner);
-        self.claim(client, now);
-    }
-
-    /// Answers throw-away sessions whose barrier the tail has reached.
-    fn pass_barriers(&mut self, now: Millis) {
-        for client in std::mem::take(&mut self.barred) {
-            let Some(owner) = self.owners.get_mut(&client) else { continue };
-            match owner.phase {
-                Phase::Barrier(barrier) if barrier > self.position => self.barred.push(client),
-                Phase::Barrier(_) => {
-                    let stored = self.index.entry(&client).is_some_and(|entry| entry.is_stored());
-                    if let Some(connection) = owner.connection.filter(|_| !stored) {
-                        owner.answered = true;
-                        self.outputs.push_back(Output::Connected {
-                            connection,
-                            present: None,
-                            stored: false,
-                        });
-                    }
-                    self.claim(&client, now);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// A connection has ended, whoever ended it.
-    pub fn disconnected(&mut self, connection: ConnectionId, end: End, now: Millis) {
-        let Some(client) = self.connections.remove(&connection) else {
-            return;
-        };
-        let Some(owner) = self.owners.get_mut(&client).filter(|owner| owner.connection == Some(connection)) else {
-            return;
-        };
-        owner.connection = None;
-        match owner.phase {
-            Phase::Barrier(_) => return self.forget(&client),
-            Phase::Live => owner.end_connection(end, now),
-            // The claim may still come true: then the session is ours, and disconnected.
-            _ => owner.offer = None,
-        }
-        self.settle(&client, now);
-        self.lags(now);
-    }
-
     /// Lets time pass.
     pub fn tick(&mut self, now: Millis) {
         if self.lags(now) {
@@ -362,7 +253,7 @@ impl Partition {
     }
 
     /// Wants the records of an owner written.
-    fn write(&mut self, client: &str) {
+    pub(super) fn write(&mut self, client: &str) {
         let Some(owner) = self.owners.get_mut(client) else { return };
         match owner.records(&self.settings.instance) {
             Ok(records) if records.is_empty() => {}
@@ -371,12 +262,16 @@ impl Partition {
         }
     }
 
-    /// A session that no longer fits into a record: the client is told, and the session goes on as it was written last.
+    /// A session that no longer fits into a record: the client is told, and the session goes on as it was written last. If that does not
+    /// fit either, it stays as it is, for a build that can.
     fn outgrown(&mut self, client: &str) {
         let Some(owner) = self.owners.get(client) else { return };
         let (connection, claim, live) = (owner.connection, owner.generation, owner.phase == Phase::Live);
         let now = owner.body.since;
         self.forget(client);
+        if connection.is_none() && !live {
+            return self.index.mark_unreadable(client);
+        }
         let reason = ReasonCode::QuotaExceeded;
         self.outputs.extend(connection.map(|connection| match live {
             true => Output::Close { connection, reason },

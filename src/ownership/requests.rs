@@ -7,7 +7,7 @@ use super::owner::{Owner, Phase};
 use super::partition::Partition;
 use super::record::Millis;
 use super::state::StoredSubscription;
-use super::text::{Place, Source};
+use super::text::{Pair, Place, Source};
 
 impl Partition {
     /// Whether anything of a client is stored, as far as the tail has read, or somebody here owns it.
@@ -109,12 +109,16 @@ impl Partition {
         });
     }
 
-    /// Kafka's answer to what was produced by a pair.
-    pub fn produced(&mut self, tenure: &Tenure, message: Message, index: usize, outcome: Outcome, now: Millis) {
-        self.during(tenure, now, |owner, outputs| match message {
-            Message::Packet(packet) => owner.produced(packet, index, outcome, outputs),
-            Message::Will(number) => owner.will_produced(number, outcome, now),
+    /// Kafka's answer to what was produced by a pair; false if nobody waits for it any more.
+    pub fn produced(&mut self, tenure: &Tenure, message: Message, pair: &Pair, outcome: Outcome, now: Millis) -> bool {
+        let mut awaited = false;
+        self.during(tenure, now, |owner, outputs| {
+            awaited = match message {
+                Message::Packet(packet) => owner.produced(packet, pair, outcome, outputs),
+                Message::Will(number) => owner.will_produced(number, pair, outcome, now),
+            };
         });
+        awaited
     }
 
     /// Where a will goes; nowhere if no rule maps it any more.

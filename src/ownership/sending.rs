@@ -154,10 +154,13 @@ impl Owner {
         }
     }
 
-    /// Kafka's answer to a record of a will.
-    pub(super) fn will_produced(&mut self, number: u64, outcome: Outcome, now: Millis) {
-        let Some(at) = self.will(number) else { return };
+    /// Kafka's answer to a record of a will; false if nobody waits for it.
+    pub(super) fn will_produced(&mut self, number: u64, pair: &Pair, outcome: Outcome, now: Millis) -> bool {
+        let Some(at) = self.will(number) else { return false };
         let run = &mut self.wills[at];
+        if self.body.sending[at].pairs.get(run.acked) != Some(pair) {
+            return false;
+        }
         match outcome {
             Outcome::Appended => {
                 run.acked += 1;
@@ -170,5 +173,6 @@ impl Owner {
         if run.acked >= self.body.sending[at].pairs.len() {
             self.forget_will(at);
         }
+        true
     }
 }

@@ -1,9 +1,11 @@
 //! From what a SUBSCRIBE or UNSUBSCRIBE came to, to its answer. If the session is stored, that rests on what is written.
 
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 use super::{
     desk::Desk,
+    hub::Seat,
+    once::id,
     store::Order,
     subscribing::Subscribed,
     tenancy::{Resting, Tenancy},
@@ -11,7 +13,7 @@ use super::{
 use crate::{
     mqtt::{QoS, ReasonCode, Unsubscribe},
     ownership::{Source, StoredSubscription},
-    session::{Options, Requested, Session, Ticket},
+    session::{Options, Requested, Session, SubscriptionKey, Ticket},
 };
 
 impl Desk {
@@ -19,7 +21,7 @@ impl Desk {
     pub(super) fn grant(&mut self, session: &mut Session, granted: Granted, now: Instant) {
         match self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
             Some(tenancy) => {
-                let read = |place: &Source| self.seats.values().flatten().any(|seat| seat.reads(place));
+                let read = |place: &Source| is_read(&self.seats, place);
                 granted
                     .answer
                     .starts
@@ -83,6 +85,7 @@ impl Desk {
     /// Takes an UNSUBSCRIBE: nothing more comes for its filters once it is answered.
     pub(super) fn unsubscribe(&mut self, session: &mut Session, unsubscribe: &Unsubscribe<'_>, ticket: Ticket, now: Instant) {
         let mut removed = Vec::new();
+        let mut unread = Vec::new();
         for (requested, filter) in session.requested(ticket).iter().zip(unsubscribe.filters.iter()) {
             if let Requested::Removed { key } = requested {
                 self.seats.remove(key);
@@ -91,10 +94,13 @@ impl Desk {
                 self.outbound.starts.retain(|(k, _), _| k != key);
                 if let Some(tenancy) = self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
                     tenancy.ends(*key);
+                    unread.extend(tenancy.unread(|place| is_read(&self.seats, place)));
                     removed.push((*filter).into());
                 }
             }
         }
+        // What was open from before and does not come any more.
+        unread.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
         match self.tenancy.as_deref_mut().filter(|_| !removed.is_empty()) {
             Some(tenancy) => {
                 tenancy.order(Order::Unsubscribe(tenancy.id(), ticket.0, removed));
@@ -103,6 +109,11 @@ impl Desk {
             None => session.answer_unsubscribe(ticket, now),
         }
     }
+}
+
+/// Whether any of the seats reads a partition.
+fn is_read(seats: &HashMap<SubscriptionKey, Vec<Seat>>, place: &Source) -> bool {
+    seats.values().flatten().any(|seat| seat.reads(place))
 }
 
 /// A SUBSCRIBE that is decided.

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     mapping::{Draft, Inbound, OnError},
-    mqtt::{PacketId, Publish, QoS},
+    mqtt::{PacketId, Publish, QoS, ReasonCode},
+    ownership::MOST_RECORDS,
     session::{Answer, Session, Ticket},
     upstream::WriteOptions,
 };
@@ -83,6 +84,14 @@ impl Desk {
         }
         if records.is_empty() {
             return Made::Answer(Answer::Acked);
+        }
+        let in_one = |held: &Held| records.iter().filter(|other| other.source == held.source).count();
+        if records.iter().any(|held| in_one(held) > MOST_RECORDS) {
+            shared.metrics.refused("too_many_records");
+            return Made::Answer(Answer::Refused {
+                reason: ReasonCode::ImplementationSpecificError,
+                reason_string: Some("too_many_records"),
+            });
         }
         for at in 0..draft.len() {
             let counters = &shared.rule_counters[draft.rule(at).0 as usize];

@@ -233,9 +233,11 @@ impl Tenancy {
         gone.into_values().collect()
     }
 
-    /// A subscription starts. A partition that is read for another one already, `is_read`, keeps its position.
+    /// A subscription starts. A partition that is read for another one already, `is_read`, or will be, keeps its position: its SUBACK has
+    /// not left yet, and what it promises begins there. So does a subscription that is asked for once more keep its first start.
     pub fn begins(&mut self, start: &StartAt, is_read: bool) {
-        self.starts.entry(start.key).or_default().insert(start.place, start.offset);
+        let is_read = is_read || self.starts.values().any(|places| places.contains_key(&start.place));
+        self.starts.entry(start.key).or_default().entry(start.place).or_insert(start.offset);
         if !is_read || !self.sources.contains_key(&start.place) {
             self.sources.insert(start.place, Progress::at(start.offset, None));
         }

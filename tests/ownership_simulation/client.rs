@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::kafka::Kafka;
 use crate::mqtt::{QoS, RetainHandling};
 use crate::ownership::{Millis, Offer, Place, Source, StoredSubscription, StoredWill};
 use crate::random::Random;
@@ -58,6 +59,8 @@ pub enum Down {
     /// Session present, and whether it has a subscription.
     ConnAck(bool, bool),
     PubRec(u16),
+    /// PUBREC with an error.
+    Refused(u16),
     PubComp(u16),
     SubAck(BTreeMap<Source, i64>),
     Publish(u16, Place),
@@ -288,6 +291,10 @@ impl Client {
                 *received = true;
                 return Ok(vec![Up::PubRel(packet)]);
             }
+            Down::Refused(packet) => {
+                let flight = self.flights.remove(&packet);
+                self.abandoned.extend(flight.map(|(payload, _)| payload));
+            }
             Down::PubComp(packet) => {
                 if self.flights.get(&packet).is_some_and(|(_, received)| *received)
                     && let Some((payload, _)) = self.flights.remove(&packet)
@@ -400,13 +407,16 @@ impl Client {
     }
 
     /// Judges what it got and what Kafka has of it.
-    pub fn check(&self, topics: &BTreeMap<Source, Vec<u64>>) -> Result<(), String> {
+    pub fn check(&self, kafka: &Kafka) -> Result<(), String> {
         if self.gave_up_clean {
             return Ok(());
         }
+        let topics = &kafka.topics;
         self.life.check(Some(topics))?;
         for payload in (0..self.next).map(|n| self.number as u64 * 1000 + n) {
-            for source in targets(payload) {
+            // Nothing is promised of what was refused; only nobody may say that it is there.
+            let refused = targets(payload).iter().any(|source| kafka.refused.contains(&(*source, payload)));
+            for source in targets(payload).into_iter().filter(|_| !refused || self.done.contains(&payload)) {
                 let count = topics
                     .get(&source)
                     .map_or(0, |all| all.iter().filter(|known| **known == payload).count());

@@ -12,9 +12,8 @@ const WINDOW: usize = 3;
 pub struct Request {
     tenure: Tenure,
     message: Message,
-    index: usize,
     pair: Pair,
-    payload: u64,
+    pub payload: u64,
     /// Its sender has given up waiting.
     pub abandoned: bool,
 }
@@ -39,7 +38,7 @@ pub struct Instance {
     /// Wanted or on their way to the log, in order.
     pub appends: VecDeque<(Millis, NewRecord)>,
     pub produces: Vec<Request>,
-    answers: Vec<(Tenure, Message, usize, Outcome)>,
+    answers: Vec<(Tenure, Message, Pair, Outcome)>,
     fetches: Vec<(u64, i64)>,
     ids: Vec<(Tenure, Option<u64>)>,
     routes: Vec<(Tenure, u64)>,
@@ -139,9 +138,13 @@ impl Instance {
         around.tell(|| format!("  at {offset}"));
     }
 
-    /// A produce request reaches Kafka; its answer may be lost.
-    pub fn produce(&mut self, at: usize, lost: bool, around: &mut Around<'_>) -> Result<(), String> {
+    /// A produce request reaches Kafka; its answer may be lost. What is `doomed` Kafka refuses from now on, if a client has sent it: a topic
+    /// may take smaller records now.
+    pub fn produce(&mut self, at: usize, lost: bool, doomed: bool, around: &mut Around<'_>) -> Result<(), String> {
         let request = self.produces.swap_remove(at);
+        if doomed && matches!(request.message, Message::Packet(_)) {
+            around.kafka.refused.insert((request.pair.source, request.payload));
+        }
         let outcome = around.kafka.produce(request.pair, request.payload).map_err(str::to_owned)?;
         around.tell(|| {
             format!(
@@ -154,7 +157,7 @@ impl Instance {
         });
         if !request.abandoned {
             let outcome = if lost { Outcome::Unknown } else { outcome };
-            self.answers.push((request.tenure, request.message, request.index, outcome));
+            self.answers.push((request.tenure, request.message, request.pair, outcome));
         }
         Ok(())
     }
@@ -163,7 +166,7 @@ impl Instance {
     pub fn give_up(&mut self, at: usize) {
         let request = &mut self.produces[at];
         if !std::mem::replace(&mut request.abandoned, true) {
-            let answer = (request.tenure.clone(), request.message, request.index, Outcome::Unknown);
+            let answer = (request.tenure.clone(), request.message, request.pair, Outcome::Unknown);
             self.answers.push(answer);
         }
     }
@@ -171,8 +174,8 @@ impl Instance {
     /// One of the answers that wait is taken.
     pub fn take_answer(&mut self, around: &mut Around<'_>) {
         let now = around.now;
-        if let Some((tenure, message, index, outcome)) = self.answers.pop() {
-            self.partition.produced(&tenure, message, index, outcome, now);
+        if let Some((tenure, message, pair, outcome)) = self.answers.pop() {
+            self.partition.produced(&tenure, message, &pair, outcome, now);
         } else if let Some((tenure, will)) = self.ids.pop() {
             let id = around.kafka.producer_id();
             self.partition.producer_id(&tenure, will, id, 0, now);
@@ -315,7 +318,7 @@ impl Instance {
             Output::PubComp(id, packet) => down(id, Down::PubComp(packet)),
             Output::PubRel(id, packet) => down(id, Down::PubRel(packet)),
             Output::Publish(id, packet, place) => down(id, Down::Publish(packet, place)),
-            Output::Refused(..) => unreachable!("this Kafka refuses nothing"),
+            Output::Refused(id, packet) => down(id, Down::Refused(packet)),
             Output::Answered(id, _) => {
                 let starts = self.relays.get(&id).map(|relay| relay.promised.clone()).unwrap_or_default();
                 down(id, Down::SubAck(starts));
@@ -346,9 +349,9 @@ impl Instance {
             Output::Produce {
                 tenure,
                 message,
-                index,
                 pair,
                 will,
+                ..
             } => {
                 let payload = match (message, &will) {
                     (_, Some(will)) => u64::from_le_bytes(will.payload.as_slice().try_into().expect("a number")),
@@ -358,7 +361,6 @@ impl Instance {
                 self.produces.push(Request {
                     tenure,
                     message,
-                    index,
                     pair,
                     payload,
                     abandoned: false,

@@ -1,7 +1,7 @@
 //! Kafka as far as the protocol leans on it: one compacted log, mapped topics, and its rules for idempotent producers as they were found
 //! with raw requests against Apache Kafka 4.4.0.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ownership::{Millis, NewRecord, Outcome, Pair, Record, Source};
 
@@ -27,6 +27,8 @@ pub struct Kafka {
     pub end: i64,
     /// Payloads of the mapped topics.
     pub topics: BTreeMap<Source, Vec<u64>>,
+    /// Payloads that it does not take (there).
+    pub refused: BTreeSet<(Source, u64)>,
     producers: BTreeMap<(i64, Source), Producer>,
     next_id: i64,
 }
@@ -59,6 +61,7 @@ impl Kafka {
 
     /// A batch of one record.
     pub fn produce(&mut self, pair: Pair, payload: u64) -> Result<Outcome, &'static str> {
+        let refused = self.refused.contains(&(pair.source, payload));
         let producer = self.producers.entry((pair.producer, pair.source)).or_insert_with(|| Producer {
             epoch: pair.epoch,
             ..Producer::default()
@@ -76,6 +79,10 @@ impl Kafka {
         }
         if producer.last.contains(&pair.sequence) {
             return Ok(Outcome::Appended);
+        }
+        // Before sequences are looked at; but it was taken once.
+        if refused {
+            return Ok(Outcome::Refused);
         }
         // A producer that is not known may begin anywhere.
         if producer.last.back().is_some_and(|last| pair.sequence != last + 1) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::client::{Client, Link, OUT1, OUT2, Up, WILLS};
+use crate::client::{Client, Link, OUT1, OUT2, Up, WILLS, targets};
 use crate::instance::{Around, Instance};
 use crate::kafka::Kafka;
 use crate::ownership::{ConnectionId, End, Millis};
@@ -119,7 +119,7 @@ impl World {
         self.calm_down()?;
         self.silence()?;
         for client in &self.clients {
-            client.check(&self.kafka.topics)?;
+            client.check(&self.kafka)?;
             client.check_order(&self.kafka.topics)?;
         }
         let sent = self.kafka.topics.get(&WILLS).cloned().unwrap_or_default();
@@ -313,7 +313,13 @@ impl World {
                 let at = self.random.below(self.instances[i].produces.len() as u64) as usize;
                 // In the calm nothing is lost any more, or the silence may be too short for what is tried again.
                 let lost = self.random.one_in(20) && !self.calm;
-                self.at(i, |instance, around| instance.produce(at, lost, around))?;
+                let rare = if targets(self.instances[i].produces[at].payload).len() > 1 {
+                    4
+                } else {
+                    40
+                };
+                let doomed = self.random.one_in(rare) && !self.calm;
+                self.at(i, |instance, around| instance.produce(at, lost, doomed, around))?;
             }
             Event::GiveUp(i) => {
                 if self.random.one_in(8) && !self.instances[i].produces.is_empty() {

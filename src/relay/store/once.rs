@@ -72,26 +72,25 @@ impl Task {
                 Some(held) => produce(&cluster, held, pair).await,
                 None => Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
             };
-            Errand::Published(tenure, packet, index, fate)
+            Errand::Published(tenure, packet, pair, fate)
         });
     }
 
     /// What became of it.
-    pub(super) fn produced(&mut self, tenure: &Tenure, packet: u16, index: usize, fate: Fate) {
-        let outcome = match fate {
-            Fate::Appended => Outcome::Appended,
-            Fate::Gap => Outcome::Gap,
-            Fate::Unknown => Outcome::Unknown,
-            Fate::Refused(code) => {
-                let id = self.partition.connection_of(tenure);
-                let guest = id.and_then(|id| self.guests.get_mut(&id));
-                if let Some(published) = guest.and_then(|guest| guest.published.get_mut(&packet)) {
-                    published.refused = Some(code);
-                }
-                Outcome::Refused
-            }
+    pub(super) fn produced(&mut self, tenure: &Tenure, packet: u16, pair: &Pair, fate: Fate) {
+        let (outcome, code) = match fate {
+            Fate::Appended => (Outcome::Appended, None),
+            Fate::Gap => (Outcome::Gap, None),
+            Fate::Unknown => (Outcome::Unknown, None),
+            Fate::Refused(code) => (Outcome::Refused, Some(code)),
         };
-        self.partition.produced(tenure, Message::Packet(packet), index, outcome, now());
+        if !self.partition.produced(tenure, Message::Packet(packet), pair, outcome, now()) {
+            return;
+        }
+        let guest = self.partition.connection_of(tenure).and_then(|id| self.guests.get_mut(&id));
+        if let Some(published) = guest.and_then(|guest| guest.published.get_mut(&packet)) {
+            published.refused = code;
+        }
     }
 }
 

@@ -19,8 +19,10 @@ impl Task {
             Errand::Fetched(serial, record) => self.fetched(serial, record.as_ref()),
             Errand::Routed(tenure, number, targets) => self.partition.will_routed(&tenure, number, targets, now()),
             Errand::Producer(tenure, will, (id, epoch)) => self.partition.producer_id(&tenure, will, id, epoch, now()),
-            Errand::Produced(tenure, message, index, outcome) => self.partition.produced(&tenure, message, index, outcome, now()),
-            Errand::Published(tenure, packet, index, fate) => self.produced(&tenure, packet, index, fate),
+            Errand::Produced(tenure, will, pair, outcome) => {
+                self.partition.produced(&tenure, will, &pair, outcome, now());
+            }
+            Errand::Published(tenure, packet, pair, fate) => self.produced(&tenure, packet, &pair, fate),
         }
     }
 
@@ -88,7 +90,7 @@ impl Task {
                 let around = self.around.clone();
                 self.errands.spawn(async move {
                     let outcome = wills::produce(&around, &tenure.client, &will, index, pair).await;
-                    Errand::Produced(tenure, message, index, outcome)
+                    Errand::Produced(tenure, message, pair, outcome)
                 });
             }
             // The machine gives each will along.

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     mqtt::ReasonCode,
-    ownership::{ConnectionId, Message, Millis, Offer, Outcome, Partition, Record, Settings, Targets, Tenure},
+    ownership::{ConnectionId, Message, Millis, Offer, Outcome, Pair, Partition, Record, Settings, Targets, Tenure},
     relay::{inbound::now_ms, mailbox::Mailbox},
     upstream::{Chunk, Fate, Topic},
 };
@@ -42,9 +42,9 @@ pub enum Errand {
     /// A producer id that nobody has used: for whose will, or for the client's messages; id and epoch.
     Producer(Tenure, Option<u64>, (i64, i16)),
     /// Kafka's answer to a record of a will.
-    Produced(Tenure, Message, usize, Outcome),
+    Produced(Tenure, Message, Pair, Outcome),
     /// What became of one record of a PUBLISH, by its packet id.
-    Published(Tenure, u16, usize, Fate),
+    Published(Tenure, u16, Pair, Fate),
 }
 
 /// A connection as the store knows it.
@@ -295,7 +295,11 @@ impl Task {
             Order::PubRec(id, packet) => self.partition.pubrec(id, packet, now),
             Order::Members(members) => self.partition.members(members),
             Order::Member => self.join(),
-            Order::StepDown => self.step_down("the coordinator of the group of instances is not reached"),
+            // Until it is a member again, the others would take for an orphan's what it claims.
+            Order::StepDown => {
+                self.is_member = false;
+                self.step_down("the coordinator of the group of instances is not reached");
+            }
             Order::Flush(flush) => self.flushes.push(flush),
         }
     }

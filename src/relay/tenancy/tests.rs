@@ -122,7 +122,32 @@ fn a_new_subscription_takes_no_other_one_forward() {
     tenancy.begins(&start, true);
     assert_eq!(tenancy.report(), Report::default());
     assert_eq!(tenancy.starts(SubscriptionKey(1)), [(SOURCE, 50)].into());
-    // All others were unsubscribed: what lies between is nobody's.
+    // All were unsubscribed: what lies between is nobody's.
+    tenancy.ends(start.key);
     tenancy.begins(&start, false);
+    assert_eq!(tenancy.report().positions, [(SOURCE, 50)]);
+}
+
+/// Two SUBSCRIBEs over one Kafka topic, the second before the first is answered: what comes between the two is for the first.
+#[test]
+fn a_subscription_that_is_not_answered_yet_keeps_its_position() {
+    let (mut tenancy, _orders) = tenancy();
+    let start = |key, offset| StartAt {
+        key: SubscriptionKey(key),
+        source: crate::relay::chunk::SourceId(1),
+        place: SOURCE,
+        offset,
+    };
+    tenancy.begins(&start(1, 10), false);
+    tenancy.begins(&start(2, 12), false);
+    // The client asks for the first once more: what it is promised first counts.
+    tenancy.begins(&start(1, 13), false);
+    assert_eq!(tenancy.report().positions, [(SOURCE, 10)]);
+    assert_eq!(tenancy.starts(SubscriptionKey(1)), [(SOURCE, 10)].into());
+    assert_eq!(tenancy.starts(SubscriptionKey(2)), [(SOURCE, 12)].into());
+    // Both are gone: a new one begins anew.
+    tenancy.ends(SubscriptionKey(1));
+    tenancy.ends(SubscriptionKey(2));
+    tenancy.begins(&start(3, 50), false);
     assert_eq!(tenancy.report().positions, [(SOURCE, 50)]);
 }

@@ -1,0 +1,127 @@
+//! A client comes and goes: whom it replaces, when it claims, what its end leaves.
+
+use super::claim::Claim;
+use super::guard::{Guard, keeps};
+use super::output::{ConnectionId, End, Offer, Output};
+use super::owner::{Dirty, Owner, Phase};
+use super::partition::Partition;
+use super::record::Millis;
+use crate::mqtt::ReasonCode;
+
+impl Partition {
+    /// A client wants to connect. `barrier` is the end of this partition, asked for after its CONNECT came (0 if Kafka is away and the
+    /// client may be accepted all the same). Others are refused until the tail has been at the end once.
+    pub fn connect(&mut self, connection: ConnectionId, client: &str, offer: Offer, barrier: i64, now: Millis) {
+        // Before the tail is at the end for the first time there is no minute to keep: the own claim could be removed unread.
+        let away = offer.is_throw_away() && barrier == 0;
+        if self.lags(now) || self.at_end.is_none() && !away {
+            let reason = ReasonCode::ServerUnavailable;
+            return self.outputs.push_back(Output::Refuse { connection, reason });
+        }
+        let succeeds = self.replace(client);
+        self.claims += 1;
+        let mut owner = Owner::new(client, self.claims, now);
+        owner.connection = Some(connection);
+        owner.succeeds = succeeds;
+        let throw_away = offer.is_throw_away();
+        owner.offer = Some(offer);
+        self.connections.insert(connection, client.into());
+        if throw_away {
+            owner.phase = Phase::Barrier(barrier);
+            self.barred.push(client.into());
+            self.owners.insert(client.into(), owner);
+            self.pass_barriers(now);
+        } else {
+            self.owners.insert(client.into(), owner);
+            self.claim(client, now);
+        }
+    }
+
+    /// The connection of this instance that has the client id ends, if there is one; what it knows is written before the new claim.
+    fn replace(&mut self, client: &str) -> bool {
+        let Some(old) = self.owners.get(client) else { return false };
+        let connection = old.connection;
+        if old.phase == Phase::Live {
+            if old.positions_due.is_some()
+                && let Some(old) = self.owners.get_mut(client)
+            {
+                old.touch(Dirty::Steps);
+            }
+            self.write(client);
+        }
+        self.forget(client);
+        let reason = ReasonCode::SessionTakenOver;
+        self.outputs
+            .extend(connection.map(|connection| Output::Close { connection, reason }));
+        true
+    }
+
+    fn claim(&mut self, client: &str, now: Millis) {
+        let Some(owner) = self.owners.get_mut(client) else { return };
+        owner.phase = Phase::Claiming;
+        let mut claim = Claim::new(&self.settings.instance, owner.token, now);
+        claim.fresh = owner.answered && keeps(Guard::Floor);
+        let record = match owner.bid {
+            Some(of) if keeps(Guard::Bid) => claim.bid(client, of),
+            _ => claim.record(client),
+        };
+        // Too large only with an instance id that the configuration does not allow.
+        self.outputs.extend(record.ok().map(|record| Output::Append(vec![record])));
+    }
+
+    /// Claims a session whose last claim is at `of`, for nobody: it is treated as disconnected.
+    pub(super) fn bid(&mut self, client: &str, of: i64, now: Millis) {
+        self.claims += 1;
+        let mut owner = Owner::new(client, self.claims, now);
+        owner.bid = Some(of);
+        self.owners.insert(client.into(), owner);
+        self.claim(client, now);
+    }
+
+    /// Answers throw-away sessions whose barrier the tail has reached.
+    pub(super) fn pass_barriers(&mut self, now: Millis) {
+        for client in std::mem::take(&mut self.barred) {
+            let Some(owner) = self.owners.get_mut(&client) else { continue };
+            match owner.phase {
+                Phase::Barrier(barrier) if barrier > self.position => self.barred.push(client),
+                Phase::Barrier(_) => {
+                    let stored = self.index.entry(&client).is_some_and(|entry| entry.is_stored());
+                    if let Some(connection) = owner.connection.filter(|_| !stored) {
+                        owner.answered = true;
+                        self.outputs.push_back(Output::Connected {
+                            connection,
+                            present: None,
+                            stored: false,
+                        });
+                    }
+                    self.claim(&client, now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A connection has ended, whoever ended it.
+    pub fn disconnected(&mut self, connection: ConnectionId, end: End, now: Millis) {
+        let Some(client) = self.connections.remove(&connection) else {
+            return;
+        };
+        let Some(owner) = self.owners.get_mut(&client).filter(|owner| owner.connection == Some(connection)) else {
+            return;
+        };
+        owner.connection = None;
+        match owner.phase {
+            // Whom it has replaced may have claimed, and lives on in the log as connected: somebody must end that session.
+            Phase::Barrier(_) if owner.succeeds => {
+                owner.offer = None;
+                return self.claim(&client, now);
+            }
+            Phase::Barrier(_) => return self.forget(&client),
+            Phase::Live => owner.end_connection(end, now),
+            // The claim may still come true: then the session is ours, and disconnected.
+            _ => owner.offer = None,
+        }
+        self.settle(&client, now);
+        self.lags(now);
+    }
+}
