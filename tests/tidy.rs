@@ -150,13 +150,14 @@ fn body(text: &str) -> &str {
     &text[..end]
 }
 
-/// The body without comments. A `//` in a string ends its line early, which hides nothing that matters here.
+/// The text without comments. A `//` in a string ends its line early, which hides nothing that matters here.
+fn without_comments(text: &str) -> String {
+    text.lines().map(|l| l.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+/// The body without comments.
 fn code(text: &str) -> String {
-    body(text)
-        .lines()
-        .map(|l| l.split("//").next().unwrap())
-        .collect::<Vec<_>>()
-        .join("\n")
+    without_comments(body(text))
 }
 
 fn is_test(path: &str) -> bool {
@@ -207,10 +208,11 @@ fn long_functions(code: &str) -> Vec<(String, usize)> {
             continue;
         };
         let end = format!("{}}}", " ".repeat(line.len() - trimmed.len()));
-        let Some(length) = lines[start..]
-            .iter()
-            .position(|l| *l == end || l.trim_end().ends_with("{}") || l.trim_end().ends_with(';') && *l == *line)
-        else {
+        // It has no body, or one on this line.
+        if line.trim_end().ends_with([';', '}']) {
+            continue;
+        }
+        let Some(length) = lines[start..].iter().position(|l| *l == end) else {
             continue;
         };
         if length + 1 > MAX_FUNCTION_LINES {
@@ -286,19 +288,19 @@ fn files_and_functions_are_short_and_say_what_they_are() {
         if !text.starts_with("//!") {
             faults.push(format!("{path}: no `//!` on the first line"));
         }
-        if is_test(&path) {
-            continue;
-        }
-        let lines = body(&text).lines().count();
+        let lines = text.lines().count();
         if lines > MAX_LINES {
             faults.push(format!("{path}: {lines} lines, over {MAX_LINES}"));
         }
-        let code = code(&text);
         faults.extend(
-            long_functions(&code)
+            long_functions(&without_comments(&text))
                 .into_iter()
                 .map(|(name, lines)| format!("{path}: `{name}` has {lines} lines, over {MAX_FUNCTION_LINES}")),
         );
+        if is_test(&path) {
+            continue;
+        }
+        let code = code(&text);
         faults.extend(
             empty_names(&code)
                 .into_iter()
@@ -367,7 +369,7 @@ fn the_checks_can_fail() {
     );
     let long = format!(
         "    pub fn long() {{\n{}    }}\n    fn short() {{\n    }}\n",
-        "        x();\n".repeat(MAX_FUNCTION_LINES)
+        "        A => {}\n".repeat(MAX_FUNCTION_LINES)
     );
     assert_eq!(long_functions(&long), [("long".to_owned(), MAX_FUNCTION_LINES + 2)]);
     assert_eq!(

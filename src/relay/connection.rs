@@ -3,6 +3,8 @@
 //! One input, then drain: whatever woke the loop is given to the session, the session's outputs are acted on, and all
 //! that is to be written leaves with one write. Nothing here waits while a lock is held.
 
+mod reading;
+
 use std::{
     pin::Pin,
     sync::Arc,
@@ -17,25 +19,15 @@ use tokio::{
 
 use tracing::Instrument;
 
-use super::{Shared, desk::Desk, guard::Guard, mailbox::Ending, pace::Pace};
+use super::{Shared, desk::Desk, guard::Guard, pace::Pace};
 use crate::{
     downstream::{Fill, Link, Ready},
-    mqtt::{
-        Packet,
-        codec::{Decoder, Role},
-    },
+    mqtt::codec::{Decoder, Role},
     session::Session,
 };
 
 /// How long the last bytes may take to leave.
 const LAST_WRITE: std::time::Duration = std::time::Duration::from_secs(5);
-/// Reads, of 64 KiB at most, for which a connection that must end is heard out.
-const LAST_READS: usize = 16;
-/// Unsent bytes above which a client's packets are no longer read: it asks for answers and does not take them.
-const MAX_UNSENT: usize = 256 * 1024;
-
-/// The first four bits of a PUBLISH (§2.1.2).
-const PUBLISH: u8 = 3;
 
 /// One MQTT connection.
 pub struct Connection {
@@ -166,119 +158,6 @@ impl Connection {
         self.session.is_live()
     }
 
-    /// Gives the session packet after packet, as long as it may read and each can go on.
-    fn read_packets(&mut self, now: Instant) {
-        self.retry(now);
-        while self.may_read() {
-            let (packet, used) = match self.decoder.decode(self.link.input()) {
-                Ok(Some(found)) => found,
-                Ok(None) => break,
-                Err(error) => {
-                    self.desk.malformed(&error, &self.session);
-                    self.session.malformed(error, now);
-                    break;
-                }
-            };
-            self.desk.note(self.link.input()[0]);
-            self.session.handle(&packet, now);
-            self.desk.act(&mut self.session, Some(&packet), now);
-            if self.decoder.version.is_none() {
-                self.decoder.version = Some(self.session.version());
-                self.decoder.max_packet_size = self.desk.shared.settings.session.maximum_packet_size;
-                self.link.set_max_packet_size(self.decoder.max_packet_size);
-            }
-            if self.desk.is_blocked() {
-                break;
-            }
-            self.spend(used, now);
-        }
-        self.desk.kick();
-    }
-
-    /// Another connection has the client id, or the process stops. What the client said before may still lie in the socket, and is heard
-    /// first: a device that says goodbye and comes back at once would lose its last messages of QoS 0, and have its will sent although it
-    /// said goodbye.
-    fn begin_to_end(&mut self, ending: Ending, now: Instant) {
-        if self.session.is_live() {
-            self.hear_out(now);
-        }
-        match ending {
-            Ending::TakenOver => self.session.take_over(now),
-            Ending::ShutDown => self.desk.begin_drain(now),
-        }
-    }
-
-    fn hear_out(&mut self, now: Instant) {
-        let mut context = Context::from_waker(Waker::noop());
-        for _ in 0..LAST_READS {
-            if !self.may_read() {
-                return;
-            }
-            match self.link.poll_fill(&mut context) {
-                Poll::Ready(Ok(Fill::Bytes)) => self.read_packets(now),
-                // An end is seen again by whoever waits for the socket next.
-                Poll::Ready(Ok(Fill::End) | Err(_)) | Poll::Pending => return,
-            }
-        }
-    }
-
-    /// Tries the PUBLISH again that lies blocked at the front of the input.
-    fn retry(&mut self, now: Instant) {
-        if !self.desk.is_blocked() || !self.session.is_live() {
-            return;
-        }
-        let Ok(Some((Packet::Publish(publish), used))) = self.decoder.decode(self.link.input()) else {
-            return;
-        };
-        self.desk.resume(&mut self.session, &publish, now);
-        if !self.desk.is_blocked() {
-            self.spend(used, now);
-        }
-    }
-
-    /// The packet at the front of the input has been taken.
-    fn spend(&mut self, used: usize, now: Instant) {
-        if let Some(pace) = &mut self.pace {
-            let is_publish = self.link.input()[0] >> 4 == PUBLISH;
-            pace.spend(is_publish.into(), used, now);
-        }
-        self.link.consume(used);
-    }
-
-    /// The client was too fast, and is not read until then.
-    fn paced(&self) -> Option<Instant> {
-        self.pace.as_ref().and_then(|pace| pace.until())
-    }
-
-    /// Whether we are the one who is waited for.
-    fn is_held(&self) -> bool {
-        self.paced().is_some() || self.desk.is_blocked() || self.desk.is_draining() || !self.session.may_read()
-    }
-
-    fn may_read(&mut self) -> bool {
-        !self.is_held() && self.session.outbox().len() < MAX_UNSENT
-    }
-
-    /// While we hold the socket back its keep alive rests: PINGREQ and DISCONNECT lie behind what is not read. It does not rest for
-    /// a client that does not take what it is sent, or one that is gone without a word would stay for ever.
-    fn regard_reading(&mut self, now: Instant) {
-        let resting = self.is_held();
-        match (self.resting, resting) {
-            (false, true) => self.session.reading_paused(now),
-            (true, false) => self.session.resumed(now),
-            _ => {}
-        }
-        (self.resting, self.reading) = (resting, self.may_read());
-        self.unsent = self.session.outbox().len();
-    }
-
-    /// A client that is not read until it has taken more is alive as long as it takes some.
-    fn regard_taking(&mut self, now: Instant) {
-        if !self.reading && self.session.outbox().len() < self.unsent {
-            self.session.taken(now);
-        }
-    }
-
     async fn wait(&mut self) -> Event {
         self.set_alarm();
         let Self {
@@ -338,7 +217,7 @@ async fn ring(alarm: &mut Option<Pin<Box<Sleep>>>) {
 mod tests {
     use tokio::{io::AsyncWriteExt, net::TcpStream, sync::mpsc};
 
-    use super::super::{Relay, Settings};
+    use super::super::{Relay, Settings, mailbox::Ending};
     use super::*;
     use crate::{
         downstream::{Address, Gate, Limits, Listener, ListenerLimits, ListenerSettings, Protocol},

@@ -1,0 +1,84 @@
+//! A membership that ends: by silence, or by a goodbye.
+
+use std::time::Duration;
+
+use super::script::{HEARTBEAT, REBALANCE, SESSION, Script, beat, commit, goodbye, join, lost, refusal};
+use crate::upstream::group::{event::CommitError, membership::Event, requests::Answer};
+
+#[test]
+fn without_a_sign_of_life_all_is_lost_before_the_coordinator_gives_it_away() {
+    let (mut script, tenures) = Script::stable();
+    let last_heard = script.now;
+    script.commit(1, &tenures[0], 11);
+    while lost(&script.events()).is_empty() {
+        script.wait(Duration::from_millis(100));
+        assert!(script.now <= last_heard + SESSION + Duration::from_millis(100));
+    }
+    assert_eq!(script.outcome(1), Some(Err(CommitError::NotOwned)));
+    assert!(!script.is_open(commit), "nothing is committed after the loss");
+    script.commit(2, &tenures[0], 12);
+    assert_eq!(script.outcome(2), Some(Err(CommitError::NotOwned)));
+}
+
+#[test]
+fn heartbeats_alone_do_not_keep_what_a_generation_that_is_never_reached_has_given() {
+    let (mut script, _) = Script::stable();
+    let last_settled = script.now;
+    script.wait(HEARTBEAT);
+    script.answer(beat, refusal(27));
+    // The JoinGroup does not arrive, or its answer does not: after the rebalance timeout the coordinator goes on without us.
+    while lost(&script.events()).is_empty() {
+        assert!(
+            script.now <= last_settled + REBALANCE + HEARTBEAT,
+            "{:?}",
+            script.now - last_settled
+        );
+        script.wait(Duration::from_millis(500));
+        if script.is_open(beat) {
+            script.answer(beat, refusal(27));
+        }
+    }
+}
+
+#[test]
+fn who_has_nothing_hears_too_that_it_is_out() {
+    let mut script = Script::new();
+    script.join(1, &[]);
+    assert_eq!(script.events().len(), 1);
+    script.wait(SESSION);
+    let events = script.events();
+    assert!(
+        matches!(&events[..], [Event::Lost { partitions, membership: true, .. }] if partitions.is_empty()),
+        "{events:?}"
+    );
+    script.wait(Duration::from_secs(60));
+    assert!(script.events().is_empty(), "once");
+}
+
+#[test]
+fn a_goodbye_comes_after_the_last_commit_also_while_a_generation_is_asked_for() {
+    let (mut script, tenures) = Script::stable();
+    script.wait(HEARTBEAT);
+    script.answer(beat, refusal(27));
+    assert!(script.is_open(join));
+    script.commit(1, &tenures[0], 11);
+    script.member.leave(script.now);
+    script.look();
+    assert!(!script.is_open(goodbye));
+    script.committed(0);
+    script.commit(2, &tenures[0], 12);
+    assert_eq!(script.outcome(2), Some(Err(CommitError::Closed)));
+    script.answer(goodbye, Answer::Done);
+    assert!(script.member.is_over());
+    assert_eq!(script.outcome(1), Some(Ok(())));
+}
+
+#[test]
+fn a_goodbye_that_nobody_hears_ends_in_time() {
+    let (mut script, tenures) = Script::stable();
+    script.commit(1, &tenures[0], 11);
+    script.member.leave(script.now);
+    script.wait(Duration::from_secs(6));
+    assert!(script.member.is_over());
+    assert_eq!(script.outcome(1), Some(Err(CommitError::Closed)));
+}
