@@ -1,9 +1,7 @@
 //! The chain: who a client is, by the first method that knows its kind of credentials.
 
-use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
-
 use super::Principal;
+use super::held::Held;
 use super::jwt::{self, Demands, KeySet};
 use super::passwords::Passwords;
 use crate::mqtt::ReasonCode;
@@ -89,34 +87,6 @@ impl Binding {
                 .strip_prefix(identity)
                 .is_some_and(|more| !more.starts_with(char::is_alphanumeric)),
         }
-    }
-}
-
-/// What was read of a file, replaced as a whole when the file has changed.
-#[derive(Debug)]
-pub struct Held<T> {
-    /// Of the file.
-    pub path: PathBuf,
-    now: RwLock<Arc<T>>,
-}
-
-impl<T> Held<T> {
-    /// The first reading.
-    pub fn new(path: PathBuf, value: T) -> Self {
-        Self {
-            path,
-            now: RwLock::new(Arc::new(value)),
-        }
-    }
-
-    /// The last reading.
-    pub fn get(&self) -> Arc<T> {
-        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// A new one, for all who ask from now on.
-    pub fn set(&self, value: T) {
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
     }
 }
 

@@ -7,12 +7,14 @@
 //! methods know the same kind of credentials, and a wrong password never makes somebody anonymous.
 
 mod chain;
+mod held;
 pub mod jwt;
 pub mod passwords;
 mod pattern;
 mod rights;
 
-pub use chain::{Binding, Certificate, CertificateName, Chain, Credentials, Held, Method, Verdict};
+pub use chain::{Binding, Certificate, CertificateName, Chain, Credentials, Method, Verdict};
+pub use held::Held;
 pub use pattern::Pattern;
 pub use rights::{Action, Right, Rights, Subject, Who};
 

@@ -4,12 +4,11 @@
 //! until its connect deadline. Files of users and keys are looked at before, once a second at most, and read again when they have changed.
 
 use std::{
-    collections::HashMap,
     fs::{self, File},
     io::Read,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -19,7 +18,7 @@ use tokio::sync::{Semaphore, oneshot};
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::{self, Certificate, Chain, Credentials, Held, Method, Verdict},
+    auth::{Certificate, Chain, Credentials, Held, Method, Verdict, jwt::KeySet, passwords::Passwords},
     downstream::CertificateIdentity,
     mqtt::ReasonCode,
 };
@@ -63,14 +62,6 @@ impl Shown {
 pub struct Logins {
     turns: Semaphore,
     waiting: AtomicUsize,
-    /// When each file was looked at last, and what it was then.
-    looks: Mutex<HashMap<PathBuf, Look>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Look {
-    at: Instant,
-    seen: Option<(SystemTime, u64)>,
 }
 
 impl Default for Logins {
@@ -79,7 +70,6 @@ impl Default for Logins {
         Self {
             turns: Semaphore::new(cores),
             waiting: AtomicUsize::new(0),
-            looks: Mutex::default(),
         }
     }
 }
@@ -104,47 +94,46 @@ impl Logins {
             if turn.is_err() || tell.is_closed() {
                 return;
             }
-            let asked = {
-                let logins = logins.clone();
-                tokio::task::spawn_blocking(move || logins.judge(&chain, &shown))
-            };
-            if let Ok(verdict) = asked.await {
+            if let Ok(verdict) = tokio::task::spawn_blocking(move || judge(&chain, &shown)).await {
                 let _ = tell.send(verdict);
             }
         });
     }
+}
 
-    fn judge(&self, chain: &Chain, shown: &Shown) -> Verdict {
-        for method in chain.methods() {
-            match method {
-                Method::Passwords(users) => self.refresh(users, auth::passwords::Passwords::parse),
-                Method::Jwt { keys, .. } => self.refresh(keys, auth::jwt::KeySet::parse),
-                Method::Certificate(_) | Method::Anonymous => {}
-            }
+fn judge(chain: &Chain, shown: &Shown) -> Verdict {
+    let now = Instant::now();
+    for method in chain.methods() {
+        match method {
+            Method::Passwords(users) => refresh(users, now, Passwords::parse),
+            Method::Jwt { keys, .. } => refresh(keys, now, KeySet::parse),
+            Method::Certificate(_) | Method::Anonymous => {}
         }
-        chain.judge(&shown.credentials(), now_seconds())
     }
+    chain.judge(&shown.credentials(), now_seconds())
+}
 
-    /// Reads a file again that has changed. One that cannot be used leaves the last reading in force, and is told.
-    fn refresh<T>(&self, held: &Held<T>, parse: impl FnOnce(&str) -> Result<T, String>) {
-        let seen = fs::metadata(&held.path).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
-        {
-            let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            match looks.get_mut(&held.path) {
-                Some(look) if now.duration_since(look.at) < LOOK_AGAIN => return,
-                Some(look) if look.seen == seen => {
-                    look.at = now;
-                    return;
-                }
-                _ => looks.insert(held.path.clone(), Look { at: now, seen }),
-            };
+/// Reads a file again that has changed. One that cannot be used leaves the last reading in force, is told once, and read again at the next
+/// look: what was wrong with it need not show in its time and length.
+fn refresh<T>(held: &Held<T>, now: Instant, parse: impl FnOnce(&str) -> Result<T, String>) {
+    let Some(mut look) = held.look(now, LOOK_AGAIN) else {
+        return;
+    };
+    // Before it is read: a change in between is found at the next look.
+    let seen = fs::metadata(&held.path).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
+    if seen.is_some() && look.read == seen {
+        return;
+    }
+    match read(&held.path).and_then(|text| parse(&text)) {
+        Ok(value) => {
+            held.set(value);
+            look.read = seen;
+            look.told = None;
         }
-        match read(&held.path).and_then(|text| parse(&text)) {
-            Ok(value) => held.set(value),
-            Err(why) => {
-                tracing::error!(file = %held.path.display(), why, "a file of users or keys cannot be used; what was read before stays in force");
-            }
+        Err(why) if look.told.as_ref() == Some(&why) => {}
+        Err(why) => {
+            tracing::error!(file = %held.path.display(), why, "a file of users or keys cannot be used; what was read before stays in force");
+            look.told = Some(why);
         }
     }
 }
@@ -166,4 +155,59 @@ pub fn read(path: &Path) -> Result<Zeroizing<String>, String> {
 /// Seconds since 1970.
 pub fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<String, String> {
+        Ok(text.to_owned())
+    }
+
+    #[test]
+    fn each_chain_reads_a_changed_file_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.txt");
+        fs::write(&path, "one").unwrap();
+        let chains = [Held::new(path.clone(), "one".to_owned()), Held::new(path.clone(), "one".to_owned())];
+        let start = Instant::now();
+        chains.iter().for_each(|held| refresh(held, start, parse));
+        fs::write(&path, "another").unwrap();
+        chains.iter().for_each(|held| refresh(held, start + LOOK_AGAIN / 2, parse));
+        assert_eq!(
+            chains.each_ref().map(|held| held.get().to_string()),
+            ["one", "one"],
+            "not looked at yet"
+        );
+        chains.iter().for_each(|held| refresh(held, start + LOOK_AGAIN, parse));
+        assert_eq!(chains.each_ref().map(|held| held.get().to_string()), ["another", "another"]);
+    }
+
+    #[test]
+    fn what_could_not_be_used_is_read_again_although_it_looks_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.txt");
+        fs::write(&path, "new").unwrap();
+        let held = Held::new(path, "old".to_owned());
+        let start = Instant::now();
+        refresh(&held, start, |_| Err("cannot be used".to_owned()));
+        assert_eq!(*held.get(), "old");
+        refresh(&held, start + LOOK_AGAIN, parse);
+        assert_eq!(*held.get(), "new");
+        refresh(&held, start + LOOK_AGAIN * 2, |_| panic!("it is as it was read"));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_leaves_its_last_reading() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.txt");
+        let held = Held::new(path.clone(), "old".to_owned());
+        let start = Instant::now();
+        refresh(&held, start, parse);
+        assert_eq!(*held.get(), "old");
+        fs::write(&path, "back").unwrap();
+        refresh(&held, start + LOOK_AGAIN, parse);
+        assert_eq!(*held.get(), "back");
+    }
 }
