@@ -180,15 +180,7 @@ impl Tenancy {
         if reached != Reached::Released {
             self.again.insert((source, offset), packet);
         }
-        self.token += 1;
-        let exactly_once = reached != Reached::AtLeastOnce;
-        let sent = Sent {
-            source,
-            offset,
-            packet,
-            exactly_once,
-        };
-        self.open.insert(self.token, sent);
+        self.sent(source, offset, packet, reached != Reached::AtLeastOnce);
         Some(Open {
             packet_id: id(packet)?,
             token: self.token,

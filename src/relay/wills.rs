@@ -12,7 +12,8 @@ use crate::{
     session::{Answer, OwnedWill},
 };
 
-fn inbound<'a>(publish: &'a Publish<'a>, client: &'a str) -> Inbound<'a> {
+/// A will is mapped like a PUBLISH of its client.
+pub(super) fn inbound<'a>(publish: &'a Publish<'a>, client: &'a str) -> Inbound<'a> {
     Inbound {
         publish,
         topic: publish.topic,

@@ -7,7 +7,7 @@ use crate::{
     mapping::{Draft, Inbound, PartitionChoice},
     mqtt::{Publish, PublishProperties, UserProperties, publish::SharedProperties},
     ownership::{Outcome, Pair, StoredWill, Targets},
-    relay::{hub::stored_source, inbound::now_ms},
+    relay::{hub::stored_source, wills::inbound},
     upstream::{AppendError, Fate, Topic, TopicState, WriteOptions},
 };
 
@@ -103,15 +103,6 @@ async fn places(around: &Around, draft: &Draft, inbound: &Inbound<'_>) -> Vec<Pl
         places.push((record, topic, partition));
     }
     places
-}
-
-fn inbound<'a>(publish: &'a Publish<'a>, client: &'a str) -> Inbound<'a> {
-    Inbound {
-        publish,
-        topic: publish.topic,
-        client,
-        now_ms: now_ms(),
-    }
 }
 
 fn user_properties(will: &StoredWill) -> SharedProperties {
