@@ -5,6 +5,7 @@ use crate::load::client::{Client, Event, Version};
 use crate::load::ledger;
 use crate::load::publish::{Progress, run};
 use crate::publish::{crowd, rule};
+use crate::sessions::message;
 use crate::stage::{DEADLINE, Kafka, Proxy, eventually, free_base};
 use crate::wire::transaction;
 use std::sync::Arc;
@@ -12,17 +13,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::runtime::Runtime;
 
 const COMMANDS: &str = "  - {name: commands, direction: subscribe, mqtt: \"commands/{key}\", kafka: {topic: commands}, qos: 1}";
-
-async fn next_value(client: &mut Client) -> String {
-    loop {
-        let event = client.next_within(DEADLINE).await.unwrap();
-        client.answer(&event).unwrap();
-        client.flush().await.unwrap();
-        if let Event::Publish { payload, .. } = event {
-            return String::from_utf8(payload.to_vec()).unwrap();
-        }
-    }
-}
 
 async fn publish_at_every_qos(proxy: &Proxy) {
     let mut client = Client::connect(proxy.mqtt, Version::V5, "device").await.unwrap();
@@ -72,7 +62,7 @@ fn the_oldest_supported_kafka_does_all_that_is_needed() {
     transaction(&kafka.bootstrap, "commands", "42", &["aborted"], false);
     transaction(&kafka.bootstrap, "commands", "42", &["committed", "too"], true);
     for expected in ["plain", "committed", "too"] {
-        assert_eq!(runtime.block_on(next_value(&mut subscriber)), expected);
+        assert_eq!(runtime.block_on(message(&mut subscriber)), expected);
     }
 
     // A broker that dies under load and comes back: retries double nothing.
@@ -99,5 +89,5 @@ fn the_oldest_supported_kafka_does_all_that_is_needed() {
 
     // And the subscriber goes on.
     kafka.produce("commands", "42", &[], "after");
-    assert_eq!(runtime.block_on(next_value(&mut subscriber)), "after");
+    assert_eq!(runtime.block_on(message(&mut subscriber)), "after");
 }

@@ -11,10 +11,9 @@ use fake_broker::{
     client::until,
     records::{Batch, record},
 };
-use mqttbytes::v5;
 use relay_stage::{
     Stage,
-    device::{Device, connect},
+    device::{Device, taking},
 };
 
 const RULES: &str = r#"rules:
@@ -39,20 +38,7 @@ fn write(stage: &Stage, topic: &str, numbers: std::ops::Range<usize>, keys: &[&s
 
 /// A device that takes so many messages without an answer.
 async fn device(stage: &Stage, client: &str, receive_maximum: u16) -> Device {
-    let mut greeting = connect(client);
-    let properties = v5::ConnectProperties {
-        receive_maximum: Some(receive_maximum),
-        session_expiry_interval: None,
-        max_packet_size: None,
-        topic_alias_max: None,
-        request_response_info: None,
-        request_problem_info: None,
-        user_properties: Vec::new(),
-        authentication_method: None,
-        authentication_data: None,
-    };
-    greeting.properties = Some(properties);
-    Device::connected_as(stage.address, 5, &greeting).await
+    Device::connected_as(stage.address, 5, &taking(client, receive_maximum)).await
 }
 
 fn behind(stage: &Stage) -> u64 {

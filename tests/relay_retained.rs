@@ -12,7 +12,7 @@ use mqtt_kafka_proxy::config::Config;
 use mqttbytes::v5;
 use relay_stage::{
     PATIENCE, Stage,
-    device::{Device, connect, level, subscribe, will},
+    device::{Device, connect, level, subscribe, taking, will},
 };
 use tokio::time::timeout;
 
@@ -361,19 +361,7 @@ async fn delivery_follows_the_clients_window() {
     for n in 0..30 {
         retained(&mut publisher, &format!("t/{n:02}/x"), "old").await;
     }
-    let mut narrow = connect("narrow");
-    narrow.properties = Some(v5::ConnectProperties {
-        receive_maximum: Some(1),
-        session_expiry_interval: None,
-        max_packet_size: None,
-        topic_alias_max: None,
-        request_response_info: None,
-        request_problem_info: None,
-        user_properties: Vec::new(),
-        authentication_method: None,
-        authentication_data: None,
-    });
-    let mut device = Device::connected_as(stage.address, 5, &narrow).await;
+    let mut device = Device::connected_as(stage.address, 5, &taking("narrow", 1)).await;
     device.subscribed("t/#", 1).await;
     retained(&mut publisher, "t/00/x", "new").await;
     for n in 0..30 {

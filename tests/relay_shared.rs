@@ -11,10 +11,9 @@ use fake_broker::{
     client::until,
     records::{Batch, record},
 };
-use mqttbytes::v5;
 use relay_stage::{
     Stage,
-    device::{Device, connect, subscribe},
+    device::{Device, subscribe, taking},
 };
 
 const RULES: &str = r#"rules:
@@ -33,20 +32,8 @@ fn write(stage: &Stage, partition: usize, numbers: std::ops::Range<usize>) {
     stage.fake.write("jobs", partition, &Batch::of(&records).bytes());
 }
 
-async fn taking(stage: &Stage, client: &str, receive_maximum: u16) -> Device {
-    let mut greeting = connect(client);
-    greeting.properties = Some(v5::ConnectProperties {
-        receive_maximum: Some(receive_maximum),
-        session_expiry_interval: None,
-        max_packet_size: None,
-        topic_alias_max: None,
-        request_response_info: None,
-        request_problem_info: None,
-        user_properties: Vec::new(),
-        authentication_method: None,
-        authentication_data: None,
-    });
-    Device::connected_as(stage.address, 5, &greeting).await
+async fn worker(stage: &Stage, client: &str, receive_maximum: u16) -> Device {
+    Device::connected_as(stage.address, 5, &taking(client, receive_maximum)).await
 }
 
 /// The next message: its packet id and its number.
@@ -142,7 +129,7 @@ async fn jobs_of_both(first: &mut Device, second: &mut Device, count: usize, of_
 #[tokio::test]
 async fn what_one_that_is_gone_did_not_acknowledge_goes_to_another_at_once_and_in_order() {
     let stage = stage(1).await;
-    let mut gone = taking(&stage, "gone", 10).await;
+    let mut gone = worker(&stage, "gone", 10).await;
     gone.subscribed("$share/g/jobs/#", 1).await;
     write(&stage, 0, 0..30);
     let had = jobs(&mut gone, 10).await;
@@ -156,7 +143,7 @@ async fn what_one_that_is_gone_did_not_acknowledge_goes_to_another_at_once_and_i
             .any(|(offset, metadata)| *offset == 0 && metadata.ends_with(" 3+2"))
     })
     .await;
-    let mut other = taking(&stage, "other", 1_000).await;
+    let mut other = worker(&stage, "other", 1_000).await;
     other.subscribed("$share/g/jobs/#", 1).await;
     does(&mut other, 12..30).await;
     drop(gone);
@@ -170,7 +157,7 @@ async fn what_one_that_is_gone_did_not_acknowledge_goes_to_another_at_once_and_i
 #[tokio::test]
 async fn a_message_of_qos_2_on_its_way_goes_to_nobody_else() {
     let stage = stage(1).await;
-    let mut gone = taking(&stage, "gone", 3).await;
+    let mut gone = worker(&stage, "gone", 3).await;
     gone.subscribed("$share/g/jobs/#", 2).await;
     let mut publisher = stage.v5("publisher").await;
     for number in 0..6 {
@@ -193,7 +180,7 @@ async fn a_message_of_qos_2_on_its_way_goes_to_nobody_else() {
 #[tokio::test]
 async fn who_unsubscribes_gets_nothing_more_and_others_get_what_was_not_sent() {
     let stage = stage(1).await;
-    let mut leaves = taking(&stage, "leaves", 4).await;
+    let mut leaves = worker(&stage, "leaves", 4).await;
     leaves.subscribed("$share/g/jobs/#", 1).await;
     write(&stage, 0, 0..10);
     let had = jobs(&mut leaves, 4).await;
@@ -215,7 +202,7 @@ async fn who_unsubscribes_gets_nothing_more_and_others_get_what_was_not_sent() {
 #[tokio::test]
 async fn who_unsubscribes_as_the_last_may_still_acknowledge() {
     let stage = stage(1).await;
-    let mut last = taking(&stage, "last", 4).await;
+    let mut last = worker(&stage, "last", 4).await;
     last.subscribed("$share/g/jobs/#", 1).await;
     write(&stage, 0, 0..10);
     let had = jobs(&mut last, 4).await;
@@ -236,7 +223,7 @@ async fn who_unsubscribes_as_the_last_may_still_acknowledge() {
 #[tokio::test]
 async fn what_the_last_does_not_acknowledge_after_its_unsubscribe_comes_again() {
     let stage = stage(1).await;
-    let mut last = taking(&stage, "last", 4).await;
+    let mut last = worker(&stage, "last", 4).await;
     last.subscribed("$share/g/jobs/#", 1).await;
     write(&stage, 0, 0..6);
     let had = jobs(&mut last, 4).await;
@@ -258,7 +245,7 @@ async fn what_the_last_does_not_acknowledge_after_its_unsubscribe_comes_again() 
 #[tokio::test]
 async fn who_comes_after_all_have_left_goes_on_where_they_stopped() {
     let mut stage = stage(2).await;
-    let mut first = taking(&stage, "first", 10).await;
+    let mut first = worker(&stage, "first", 10).await;
     first.subscribed("$share/g/jobs/#", 1).await;
     write(&stage, 0, 0..6);
     let had = jobs(&mut first, 6).await;
@@ -323,7 +310,7 @@ async fn what_is_no_shared_subscription_is_refused() {
 #[tokio::test]
 async fn a_device_that_answers_with_an_error_has_settled_the_message() {
     let stage = stage(1).await;
-    let mut device = taking(&stage, "picky", 1).await;
+    let mut device = worker(&stage, "picky", 1).await;
     device.subscribed("$share/g/jobs/#", 1).await;
     write(&stage, 0, 0..2);
     let (id, number) = job(&mut device).await;

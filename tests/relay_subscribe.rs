@@ -13,7 +13,7 @@ use kafka_protocol::messages::ApiKey;
 use mqttbytes::v5;
 use relay_stage::{
     Stage,
-    device::{Device, connect, level, subscribe},
+    device::{Device, level, subscribe, taking},
 };
 
 const RULES: &str = r#"rules:
@@ -314,18 +314,8 @@ async fn tombstones_are_skipped_or_delivered_by_their_rule() {
 #[tokio::test]
 async fn the_clients_receive_maximum_and_packet_size_are_kept() {
     let stage = stage().await;
-    let mut greeting = connect("small");
-    greeting.properties = Some(v5::ConnectProperties {
-        session_expiry_interval: None,
-        receive_maximum: Some(2),
-        max_packet_size: Some(100),
-        topic_alias_max: None,
-        request_response_info: None,
-        request_problem_info: None,
-        user_properties: Vec::new(),
-        authentication_method: None,
-        authentication_data: None,
-    });
+    let mut greeting = taking("small", 2);
+    greeting.properties.as_mut().unwrap().max_packet_size = Some(100);
     let mut device = Device::connected_as(stage.address, 5, &greeting).await;
     let mut wish = subscribe("cmd/#", 2);
     wish.filters[0].qos = level(1);

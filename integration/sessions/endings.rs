@@ -43,10 +43,8 @@ fn a_goodbye_that_asks_for_the_will_may_end_the_session_as_well() {
     kafka.topic("farewell", 1);
     let proxy = instance(&kafka, "farewell", "");
     let greeting = Greeting {
-        client: "phone",
-        expiry: 600,
         will: Some(("farewell/phone", "gone", 60)),
-        ..Greeting::default()
+        ..Greeting::staying("phone")
     };
     runtime().block_on(async {
         let (mut phone, _) = connect(proxy.mqtt, greeting).await;
@@ -84,11 +82,7 @@ fn wills_of_an_instance_that_is_killed_are_sent_once() {
         a.kill();
         for number in [0, 2] {
             let name = format!("w{number}");
-            let greeting = Greeting {
-                client: &name,
-                expiry: 600,
-                ..Greeting::default()
-            };
+            let greeting = Greeting::staying(&name);
             let (client, present) = connect(b.mqtt, greeting).await;
             assert!(present, "{name}");
             clients.push(client);
@@ -128,10 +122,8 @@ fn an_instance_that_stops_loses_nothing_and_defers_wills() {
     kafka.topic("stops", 1);
     let (mut a, b) = (instance(&kafka, "stops", ""), instance(&kafka, "stops", ""));
     let greeting = |client, will| Greeting {
-        client,
-        expiry: 600,
         will,
-        ..Greeting::default()
+        ..Greeting::staying(client)
     };
     runtime().block_on(async {
         let (mut phone, _) = connect(a.mqtt, greeting("phone", Some(("stops/wills", "phone is gone", 60)))).await;
@@ -161,11 +153,7 @@ fn what_was_for_a_client_of_a_killed_instance_reaches_it_elsewhere() {
     let kafka = shared_kafka();
     kafka.topic("killed", 2);
     let (mut a, b) = (instance(&kafka, "killed", ""), instance(&kafka, "killed", ""));
-    let greeting = Greeting {
-        client: "phone",
-        expiry: 600,
-        ..Greeting::default()
-    };
+    let greeting = Greeting::staying("phone");
     runtime().block_on(async {
         let (mut phone, _) = connect(a.mqtt, greeting).await;
         phone.subscribe("killed/#", 2).await.unwrap();
@@ -196,11 +184,7 @@ fn a_session_that_cannot_be_read_is_refused_and_hurts_nobody() {
     let kafka = shared_kafka();
     kafka.topic("damaged", 1);
     let proxy = instance(&kafka, "damaged", "");
-    let greeting = |client| Greeting {
-        client,
-        expiry: 600,
-        ..Greeting::default()
-    };
+    let greeting = Greeting::staying;
     runtime().block_on(async {
         for client in ["broken", "whole"] {
             let (mut client, _) = connect(proxy.mqtt, greeting(client)).await;
@@ -254,11 +238,7 @@ fn a_session_that_cannot_be_read_is_replaced_if_the_operator_wants_that() {
     let kafka = shared_kafka();
     kafka.topic("fresh", 1);
     let proxy = instance(&kafka, "fresh", ", damaged: fresh");
-    let greeting = Greeting {
-        client: "broken",
-        expiry: 600,
-        ..Greeting::default()
-    };
+    let greeting = Greeting::staying("broken");
     runtime().block_on(async {
         let (mut client, _) = connect(proxy.mqtt, greeting).await;
         client.subscribe("fresh/+", 1).await.unwrap();

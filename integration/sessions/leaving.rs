@@ -18,11 +18,7 @@ fn an_open_message_of_a_subscription_that_ends_is_released() {
     let kafka = shared_kafka();
     kafka.topic("leaving", 1);
     let proxy: Proxy = instance(&kafka, "leaving", "");
-    let greeting = Greeting {
-        client: "phone",
-        expiry: 600,
-        ..Greeting::default()
-    };
+    let greeting = Greeting::staying("phone");
     runtime().block_on(async {
         let mut publisher = Client::connect(proxy.mqtt, Version::V5, "car").await.unwrap();
         for round in 0..5 {

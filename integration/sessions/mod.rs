@@ -25,7 +25,16 @@ struct Greeting<'a> {
     will: Option<(&'a str, &'a str, u32)>,
 }
 
-impl Greeting<'_> {
+impl<'a> Greeting<'a> {
+    /// Of a client whose session outlives its connections by ten minutes.
+    fn staying(client: &'a str) -> Self {
+        Self {
+            client,
+            expiry: 600,
+            ..Self::default()
+        }
+    }
+
     fn encode(&self) -> Vec<u8> {
         let text = |text: &str, out: &mut Vec<u8>| {
             out.extend_from_slice(&(text.len() as u16).to_be_bytes());
@@ -70,7 +79,7 @@ async fn publish(client: &mut Client, topic: &str, payload: &str) {
 }
 
 /// The payload of the next message, which is acknowledged.
-async fn message(client: &mut Client) -> String {
+pub async fn message(client: &mut Client) -> String {
     loop {
         let event = client.next_within(DEADLINE).await.unwrap();
         client.answer(&event).unwrap();

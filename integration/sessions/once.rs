@@ -102,11 +102,7 @@ impl<'a> Device<'a> {
 }
 
 async fn greet(at: SocketAddr, name: &str) -> Option<Client> {
-    let greeting = Greeting {
-        client: name,
-        expiry: 600,
-        ..Greeting::default()
-    };
+    let greeting = Greeting::staying(name);
     let mut client = Client::open(at, Version::V5).await.ok()?;
     client.output.extend_from_slice(&greeting.encode());
     client.flush().await.ok()?;
@@ -294,11 +290,7 @@ fn a_refused_qos_2_message_leaves_no_pair_that_the_next_one_would_be_taken_for()
     kafka.command(&["topic", "oncerefused", "1", "1", "max.message.bytes=300"]);
     let proxy = instance(&kafka, "oncerefused", "");
     runtime().block_on(async {
-        let greeting = Greeting {
-            client: "pump",
-            expiry: 600,
-            ..Greeting::default()
-        };
+        let greeting = Greeting::staying("pump");
         let (mut client, _) = connect(proxy.mqtt, greeting).await;
         client.publish("oncerefused/1", 2, 5, &[b'x'; 1000]).unwrap();
         client.flush().await.unwrap();

@@ -27,11 +27,7 @@ fn sessions_are_listed_and_shown_from_the_topic_itself() {
     let kafka = shared_kafka();
     kafka.topic("listed", 1);
     let proxy = instance(&kafka, "listed", "");
-    let here = Greeting {
-        client: "here",
-        expiry: 600,
-        ..Greeting::default()
-    };
+    let here = Greeting::staying("here");
     let away = Greeting {
         client: "gone for a while",
         ..here
@@ -75,11 +71,7 @@ fn a_session_ends_at_an_operators_word_wherever_its_client_is() {
     let kafka = shared_kafka();
     kafka.topic("ended", 1);
     let proxy = instance(&kafka, "ended", "");
-    let [here, away] = ["here", "away"].map(|client| Greeting {
-        client,
-        expiry: 600,
-        ..Greeting::default()
-    });
+    let [here, away] = ["here", "away"].map(Greeting::staying);
     runtime().block_on(async {
         let (mut client, _) = connect(proxy.mqtt, here).await;
         connect(proxy.mqtt, away).await.0.goodbye().await.unwrap();

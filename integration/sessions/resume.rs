@@ -13,11 +13,7 @@ fn a_session_goes_on_elsewhere_with_all_that_came_meanwhile() {
     let kafka = shared_kafka();
     kafka.topic("resumes", 3);
     let (a, b) = (instance(&kafka, "resumes", ""), instance(&kafka, "resumes", ""));
-    let greeting = Greeting {
-        client: "phone",
-        expiry: 600,
-        ..Greeting::default()
-    };
+    let greeting = Greeting::staying("phone");
     runtime().block_on(async {
         let mut publisher = Client::connect(b.mqtt, Version::V5, "car").await.unwrap();
         let (mut phone, present) = connect(a.mqtt, greeting).await;
@@ -73,11 +69,7 @@ fn who_returns_late_gets_what_is_not_too_old() {
         &format!("{rule}\nsessions: {{expiry: {{}}}}"),
         ", topics: {sessions: retention-sessions, retained: retention-retained, partitions: 4, replication: 1}",
     );
-    let greeting = Greeting {
-        client: "phone",
-        expiry: 600,
-        ..Greeting::default()
-    };
+    let greeting = Greeting::staying("phone");
     runtime().block_on(async {
         let mut publisher = Client::connect(proxy.mqtt, Version::V5, "car").await.unwrap();
         let (mut phone, _) = connect(proxy.mqtt, greeting).await;
@@ -105,11 +97,7 @@ fn what_is_not_acknowledged_comes_again_after_a_takeover() {
     let kafka = shared_kafka();
     kafka.topic("takeover", 1);
     let (a, b) = (instance(&kafka, "takeover", ""), instance(&kafka, "takeover", ""));
-    let greeting = Greeting {
-        client: "phone",
-        expiry: 600,
-        ..Greeting::default()
-    };
+    let greeting = Greeting::staying("phone");
     runtime().block_on(async {
         let mut publisher = Client::connect(b.mqtt, Version::V5, "car").await.unwrap();
         let (mut former, _) = connect(a.mqtt, greeting).await;
@@ -153,11 +141,7 @@ fn a_session_that_gets_little_does_not_stay_behind_in_the_log() {
     let kafka = shared_kafka();
     kafka.topic("forward", 1);
     let proxy = instance(&kafka, "forward", "");
-    let greeting = Greeting {
-        client: "phone",
-        expiry: 600,
-        ..Greeting::default()
-    };
+    let greeting = Greeting::staying("phone");
     runtime().block_on(async {
         let mut publisher = Client::connect(proxy.mqtt, Version::V5, "car").await.unwrap();
         let (mut phone, _) = connect(proxy.mqtt, greeting).await;
@@ -197,11 +181,7 @@ fn a_topic_that_was_made_anew_is_read_from_its_beginning() {
     let kafka = shared_kafka();
     kafka.topic("anew", 1);
     let proxy = instance(&kafka, "anew", "");
-    let greeting = Greeting {
-        client: "phone",
-        expiry: 600,
-        ..Greeting::default()
-    };
+    let greeting = Greeting::staying("phone");
     runtime().block_on(async {
         let (mut phone, _) = connect(proxy.mqtt, greeting).await;
         phone.subscribe("anew/+", 1).await.unwrap();

@@ -46,6 +46,14 @@ fn compile(specs: Vec<RuleSpec>) -> RuleSet {
     RuleSet::compile(specs, Unmapped::Reject).unwrap()
 }
 
+fn source(rule: u32, kafka_topic: &str, key: Option<&str>) -> Source {
+    Source {
+        rule: RuleId(rule),
+        kafka_topic: kafka_topic.into(),
+        key: key.map(|key| key.as_bytes().to_vec()),
+    }
+}
+
 fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
     Publish {
         dup: false,

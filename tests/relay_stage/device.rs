@@ -28,6 +28,23 @@ pub fn connect(client: &str) -> v5::Connect {
     connect
 }
 
+/// CONNECT of a client that takes so many messages without an answer.
+pub fn taking(client: &str, receive_maximum: u16) -> v5::Connect {
+    let mut connect = connect(client);
+    connect.properties = Some(v5::ConnectProperties {
+        session_expiry_interval: None,
+        receive_maximum: Some(receive_maximum),
+        max_packet_size: None,
+        topic_alias_max: None,
+        request_response_info: None,
+        request_problem_info: None,
+        user_properties: Vec::new(),
+        authentication_method: None,
+        authentication_data: None,
+    });
+    connect
+}
+
 /// A will for `topic` with the payload "gone".
 pub fn will(topic: &str) -> Option<v5::LastWill> {
     Some(v5::LastWill {

@@ -9,14 +9,6 @@ fn regex(name: &str, expression: &str, topic: &str, key: Option<&str>) -> RuleSp
     }
 }
 
-fn source(rule: u32, kafka_topic: &str, key: Option<&str>) -> Source {
-    Source {
-        rule: RuleId(rule),
-        kafka_topic: kafka_topic.into(),
-        key: key.map(|key| key.as_bytes().to_vec()),
-    }
-}
-
 #[test]
 fn named_groups_fill_the_templates() {
     let expression = "plants/(?<site>[a-z]+)-(?P<hall>[0-9]+)(?:/line-(?<line>[0-9]+))?/(?:temp|press)";

@@ -2,14 +2,6 @@
 
 use super::*;
 
-fn source(rule: u32, kafka_topic: &str, key: Option<&str>) -> Source {
-    Source {
-        rule: RuleId(rule),
-        kafka_topic: kafka_topic.into(),
-        key: key.map(|key| key.as_bytes().to_vec()),
-    }
-}
-
 #[test]
 fn filters_name_their_sources() {
     let set = compile(vec![spec("a", "v/{x}/{s}", "t-{s}", Some("{x}"))]);

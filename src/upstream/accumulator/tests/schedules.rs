@@ -32,48 +32,35 @@ fn config() -> ProptestConfig {
     }
 }
 
+/// Runs the schedule to its end, and looks at what the log has and what was told.
+fn check(mut world: World, steps: Vec<Step>) {
+    steps.into_iter().for_each(|step| world.run(step));
+    world.finish();
+    world.check();
+}
+
 proptest! {
     #![proptest_config(config())]
 
     #[test]
     fn nothing_acked_is_missing_and_nothing_is_doubled_or_out_of_order(steps in prop::collection::vec(step(), 1..200)) {
-        let mut world = World::new();
-        steps.into_iter().for_each(|step| world.run(step));
-        world.finish();
-        world.check();
+        check(World::new(), steps);
     }
 
     #[test]
     fn the_same_with_identities_that_die(steps in prop::collection::vec(prop_oneof![30 => step(), 1 => Just(Step::Serve(Fault::Fenced))], 1..200)) {
-        let mut world = World::new();
-        steps.into_iter().for_each(|step| world.run(step));
-        world.finish();
-        world.check();
+        check(World::new(), steps);
     }
-}
-
-proptest! {
-    #![proptest_config(config())]
 
     #[test]
     fn the_same_with_a_broker_that_forgets_who_was_quiet(steps in prop::collection::vec(prop_oneof![30 => step(), 4 => Just(Step::Forget)], 1..200)) {
-        let mut world = World::new();
-        steps.into_iter().for_each(|step| world.run(step));
-        world.finish();
-        world.check();
+        check(World::new(), steps);
     }
 
     #[test]
     fn the_same_with_batches_that_are_split(steps in prop::collection::vec(prop_oneof![30 => step(), 3 => Just(Step::Serve(Fault::TooLarge))], 1..200)) {
-        let mut world = World::of_large_batches();
-        steps.into_iter().for_each(|step| world.run(step));
-        world.finish();
-        world.check();
+        check(World::of_large_batches(), steps);
     }
-}
-
-proptest! {
-    #![proptest_config(config())]
 
     #[test]
     fn without_idempotence_nothing_acked_is_missing_or_out_of_order(steps in prop::collection::vec(step(), 1..200)) {
