@@ -256,7 +256,12 @@ impl Proxy {
     /// Starts it and waits until it is ready. `rules` is the YAML list under `rules:`, `kafka` what stands
     /// under `kafka:` beside the servers, as ", producer: {…}".
     pub fn start(bootstrap: &str, rules: &str, kafka: &str) -> Self {
-        let mut proxy = Self::launch(bootstrap, rules, kafka);
+        Self::start_in(&[], bootstrap, rules, kafka)
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_in(environment: &[(&str, &str)], bootstrap: &str, rules: &str, kafka: &str) -> Self {
+        let mut proxy = Self::launch_in(environment, bootstrap, rules, kafka);
         let what = "the proxy is ready";
         eventually(what, || {
             proxy.assert_running();
@@ -369,6 +374,11 @@ impl Proxy {
             TcpStream::connect(proxy.mqtt).ok()
         });
         proxy
+    }
+
+    /// Whether its process has ended.
+    pub fn is_dead(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_some()
     }
 
     fn assert_running(&mut self) {

@@ -4,8 +4,10 @@ mod endings;
 mod leaving;
 mod once;
 mod operators;
+mod paused;
 mod resume;
 mod single;
+mod steps;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -98,9 +100,15 @@ async fn quiet(client: &mut Client) {
 
 /// An instance whose sessions lie in a topic of the test's own.
 fn instance(kafka: &Kafka, name: &str, sessions: &str) -> Proxy {
+    instance_in(&[], kafka, name, sessions)
+}
+
+/// The same with variables in its environment.
+fn instance_in(environment: &[(&str, &str)], kafka: &Kafka, name: &str, sessions: &str) -> Proxy {
     let rule = format!("  - {{name: {name}, mqtt: \"{name}/{{device}}\", kafka: {{topic: {name}, key: \"{{device}}\"}}}}");
     let topics = format!(", topics: {{sessions: {name}-sessions, retained: {name}-retained, partitions: 4, replication: 1}}");
-    Proxy::start(
+    Proxy::start_in(
+        environment,
         &kafka.bootstrap,
         &format!("{rule}\nsessions: {{expiry: {{}}, instance_timeout: 2s{sessions}}}"),
         &topics,

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::{Greeting, connect, instance, runtime};
+use super::{Greeting, connect, instance, instance_in, runtime};
 use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
 use crate::stage::{DEADLINE, Kafka, Proxy};
 
 /// Two instances; one at a time may be killed and come back.
-struct Fleet<'a> {
+pub(super) struct Fleet<'a> {
     kafka: &'a Kafka,
     name: &'a str,
     proxies: Mutex<Vec<Proxy>>,
@@ -19,8 +19,19 @@ struct Fleet<'a> {
 
 impl<'a> Fleet<'a> {
     fn new(kafka: &'a Kafka, name: &'a str) -> Self {
-        let proxies = Mutex::new(vec![instance(kafka, name, ""), instance(kafka, name, "")]);
+        Self::whose_first(&[], kafka, name)
+    }
+
+    /// The first of them has variables in its environment.
+    pub(super) fn whose_first(environment: &[(&str, &str)], kafka: &'a Kafka, name: &'a str) -> Self {
+        let first = instance_in(environment, kafka, name, "");
+        let proxies = Mutex::new(vec![first, instance(kafka, name, "")]);
         Self { kafka, name, proxies }
+    }
+
+    /// Whether the process of an instance has ended.
+    pub(super) fn is_dead(&self, at: usize) -> bool {
+        self.proxies.lock().unwrap()[at % 2].is_dead()
     }
 
     fn address(&self, at: usize) -> SocketAddr {
@@ -39,7 +50,7 @@ impl<'a> Fleet<'a> {
 }
 
 /// A client that keeps its session, and goes from instance to instance.
-struct Device<'a> {
+pub(super) struct Device<'a> {
     fleet: &'a Fleet<'a>,
     name: &'a str,
     at: usize,
@@ -47,7 +58,7 @@ struct Device<'a> {
 }
 
 impl<'a> Device<'a> {
-    fn new(fleet: &'a Fleet<'a>, name: &'a str) -> Self {
+    pub(super) fn new(fleet: &'a Fleet<'a>, name: &'a str) -> Self {
         Self {
             fleet,
             name,
@@ -63,7 +74,7 @@ impl<'a> Device<'a> {
     }
 
     /// A connection, and whether it is another than before.
-    async fn connected(&mut self) -> (&mut Client, bool) {
+    pub(super) async fn connected(&mut self) -> (&mut Client, bool) {
         let fresh = self.connection.is_none();
         let begun = Instant::now();
         while self.connection.is_none() {
@@ -118,7 +129,7 @@ fn chance(seed: &mut u64, below: u64) -> u64 {
     (*seed >> 33) % below
 }
 
-fn publish_packet(topic: &str, id: u16, payload: &str, dup: bool) -> Vec<u8> {
+pub(super) fn publish_packet(topic: &str, id: u16, payload: &str, dup: bool) -> Vec<u8> {
     let mut body = (topic.len() as u16).to_be_bytes().to_vec();
     body.extend_from_slice(topic.as_bytes());
     body.extend_from_slice(&id.to_be_bytes());
@@ -127,13 +138,13 @@ fn publish_packet(topic: &str, id: u16, payload: &str, dup: bool) -> Vec<u8> {
     [&[0x34 | u8::from(dup) << 3, body.len() as u8][..], &body].concat()
 }
 
-fn short_packet(first: u8, id: u16) -> [u8; 4] {
+pub(super) fn short_packet(first: u8, id: u16) -> [u8; 4] {
     let [high, low] = id.to_be_bytes();
     [first, 2, high, low]
 }
 
 /// One message through all its steps. The device forgets what the protocol lets it forget, and nothing else.
-async fn publish_once(device: &mut Device<'_>, topic: &str, id: u16, payload: &str, cut: &mut impl FnMut(usize, usize) -> bool) {
+pub(super) async fn publish_once(device: &mut Device<'_>, topic: &str, id: u16, payload: &str, cut: &mut impl FnMut(usize, usize) -> bool) {
     let (mut tries, mut received) = (0, false);
     loop {
         let (_, fresh) = device.connected().await;
@@ -174,7 +185,7 @@ async fn publish_once(device: &mut Device<'_>, topic: &str, id: u16, payload: &s
 }
 
 /// Takes messages until there are `count`; cuts the connection now and then at one of the steps.
-async fn take(device: &mut Device<'_>, count: usize, cut: &mut impl FnMut(usize, usize) -> bool) -> Vec<String> {
+pub(super) async fn take(device: &mut Device<'_>, count: usize, cut: &mut impl FnMut(usize, usize) -> bool) -> Vec<String> {
     let (mut got, mut open) = (Vec::new(), BTreeSet::new());
     let begun = Instant::now();
     while got.len() < count || !open.is_empty() {
@@ -219,7 +230,7 @@ async fn take(device: &mut Device<'_>, count: usize, cut: &mut impl FnMut(usize,
 }
 
 /// No message comes for a moment. PUBREL may: the connection was cut behind the last PUBCOMP.
-async fn no_more(client: &mut Client) {
+pub(super) async fn no_more(client: &mut Client) {
     while let Ok(event) = client.next_within(Duration::from_millis(300)).await {
         assert!(matches!(event, Event::PubRel(_)), "{event:?}");
         client.answer(&event).unwrap();
@@ -227,7 +238,7 @@ async fn no_more(client: &mut Client) {
     }
 }
 
-fn texts(count: usize) -> Vec<String> {
+pub(super) fn texts(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{number:03}")).collect()
 }
 

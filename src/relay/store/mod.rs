@@ -6,6 +6,7 @@
 
 mod custodian;
 mod discard;
+mod failure;
 mod kept;
 mod once;
 mod order;

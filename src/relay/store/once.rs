@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    failure,
     order::Letter,
     task::{Errand, Task, now},
 };
@@ -56,6 +57,7 @@ impl Task {
     /// Produces one record by its pair. Where the rules of the moment make other records than those of which the pairs were written down,
     /// the one that fits best is taken: nearly always Kafka has the record already and looks at the pair only.
     pub(super) fn produce(&mut self, tenure: Tenure, packet: u16, index: usize, pair: Pair) {
+        failure::step("produce");
         let guest = self.partition.connection_of(&tenure).and_then(|id| self.guests.get(&id));
         let records = guest
             .and_then(|guest| guest.published.get(&packet))
@@ -78,6 +80,7 @@ impl Task {
 
     /// What became of it.
     pub(super) fn produced(&mut self, tenure: &Tenure, packet: u16, pair: &Pair, fate: Fate) {
+        failure::step("produced");
         let (outcome, code) = match fate {
             Fate::Appended => (Outcome::Appended, None),
             Fate::Gap => (Outcome::Gap, None),

@@ -1,6 +1,7 @@
 //! What the machine of a partition wants done.
 
 use super::{
+    failure,
     kept::{self, Kept},
     order::Letter,
     task::{Errand, Task, now},
@@ -95,11 +96,23 @@ impl Task {
             }
             // The machine gives each will along.
             Output::Produce { will: None, .. } => {}
-            Output::PubRec(connection, packet) => self.published(connection, packet, false),
+            Output::PubRec(connection, packet) => {
+                failure::step("pubrec");
+                self.published(connection, packet, false);
+            }
             Output::Refused(connection, packet) => self.published(connection, packet, true),
-            Output::PubComp(connection, packet) => self.send(connection, Letter::PubComp(packet)),
-            Output::Publish(connection, packet, _) => self.send(connection, Letter::Publish(packet)),
-            Output::PubRel(connection, packet) => self.send(connection, Letter::PubRel(packet)),
+            Output::PubComp(connection, packet) => {
+                failure::step("pubcomp");
+                self.send(connection, Letter::PubComp(packet));
+            }
+            Output::Publish(connection, packet, _) => {
+                failure::step("publish");
+                self.send(connection, Letter::Publish(packet));
+            }
+            Output::PubRel(connection, packet) => {
+                failure::step("pubrel");
+                self.send(connection, Letter::PubRel(packet));
+            }
         }
     }
 

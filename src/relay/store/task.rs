@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    Around,
+    Around, failure,
     kept::{self, Kept, Latest},
     once::Published,
     order::{Arrival, Letter, Order, Report},
@@ -137,6 +137,7 @@ impl Task {
                 }
                 Event::Met(met) => self.met(met),
                 Event::Written => {
+                    failure::step("appended");
                     let settled = self.writer.settle();
                     self.or_step_down(&settled);
                 }
@@ -145,6 +146,9 @@ impl Task {
             }
             self.drain();
             if self.is_member {
+                if !self.writer.is_idle() {
+                    failure::step("append");
+                }
                 let sent = self.writer.go_on(&self.tail.topic, self.tail.partition as usize, now());
                 self.or_step_down(&sent);
                 self.drain();
@@ -286,13 +290,23 @@ impl Task {
                 let filters: Vec<&str> = filters.iter().map(|filter| &**filter).collect();
                 self.partition.unsubscribe(id, ticket, &filters, now);
             }
-            Order::Publish(id, packet, records) => self.publish(id, packet, records),
-            Order::PubRel(id, packet) => self.partition.pubrel(id, packet, now),
+            Order::Publish(id, packet, records) => {
+                failure::step("publish_taken");
+                self.publish(id, packet, records);
+            }
+            Order::PubRel(id, packet) => {
+                failure::step("pubrel_taken");
+                self.partition.pubrel(id, packet, now);
+            }
             Order::Send(id, packet, place, report) => {
+                failure::step("send_taken");
                 self.report(id, report, now);
                 self.partition.send(id, packet, place, now);
             }
-            Order::PubRec(id, packet) => self.partition.pubrec(id, packet, now),
+            Order::PubRec(id, packet) => {
+                failure::step("pubrec_taken");
+                self.partition.pubrec(id, packet, now);
+            }
             Order::Members(members) => self.partition.members(members),
             Order::Member => self.join(),
             // Until it is a member again, the others would take for an orphan's what it claims.
@@ -306,6 +320,7 @@ impl Task {
 
     fn report(&mut self, id: ConnectionId, report: Report, now: Millis) {
         for packet in report.settled {
+            failure::step("settled");
             self.partition.settled(id, packet, now);
         }
         for (packet, place) in report.sent {

@@ -1,0 +1,77 @@
+//! An instance dies at each step of the QoS 2 exchange, in both directions; the other one goes on.
+
+use std::sync::Mutex;
+
+use super::once::{Device, Fleet, no_more, publish_once, take, texts};
+use super::runtime;
+use crate::shared_kafka;
+use crate::stage::Kafka;
+
+/// Where, and at which time it is met. Records are met at every step: each `append` is another one.
+const STEPS: &[(&str, u32)] = &[
+    ("publish_taken", 3),
+    ("produce", 3),
+    ("produced", 3),
+    ("pubrec", 3),
+    ("pubrel_taken", 3),
+    ("pubcomp", 3),
+    ("send_taken", 3),
+    ("publish", 3),
+    ("pubrec_taken", 3),
+    ("pubrel", 3),
+    ("settled", 2),
+    ("append", 8),
+    ("append", 9),
+    ("append", 10),
+    ("append", 11),
+    ("appended", 8),
+    ("appended", 9),
+    ("appended", 10),
+    ("appended", 11),
+];
+/// Instances that run at a time, in pairs.
+const PAIRS: usize = 4;
+const COUNT: usize = 8;
+
+/// A publisher and a subscriber begin at the instance that will die.
+fn dies_at(kafka: &Kafka, number: usize, step: &str, times: u32) {
+    let name = format!("oncestep{number}");
+    kafka.topic(&name, 1);
+    let fleet = Fleet::whose_first(&[("MQTT_KAFKA_PROXY_DIES_AT", &format!("{step}:{times}"))], kafka, &name);
+    runtime().block_on(async {
+        let mut valve = Device::new(&fleet, "valve");
+        let (client, _) = valve.connected().await;
+        assert_eq!(client.subscribe(&format!("{name}/+"), 2).await.unwrap(), 2);
+        let publishing = async {
+            let mut pump = Device::new(&fleet, "pump");
+            for text in texts(COUNT) {
+                publish_once(&mut pump, &format!("{name}/1"), 7, &text, &mut |_, _| false).await;
+            }
+        };
+        let mut never = |_: usize, _| false;
+        let ((), got) = tokio::join!(publishing, take(&mut valve, COUNT, &mut never));
+        assert_eq!(got, texts(COUNT), "{step}:{times}");
+        let (client, _) = valve.connected().await;
+        no_more(client).await;
+    });
+    assert!(fleet.is_dead(0), "{step}:{times} was not met");
+    assert_eq!(kafka.consume(&name, "%s"), texts(COUNT), "{step}:{times}");
+}
+
+#[test]
+fn an_instance_dies_at_each_step_and_each_message_is_there_once() {
+    let kafka = shared_kafka();
+    let left = Mutex::new(STEPS.iter().enumerate());
+    std::thread::scope(|scope| {
+        for _ in 0..PAIRS {
+            scope.spawn(|| {
+                loop {
+                    let Some((number, (step, times))) = left.lock().unwrap().next() else {
+                        return;
+                    };
+                    dies_at(&kafka, number, step, *times);
+                }
+            });
+        }
+    });
+}
