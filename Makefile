@@ -34,13 +34,13 @@ $(CARGO_DENY):
 	cargo install --quiet --locked cargo-deny@$(CARGO_DENY_VERSION) --root $(CACHE)/cargo
 
 # The stable compiler has the sanitizers, too; it only asks for this variable. What is found new stays out of the repository's corpus.
-chaos: ## the long forms: brokers killed, paused and restarted, a bad network, Kafka away for a minute, under load; simulated groups and owners
+chaos: ## the long forms: brokers killed, paused and restarted, a bad network, Kafka away for a minute, under load; instances killed, left and paused; simulated groups and owners
 	@integration/need cargo cc openssl mosquitto_pub kcat paho haproxy nss_wrapper
 	@integration/kafka/kafka install
 	@rm -rf target/tmp/{kafka,proxy,certs,authorities}-*
 	CHAOS=long cargo test --locked --lib group::membership -- --nocapture
 	SCHEDULES=1000000 cargo test --release --locked --test ownership_simulation no_schedule -- --nocapture
-	CHAOS=long cargo test --locked --test integration -- --nocapture --test-threads 1 chaos network behind shared
+	CHAOS=long cargo test --release --locked --test integration -- --nocapture --test-threads 1 chaos network behind shared:: killed_and hopping paused
 
 fuzz: $(CARGO_FUZZ) ## fuzzes the decoders, FUZZ_SECONDS=60 for each target
 	@integration/need cargo cc g++

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout};
 
-/// HAProxy in front of two instances.
+/// HAProxy in front of instances.
 pub struct Balancer {
     child: Child,
     /// Where devices connect.
@@ -18,19 +18,37 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// Starts it with `docs/haproxy.cfg`, in which only addresses and the bound of connections are replaced.
-    pub fn start(instances: [&Proxy; 2]) -> Self {
+    /// Starts it with `docs/haproxy.cfg`, in which only addresses and the bound of connections are replaced, and a third server may be added.
+    pub fn start(instances: &[&Proxy]) -> Self {
         let (mqtt, tls) = (free_address(), free_address());
         let mut text = std::fs::read_to_string(root().join("docs/haproxy.cfg")).unwrap();
+        let of = |port: &str| {
+            instances
+                .iter()
+                .map(|p| if port == "1883" { p.mqtt } else { p.tls })
+                .collect::<Vec<_>>()
+        };
+        for port in ["1883", "8883"] {
+            let line = |name: &str| {
+                let mut lines = text.lines();
+                lines
+                    .find(|line| line.contains(&format!("{name}:{port}")))
+                    .expect("the sample has it")
+                    .to_owned()
+            };
+            let (first, second) = (line("192.0.2.11"), line("192.0.2.12"));
+            let server = |(number, (at, proxy)): (usize, (SocketAddr, &&Proxy))| {
+                let (name, check) = (format!("server {number}"), proxy.admin.port());
+                let address = first.replace(&format!("192.0.2.11:{port} port 9090"), &format!("{at} port {check}"));
+                address.replace("server a", &name)
+            };
+            let servers: Vec<_> = of(port).into_iter().zip(instances).enumerate().map(server).collect();
+            text = text.replace(&second, "").replace(&first, &servers.join("\n"));
+        }
         let mut replace = |old: &str, new: &str| {
             assert!(text.contains(old), "the sample has {old}");
             text = text.replace(old, new);
         };
-        for (name, proxy) in ["192.0.2.11", "192.0.2.12"].into_iter().zip(instances) {
-            let check = proxy.admin.port();
-            replace(&format!("{name}:1883 port 9090"), &format!("{} port {check}", proxy.mqtt));
-            replace(&format!("{name}:8883 port 9090"), &format!("{} port {check}", proxy.tls));
-        }
         replace("*:1883", &mqtt.to_string());
         replace("*:8883", &tls.to_string());
         // Each costs two files, and the process may open fewer here.
@@ -100,7 +118,7 @@ fn devices_spread_over_the_instances_and_all_go_on_when_one_is_killed() {
     let topic = "balancer";
     kafka.topic(topic, 3);
     let [a, b] = [(); 2].map(|()| Proxy::start(&kafka.bootstrap, &rule(topic), ""));
-    let balancer = Balancer::start([&a, &b]);
+    let balancer = Balancer::start(&[&a, &b]);
     Runtime::new().unwrap().block_on(async {
         let mut devices = Vec::new();
         for device in 0..DEVICES {

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::{Greeting, connect, instance, instance_in, runtime};
+use crate::chaos::is_long;
 use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
 use crate::stage::{DEADLINE, Kafka, Proxy};
@@ -15,6 +16,8 @@ pub(super) struct Fleet<'a> {
     kafka: &'a Kafka,
     name: &'a str,
     proxies: Mutex<Vec<Proxy>>,
+    /// Where all its clients connect, if not to the instances themselves.
+    pub(super) front: Option<SocketAddr>,
 }
 
 impl<'a> Fleet<'a> {
@@ -25,8 +28,17 @@ impl<'a> Fleet<'a> {
     /// The first of them has variables in its environment.
     pub(super) fn whose_first(environment: &[(&str, &str)], kafka: &'a Kafka, name: &'a str) -> Self {
         let first = instance_in(environment, kafka, name, "");
-        let proxies = Mutex::new(vec![first, instance(kafka, name, "")]);
-        Self { kafka, name, proxies }
+        let proxies = vec![first, instance(kafka, name, "")];
+        Self::of(proxies, kafka, name)
+    }
+
+    pub(super) fn of(proxies: Vec<Proxy>, kafka: &'a Kafka, name: &'a str) -> Self {
+        Self {
+            kafka,
+            name,
+            proxies: Mutex::new(proxies),
+            front: None,
+        }
     }
 
     /// Whether the process of an instance has ended.
@@ -35,7 +47,8 @@ impl<'a> Fleet<'a> {
     }
 
     fn address(&self, at: usize) -> SocketAddr {
-        self.proxies.lock().unwrap()[at % 2].mqtt
+        let proxies = self.proxies.lock().unwrap();
+        self.front.unwrap_or_else(|| proxies[at % proxies.len()].mqtt)
     }
 
     /// As by `kill -9`.
@@ -53,7 +66,8 @@ impl<'a> Fleet<'a> {
 pub(super) struct Device<'a> {
     fleet: &'a Fleet<'a>,
     name: &'a str,
-    at: usize,
+    /// Connections it has left.
+    pub(super) at: usize,
     connection: Option<Client>,
 }
 
@@ -68,7 +82,7 @@ impl<'a> Device<'a> {
     }
 
     /// The connection is cut; the next one is to the other instance.
-    fn hop(&mut self) {
+    pub(super) fn hop(&mut self) {
         self.connection = None;
         self.at += 1;
     }
@@ -92,7 +106,7 @@ impl<'a> Device<'a> {
     }
 
     /// Says something and waits for the answer; `None` if the connection has ended.
-    async fn ask(&mut self, out: &[u8], answers: impl Fn(&Event) -> bool) -> Option<()> {
+    pub(super) async fn ask(&mut self, out: &[u8], answers: impl Fn(&Event) -> bool) -> Option<()> {
         let client = self.connection.as_mut()?;
         client.output.extend_from_slice(out);
         let done = async {
@@ -124,7 +138,7 @@ async fn greet(at: SocketAddr, name: &str) -> Option<Client> {
 }
 
 /// A number below `below`, of a seed that moves on.
-fn chance(seed: &mut u64, below: u64) -> u64 {
+pub(super) fn chance(seed: &mut u64, below: u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*seed >> 33) % below
 }
@@ -187,12 +201,13 @@ pub(super) async fn publish_once(device: &mut Device<'_>, topic: &str, id: u16, 
 /// Takes messages until there are `count`; cuts the connection now and then at one of the steps.
 pub(super) async fn take(device: &mut Device<'_>, count: usize, cut: &mut impl FnMut(usize, usize) -> bool) -> Vec<String> {
     let (mut got, mut open) = (Vec::new(), BTreeSet::new());
-    let begun = Instant::now();
+    let mut last = Instant::now();
     while got.len() < count || !open.is_empty() {
         assert!(
-            begun.elapsed() < 2 * DEADLINE,
-            "{} of {count} messages have come: {got:?}",
-            got.len()
+            last.elapsed() < 2 * DEADLINE,
+            "{} of {count} messages have come: {:?}",
+            got.len(),
+            got.last()
         );
         let (client, _) = device.connected().await;
         let event = match client.next_within(DEADLINE).await {
@@ -206,6 +221,7 @@ pub(super) async fn take(device: &mut Device<'_>, count: usize, cut: &mut impl F
             Event::Publish { payload, qos: 2, id, .. } => {
                 // A packet id that is open: the same message again.
                 if open.insert(*id) {
+                    last = Instant::now();
                     got.push(String::from_utf8(payload.to_vec()).unwrap());
                 }
                 0
@@ -316,8 +332,8 @@ fn a_refused_qos_2_message_leaves_no_pair_that_the_next_one_would_be_taken_for()
 
 #[test]
 fn instances_are_killed_and_each_message_is_once_in_kafka_and_once_at_the_subscriber() {
-    const KILLS: usize = 10;
-    const COUNT: usize = 60;
+    let kills_wanted = if is_long() { 1000 } else { 10 };
+    let count = 6 * kills_wanted;
     let kafka = shared_kafka();
     kafka.topic("oncekill", 1);
     let fleet = Fleet::new(&kafka, "oncekill");
@@ -330,9 +346,9 @@ fn instances_are_killed_and_each_message_is_once_in_kafka_and_once_at_the_subscr
         let (mut kills, mut dice) = (0, seed);
         let publishing = async {
             let mut pump = Device::new(&fleet, "pump");
-            for (number, text) in texts(COUNT).iter().enumerate() {
+            for (number, text) in texts(count).iter().enumerate() {
                 let mut dead = None;
-                let due = number * KILLS / COUNT >= kills && kills < KILLS;
+                let due = number * kills_wanted / count >= kills && kills < kills_wanted;
                 let at_step = chance(&mut dice, 3) as usize;
                 let mut cut = |step: usize, at: usize| {
                     let now = due && dead.is_none() && step == at_step;
@@ -353,11 +369,11 @@ fn instances_are_killed_and_each_message_is_once_in_kafka_and_once_at_the_subscr
         };
         let mut dice = seed + 1;
         let mut cut = |_: usize, _| chance(&mut dice, 12) == 0;
-        let (kills, got) = tokio::join!(publishing, take(&mut valve, COUNT, &mut cut));
-        assert_eq!(kills, KILLS);
-        assert_eq!(got, texts(COUNT), "SEED={seed}");
+        let (kills, got) = tokio::join!(publishing, take(&mut valve, count, &mut cut));
+        assert_eq!(kills, kills_wanted);
+        assert_eq!(got, texts(count), "SEED={seed}");
         let (client, _) = valve.connected().await;
         no_more(client).await;
     });
-    assert_eq!(kafka.consume("oncekill", "%s"), texts(COUNT), "SEED={seed}");
+    assert_eq!(kafka.consume("oncekill", "%s"), texts(count), "SEED={seed}");
 }
