@@ -99,6 +99,23 @@ async fn a_will_that_no_rule_maps_is_refused_with_the_connect() {
     assert_eq!(stage.metric("connections_closed_total{reason=\"topic_name_invalid\"}"), 2);
 }
 
+/// The Kafka topic of this rule is what the device says: the proxy's own topics are not among those.
+#[tokio::test]
+async fn a_will_for_a_state_topic_is_refused_with_the_connect() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    let rules = "rules: [{name: any, mqtt: \"any/{kafka}\", kafka: {topic: \"{kafka}\"}}]";
+    let stage = Stage::start(fake, rules).await;
+    for (topic, told) in [("any/mqtt-retained", "connack 0x83"), ("any/t", "connack 0x00")] {
+        let mut greeting = connect("forger");
+        greeting.last_will = will(topic);
+        let mut device = Device::open(stage.address, 5).await;
+        device.connect(&greeting).await;
+        assert_eq!(device.line().await.split(' ').take(2).collect::<Vec<_>>().join(" "), told);
+    }
+    assert_eq!(stage.metric("refusals_total{reason=\"state_topic\"}"), 1);
+}
+
 /// A takeover, silence and the end of the process refuse nobody anything; a malformed packet is counted as such.
 #[tokio::test]
 async fn what_is_no_refusal_is_counted_apart() {

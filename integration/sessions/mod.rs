@@ -9,6 +9,7 @@ mod paused;
 mod resume;
 mod single;
 mod steps;
+mod wills;
 
 use std::net::SocketAddr;
 use std::time::Duration;

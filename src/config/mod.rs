@@ -160,6 +160,7 @@ impl Walk<'_> {
         let rules = rules?;
         if let Some(store) = &mut store {
             store.topic.clone_from(&state_topics.sessions.name);
+            store.state_topics = vec![state_topics.sessions.name.clone(), state_topics.retained.name.clone()];
         }
         self.keep_apart(&top, &state_topics, &rules);
         limits.session.retain_available = rules.takes_retained();

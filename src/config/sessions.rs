@@ -47,8 +47,9 @@ impl Walk<'_> {
         let words = [("global", false), ("local", true)];
         let local_takeover = takeover.and_then(|n| self.choice(n, "sessions.takeover", &words, &[]));
         Some(StoreSettings {
-            // `kafka.topics.sessions` says it.
+            // `kafka.topics` says them.
             topic: String::new(),
+            state_topics: Vec::new(),
             instance_timeout: self.instance_timeout(&section),
             local_takeover: local_takeover.unwrap_or(false),
             fresh_if_damaged: self.damaged(&section),

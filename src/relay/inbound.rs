@@ -214,7 +214,7 @@ impl Desk {
         let rule = rules.rule(id);
         let name = draft.kafka_topic(at, rules);
         if self.shared.is_state_topic(name) {
-            return Err(self.refuse(rule, ReasonCode::ImplementationSpecificError, "state_topic"));
+            return Err(Placed::Done(self.refuse_state_topic(rule)));
         }
         let topic = match self.shared.cluster.topic(name) {
             TopicState::Ready(topic) => topic,
@@ -244,15 +244,24 @@ impl Desk {
         }
     }
 
-    /// A record that will never be stored: the rule says whether the device is told.
+    /// The proxy's own state is nobody's to write, whatever a topic puts into a rule's Kafka topic.
+    pub(super) fn refuse_state_topic(&self, rule: &Rule) -> Answer {
+        self.refusal(rule, ReasonCode::ImplementationSpecificError, "state_topic")
+    }
+
     fn refuse(&self, rule: &Rule, reason: ReasonCode, why: &'static str) -> Placed {
+        Placed::Done(self.refusal(rule, reason, why))
+    }
+
+    /// A record that will never be stored: the rule says whether the device is told.
+    fn refusal(&self, rule: &Rule, reason: ReasonCode, why: &'static str) -> Answer {
         self.shared.metrics.refused(why);
         match rule.on_error {
-            OnError::Reject => Placed::Done(Answer::Refused {
+            OnError::Reject => Answer::Refused {
                 reason,
                 reason_string: Some(why),
-            }),
-            OnError::Skip => Placed::Done(Answer::Acked),
+            },
+            OnError::Skip => Answer::Acked,
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     inbound::{DRAFT, Placed, Wait, now_ms},
 };
 use crate::{
-    mapping::Inbound,
+    mapping::{Draft, Inbound},
     mqtt::{Publish, ReasonCode},
     session::{Answer, OwnedWill},
 };
@@ -44,16 +44,31 @@ impl Desk {
         let inbound = inbound(publish, client);
         let routed = DRAFT.with_borrow_mut(|draft| {
             self.shared.rules.route(&inbound, draft)?;
-            Ok(self.shared.retain_denied(publish, draft))
+            if self.shared.retain_denied(publish, draft) {
+                return Ok(Some(ReasonCode::RetainNotSupported));
+            }
+            Ok(self.own_state_among(draft))
         });
         let none = match routed {
-            Ok(denied) => return denied.then_some(ReasonCode::RetainNotSupported),
+            Ok(refused) => return refused,
             Err(none) => none,
         };
         match self.no_route(none, &inbound) {
             Answer::Refused { reason, .. } => Some(reason),
             Answer::Acked | Answer::Unknown => None,
         }
+    }
+
+    /// Why a record is refused that would go to the proxy's own state; one that its rule skips is left out when the will is sent.
+    fn own_state_among(&self, draft: &Draft) -> Option<ReasonCode> {
+        let rules = &self.shared.rules;
+        let own = |at: &usize| self.shared.is_state_topic(draft.kafka_topic(*at, rules));
+        (0..draft.len())
+            .filter(own)
+            .find_map(|at| match self.refuse_state_topic(rules.rule(draft.rule(at))) {
+                Answer::Refused { reason, .. } => Some(reason),
+                Answer::Acked | Answer::Unknown => None,
+            })
     }
 
     async fn place_will(&mut self, will: &OwnedWill, client: &str) {

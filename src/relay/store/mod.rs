@@ -46,6 +46,8 @@ const LAST_WRITES: Duration = Duration::from_secs(3);
 pub struct StoreSettings {
     /// The compacted topic.
     pub topic: String,
+    /// Kafka topics of the proxy's own state, this one among them: no will is written there, whatever the rules make of its topic.
+    pub state_topics: Vec<String>,
     /// How long the group's coordinator may hear nothing of an instance before others take it for dead.
     pub instance_timeout: Duration,
     /// Throw-away clients (clean start, expiry 0) are taken over within an instance only, and cost Kafka nothing.
