@@ -57,6 +57,7 @@ fn route(set: &RuleSet, topic: &str) -> f64 {
         publish: &packet,
         topic,
         client: "device-1",
+        identity: None,
         now_ms: 1,
     };
     let mut draft = Draft::new();

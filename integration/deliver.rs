@@ -18,7 +18,7 @@ pub struct Subscriber {
 
 impl Subscriber {
     /// Returns once the program has said that its SUBACK came.
-    fn start(command: &mut Command, subscribed: &str) -> Self {
+    pub fn start(command: &mut Command, subscribed: &str) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

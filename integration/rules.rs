@@ -2,7 +2,8 @@
 
 use crate::deliver::Subscriber;
 use crate::shared_kafka;
-use crate::stage::{Proxy, output};
+use crate::stage::{Kafka, Proxy, eventually, output};
+use std::process::Command;
 
 /// Publishes by mosquitto at QoS 1; returns once that is acknowledged.
 fn publish(proxy: &Proxy, id: &str, topic: &str, payload: &str, more: &[&str]) {
@@ -48,4 +49,103 @@ fn an_expression_takes_what_a_filter_cannot_and_gives_it_back() {
     kafka.produce("regex-nord", "7", &["mqtt.topic=plants/nord-7/temperature"], "23.5");
     assert_eq!(one.message(), "message plants/nord-7/temperature|2|23.5");
     assert!(proxy.metric(&["records_skipped_total", "lines", "no_inverse"]) >= 2.0);
+}
+
+/// A proxy that asks for the password of `vin42`, has such rules, and keeps its state in topics of its own.
+fn asking(kafka: &Kafka, name: &str, rules: &str) -> Proxy {
+    let folder = tempfile::tempdir().expect("a folder for files").keep();
+    let users = mqtt_kafka_proxy::auth::passwords::entry("vin42", b"s3cret").expect("a legal name");
+    std::fs::write(folder.join("users.txt"), users).expect("the folder was just made");
+    let access = format!(
+        "authentication: [{{method: password_file, file: \"{}/users.txt\"}}]",
+        folder.display()
+    );
+    let topics = format!(", topics: {{sessions: {name}-sessions, retained: {name}-retained, partitions: 1, replication: 1}}");
+    let sessions = "sessions: {expiry: {}, instance_timeout: 2s}";
+    Proxy::start(&kafka.bootstrap, &format!("{rules}\n{access}\n{sessions}"), &topics)
+}
+
+const LOGIN: [&str; 4] = ["-u", "vin42", "-P", "s3cret"];
+
+#[test]
+fn templates_are_filled_with_what_the_message_says() {
+    let kafka = shared_kafka();
+    kafka.topic("said", 3);
+    let rules = "  - {name: said, mqtt: \"said/#\", kafka: {topic: said, key: \"{identity}:{user.unit}\", \
+                 partition: \"{payload.lane}\", headers: {day: \"{now.date}\", where: \"{payload.at.line}\"}}}";
+    let proxy = asking(&kafka, "said", rules);
+    let unit = ["-D", "publish", "user-property", "unit", "rpm"];
+    let said = |payload: &str, more: &[&str]| publish(&proxy, "device", "said/x", payload, &[&LOGIN[..], more].concat());
+    let good = r#"{"at": {"line": "L 7"}, "lane": 2}"#;
+    let day = output("date", &["-u", "+%F"]);
+    said(good, &unit);
+    let records = kafka.consume("said", "%p|%k|%s|%h");
+    assert_eq!(records.len(), 1);
+    assert!(records[0].starts_with(&format!("2|vin42:rpm|{good}|")), "{records:?}");
+    assert!(records[0].contains("where=L 7"), "{records:?}");
+    // Midnight may have come in between.
+    let days = [day, output("date", &["-u", "+%F"])];
+    assert!(
+        days.iter().any(|day| records[0].contains(&format!("day={}", day.trim()))),
+        "{records:?}"
+    );
+    for (payload, properties, why) in [
+        ("lane 2", &unit[..], "not_json"),
+        (r#"{"lane": 2}"#, &unit, "no_payload_field"),
+        (r#"{"at": {"line": 1}, "lane": "x"}"#, &unit, "not_a_partition"),
+        (r#"{"at": {"line": 1}, "lane": 3}"#, &unit, "no_such_partition"),
+        (good, &[], "no_user_property"),
+    ] {
+        said(payload, properties);
+        assert_eq!(proxy.metric(&["refusals_total", why]), 1.0, "{why}");
+    }
+    assert_eq!(kafka.consume("said", "%s").len(), 1, "what was refused is not there");
+}
+
+#[test]
+fn the_will_of_a_stored_session_has_the_identity_that_it_came_with() {
+    let kafka = shared_kafka();
+    kafka.topic("said-wills", 1);
+    let proxy = asking(
+        &kafka,
+        "said-wills",
+        "  - {name: wills, mqtt: \"said-wills/{x}\", kafka: {topic: said-wills, key: \"{identity}.{x}\"}}",
+    );
+    let port = proxy.mqtt.port().to_string();
+    let mut client = Command::new("stdbuf");
+    client.args([
+        "-oL",
+        "mosquitto_sub",
+        "-d",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &port,
+        "-V",
+        "mqttv5",
+        "-i",
+        "will",
+        "-c",
+        "-x",
+        "60",
+    ]);
+    client.args([
+        "-t",
+        "said-wills/none",
+        "--will-topic",
+        "said-wills/1",
+        "--will-payload",
+        "gone",
+        "--will-qos",
+        "1",
+    ]);
+    // It is killed, so it says no goodbye.
+    drop(Subscriber::start(client.args(LOGIN), "Subscribed"));
+    let wills = || {
+        kafka
+            .consume("said-wills", "%k|%s")
+            .into_iter()
+            .find(|record| record.ends_with("gone"))
+    };
+    assert_eq!(eventually("the will is sent", wills), "vin42.1|gone");
 }

@@ -18,6 +18,7 @@ rules:
   - {name: commands, direction: subscribe, mqtt: "vehicles/{key}/commands", kafka: {topic: vehicle-commands}}
   - {name: halls, mqtt: "plant/{hall}/#", kafka: {topic: "plant-{hall}"}}
   - {name: meters, mqtt_regex: "meters/(?<kind>[a-z]+)-(?<number>[0-9]+)", kafka: {topic: "meters-{kind}", key: "{number}"}}
+  - {name: said, mqtt: "said/#", kafka: {topic: said, key: "{identity}:{user.unit}", partition: "{payload.lane}", headers: {at: "{now.iso}"}}}
   - {name: rest, mqtt: "{all#}", kafka: {topic: rest, key: "{all}"}}
 "#;
 
@@ -63,6 +64,7 @@ fn a_message_is_followed_into_its_records() {
         "only reads Kafka",
         "no: level 1 is `vehicles`, not `plant`",
         "no: level 1 is `vehicles`, not `meters`",
+        "no: level 1 is `vehicles`, not `said`",
         "matches, but comes after the rule that takes it (telemetry)",
     ];
     assert_eq!(verdicts, expected);
@@ -88,7 +90,7 @@ fn a_message_that_makes_no_record_is_told_why() {
     assert_eq!(refused["records"], json!([]));
     let system = told(&["$SYS/uptime"]);
     assert_eq!(system["why"], "no rule matches");
-    assert_eq!(system["rules"][5]["verdict"], "no: no wildcard takes a topic that begins with `$`");
+    assert_eq!(system["rules"][6]["verdict"], "no: no wildcard takes a topic that begins with `$`");
     assert_eq!(system["rules"][0]["verdict"], "no: level 1 is `$SYS`, not `vehicles`");
     let short = told(&["vehicles/42"]);
     assert_eq!(short["rules"][0]["verdict"], "no: it has 4 levels or more, the topic 2");
@@ -229,4 +231,34 @@ fn a_rule_with_an_expression_is_explained_all_ways() {
         (&read["sources"][0]["topic"], &read["sources"][0]["key"]),
         (&json!("meters-gas"), &json!("12"))
     );
+}
+
+#[test]
+fn what_a_message_says_is_explained() {
+    let good = [
+        "said/x",
+        "--identity",
+        "vin42",
+        "--property",
+        "unit=C",
+        "--payload",
+        r#"{"lane": 2}"#,
+    ];
+    let record = &told(&[&good[..], &["--partitions", "3"]].concat())["records"][0];
+    assert_eq!((&record["key"], &record["partition"]), (&json!("vin42:C"), &json!(2)));
+    let at = record["headers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|header| header["name"] == "at")
+        .unwrap();
+    // The time of the question.
+    assert!(at["value"].as_str().unwrap() > "2026-01-01T00:00:00.000Z");
+    assert_eq!(told(&good)["records"][0]["partition"], json!("{payload.lane}"));
+    assert_eq!(told(&["said/x"])["why"], json!("refused: no_identity"));
+    assert_eq!(
+        told(&good[..3])["rules"][5]["verdict"],
+        json!("matches and refuses it: no_user_property")
+    );
+    assert_eq!(told(&[&good[..5], &["--payload", "x"]].concat())["why"], json!("refused: not_json"));
 }

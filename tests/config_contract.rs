@@ -196,7 +196,7 @@ fn of_rules() {
         ("partition: round-robin", Taken),
         ("partition: sticky", Taken),
         ("partition: 3", Taken),
-        ("partition: \"{x}\"", Later),
+        ("partition: \"{x}\"", Taken),
         ("headers: {sensor: \"{x}\"}", Taken),
         ("timestamp: receipt", Taken),
         ("timestamp: \"{x}\"", Later),

@@ -226,7 +226,7 @@ fn rules_at_fault() {
             "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t, partition: odd}",
             8,
             34,
-            "write hash, round-robin, sticky, or a number",
+            "write hash, round-robin, sticky, a number",
         ),
         (
             "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t, partition: -1}",
@@ -378,9 +378,7 @@ fn what_comes_later_is_refused() {
     ] {
         assert_refused_later(&with(&format!("    {entry}")));
     }
-    for entry in ["timestamp: \"{t}\"", "partition: \"{topic}\""] {
-        assert_refused_later(&GOOD.replace("topic: mqtt,", &format!("topic: mqtt, {entry},")));
-    }
+    assert_refused_later(&GOOD.replace("topic: mqtt,", "topic: mqtt, timestamp: \"{t}\","));
 }
 
 #[track_caller]
@@ -388,6 +386,18 @@ fn assert_refused_later(text: &str) {
     let fault = only(text).to_string();
     assert!(fault.contains("not supported yet"), "{fault}");
     assert!(!fault.contains("hunter2"), "{fault}");
+}
+
+#[test]
+fn templates_of_partitions_are_told_where_they_are_wrong() {
+    for (entry, column, words) in [
+        ("partition: \"{lane}\"", 38, "`{lane}` is not a capture of `mqtt`"),
+        ("partition: \"1{payload.}\"", 39, "`{payload.}` is not a capture of `mqtt`"),
+        ("partition: \"{{\"", 38, "is no way to choose a partition"),
+        ("partition: everywhere", 37, "is no way to choose a partition"),
+    ] {
+        assert_fault(&GOOD.replace("topic: mqtt,", &format!("topic: mqtt, {entry},")), 8, column, words);
+    }
 }
 
 #[test]

@@ -128,7 +128,7 @@ admin: {address: "127.0.0.1:9090"}
         (telemetry.direction, telemetry.acknowledge, telemetry.overflow, telemetry.on_error),
         (Direction::Publish, Acknowledge::OnReceipt, Overflow::Drop, OnError::Skip)
     );
-    assert_eq!((telemetry.partition, telemetry.client_header), (PartitionSpec::Number(3), false));
+    assert_eq!((&telemetry.partition, telemetry.client_header), (&PartitionSpec::Number(3), false));
     assert_eq!(
         (commands.direction, commands.qos, commands.tombstones),
         (Direction::Subscribe, QoS::AtLeastOnce, Tombstones::Deliver)

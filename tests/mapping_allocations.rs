@@ -3,7 +3,9 @@
 // clippy.toml allows it in test functions; the functions they share are not seen as such.
 #![allow(clippy::unwrap_used)]
 
-use mqtt_kafka_proxy::mapping::{Direction, Draft, Inbound, KafkaSpec, LocateScratch, RuleSet, RuleSpec, Skip, Stored, Unmapped};
+use mqtt_kafka_proxy::mapping::{
+    Direction, Draft, Inbound, KafkaSpec, LocateScratch, PartitionSpec, RuleSet, RuleSpec, Skip, Stored, Unmapped,
+};
 use mqtt_kafka_proxy::mqtt::properties::{PayloadFormat, UserProperties};
 use mqtt_kafka_proxy::mqtt::publish::SharedProperties;
 use mqtt_kafka_proxy::mqtt::{Publish, PublishProperties, QoS};
@@ -28,10 +30,14 @@ fn rules() -> RuleSet {
     let mut rules: Vec<RuleSpec> = (0..100)
         .map(|i| rule(&format!("r{i}"), &format!("fleet{i}/{{vin}}/{{s}}"), "fleet", Some("{vin}/{s}")))
         .collect();
+    let mut said = rule("said", "s/{x}", "said", Some("{payload.a.id}:{identity}"));
+    said.kafka.headers = vec![("at".into(), "{now.iso}".into()), ("u".into(), "{user.plain}-{x}".into())];
+    said.kafka.partition = Some(PartitionSpec::Template("{payload.lane}".into()));
     let mut headers = rule("headers", "h/{x}/{y}", "h-{x}", Some("{client}:{y}"));
     headers.kafka.headers = vec![("x".into(), "<{x}>".into()), ("y".into(), "{y}".into())];
     rules.extend([
         headers,
+        said,
         rule("whole", "w/#", "whole", None),
         RuleSpec {
             mqtt_regex: Some("e/(?<x>[a-z]+)-(?:\\w|-)*(?<y>[0-9]+)?/.*".into()),
@@ -70,12 +76,13 @@ fn with_publish(topic: &str, check: impl FnOnce(&Inbound<'_>)) {
             user: UserProperties::from_block(block.as_bytes()),
             ..PublishProperties::default()
         },
-        payload: &[7; 100],
+        payload: br#"{"b": [1, "x"], "a": {"id": "plain", "x": 1.5}, "lane": 3}"#,
     };
     check(&Inbound {
         publish: &packet,
         topic,
         client: "device-1",
+        identity: Some("who"),
         now_ms: 1,
     });
 }
@@ -107,7 +114,7 @@ fn allocations<T>(mut round: impl FnMut() -> T) -> u64 {
 #[test]
 fn a_message_that_is_routed_allocates_nothing() {
     let set = rules();
-    for topic in ["fleet0/WVW1/rpm", "fleet99/WVW1/rpm", "h/1/2", "w/a/b/c", "e/ab-ü-7/x"] {
+    for topic in ["fleet0/WVW1/rpm", "fleet99/WVW1/rpm", "h/1/2", "w/a/b/c", "e/ab-ü-7/x", "s/1"] {
         with_publish(topic, |inbound| {
             let mut draft = Draft::new();
             assert_eq!(write(&set, inbound, &mut draft), 2, "a record and its copy");
@@ -119,7 +126,7 @@ fn a_message_that_is_routed_allocates_nothing() {
 #[test]
 fn a_record_allocates_nothing_wanted_or_not() {
     let set = rules();
-    for topic in ["fleet0/WVW1/rpm", "fleet99/WVW1/rpm", "h/1/2", "w/a/b/c", "e/ab-ü-7/x"] {
+    for topic in ["fleet0/WVW1/rpm", "fleet99/WVW1/rpm", "h/1/2", "w/a/b/c", "e/ab-ü-7/x", "s/1"] {
         with_publish(topic, |inbound| {
             let mut draft = Draft::new();
             set.route(inbound, &mut draft).unwrap();

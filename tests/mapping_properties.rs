@@ -35,7 +35,19 @@ fn filter() -> impl Strategy<Value = String> {
 }
 
 fn template() -> impl Strategy<Value = String> {
-    let piece = select(vec!["-", "/", "k", "{{", "é", "{x}", "{y}", "{r}", "{client}"]);
+    let piece = select(vec![
+        "-",
+        "/",
+        "k",
+        "{{",
+        "é",
+        "{x}",
+        "{y}",
+        "{r}",
+        "{client}",
+        "{identity}",
+        "{now}",
+    ]);
     prop::collection::vec(piece, 0..5).prop_map(|pieces| pieces.concat())
 }
 
@@ -159,15 +171,16 @@ fn could_write(set: &RuleSet, spec: &RuleSpec, topic: &str, kafka_topic: &str, k
         publish: &packet,
         topic,
         client: "c",
+        identity: Some("who"),
         now_ms: 0,
     };
     let mut draft = Draft::new();
     if set.route(&inbound, &mut draft).is_err() || draft.kafka_topic(0, set) != kafka_topic {
         return false;
     }
-    // Which client it was is not known.
-    let any_client = spec.kafka.key.as_ref().is_some_and(|key| key.contains("{client}"));
-    key.is_some() && (any_client || draft.fields(0, set, &inbound).key == key)
+    // Which client it was is not known, and when.
+    let any = |key: &String| ["{client}", "{identity}", "{now}"].iter().any(|hole| key.contains(hole));
+    key.is_some() && (spec.kafka.key.as_ref().is_some_and(any) || draft.fields(0, set, &inbound).key == key)
 }
 
 fn plain(topic: &str) -> Publish<'_> {
@@ -205,7 +218,7 @@ proptest! {
         let packet = Publish {
             dup: false, qos: QoS::AtLeastOnce, retain, topic: &topic, packet_id: None, properties, payload: &payload,
         };
-        let inbound = Inbound { publish: &packet, topic: &topic, client: "c/1", now_ms: 1 };
+        let inbound = Inbound { publish: &packet, topic: &topic, client: "c/1", identity: Some("who"), now_ms: 1 };
         let mut draft = Draft::new();
         let routed = set.route(&inbound, &mut draft);
         let wanted = specs.iter().position(|spec| matches(&spec.mqtt, &topic)).map(|i| RuleId(i as u32));
@@ -264,10 +277,10 @@ proptest! {
         let copies = |(spec, also): (RuleSpec, bool)| RuleSpec { also: also && spec.direction == Direction::Both, ..spec };
         let Some((set, specs)) = accepted(specs.into_iter().map(copies).collect()) else { return Ok(()) };
         let packet = Publish { qos: QoS::AtLeastOnce, ..plain(&topic) };
-        let inbound = Inbound { publish: &packet, topic: &topic, client: "c", now_ms: 0 };
+        let inbound = Inbound { publish: &packet, topic: &topic, client: "c", identity: Some("who"), now_ms: 0 };
         let mut draft = Draft::new();
         let routed = set.route(&inbound, &mut draft);
-        let sample = Sample { topic: &topic, client: "c", payload: packet.payload, user: &[], partitions: None };
+        let sample = Sample { topic: &topic, client: "c", identity: Some("who"), now_ms: 0, payload: packet.payload, user: &[], partitions: None };
         let told = set.explain_publish(&sample).unwrap();
         prop_assert_eq!(told.verdicts.len(), specs.len());
         for ((id, verdict), spec) in told.verdicts.iter().zip(&specs) {
@@ -292,7 +305,7 @@ proptest! {
     fn the_sources_of_a_topic_hold_its_records(specs in prop::collection::vec(rule(), 1..12), topic in topic()) {
         let Some((set, _)) = accepted(specs) else { return Ok(()) };
         let packet = plain(&topic);
-        let inbound = Inbound { publish: &packet, topic: &topic, client: "c", now_ms: 0 };
+        let inbound = Inbound { publish: &packet, topic: &topic, client: "c", identity: Some("who"), now_ms: 0 };
         let mut draft = Draft::new();
         if set.route(&inbound, &mut draft).is_ok() {
             let key = draft.fields(0, &set, &inbound).key;
@@ -313,7 +326,7 @@ proptest! {
             let _ = set.sources(&subscribed);
             locate(&set, "t", Some(topic.as_bytes()), &[("mqtt.topic", &filter)]);
             let packet = plain(&topic);
-            let _ = set.route(&Inbound { publish: &packet, topic: &topic, client: "", now_ms: 0 }, &mut Draft::new());
+            let _ = set.route(&Inbound { publish: &packet, topic: &topic, client: "", identity: Some("who"), now_ms: 0 }, &mut Draft::new());
         }
         let regex = Some(filter.clone());
         let kafka = KafkaSpec { topic: "t".into(), ..KafkaSpec::default() };
@@ -322,7 +335,7 @@ proptest! {
             let _ = set.sources(&subscribed);
             locate(&set, "t", Some(topic.as_bytes()), &[("mqtt.topic", &filter)]);
             let packet = plain(&topic);
-            let _ = set.route(&Inbound { publish: &packet, topic: &topic, client: "", now_ms: 0 }, &mut Draft::new());
+            let _ = set.route(&Inbound { publish: &packet, topic: &topic, client: "", identity: Some("who"), now_ms: 0 }, &mut Draft::new());
         }
     }
 }

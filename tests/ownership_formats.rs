@@ -61,6 +61,7 @@ fn will() -> impl Strategy<Value = StoredWill> {
         of(".*"),
         of(vec(any::<u8>(), 0..20)),
         vec((".*", ".*"), 0..3),
+        of(".*"),
     );
     (first, second).prop_map(|(a, b)| StoredWill {
         topic: a.0,
@@ -74,6 +75,7 @@ fn will() -> impl Strategy<Value = StoredWill> {
         response_topic: b.3,
         correlation_data: b.4,
         user: b.5,
+        identity: b.6,
     })
 }
 
@@ -299,6 +301,7 @@ fn no_record_is_larger_than_its_bound() {
         response_topic: None,
         correlation_data: None,
         user: vec![],
+        identity: None,
     });
     let refused = State::Goes(Box::new(body)).record("c", 1, 1, "p");
     assert!(matches!(refused, Err(Fault::TooLarge(bytes)) if bytes > MAX_VALUE));

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -22,6 +23,9 @@ pub(super) struct Question {
     /// The client id of its publisher
     #[arg(long, value_name = "ID", default_value = "client", conflicts_with_all = ["kafka", "subscribe"])]
     client: String,
+    /// Who its client was recognised as, for {identity}
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["kafka", "subscribe"])]
+    identity: Option<String>,
     /// A user property of it; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair, conflicts_with_all = ["kafka", "subscribe"])]
     property: Vec<(String, String)>,
@@ -80,6 +84,10 @@ fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, S
     let explained = rules.explain_publish(&Sample {
         topic,
         client: &question.client,
+        identity: question.identity.as_deref(),
+        now_ms: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as i64),
         payload: question.payload.as_bytes(),
         user: &question.property,
         partitions: question.partitions,

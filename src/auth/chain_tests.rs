@@ -48,7 +48,7 @@ fn named<'a>(common_name: &'a str, dns: &'a [String]) -> Credentials<'a> {
 /// The identity, "" for nobody, or the reason and why.
 fn said(verdict: Verdict) -> Result<String, (ReasonCode, &'static str)> {
     match verdict {
-        Verdict::Accepted { principal, .. } => Ok(principal.map_or(String::new(), |p| p.name.into())),
+        Verdict::Accepted { principal, .. } => Ok(principal.map_or(String::new(), |p| p.name.to_string())),
         Verdict::Refused { reason, why } => Err((reason, why)),
     }
 }

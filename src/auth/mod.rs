@@ -13,6 +13,8 @@ pub mod passwords;
 mod pattern;
 mod rights;
 
+use std::sync::Arc;
+
 pub use chain::{Binding, Certificate, CertificateName, Chain, Credentials, Method, Verdict};
 pub use held::Held;
 pub use pattern::Pattern;
@@ -25,7 +27,7 @@ pub const LONGEST_IDENTITY: usize = 512;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// The identity: 1 to [`LONGEST_IDENTITY`] bytes without control characters.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// Of a token's claims those that rights ask for, each with its text.
     pub claims: Box<[(Box<str>, Box<str>)]>,
 }

@@ -246,14 +246,14 @@ impl Walk<'_> {
     }
 
     fn partition(&mut self, node: &Node) -> Option<PartitionSpec> {
-        let words = "write hash, round-robin, sticky, or a number from 0";
+        let words = "write hash, round-robin, sticky, a number from 0, or a template such as \"{lane}\"";
         self.parsed(node, "rules[].kafka.partition", |text| match text {
             "hash" => Ok(PartitionSpec::Hash),
             "round-robin" => Ok(PartitionSpec::RoundRobin),
             "sticky" => Ok(PartitionSpec::Sticky),
             // Kafka's partitions are counted in 31 bits.
             number if number.parse::<i32>().is_ok_and(|n| n >= 0) => Ok(PartitionSpec::Number(number.parse().expect("it was read as i32"))),
-            template if template.contains('{') => Err(("as a template is not supported yet".to_owned(), words.to_owned())),
+            template if template.contains('{') => Ok(PartitionSpec::Template(template.to_owned())),
             _ => Err(("is no way to choose a partition".to_owned(), words.to_owned())),
         })
     }

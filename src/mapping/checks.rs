@@ -2,6 +2,7 @@
 
 use super::fault::{Faults, Field};
 use super::filter::{Filter, illegal_kafka_char, illegal_kafka_topic};
+use super::said::is_reserved;
 use super::spec::{Direction, Retain, RuleSpec};
 use super::template::{Template, Token, lex, place_of};
 use crate::kafka::Acks;
@@ -107,10 +108,10 @@ pub(super) fn check_kafka_topic(written: &str, reads_only: bool, faults: &mut Fa
     let mut constant = true;
     for token in &tokens {
         match token {
-            Token::Hole { at, name, rest: false } if name == "client" && !reads_only => faults.add(
+            Token::Hole { at, name, rest: false } if is_reserved(name) && !reads_only => faults.add(
                 Field::KafkaTopic,
                 Some(*at),
-                "`{client}` does not choose a Kafka topic",
+                format!("`{{{name}}}` does not choose a Kafka topic"),
                 "use it in the key or in a header",
             ),
             Token::Text { at, text } => {
@@ -130,17 +131,16 @@ pub(super) fn check_kafka_topic(written: &str, reads_only: bool, faults: &mut Fa
 }
 
 /// Tells the captures that nothing uses.
-pub(super) fn check_unused(filter: &Filter, topic: &Template, key: Option<&Template>, headers: &[(String, Template)], faults: &mut Faults) {
+pub(super) fn check_unused(filter: &Filter, templates: &[&Template], faults: &mut Faults) {
     for (i, (name, at)) in filter.captures.iter().enumerate() {
         let i = u8::try_from(i).expect("at most MAX_CAPTURES");
-        let used = topic.uses(i) || key.is_some_and(|key| key.uses(i)) || headers.iter().any(|(_, value)| value.uses(i));
-        if !used {
+        if !templates.iter().any(|template| template.uses(i)) {
             let wild = match (&filter.expression, filter.is_rest(i)) {
                 (Some(_), _) => "(?:…)",
                 (None, true) => "#",
                 (None, false) => "+",
             };
-            let remedy = format!("use it in kafka.topic, key or headers, or write `{wild}` in its place");
+            let remedy = format!("use it in kafka.topic, key, partition or headers, or write `{wild}` in its place");
             faults.add(
                 filter.field(),
                 Some(*at),

@@ -8,7 +8,8 @@ use super::filter::Filter;
 use super::inverse::plan_inverse;
 use super::record_template::record_template;
 use super::rules::{Rule, RuleSet, Shape, TopicSlot};
-use super::spec::{Direction, Retain, RuleSpec, Unmapped};
+use super::spec::{Direction, PartitionSpec, Retain, RuleSpec, Unmapped};
+use super::template::Template;
 use super::text::template;
 use super::trie::Trie;
 use crate::kafka::Acks;
@@ -26,6 +27,7 @@ impl RuleSet {
             rules: Vec::new(),
             trie: Trie::new(),
             has_expressions: false,
+            ask_identity: false,
             slots: Vec::new(),
             slot_of: FxHashMap::default(),
             by_slot: Vec::new(),
@@ -74,6 +76,7 @@ impl RuleSet {
             self.trie.insert(filter, id);
             self.has_expressions |= filter.expression.is_some();
         }
+        self.ask_identity |= rule.asks_identity();
         self.rules.push(rule);
     }
 
@@ -149,6 +152,25 @@ fn check_name(name: &str, names: &mut FxHashMap<String, usize>, i: usize, faults
     }
 }
 
+/// The template of a partition, if it is one.
+fn partition(spec: Option<&PartitionSpec>, filter: Option<&Filter>, known: bool, faults: &mut Faults) -> Option<Template> {
+    let Some(PartitionSpec::Template(written)) = spec else {
+        return None;
+    };
+    let before = faults.list.len();
+    let template = template(written, Field::KafkaPartition, filter, known, faults);
+    if template.constant().is_some() && faults.list.len() == before && known {
+        let remedy = "write hash, round-robin, sticky, a number from 0, or a template with a placeholder";
+        faults.add(
+            Field::KafkaPartition,
+            Some(0),
+            format!("`{written}` is no way to choose a partition"),
+            remedy,
+        );
+    }
+    Some(template)
+}
+
 /// The MQTT side.
 fn shape(spec: &RuleSpec, faults: &mut Faults) -> Option<Shape> {
     let (field, filter) = match (&spec.mqtt_regex, spec.direction) {
@@ -184,9 +206,12 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         check_header_name(name, i, &spec.kafka.headers, faults);
         headers.push((name.clone(), template(text, Field::HeaderValue(i), filter, known, faults)));
     }
+    let partition = partition(spec.kafka.partition.as_ref(), filter, known, faults);
     check_kafka_topic(&spec.kafka.topic, spec.direction == Direction::Subscribe, faults);
     if let Some(filter) = filter {
-        check_unused(filter, &topic, key.as_ref(), &headers, faults);
+        let values = headers.iter().map(|(_, value)| value);
+        let templates: Vec<&Template> = values.chain([&topic]).chain(&key).chain(&partition).collect();
+        check_unused(filter, &templates, faults);
     }
     if faults.list.len() > before {
         return None;
@@ -204,6 +229,7 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         overflow: spec.overflow.unwrap_or_default(),
         on_error: spec.on_error.unwrap_or_default(),
         partition: spec.kafka.partition.unwrap_or_default(),
+        partition_template: partition,
         tombstones: spec.kafka.tombstones.unwrap_or_default(),
         client_header: spec.kafka.client_header.unwrap_or(true),
         acks: spec.kafka.acks.unwrap_or_default(),

@@ -21,6 +21,8 @@ pub struct Inbound<'a> {
     pub topic: &'a str,
     /// The client id.
     pub client: &'a str,
+    /// Who the client was recognised as, if as anybody and if the rules ask.
+    pub identity: Option<&'a str>,
     /// Time of receipt, milliseconds since the epoch.
     pub now_ms: i64,
 }
@@ -49,6 +51,8 @@ struct Record {
     rule: u32,
     topic: Range<usize>,
     key: Text,
+    /// What the rule's template made.
+    partition: Option<u32>,
     headers: Range<usize>,
     escaped: Range<usize>,
 }
@@ -121,12 +125,14 @@ impl Draft {
     /// The partition of record `i` in a topic that has `count` of them (> 0).
     pub fn partition(&self, i: usize, set: &RuleSet, inbound: &Inbound<'_>, count: u32) -> Result<PartitionChoice, Refusal> {
         let id = self.rule(i);
+        let made = self.records[i].partition;
         match set.rule(id).partition {
             PartitionSpec::Hash => Ok(PartitionChoice::Index(partition_for_key(self.key(i, inbound).as_bytes(), count))),
             PartitionSpec::RoundRobin => Ok(PartitionChoice::RoundRobin),
             PartitionSpec::Sticky => Ok(PartitionChoice::Sticky),
             PartitionSpec::Number(n) if n < count => Ok(PartitionChoice::Index(n)),
-            PartitionSpec::Number(_) => Err(Refusal {
+            PartitionSpec::Template(_) if made.is_some_and(|n| n < count) => Ok(PartitionChoice::Index(made.expect("it is some"))),
+            PartitionSpec::Number(_) | PartitionSpec::Template(_) => Err(Refusal {
                 rule: id,
                 reason: RefusalReason::NoSuchPartition,
             }),
@@ -168,24 +174,30 @@ impl Draft {
         }
     }
 
-    fn render(&mut self, template: &Template, captured: &Captured<'_>, inbound: &Inbound<'_>) -> Text {
+    fn render(&mut self, template: &Template, captured: &Captured<'_>, inbound: &Inbound<'_>) -> Result<Text, RefusalReason> {
         if let [Piece::Capture(i)] = template.pieces.as_slice()
             && let Some(part) = captured[usize::from(*i)]
         {
             // A capture is a part of the topic: its distance from the topic's end tells where.
             let start = part.as_ptr().addr() - inbound.topic.as_ptr().addr();
-            return Text::Topic(start..start + part.len());
+            return Ok(Text::Topic(start..start + part.len()));
         }
         let start = self.text.len();
         // A rest of no level counts as empty; such a record carries `mqtt.topic`.
         for piece in &template.pieces {
-            self.text.push_str(match piece {
-                Piece::Text(text) => text,
-                Piece::Capture(i) => captured[usize::from(*i)].unwrap_or(""),
-                Piece::Client => inbound.client,
-            });
+            match piece {
+                Piece::Text(text) => self.text.push_str(text),
+                Piece::Capture(i) => self.text.push_str(captured[usize::from(*i)].unwrap_or("")),
+                Piece::Client => self.text.push_str(inbound.client),
+                Piece::Said(said) => said.append(inbound, &mut self.text)?,
+            }
         }
-        Text::Own(start..self.text.len())
+        Ok(Text::Own(start..self.text.len()))
+    }
+
+    fn partition_number(&mut self, template: &Template, captured: &Captured<'_>, inbound: &Inbound<'_>) -> Result<u32, RefusalReason> {
+        let made = self.render(template, captured, inbound)?;
+        self.read(&made, inbound).parse().map_err(|_| RefusalReason::NotAPartition)
     }
 
     pub(super) fn add(&mut self, id: u32, rule: &Rule, inbound: &Inbound<'_>) -> Result<(), RefusalReason> {
@@ -197,7 +209,8 @@ impl Draft {
                 match piece {
                     Piece::Text(text) => self.text.push_str(text),
                     Piece::Capture(i) => self.text.push_str(captured[usize::from(*i)].unwrap_or("")),
-                    Piece::Client => {}
+                    // The compiler of rules keeps these out of Kafka topics.
+                    Piece::Client | Piece::Said(_) => {}
                 }
             }
             if illegal_kafka_topic(&self.text[start..]).is_some() {
@@ -206,15 +219,19 @@ impl Draft {
         }
         let topic = start..self.text.len();
         let key = match &rule.key {
-            Some(key) => self.render(key, &captured, inbound),
+            Some(key) => self.render(key, &captured, inbound)?,
             None => Text::Topic(0..inbound.topic.len()),
+        };
+        let partition = match &rule.partition_template {
+            Some(template) => Some(self.partition_number(template, &captured, inbound)?),
+            None => None,
         };
         // A rest of no level and an empty one leave the same in key and headers, unless the key is the whole topic.
         let rest_missing = rule.key.is_some() && captured[..filter.captures.len()].iter().any(Option::is_none);
         let headers = self.headers.len();
         self.own_headers(rule, inbound, rest_missing);
         for (i, (_, value)) in rule.headers.iter().enumerate() {
-            let value = self.render(value, &captured, inbound);
+            let value = self.render(value, &captured, inbound)?;
             self.headers.push((Name::Rule(i), Value::Text(value)));
         }
         let escaped = self.escaped.len();
@@ -228,6 +245,7 @@ impl Draft {
             rule: id,
             topic,
             key,
+            partition,
             headers: headers..self.headers.len(),
             escaped: escaped..self.escaped.len(),
         });

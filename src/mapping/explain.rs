@@ -23,6 +23,10 @@ pub struct Sample<'a> {
     pub topic: &'a str,
     /// The client id.
     pub client: &'a str,
+    /// Who its client was recognised as.
+    pub identity: Option<&'a str>,
+    /// When it is received, milliseconds since the epoch.
+    pub now_ms: i64,
     /// Its payload.
     pub payload: &'a [u8],
     /// User properties, in order.
@@ -143,7 +147,8 @@ impl RuleSet {
             publish: &publish,
             topic: sample.topic,
             client: sample.client,
-            now_ms: 0,
+            identity: sample.identity,
+            now_ms: sample.now_ms,
         };
         let mut draft = Draft::new();
         let routed = self.route(&inbound, &mut draft);

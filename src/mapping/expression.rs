@@ -14,6 +14,7 @@ use regex_syntax::hir::{Hir, Look};
 
 use super::fault::Wrong;
 use super::filter::{Filter, Level};
+use super::said::is_reserved;
 use super::template::{Captured, MAX_CAPTURES};
 
 /// Bytes of a compiled expression, and of each of the caches that it is run with: a hostile topic is looked at for as
@@ -167,9 +168,9 @@ fn names(ast: &Ast, wrong: &mut Vec<Wrong>) -> Vec<(String, usize)> {
     }
     let Ok(names) = ast::visit(ast, Names(Vec::new(), wrong));
     for (name, at) in &names {
-        if name == "client" {
+        if is_reserved(name) {
             let remedy = "give the group another name";
-            wrong.push(Wrong::new(*at, "`{client}` is the client id, not a group", remedy));
+            wrong.push(Wrong::new(*at, format!("`{{{name}}}` is of the message, not a group"), remedy));
         }
     }
     if let Some((_, at)) = names.get(MAX_CAPTURES) {

@@ -2,6 +2,7 @@
 
 use super::expression::Expression;
 use super::fault::{Field, Wrong};
+use super::said::is_reserved;
 use super::template::{Captured, MAX_CAPTURES, Token, lex, place_of};
 
 /// One level of a filter.
@@ -97,10 +98,10 @@ impl Filter {
     }
 
     fn name(&mut self, name: String, at: usize, wrong: &mut Vec<Wrong>) -> u8 {
-        if name == "client" {
+        if is_reserved(&name) {
             wrong.push(Wrong::new(
                 at,
-                "`{client}` is the client id, not a capture",
+                format!("`{{{name}}}` is of the message, not a capture"),
                 "give the capture another name",
             ));
         }

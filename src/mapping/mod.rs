@@ -21,6 +21,7 @@ mod reader;
 mod record_template;
 mod route;
 mod rules;
+mod said;
 mod skip;
 mod sources;
 mod spec;

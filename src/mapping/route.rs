@@ -29,6 +29,16 @@ pub enum RefusalReason {
     IllegalKafkaTopic,
     /// The rule names a partition that the topic does not have.
     NoSuchPartition,
+    /// What the rule makes as a partition is no number.
+    NotAPartition,
+    /// A template has the identity of a client that was recognised as nobody.
+    NoIdentity,
+    /// A template has a user property that the message has not.
+    NoUserProperty,
+    /// A template has a field of the payload, which is no JSON.
+    NotJson,
+    /// A template has a field that the payload has not, or that is no text, number or truth value.
+    NoPayloadField,
 }
 
 impl RefusalReason {
@@ -37,6 +47,11 @@ impl RefusalReason {
         match self {
             RefusalReason::IllegalKafkaTopic => "illegal_kafka_topic",
             RefusalReason::NoSuchPartition => "no_such_partition",
+            RefusalReason::NotAPartition => "not_a_partition",
+            RefusalReason::NoIdentity => "no_identity",
+            RefusalReason::NoUserProperty => "no_user_property",
+            RefusalReason::NotJson => "not_json",
+            RefusalReason::NoPayloadField => "no_payload_field",
         }
     }
 }

@@ -8,8 +8,9 @@ use super::filter::Filter;
 use super::inverse::Recover;
 use super::reader::Reader;
 use super::record_template::Part;
+use super::said::Said;
 use super::spec::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Retain, Tombstones, Unmapped};
-use super::template::{Captured, Template};
+use super::template::{Captured, Piece, Template};
 use super::trie::Trie;
 use crate::kafka::{Acks, Compression};
 use crate::mqtt::QoS;
@@ -53,6 +54,7 @@ pub struct Rule {
     pub compression: Option<Compression>,
     /// A session that returns starts at most so far back; `None`: as far as the topic reaches.
     pub offline_retention: Option<Duration>,
+    pub(super) partition_template: Option<Template>,
     pub(super) topic: Template,
     pub(super) slot: Option<TopicSlot>,
     /// `None`: the MQTT topic.
@@ -83,6 +85,13 @@ impl Rule {
         self.retain == Retain::Allow && self.publishes() && self.delivers()
     }
 
+    /// Whether it asks who a client is.
+    pub(super) fn asks_identity(&self) -> bool {
+        let values = self.headers.iter().map(|(_, value)| value);
+        let mut templates = values.chain(&self.key).chain(&self.partition_template);
+        templates.any(|template| template.pieces.contains(&Piece::Said(Said::Identity)))
+    }
+
     pub(super) fn publishes(&self) -> bool {
         self.direction != Direction::Subscribe
     }
@@ -104,6 +113,7 @@ impl Rule {
 pub struct RuleSet {
     pub(super) rules: Vec<Rule>,
     pub(super) trie: Trie,
+    pub(super) ask_identity: bool,
     /// Whether what the trie finds is not yet known to match.
     pub(super) has_expressions: bool,
     pub(super) slots: Vec<String>,
@@ -140,6 +150,11 @@ impl RuleSet {
     /// What becomes of topics that no rule maps.
     pub fn unmapped(&self) -> Unmapped {
         self.unmapped
+    }
+
+    /// Whether some rule asks who a client is; otherwise `Inbound::identity` is not looked at.
+    pub fn ask_identity(&self) -> bool {
+        self.ask_identity
     }
 
     /// Whether a PUBLISH with the retain flag may come at all.

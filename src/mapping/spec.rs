@@ -76,7 +76,7 @@ pub enum Timestamp {
 }
 
 /// How the partition is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum PartitionSpec {
     /// murmur2 of the key, as the Java client.
     #[default]
@@ -87,6 +87,8 @@ pub enum PartitionSpec {
     Sticky,
     /// Always this one.
     Number(u32),
+    /// The one whose number this template makes.
+    Template(String),
 }
 
 impl std::fmt::Display for PartitionSpec {
@@ -97,6 +99,7 @@ impl std::fmt::Display for PartitionSpec {
             PartitionSpec::RoundRobin => f.write_str("round-robin"),
             PartitionSpec::Sticky => f.write_str("sticky"),
             PartitionSpec::Number(number) => write!(f, "{number}"),
+            PartitionSpec::Template(written) => f.write_str(written),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Text with holes: `vehicle-{vin}`. The lexer that filters share, rendering, and reading the holes back.
 
 use super::fault::Wrong;
+use super::said::Said;
 
 /// A filter has at most this many captures, so that they fit an array on the stack.
 pub(super) const MAX_CAPTURES: usize = 16;
@@ -94,9 +95,11 @@ pub(super) enum Piece {
     Capture(u8),
     /// The client id.
     Client,
+    /// What the message says beside its topic; its record need not hold it.
+    Said(Said),
 }
 
-/// A compiled template of a publish rule: Kafka topic, key or header.
+/// A compiled template of a publish rule: Kafka topic, key, header or partition.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(super) struct Template {
     pub(super) pieces: Vec<Piece>,
@@ -116,6 +119,11 @@ impl Template {
         self.pieces.contains(&Piece::Capture(capture))
     }
 
+    /// Whether a record tells what the template was filled with, if it holds the captures and the client id.
+    pub(super) fn is_told_by_records(&self) -> bool {
+        !self.pieces.iter().any(|piece| matches!(piece, Piece::Said(_)))
+    }
+
     /// Appends the filled template; false if a hole has nothing to hold (the text is then incomplete).
     pub(super) fn render(&self, captured: &Captured<'_>, client: Option<&str>, out: &mut String) -> bool {
         for piece in &self.pieces {
@@ -123,6 +131,7 @@ impl Template {
                 Piece::Text(text) => Some(text.as_str()),
                 Piece::Capture(i) => captured[usize::from(*i)],
                 Piece::Client => client,
+                Piece::Said(_) => None,
             };
             let Some(text) = filled else { return false };
             out.push_str(text);
@@ -139,6 +148,7 @@ impl Template {
                 Piece::Text(text) => text.as_bytes(),
                 Piece::Capture(i) => captured[usize::from(*i)].unwrap_or("").as_bytes(),
                 Piece::Client => client,
+                Piece::Said(_) => return false,
             };
             let Some(rest) = left.strip_prefix(filled) else { return false };
             left = rest;
@@ -154,7 +164,7 @@ impl Template {
         let holes: Vec<usize> = (0..self.pieces.len())
             .filter(|&i| !matches!(self.pieces[i], Piece::Text(_)))
             .collect();
-        if holes.len() > 1 && self.pieces.contains(&Piece::Client) {
+        if holes.len() > 1 && holes.iter().any(|&i| !matches!(self.pieces[i], Piece::Capture(_))) {
             return false;
         }
         holes.windows(2).all(|pair| {

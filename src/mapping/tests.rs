@@ -5,6 +5,7 @@ mod expressions;
 mod faults;
 mod foreign;
 mod forwards;
+mod said;
 mod sources;
 
 use super::*;
@@ -108,6 +109,7 @@ fn write(set: &RuleSet, packet: &Publish<'_>) -> Result<Vec<Record>, NoRoute> {
         publish: packet,
         topic: packet.topic,
         client: "c1",
+        identity: Some("who"),
         now_ms: 7,
     };
     let mut draft = Draft::new();

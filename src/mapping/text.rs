@@ -2,6 +2,7 @@
 
 use super::fault::{Faults, Field};
 use super::filter::Filter;
+use super::said::Said;
 use super::template::{Piece, Template, Token, lex};
 
 /// Compiles a template. `known` is false if the filter could not be read: then only its syntax can be told.
@@ -38,6 +39,9 @@ fn hole(at: usize, name: &str, rest: bool, field: Field, filter: Option<&Filter>
         // The Kafka topic has a check of its own for it.
         return (field != Field::KafkaTopic).then_some(Piece::Client);
     }
+    if let Some(said) = Said::named(name).filter(|_| !rest) {
+        return (field != Field::KafkaTopic).then_some(Piece::Said(said));
+    }
     match filter.capture(name) {
         Some(i) if !rest => return Some(Piece::Capture(i)),
         Some(_) => {
@@ -51,7 +55,9 @@ fn hole(at: usize, name: &str, rest: bool, field: Field, filter: Option<&Filter>
             } else {
                 names.join(", ")
             };
-            let remedy = format!("the filter has {names}; `{{client}}` is the client id in key and headers");
+            let remedy = format!(
+                "the filter has {names}; of the message are `{{client}}`, `{{identity}}`, `{{now}}`, `{{user.NAME}}` and `{{payload.FIELD}}`"
+            );
             let mark = if rest { "#" } else { "" };
             let key = if filter.expression.is_some() { "mqtt_regex" } else { "mqtt" };
             faults.add(field, Some(at), format!("`{{{name}{mark}}}` is not a capture of `{key}`"), remedy);

@@ -31,6 +31,8 @@ pub struct StoredWill {
     pub correlation_data: Option<Vec<u8>>,
     /// User properties in their order.
     pub user: Vec<(String, String)>,
+    /// Who its client was recognised as, if the rules asked when it came.
+    pub identity: Option<String>,
 }
 
 /// A will on its way into Kafka.
@@ -44,7 +46,7 @@ pub struct SendingWill {
 
 impl StoredWill {
     /// From the PUBLISH a will stands for.
-    pub fn copy(publish: &Publish<'_>, delay: u32) -> Self {
+    pub fn copy(publish: &Publish<'_>, delay: u32, identity: Option<&str>) -> Self {
         let properties = &publish.properties;
         Self {
             topic: publish.topic.to_owned(),
@@ -62,6 +64,7 @@ impl StoredWill {
                 .iter()
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
+            identity: identity.map(str::to_owned),
         }
     }
 }
@@ -91,6 +94,8 @@ pub(super) struct WillText {
     correlation_data: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     user: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<String>,
 }
 
 /// The JSON of a will that is being sent.
@@ -130,6 +135,7 @@ impl From<&StoredWill> for WillText {
             response_topic: will.response_topic.clone(),
             correlation_data: will.correlation_data.as_deref().map(encode_bytes),
             user: will.user.clone(),
+            identity: will.identity.clone(),
         }
     }
 }
@@ -151,6 +157,7 @@ impl TryFrom<WillText> for StoredWill {
             response_topic: text.response_topic,
             correlation_data: text.correlation_data.as_deref().map(decode_bytes).transpose()?,
             user: text.user,
+            identity: text.identity,
         })
     }
 }

@@ -150,12 +150,13 @@ impl Desk {
     }
 
     fn ask(&mut self, session: &Session, orders: Orders, client: Box<str>, away: bool) {
+        let identity = self.identity();
         let tenancy = Tenancy::new(orders, ConnectionId(self.mailbox.id()));
         let will = session.will();
         let offer = Offer {
             clean_start: session.clean_start(),
             expiry: session.expiry(),
-            will: will.map(|will| StoredWill::copy(&will.publish(), will.delay_interval)),
+            will: will.map(|will| StoredWill::copy(&will.publish(), will.delay_interval, identity.as_deref())),
         };
         tenancy.order(Order::Connect(Arrival {
             mailbox: self.mailbox.clone(),

@@ -139,6 +139,12 @@ impl Desk {
         Identity::Asked(asked)
     }
 
+    /// Who the client was recognised as, if the rules ask.
+    pub(super) fn identity(&self) -> Option<Arc<str>> {
+        let guard = self.guard.as_ref().filter(|_| self.shared.rules.ask_identity())?;
+        Some(guard.principal.as_ref()?.name.clone())
+    }
+
     /// Takes the answer. False: the client is not let in, and was told so.
     pub(super) fn recognise(&mut self, verdict: Verdict, session: &mut Session, now: Instant) -> bool {
         match verdict {

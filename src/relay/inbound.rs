@@ -12,7 +12,7 @@ use std::{
 
 use super::{answers, desk::Desk, retained::Job};
 use crate::{
-    mapping::{Acknowledge, Draft, Inbound, NoRoute, OnError, Overflow, Rule, Unmapped},
+    mapping::{Acknowledge, Draft, Inbound, NoRoute, OnError, Overflow, RefusalReason, Rule, Unmapped},
     mqtt::{Publish, QoS, ReasonCode},
     session::{Answer, Session, Ticket},
     upstream::{AppendError, Topic, TopicState, WriteOptions},
@@ -109,10 +109,12 @@ impl Desk {
         }
         let answer = DRAFT.with_borrow_mut(|draft| {
             let shared = self.shared.clone();
+            let identity = self.identity();
             let inbound = Inbound {
                 publish,
                 topic: session.resolved_topic(publish),
                 client: session.client_id(),
+                identity: identity.as_deref(),
                 now_ms: now_ms(),
             };
             if let Err(none) = shared.rules.route(&inbound, draft) {
@@ -275,7 +277,7 @@ impl Desk {
         tracing::debug!(client = inbound.client, topic = inbound.topic, why, "a message makes no record");
         match unmapped {
             Unmapped::Reject => Answer::Refused {
-                reason: ReasonCode::TopicNameInvalid,
+                reason: reason_of(none),
                 reason_string: Some(why),
             },
             Unmapped::Drop => Answer::Acked,
@@ -294,6 +296,18 @@ impl Desk {
         if let Some(ticket) = ticket {
             self.answers.expect(ticket, draft.len());
         }
+    }
+}
+
+/// What the device is told of a message that makes no record: what of it is wrong.
+fn reason_of(none: NoRoute) -> ReasonCode {
+    let NoRoute::Refused(refusal) = none else {
+        return ReasonCode::TopicNameInvalid;
+    };
+    match refusal.reason {
+        RefusalReason::IllegalKafkaTopic | RefusalReason::NoSuchPartition => ReasonCode::TopicNameInvalid,
+        RefusalReason::NotJson | RefusalReason::NoPayloadField => ReasonCode::PayloadFormatInvalid,
+        RefusalReason::NotAPartition | RefusalReason::NoIdentity | RefusalReason::NoUserProperty => ReasonCode::ImplementationSpecificError,
     }
 }
 

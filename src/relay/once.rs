@@ -33,10 +33,12 @@ impl Desk {
 
     /// Makes the records of a PUBLISH and gives them to the store, all or none. They are acknowledged by Kafka whatever the rule asks for.
     pub(super) fn publish_once(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Ticket, waited: bool, now: Instant) {
+        let identity = self.identity();
         let inbound = Inbound {
             publish,
             topic: session.resolved_topic(publish),
             client: session.client_id(),
+            identity: identity.as_deref(),
             now_ms: now_ms(),
         };
         let made = DRAFT.with_borrow_mut(|draft| self.make(draft, &inbound, waited));

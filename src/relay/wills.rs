@@ -13,11 +13,12 @@ use crate::{
 };
 
 /// A will is mapped like a PUBLISH of its client.
-pub(super) fn inbound<'a>(publish: &'a Publish<'a>, client: &'a str) -> Inbound<'a> {
+pub(super) fn inbound<'a>(publish: &'a Publish<'a>, client: &'a str, identity: Option<&'a str>) -> Inbound<'a> {
     Inbound {
         publish,
         topic: publish.topic,
         client,
+        identity,
         now_ms: now_ms(),
     }
 }
@@ -41,7 +42,8 @@ impl Desk {
 
     /// Why no record could be made of a will, if so: its client is told at CONNECT, when it can still do something about it.
     pub(super) fn will_refused(&self, publish: &Publish<'_>, client: &str) -> Option<ReasonCode> {
-        let inbound = inbound(publish, client);
+        let identity = self.identity();
+        let inbound = inbound(publish, client, identity.as_deref());
         let routed = DRAFT.with_borrow_mut(|draft| {
             self.shared.rules.route(&inbound, draft)?;
             if self.shared.retain_denied(publish, draft) {
@@ -88,8 +90,9 @@ impl Desk {
 
     /// Appends the records of a will from `done` on, for which nobody waits; what it must wait for comes back.
     fn place_from(&mut self, publish: &Publish<'_>, client: &str, done: &mut usize) -> Option<Wait> {
+        let identity = self.identity();
         DRAFT.with_borrow_mut(|draft| {
-            let inbound = inbound(publish, client);
+            let inbound = inbound(publish, client, identity.as_deref());
             if let Err(none) = self.shared.rules.route(&inbound, draft) {
                 self.no_route(none, &inbound);
                 return None;

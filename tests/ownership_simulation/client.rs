@@ -206,6 +206,7 @@ impl Client {
                 response_topic: None,
                 correlation_data: None,
                 user: Vec::new(),
+                identity: None,
             }),
         };
         self.offer = Some(offer.clone());

@@ -136,6 +136,8 @@ fn explain_says_that_an_expression_does_not_match() {
     let sample = |topic| Sample {
         topic,
         client: "c",
+        identity: None,
+        now_ms: 0,
         payload: b"",
         user: &[],
         partitions: None,
@@ -166,7 +168,7 @@ fn faults_of_expressions_are_told_where_they_stand() {
         ),
         ("ü/\\pX", 3, "not a regular expression: Unicode property not found"),
         ("a/(b|c)", 2, "a group without a name"),
-        ("(?<client>.*)", 0, "`{client}` is the client id, not a group"),
+        ("(?<client>.*)", 0, "`{client}` is of the message, not a group"),
         ("a/(?<x>.*)", 2, "no template uses the capture `{x}`"),
         ("[a&&b]", 0, "no topic matches this expression"),
         ("", 0, "no topic matches this expression"),

@@ -77,7 +77,7 @@ fn of_filters() {
             spec("a", "{client}/x", "t", Some("k")),
             Field::Mqtt,
             at(0),
-            "`{client}` is the client id, not a capture",
+            "`{client}` is of the message, not a capture",
         ),
         (
             spec("a", "{x}/{x}", "t", Some("{x}")),

@@ -107,6 +107,7 @@ fn a_topic_that_kafka_would_not_take_is_refused_or_left_out() {
         publish: &packet,
         topic: "a/é",
         client: "c",
+        identity: None,
         now_ms: 0,
     };
     let mut draft = Draft::new();
@@ -136,6 +137,7 @@ fn partitions_are_chosen_as_the_rule_says() {
             publish: &packet,
             topic: packet.topic,
             client: "c",
+            identity: None,
             now_ms: 0,
         };
         let mut draft = Draft::new();
