@@ -18,11 +18,9 @@ use mqtt_kafka_proxy::downstream::{
 use mqtt_kafka_proxy::metrics::Metrics;
 use mqtt_kafka_proxy::mqtt::outbox::Outbox;
 use rcgen::KeyPair;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore, version};
+use rustls::version;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 #[tokio::test]
 async fn both_tls_versions_carry_large_and_small_and_say_who_is_there() {
@@ -330,19 +328,28 @@ async fn tls_begins_behind_the_header() {
     );
     let mut tcp = TcpStream::connect(address).await.unwrap();
     tcp.write_all(HEADER_V1).await.unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(files.authority.0.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let mut device = TlsConnector::from(Arc::new(config))
-        .connect(ServerName::try_from("localhost").unwrap(), tcp)
-        .await
-        .unwrap();
+    let mut device = files.connect_over(tcp, &[&version::TLS13], None, &[]).await.unwrap();
     assert_eq!(greeting(&mut device).await.unwrap(), "10.0.0.7:4096 -");
+}
+
+/// The balancer shows a certificate of its own. It speaks for no device, also where the header names none.
+#[tokio::test]
+async fn a_balancers_own_certificate_is_no_devices() {
+    let files = Files::new();
+    let (address, _) = behind(
+        Protocol::Mqtts(files.settings(ClientAuth::Required)),
+        &["127.0.0.1/32"],
+        Limits::default(),
+    );
+    let health_check = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    for (header, expected) in [(HEADER_V1, "-"), (HEADER_V2, "vin8"), (health_check, "-")] {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        tcp.write_all(header).await.unwrap();
+        let own = Some(files.authority.sign("balancer", false));
+        let mut device = files.connect_over(tcp, &[&version::TLS13], own, &[]).await.unwrap();
+        let told = greeting(&mut device).await.unwrap();
+        assert_eq!(told.split_once(' ').unwrap().1, expected);
+    }
 }
 
 #[tokio::test]

@@ -141,10 +141,7 @@ impl Entrance {
                 peer = plain(source);
                 know(seat, peer)?;
             }
-            told = header
-                .common_name
-                .filter(|_| proxy.identity)
-                .map(|name| Box::new(CertificateIdentity::named(name)));
+            told = proxy.identity.then(|| Box::new(CertificateIdentity::named(header.common_name)));
         }
         let stream = self.handshakes(socket).await?;
         Ok(Entered { stream, peer, told })

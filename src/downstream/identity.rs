@@ -28,10 +28,10 @@ pub struct CertificateIdentity {
 }
 
 impl CertificateIdentity {
-    /// Of a certificate that somebody else has read.
-    pub(super) fn named(common_name: String) -> Self {
+    /// Of a certificate that somebody else has read; without a name if there was none.
+    pub(super) fn named(common_name: Option<String>) -> Self {
         Self {
-            common_name: Some(common_name),
+            common_name,
             ..Self::default()
         }
     }

@@ -53,7 +53,7 @@ pub struct Link {
     peer: SocketAddr,
     opened: Instant,
     seat: Seat,
-    /// Of a device whose TLS has ended at a balancer.
+    /// Of a device whose TLS has ended at a balancer that is believed; without a name if the device has shown no certificate.
     told: Option<Box<CertificateIdentity>>,
 }
 
@@ -181,10 +181,13 @@ impl Link {
         self.opened + self.seat.connect_timeout()
     }
 
-    /// The names in the device's certificate, read at the first call; `None` without TLS or without a certificate. What a
-    /// trusted balancer says goes first: a certificate on that connection would be the balancer's own.
+    /// The names in the device's certificate, read at the first call; `None` without TLS or without a certificate. Where a
+    /// balancer is to say them, only it does: a certificate on that connection is the balancer's own, and no device's.
     pub fn identity(&self) -> Option<&CertificateIdentity> {
-        self.told.as_deref().or_else(|| self.stream.identity())
+        match &self.told {
+            Some(told) => told.common_name.is_some().then_some(&**told),
+            None => self.stream.identity(),
+        }
     }
 
     /// Ends the connection so that everything written arrives: the protocols' own words (a close frame, close_notify), FIN, then the peer's own end is awaited,

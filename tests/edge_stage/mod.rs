@@ -94,6 +94,18 @@ impl Files {
         identity: Option<(String, String)>,
         alpn: &[&[u8]],
     ) -> std::io::Result<TlsStream<TcpStream>> {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        self.connect_over(tcp, versions, identity, alpn).await
+    }
+
+    /// The same on a connection that has said something before.
+    pub async fn connect_over(
+        &self,
+        tcp: TcpStream,
+        versions: &[&'static SupportedProtocolVersion],
+        identity: Option<(String, String)>,
+        alpn: &[&[u8]],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.0.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -111,7 +123,6 @@ impl Files {
                 .unwrap(),
         };
         config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
-        let tcp = TcpStream::connect(address).await.unwrap();
         TlsConnector::from(Arc::new(config))
             .connect(ServerName::try_from("localhost").unwrap(), tcp)
             .await
