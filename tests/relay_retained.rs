@@ -372,6 +372,49 @@ async fn delivery_follows_the_clients_window() {
     device.message("t/00/x q1 new").await;
 }
 
+/// The end of a partition was lost (an unclean election), so all of them are read anew: nobody gets again what he had, walks go on, and what was
+/// lost is forgotten.
+#[tokio::test]
+async fn what_is_read_anew_is_not_told_again_and_open_walks_go_on() {
+    let stage = stage().await;
+    nine_records(&stage);
+    let partition_of = |topic: &str| mqtt_kafka_proxy::mapping::partition_for_key(topic.as_bytes(), 4) as usize;
+    let topics: Vec<String> = (0..20).map(|n| format!("t/{n:02}/x")).collect();
+    for topic in &topics {
+        write(&stage, topic, kept(&stage, topic, "kept", 1));
+    }
+    let mut wide = stage.v5("wide").await;
+    wide.subscribed("t/#", 0).await;
+    assert_eq!(wide.fence().await.len(), 20);
+    let mut narrow = Device::connected_as(stage.address, 5, &taking("narrow", 1)).await;
+    narrow.subscribed("t/#", 1).await;
+    let mut held = narrow.message(&format!("{} q1 retain kept", topics[0])).await;
+    // The last of the partition where the walk's next topic lies is lost: not that topic.
+    let partition = partition_of(&topics[1]);
+    let lost = topics.iter().rfind(|topic| partition_of(topic) == partition).unwrap();
+    assert_ne!(*lost, topics[1]);
+    let end = stage.fake.world().topics[RETAINED].partitions[partition].end;
+    stage.fake.cut_off(RETAINED, partition, 2, end - 1);
+    // What is written there instead is news, and comes late.
+    let late = (0..)
+        .map(|n| format!("t/late/{n}"))
+        .find(|topic| partition_of(topic) == partition)
+        .unwrap();
+    assert_eq!(write(&stage, &late, kept(&stage, &late, "news", 5)), end - 1);
+    assert_eq!(wide.line().await, format!("publish 0 {late} q0 retain news"));
+    let mut loaded = stage.relay.loaded();
+    timeout(PATIENCE, loaded.wait_for(|loaded| *loaded)).await.unwrap().unwrap();
+    for topic in topics[1..].iter().filter(|topic| *topic != lost) {
+        narrow.puback(held).await;
+        held = narrow.message(&format!("{topic} q1 retain kept")).await;
+    }
+    narrow.puback(held).await;
+    let id = narrow.message(&format!("{late} q1 retain news")).await;
+    narrow.puback(id).await;
+    assert!(wide.fence().await.is_empty() && narrow.fence().await.is_empty());
+    assert_eq!(all(&stage, "new", "t/#").await.len(), 20);
+}
+
 /// A device names the Kafka topic by its MQTT topic: the proxy's own topics are not among those.
 #[tokio::test]
 async fn nobody_writes_or_reads_a_state_topic() {

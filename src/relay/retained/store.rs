@@ -6,11 +6,15 @@
 //! *Versions*: each change of what subscribers may get counts the version up. Whoever walks says between which versions, so a walk over a
 //! map that changes meanwhile gives each entry once or not at all, and what is left out is told to the walker in another way.
 
+mod anew;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Instant,
 };
+
+use anew::Anew;
 
 use super::{
     body::Body,
@@ -41,6 +45,18 @@ pub struct Order {
     pub offset: i64,
 }
 
+impl Order {
+    /// Whether the offsets say which is newer.
+    fn is_comparable(self, other: Self) -> bool {
+        (self.origin, self.partition) == (other.origin, other.partition)
+    }
+
+    /// Whether it is newer than the other, whichever is read later.
+    fn beats(self, other: Self) -> bool {
+        self.is_comparable(other) && self.offset > other.offset
+    }
+}
+
 /// A mapped Kafka topic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
@@ -61,6 +77,8 @@ pub struct Entry {
     pub order: Order,
     /// Index of the rule that it belongs to.
     pub rule: u32,
+    /// In which reading of the topic its record was met last.
+    reading: u32,
     /// When its expiry interval ends.
     pub expires: Option<Instant>,
     /// What subscribers get.
@@ -113,6 +131,7 @@ pub struct Store {
     version: u64,
     held: usize,
     budget: usize,
+    anew: Anew,
 }
 
 impl Store {
@@ -125,13 +144,8 @@ impl Store {
             version: 0,
             held: 0,
             budget,
+            anew: Anew::default(),
         }
-    }
-
-    /// Forgets all entries; versions go on.
-    pub fn clear(&mut self) {
-        self.entries.clear();
-        self.held = 0;
     }
 
     /// Of the last change.
@@ -180,10 +194,14 @@ impl Store {
     pub fn apply(&mut self, record: Incoming<'_>) -> Applied {
         let order = self.order(&record.mapped);
         let known = self.entries.get_mut(record.topic);
-        let comparable = |entry: &Entry| (entry.order.origin, entry.order.partition) == (order.origin, order.partition);
+        let is_older = |entry: &Entry| self.anew.is_older((record.topic, entry), record.place, order);
+        if known.as_deref().is_some_and(is_older) {
+            self.keep_older(&record, order);
+            return Applied::Nothing;
+        }
         let mut again = None;
-        if let Some(entry) = known.filter(|entry| comparable(entry)) {
-            if entry.order.offset > order.offset {
+        if let Some(entry) = known.filter(|entry| entry.order.is_comparable(order)) {
+            if entry.order.beats(order) {
                 entry.overtaken = true;
                 return Applied::Nothing;
             }
@@ -202,12 +220,13 @@ impl Store {
             place: record.place,
             order,
             rule: record.rule,
+            reading: self.anew.reading,
             expires,
             content,
             overtaken: false,
         };
         self.entries.insert(record.topic.into(), entry);
-        if cleared || again.is_some() {
+        if cleared || again.is_some() || self.anew.is_known(record.place) {
             Applied::Nothing
         } else {
             Applied::New(version)
@@ -225,18 +244,23 @@ impl Store {
     }
 
     /// Takes a tombstone. `removes` is the record that whoever wrote it meant: one that has come since stays, and must be written again.
-    pub fn tombstone(&mut self, topic: &str, removes: Option<&Mapped<'_>>) {
+    pub fn tombstone(&mut self, topic: &str, place: Place, removes: Option<&Mapped<'_>>) {
         let meant = removes.map(|mapped| self.order(mapped));
-        let Some(entry) = self.entries.get_mut(topic) else { return };
-        if meant.is_none_or(|meant| meant == entry.order) {
-            self.forget(topic);
-        } else {
-            entry.overtaken = true;
+        let is_meant = |entry: &Entry| meant.is_none_or(|meant| meant == entry.order);
+        if self.anew.older(topic).is_some_and(is_meant) {
+            self.forget_older(topic);
+        }
+        match self.entries.get_mut(topic) {
+            Some(entry) if self.anew.is_unmet(entry) && self.anew.is_known(place) => {}
+            Some(entry) if is_meant(entry) => self.fall_back(topic),
+            Some(entry) => entry.overtaken = true,
+            None => {}
         }
     }
 
     /// Leaves nothing of a topic: by rules that are no longer there, for one.
     pub fn forget(&mut self, topic: &str) {
+        self.forget_older(topic);
         let Some(old) = self.entries.remove(topic) else { return };
         self.held -= topic.len() + ENTRY;
         if let Content::Here(body) = old.content {

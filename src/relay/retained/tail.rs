@@ -13,11 +13,13 @@ use crate::{
     mapping::{Located, Reader, Stored},
     mqtt::{publish::SharedProperties, topic::validate_name},
     relay::{feed::LIMITS, hub::Hub, scribe::Clock},
-    upstream::{Chunk, State, Table, TableEvent},
+    upstream::{Chunk, State, Table, TableEvent, TopicId},
 };
 
 /// The pause before the topic is opened again, after it was made anew or could not be read.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Names that are looked at under one lock, to forget those that are no longer there.
+const MOST_FORGOTTEN: usize = 1_000;
 
 /// Runs until it is aborted.
 pub(super) async fn run(retained: Arc<Retained>, hub: Arc<Hub>) {
@@ -26,6 +28,7 @@ pub(super) async fn run(retained: Arc<Retained>, hub: Arc<Hub>) {
         hub,
         readers: HashMap::new(),
         properties: SharedProperties::new(),
+        known: None,
     };
     // Not before the topic is there: it would be looked for again only after a while.
     let _ = retained.cluster.state().wait_for(|state| *state == State::Ready).await;
@@ -44,22 +47,30 @@ struct Tail {
     /// The rules of each mapped Kafka topic that was met.
     readers: HashMap<Box<str>, Reader>,
     properties: SharedProperties,
+    /// Which topic was read before, and of each partition how far.
+    known: Option<(TopicId, Vec<i64>)>,
 }
 
 impl Tail {
-    /// Until the topic is made anew, or records of it were lost.
+    /// Until the topic is made anew, or records of it were lost. What is known from before stays until all has been read.
     async fn read(&mut self, mut table: Table) {
-        self.retained.store().clear();
-        let partitions = table.topic().partitions.len();
+        let topic = table.topic();
+        let known = self.known.take().filter(|(id, _)| *id == topic.id).map(|(_, known)| known);
+        let mut known = known.unwrap_or_else(|| vec![0; topic.partitions.len()]);
+        self.retained.store().begin(known.clone());
+        let partitions = topic.partitions.len();
         let positions = (0..partitions as i32).map(|p| table.position(p).unwrap_or(0)).collect();
         self.retained.progress.send_replace(Progress {
             topic: Some(table.topic().clone()),
             loaded: false,
             positions,
         });
+        let id = topic.id;
+        let mut cut = None;
         while let Some(event) = table.next().await {
             match event {
                 TableEvent::Records(chunk) if chunk.reset => {
+                    cut = Some((chunk.partition as usize, chunk.offset));
                     tracing::error!("records of the retained topic were lost before they were read; it is read anew");
                     break;
                 }
@@ -78,13 +89,36 @@ impl Tail {
                 }
                 TableEvent::CaughtUp { .. } => {}
                 TableEvent::Complete => {
+                    self.forget_unmet().await;
                     let messages = self.retained.store().len();
                     tracing::info!(messages, "the retained messages are read");
                     self.retained.progress.send_modify(|progress| progress.loaded = true);
                 }
             }
         }
-        self.retained.progress.send_modify(|progress| progress.loaded = false);
+        self.retained.progress.send_modify(|progress| {
+            progress.loaded = false;
+            known
+                .iter_mut()
+                .zip(&progress.positions)
+                .for_each(|(known, at)| *known = *at.max(known));
+        });
+        if let Some((partition, offset)) = cut {
+            // What is written there from now on is something else.
+            known[partition] = known[partition].min(offset);
+        }
+        self.known = Some((id, known));
+    }
+
+    async fn forget_unmet(&self) {
+        let mut behind = None;
+        loop {
+            behind = self.retained.store().forget_unmet(behind.as_deref(), MOST_FORGOTTEN);
+            if behind.is_none() {
+                return self.count();
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     fn count(&self) {
@@ -133,18 +167,18 @@ impl Tail {
         };
         let header = record.headers().find(|(name, _)| *name == HEADER).and_then(|(_, value)| value);
         let mapped = header.and_then(Mapped::read);
+        let place = Place {
+            partition,
+            offset: record.offset,
+        };
         let (Some(value), Some(mapped)) = (record.value, mapped) else {
             match record.value {
-                None => self.retained.store().tombstone(topic, mapped.as_ref()),
+                None => self.retained.store().tombstone(topic, place, mapped.as_ref()),
                 Some(_) => {
                     self.retained.metrics.retained.foreign.inc();
                 }
             }
             return;
-        };
-        let place = Place {
-            partition,
-            offset: record.offset,
         };
         let retained = self.retained.clone();
         let rules = &retained.rules;

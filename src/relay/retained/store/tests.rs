@@ -11,6 +11,10 @@ use crate::{
 };
 
 const TOPICS: [&str; 4] = ["a", "a/b", "a/b/c", "b"];
+const END: Place = Place {
+    partition: 0,
+    offset: i64::MAX,
+};
 
 fn body(payload: &[u8]) -> Body {
     let message = Delivered {
@@ -160,12 +164,14 @@ fn bodies_beyond_the_budget_are_not_kept_names_are() {
 fn a_tombstone_that_was_meant_for_another_record_takes_nothing() {
     let mut store = Store::new(usize::MAX);
     store.apply(incoming("a", 0, mapped(0, 5), Some(b"x")));
-    store.tombstone("a", Some(&mapped(0, 4)));
+    store.tombstone("a", END, Some(&mapped(0, 4)));
     assert!(store.entry("a").unwrap().overtaken);
-    store.tombstone("a", Some(&mapped(0, 5)));
+    store.tombstone("a", END, Some(&mapped(0, 5)));
     assert!(store.entry("a").is_none());
     store.apply(incoming("a", 1, mapped(0, 6), Some(b"x")));
-    store.tombstone("a", None);
-    store.tombstone("b", None);
+    store.tombstone("a", END, None);
+    store.tombstone("b", END, None);
     assert_eq!((store.len(), store.held()), (0, 0));
 }
+
+mod anew;
