@@ -40,8 +40,8 @@ struct Entered {
 /// Why a connection did not come in.
 #[derive(Debug)]
 enum Failure {
-    /// Its client's address has too many open.
-    Crowded(SocketAddr),
+    /// A limit or rate does not let its client in.
+    Limit(ConnectionRefusal, SocketAddr),
     /// It did not come from where balancers are.
     Stranger,
     Header(proxy::Fault),
@@ -54,7 +54,7 @@ enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Crowded(client) => write!(f, "{} has too many connections open", client.ip()),
+            Self::Limit(limit, client) => write!(f, "{} is not let in: {}", client.ip(), limit.as_str()),
             Self::Stranger => f.write_str("the address is not in `proxy_from`"),
             Self::Header(e) => e.fmt(f),
             Self::Cut(e) => write!(f, "PROXY header: {e}"),
@@ -67,7 +67,7 @@ impl fmt::Display for Failure {
 impl Failure {
     fn refusal(&self) -> ConnectionRefusal {
         match self {
-            Self::Crowded(_) => ConnectionRefusal::AddressLimit,
+            Self::Limit(limit, _) => *limit,
             Self::Stranger | Self::Header(_) | Self::Cut(_) => ConnectionRefusal::ProxyHeader,
             Self::Tls(_) | Self::WebSocket(_) => ConnectionRefusal::Handshake,
         }
@@ -123,7 +123,9 @@ impl Entrance {
             Err(_) => ConnectionRefusal::Deadline,
         };
         match refusal {
-            ConnectionRefusal::AddressLimit => seat.listener.refuse(refusal, Instant::now()),
+            ConnectionRefusal::AddressLimit | ConnectionRefusal::ListenerRate | ConnectionRefusal::Rate => {
+                seat.listener.refuse(refusal, Instant::now())
+            }
             refusal => seat.listener.counters.refused(refusal),
         }
         None
@@ -137,10 +139,10 @@ impl Entrance {
                 return Err(Failure::Stranger);
             }
             let header = read_header(&mut socket).await?;
-            if let Some(source) = header.source {
-                peer = plain(source);
-                know(seat, peer)?;
-            }
+            let client = header.source.map(plain);
+            peer = client.unwrap_or(peer);
+            seat.enter(client.map(|client| client.ip()), Instant::now())
+                .map_err(|limit| Failure::Limit(limit, peer))?;
             told = proxy.identity.then(|| Box::new(CertificateIdentity::named(header.common_name)));
         }
         let stream = self.handshakes(socket).await?;
@@ -180,8 +182,4 @@ async fn read_header(socket: &mut Socket) -> Result<Header, Failure> {
             }
         }
     }
-}
-
-fn know(seat: &mut Seat, client: SocketAddr) -> Result<(), Failure> {
-    seat.come_from(client.ip()).map_err(|_| Failure::Crowded(client))
 }

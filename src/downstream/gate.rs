@@ -41,8 +41,8 @@ impl Gate {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Takes a seat for one connection, or says why not. Limits are asked before rates, so that a full house spends no token.
-    pub(super) fn admit(self: &Arc<Self>, listener: &Arc<ListenerState>, now: Instant) -> Result<Seat, ConnectionRefusal> {
+    /// Takes a seat for one connection, or says why not. Rates are asked when its client is known, by [`Seat::enter`].
+    pub(super) fn admit(self: &Arc<Self>, listener: &Arc<ListenerState>) -> Result<Seat, ConnectionRefusal> {
         take_one(&self.open, self.limits.connections).ok_or(ConnectionRefusal::Limit)?;
         let connections = listener.limits.connections.unwrap_or(u32::MAX);
         if take_one(&listener.open, connections).is_none() {
@@ -51,19 +51,11 @@ impl Gate {
         }
         listener.counters.current.inc();
         // From here on it leaves what it has taken by being dropped.
-        let seat = Seat {
+        Ok(Seat {
             gate: self.clone(),
             listener: listener.clone(),
             address: None,
-        };
-        if !has_token(&listener.rate, now) {
-            return Err(ConnectionRefusal::ListenerRate);
-        }
-        if !has_token(&self.rate, now) {
-            return Err(ConnectionRefusal::Rate);
-        }
-        listener.counters.opened.inc();
-        Ok(seat)
+        })
     }
 }
 
@@ -138,8 +130,24 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Counts the connection among those of its client's address, which a balancer may have had to tell first.
-    pub(super) fn come_from(&mut self, client: IpAddr) -> Result<(), ConnectionRefusal> {
+    /// Lets the connection of this client in, whose address a balancer may have had to tell first; `None`: it has none. Limits are asked
+    /// before rates: an address that has its part spends no token of the others.
+    pub(super) fn enter(&mut self, client: Option<IpAddr>, now: Instant) -> Result<(), ConnectionRefusal> {
+        if let Some(client) = client {
+            self.come_from(client)?;
+        }
+        if !has_token(&self.listener.rate, now) {
+            return Err(ConnectionRefusal::ListenerRate);
+        }
+        if !has_token(&self.gate.rate, now) {
+            return Err(ConnectionRefusal::Rate);
+        }
+        self.listener.counters.opened.inc();
+        Ok(())
+    }
+
+    /// Counts the connection among those of its client's address.
+    fn come_from(&mut self, client: IpAddr) -> Result<(), ConnectionRefusal> {
         let Some(addresses) = &self.gate.addresses else {
             return Ok(());
         };
@@ -214,6 +222,34 @@ mod tests {
         assert_eq!(taken(&mut bucket, 250), 1);
         assert_eq!(taken(&mut bucket, 1_000), 3);
         assert_eq!(taken(&mut bucket, 60_000), 4, "a long rest saves no more than a second");
+    }
+
+    #[test]
+    fn an_address_that_has_its_part_spends_no_token_of_the_others() {
+        let gate = Gate::new(Limits {
+            connections_per_address: Some(1),
+            connect_rate: std::num::NonZeroU32::new(2),
+            ..Limits::default()
+        });
+        let own = ListenerLimits {
+            connect_rate: std::num::NonZeroU32::new(2),
+            ..ListenerLimits::default()
+        };
+        let state = Arc::new(ListenerState::new("tcp", crate::metrics::Metrics::new().listener("tcp"), own));
+        let now = Instant::now();
+        let enter = |last: u8| {
+            let mut seat = gate.admit(&state)?;
+            seat.enter(Some(IpAddr::from([10, 0, 0, last])), now).map(|()| seat)
+        };
+        let first = enter(1).unwrap();
+        for _ in 0..10 {
+            assert_eq!(enter(1).unwrap_err(), ConnectionRefusal::AddressLimit);
+        }
+        let second = enter(2).unwrap();
+        assert_eq!(enter(3).unwrap_err(), ConnectionRefusal::ListenerRate);
+        assert_eq!(gate.open(), 2, "who was refused has left");
+        assert_eq!(state.counters.opened.get(), 2);
+        drop((first, second));
     }
 
     #[test]

@@ -124,10 +124,11 @@ impl Listener {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let opened = Instant::now();
-        let admitted = self.gate.admit(&self.state, opened).and_then(|mut seat| {
-            // A Unix socket is of this machine, its clients have no address.
-            if !self.entrance.tells_clients() && matches!(socket, Socket::Tcp(_)) {
-                seat.come_from(peer.ip())?;
+        let admitted = self.gate.admit(&self.state).and_then(|mut seat| {
+            if !self.entrance.tells_clients() {
+                // A Unix socket is of this machine, its clients have no address.
+                let client = matches!(socket, Socket::Tcp(_)).then(|| peer.ip());
+                seat.enter(client, opened)?;
             }
             Ok(seat)
         });
