@@ -3,31 +3,28 @@
 // clippy.toml allows it in test functions; the functions they share are not seen as such.
 #![allow(clippy::unwrap_used)]
 
+mod config_file;
+
 use std::path::Path;
 
+use config_file::{GOOD, assert_fault, only, with};
 use mqtt_kafka_proxy::auth::{Action, Principal, Subject, passwords};
-use mqtt_kafka_proxy::config::{self, Config};
+use mqtt_kafka_proxy::config::{self, Config, Problem};
 use mqtt_kafka_proxy::mqtt::QoS;
 use mqtt_kafka_proxy::relay::Unauthorized;
 
-fn parse(folder: &Path, more: &str) -> Result<Config, Vec<String>> {
-    let text = format!(
-        "listeners: [{{name: tcp, address: \"127.0.0.1:1\", protocol: mqtt}}]\n\
-         kafka: {{bootstrap_servers: [\"a:1\"]}}\nrules: [{{name: all, mqtt: \"{{topic#}}\", kafka: {{topic: t, key: \"{{topic}}\"}}}}]\n{more}\n"
-    );
-    let problems = |all: Vec<config::Problem>| all.iter().map(ToString::to_string).collect();
-    config::parse(&text, folder, &|name| (name == "SECRET").then(|| "hunter2".to_owned())).map_err(problems)
+/// A key set that can be used.
+const KEYS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+fn parse(folder: &Path, more: &str) -> Result<Config, Vec<Problem>> {
+    config::parse(&with(more), folder, &|name| (name == "SECRET").then(|| "hunter2".to_owned()))
 }
 
 #[test]
 fn methods_and_rights_are_meant_as_written() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("users.txt"), passwords::entry("a", b"b").unwrap()).unwrap();
-    std::fs::write(
-        folder.path().join("keys.json"),
-        r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
-    )
-    .unwrap();
+    std::fs::write(folder.path().join("keys.json"), KEYS).unwrap();
     let config = parse(
         folder.path(),
         "authentication:\n\
@@ -62,10 +59,9 @@ fn methods_and_rights_are_meant_as_written() {
 
 #[test]
 fn listeners_may_have_their_own() {
-    let text = "listeners:\n- {name: a, address: \"127.0.0.1:1\", protocol: mqtt, authentication: [{method: anonymous}]}\n\
-        - {name: b, address: \"127.0.0.1:2\", protocol: mqtt}\n\
-        kafka: {bootstrap_servers: [\"a:1\"]}\nrules: [{name: all, mqtt: \"{topic#}\", kafka: {topic: t, key: \"{topic}\"}}]\n";
-    let config = config::parse(text, Path::new("."), &|_| None).unwrap();
+    let own = "listeners:\n  - {name: a, address: \"127.0.0.1:1\", protocol: mqtt, authentication: [{method: anonymous}]}\n";
+    let text = GOOD.replace("listeners:\n", own);
+    let config = config::parse(&text, Path::new("."), &|_| None).unwrap();
     assert_eq!(config.access.listeners.keys().collect::<Vec<_>>(), ["a"]);
     assert!(config.access.chain.is_none());
 }
@@ -75,6 +71,7 @@ fn faults_have_their_place() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("plain.txt"), "vin42:hunter2").unwrap();
     std::fs::write(folder.path().join("oct.json"), r#"{"keys": [{"kty": "oct", "k": "aHVudGVyMg"}]}"#).unwrap();
+    std::fs::write(folder.path().join("keys.json"), KEYS).unwrap();
     for (line, column, words) in [
         ("authentication: []", 17, "is empty"),
         ("authentication: [{identity: dns}]", 18, "no `method`"),
@@ -95,7 +92,7 @@ fn faults_have_their_place() {
             "cannot be read",
         ),
         ("authentication: [{method: jwt, jwks: oct.json}]", 38, "shared secret"),
-        ("authentication: [{method: jwt, jwks: plain.txt, leeway: 2h}]", 57, "leeway"),
+        ("authentication: [{method: jwt, jwks: keys.json, leeway: 2h}]", 57, "leeway"),
         ("authorization: []", 16, "is empty"),
         ("authorization: [{topics: [a]}]", 17, "one of `allow` and `deny`"),
         (
@@ -116,14 +113,8 @@ fn faults_have_their_place() {
         ("unauthorized: reject", 15, "not a choice"),
     ] {
         let found = parse(folder.path(), line).unwrap_err();
-        let here = format!("4:{column}: ");
-        assert!(
-            found.iter().any(|f| f.starts_with(&here) && f.contains(words)),
-            "{line}: {found:#?}"
-        );
-        assert!(
-            !found.iter().any(|f| f.contains("hunter2") || f.contains("aHVudGVyMg")),
-            "{found:#?}"
-        );
+        assert_fault(&found, line, (9, column), words);
+        let told = only(&found, line).to_string();
+        assert!(!told.contains("hunter2") && !told.contains("aHVudGVyMg"), "{told}");
     }
 }

@@ -3,9 +3,12 @@
 // clippy.toml allows it in test functions; the functions they share are not seen as such.
 #![allow(clippy::unwrap_used)]
 
+mod config_file;
+
 use std::path::Path;
 use std::sync::OnceLock;
 
+use config_file::only;
 use mqtt_kafka_proxy::config::{self, Problem};
 use tempfile::TempDir;
 
@@ -56,9 +59,7 @@ fn check(text: &str, is: Is, key: &str) {
     match is {
         Taken => assert_eq!(found, [], "{key}\n{text}"),
         Later => {
-            let [one] = found.as_slice() else {
-                panic!("one fault expected for {key}: {found:#?}\n{text}")
-            };
+            let one = only(&found, text);
             let line = text.lines().nth(one.line as usize - 1).unwrap();
             let words = format!("{one}");
             assert!(words.contains("not supported yet"), "{key}: {words}");

@@ -3,21 +3,12 @@
 // clippy.toml allows it in test functions; the functions they share are not seen as such.
 #![allow(clippy::unwrap_used)]
 
+mod config_file;
+
 use std::path::Path;
 
+use config_file::{GOOD, with};
 use mqtt_kafka_proxy::config::{self, Problem};
-
-/// A file without a fault; tables of faults replace a part of it.
-const GOOD: &str = "\
-listeners:
-  - {name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}
-kafka:
-  bootstrap_servers: [\"localhost:9092\"]
-rules:
-  - name: all
-    mqtt: \"{topic#}\"
-    kafka: {topic: mqtt, key: \"{topic}\"}
-";
 
 fn environment(name: &str) -> Option<String> {
     match name {
@@ -34,24 +25,12 @@ fn faults(text: &str) -> Vec<Problem> {
 /// The one fault of a file.
 #[track_caller]
 fn only(text: &str) -> Problem {
-    let found = faults(text);
-    let [one] = found.as_slice() else {
-        panic!("one fault expected: {found:#?}\n{text}")
-    };
-    one.clone()
+    config_file::only(&faults(text), text)
 }
 
 #[track_caller]
 fn assert_fault(text: &str, line: u32, column: u32, words: &str) {
-    let fault = only(text);
-    assert_eq!((fault.line, fault.column), (line, column), "{fault}\n{text}");
-    assert!(fault.to_string().contains(words), "{fault}\nhas no: {words}");
-    assert!(!fault.message.is_empty() && !fault.remedy.is_empty(), "{fault}");
-}
-
-/// `GOOD` with a line added at its end.
-fn with(line: &str) -> String {
-    format!("{GOOD}{line}\n")
+    config_file::assert_fault(&faults(text), text, (line, column), words);
 }
 
 #[test]

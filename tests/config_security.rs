@@ -3,9 +3,12 @@
 // clippy.toml allows it in test functions; the functions they share are not seen as such.
 #![allow(clippy::unwrap_used)]
 
+mod config_file;
+
 use std::fs;
 use std::path::Path;
 
+use config_file::{GOOD, assert_fault, only};
 use mqtt_kafka_proxy::config::{self, Config, Problem};
 use mqtt_kafka_proxy::kafka::sasl::Hash;
 use mqtt_kafka_proxy::upstream::{SaslSettings, Secret, TlsSettings, TokenSource};
@@ -25,13 +28,9 @@ fn environment(name: &str) -> Option<String> {
     }
 }
 
-/// The table stands in line 3, from column 13 on.
+/// The table stands in line 4, from column 13 on.
 fn parse(folder: &Path, security: &str) -> Result<Config, Vec<Problem>> {
-    let text = format!(
-        "listeners: [{{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}}]\n\
-         kafka:\n  security: {security}\n  bootstrap_servers: [\"a:1\"]\n\
-         rules: [{{name: all, mqtt: \"{{topic#}}\", kafka: {{topic: mqtt, key: \"{{topic}}\"}}}}]\n"
-    );
+    let text = GOOD.replace("kafka:\n", &format!("kafka:\n  security: {security}\n"));
     config::parse(&text, folder, &environment)
 }
 
@@ -154,7 +153,7 @@ fn each_fault_has_its_place_and_its_remedy() {
         ),
         (
             format!("{{protocol: sasl_ssl, sasl: {{{}, realm: x}}}}", good),
-            0,
+            97,
             "unknown key `realm`",
         ),
         (
@@ -191,10 +190,7 @@ fn each_fault_has_its_place_and_its_remedy() {
         ),
     ] {
         let found = parse(folder.path(), &text).unwrap_err();
-        let [one] = found.as_slice() else { panic!("{text}: {found:#?}") };
-        assert_eq!(one.line, 3, "{text}: {one}");
-        assert!(column == 0 || one.column == column, "{text}: {one}");
-        assert!(one.to_string().contains(words), "{text}: {one}\nhas no: {words}");
+        assert_fault(&found, &text, (4, column), words);
     }
 }
 
@@ -217,7 +213,7 @@ fn a_password_comes_from_the_environment_or_a_file_and_is_never_shown() {
     ] {
         let text = format!("{{protocol: sasl_ssl, sasl: {{mechanism: PLAIN, username: u, password: \"{written}\"}}}}");
         let found = parse(folder.path(), &text).unwrap_err();
-        let [one] = found.as_slice() else { panic!("{text}: {found:#?}") };
+        let one = only(&found, &text);
         assert!(one.to_string().contains(words), "{one}\nhas no: {words}");
         assert!(!one.to_string().contains(SECRET), "{one}");
     }
@@ -257,8 +253,8 @@ fn tokens_come_from_one_place() {
         (format!("{endpoint}, token_endpoint_ca: notes"), "holds no certificate"),
     ] {
         let found = parse(folder.path(), &oauth(&keys)).unwrap_err();
-        let [one] = found.as_slice() else { panic!("{keys}: {found:#?}") };
-        assert!(one.line == 3 && one.to_string().contains(words), "{one}\nhas no: {words}");
+        let one = only(&found, &keys);
+        assert!(one.line == 4 && one.to_string().contains(words), "{one}\nhas no: {words}");
         assert!(!one.to_string().contains(SECRET), "{one}");
     }
     let user = "{protocol: sasl_ssl, sasl: {mechanism: PLAIN, username: u, password: \"${PASSWORD}\", client_id: x}}";
