@@ -4,19 +4,21 @@
 // clippy.toml allows it in test functions; the functions they share are not seen as such.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod program;
+
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+use program::{Program, address, get};
 
 /// After which a test gives up; what it waits for takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Running {
-    process: Child,
-    log: Receiver<String>,
+    program: Program,
     seen: Vec<String>,
     /// In the order in which they were told: listeners, then admin.
     addresses: Vec<SocketAddr>,
@@ -33,37 +35,16 @@ impl Running {
     fn start_under(first: &str, listener: &str, ports: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         certificate(folder.path());
-        let text = format!(
-            "listeners: [{{name: one, address: \"127.0.0.1:0\", {listener}}}]\n\
-             admin: {{address: \"127.0.0.1:0\"}}\n\
-             kafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\n\
-             rules: [{{name: all, mqtt: \"{{topic#}}\", kafka: {{topic: mqtt, key: \"{{topic}}\"}}}}]\n"
-        );
-        std::fs::write(folder.path().join("proxy.yaml"), text).unwrap();
-        let run = format!("{first}exec '{}' run --log-format json", env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
-        let mut process = Command::new("bash")
-            .args(["-c", &run])
-            .current_dir(folder.path())
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(process.stderr.take().unwrap());
-        let (tell, log) = channel();
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        let program = Program::start(folder.path(), first, listener, "127.0.0.1:1");
         let mut running = Self {
-            process,
-            log,
+            program,
             seen: vec![],
             addresses: vec![],
             _folder: folder,
         };
         for _ in 0..ports {
             let line = running.line_with("\"address\":\"");
-            let address = line.split("\"address\":\"").nth(1).unwrap().split('"').next().unwrap();
-            running.addresses.push(address.parse().unwrap());
+            running.addresses.push(address(&line).unwrap());
         }
         running
     }
@@ -73,7 +54,7 @@ impl Running {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(line) = self.log.recv_timeout(left) else {
+            let Ok(line) = self.program.log.recv_timeout(left) else {
                 panic!("no line with {words} in {:#?}", self.seen)
             };
             self.seen.push(line.clone());
@@ -86,7 +67,7 @@ impl Running {
     fn signal(&self, name: &str) {
         // The shell's own: a small system has no program of that name.
         let sent = Command::new("bash")
-            .args(["-c", &format!("kill -s {name} {}", self.process.id())])
+            .args(["-c", &format!("kill -s {name} {}", self.program.process.id())])
             .status()
             .unwrap();
         assert!(sent.success());
@@ -95,27 +76,19 @@ impl Running {
     /// Waits for the end: the log ends with the process.
     fn ended_code(mut self) -> Option<i32> {
         let deadline = Instant::now() + PATIENCE;
-        while self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
+        while self
+            .program
+            .log
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            .is_ok()
+        {}
         assert!(Instant::now() < deadline, "it does not end: {:#?}", self.seen);
-        self.process.wait().unwrap().code()
+        self.program.process.wait().unwrap().code()
     }
 
     /// The answer of the admin port.
     fn get(&self, path: &str) -> String {
-        let mut socket = TcpStream::connect(self.addresses[1]).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(socket, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        answer
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended already where the test came that far.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        get(self.addresses[1], path, PATIENCE)
     }
 }
 

@@ -16,9 +16,8 @@ use rcgen::{
     CertificateParams, CertificateRevocationListParams, DnType, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
     date_time_ymd,
 };
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion, version};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion, version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -32,21 +31,7 @@ struct Device(Arc<ClientConfig>);
 
 impl Device {
     fn new(files: &Files, version: &'static SupportedProtocolVersion, identity: Option<&Identity>) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add(files.authority.0.der().clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_root_certificates(roots);
-        Self(Arc::new(match identity {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => builder
-                .with_client_auth_cert(
-                    vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
-                    PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
-                )
-                .unwrap(),
-        }))
+        Self(Arc::new(files.client(&[version], identity)))
     }
 
     /// Connects, and reads the name that the listener greets with. TLS 1.3 tells a refusal, and brings a ticket, only then.

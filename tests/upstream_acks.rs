@@ -5,7 +5,7 @@ mod fake_broker;
 
 use fake_broker::{
     Fake, Fault,
-    client::{Producer, assert_stored_once, ready, settings, until},
+    client::{Producer, assert_stored_once, ready, settings, started, until},
 };
 use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::{
@@ -29,10 +29,7 @@ fn batches(fake: &Fake, partition: usize) -> Vec<(i64, u8)> {
 
 #[tokio::test]
 async fn the_leader_alone_is_asked_without_a_producer_id() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(1, 1).await;
     let mut producer = Producer::new(&cluster);
     producer.options = with(Acks::Leader);
     let receipts = producer.produce(&topic, 0, 100).await;
@@ -68,10 +65,7 @@ async fn with_nobody_asked_the_socket_is_all_that_is_waited_for() {
 
 #[tokio::test]
 async fn requests_are_not_shared_between_different_acks() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 2);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(1, 2).await;
     let all = [Acks::All, Acks::Leader, Acks::None];
     let mut producers = all.map(|acks| {
         let mut producer = Producer::new(&cluster);
@@ -97,10 +91,7 @@ async fn requests_are_not_shared_between_different_acks() {
 
 #[tokio::test]
 async fn what_the_leader_did_not_take_is_sent_again_in_order() {
-    let fake = Fake::start(2).await;
-    fake.topic("t", 1);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(2, 1).await;
     let mut producer = Producer::new(&cluster);
     producer.options = with(Acks::Leader);
     producer.produce(&topic, 0, 10).await;
@@ -115,10 +106,7 @@ async fn what_the_leader_did_not_take_is_sent_again_in_order() {
 
 #[tokio::test]
 async fn each_record_is_compressed_as_its_rule_says() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(1, 1).await;
     let mut producer = Producer::new(&cluster);
     let codecs = [
         Compression::None,
@@ -138,10 +126,7 @@ async fn each_record_is_compressed_as_its_rule_says() {
 
 #[tokio::test]
 async fn what_is_in_flight_is_answered_while_a_producer_id_is_asked_for() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 2);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(1, 2).await;
     fake.identities_held.send_replace(true);
     fake.hold_produce(&[1]);
     let (mut leader, mut all) = (Producer::new(&cluster), Producer::new(&cluster));
@@ -158,10 +143,7 @@ async fn what_is_in_flight_is_answered_while_a_producer_id_is_asked_for() {
 
 #[tokio::test]
 async fn further_records_do_not_begin_the_question_for_a_producer_id_anew() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 2);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(1, 2).await;
     fake.identities_held.send_replace(true);
     let mut producer = Producer::new(&cluster);
     producer.append(&topic, 0, 1).unwrap();

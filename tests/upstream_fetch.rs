@@ -7,12 +7,12 @@ use std::{sync::Arc, time::Duration};
 
 use fake_broker::{
     Fake, Fault,
-    client::{Producer, cluster, next, read, ready, settings, until},
+    client::{Producer, cluster, next, read, ready, settings, started_as, until},
     records::{Batch, record},
     values_in,
 };
 use kafka_protocol::messages::ApiKey;
-use mqtt_kafka_proxy::upstream::{Cluster, Start};
+use mqtt_kafka_proxy::upstream::{Cluster, Start, Topic};
 
 /// Longer than any test may take: whoever waits for such a poll is seen.
 const FOR_EVER: Duration = Duration::from_secs(60);
@@ -191,11 +191,17 @@ async fn a_leader_that_wrote_nothing_is_no_sign_of_a_log_that_was_cut_off() {
     assert_eq!(cluster.counters().truncations.get(), 0);
 }
 
-fn near(fake: &Fake, rack: &str) -> Cluster {
-    let mut settings = settings(fake);
+/// So many brokers in racks of their own, and a client in one of these.
+async fn near(brokers: i32, rack: &str) -> (Fake, Cluster, Arc<Topic>) {
+    let fake = Fake::start(brokers).await;
+    fake.topic("t", 1);
+    fake.world().racks = (1..).zip(["a", "b", "c"]).take(brokers as usize).collect();
+    let mut settings = settings(&fake);
     settings.consumer.max_wait = Duration::from_millis(100);
     settings.consumer.rack = Some(rack.to_owned());
-    Cluster::start(settings)
+    let cluster = Cluster::start(settings);
+    let topic = ready(&cluster, "t").await;
+    (fake, cluster, topic)
 }
 
 fn reads(fake: &Fake, broker: i32) -> usize {
@@ -204,11 +210,7 @@ fn reads(fake: &Fake, broker: i32) -> usize {
 
 #[tokio::test]
 async fn a_partition_is_read_from_the_replica_in_the_own_rack() {
-    let fake = Fake::start(3).await;
-    fake.topic("t", 1);
-    fake.world().racks = [(1, "a"), (2, "b"), (3, "c")].into();
-    let cluster = near(&fake, "c");
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = near(3, "c").await;
     let mut producer = Producer::new(&cluster);
     let mut reader = cluster.read(&topic, 0, Start::Offset(0));
     for round in 0..5 {
@@ -227,11 +229,7 @@ async fn a_partition_is_read_from_the_replica_in_the_own_rack() {
 /// It rings at the fetcher that has it, which is not the leader's.
 #[tokio::test]
 async fn a_slow_reader_of_a_replica_goes_on_as_soon_as_it_has_room() {
-    let fake = Fake::start(2).await;
-    fake.topic("t", 1);
-    fake.world().racks = [(1, "a"), (2, "b")].into();
-    let cluster = near(&fake, "b");
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = near(2, "b").await;
     let mut producer = Producer::new(&cluster);
     let mut reader = cluster.read(&topic, 0, Start::Offset(0));
     // As many fetches as wait for a reader at most.
@@ -246,11 +244,7 @@ async fn a_slow_reader_of_a_replica_goes_on_as_soon_as_it_has_room() {
 
 #[tokio::test]
 async fn a_replica_that_is_behind_or_broken_is_left_for_the_leader() {
-    let fake = Fake::start(2).await;
-    fake.topic("t", 1);
-    fake.world().racks = [(1, "a"), (2, "b")].into();
-    let cluster = near(&fake, "b");
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = near(2, "b").await;
     let mut producer = Producer::new(&cluster);
     let mut reader = cluster.read(&topic, 0, Start::Offset(0));
     producer.produce(&topic, 0, 5).await;
@@ -317,12 +311,7 @@ async fn an_offset_beyond_the_end_becomes_the_end_and_is_counted() {
 /// A start by time whose position is lost later goes on like one by offset, not at that time again.
 #[tokio::test]
 async fn a_start_by_time_that_retention_overtakes_goes_on_at_the_earliest() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    let mut settings = settings(&fake);
-    settings.consumer.fetch_size = 1;
-    let cluster = Cluster::start(settings);
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started_as(1, 1, |settings| settings.consumer.fetch_size = 1).await;
     for number in 0..10 {
         aged(&fake, &number.to_string(), 50_000 - number * 1_000);
     }

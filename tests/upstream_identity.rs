@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fake_broker::{
     Fake, Fault,
-    client::{Log, Producer, assert_stored_once, ready, settings, until},
+    client::{Log, Producer, assert_stored_once, ready, settings, started, until},
 };
 use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::{
@@ -93,10 +93,7 @@ async fn a_refused_producer_id_holds_up_only_those_that_need_one() {
 /// UNKNOWN_PRODUCER_ID in one partition, while there is no other id to be had.
 #[tokio::test]
 async fn partitions_whose_id_is_good_go_on_while_another_waits_for_a_new_one() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 2);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(1, 2).await;
     let (mut first, mut second) = (Producer::new(&cluster), Producer::new(&cluster));
     let mut receipts = [first.produce(&topic, 0, 1).await, second.produce(&topic, 1, 1).await];
     let asked = fake.seen(ApiKey::InitProducerId);

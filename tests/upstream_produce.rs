@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use fake_broker::{
     Fake, Fault,
-    client::{PATIENCE, Producer, assert_stored_once, ready, settings, until},
+    client::{PATIENCE, Producer, assert_stored_once, ready, settings, started, started_as, until},
 };
 use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::{
     kafka::{RecordFields, error::ErrorCode},
-    upstream::{AppendError, Cluster, Outcome, State, TopicState, WriteOptions},
+    upstream::{AppendError, Cluster, Outcome, Settings, State, TopicState, WriteOptions},
 };
 use tokio::time::timeout;
 
@@ -82,10 +82,7 @@ async fn a_connection_that_ends_before_the_versions_are_told_counts_once() {
 
 #[tokio::test]
 async fn records_of_several_partitions_share_requests_and_keep_their_order() {
-    let fake = Fake::start(2).await;
-    fake.topic("t", 4);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(2, 4).await;
     let mut producers: Vec<_> = (0..4).map(|_| Producer::new(&cluster)).collect();
     for _ in 0..50 {
         for (partition, producer) in producers.iter_mut().enumerate() {
@@ -120,21 +117,14 @@ async fn each_fault_of_a_request_costs_a_retry_and_no_record() {
     let refused = [-1, 2, 3, 5, 6, 7, 8, 9, 13, 19, 56, 72, 74, 75, 78, 89, 100, 103];
     // Stored, and the broker does not know it or does not say so.
     let stored = [-1, 7, 13, 20, 46, 56];
-    let ends = [
-        Fault::CloseBefore,
-        Fault::CloseAfter,
-        Fault::HalfFrame,
-        Fault::Garbage,
-        Fault::WrongCorrelation,
-        Fault::Silence,
-    ];
-    for fault in refused.map(Fault::Code).into_iter().chain(stored.map(Fault::StoredBut)).chain(ends) {
-        let fake = Fake::start(1).await;
-        fake.topic("t", 1);
-        let mut settings = settings(&fake);
-        settings.request_timeout = Duration::from_millis(300);
-        let cluster = Cluster::start(settings);
-        let topic = ready(&cluster, "t").await;
+    for fault in refused
+        .map(Fault::Code)
+        .into_iter()
+        .chain(stored.map(Fault::StoredBut))
+        .chain(Fault::ENDS)
+        .chain([Fault::Silence])
+    {
+        let (fake, cluster, topic) = started_as(1, 1, |settings| settings.request_timeout = Duration::from_millis(300)).await;
         let mut producer = Producer::new(&cluster);
         let mut receipts = producer.produce(&topic, 0, 10).await;
         fake.world().produce_faults.push_back(fault.clone());
@@ -154,10 +144,7 @@ async fn each_fault_of_a_request_costs_a_retry_and_no_record() {
 /// Four requests end with one connection: the pause before the next attempt is that of one failure (50 ms), not of four (400 ms).
 #[tokio::test]
 async fn a_connection_that_breaks_counts_once_for_the_back_off() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 5);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(1, 5).await;
     let mut producer = Producer::new(&cluster);
     for partition in 0..5 {
         producer.produce(&topic, partition, 1).await;
@@ -185,10 +172,7 @@ async fn a_connection_that_breaks_counts_once_for_the_back_off() {
 
 #[tokio::test]
 async fn records_follow_the_leader() {
-    let fake = Fake::start(3).await;
-    fake.topic("t", 1);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(3, 1).await;
     let mut producer = Producer::new(&cluster);
     let mut receipts = Vec::new();
     for leader in [2, 3, 1, 2] {
@@ -205,16 +189,22 @@ async fn records_follow_the_leader() {
     );
 }
 
+/// No timeout helps in these tests.
+fn patient(fake: &Fake) -> Settings {
+    let mut settings = settings(fake);
+    settings.request_timeout = 100 * PATIENCE;
+    settings.producer.delivery_timeout = 200 * PATIENCE;
+    settings
+}
+
 /// A broker that is paused owes its answers for as long as it is: the new leader is asked what became of them, long before the timeout.
 #[tokio::test]
 async fn records_in_flight_to_a_broker_that_says_nothing_follow_the_leader_too() {
     let fake = Fake::start(2).await;
     fake.topic("t", 1);
     fake.lead("t", 0, 1);
-    let mut settings = settings(&fake);
+    let mut settings = patient(&fake);
     settings.bootstrap_servers = vec![fake.addresses[1].to_string()];
-    settings.request_timeout = 100 * PATIENCE;
-    settings.producer.delivery_timeout = 200 * PATIENCE;
     let cluster = Cluster::start(settings);
     let topic = ready(&cluster, "t").await;
     let mut producer = Producer::new(&cluster);
@@ -240,9 +230,7 @@ async fn while_a_leader_says_nothing_or_is_gone_it_is_asked_often_who_leads() {
         let fake = Fake::start(2).await;
         fake.topic("t", 1);
         fake.lead("t", 0, 2);
-        let mut settings = settings(&fake);
-        settings.request_timeout = 100 * PATIENCE;
-        settings.producer.delivery_timeout = 200 * PATIENCE;
+        let settings = patient(&fake);
         let cluster = Cluster::start(settings);
         let topic = ready(&cluster, "t").await;
         let mut producer = Producer::new(&cluster);
@@ -268,10 +256,7 @@ async fn while_a_leader_says_nothing_or_is_gone_it_is_asked_often_who_leads() {
 
 #[tokio::test]
 async fn a_refused_batch_is_refused_alone() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(1, 1).await;
     let mut producer = Producer::new(&cluster);
     let mut receipts = producer.produce(&topic, 0, 5).await;
     fake.world().produce_faults.push_back(Fault::Code(87));
@@ -286,10 +271,7 @@ async fn a_refused_batch_is_refused_alone() {
 #[tokio::test]
 async fn a_producer_id_that_is_refused_is_replaced() {
     for code in [47, 59, 90] {
-        let fake = Fake::start(1).await;
-        fake.topic("t", 1);
-        let cluster = Cluster::start(settings(&fake));
-        let topic = ready(&cluster, "t").await;
+        let (fake, cluster, topic) = started(1, 1).await;
         let mut producer = Producer::new(&cluster);
         let mut receipts = producer.produce(&topic, 0, 5).await;
         fake.world().produce_faults.push_back(Fault::Code(code));
@@ -301,13 +283,11 @@ async fn a_producer_id_that_is_refused_is_replaced() {
 
 #[tokio::test]
 async fn after_the_delivery_timeout_the_outcome_is_unknown_and_later_records_are_stored() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    let mut settings = settings(&fake);
-    settings.producer.delivery_timeout = Duration::from_millis(400);
-    settings.request_timeout = Duration::from_millis(150);
-    let cluster = Cluster::start(settings);
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started_as(1, 1, |settings| {
+        settings.producer.delivery_timeout = Duration::from_millis(400);
+        settings.request_timeout = Duration::from_millis(150);
+    })
+    .await;
     let mut producer = Producer::new(&cluster);
     let first = producer.produce(&topic, 0, 5).await;
     fake.paused.send_replace(true);
@@ -353,12 +333,7 @@ async fn what_could_never_be_sent_is_told_apart() {
 #[tokio::test]
 async fn memory_is_bounded_and_comes_back() {
     const MEMORY: usize = 64 * 1024;
-    let fake = Fake::start(1).await;
-    fake.topic("t", 2);
-    let mut settings = settings(&fake);
-    settings.producer.memory = MEMORY;
-    let cluster = Cluster::start(settings);
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started_as(1, 2, |settings| settings.producer.memory = MEMORY).await;
     fake.paused.send_replace(true);
     let mut producer = Producer::new(&cluster);
     let mut appended = 0;
@@ -414,12 +389,7 @@ async fn a_missing_topic_may_appear() {
 
 #[tokio::test]
 async fn records_of_a_topic_that_is_made_anew_expire_and_give_their_memory_back() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    let mut settings = settings(&fake);
-    settings.producer.delivery_timeout = Duration::from_millis(500);
-    let cluster = Cluster::start(settings);
-    let old = ready(&cluster, "t").await;
+    let (fake, cluster, old) = started_as(1, 1, |settings| settings.producer.delivery_timeout = Duration::from_millis(500)).await;
     let mut producer = Producer::new(&cluster);
     producer.produce(&old, 0, 1).await;
     fake.topic("t", 1);
@@ -444,10 +414,7 @@ async fn records_of_a_topic_that_is_made_anew_expire_and_give_their_memory_back(
 
 #[tokio::test]
 async fn shutdown_waits_for_what_is_in_flight() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(1, 1).await;
     let mut producer = Producer::new(&cluster);
     producer.append(&topic, 0, 10).unwrap();
     timeout(Duration::from_secs(5), cluster.shutdown()).await.unwrap();

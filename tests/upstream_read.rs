@@ -14,7 +14,7 @@ use fake_broker::{
 };
 use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::kafka::error::ErrorCode;
-use mqtt_kafka_proxy::upstream::{Cluster, Start, TopicState};
+use mqtt_kafka_proxy::upstream::{Cluster, Start, Topic, TopicState};
 use tokio::time::timeout;
 
 /// Longer than any test may take: whoever waits for such a poll is seen.
@@ -214,14 +214,7 @@ async fn a_broker_that_is_late_with_its_metadata_leads_nobody_astray() {
 #[tokio::test]
 async fn faults_of_a_fetch_lose_and_repeat_nothing() {
     let codes = [-1, 2, 3, 5, 6, 9, 56, 74, 75, 78, 100, 103].map(Fault::Code);
-    let ends = [
-        Fault::CloseBefore,
-        Fault::CloseAfter,
-        Fault::HalfFrame,
-        Fault::Garbage,
-        Fault::WrongCorrelation,
-    ];
-    for fault in codes.into_iter().chain(ends) {
+    for fault in codes.into_iter().chain(Fault::ENDS) {
         let fake = Fake::start(1).await;
         let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(100)).await;
         let mut producer = Producer::new(&cluster);
@@ -252,20 +245,25 @@ async fn a_partition_that_may_not_be_read_is_told_once_and_read_when_the_right_c
     }
 }
 
+/// Ten records are written, and those below offset 4 are gone.
+async fn cut_off_below_4(fake: &Fake, cluster: &Cluster, topic: &Topic) -> Producer {
+    let mut producer = Producer::new(cluster);
+    for _ in 0..10 {
+        producer.produce(topic, 0, 1).await;
+    }
+    let mut world = fake.world();
+    let partition = &mut world.topics.get_mut("t").unwrap().partitions[0];
+    partition.start = 4;
+    partition.log.drain(..4);
+    drop(world);
+    producer
+}
+
 #[tokio::test]
 async fn an_offset_that_is_gone_becomes_the_earliest_and_is_counted() {
     let fake = Fake::start(1).await;
     let (cluster, topic) = cluster(&fake, "t", 1, FOR_EVER).await;
-    let mut producer = Producer::new(&cluster);
-    for _ in 0..10 {
-        producer.produce(&topic, 0, 1).await;
-    }
-    {
-        let mut world = fake.world();
-        let partition = &mut world.topics.get_mut("t").unwrap().partitions[0];
-        partition.start = 4;
-        partition.log.drain(..4);
-    }
+    let mut producer = cut_off_below_4(&fake, &cluster, &topic).await;
     let mut reader = cluster.read(&topic, 0, Start::Offset(1));
     let chunk = next(&mut reader).await;
     assert!(chunk.reset);
@@ -279,16 +277,7 @@ async fn an_offset_that_is_gone_becomes_the_earliest_and_is_counted() {
 async fn an_offset_that_is_gone_becomes_the_earliest_also_if_the_leader_moves_meanwhile() {
     let fake = Fake::start(2).await;
     let (cluster, topic) = cluster(&fake, "t", 1, FOR_EVER).await;
-    let mut producer = Producer::new(&cluster);
-    for _ in 0..10 {
-        producer.produce(&topic, 0, 1).await;
-    }
-    {
-        let mut world = fake.world();
-        let partition = &mut world.topics.get_mut("t").unwrap().partitions[0];
-        partition.start = 4;
-        partition.log.drain(..4);
-    }
+    let mut producer = cut_off_below_4(&fake, &cluster, &topic).await;
     fake.offsets_held.send_replace(true);
     let mut reader = cluster.read(&topic, 0, Start::Offset(1));
     until("the beginning is asked for", || fake.seen(ApiKey::ListOffsets) == 1).await;

@@ -65,15 +65,12 @@ async fn a_record_is_there_once_whatever_happens_to_its_requests() {
     let stage = Stage::new(1, |settings| settings.request_timeout = Duration::from_secs(1)).await;
     let refused = [-1, 2, 3, 5, 6, 7, 19, 56, 74, 75, 89, 100];
     let stored = [-1, 7, 13, 20, 46, 56];
-    let ends = [
-        Fault::CloseBefore,
-        Fault::CloseAfter,
-        Fault::HalfFrame,
-        Fault::Garbage,
-        Fault::WrongCorrelation,
-        Fault::Silence,
-    ];
-    let faults = refused.map(Fault::Code).into_iter().chain(stored.map(Fault::StoredBut)).chain(ends);
+    let faults = refused
+        .map(Fault::Code)
+        .into_iter()
+        .chain(stored.map(Fault::StoredBut))
+        .chain(Fault::ENDS)
+        .chain([Fault::Silence]);
     for (sequence, fault) in (0..).zip(faults) {
         stage.fake.world().produce_faults.push_back(fault.clone());
         let record = single(&stage.cluster, &sequence.to_string()).unwrap();

@@ -11,7 +11,7 @@ use std::{
 
 use fake_broker::{
     Fake,
-    client::{PATIENCE, ready, settings, until},
+    client::{PATIENCE, ready, settings, started_as, until},
     values_in,
 };
 use mqtt_kafka_proxy::upstream::{Cluster, Table, TableEvent, Topic};
@@ -209,12 +209,7 @@ async fn it_ends_when_its_topic_is_made_anew_or_the_client_is_shut_down() {
 
 #[tokio::test]
 async fn a_topic_whose_ends_are_not_known_is_not_opened() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    let mut settings = settings(&fake);
-    settings.request_timeout = Duration::from_millis(300);
-    let cluster = Cluster::start(settings);
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started_as(1, 1, |settings| settings.request_timeout = Duration::from_millis(300)).await;
     fake.offsets_held.send_replace(true);
     let refused = timeout(PATIENCE, cluster.table(&topic)).await.expect("an answer in time");
     assert_eq!(refused.err().map(|error| error.name()), Some("REQUEST_TIMED_OUT"));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fake_broker::{
     Fake, Fault,
-    client::{PATIENCE, Producer, assert_stored_once, ready, settings},
+    client::{PATIENCE, Producer, assert_stored_once, ready, settings, started, started_as},
 };
 use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::upstream::{Cluster, Start};
@@ -30,10 +30,7 @@ fn assert_obeyed(fake: &Fake, cluster: &Cluster, since: Instant, connects: u64, 
 
 #[tokio::test]
 async fn producing_waits_and_loses_nothing() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 2);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(1, 2).await;
     let mut producer = Producer::new(&cluster);
     let mut receipts = producer.produce(&topic, 0, 3).await;
     let connects = cluster.counters().connects.get();
@@ -54,12 +51,7 @@ async fn producing_waits_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_throttle_longer_than_the_request_timeout_breaks_no_connection() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    let mut settings = settings(&fake);
-    settings.request_timeout = QUIET / 4;
-    let cluster = Cluster::start(settings);
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started_as(1, 1, |settings| settings.request_timeout = QUIET / 4).await;
     let mut receipts = Producer::new(&cluster).produce(&topic, 0, 1).await;
     let connects = cluster.counters().connects.get();
     let mut reader = cluster.read(&topic, 0, Start::Offset(0));
@@ -80,10 +72,7 @@ async fn a_throttle_longer_than_the_request_timeout_breaks_no_connection() {
 
 #[tokio::test]
 async fn end_offsets_wait() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(1, 1).await;
     let of = [(topic, 0)];
     assert_eq!(cluster.end_offsets(&of).await, [Ok(0)]);
     let connects = cluster.counters().connects.get();
@@ -129,10 +118,7 @@ async fn the_question_for_a_producer_id_waits_before_it_is_asked_again() {
 /// Broken brokers must not hold us for days.
 #[tokio::test]
 async fn a_shutdown_does_not_wait_for_a_throttle_of_days() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    let cluster = Cluster::start(settings(&fake));
-    let topic = ready(&cluster, "t").await;
+    let (fake, cluster, topic) = started(1, 1).await;
     fake.world().throttles.insert(ApiKey::Produce as i16, i32::MAX);
     Producer::new(&cluster).produce(&topic, 0, 1).await;
     assert_eq!(cluster.counters().throttled.get(), 60.0, "a minute is the most that is granted");

@@ -2,14 +2,9 @@
 #![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
 
 mod fake_broker;
+mod program;
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
-    process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
-    time::Duration,
-};
+use std::time::Duration;
 
 use fake_broker::{
     Fake,
@@ -17,6 +12,7 @@ use fake_broker::{
 };
 use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::upstream::{Cluster, Outcome, Start, State};
+use program::{Program, address, get};
 use tokio::time::timeout;
 
 /// What we cannot do without, and the least version of it.
@@ -140,64 +136,23 @@ async fn one_broker_that_is_too_old_is_told_once_and_the_others_are_used() {
     assert_eq!(log.lines(&["INFO", "reached again"]).len(), 1);
 }
 
-/// The program itself: one line, and the reason at /readyz.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn run(folder: &std::path::Path, kafka: &str) -> (Running, Receiver<String>) {
-    let text = format!(
-        "listeners: [{{name: one, address: \"127.0.0.1:0\", protocol: mqtt}}]\nadmin: {{address: \"127.0.0.1:0\"}}\n\
-         kafka: {{bootstrap_servers: [\"{kafka}\"]}}\n\
-         rules: [{{name: all, mqtt: \"{{topic#}}\", kafka: {{topic: mqtt, key: \"{{topic}}\"}}}}]\n"
-    );
-    std::fs::write(folder.join("proxy.yaml"), text).unwrap();
-    let mut process = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
-        .args(["run", "--log-format", "json"])
-        .current_dir(folder)
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let stderr = BufReader::new(process.stderr.take().unwrap());
-    let (tell, log) = channel();
-    std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-    (Running(process), log)
-}
-
-fn get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_says_in_one_line_and_at_readyz_what_is_missing() {
     let fake = Fake::start(1).await;
     offer(&fake, 1, ApiKey::Produce, Some((0, 2)));
     let folder = tempfile::tempdir().unwrap();
-    let (_running, log) = run(folder.path(), &fake.addresses[0].to_string());
+    let program = Program::start(folder.path(), "", "protocol: mqtt", &fake.addresses[0].to_string());
     let mut lines: Vec<String> = Vec::new();
     let mut asked_again = || {
-        lines.extend(log.try_iter());
+        lines.extend(program.log.try_iter());
         fake.seen(ApiKey::ApiVersions) >= 5
     };
     until("it has asked five times", &mut asked_again).await;
     let told: Vec<_> = lines.iter().filter(|line| line.contains("too old")).collect();
     assert_eq!(told.len(), 1, "{lines:#?}");
     assert!(told[0].contains("Produce 3 is needed, it has up to 2"), "{told:?}");
-    let admin = lines.iter().rev().find_map(|line| line.split("\"address\":\"").nth(1));
-    let admin = admin.unwrap().split('"').next().unwrap().to_owned();
-    let ready = tokio::task::spawn_blocking(move || get(&admin, "/readyz")).await.unwrap();
+    let admin = lines.iter().rev().find_map(|line| address(line)).unwrap();
+    let ready = tokio::task::spawn_blocking(move || get(admin, "/readyz", PATIENCE)).await.unwrap();
     assert!(
         ready.contains(" 503 ") && ready.contains("Produce 3 is needed, it has up to 2"),
         "{ready}"

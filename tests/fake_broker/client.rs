@@ -193,3 +193,19 @@ pub async fn cluster(fake: &Fake, topic: &str, partitions: usize, max_wait: Dura
     let topic = ready(&cluster, topic).await;
     (cluster, topic)
 }
+
+/// So many brokers, a topic `t` of so many partitions, and a client that knows it.
+pub async fn started(brokers: i32, partitions: usize) -> (Fake, Cluster, Arc<Topic>) {
+    started_as(brokers, partitions, |_| {}).await
+}
+
+/// The same with other settings.
+pub async fn started_as(brokers: i32, partitions: usize, change: impl FnOnce(&mut Settings)) -> (Fake, Cluster, Arc<Topic>) {
+    let fake = Fake::start(brokers).await;
+    fake.topic("t", partitions);
+    let mut settings = settings(&fake);
+    change(&mut settings);
+    let cluster = Cluster::start(settings);
+    let topic = ready(&cluster, "t").await;
+    (fake, cluster, topic)
+}

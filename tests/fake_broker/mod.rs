@@ -52,6 +52,17 @@ pub enum Fault {
     Hidden(String),
 }
 
+impl Fault {
+    /// Each way in which a connection ends with a request.
+    pub const ENDS: [Self; 5] = [
+        Self::CloseBefore,
+        Self::CloseAfter,
+        Self::HalfFrame,
+        Self::Garbage,
+        Self::WrongCorrelation,
+    ];
+}
+
 /// First sequence, last sequence, offset.
 pub type KnownBatch = (i32, i32, i64);
 
