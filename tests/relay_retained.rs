@@ -6,6 +6,7 @@ mod relay_stage;
 
 use fake_broker::{
     Fake, Fault,
+    client::until,
     records::{Batch, Record, record},
 };
 use mqtt_kafka_proxy::config::Config;
@@ -351,6 +352,37 @@ async fn beyond_the_memory_messages_come_from_the_log() {
     assert_eq!(lines, expected);
     let held = stage.metric("retained_bytes");
     assert!(held < 60 * 250, "{held} bytes for names");
+}
+
+/// While a body is asked for, its message is written once more, and compaction takes the first of the two. Of one that is gone nothing comes.
+#[tokio::test]
+async fn a_message_that_is_written_once_more_is_found_where_it_is() {
+    let stage = stage_with(|config| config.retained_memory = 1).await;
+    nine_records(&stage);
+    let in_one = |topic: &String| mqtt_kafka_proxy::mapping::partition_for_key(topic.as_bytes(), 4) == 0;
+    let topics: Vec<String> = (100..).map(|n| format!("t/{n}/x")).filter(in_one).take(5).collect();
+    let write_again = |at: usize| write(&stage, &topics[at], kept(&stage, &topics[at], "kept", 1));
+    let offsets: Vec<i64> = (0..5).map(write_again).collect();
+    stage.counted("retained_messages", 5).await;
+    let reads = || stage.fake.world().reads.get(&2).copied().unwrap_or(0);
+    let before = reads();
+    let mut device = Device::connected_as(stage.address, 5, &taking("narrow", 1)).await;
+    device.subscribed("t/#", 1).await;
+    let first = device.message(&format!("{} q1 retain kept", topics[0])).await;
+    until("the second is read", || reads() >= before + 2).await;
+    stage.fake.paused.send_replace(true);
+    device.puback(first).await;
+    let second = device.message(&format!("{} q1 retain kept", topics[1])).await;
+    // Now the third is asked for, and nobody answers.
+    [2, 3].into_iter().for_each(|at| stage.fake.compact(RETAINED, 0, offsets[at]));
+    assert_eq!(write_again(2), 5);
+    stage.fake.paused.send_replace(false);
+    device.puback(second).await;
+    for at in [2, 4] {
+        let id = device.message(&format!("{} q1 retain kept", topics[at])).await;
+        device.puback(id).await;
+    }
+    assert_eq!(device.fence().await, Vec::<String>::new());
 }
 
 /// A wide wildcard and a client that takes one message at a time: nothing is lost, and what the log brings waits its turn.

@@ -256,6 +256,15 @@ impl Fake {
         self.appended.notify_waiters();
     }
 
+    /// Compaction takes the batch that begins at an offset.
+    pub fn compact(&self, topic: &str, partition: usize, offset: i64) {
+        let mut world = self.world();
+        let log = &mut world.topics.get_mut(topic).unwrap().partitions[partition].log;
+        let before = log.len();
+        log.retain(|(base, _)| *base != offset);
+        assert_eq!(log.len() + 1, before, "no batch begins at {offset}");
+    }
+
     /// Keeps back the answers of brokers to Produce requests; an empty list gives all of them free.
     pub fn hold_produce(&self, brokers: &[i32]) {
         self.produce_held.send_replace(brokers.iter().copied().collect());

@@ -95,7 +95,8 @@ impl Retained {
         timeout_at(until, self.caught_up(filters)).await.ok().flatten()
     }
 
-    async fn caught_up(&self, filters: &[&str]) -> Option<u64> {
+    /// The same, for as long as it takes. `None`: Kafka does not say what is in the log.
+    pub(super) async fn caught_up(&self, filters: &[&str]) -> Option<u64> {
         let mut progress = self.progress.subscribe();
         let topic = progress.wait_for(|progress| progress.loaded).await.ok()?.topic.clone()?;
         let partitions = partitions(filters, topic.partitions.len());

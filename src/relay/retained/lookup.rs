@@ -1,10 +1,18 @@
 //! The body of a retained message that found no memory, read from the log by its offset.
+//!
+//! Told as a sequence of events. A message is written twice (a producer did not know, or it was overtaken), so it lies at two places; a walk comes
+//! to it and asks at the first; compaction removes that; the tail reads the second. So where nothing is found, the tail has to read all there
+//! is, and then the store says where the message lies now.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use super::{Retained, body::Body, store::Place};
+use super::{
+    Retained,
+    body::Body,
+    store::{Content, Place},
+};
 use crate::{
     kafka::fetched::{self, RecordView},
     mapping::{Located, RuleId, Stored},
@@ -19,9 +27,38 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(500);
 
 impl Retained {
-    /// Reads the body of a topic's message. `None`: it is gone, so something newer has taken its place. Asks as long as Kafka says nothing; a bounded
-    /// number is read at one time, the others wait.
-    pub(super) async fn look_up(&self, topic: &str, place: Place, rule: u32) -> Option<Arc<Body>> {
+    /// The body of a topic's message of a version, which lay at a place. `None`: it is gone, so something newer has taken its place, and is told
+    /// in another way. Asks as long as Kafka says nothing.
+    pub(super) async fn follow(&self, topic: &str, version: u64, mut place: Place, rule: u32) -> Option<Arc<Body>> {
+        loop {
+            if let Some(body) = self.look_up(topic, place, rule).await {
+                return Some(body);
+            }
+            while !matches!(timeout(PATIENCE, self.caught_up(&[topic])).await, Ok(Some(_))) {
+                tokio::time::sleep(AGAIN).await;
+            }
+            match self.place_now(topic, version)? {
+                Ok(body) => return Some(body),
+                // Written once more: so often this goes on.
+                Err(now) if now != place => place = now,
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// The body of a version, or where it lies.
+    fn place_now(&self, topic: &str, version: u64) -> Option<Result<Arc<Body>, Place>> {
+        let store = self.store();
+        let entry = store.entry(topic).filter(|entry| entry.version == version)?;
+        match &entry.content {
+            Content::Here(body) => Some(Ok(body.clone())),
+            Content::Elsewhere => Some(Err(entry.place)),
+            Content::Cleared => None,
+        }
+    }
+
+    /// `None`: it is not there. A bounded number is read at one time, the others wait.
+    async fn look_up(&self, topic: &str, place: Place, rule: u32) -> Option<Arc<Body>> {
         loop {
             let one = self.lookups.acquire().await.ok()?;
             if let Ok(Some(answer)) = timeout(PATIENCE, self.read(topic, place, rule)).await {
@@ -73,6 +110,7 @@ impl Retained {
         let expires = message
             .message_expiry_interval
             .map(|seconds| Clock::now().end(record.timestamp, seconds));
-        (record.key == Some(topic.as_bytes()) && record.value.is_some()).then(|| Body::copy(&message, expires))
+        let has_value = record.value.is_some_and(|value| !value.is_empty());
+        (record.key == Some(topic.as_bytes()) && has_value).then(|| Body::copy(&message, expires))
     }
 }

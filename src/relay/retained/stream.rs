@@ -144,7 +144,7 @@ impl Stream {
                 Step::Wait
             }
             Ok(None) | Err(_) => {
-                tracing::debug!(topic = asked.topic, "a retained message could not be read from the log");
+                tracing::debug!(topic = asked.topic, "a retained message is no longer in the log");
                 Step::Pause
             }
         }
@@ -176,9 +176,9 @@ impl Stream {
                 self.show(Message { topic, rule, body })
             }
             Content::Elsewhere => {
-                let place = entry.place;
+                let (version, place) = (entry.version, entry.place);
                 drop(store);
-                self.next = Some(Next::Asked(ask(retained.clone(), topic, place, rule, wake)));
+                self.next = Some(Next::Asked(ask(retained.clone(), topic, (version, place, rule), wake)));
                 Step::Wait
             }
         }
@@ -198,11 +198,12 @@ impl Stream {
     }
 }
 
-fn ask(retained: Arc<Retained>, topic: String, place: Place, rule: u32, wake: impl FnOnce() + Send + 'static) -> Asked {
+fn ask(retained: Arc<Retained>, topic: String, what: (u64, Place, u32), wake: impl FnOnce() + Send + 'static) -> Asked {
+    let (version, place, rule) = what;
     let (tell, answer) = tokio::sync::oneshot::channel();
     let of = topic.clone();
     let task = tokio::spawn(async move {
-        let body = retained.look_up(&of, place, rule).await;
+        let body = retained.follow(&of, version, place, rule).await;
         // Nobody hears it if the connection is gone.
         let _ = tell.send(body);
         wake();
