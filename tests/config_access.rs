@@ -79,6 +79,11 @@ fn faults_have_their_place() {
         ("authentication: [{method: http}]", 27, "not supported yet"),
         ("authentication: [{method: anonymous, file: x}]", 38, "unknown key"),
         ("authentication: [{method: certificate, identity: cn}]", 50, "not a choice"),
+        (
+            "authentication: [{method: certificate, client_id: identity}, {method: certificate, identity: dns}, {method: anonymous}]",
+            62,
+            "says nothing of client ids, and another binds them",
+        ),
         ("authentication: [{method: password_file}]", 18, "no `file`"),
         ("authentication: [{method: password_file, file: gone.txt}]", 48, "cannot be read"),
         (

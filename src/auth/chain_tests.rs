@@ -104,11 +104,17 @@ fn client_ids_are_bound() {
     for (binding, client, holds) in [
         (Binding::Any, "other", true),
         (Binding::Equal, "vin4", true),
-        (Binding::Equal, "vin4-a", false),
+        (Binding::Equal, "vin4~a", false),
         (Binding::Equal, "", false),
         (Binding::Prefix, "vin4", true),
-        (Binding::Prefix, "vin4-a", true),
+        (Binding::Prefix, "vin4~a", true),
+        (Binding::Prefix, "vin4~a~b", true),
+        (Binding::Prefix, "vin4~", true),
+        // These may be other identities.
+        (Binding::Prefix, "vin4-a", false),
         (Binding::Prefix, "vin42", false),
+        (Binding::Prefix, "~vin4", false),
+        (Binding::Prefix, "", false),
         (Binding::Prefix, "vin4ä", false),
         (Binding::Prefix, "vin", false),
     ] {
@@ -134,4 +140,62 @@ fn only_what_costs_time_is_slow() {
     let chain = chain(vec![Method::Certificate(CertificateName::CommonName), users()], Binding::Any);
     assert!(chain.is_slow(&user("a", "b")));
     assert!(!chain.is_slow(&named("x", &[])));
+}
+
+/// `vin4~a` may be a device of `vin4`: nobody else may be called so, by whichever method.
+#[test]
+fn identities_whose_client_id_would_be_anothers_are_none() {
+    for (binding, expected) in [
+        (Binding::Any, Ok("vin4~a".to_owned())),
+        (Binding::Equal, Err((WRONG, "identity_not_legal"))),
+        (Binding::Prefix, Err((WRONG, "identity_not_legal"))),
+    ] {
+        let chain = chain(vec![Method::Certificate(CertificateName::CommonName)], binding);
+        let shown = Credentials {
+            client: "vin4~a",
+            ..named("vin4~a", &[])
+        };
+        assert_eq!(said(chain.judge(&shown, 0)), expected, "{binding:?}");
+    }
+}
+
+#[test]
+fn where_client_ids_are_bound_nobody_has_one_of_his_choice() {
+    let unnamed = Credentials { client: "", ..NOTHING };
+    for binding in [Binding::Equal, Binding::Prefix] {
+        let chain = Chain::new(vec![(users(), binding), (Method::Anonymous, Binding::Any)]);
+        let taken = Credentials {
+            client: "vin42",
+            ..NOTHING
+        };
+        assert_eq!(said(chain.judge(&taken, 0)), Err((NO, "client_id_not_of_identity")));
+        assert_eq!(said(chain.judge(&unnamed, 0)), Ok(String::new()));
+    }
+}
+
+/// What takes time must not depend on whether and where there is such a user.
+#[test]
+fn several_password_files_cost_one_hash() {
+    let file = |user| {
+        let text = passwords::entry(user, b"s3cret").unwrap();
+        Method::Passwords(Held::new("users.txt".into(), Passwords::parse(&text).unwrap()))
+    };
+    let chain = chain(vec![file("one"), file("two"), file("three")], Binding::Any);
+    let judged = |name, password| {
+        passwords::HASHES.set(0);
+        let verdict = said(chain.judge(&user(name, password), 0));
+        (verdict, passwords::HASHES.get())
+    };
+    for name in ["one", "two", "three"] {
+        assert_eq!(judged(name, "wrong"), (Err((WRONG, "wrong_password")), 1), "{name}");
+        assert_eq!(judged(name, "s3cret"), (Ok(name.to_owned()), 1), "{name}");
+    }
+    assert_eq!(judged("four", "s3cret"), (Err((WRONG, "unknown_credentials")), 1));
+    let name_only = Credentials {
+        password: None,
+        ..user("one", "")
+    };
+    passwords::HASHES.set(0);
+    assert_eq!(said(chain.judge(&name_only, 0)), Err((WRONG, "unknown_credentials")));
+    assert_eq!(passwords::HASHES.get(), 0);
 }

@@ -15,7 +15,7 @@ mod rights;
 
 use std::sync::Arc;
 
-pub use chain::{Binding, Certificate, CertificateName, Chain, Credentials, Method, Verdict};
+pub use chain::{Binding, Certificate, CertificateName, Chain, Credentials, Method, SEPARATOR, Verdict};
 pub use held::Held;
 pub use pattern::Pattern;
 pub use rights::{Action, Right, Rights, Subject, Who};

@@ -96,10 +96,30 @@ impl Walk<'_> {
 
     fn chain(&mut self, node: &Node, name: &str, kept: &[String]) -> Chain {
         let list = self.list(node, name);
-        Chain::new(list.iter().filter_map(|entry| self.method(entry, name, kept)).collect())
+        let methods: Vec<_> = list
+            .iter()
+            .filter_map(|entry| Some((entry, self.method(entry, name, kept)?)))
+            .collect();
+        let binds = |binding: &Option<Binding>| binding.is_some_and(|binding| binding != Binding::Any);
+        if methods.iter().any(|(_, (_, binding))| binds(binding)) {
+            for (entry, (method, binding)) in &methods {
+                if binding.is_none() && !matches!(method, Method::Anonymous) {
+                    self.fault(
+                        entry.place,
+                        format!("an entry of `{name}` says nothing of client ids, and another binds them"),
+                        "write `client_id: identity`, or `client_id: any` if whoever comes by it may take each client id",
+                    );
+                }
+            }
+        }
+        let bindings = methods
+            .into_iter()
+            .map(|(_, (method, binding))| (method, binding.unwrap_or_default()));
+        Chain::new(bindings.collect())
     }
 
-    fn method(&mut self, node: &Node, name: &str, kept: &[String]) -> Option<(Method, Binding)> {
+    /// A method, and how it binds client ids, if it says so.
+    fn method(&mut self, node: &Node, name: &str, kept: &[String]) -> Option<(Method, Option<Binding>)> {
         // The method says which keys there are, so it is looked for before the keys are.
         let method = match &node.kind {
             Kind::Table(entries) => entries.iter().find(|(key, _)| key.text == "method").map(|(_, value)| value),
@@ -123,8 +143,8 @@ impl Walk<'_> {
         };
         let section = self.section(node, &path, keys)?;
         let binding = match self.optional(&section, "client_id") {
-            Some(n) => self.choice(n, &section.path("client_id"), &BINDINGS, &[])?,
-            None => Binding::Any,
+            Some(n) => Some(self.choice(n, &section.path("client_id"), &BINDINGS, &[])?),
+            None => None,
         };
         let method = match kind {
             Kindred::Certificate => {
