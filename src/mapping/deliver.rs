@@ -5,6 +5,7 @@
 use super::locate::Located;
 use super::own_headers::{Own, Raw};
 use super::rules::{Rule, RuleId, RuleSet};
+use crate::kafka::fetched::{Headers, RecordView};
 use crate::mqtt::QoS;
 use crate::mqtt::publish::SharedProperties;
 
@@ -19,6 +20,17 @@ pub struct Stored<'a, H: Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone> 
     pub value: Option<&'a [u8]>,
     /// Headers in their order.
     pub headers: H,
+}
+
+impl<'a> From<&RecordView<'a>> for Stored<'a, Headers<'a>> {
+    fn from(record: &RecordView<'a>) -> Self {
+        Self {
+            timestamp: record.timestamp,
+            key: record.key,
+            value: record.value,
+            headers: record.headers(),
+        }
+    }
 }
 
 /// A message for subscribers.

@@ -103,14 +103,22 @@ impl Record {
     }
 }
 
-/// The records that a message makes.
-fn write(set: &RuleSet, packet: &Publish<'_>) -> Result<Vec<Record>, NoRoute> {
-    let inbound = Inbound {
+/// A message as it came, of somebody without an identity.
+fn inbound<'a>(packet: &'a Publish<'a>) -> Inbound<'a> {
+    Inbound {
         publish: packet,
         topic: packet.topic,
         client: "c1",
-        identity: Some("who"),
+        identity: None,
         now_ms: 7,
+    }
+}
+
+/// The records that a message makes.
+fn write(set: &RuleSet, packet: &Publish<'_>) -> Result<Vec<Record>, NoRoute> {
+    let inbound = Inbound {
+        identity: Some("who"),
+        ..inbound(packet)
     };
     let mut draft = Draft::new();
     set.route(&inbound, &mut draft)?;

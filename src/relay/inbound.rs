@@ -110,13 +110,7 @@ impl Desk {
         let answer = DRAFT.with_borrow_mut(|draft| {
             let shared = self.shared.clone();
             let identity = self.identity();
-            let inbound = Inbound {
-                publish,
-                topic: session.resolved_topic(publish),
-                client: session.client_id(),
-                identity: identity.as_deref(),
-                now_ms: now_ms(),
-            };
+            let inbound = inbound(publish, session.resolved_topic(publish), session.client_id(), identity.as_deref());
             if let Err(none) = shared.rules.route(&inbound, draft) {
                 return Some(self.no_route(none, &inbound));
             }
@@ -308,6 +302,17 @@ fn reason_of(none: NoRoute) -> ReasonCode {
         RefusalReason::IllegalKafkaTopic | RefusalReason::NoSuchPartition => ReasonCode::TopicNameInvalid,
         RefusalReason::NotJson | RefusalReason::NoPayloadField => ReasonCode::PayloadFormatInvalid,
         RefusalReason::NotAPartition | RefusalReason::NoIdentity | RefusalReason::NoUserProperty => ReasonCode::ImplementationSpecificError,
+    }
+}
+
+/// What the rules are told of a PUBLISH, or of a will, that came now.
+pub(super) fn inbound<'a>(publish: &'a Publish<'a>, topic: &'a str, client: &'a str, identity: Option<&'a str>) -> Inbound<'a> {
+    Inbound {
+        publish,
+        topic,
+        client,
+        identity,
+        now_ms: now_ms(),
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     answers::refusal,
     desk::Desk,
     hub::stored_source,
-    inbound::{Blocked, DRAFT, Placed, Wait, now_ms},
+    inbound::{Blocked, DRAFT, Placed, Wait, inbound},
     store::{Held, Letter, Order},
 };
 use crate::{
@@ -34,13 +34,7 @@ impl Desk {
     /// Makes the records of a PUBLISH and gives them to the store, all or none. They are acknowledged by Kafka whatever the rule asks for.
     pub(super) fn publish_once(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Ticket, waited: bool, now: Instant) {
         let identity = self.identity();
-        let inbound = Inbound {
-            publish,
-            topic: session.resolved_topic(publish),
-            client: session.client_id(),
-            identity: identity.as_deref(),
-            now_ms: now_ms(),
-        };
+        let inbound = inbound(publish, session.resolved_topic(publish), session.client_id(), identity.as_deref());
         let made = DRAFT.with_borrow_mut(|draft| self.make(draft, &inbound, waited));
         let (Some(tenancy), Some(packet)) = (self.tenancy.as_deref_mut(), publish.packet_id) else {
             return;

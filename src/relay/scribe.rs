@@ -93,13 +93,7 @@ impl Scribe {
 
     /// Notes a record for all that match it and for whom `wants` says so. Hand it out when [`is_full`](Self::is_full).
     pub fn record(&mut self, record: &RecordView<'_>, index: &Index<Subscriber>, clock: Clock, wants: impl Fn(&Subscriber) -> bool) {
-        let RecordView { timestamp, key, value, .. } = *record;
-        let stored = Stored {
-            timestamp,
-            key,
-            value,
-            headers: record.headers(),
-        };
+        let stored = Stored::from(record);
         let located = match self.rules.locate(&self.rules_of_topic, self.partition, &stored, &mut self.scratch) {
             Ok(located) => located,
             Err(skip) => {

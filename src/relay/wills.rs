@@ -4,24 +4,13 @@ use tokio::time::timeout;
 
 use super::{
     desk::Desk,
-    inbound::{DRAFT, Placed, Wait, now_ms},
+    inbound::{DRAFT, Placed, Wait, inbound},
 };
 use crate::{
-    mapping::{Draft, Inbound},
+    mapping::Draft,
     mqtt::{Publish, ReasonCode},
     session::{Answer, OwnedWill},
 };
-
-/// A will is mapped like a PUBLISH of its client.
-pub(super) fn inbound<'a>(publish: &'a Publish<'a>, client: &'a str, identity: Option<&'a str>) -> Inbound<'a> {
-    Inbound {
-        publish,
-        topic: publish.topic,
-        client,
-        identity,
-        now_ms: now_ms(),
-    }
-}
 
 impl Desk {
     /// Publishes the will, if one is due. Bounded by the delivery timeout; what cannot be stored is logged.
@@ -43,7 +32,7 @@ impl Desk {
     /// Why no record could be made of a will, if so: its client is told at CONNECT, when it can still do something about it.
     pub(super) fn will_refused(&self, publish: &Publish<'_>, client: &str) -> Option<ReasonCode> {
         let identity = self.identity();
-        let inbound = inbound(publish, client, identity.as_deref());
+        let inbound = inbound(publish, publish.topic, client, identity.as_deref());
         let routed = DRAFT.with_borrow_mut(|draft| {
             self.shared.rules.route(&inbound, draft)?;
             if self.shared.retain_denied(publish, draft) {
@@ -92,7 +81,7 @@ impl Desk {
     fn place_from(&mut self, publish: &Publish<'_>, client: &str, done: &mut usize) -> Option<Wait> {
         let identity = self.identity();
         DRAFT.with_borrow_mut(|draft| {
-            let inbound = inbound(publish, client, identity.as_deref());
+            let inbound = inbound(publish, publish.topic, client, identity.as_deref());
             if let Err(none) = self.shared.rules.route(&inbound, draft) {
                 self.no_route(none, &inbound);
                 return None;

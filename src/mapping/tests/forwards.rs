@@ -103,26 +103,14 @@ fn a_topic_that_kafka_would_not_take_is_refused_or_left_out() {
     assert_eq!(write(&spoiled, &publish("a/é", b"")), Err(refused(0)));
     let set = compile(vec![also(skip(by_topic("a"))), plain()]);
     let packet = publish("a/é", b"");
-    let inbound = Inbound {
-        publish: &packet,
-        topic: "a/é",
-        client: "c",
-        identity: None,
-        now_ms: 0,
-    };
     let mut draft = Draft::new();
-    set.route(&inbound, &mut draft).unwrap();
+    set.route(&inbound(&packet), &mut draft).unwrap();
     assert_eq!((draft.len(), draft.rule(0)), (1, RuleId(1)));
     let reason = RefusalReason::IllegalKafkaTopic;
     assert_eq!(draft.skipped(), [Refusal { rule: RuleId(0), reason }]);
     // The draft is used again: nothing of the former message is left in it.
     let packet = publish("a/1", b"");
-    let inbound = Inbound {
-        publish: &packet,
-        topic: "a/1",
-        ..inbound
-    };
-    set.route(&inbound, &mut draft).unwrap();
+    set.route(&inbound(&packet), &mut draft).unwrap();
     assert_eq!((draft.len(), draft.skipped().len(), draft.kafka_topic(1, &set)), (2, 0, "1"));
 }
 
@@ -133,13 +121,7 @@ fn partitions_are_chosen_as_the_rule_says() {
         rule.kafka.partition = partition;
         let set = compile(vec![rule]);
         let packet = publish("a/foobar", b"");
-        let inbound = Inbound {
-            publish: &packet,
-            topic: packet.topic,
-            client: "c",
-            identity: None,
-            now_ms: 0,
-        };
+        let inbound = inbound(&packet);
         let mut draft = Draft::new();
         set.route(&inbound, &mut draft).unwrap();
         draft.partition(0, &set, &inbound, count)

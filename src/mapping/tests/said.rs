@@ -15,11 +15,9 @@ fn filled(template: &str, payload: &str, pairs: &[(&str, &str)]) -> Result<(Stri
     let mut packet = publish("v/1", payload.as_bytes());
     packet.properties.user = crate::mqtt::properties::UserProperties::from_block(&block);
     let inbound = Inbound {
-        publish: &packet,
-        topic: "v/1",
-        client: "c1",
         identity: Some("vin42"),
         now_ms: NOW,
+        ..inbound(&packet)
     };
     let mut draft = Draft::new();
     match set.route(&inbound, &mut draft) {
@@ -146,16 +144,9 @@ fn nobody_has_no_identity() {
     let set = compile(vec![spec("a", "v", "t", Some("{identity}"))]);
     assert!(set.ask_identity() && !compile(vec![spec("a", "v", "t", Some("{client}"))]).ask_identity());
     let packet = publish("v", b"");
-    let inbound = Inbound {
-        publish: &packet,
-        topic: "v",
-        client: "c1",
-        identity: None,
-        now_ms: 0,
-    };
     let (rule, reason) = (RuleId(0), RefusalReason::NoIdentity);
     assert_eq!(
-        set.route(&inbound, &mut Draft::new()),
+        set.route(&inbound(&packet), &mut Draft::new()),
         Err(NoRoute::Refused(Refusal { rule, reason }))
     );
 }
@@ -167,13 +158,7 @@ fn a_template_chooses_the_partition() {
     let set = compile(vec![rule]);
     let choose = |topic: &str, count| {
         let packet = publish(topic, b"");
-        let inbound = Inbound {
-            publish: &packet,
-            topic,
-            client: "c",
-            identity: None,
-            now_ms: 0,
-        };
+        let inbound = inbound(&packet);
         let mut draft = Draft::new();
         match set.route(&inbound, &mut draft) {
             Ok(()) => draft.partition(0, &set, &inbound, count).map_err(|refusal| refusal.reason),

@@ -98,12 +98,7 @@ impl Retained {
     }
 
     fn interpret(&self, record: &RecordView<'_>, topic: &str, rule: u32) -> Option<Body> {
-        let stored = Stored {
-            timestamp: record.timestamp,
-            key: record.key,
-            value: record.value,
-            headers: record.headers(),
-        };
+        let stored = Stored::from(record);
         let mut properties = SharedProperties::new();
         let located = Located { rule: RuleId(rule), topic };
         let message = self.rules.message(&located, &stored, &mut properties);

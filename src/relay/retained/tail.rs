@@ -191,12 +191,7 @@ impl Tail {
             return retained.store().forget(topic);
         };
         let body = (!value.is_empty()).then(|| {
-            let stored = Stored {
-                timestamp: record.timestamp,
-                key: record.key,
-                value: record.value,
-                headers: record.headers(),
-            };
+            let stored = Stored::from(record);
             let message = rules.message(&Located { rule, topic }, &stored, &mut self.properties);
             let expires = message.message_expiry_interval.map(|seconds| clock.end(record.timestamp, seconds));
             Body::copy(&message, expires)

@@ -194,13 +194,7 @@ impl Reading {
     }
 
     fn record(&mut self, record: &RecordView<'_>, filter: &str, clock: Clock, scratch: &mut Scratch) {
-        let RecordView { timestamp, key, value, .. } = *record;
-        let stored = Stored {
-            timestamp,
-            key,
-            value,
-            headers: record.headers(),
-        };
+        let stored = Stored::from(record);
         let hub = &self.hub;
         let partition = self.tenure.of.partition;
         let located = match hub.rules.locate(&self.rules_of_topic, partition, &stored, &mut scratch.locate) {

@@ -7,7 +7,7 @@ use crate::{
     mapping::{Draft, Inbound, PartitionChoice},
     mqtt::{Publish, PublishProperties, UserProperties, publish::SharedProperties},
     ownership::{Outcome, Pair, StoredWill, Targets},
-    relay::{hub::stored_source, wills::inbound},
+    relay::{hub::stored_source, inbound::inbound},
     upstream::{AppendError, Fate, Topic, TopicState, WriteOptions},
 };
 
@@ -18,7 +18,7 @@ type Place = (usize, Arc<Topic>, i32);
 pub(super) async fn targets(around: &Around, client: &str, will: &StoredWill) -> Targets {
     let user = user_properties(will);
     let publish = publish(will, user.as_bytes());
-    let inbound = inbound(&publish, client, will.identity.as_deref());
+    let inbound = inbound(&publish, publish.topic, client, will.identity.as_deref());
     let mut draft = Draft::new();
     if around.rules.route(&inbound, &mut draft).is_err() {
         tracing::warn!(client, topic = will.topic, "no rule maps a will any more: it is dropped");
@@ -35,7 +35,7 @@ pub(super) async fn targets(around: &Around, client: &str, will: &StoredWill) ->
 pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, index: usize, pair: Pair) -> Outcome {
     let user = user_properties(will);
     let publish = publish(will, user.as_bytes());
-    let inbound = inbound(&publish, client, will.identity.as_deref());
+    let inbound = inbound(&publish, publish.topic, client, will.identity.as_deref());
     let mut draft = Draft::new();
     if around.rules.route(&inbound, &mut draft).is_err() {
         return Outcome::Refused;
