@@ -7,6 +7,7 @@ mod once;
 mod operators;
 mod paused;
 mod resume;
+mod sharing;
 mod single;
 mod steps;
 mod wills;

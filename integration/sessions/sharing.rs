@@ -1,0 +1,71 @@
+//! Shared subscriptions of stored sessions.
+
+use super::{Greeting, connect, quiet, runtime};
+use crate::load::client::{Client, Event, Version};
+use crate::shared_kafka;
+use crate::stage::{DEADLINE, Proxy};
+
+/// Publishes at QoS 2.
+async fn publish(client: &mut Client, topic: &str, payload: &str) {
+    client.publish(topic, 2, 1, payload.as_bytes()).unwrap();
+    client.flush().await.unwrap();
+    let received = client.next_within(DEADLINE).await.unwrap();
+    assert_eq!(received, Event::PubRec(1, 0));
+    client.answer(&received).unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::PubComp(1));
+}
+
+/// The next message: its QoS and payload. It is not answered yet.
+async fn message(client: &mut Client) -> (Event, u8, String) {
+    let event = client.next_within(DEADLINE).await.unwrap();
+    let Event::Publish { qos, payload, .. } = &event else {
+        panic!("{event:?}")
+    };
+    let (qos, payload) = (*qos, String::from_utf8(payload.to_vec()).unwrap());
+    (event, qos, payload)
+}
+
+/// At QoS 2 what its client had not completed would be nobody's [MQTT-4.8.2-5], so it is granted QoS 1, and goes to whoever comes.
+#[test]
+fn a_stored_session_has_its_shared_subscription_at_quality_of_service_1_and_elsewhere_too() {
+    let kafka = shared_kafka();
+    kafka.topic("sharing", 2);
+    let instance = || {
+        let rule = "  - {name: sharing, mqtt: \"sharing/{device}\", qos: 2, kafka: {topic: sharing, key: \"{device}\"}}";
+        let topics = ", topics: {sessions: sharing-sessions, retained: sharing-retained, partitions: 4, replication: 1}";
+        let sessions = "sessions: {expiry: {}, instance_timeout: 2s}";
+        Proxy::start(&kafka.bootstrap, &format!("{rule}\n{sessions}"), topics)
+    };
+    let (a, b) = (instance(), instance());
+    let stored = Greeting::staying("stored");
+    let passing = Greeting {
+        client: "passing",
+        clean: true,
+        ..Greeting::default()
+    };
+    runtime().block_on(async {
+        let mut publisher = Client::connect(b.mqtt, Version::V5, "sharing-publisher").await.unwrap();
+        let (mut worker, _) = connect(a.mqtt, stored).await;
+        assert_eq!(worker.subscribe("$share/crew/sharing/+", 2).await.unwrap(), 1);
+        let (mut guest, _) = connect(a.mqtt, passing).await;
+        assert_eq!(guest.subscribe("$share/guests/sharing/+", 2).await.unwrap(), 2);
+        publish(&mut publisher, "sharing/1", "first").await;
+        let (_, qos, payload) = message(&mut guest).await;
+        assert_eq!((qos, &*payload), (2, "first"));
+        let (_, qos, payload) = message(&mut worker).await;
+        assert_eq!((qos, &*payload), (1, "first"));
+        // It is gone without a word.
+        drop(worker);
+        publish(&mut publisher, "sharing/1", "second").await;
+        let (mut worker, present) = connect(b.mqtt, stored).await;
+        assert!(present);
+        for expected in ["first", "second"] {
+            let (event, qos, payload) = message(&mut worker).await;
+            assert_eq!((qos, &*payload), (1, expected));
+            worker.answer(&event).unwrap();
+            worker.flush().await.unwrap();
+        }
+        quiet(&mut worker).await;
+    });
+}
