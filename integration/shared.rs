@@ -1,5 +1,5 @@
-//! A shared subscription over two instances whose members come and go, and of which one instance is killed: no message is lost, and what comes
-//! again had not been acknowledged, or within the last commit interval before the kill.
+//! A shared subscription over several instances whose members come and go, and of which one instance is killed: no message is lost, and what
+//! comes again had not been acknowledged, or within the last commit interval before the kill.
 
 use crate::chaos::is_long;
 use crate::load::client::{Client, Event, Version};
@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-const FILTER: &str = "$share/team/crew/+/telemetry/rpm";
 /// How often instances commit, and what else may lie between an acknowledgement and its commit.
 const COMMITS: Duration = Duration::from_secs(3);
 
@@ -49,9 +48,16 @@ impl Seen {
 }
 
 /// One who takes part: subscribes, works for a while, and is gone with messages in its hands.
-async fn stay(address: SocketAddr, id: &str, work: usize, seen: &Mutex<Seen>, over: &mut watch::Receiver<bool>) -> std::io::Result<()> {
+async fn stay(
+    address: SocketAddr,
+    filter: &str,
+    id: &str,
+    work: usize,
+    seen: &Mutex<Seen>,
+    over: &mut watch::Receiver<bool>,
+) -> std::io::Result<()> {
     let mut client = Client::connect_taking(address, Version::V5, id, Some(10)).await?;
-    let granted = client.subscribe(FILTER, 1).await?;
+    let granted = client.subscribe(filter, 1).await?;
     assert_eq!(granted, 1, "{id}");
     let mut sent = Vec::new();
     let mut done = 0;
@@ -131,31 +137,40 @@ fn reaches(seen: &Mutex<Seen>, count: u64) {
 
 #[test]
 fn members_come_and_go_on_two_instances_and_one_is_killed() {
+    come_and_go("crew", 2);
+}
+
+#[test]
+fn members_come_and_go_on_three_instances_and_one_is_killed() {
+    come_and_go("staff", 3);
+}
+
+fn come_and_go(topic: &'static str, instances: usize) {
     const MEMBERS: usize = 12;
     let kafka = shared_kafka();
-    kafka.topic("crew", 4);
-    let stays = Proxy::start(&kafka.bootstrap, &rule("crew"), "");
-    let dies = Proxy::start(&kafka.bootstrap, &rule("crew"), "");
+    kafka.topic(topic, 4);
+    let mut proxies: Vec<Proxy> = (0..instances).map(|_| Proxy::start(&kafka.bootstrap, &rule(topic), "")).collect();
+    let addresses: Vec<SocketAddr> = proxies.iter().map(|proxy| proxy.mqtt).collect();
     let each: u64 = if is_long() { 50_000 } else { 500 };
     let runtime = Runtime::new().unwrap();
     let seen = Arc::new(Mutex::new(Seen::default()));
     let (over, heard) = watch::channel(false);
     let mut members = Vec::new();
     for number in 0..MEMBERS {
-        let addresses = [stays.mqtt, dies.mqtt];
-        let (seen, mut over) = (seen.clone(), heard.clone());
+        let (seen, mut over, addresses) = (seen.clone(), heard.clone(), addresses.clone());
+        let filter = format!("$share/team/{topic}/+/telemetry/rpm");
         members.push(runtime.spawn(async move {
             let mut visit = 0;
             while !*over.borrow() {
                 // One of each instance stays for the whole time.
-                let work = if number < 2 {
+                let work = if number < instances {
                     usize::MAX
                 } else {
                     100 + 37 * ((number + visit) % 5)
                 };
-                let address = addresses[(number + visit) % 2];
+                let address = addresses[(number + visit) % instances];
                 // A proxy that was killed takes nobody; the pause bounds how often that is tried.
-                if stay(address, &format!("crew-{number}-{visit}"), work, &seen, &mut over)
+                if stay(address, &filter, &format!("{topic}-{number}-{visit}"), work, &seen, &mut over)
                     .await
                     .is_err()
                 {
@@ -165,20 +180,20 @@ fn members_come_and_go_on_two_instances_and_one_is_killed() {
             }
         }));
     }
-    eventually("both instances are members", || {
-        let both = [&stays, &dies].iter().all(|proxy| proxy.metric(&["shared_memberships"]) == 1.0);
-        both.then_some(())
+    eventually("all instances are members", || {
+        let all = proxies.iter().all(|proxy| proxy.metric(&["shared_memberships"]) == 1.0);
+        all.then_some(())
     });
     let load = Load {
         rate: (!is_long()).then_some(1_500.0),
         patience: 2 * DEADLINE,
-        ..crowd(stays.mqtt, "crew", 20, each)
+        ..crowd(addresses[0], topic, 20, each)
     };
     let total = u64::from(load.clients) * each;
     let publishers = runtime.spawn(async move { run(&load, &Arc::new(Progress::default())).await });
     reaches(&seen, total / 3);
     seen.lock().unwrap().killed = Some(Instant::now());
-    drop(dies);
+    drop(proxies.pop());
     let report = runtime.block_on(publishers).unwrap().unwrap();
     assert_eq!(report.acknowledged, total);
     // The group finds out after the session timeout.
@@ -191,7 +206,7 @@ fn members_come_and_go_on_two_instances_and_one_is_killed() {
     });
     let seen = seen.lock().unwrap();
     println!(
-        "shared: {total} messages, {} acknowledged, {} received by {MEMBERS} members that came and went {} times; {} came again that had been \
+        "shared, {instances} instances: {total} messages, {} acknowledged, {} received by {MEMBERS} members that came and went {} times; {} came again that had been \
          acknowledged before the kill, {} at other times",
         seen.answered.len(),
         seen.received,
