@@ -65,6 +65,17 @@ fn all_faults_are_told_on_stderr() {
 }
 
 #[test]
+fn an_example_that_fails_is_a_fault_for_every_command() {
+    let examples = "examples: [{topic: a/1, becomes: {key: x}}]";
+    let folder = folder_with(&GOOD.replace("name: all,", &format!("name: all, {examples},")));
+    for command in [&["check"][..], &["run"], &["explain", "a/1"]] {
+        let (code, out, err) = proxy(folder.path(), command);
+        assert_eq!((code, out.as_str()), (64, ""), "{err}");
+        assert!(err.contains("`key` becomes `a/1`, not `x`") && err.lines().count() == 1, "{err}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_is_66() {
     let folder = tempfile::tempdir().unwrap();
     let (code, out, err) = proxy(folder.path(), &["check", "--config", "gone.yaml"]);

@@ -188,7 +188,7 @@ fn of_rules() {
         ("transform_back: .", Later),
         ("value: {format: json, schema: s}", Later),
         ("lookup: {vins: vins.csv}", Later),
-        ("examples: [{topic: a/b, payload: c}]", Later),
+        ("examples: [{topic: a/b, payload: c, becomes: {key: b, value: c}}]", Taken),
     ] {
         check(&file(", protocol: mqtt", "", &format!("    {entry}\n"), "", ""), is, entry);
     }

@@ -351,7 +351,6 @@ fn what_comes_later_is_refused() {
         "transform_back: .",
         "value: {format: json}",
         "lookup: {}",
-        "examples: []",
         "on_error: {dead_letter: t}",
         "on_error: dead_letter",
     ] {

@@ -9,6 +9,7 @@ mod access;
 mod cluster;
 mod compression;
 mod environment;
+mod examples;
 mod limits;
 mod listener_tls;
 mod listeners;

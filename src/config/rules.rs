@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::kafka::Acks;
 use crate::mapping::{
-    Acknowledge, Direction, Fault, Field, KafkaSpec, OnError, Overflow, PartitionSpec, Retain, RuleSet, RuleSpec, Timestamp, Tombstones,
-    Unmapped,
+    Acknowledge, Direction, Fault, Field, KafkaSpec, OnError, Overflow, PartitionSpec, Retain, RuleId, RuleSet, RuleSpec, Timestamp,
+    Tombstones, Unmapped,
 };
 use crate::mqtt::QoS;
 
@@ -27,9 +27,10 @@ const RULE: Keys = Keys {
         "acknowledge",
         "overflow",
         "on_error",
+        "examples",
         "kafka",
     ],
-    later: &["unmapped", "transform", "transform_back", "value", "lookup", "examples"],
+    later: &["unmapped", "transform", "transform_back", "value", "lookup"],
 };
 const RULE_KAFKA: Keys = Keys {
     known: &[
@@ -70,17 +71,23 @@ impl Walk<'_> {
         let before = self.problems.len();
         let mut names = HashMap::new();
         // What `mapping` sees has the indices of `read`: a rule that cannot be read is not in there.
-        let (mut specs, mut read) = (vec![], vec![]);
+        let (mut specs, mut read, mut examples) = (vec![], vec![], vec![]);
         for node in list {
+            let id = RuleId(specs.len() as u32);
             if let Some(spec) = self.rule(node, &mut names) {
                 specs.push(spec);
                 read.push(node);
+            }
+            if let Some(node) = child(node, "examples").filter(|node| !node.is_nothing()) {
+                let more = self.examples(node, examples.len());
+                examples.extend(more.into_iter().map(|example| (id, example)));
             }
         }
         let compiled = RuleSet::compile(specs, unmapped);
         let whole = self.problems.len() == before;
         match compiled {
-            Ok(rules) => whole.then_some(rules),
+            Ok(rules) if whole => self.try_examples(&examples, &rules).then_some(rules),
+            Ok(_) => None,
             Err(faults) => {
                 for fault in faults {
                     self.mapping_fault(read.get(fault.rule).copied().unwrap_or(node), fault, before);
@@ -183,7 +190,7 @@ impl Walk<'_> {
         // `Some(None)`: it is there and cannot be read. Without it the rule would have faults that are none.
         let key = self.optional(&section, "key").map(|n| self.text(n, "rules[].kafka.key"));
         let partition = self.optional(&section, "partition").and_then(|n| self.partition(n));
-        let headers = self.optional(&section, "headers").map(|n| self.headers(n));
+        let headers = self.optional(&section, "headers").map(|n| self.pairs(n, "rules[].kafka.headers"));
         let skip_or_deliver = [("skip", Tombstones::Skip), ("deliver", Tombstones::Deliver)];
         let tombstones = self.chosen(&section, "tombstones", &skip_or_deliver, &[]);
         let client_header = self
@@ -258,19 +265,20 @@ impl Walk<'_> {
         })
     }
 
-    fn headers(&mut self, node: &Node) -> Option<Vec<(String, String)>> {
+    /// Names with values.
+    pub(super) fn pairs(&mut self, node: &Node, name: &str) -> Option<Vec<(String, String)>> {
         let Kind::Table(entries) = &node.kind else {
             self.fault(
                 node.place,
-                "`rules[].kafka.headers` is not a table",
-                "write names with templates, for example {sensor: \"{sensor}\"}",
+                format!("`{name}` is not a table"),
+                "write names with values, for example {sensor: rpm}",
             );
             return None;
         };
         // All of them, so that all their faults are told.
         let read: Vec<_> = entries
             .iter()
-            .map(|(key, n)| Some((key.text.clone(), self.text(n, "rules[].kafka.headers")?)))
+            .map(|(key, n)| Some((key.text.clone(), self.text(n, name)?)))
             .collect();
         read.into_iter().collect()
     }
