@@ -282,6 +282,24 @@ async fn other_names_and_other_filters_are_other_groups() {
     assert_eq!(stage.fake.world().groups.groups.len(), 3);
 }
 
+/// Each costs connections to Kafka, and there are so many for all devices.
+#[tokio::test]
+async fn one_device_takes_no_more_shared_subscriptions_than_its_part() {
+    let stage = stage(1).await;
+    let mut greedy = stage.v5("greedy").await;
+    for n in 0..16 {
+        greedy.subscribed(&format!("$share/g{n}/jobs/#"), 1).await;
+    }
+    greedy.send_subscribe(&subscribe("$share/more/jobs/#", 1)).await;
+    assert_eq!(greedy.line().await, "suback 1 0x97");
+    // What it has may be asked for again, and others are served.
+    greedy.subscribed("$share/g0/jobs/#", 0).await;
+    let mut other = stage.v5("other").await;
+    other.subscribed("$share/more/jobs/#", 1).await;
+    greedy.unsubscribe("$share/g0/jobs/#").await;
+    greedy.subscribed("$share/more/jobs/#", 1).await;
+}
+
 #[tokio::test]
 async fn what_is_no_shared_subscription_is_refused() {
     let stage = stage(1).await;

@@ -5,7 +5,13 @@ use std::time::Instant;
 use tokio::task::AbortHandle;
 
 use super::{
-    chunk::SourceId, desk::Desk, granting::Granted, hub::Seat, placing::place as place_wishes, retained::Stream, share::SharedSeat,
+    chunk::SourceId,
+    desk::Desk,
+    granting::Granted,
+    hub::Seat,
+    placing::place as place_wishes,
+    retained::Stream,
+    share::{self, SharedSeat},
 };
 use crate::{
     mapping::{NoSources, Source, Unmapped},
@@ -61,7 +67,7 @@ pub struct StartAt {
 pub struct Subscribed {
     /// Of the SUBSCRIBE.
     pub ticket: Ticket,
-    /// For each wish that was refused, its place and why: a label of the metrics. The client is told 0x83.
+    /// For each wish that was refused, its place and why: a label of the metrics. The client is told 0x83, or 0x97 beyond what there is of shared subscriptions.
     pub refused: Vec<(usize, &'static str)>,
     /// All that it asked for.
     pub keys: Vec<SubscriptionKey>,
@@ -213,7 +219,7 @@ impl Desk {
         };
         let Asked { mut reasons, .. } = self.asked.swap_remove(at);
         for (place, why) in &answer.refused {
-            reasons[*place] = self.refuse_filter(ReasonCode::ImplementationSpecificError, why);
+            reasons[*place] = self.refuse_filter(share::reason(why), why);
         }
         self.grant(session, Granted { answer, reasons }, now);
     }

@@ -2,10 +2,11 @@
 //! group, whose partitions are shared out among the instances.
 //!
 //! `state` knows which message is with whom, `task` is the membership, `reading` makes messages of the records of one partition,
-//! `seats` is how connections come and go.
+//! `seats` is how connections come and go, `parts` how many seats one may have.
 //!
 //! A shared subscription reads for itself, beside the feeds: where it is in the log depends on what was acknowledged, not on the tail.
 
+mod parts;
 mod reading;
 mod seats;
 mod state;
@@ -20,13 +21,29 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
 
 use super::{chunk::Chunk, hub::Hub, mailbox::Mailbox};
-use crate::{mqtt::QoS, session::SubscriptionKey};
+use crate::{
+    mqtt::{QoS, ReasonCode},
+    session::SubscriptionKey,
+};
+use parts::Parts;
 pub use seats::{SharedSeat, SharedWish};
 pub use state::HandoutId;
 use state::{MemberId, State};
 
 /// Shared subscriptions that this instance may take part in: each costs two connections to Kafka, and a device may invent names.
 const MOST_SHARES: usize = 256;
+/// Why the next one is refused.
+const TOO_MANY: &str = "too_many_shared_subscriptions";
+/// Why one more of the same connection is.
+const TOO_MANY_OF_ONE: &str = "too_many_shared_subscriptions_of_client";
+
+/// What a client is told for a label of the metrics that [`Shares::sit`] refuses with.
+pub fn reason(why: &str) -> ReasonCode {
+    match why {
+        TOO_MANY | TOO_MANY_OF_ONE => ReasonCode::QuotaExceeded,
+        _ => ReasonCode::ImplementationSpecificError,
+    }
+}
 
 /// Which shared subscription: share name and filter.
 type Name = (Box<str>, Box<str>);
@@ -37,6 +54,7 @@ pub struct Shares {
     /// In front of the names of the groups.
     prefix: Box<str>,
     live: Mutex<HashMap<Name, Arc<Share>>>,
+    parts: Arc<Parts>,
     /// Memberships that have not ended.
     running: watch::Sender<usize>,
 }
@@ -98,6 +116,7 @@ impl Shares {
             hub,
             prefix: prefix.into(),
             live: Mutex::default(),
+            parts: Arc::default(),
             running: watch::Sender::new(0),
         })
     }

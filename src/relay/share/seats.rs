@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Inner, MOST_SHARES, Readiness, Share, Shares, state::MemberId, task};
+use super::{Inner, MOST_SHARES, Readiness, Share, Shares, TOO_MANY, TOO_MANY_OF_ONE, parts::Part, state::MemberId, task};
 use crate::{
     mapping::Source,
     mqtt::topic::SharedFilter,
@@ -36,6 +36,7 @@ pub struct SharedWish<'a> {
 pub struct SharedSeat {
     share: Arc<Share>,
     member: MemberId,
+    _part: Part,
 }
 
 impl Shares {
@@ -60,11 +61,12 @@ impl Shares {
     }
 
     fn join(self: &Arc<Self>, wish: &SharedWish<'_>, until: Instant) -> Result<SharedSeat, &'static str> {
+        let part = self.parts.take(wish.mailbox.id()).ok_or(TOO_MANY_OF_ONE)?;
         let name = (wish.filter.name.into(), wish.filter.filter.into());
         let mut live = self.live();
         let share = match live.get(&name) {
             Some(share) => share.clone(),
-            None if live.len() >= MOST_SHARES => return Err("too_many_shared_subscriptions"),
+            None if live.len() >= MOST_SHARES => return Err(TOO_MANY),
             None => {
                 let share = Share::new(name.clone());
                 live.insert(name, share.clone());
@@ -77,7 +79,11 @@ impl Shares {
         inner.boxes.insert(member, (wish.mailbox.clone(), wish.key));
         drop(inner);
         share.wake.notify_one();
-        Ok(SharedSeat { share, member })
+        Ok(SharedSeat {
+            share,
+            member,
+            _part: part,
+        })
     }
 
     /// Ends a shared subscription that nobody takes part in, or that is `over` for all; false: somebody does.
