@@ -124,7 +124,7 @@ impl Entrance {
         };
         match refusal {
             ConnectionRefusal::AddressLimit | ConnectionRefusal::ListenerRate | ConnectionRefusal::Rate => {
-                seat.listener.refuse(refusal, Instant::now())
+                seat.listener.refuse(refusal, Instant::now());
             }
             refusal => seat.listener.counters.refused(refusal),
         }
