@@ -182,7 +182,7 @@ fn brokers_that_are_killed_paused_and_restarted_cost_no_message_and_double_none(
         let controller = active_controller(&kafka);
         kafka.command(&["pause", &controller]);
         let heirs = heirs_of(&kafka, &controller, "siege");
-        // The pause is the weather: longer than the sessions of brokers and connections live.
+        // The pause is the weather: longer than `broker.session.timeout.ms`, so that what it leads moves.
         std::thread::sleep(Duration::from_secs(pause));
         flows_again(&siege, "messages flow while the controller is paused");
         assert_ne!(active_controller(&kafka), controller, "the controller moved");

@@ -169,11 +169,12 @@ fn come_and_go(topic: &'static str, instances: usize) {
                     100 + 37 * ((number + visit) % 5)
                 };
                 let address = addresses[(number + visit) % instances];
-                // A proxy that was killed takes nobody; the pause bounds how often that is tried.
+                // A proxy that was killed takes nobody.
                 if stay(address, &filter, &format!("{topic}-{number}-{visit}"), work, &seen, &mut over)
                     .await
                     .is_err()
                 {
+                    // How often that is tried, at the most.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 visit += 1;

@@ -28,31 +28,26 @@ fn reason(reason: mqtt::ReasonCode) -> v5::ReasonCode {
     v5::ReasonCode::try_from(reason.as_u8()).unwrap()
 }
 
+/// The four have the same fields, and types of their own.
+macro_rules! acknowledgement {
+    ($kind:ident, $ack:ident) => {
+        v5::Packet::$kind(v5::$kind {
+            pkid: $ack.packet_id.0.get(),
+            reason_code: reason($ack.reason),
+            properties: ack_properties($ack),
+        })
+    };
+}
+
 pub fn packet(packet: &Packet<'_>) -> v5::Packet {
     match packet {
         Packet::Connect(packet) => v5::Packet::Connect(connect(packet)),
         Packet::ConnAck(packet) => v5::Packet::ConnAck(connack(packet)),
         Packet::Publish(packet) => v5::Packet::Publish(publish(packet)),
-        Packet::PubAck(ack) => v5::Packet::PubAck(v5::PubAck {
-            pkid: ack.packet_id.0.get(),
-            reason_code: reason(ack.reason),
-            properties: ack_properties(ack),
-        }),
-        Packet::PubRec(ack) => v5::Packet::PubRec(v5::PubRec {
-            pkid: ack.packet_id.0.get(),
-            reason_code: reason(ack.reason),
-            properties: ack_properties(ack),
-        }),
-        Packet::PubRel(ack) => v5::Packet::PubRel(v5::PubRel {
-            pkid: ack.packet_id.0.get(),
-            reason_code: reason(ack.reason),
-            properties: ack_properties(ack),
-        }),
-        Packet::PubComp(ack) => v5::Packet::PubComp(v5::PubComp {
-            pkid: ack.packet_id.0.get(),
-            reason_code: reason(ack.reason),
-            properties: ack_properties(ack),
-        }),
+        Packet::PubAck(ack) => acknowledgement!(PubAck, ack),
+        Packet::PubRec(ack) => acknowledgement!(PubRec, ack),
+        Packet::PubRel(ack) => acknowledgement!(PubRel, ack),
+        Packet::PubComp(ack) => acknowledgement!(PubComp, ack),
         Packet::Subscribe(packet) => v5::Packet::Subscribe(subscribe(packet)),
         Packet::SubAck(packet) => v5::Packet::SubAck(v5::SubAck {
             pkid: packet.packet_id.0.get(),

@@ -45,48 +45,40 @@ pub fn rmqtt_v311(bytes: &[u8]) -> Echo {
     Ok(out.to_vec())
 }
 
+/// Writes what was read. Packets of both versions bear the same names, and have types of their own.
+macro_rules! write_again {
+    ($read:ident, $out:ident, $disconnect:pat => $goodbye:expr) => {
+        match $read {
+            Packet::Connect(packet) => packet.write(&mut $out),
+            Packet::ConnAck(packet) => packet.write(&mut $out),
+            Packet::Publish(packet) => packet.write(&mut $out),
+            Packet::PubAck(packet) => packet.write(&mut $out),
+            Packet::PubRec(packet) => packet.write(&mut $out),
+            Packet::PubRel(packet) => packet.write(&mut $out),
+            Packet::PubComp(packet) => packet.write(&mut $out),
+            Packet::Subscribe(packet) => packet.write(&mut $out),
+            Packet::SubAck(packet) => packet.write(&mut $out),
+            Packet::Unsubscribe(packet) => packet.write(&mut $out),
+            Packet::UnsubAck(packet) => packet.write(&mut $out),
+            Packet::PingReq => PingReq.write(&mut $out),
+            Packet::PingResp => PingResp.write(&mut $out),
+            $disconnect => $goodbye.write(&mut $out),
+        }
+    };
+}
+
 pub fn mqttbytes_v5(bytes: &[u8]) -> Echo {
     use mqttbytes::v5::{Packet, PingReq, PingResp};
     let (mut input, mut out) = (BytesMut::from(bytes), BytesMut::new());
-    match mqttbytes::v5::read(&mut input, MOST).map_err(text)? {
-        Packet::Connect(packet) => packet.write(&mut out),
-        Packet::ConnAck(packet) => packet.write(&mut out),
-        Packet::Publish(packet) => packet.write(&mut out),
-        Packet::PubAck(packet) => packet.write(&mut out),
-        Packet::PubRec(packet) => packet.write(&mut out),
-        Packet::PubRel(packet) => packet.write(&mut out),
-        Packet::PubComp(packet) => packet.write(&mut out),
-        Packet::Subscribe(packet) => packet.write(&mut out),
-        Packet::SubAck(packet) => packet.write(&mut out),
-        Packet::Unsubscribe(packet) => packet.write(&mut out),
-        Packet::UnsubAck(packet) => packet.write(&mut out),
-        Packet::PingReq => PingReq.write(&mut out),
-        Packet::PingResp => PingResp.write(&mut out),
-        Packet::Disconnect(packet) => packet.write(&mut out),
-    }
-    .map_err(text)?;
+    let read = mqttbytes::v5::read(&mut input, MOST).map_err(text)?;
+    write_again!(read, out, Packet::Disconnect(packet) => packet).map_err(text)?;
     Ok(out.to_vec())
 }
 
 pub fn mqttbytes_v311(bytes: &[u8]) -> Echo {
     use mqttbytes::v4::{Disconnect, Packet, PingReq, PingResp};
     let (mut input, mut out) = (BytesMut::from(bytes), BytesMut::new());
-    match mqttbytes::v4::read(&mut input, MOST).map_err(text)? {
-        Packet::Connect(packet) => packet.write(&mut out),
-        Packet::ConnAck(packet) => packet.write(&mut out),
-        Packet::Publish(packet) => packet.write(&mut out),
-        Packet::PubAck(packet) => packet.write(&mut out),
-        Packet::PubRec(packet) => packet.write(&mut out),
-        Packet::PubRel(packet) => packet.write(&mut out),
-        Packet::PubComp(packet) => packet.write(&mut out),
-        Packet::Subscribe(packet) => packet.write(&mut out),
-        Packet::SubAck(packet) => packet.write(&mut out),
-        Packet::Unsubscribe(packet) => packet.write(&mut out),
-        Packet::UnsubAck(packet) => packet.write(&mut out),
-        Packet::PingReq => PingReq.write(&mut out),
-        Packet::PingResp => PingResp.write(&mut out),
-        Packet::Disconnect => Disconnect.write(&mut out),
-    }
-    .map_err(text)?;
+    let read = mqttbytes::v4::read(&mut input, MOST).map_err(text)?;
+    write_again!(read, out, Packet::Disconnect => Disconnect).map_err(text)?;
     Ok(out.to_vec())
 }
