@@ -32,16 +32,20 @@ fn folder(what: &str) -> PathBuf {
     path
 }
 
-/// An address that nothing listens on.
+/// An address that nothing listens on, and that nobody gets before it is used: each call gives another one, below the ports that the system
+/// gives to connections.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket has an address")
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    eventually("a free port", || {
+        let place = std::process::id().wrapping_mul(97).wrapping_add(TRIED.fetch_add(1, Relaxed)) % 1_600;
+        let address = SocketAddr::from(([127, 0, 0, 1], 31_100 + place as u16));
+        TcpListener::bind(address).is_ok().then_some(address)
+    })
 }
 
-/// Several of them, all different: each is held until the last is found.
+/// Several of them.
 pub fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    held.map(|listener| listener.local_addr().expect("a bound socket has an address"))
+    [(); N].map(|()| free_address())
 }
 
 /// A port from which a Kafka of so many nodes finds all it needs: brokers from it on, controllers ten above. Below the ports that the

@@ -37,8 +37,7 @@ async fn stage_with(change: impl FnOnce(&mut Config)) -> Stage {
         change(config);
     })
     .await;
-    let mut loaded = stage.relay.loaded();
-    loaded.wait_for(|loaded| *loaded).await.unwrap();
+    stage.relay.waits_for().wait_for(Option::is_none).await.unwrap();
     stage
 }
 
@@ -471,10 +470,13 @@ async fn a_subscribe_waits_until_the_topic_was_read() {
     let stage = Stage::with(fake, RULES, |config| config.session.retain_available = true).await;
     let mut device = stage.v5("s").await;
     device.send_subscribe(&subscribe("t/#", 1)).await;
-    let mut loaded = stage.relay.loaded();
-    assert!(!*loaded.borrow());
+    let mut waits = stage.relay.waits_for();
+    waits
+        .wait_for(|what| *what == Some("the retained messages are being read"))
+        .await
+        .unwrap();
     assert_eq!(device.fence().await, Vec::<String>::new());
     stage.fake.offsets_held.send_replace(false);
     assert_eq!(device.line().await, "suback 1 1");
-    timeout(PATIENCE, loaded.wait_for(|loaded| *loaded)).await.unwrap().unwrap();
+    timeout(PATIENCE, waits.wait_for(Option::is_none)).await.unwrap().unwrap();
 }

@@ -44,11 +44,11 @@ impl Signals {
     }
 }
 
-/// Tells `ready` of each change of the cluster's state and of whether the relay has `loaded` what it needs, until `ending` is set: then it is not
-/// ready, and stays so.
+/// Tells `ready` of each change of the cluster's state and of what the relay `waits_for`, until `ending` is set: then it is not ready, and stays
+/// so.
 pub(super) async fn tell_readiness(
     mut cluster: watch::Receiver<State>,
-    mut loaded: watch::Receiver<bool>,
+    mut waits_for: watch::Receiver<Option<&'static str>>,
     mut ending: watch::Receiver<bool>,
     ready: watch::Sender<Ready>,
 ) {
@@ -57,8 +57,10 @@ pub(super) async fn tell_readiness(
         let state = cluster.borrow_and_update().clone();
         log_change(&mut told, &state);
         ready.send_replace(match state {
-            State::Ready if !*loaded.borrow_and_update() => Ready::No("the retained messages are being read".to_owned()),
-            State::Ready => Ready::Yes,
+            State::Ready => match *waits_for.borrow_and_update() {
+                Some(what) => Ready::No(what.to_owned()),
+                None => Ready::Yes,
+            },
             State::Connecting { why } => Ready::No(format!("Kafka is not reached: {why}")),
             State::Unfit { why } => Ready::No(format!("Kafka is reached, but: {why}")),
         });
@@ -66,7 +68,7 @@ pub(super) async fn tell_readiness(
             _ = ending.wait_for(|ending| *ending) => break,
             changed = cluster.changed() => if changed.is_err() { break },
             // An error: it has said its last, and what it said holds.
-            Ok(()) = loaded.changed() => {}
+            Ok(()) = waits_for.changed() => {}
         }
     }
     ready.send_replace(Ready::No("the proxy is ending".to_owned()));
@@ -115,9 +117,9 @@ mod tests {
             why: "connection refused".to_owned(),
         });
         let (end, ending) = watch::channel(false);
-        let (load, loaded) = watch::channel(false);
+        let (wait, waits) = watch::channel(Some("it is being read"));
         let (ready, mut seen) = watch::channel(Ready::No("starting".to_owned()));
-        let told = tokio::spawn(tell_readiness(states, loaded, ending, ready));
+        let told = tokio::spawn(tell_readiness(states, waits, ending, ready));
         seen.wait_for(|r| matches!(r, Ready::No(why) if why.contains("connection refused")))
             .await
             .unwrap();
@@ -131,7 +133,7 @@ mod tests {
         seen.wait_for(|r| matches!(r, Ready::No(why) if why.contains("being read")))
             .await
             .unwrap();
-        load.send_replace(true);
+        wait.send_replace(None);
         seen.wait_for(|r| *r == Ready::Yes).await.unwrap();
         end.send_replace(true);
         told.await.unwrap();

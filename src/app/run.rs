@@ -153,7 +153,7 @@ impl Ports {
             tasks.spawn(listener.run(on_link, ended(ending.clone())));
         }
         let (ready, readiness) = watch::channel(Ready::No("starting".to_owned()));
-        tasks.spawn(tell_readiness(cluster.state(), relay.loaded(), ending.clone(), ready));
+        tasks.spawn(tell_readiness(cluster.state(), relay.waits_for(), ending.clone(), ready));
         if let Some(admin) = self.admin {
             if let Ok(address) = admin.local_address() {
                 tracing::info!(%address, "admin");

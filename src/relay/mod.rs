@@ -162,13 +162,33 @@ impl Relay {
         Connection::serve(link, self.shared.clone()).await;
     }
 
-    /// Whether all that must be read at the start has been read, and its changes: the retained messages.
-    pub fn loaded(&self) -> watch::Receiver<bool> {
-        match &self.shared.retained {
-            Some(retained) => retained.loaded(),
-            // Nobody will ever send.
-            None => watch::Sender::new(true).subscribe(),
-        }
+    /// What clients would have to wait for that come now, and its changes: what is read at the start, stored sessions and retained messages.
+    pub fn waits_for(&self) -> watch::Receiver<Option<&'static str>> {
+        let (tell, told) = watch::channel(Some("starting"));
+        let (store, retained) = (self.shared.store.clone(), self.shared.retained.clone());
+        tokio::spawn(async move {
+            let say = |what| {
+                tell.send_if_modified(|now| std::mem::replace(now, what) != what);
+            };
+            let tells = async {
+                if let Some(store) = store {
+                    store.begun(|what| say(Some(what))).await;
+                }
+                let Some(retained) = retained else { return say(None) };
+                let mut loaded = retained.loaded();
+                loop {
+                    say((!*loaded.borrow_and_update()).then_some("the retained messages are being read"));
+                    if loaded.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = tells => tell.closed().await,
+                () = tell.closed() => {}
+            }
+        });
+        told
     }
 
     /// Waits until all retained messages that were taken are on their way to Kafka. To be asked before the cluster is shut down.

@@ -19,6 +19,7 @@ use crate::upstream::{GroupEvent, GroupSettings};
 /// What the custodian knows of the group.
 struct Custodian<'a> {
     orders: &'a [Orders],
+    around: &'a Around,
     members: BTreeSet<Box<str>>,
     /// Partitions that this instance looks after.
     mine: BTreeSet<i32>,
@@ -40,6 +41,7 @@ pub(super) async fn run(around: &Around, orders: &[Orders], mut leave: watch::Re
     });
     let mut custodian = Custodian {
         orders,
+        around,
         members: BTreeSet::new(),
         mine: BTreeSet::new(),
         lost: None,
@@ -75,6 +77,7 @@ impl Custodian<'_> {
                 self.members = members.into_iter().filter_map(name).collect();
                 self.lost = None;
                 self.tell_all(|| Order::Member);
+                self.around.beginning.send_modify(|now| now.member = true);
                 self.mine.iter().for_each(|partition| self.tell(*partition));
             }
             GroupEvent::Assigned(partitions) => {

@@ -64,6 +64,29 @@ struct Around {
     cluster: Cluster,
     rules: Arc<RuleSet>,
     fetches: Semaphore,
+    beginning: watch::Sender<Beginning>,
+}
+
+/// How far an instance is that has just started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Beginning {
+    /// Once the topic is known.
+    partitions: Option<usize>,
+    /// Of those, read to their ends.
+    read: usize,
+    /// The others know of this instance.
+    member: bool,
+}
+
+impl Beginning {
+    /// What a client with a stored session would wait for.
+    fn waits_for(&self) -> Option<&'static str> {
+        match self.partitions {
+            Some(all) if self.read >= all && self.member => None,
+            Some(all) if self.read >= all => Some("the group of instances is being joined"),
+            _ => Some("the stored sessions are being read"),
+        }
+    }
 }
 
 /// Where the orders for a client go. A connection has few on their way: each SUBSCRIBE is one, reports come once a second.
@@ -79,6 +102,7 @@ impl Around {
             cluster,
             rules,
             fetches: Semaphore::new(FETCHES),
+            beginning: watch::Sender::default(),
         }
     }
 }
@@ -89,6 +113,7 @@ pub struct Store {
     /// One for each partition, once the topic is known.
     partitions: watch::Receiver<Option<Arc<[Orders]>>>,
     leave: watch::Sender<bool>,
+    beginning: watch::Receiver<Beginning>,
 }
 
 impl Store {
@@ -96,15 +121,21 @@ impl Store {
     pub fn start(settings: StoreSettings, cluster: Cluster, rules: Arc<RuleSet>) -> Self {
         let around = Arc::new(Around::new(settings, cluster, rules));
         let (found, partitions) = watch::channel(None);
+        let beginning = around.beginning.subscribe();
         let leave = watch::Sender::new(false);
         let left = leave.subscribe();
         tokio::spawn(async move {
             let Some(topic) = topic(&around).await else { return };
+            around.beginning.send_modify(|now| now.partitions = Some(topic.partitions.len()));
             let orders: Arc<[Orders]> = begin(&around, &topic).into();
             found.send_replace(Some(orders.clone()));
             custodian::run(&around, &orders, left).await;
         });
-        Self { partitions, leave }
+        Self {
+            partitions,
+            leave,
+            beginning,
+        }
     }
 
     /// Where the orders for a client go; `None` as long as the topic is not known.
@@ -117,6 +148,19 @@ impl Store {
     /// Tells when the topic is known.
     pub fn found(&self) -> watch::Receiver<Option<Arc<[Orders]>>> {
         self.partitions.clone()
+    }
+
+    /// Until clients with stored sessions need not wait for anything that this instance has to do first; tells `waits` what that is.
+    pub async fn begun(&self, waits: impl Fn(&'static str)) {
+        let mut beginning = self.beginning.clone();
+        loop {
+            let now = *beginning.borrow_and_update();
+            let Some(what) = now.waits_for() else { return };
+            waits(what);
+            if beginning.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Waits, for a bounded time, until all is written that connections have ordered, and leaves the group.
@@ -156,4 +200,22 @@ fn begin(around: &Arc<Around>, topic: &Arc<Topic>) -> Vec<Orders> {
         orders
     };
     partitions.map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_ready_when_all_is_read_and_the_others_know_of_it() {
+        let at = |partitions, read, member| Beginning { partitions, read, member }.waits_for();
+        let (reading, joining) = (
+            Some("the stored sessions are being read"),
+            Some("the group of instances is being joined"),
+        );
+        assert_eq!(at(None, 0, false), reading);
+        assert_eq!(at(Some(2), 1, true), reading);
+        assert_eq!(at(Some(2), 2, false), joining);
+        assert_eq!(at(Some(2), 2, true), None);
+    }
 }

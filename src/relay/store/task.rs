@@ -81,6 +81,8 @@ pub struct Task {
     flushes: Vec<oneshot::Sender<()>>,
     /// The tail has been at the end.
     pub(super) is_there: bool,
+    /// It has been there once.
+    was_there: bool,
     /// Others know that this instance is alive. What is claimed before would be an orphan's.
     is_member: bool,
 }
@@ -120,6 +122,7 @@ impl Task {
             at_hand: VecDeque::new(),
             flushes: Vec::new(),
             is_there: false,
+            was_there: false,
             is_member: false,
         }
     }
@@ -247,6 +250,9 @@ impl Task {
     fn arrive(&mut self) {
         let Some(mark) = self.tail.arrived() else { return };
         self.partition.at_end(mark.end, mark.asked, now());
+        if !std::mem::replace(&mut self.was_there, true) {
+            self.around.beginning.send_modify(|now| now.read += 1);
+        }
         self.is_there = true;
         if !self.is_member {
             return;
