@@ -87,6 +87,12 @@ impl<'a> Device<'a> {
         self.at += 1;
     }
 
+    /// A connection that goes on without it.
+    pub(super) async fn leave(mut self) -> Client {
+        self.connected().await;
+        self.connection.take().unwrap()
+    }
+
     /// A connection, and whether it is another than before.
     pub(super) async fn connected(&mut self) -> (&mut Client, bool) {
         let fresh = self.connection.is_none();
@@ -152,7 +158,7 @@ pub(super) fn publish_packet(topic: &str, id: u16, payload: &str, dup: bool) -> 
     [&[0x34 | u8::from(dup) << 3, body.len() as u8][..], &body].concat()
 }
 
-pub(super) fn short_packet(first: u8, id: u16) -> [u8; 4] {
+fn short_packet(first: u8, id: u16) -> [u8; 4] {
     let [high, low] = id.to_be_bytes();
     [first, 2, high, low]
 }
