@@ -433,8 +433,8 @@ async fn what_is_read_anew_is_not_told_again_and_open_walks_go_on() {
         .unwrap();
     assert_eq!(write(&stage, &late, kept(&stage, &late, "news", 5)), end - 1);
     assert_eq!(wide.line().await, format!("publish 0 {late} q0 retain news"));
-    let mut loaded = stage.relay.loaded();
-    timeout(PATIENCE, loaded.wait_for(|loaded| *loaded)).await.unwrap().unwrap();
+    let mut waits = stage.relay.waits_for();
+    timeout(PATIENCE, waits.wait_for(Option::is_none)).await.unwrap().unwrap();
     for topic in topics[1..].iter().filter(|topic| *topic != lost) {
         narrow.puback(held).await;
         held = narrow.message(&format!("{topic} q1 retain kept")).await;
