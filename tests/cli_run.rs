@@ -34,7 +34,7 @@ impl Running {
     /// The same behind shell commands that come first.
     fn start_under(first: &str, listener: &str, ports: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        certificate(folder.path());
+        files(folder.path());
         let program = Program::start(folder.path(), first, listener, "127.0.0.1:1");
         let mut running = Self {
             program,
@@ -92,10 +92,12 @@ impl Running {
     }
 }
 
-fn certificate(folder: &Path) {
+/// What listeners may name.
+fn files(folder: &Path) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(folder.join("server.pem"), made.cert.pem()).unwrap();
     std::fs::write(folder.join("server.key"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(folder.join("users.txt"), "# nobody yet\n").unwrap();
 }
 
 #[test]
@@ -121,10 +123,28 @@ fn it_listens_without_kafka_and_says_why_it_is_not_ready() {
     let ready = running.get("/readyz");
     assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("Kafka"), "{ready}");
     running.signal("HUP");
-    running.line_with("reloading the configuration is not supported yet");
+    running.line_with("SIGHUP: certificates, users and keys are read again");
     assert!(running.get("/healthz").starts_with("HTTP/1.1 200"), "SIGHUP ends nothing");
     running.signal("TERM");
     running.line_with("no more connections are taken");
+    assert_eq!(running.ended_code(), Some(0));
+}
+
+/// Also those that do not look changed: time and length do not always tell.
+#[test]
+fn sighup_has_all_files_read_at_once_and_ends_nothing() {
+    let listener = "protocol: mqtts, tls: {certificate: server.pem, key: server.key}, \
+                    authentication: [{method: password_file, file: users.txt}]";
+    let mut running = Running::start(listener, 2);
+    for _ in 0..2 {
+        running.signal("HUP");
+        running.line_with("SIGHUP: certificates, users and keys are read again");
+        let (certificates, users) = ("certificates were read again", "users or keys were read again");
+        let first = running.line_with(" were read again");
+        running.line_with(if first.contains(users) { certificates } else { users });
+    }
+    assert!(running.get("/healthz").starts_with("HTTP/1.1 200"));
+    running.signal("TERM");
     assert_eq!(running.ended_code(), Some(0));
 }
 
@@ -198,7 +218,7 @@ fn a_second_signal_ends_it_at_once() {
 /// Runs it with a listener that it cannot have; the exit code and the only line.
 fn refused(listener: &str, more: &str) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
-    certificate(folder.path());
+    files(folder.path());
     let text = format!(
         "listeners: [{{name: one, {listener}}}]\nkafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\n\
          rules: [{{name: all, mqtt: a, kafka: {{topic: mqtt}}}}]\n{more}\n"

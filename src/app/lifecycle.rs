@@ -29,14 +29,15 @@ impl Signals {
         })
     }
 
-    /// Until SIGTERM or SIGINT; its name. Cancel-safe. SIGHUP is answered with a log line and hurts nobody.
-    pub(super) async fn end(&mut self) -> &'static str {
+    /// Until SIGTERM or SIGINT; its name. Cancel-safe. Each SIGHUP calls `read_anew`.
+    pub(super) async fn end(&mut self, read_anew: impl Fn()) -> &'static str {
         loop {
             tokio::select! {
                 Some(()) = self.terminate.recv() => return "SIGTERM",
                 Some(()) = self.interrupt.recv() => return "SIGINT",
                 Some(()) = self.reload.recv() => {
-                    tracing::info!("SIGHUP: reloading the configuration is not supported yet; restart to apply changes");
+                    tracing::info!("SIGHUP: certificates, users and keys are read again; what has changed in the configuration needs a restart");
+                    read_anew();
                 }
                 else => pending().await,
             }

@@ -67,8 +67,13 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     let relay = Relay::new(relay_settings(&config), Arc::new(config.rules), cluster.clone(), metrics.clone());
     let (end, ending) = watch::channel(false);
     let mut open = ports.open(&relay, &cluster, &metrics, &ending);
+    let certificates = std::mem::take(&mut open.certificates);
+    let read_anew = || {
+        certificates.iter().for_each(|read| read());
+        relay.read_credentials_anew();
+    };
     tokio::select! {
-        signal = signals.end() => tracing::info!(signal, "ending: no more connections are taken"),
+        signal = signals.end(read_anew) => tracing::info!(signal, "ending: no more connections are taken"),
         // They go on until the end, so this is a panic: better to be started anew than to be there and deaf.
         _ = open.tasks.join_next() => {
             tracing::error!("a listener ended by a fault of the program");
@@ -78,7 +83,7 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     end.send_replace(true);
     tokio::select! {
         () = drain(open, &relay, &cluster) => Ok(Exit::Done),
-        signal = signals.end() => {
+        signal = signals.end(|| ()) => {
             tracing::warn!(signal, "ending at once; what is in flight is given up");
             Ok(Exit::Hurried)
         }
@@ -97,6 +102,8 @@ struct Open {
     tasks: JoinSet<()>,
     /// Ends when no listener and no connection is left: each holds a sender.
     alive: mpsc::Receiver<()>,
+    /// One for each listener: has its certificates read.
+    certificates: Vec<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Ports {
@@ -137,7 +144,7 @@ impl Ports {
 
     /// Serves, until `ending` is set.
     fn open(self, relay: &Relay, cluster: &Cluster, metrics: &Arc<Metrics>, ending: &watch::Receiver<bool>) -> Open {
-        let mut tasks = JoinSet::new();
+        let (mut tasks, mut certificates) = (JoinSet::new(), Vec::<Box<dyn Fn() + Send + Sync>>::new());
         let (living, alive) = mpsc::channel(1);
         for listener in self.listeners {
             let (name, protocol, address) = (listener.name(), listener.protocol(), listener.address());
@@ -150,6 +157,7 @@ impl Ports {
                     drop(living);
                 }
             };
+            certificates.push(Box::new(listener.read_files_anew()));
             tasks.spawn(listener.run(on_link, ended(ending.clone())));
         }
         let (ready, readiness) = watch::channel(Ready::No("starting".to_owned()));
@@ -161,7 +169,11 @@ impl Ports {
             // Not until `ending`: while it drains, an operator still sees how far it is. It ends with the runtime.
             tasks.spawn(admin.run(metrics.clone(), readiness, pending()));
         }
-        Open { tasks, alive }
+        Open {
+            tasks,
+            alive,
+            certificates,
+        }
     }
 }
 

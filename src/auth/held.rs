@@ -57,4 +57,14 @@ impl<T> Held<T> {
         look.at = Some(now);
         Some(look)
     }
+
+    /// Begins a look that forgets all former ones, behind one that is going on. Blocks for as long as that takes.
+    pub fn look_anew(&self, now: Instant) -> MutexGuard<'_, Look> {
+        let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        *look = Look {
+            at: Some(now),
+            ..Look::default()
+        };
+        look
+    }
 }

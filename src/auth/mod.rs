@@ -16,7 +16,7 @@ mod rights;
 use std::sync::Arc;
 
 pub use chain::{Binding, Certificate, CertificateName, Chain, Credentials, Method, SEPARATOR, Verdict};
-pub use held::Held;
+pub use held::{Held, Look};
 pub use pattern::Pattern;
 pub use rights::{Action, Right, Rights, Subject, Who};
 

@@ -101,6 +101,13 @@ impl Entrance {
         }
     }
 
+    /// Has them read at once, also if they do not look changed.
+    pub(super) fn read_files_anew(&self) {
+        if let Some(tls) = &self.tls {
+            tls.read_anew();
+        }
+    }
+
     /// Whether there is nothing to pass.
     pub(super) fn is_open(&self) -> bool {
         self.proxy.is_none() && self.tls.is_none() && self.websocket.is_none()

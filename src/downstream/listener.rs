@@ -81,6 +81,12 @@ impl Listener {
         self.protocol
     }
 
+    /// Has the TLS files read at once when it is called, also if they do not look changed, while the listener runs.
+    pub fn read_files_anew(&self) -> impl Fn() + Send + Sync + use<> {
+        let entrance = self.entrance.clone();
+        move || entrance.read_files_anew()
+    }
+
     /// Accepts until `shutdown` resolves, and gives each connection to `on_link` in a task of its own. Those tasks go
     /// on after the return; ending them is their owner's affair.
     pub async fn run<F, Fut>(self, on_link: F, shutdown: impl Future<Output = ()>)

@@ -17,8 +17,9 @@ use std::{
 use tokio::sync::{Semaphore, oneshot};
 use zeroize::Zeroizing;
 
+use super::settings::Access;
 use crate::{
-    auth::{Certificate, Chain, Credentials, Held, Method, Verdict, jwt::KeySet, passwords::Passwords},
+    auth::{Certificate, Chain, Credentials, Held, Look, Method, Verdict, jwt::KeySet, passwords::Passwords},
     downstream::CertificateIdentity,
     mqtt::ReasonCode,
 };
@@ -116,19 +117,41 @@ fn judge(chain: &Chain, shown: &Shown) -> Verdict {
 /// Reads a file again that has changed. One that cannot be used leaves the last reading in force, is told once, and read again at the next
 /// look: what was wrong with it need not show in its time and length.
 fn refresh<T>(held: &Held<T>, now: Instant, parse: impl FnOnce(&str) -> Result<T, String>) {
-    let Some(mut look) = held.look(now, LOOK_AGAIN) else {
-        return;
-    };
+    if let Some(mut look) = held.look(now, LOOK_AGAIN) {
+        read_changed(held, &mut look, parse);
+    }
+}
+
+/// Reads all files of users and keys again, also those that look as before. Blocks.
+pub fn read_anew(access: &Access) {
+    fn anew<T>(held: &Held<T>, parse: impl FnOnce(&str) -> Result<T, String>) {
+        if read_changed(held, &mut held.look_anew(Instant::now()), parse) {
+            tracing::info!(file = %held.path.display(), "users or keys were read again");
+        }
+    }
+    let chains = access.chain.iter().chain(access.listeners.values());
+    for method in chains.flat_map(|chain| chain.methods()) {
+        match method {
+            Method::Passwords(users) => anew(users, Passwords::parse),
+            Method::Jwt { keys, .. } => anew(keys, KeySet::parse),
+            Method::Certificate(_) | Method::Anonymous => {}
+        }
+    }
+}
+
+/// Whether there is a new reading.
+fn read_changed<T>(held: &Held<T>, look: &mut Look, parse: impl FnOnce(&str) -> Result<T, String>) -> bool {
     // Before it is read: a change in between is found at the next look.
     let seen = fs::metadata(&held.path).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
     if seen.is_some() && look.read == seen {
-        return;
+        return false;
     }
     match read(&held.path).and_then(|text| parse(&text)) {
         Ok(value) => {
             held.set(value);
             look.read = seen;
             look.told = None;
+            return true;
         }
         Err(why) if look.told.as_ref() == Some(&why) => {}
         Err(why) => {
@@ -136,6 +159,7 @@ fn refresh<T>(held: &Held<T>, now: Instant, parse: impl FnOnce(&str) -> Result<T
             look.told = Some(why);
         }
     }
+    false
 }
 
 /// A file of users or keys as text.
@@ -160,6 +184,7 @@ pub fn now_seconds() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth;
 
     fn parse(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
@@ -196,6 +221,36 @@ mod tests {
         refresh(&held, start + LOOK_AGAIN, parse);
         assert_eq!(*held.get(), "new");
         refresh(&held, start + LOOK_AGAIN * 2, |_| panic!("it is as it was read"));
+    }
+
+    /// Time and length do not always tell: SIGHUP does.
+    #[test]
+    fn a_file_that_looks_the_same_is_read_anew_on_demand() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.txt");
+        let write = |text: &str| {
+            fs::write(&path, text).unwrap();
+            File::options().write(true).open(&path).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        };
+        let line = |user: &str| auth::passwords::entry(user, b"s3cret").unwrap();
+        write(&line("a"));
+        let users = || Held::new(path.clone(), Passwords::parse(&line("a")).unwrap());
+        let chain = || Arc::new(Chain::new(vec![(Method::Passwords(users()), auth::Binding::Any)]));
+        let access = Access {
+            chain: Some(chain()),
+            listeners: [("own".to_owned(), chain())].into(),
+            ..Access::default()
+        };
+        read_anew(&access);
+        write(&line("b"));
+        read_anew(&access);
+        for listener in ["own", "other"] {
+            let chain = access.chain(listener).unwrap();
+            let Some(Method::Passwords(users)) = chain.methods().next() else {
+                panic!("no password file")
+            };
+            assert!(users.get().knows("b") && !users.get().knows("a"), "{listener}");
+        }
     }
 
     #[test]

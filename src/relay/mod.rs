@@ -162,6 +162,12 @@ impl Relay {
         Connection::serve(link, self.shared.clone()).await;
     }
 
+    /// Reads all files of users and keys again, also those that do not look changed. What is wrong with one is told.
+    pub fn read_credentials_anew(&self) {
+        let shared = self.shared.clone();
+        tokio::task::spawn_blocking(move || authenticate::read_anew(&shared.settings.access));
+    }
+
     /// What clients would have to wait for that come now, and its changes: what is read at the start, stored sessions and retained messages.
     pub fn waits_for(&self) -> watch::Receiver<Option<&'static str>> {
         let (tell, told) = watch::channel(Some("starting"));

@@ -14,6 +14,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, crypto, version};
+use tokio::sync::Notify;
 
 use self::names::Certificates;
 use self::tickets::SharedTickets;
@@ -31,6 +32,8 @@ pub(super) struct Tls {
     alpn: &'static [u8],
     /// Held for a clone, and never over an await.
     current: RwLock<Current>,
+    /// Rung to have the files read at once, changed or not.
+    anew: Notify,
 }
 
 #[derive(Clone, Debug)]
@@ -53,7 +56,13 @@ impl Tls {
             settings: settings.clone(),
             alpn,
             current: RwLock::new(current),
+            anew: Notify::new(),
         })
+    }
+
+    /// Has whoever follows the files read them at once, also if they look as before.
+    pub(super) fn read_anew(&self) {
+        self.anew.notify_one();
     }
 
     /// For the next handshake.
@@ -66,10 +75,13 @@ impl Tls {
     pub(super) async fn follow(self: Arc<Self>, listener: Box<str>) {
         let mut told = None;
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            let anew = tokio::time::timeout(LOOK_EVERY, self.anew.notified()).await.is_ok();
+            if anew {
+                told = None;
+            }
             let own = self.clone();
             // Ends by itself; an error means that the runtime ends.
-            let Ok(read) = tokio::task::spawn_blocking(move || own.read_again()).await else {
+            let Ok(read) = tokio::task::spawn_blocking(move || own.read_again(anew)).await else {
                 return;
             };
             match read {
@@ -88,10 +100,10 @@ impl Tls {
         }
     }
 
-    /// Whether the files had changed, and are in use now. Blocks.
-    fn read_again(&self) -> Result<bool, Fault> {
+    /// Whether the files had changed, or are read anew in any case, and are in use now. Blocks.
+    fn read_again(&self, anew: bool) -> Result<bool, Fault> {
         let former = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if looks(&self.settings) == former.read {
+        if !anew && looks(&self.settings) == former.read {
             return Ok(false);
         }
         let current = read(&self.settings, self.alpn, Some(&former))?;
@@ -233,23 +245,26 @@ mod tests {
         };
         let tls = Tls::new(&settings, b"mqtt").unwrap();
         let former = tls.config();
-        assert_eq!(tls.read_again(), Ok(false));
+        assert_eq!(tls.read_again(false), Ok(false));
         let (_, key) = pair(folder.path());
         fs::write(&settings.key, format!("{former_key}\n")).unwrap();
         for _ in 0..2 {
-            let (message, _) = tls.read_again().unwrap_err();
+            let (message, _) = tls.read_again(false).unwrap_err();
             assert!(message.contains("does not belong to certificate"), "{message}");
             assert!(Arc::ptr_eq(&tls.config(), &former));
         }
         fs::remove_file(&settings.key).unwrap();
-        assert!(tls.read_again().unwrap_err().0.contains("cannot be read"));
+        assert!(tls.read_again(false).unwrap_err().0.contains("cannot be read"));
         fs::write(&settings.key, key).unwrap();
-        assert_eq!(tls.read_again(), Ok(true));
+        assert_eq!(tls.read_again(false), Ok(true));
         assert!(!Arc::ptr_eq(&tls.config(), &former));
         assert!(
             Arc::ptr_eq(&tls.config().ticketer, &former.ticketer),
             "sessions go on: they rest on the same"
         );
-        assert_eq!(tls.read_again(), Ok(false));
+        assert_eq!(tls.read_again(false), Ok(false));
+        let second = tls.config();
+        assert_eq!(tls.read_again(true), Ok(true), "whoever asks knows better than times and lengths");
+        assert!(!Arc::ptr_eq(&tls.config(), &second));
     }
 }
