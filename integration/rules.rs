@@ -1,9 +1,13 @@
 //! Rules of every kind between real devices and a real Kafka: what `proxy.yaml` says is what is stored and delivered.
 
-use crate::deliver::Subscriber;
-use crate::shared_kafka;
-use crate::stage::{Kafka, Proxy, eventually, output};
 use std::process::Command;
+
+use tokio::runtime::Runtime;
+
+use crate::deliver::Subscriber;
+use crate::load::client::{Client, Event, Version};
+use crate::shared_kafka;
+use crate::stage::{DEADLINE, Kafka, Proxy, eventually, output};
 
 /// Publishes by mosquitto at QoS 1; returns once that is acknowledged.
 fn publish(proxy: &Proxy, id: &str, topic: &str, payload: &str, more: &[&str]) {
@@ -72,16 +76,16 @@ fn templates_are_filled_with_what_the_message_says() {
     let kafka = shared_kafka();
     kafka.topic("said", 3);
     let rules = "  - {name: said, mqtt: \"said/#\", kafka: {topic: said, key: \"{identity}:{user.unit}\", \
-                 partition: \"{payload.lane}\", headers: {day: \"{now.date}\", where: \"{payload.at.line}\"}}}";
+                 partition: \"{payload.lane}\", timestamp: \"{payload.at.time}\", headers: {day: \"{now.date}\", where: \"{payload.at.line}\"}}}";
     let proxy = asking(&kafka, "said", rules);
     let unit = ["-D", "publish", "user-property", "unit", "rpm"];
     let said = |payload: &str, more: &[&str]| publish(&proxy, "device", "said/x", payload, &[&LOGIN[..], more].concat());
-    let good = r#"{"at": {"line": "L 7"}, "lane": 2}"#;
+    let good = r#"{"at": {"line": "L 7", "time": "2026-01-02T03:04:05.006Z"}, "lane": 2}"#;
     let day = output("date", &["-u", "+%F"]);
     said(good, &unit);
-    let records = kafka.consume("said", "%p|%k|%s|%h");
+    let records = kafka.consume("said", "%p|%k|%T|%s|%h");
     assert_eq!(records.len(), 1);
-    assert!(records[0].starts_with(&format!("2|vin42:rpm|{good}|")), "{records:?}");
+    assert!(records[0].starts_with(&format!("2|vin42:rpm|1767323045006|{good}|")), "{records:?}");
     assert!(records[0].contains("where=L 7"), "{records:?}");
     // Midnight may have come in between.
     let days = [day, output("date", &["-u", "+%F"])];
@@ -92,8 +96,9 @@ fn templates_are_filled_with_what_the_message_says() {
     for (payload, properties, why) in [
         ("lane 2", &unit[..], "not_json"),
         (r#"{"lane": 2}"#, &unit, "no_payload_field"),
-        (r#"{"at": {"line": 1}, "lane": "x"}"#, &unit, "not_a_partition"),
-        (r#"{"at": {"line": 1}, "lane": 3}"#, &unit, "no_such_partition"),
+        (r#"{"at": {"line": 1, "time": 1}, "lane": "x"}"#, &unit, "not_a_partition"),
+        (r#"{"at": {"line": 1, "time": 1}, "lane": 3}"#, &unit, "no_such_partition"),
+        (r#"{"at": {"line": 1, "time": "today"}, "lane": 2}"#, &unit, "not_a_timestamp"),
         (good, &[], "no_user_property"),
     ] {
         said(payload, properties);
@@ -148,4 +153,38 @@ fn the_will_of_a_stored_session_has_the_identity_that_it_came_with() {
             .find(|record| record.ends_with("gone"))
     };
     assert_eq!(eventually("the will is sent", wills), "vin42.1|gone");
+}
+
+/// The first batch is in flight while the others gather behind it, so the times that the topic does not take are in batches with good ones.
+#[test]
+fn of_a_batch_with_times_that_kafka_refuses_only_those_are_refused() {
+    const COUNT: u16 = 60;
+    let kafka = shared_kafka();
+    kafka.command(&["topic", "punctual", "1", "1", "message.timestamp.after.max.ms=60000"]);
+    let rules = "  - {name: punctual, mqtt: \"punctual/{at}\", kafka: {topic: punctual, key: k, timestamp: \"{at}\"}}";
+    let proxy = Proxy::start(&kafka.bootstrap, rules, "");
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("the clock runs").as_millis();
+    let answers = Runtime::new().unwrap().block_on(async {
+        let mut client = Client::connect_taking(proxy.mqtt, Version::V5, "clock", None).await.unwrap();
+        for id in 1..=COUNT {
+            // Half an hour ahead: within the bound of the proxy, beyond that of the topic.
+            let at = if id % 10 == 0 { now + 1_800_000 } else { now - u128::from(id) };
+            client.publish(&format!("punctual/{at}"), 1, id, id.to_string().as_bytes()).unwrap();
+        }
+        client.flush().await.unwrap();
+        let mut answers = vec![];
+        while answers.len() < usize::from(COUNT) {
+            match client.next_within(DEADLINE).await.unwrap() {
+                Event::PubAck(id, reason) => answers.push((id, reason)),
+                other => panic!("{other:?}"),
+            }
+        }
+        answers
+    });
+    for (id, reason) in answers {
+        assert_eq!(reason >= 0x80, id % 10 == 0, "{id}: {reason:#x}");
+    }
+    let good: Vec<String> = (1..=COUNT).filter(|id| id % 10 != 0).map(|id| id.to_string()).collect();
+    assert_eq!(kafka.consume("punctual", "%s"), good);
+    assert!(proxy.metric(&["kafka_produce_split_total"]) > 0.0, "a batch was split");
 }

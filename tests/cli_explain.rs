@@ -18,7 +18,7 @@ rules:
   - {name: commands, direction: subscribe, mqtt: "vehicles/{key}/commands", kafka: {topic: vehicle-commands}}
   - {name: halls, mqtt: "plant/{hall}/#", kafka: {topic: "plant-{hall}"}}
   - {name: meters, mqtt_regex: "meters/(?<kind>[a-z]+)-(?<number>[0-9]+)", kafka: {topic: "meters-{kind}", key: "{number}"}}
-  - {name: said, mqtt: "said/#", kafka: {topic: said, key: "{identity}:{user.unit}", partition: "{payload.lane}", headers: {at: "{now.iso}"}}}
+  - {name: said, mqtt: "said/#", kafka: {topic: said, key: "{identity}:{user.unit}", partition: "{payload.lane}", timestamp: "{payload.lane}", headers: {at: "{now.iso}"}}}
   - {name: rest, mqtt: "{all#}", kafka: {topic: rest, key: "{all}"}}
 "#;
 
@@ -246,6 +246,7 @@ fn what_a_message_says_is_explained() {
     ];
     let record = &told(&[&good[..], &["--partitions", "3"]].concat())["records"][0];
     assert_eq!((&record["key"], &record["partition"]), (&json!("vin42:C"), &json!(2)));
+    assert_eq!(record["timestamp"], json!(2));
     let at = record["headers"]
         .as_array()
         .unwrap()

@@ -200,7 +200,7 @@ fn of_rules() {
         ("partition: \"{x}\"", Taken),
         ("headers: {sensor: \"{x}\"}", Taken),
         ("timestamp: receipt", Taken),
-        ("timestamp: \"{x}\"", Later),
+        ("timestamp: \"{x}\"", Taken),
         ("acks: all", Taken),
         ("acks: leader", Taken),
         ("acks: none", Taken),

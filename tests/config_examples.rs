@@ -19,6 +19,7 @@ rules:
 
 const TAIL: &str = r#"  - {name: commands, direction: subscribe, mqtt: "c/{key}", qos: 1, kafka: {topic: commands}}
   - {name: said, mqtt: s, kafka: {topic: said, key: "{identity}:{user.unit}:{payload.lane}:{now.date}:{client}"}}
+  - {name: timed, mqtt: "t/{at}", kafka: {topic: timed, timestamp: "{at}"}}
   - {name: halls, mqtt: "plant/{hall}/#", kafka: {topic: "plant-{hall}"}}
 "#;
 
@@ -86,6 +87,8 @@ fn examples_that_hold_are_no_fault() {
             "said",
             r#"{topic: s, identity: vin, user: {unit: C}, payload: '{"lane": 3}', becomes: {key: "vin:C:3:1970-01-01:client"}}"#,
         ),
+        ("timed", "{topic: t/2, becomes: {timestamp: 2}}"),
+        ("timed", "{topic: t/1970-01-01T00:00:01.5Z, becomes: {timestamp: 1500}}"),
         (
             "halls",
             "{record: {topic: plant-north, key: plant/north/x}, becomes: {topic: plant/north/x}}",

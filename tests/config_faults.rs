@@ -356,7 +356,6 @@ fn what_comes_later_is_refused() {
     ] {
         assert_refused_later(&with(&format!("    {entry}")));
     }
-    assert_refused_later(&GOOD.replace("topic: mqtt,", "topic: mqtt, timestamp: \"{t}\","));
 }
 
 #[track_caller]
@@ -367,11 +366,14 @@ fn assert_refused_later(text: &str) {
 }
 
 #[test]
-fn templates_of_partitions_are_told_where_they_are_wrong() {
+fn templates_of_partitions_and_timestamps_are_told_where_they_are_wrong() {
     for (entry, column, words) in [
         ("partition: \"{lane}\"", 38, "`{lane}` is not a capture of `mqtt`"),
         ("partition: \"1{payload.}\"", 39, "`{payload.}` is not a capture of `mqtt`"),
         ("partition: \"{{\"", 38, "is no way to choose a partition"),
+        ("timestamp: \"{t}\"", 38, "`{t}` is not a capture of `mqtt`"),
+        ("timestamp: \"{{\"", 38, "is no timestamp"),
+        ("timestamp: now", 37, "is no timestamp"),
         ("partition: everywhere", 37, "is no way to choose a partition"),
     ] {
         assert_fault(&GOOD.replace("topic: mqtt,", &format!("topic: mqtt, {entry},")), 8, column, words);

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use mqtt_kafka_proxy::mapping::{
-    Direction, Draft, Inbound, KafkaSpec, LocateScratch, PartitionSpec, RuleSet, RuleSpec, Skip, Stored, Unmapped,
+    Direction, Draft, Inbound, KafkaSpec, LocateScratch, PartitionSpec, RuleSet, RuleSpec, Skip, Stored, Timestamp, Unmapped,
 };
 use mqtt_kafka_proxy::mqtt::properties::{PayloadFormat, UserProperties};
 use mqtt_kafka_proxy::mqtt::publish::SharedProperties;
@@ -32,6 +32,7 @@ fn rules() -> RuleSet {
         .collect();
     let mut said = rule("said", "s/{x}", "said", Some("{payload.a.id}:{identity}"));
     said.kafka.headers = vec![("at".into(), "{now.iso}".into()), ("u".into(), "{user.plain}-{x}".into())];
+    said.kafka.timestamp = Some(Timestamp::Template("{payload.lane}".into()));
     said.kafka.partition = Some(PartitionSpec::Template("{payload.lane}".into()));
     let mut headers = rule("headers", "h/{x}/{y}", "h-{x}", Some("{client}:{y}"));
     headers.kafka.headers = vec![("x".into(), "<{x}>".into()), ("y".into(), "{y}".into())];

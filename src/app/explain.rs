@@ -111,14 +111,18 @@ fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, S
             Some(Ok(_)) => json!(rules.rule(record.rule).partition.to_string()),
             Some(Err(reason)) => json!(format!("none: {}", reason.as_str())),
         };
-        json!({
+        let mut told = json!({
             "rule": rules.rule(record.rule).name,
             "topic": record.kafka_topic,
             "partition": partition,
             "key": text(&record.key),
             "headers": record.headers.iter().map(|(name, value)| json!({"name": name, "value": text(value)})).collect::<Vec<_>>(),
             "value": text(&record.value),
-        })
+        });
+        if let Some(time) = record.timestamp {
+            told["timestamp"] = json!(time);
+        }
+        told
     });
     Ok(json!({
         "rules": explained.verdicts.iter().map(verdict).collect::<Vec<_>>(),
@@ -210,6 +214,7 @@ fn section(out: &mut String, title: &str, item: &Value) {
         "partitions",
         "qos",
         "key",
+        "timestamp",
         "headers",
         "user",
         "value",

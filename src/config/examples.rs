@@ -14,7 +14,7 @@ const RECORD: Keys = Keys {
     later: &[],
 };
 const STORED: Keys = Keys {
-    known: &["topic", "partition", "key", "headers", "value"],
+    known: &["topic", "partition", "key", "timestamp", "headers", "value"],
     later: &[],
 };
 const DELIVERED: Keys = Keys {
@@ -318,6 +318,7 @@ fn stored(sample: &Sample<'_>, id: RuleId, rules: &RuleSet) -> Result<Made, Stri
         ("key", text(&record.key)),
         ("value", text(&record.value)),
     ];
+    texts.extend(record.timestamp.map(|time| ("timestamp", time.to_string())));
     match record.partition {
         Some(Ok(PartitionChoice::Index(number))) => texts.push(("partition", number.to_string())),
         Some(Ok(_)) => texts.push(("partition", rules.rule(id).partition.to_string())),

@@ -244,11 +244,11 @@ impl Walk<'_> {
     fn timestamp(&mut self, node: &Node) -> Option<Timestamp> {
         self.parsed(node, "rules[].kafka.timestamp", |text| match text {
             "receipt" => Ok(Timestamp::Receipt),
-            template if template.contains('{') => Err((
-                "as a template is not supported yet".to_owned(),
-                "write `receipt`, or remove it".to_owned(),
+            template if template.contains('{') => Ok(Timestamp::Template(template.to_owned())),
+            _ => Err((
+                "is no timestamp".to_owned(),
+                "write `receipt`, or a template such as \"{payload.time}\"".to_owned(),
             )),
-            _ => Err(("is no timestamp".to_owned(), "write `receipt`, or remove it".to_owned())),
         })
     }
 

@@ -140,7 +140,7 @@ pub(super) fn check_unused(filter: &Filter, templates: &[&Template], faults: &mu
                 (None, true) => "#",
                 (None, false) => "+",
             };
-            let remedy = format!("use it in kafka.topic, key, partition or headers, or write `{wild}` in its place");
+            let remedy = format!("use it in kafka.topic, key, partition, timestamp or headers, or write `{wild}` in its place");
             faults.add(
                 filter.field(),
                 Some(*at),

@@ -8,7 +8,7 @@ use super::filter::Filter;
 use super::inverse::plan_inverse;
 use super::record_template::record_template;
 use super::rules::{Rule, RuleSet, Shape, TopicSlot};
-use super::spec::{Direction, PartitionSpec, Retain, RuleSpec, Unmapped};
+use super::spec::{Direction, PartitionSpec, Retain, RuleSpec, Timestamp, Unmapped};
 use super::template::Template;
 use super::text::template;
 use super::trie::Trie;
@@ -171,6 +171,18 @@ fn partition(spec: Option<&PartitionSpec>, filter: Option<&Filter>, known: bool,
     Some(template)
 }
 
+/// The template of a timestamp, if it is one.
+fn timestamp(spec: Option<&Timestamp>, filter: Option<&Filter>, known: bool, faults: &mut Faults) -> Option<Template> {
+    let Some(Timestamp::Template(written)) = spec else { return None };
+    let before = faults.list.len();
+    let template = template(written, Field::KafkaTimestamp, filter, known, faults);
+    if template.constant().is_some() && faults.list.len() == before && known {
+        let remedy = "write `receipt`, or a template with a placeholder, for example \"{payload.time}\"";
+        faults.add(Field::KafkaTimestamp, Some(0), format!("`{written}` is no timestamp"), remedy);
+    }
+    Some(template)
+}
+
 /// The MQTT side.
 fn shape(spec: &RuleSpec, faults: &mut Faults) -> Option<Shape> {
     let (field, filter) = match (&spec.mqtt_regex, spec.direction) {
@@ -207,10 +219,11 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         headers.push((name.clone(), template(text, Field::HeaderValue(i), filter, known, faults)));
     }
     let partition = partition(spec.kafka.partition.as_ref(), filter, known, faults);
+    let timestamp = timestamp(spec.kafka.timestamp.as_ref(), filter, known, faults);
     check_kafka_topic(&spec.kafka.topic, spec.direction == Direction::Subscribe, faults);
     if let Some(filter) = filter {
         let values = headers.iter().map(|(_, value)| value);
-        let templates: Vec<&Template> = values.chain([&topic]).chain(&key).chain(&partition).collect();
+        let templates: Vec<&Template> = values.chain([&topic]).chain(&key).chain(&partition).chain(&timestamp).collect();
         check_unused(filter, &templates, faults);
     }
     if faults.list.len() > before {
@@ -230,6 +243,7 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         on_error: spec.on_error.unwrap_or_default(),
         partition: spec.kafka.partition.unwrap_or_default(),
         partition_template: partition,
+        timestamp,
         tombstones: spec.kafka.tombstones.unwrap_or_default(),
         client_header: spec.kafka.client_header.unwrap_or(true),
         acks: spec.kafka.acks.unwrap_or_default(),

@@ -7,10 +7,15 @@ use super::headers::{Headers, Name, Value, must_escape};
 use super::partition::partition_for_key;
 use super::route::{Refusal, RefusalReason};
 use super::rules::{Rule, RuleId, RuleSet, TopicSlot};
+use super::said::time_of;
 use super::spec::PartitionSpec;
 use super::template::{Captured, Piece, Template};
 use crate::kafka::{Header, RecordFields};
 use crate::mqtt::Publish;
+
+/// Milliseconds that a timestamp may be ahead of the clock: as much as Kafka allows by default (`message.timestamp.after.max.ms`). It
+/// would keep a segment of the log for as long.
+const MOST_AHEAD: i64 = 3_600_000;
 
 /// A PUBLISH as it came in.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +58,7 @@ struct Record {
     key: Text,
     /// What the rule's template made.
     partition: Option<u32>,
+    timestamp: i64,
     headers: Range<usize>,
     escaped: Range<usize>,
 }
@@ -167,7 +173,7 @@ impl Draft {
             escaped: self.escaped[record.escaped.clone()].iter(),
         };
         RecordFields {
-            timestamp: inbound.now_ms,
+            timestamp: record.timestamp,
             key: Some(self.key(i, inbound).as_bytes()),
             value: Some(inbound.publish.payload),
             headers,
@@ -193,6 +199,12 @@ impl Draft {
             }
         }
         Ok(Text::Own(start..self.text.len()))
+    }
+
+    fn time(&mut self, template: &Template, captured: &Captured<'_>, inbound: &Inbound<'_>) -> Result<i64, RefusalReason> {
+        let made = self.render(template, captured, inbound)?;
+        let time = time_of(self.read(&made, inbound)).filter(|time| *time <= inbound.now_ms.saturating_add(MOST_AHEAD));
+        time.ok_or(RefusalReason::NotATimestamp)
     }
 
     fn partition_number(&mut self, template: &Template, captured: &Captured<'_>, inbound: &Inbound<'_>) -> Result<u32, RefusalReason> {
@@ -226,6 +238,10 @@ impl Draft {
             Some(template) => Some(self.partition_number(template, &captured, inbound)?),
             None => None,
         };
+        let timestamp = match &rule.timestamp {
+            Some(template) => self.time(template, &captured, inbound)?,
+            None => inbound.now_ms,
+        };
         // A rest of no level and an empty one leave the same in key and headers, unless the key is the whole topic.
         let rest_missing = rule.key.is_some() && captured[..filter.captures.len()].iter().any(Option::is_none);
         let headers = self.headers.len();
@@ -246,6 +262,7 @@ impl Draft {
             topic,
             key,
             partition,
+            timestamp,
             headers: headers..self.headers.len(),
             escaped: escaped..self.escaped.len(),
         });

@@ -63,6 +63,8 @@ pub struct ExplainedRecord {
     pub kafka_topic: String,
     /// Where in it; `None` without a number of partitions.
     pub partition: Option<Result<PartitionChoice, RefusalReason>>,
+    /// Milliseconds since the epoch, if the rule makes it by a template.
+    pub timestamp: Option<i64>,
     /// The key.
     pub key: Vec<u8>,
     /// The value.
@@ -165,6 +167,7 @@ impl RuleSet {
             rule: draft.rule(i),
             kafka_topic: draft.kafka_topic(i, self).to_owned(),
             partition: partitions.map(|count| draft.partition(i, self, inbound, count).map_err(|refusal| refusal.reason)),
+            timestamp: self.rule(draft.rule(i)).timestamp.as_ref().map(|_| fields.timestamp),
             key: fields.key.unwrap_or(b"").to_vec(),
             value: fields.value.unwrap_or(b"").to_vec(),
             headers: fields.headers.map(owned).collect(),

@@ -31,6 +31,8 @@ pub enum RefusalReason {
     NoSuchPartition,
     /// What the rule makes as a partition is no number.
     NotAPartition,
+    /// What the rule makes as a timestamp is no time, or one more than an hour ahead.
+    NotATimestamp,
     /// A template has the identity of a client that was recognised as nobody.
     NoIdentity,
     /// A template has a user property that the message has not.
@@ -48,6 +50,7 @@ impl RefusalReason {
             RefusalReason::IllegalKafkaTopic => "illegal_kafka_topic",
             RefusalReason::NoSuchPartition => "no_such_partition",
             RefusalReason::NotAPartition => "not_a_partition",
+            RefusalReason::NotATimestamp => "not_a_timestamp",
             RefusalReason::NoIdentity => "no_identity",
             RefusalReason::NoUserProperty => "no_user_property",
             RefusalReason::NotJson => "not_json",

@@ -55,6 +55,8 @@ pub struct Rule {
     /// A session that returns starts at most so far back; `None`: as far as the topic reaches.
     pub offline_retention: Option<Duration>,
     pub(super) partition_template: Option<Template>,
+    /// `None`: the time of receipt.
+    pub(super) timestamp: Option<Template>,
     pub(super) topic: Template,
     pub(super) slot: Option<TopicSlot>,
     /// `None`: the MQTT topic.
@@ -88,7 +90,7 @@ impl Rule {
     /// Whether it asks who a client is.
     pub(super) fn asks_identity(&self) -> bool {
         let values = self.headers.iter().map(|(_, value)| value);
-        let mut templates = values.chain(&self.key).chain(&self.partition_template);
+        let mut templates = values.chain(&self.key).chain(&self.partition_template).chain(&self.timestamp);
         templates.any(|template| template.pieces.contains(&Piece::Said(Said::Identity)))
     }
 

@@ -89,6 +89,15 @@ impl Moment {
     }
 }
 
+/// A time as devices write it, in milliseconds since the epoch: such a number, or RFC 3339 in UTC.
+pub(super) fn time_of(text: &str) -> Option<i64> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok();
+    }
+    let time = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(time.as_millis()).ok()
+}
+
 /// Whether a capture may not have this name.
 pub(super) fn is_reserved(name: &str) -> bool {
     name == "client" || Said::named(name).is_some()

@@ -68,11 +68,13 @@ pub enum Tombstones {
 }
 
 /// When a record says it was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Timestamp {
     /// When the PUBLISH was received.
     #[default]
     Receipt,
+    /// The time that this template makes: milliseconds since the epoch, or RFC 3339 in UTC.
+    Template(String),
 }
 
 /// How the partition is found.

@@ -301,7 +301,9 @@ fn reason_of(none: NoRoute) -> ReasonCode {
     match refusal.reason {
         RefusalReason::IllegalKafkaTopic | RefusalReason::NoSuchPartition => ReasonCode::TopicNameInvalid,
         RefusalReason::NotJson | RefusalReason::NoPayloadField => ReasonCode::PayloadFormatInvalid,
-        RefusalReason::NotAPartition | RefusalReason::NoIdentity | RefusalReason::NoUserProperty => ReasonCode::ImplementationSpecificError,
+        RefusalReason::NotAPartition | RefusalReason::NotATimestamp | RefusalReason::NoIdentity | RefusalReason::NoUserProperty => {
+            ReasonCode::ImplementationSpecificError
+        }
     }
 }
 

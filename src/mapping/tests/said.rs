@@ -225,3 +225,59 @@ fn names_of_what_messages_say_are_told_where_they_cannot_stand() {
     assert_eq!(partition("{{"), told(0, "`{{` is no way to choose a partition"));
     assert_eq!(partition("{"), told(0, "a `{` without its `}`"));
 }
+
+#[test]
+fn a_template_makes_the_timestamp() {
+    let mut rule = spec("a", "v/{at}", "t", Some("k"));
+    rule.kafka.timestamp = Some(Timestamp::Template("{at}".into()));
+    let set = compile(vec![rule]);
+    let made = |topic: &str| {
+        let packet = publish(topic, b"");
+        let inbound = Inbound {
+            publish: &packet,
+            topic,
+            client: "c",
+            identity: None,
+            now_ms: NOW,
+        };
+        let mut draft = Draft::new();
+        match set.route(&inbound, &mut draft) {
+            Ok(()) => Ok(draft.fields(0, &set, &inbound).timestamp),
+            Err(NoRoute::Refused(refusal)) => Err(refusal.reason),
+            Err(none) => panic!("{none:?}"),
+        }
+    };
+    for (text, time) in [
+        ("0", 0),
+        ("1795666043042", NOW),
+        ("2026-11-26T04:07:23.042Z", NOW),
+        ("2026-11-26T04:07:23Z", NOW - 42),
+        ("1970-01-01T00:00:00Z", 0),
+        // As far ahead as Kafka allows by default.
+        ("1795669643042", NOW + 3_600_000),
+    ] {
+        assert_eq!(made(&format!("v/{text}")), Ok(time), "{text}");
+    }
+    for text in [
+        "",
+        "-1",
+        "1.5",
+        "now",
+        "1969-12-31T23:59:59Z",
+        "2026-11-26T04:07:23+01:00",
+        "1795669643043",
+        "99999999999999999999",
+        "9999-12-31T23:59:59Z",
+    ] {
+        assert_eq!(made(&format!("v/{text}")), Err(RefusalReason::NotATimestamp), "{text}");
+    }
+    let fault = |template: &str| {
+        let mut rule = spec("a", "v", "t", None);
+        rule.kafka.timestamp = Some(Timestamp::Template(template.into()));
+        let found = RuleSet::compile(vec![rule], Unmapped::Reject).map(|_| "no fault").unwrap_err();
+        (found.len(), found[0].field, found[0].at, found[0].message.clone())
+    };
+    let told = |at, message: &str| (1, Field::KafkaTimestamp, Some(at), message.to_owned());
+    assert_eq!(fault("{y}"), told(0, "`{y}` is not a capture of `mqtt`"));
+    assert_eq!(fault("{{"), told(0, "`{{` is no timestamp"));
+}

@@ -38,6 +38,8 @@ pub(super) struct Flight<W> {
     pub(super) dead: bool,
     /// The broker refused it for its size: it is split when nothing is outstanding.
     pub(super) too_large: bool,
+    /// The broker found a record in it that it does not take.
+    pub(super) unfit: bool,
 }
 
 impl<W> Flight<W> {
@@ -102,7 +104,8 @@ impl<W: Split> PartitionQueue<W> {
                 return self.remove(at, Verdict::Stored(offset), out);
             }
             Answer::TooLarge(_) if flight.can_be_split() => flight.too_large = true,
-            Answer::Refused(code) | Answer::TooLarge(code) => return self.refuse(at, code, out),
+            Answer::Unfit(_) if flight.can_be_split() => flight.unfit = true,
+            Answer::Refused(code) | Answer::TooLarge(code) | Answer::Unfit(code) => return self.refuse(at, code, out),
             Answer::NotStored => {}
             // Not the oldest: those before it are not settled, so it may follow after all once they are.
             Answer::OutOfOrder => flight.behind_gap = at == 0,
@@ -249,6 +252,7 @@ impl<W: Split> PartitionQueue<W> {
             behind_gap: false,
             dead: false,
             too_large: false,
+            unfit: false,
             compression: batch.compression,
         });
         Next::First {

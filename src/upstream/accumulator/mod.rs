@@ -128,6 +128,8 @@ pub(crate) enum Answer {
     Refused(ErrorCode),
     /// Refused for its size: not stored by this attempt. Parts of it may be taken.
     TooLarge(ErrorCode),
+    /// Refused for some of its records: not stored by this attempt. Parts of it may be taken.
+    Unfit(ErrorCode),
     /// Surely not stored by this attempt; worth another.
     NotStored,
     /// 45: surely not stored, the sequence does not follow.

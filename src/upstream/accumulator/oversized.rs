@@ -1,5 +1,5 @@
-//! What becomes of a batch that the broker finds too large (10 MESSAGE_TOO_LARGE): it is split until the record that is too large is
-//! alone. Why its parts may take its sequences stands in the module's head.
+//! What becomes of a batch that the broker finds too large (10 MESSAGE_TOO_LARGE), or one of whose records has a time that the topic does
+//! not take (32 INVALID_TIMESTAMP): it is split until that record is alone. Why its parts may take its sequences stands in the module's head.
 
 use super::{
     PartitionQueue, Split,
@@ -27,11 +27,14 @@ impl<W: Split> PartitionQueue<W> {
         for mut flight in std::mem::take(&mut self.flight) {
             flight.ordinal += shift;
             let oversized = std::mem::take(&mut flight.too_large);
-            match flight.bytes.as_ref().filter(|_| oversized).and_then(split) {
+            let apart = std::mem::take(&mut flight.unfit) || oversized;
+            match flight.bytes.as_ref().filter(|_| apart).and_then(split) {
                 None => self.flight.push_back(flight),
                 Some(halves) => {
                     shift += 1;
-                    self.learn(&halves);
+                    if oversized {
+                        self.learn(&halves);
+                    }
                     self.flight.extend(flight.into_halves(halves));
                 }
             }

@@ -149,7 +149,7 @@ impl Cluster {
                 }
                 Some(Answer::OutOfOrder) => return Fate::Gap,
                 Some(Answer::IdentityDead) => return Fate::Unknown,
-                Some(Answer::Refused(code) | Answer::TooLarge(code)) => {
+                Some(Answer::Refused(code) | Answer::TooLarge(code) | Answer::Unfit(code)) => {
                     to.tell_refused(code, 1, batch.len());
                     return Fate::Refused(code);
                 }

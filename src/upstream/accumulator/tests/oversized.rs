@@ -1,9 +1,9 @@
-//! Batches that the broker finds too large.
+//! Batches that the broker finds too large, or finds a record in that it does not take.
 
 use super::*;
 
-/// Serves what is in flight until nothing is left; a batch that holds `oversized` is refused for its size.
-fn serve_all_but(world: &mut World, oversized: u32) {
+/// Serves what is in flight until nothing is left; a batch that holds `oversized` is refused for that.
+fn serve_all_but(world: &mut World, oversized: u32, fault: Fault) {
     for _ in 0..200 {
         world.send();
         let holds = world
@@ -11,23 +11,23 @@ fn serve_all_but(world: &mut World, oversized: u32) {
             .iter()
             .find(|a| a.answer.is_none())
             .is_some_and(|a| a.ids.contains(&oversized));
-        world.serve(if holds { Fault::TooLarge } else { Fault::None });
+        world.serve(if holds { fault } else { Fault::None });
         world.read();
         world.collect();
     }
 }
 
 #[test]
-fn only_the_record_that_is_too_large_is_refused() {
-    for oversized in 0..20 {
+fn only_the_record_that_is_too_large_or_unfit_is_refused() {
+    for (oversized, (fault, code)) in (0..20).flat_map(|id| [(id, (Fault::TooLarge, 10)), (id, (Fault::Unfit, 32))]) {
         let mut world = World::of_large_batches();
         fill(&mut world, 20);
-        serve_all_but(&mut world, oversized);
+        serve_all_but(&mut world, oversized, fault);
         world.finish();
         world.check();
         let others: Vec<u32> = (0..20).filter(|id| *id != oversized).collect();
         assert_eq!(world.broker.log, others);
-        assert_eq!(world.verdicts[&oversized], Verdict::Refused(ErrorCode::from(10)));
+        assert_eq!(world.verdicts[&oversized], Verdict::Refused(ErrorCode::from(code)));
         assert!(world.queue.take_tally().split >= 1);
     }
 }

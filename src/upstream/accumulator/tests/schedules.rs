@@ -12,6 +12,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Serve(Fault::NotLeader)),
         1 => Just(Step::Serve(Fault::TimedOut)),
         1 => Just(Step::Serve(Fault::TooLarge)),
+        1 => Just(Step::Serve(Fault::Unfit)),
         1 => Just(Step::Serve(Fault::Refused)),
         8 => Just(Step::Read),
         1 => Just(Step::Break),

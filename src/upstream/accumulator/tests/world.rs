@@ -45,6 +45,8 @@ pub(super) enum Fault {
     /// Appended, but not replicated in time.
     TimedOut,
     TooLarge,
+    /// Refused for one of its records.
+    Unfit,
     /// Refused for another reason.
     Refused,
     /// The id is not taken any more.
@@ -197,6 +199,7 @@ impl World {
                 other => other,
             },
             Fault::TooLarge => Answer::TooLarge(ErrorCode::from(10)),
+            Fault::Unfit => Answer::Unfit(ErrorCode::from(32)),
             Fault::Refused => Answer::Refused(ErrorCode::from(87)),
             Fault::Fenced => {
                 self.broker.dead.insert(attempt.stamp.producer_id);
