@@ -1,5 +1,9 @@
 //! Runs the bodies of the fuzz targets over their corpora: what a fuzzer has found once stays found.
 
+#[path = "../fuzz/bodies/config.rs"]
+mod config;
+#[path = "../fuzz/bodies/jwt.rs"]
+mod jwt;
 #[path = "../fuzz/bodies/kafka_batch.rs"]
 mod kafka_batch;
 #[path = "../fuzz/bodies/kafka_response.rs"]
@@ -87,4 +91,24 @@ fn proxy_header_holds_for_its_corpus() {
         whole += usize::from(proxy_header::check(&bytes));
     }
     assert!(whole >= 8, "the corpus reaches behind the first refusal: {whole}");
+}
+
+#[test]
+fn jwt_holds_for_its_corpus() {
+    let mut taken = 0;
+    for (name, bytes) in corpus("jwt") {
+        println!("{name}");
+        taken += usize::from(jwt::check(&bytes));
+    }
+    assert!(taken >= 6, "the corpus reaches behind the first refusal: {taken}");
+}
+
+#[test]
+fn config_holds_for_its_corpus() {
+    let mut taken = 0;
+    for (name, bytes) in corpus("config") {
+        println!("{name}");
+        taken += usize::from(config::check(&bytes));
+    }
+    assert!(taken >= 6, "the corpus reaches behind the first refusal: {taken}");
 }
