@@ -2,6 +2,8 @@
 
 #[path = "../fuzz/bodies/config.rs"]
 mod config;
+#[path = "../fuzz/bodies/connection.rs"]
+mod connection;
 #[path = "../fuzz/bodies/jwt.rs"]
 mod jwt;
 #[path = "../fuzz/bodies/kafka_batch.rs"]
@@ -111,4 +113,14 @@ fn config_holds_for_its_corpus() {
         taken += usize::from(config::check(&bytes));
     }
     assert!(taken >= 6, "the corpus reaches behind the first refusal: {taken}");
+}
+
+#[test]
+fn connection_holds_for_its_corpus() {
+    let mut sent = 0;
+    for (name, bytes) in corpus("connection") {
+        println!("{name}");
+        sent += connection::check(&bytes);
+    }
+    assert!(sent >= 60, "the corpus reaches behind CONNACK: {sent}");
 }
