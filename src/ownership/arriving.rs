@@ -78,7 +78,8 @@ impl Partition {
         self.claim(client, now);
     }
 
-    /// Answers throw-away sessions whose barrier the tail has reached.
+    /// Answers throw-away sessions whose barrier the tail has reached. Before the log was read once nothing is claimed: nobody would notice that
+    /// the cleaner has removed the claim before it was read (no minute is counted yet), and wait for it for ever.
     pub(super) fn pass_barriers(&mut self, now: Millis) {
         for client in std::mem::take(&mut self.barred) {
             let Some(owner) = self.owners.get_mut(&client) else { continue };
@@ -86,7 +87,7 @@ impl Partition {
                 Phase::Barrier(barrier) if barrier > self.position => self.barred.push(client),
                 Phase::Barrier(_) => {
                     let stored = self.index.entry(&client).is_some_and(|entry| entry.is_stored());
-                    if let Some(connection) = owner.connection.filter(|_| !stored) {
+                    if let Some(connection) = owner.connection.filter(|_| !stored && !owner.answered) {
                         owner.answered = true;
                         self.outputs.push_back(Output::Connected {
                             connection,
@@ -94,7 +95,10 @@ impl Partition {
                             stored: false,
                         });
                     }
-                    self.claim(&client, now);
+                    match self.at_end {
+                        Some(_) => self.claim(&client, now),
+                        None => self.barred.push(client),
+                    }
                 }
                 _ => {}
             }
@@ -111,10 +115,15 @@ impl Partition {
         };
         owner.connection = None;
         match owner.phase {
-            // Whom it has replaced may have claimed, and lives on in the log as connected: somebody must end that session.
-            Phase::Barrier(_) if owner.succeeds => {
+            // Whom it has replaced may have claimed, and lives on in the log as connected: somebody must end that session. And what a clean
+            // start has discarded, as its client was told, stays discarded.
+            Phase::Barrier(_) if owner.succeeds || owner.answered => {
                 owner.offer = None;
-                return self.claim(&client, now);
+                // Before the log was read once it waits for that.
+                if self.at_end.is_some() {
+                    self.claim(&client, now);
+                }
+                return;
             }
             Phase::Barrier(_) => return self.forget(&client),
             Phase::Live => owner.end_connection(end, now),
