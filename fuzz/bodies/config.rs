@@ -18,7 +18,7 @@ pub fn check(bytes: &[u8]) -> bool {
     }
     match parse(text, Path::new("/no/such/folder"), &|_| Some(SECRET.to_owned())) {
         Ok(config) => {
-            assert!(!config.listeners.is_empty() && config.rules.len() > 0);
+            assert!(!config.listeners.is_empty() && !config.rules.is_empty());
             if !text.contains(SECRET) {
                 let told = format!("{config:?}");
                 assert!(!told.contains(SECRET), "it tells a secret: {told}");
