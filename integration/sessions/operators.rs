@@ -49,6 +49,10 @@ fn sessions_are_listed_and_shown_from_the_topic_itself() {
             "{lines:?}"
         );
         assert!(lines[2].starts_with("connected ") && lines[2].ends_with(" here"), "{lines:?}");
+        eventually("the metrics count both", || {
+            let index = proxy.metric(&["stored_sessions_index_bytes"]);
+            (proxy.metric(&["proxy_stored_sessions "]) == 2.0 && index > 0.0).then_some(())
+        });
         let shown = text(&sessions(&proxy, &["show", "here", "--json"]));
         for part in [
             r#"{"client":"here","standing":"connected","#,

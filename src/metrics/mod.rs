@@ -51,6 +51,8 @@ pub struct Metrics {
     pub waiting_bytes: Gauge,
     /// Retained messages.
     pub retained: Retained,
+    /// Stored sessions.
+    pub stored: Stored,
     /// Tasks of connections that ended by a panic: each is a defect to report.
     pub connection_panics: Counter,
     refusals: Family<Reason, Counter>,
@@ -69,25 +71,11 @@ impl Metrics {
         let connections = ConnectionFamilies::register(own);
         let packets = PacketCounters::register(own);
         let rules = RuleFamilies::register(own);
-        let (accept_errors, connection_panics) = (Counter::default(), Counter::default());
-        own.register("accept_errors", "Accept calls that failed", accept_errors.clone());
-        own.register(
-            "connection_panics",
-            "Connection tasks that ended by a panic",
-            connection_panics.clone(),
-        );
-        let unreadable_batches = Counter::default();
-        own.register(
-            "unreadable_batches",
-            "Record batches of Kafka that cannot be read",
-            unreadable_batches.clone(),
-        );
-        let batches_read_again = Counter::default();
-        own.register(
-            "batches_read_again",
-            "Record batches that could not be read, and were asked for again",
-            batches_read_again.clone(),
-        );
+        let accept_errors = counter(own, "accept_errors", "Accept calls that failed");
+        let connection_panics = counter(own, "connection_panics", "Connection tasks that ended by a panic");
+        let unreadable_batches = counter(own, "unreadable_batches", "Record batches of Kafka that cannot be read");
+        let help = "Record batches that could not be read, and were asked for again";
+        let batches_read_again = counter(own, "batches_read_again", help);
         let subscribers_behind = Gauge::default();
         own.register(
             "subscribers_behind",
@@ -103,6 +91,7 @@ impl Metrics {
             waiting_bytes.clone(),
         );
         let retained = Retained::register(own);
+        let stored = Stored::register(own);
         let (refusals, closed, malformed) = (Family::default(), Family::default(), Family::default());
         own.register(
             "connections_closed",
@@ -123,6 +112,7 @@ impl Metrics {
             shared,
             waiting_bytes,
             retained,
+            stored,
             connection_panics,
             refusals,
             closed,
@@ -177,6 +167,32 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+fn counter(own: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    own.register(name, help, counter.clone());
+    counter
+}
+
+/// What an instance knows of the stored sessions, all of them, whoever serves them.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// Those that go on, and ends that are not cleaned up yet.
+    pub sessions: Gauge,
+    /// Memory of the index.
+    pub index_bytes: Gauge,
+}
+
+impl Stored {
+    fn register(own: &mut Registry) -> Self {
+        let stored = Self::default();
+        let help = "Stored sessions of all instances, and ends that are not cleaned up yet";
+        own.register("stored_sessions", help, stored.sessions.clone());
+        let help = "Memory of the index of stored sessions";
+        own.register_with_unit("stored_sessions_index", help, Unit::Bytes, stored.index_bytes.clone());
+        stored
     }
 }
 

@@ -135,7 +135,7 @@ impl Relay {
         let store = settings
             .store
             .clone()
-            .map(|settings| Store::start(settings, cluster.clone(), rules.clone()));
+            .map(|settings| Store::start(settings, cluster.clone(), rules.clone(), metrics.clone()));
         let shared = Shared {
             settings,
             rules,

@@ -11,6 +11,7 @@ use tokio::{
 use super::{Around, Arrival, Letter, Order, Report, StoreSettings, task::Task};
 use crate::{
     mapping::{RuleSet, partition_for_key},
+    metrics::Metrics,
     mqtt::ReasonCode,
     ownership::{ConnectionId, End, Offer},
     relay::{budget::Budget, mailbox::Mailbox},
@@ -56,7 +57,7 @@ pub async fn discard(settings: StoreSettings, cluster: &Cluster, rules: Arc<Rule
         TopicState::Ready(topic) => topic,
         _ => return Err(DiscardError::NoTopic),
     };
-    let around = Arc::new(Around::new(settings, cluster.clone(), rules));
+    let around = Arc::new(Around::new(settings, cluster.clone(), rules, Arc::new(Metrics::new())));
     let partition = partition_for_key(client.as_bytes(), topic.partitions.len() as u32);
     let (orders, taken) = mpsc::unbounded_channel();
     let task = tokio::spawn(Task::new(around, topic, partition as i32, taken).run());

@@ -12,6 +12,7 @@ mod once;
 mod order;
 mod outputs;
 mod tail;
+mod taking;
 mod task;
 mod wills;
 mod writer;
@@ -29,6 +30,7 @@ use tokio::{
 
 use crate::{
     mapping::{RuleSet, partition_for_key},
+    metrics::Metrics,
     upstream::{Cluster, State, Topic},
 };
 
@@ -63,6 +65,7 @@ struct Around {
     instance: Box<str>,
     cluster: Cluster,
     rules: Arc<RuleSet>,
+    metrics: Arc<Metrics>,
     fetches: Semaphore,
     beginning: watch::Sender<Beginning>,
 }
@@ -94,13 +97,14 @@ pub type Orders = mpsc::UnboundedSender<Order>;
 
 impl Around {
     /// A new instance.
-    fn new(settings: StoreSettings, cluster: Cluster, rules: Arc<RuleSet>) -> Self {
+    fn new(settings: StoreSettings, cluster: Cluster, rules: Arc<RuleSet>, metrics: Arc<Metrics>) -> Self {
         let chance = || RandomState::new().hash_one(());
         Self {
             instance: format!("proxy-{:016x}{:016x}", chance(), chance()).into(),
             settings,
             cluster,
             rules,
+            metrics,
             fetches: Semaphore::new(FETCHES),
             beginning: watch::Sender::default(),
         }
@@ -118,8 +122,8 @@ pub struct Store {
 
 impl Store {
     /// Begins to look for the topic and to read it.
-    pub fn start(settings: StoreSettings, cluster: Cluster, rules: Arc<RuleSet>) -> Self {
-        let around = Arc::new(Around::new(settings, cluster, rules));
+    pub fn start(settings: StoreSettings, cluster: Cluster, rules: Arc<RuleSet>, metrics: Arc<Metrics>) -> Self {
+        let around = Arc::new(Around::new(settings, cluster, rules, metrics));
         let (found, partitions) = watch::channel(None);
         let beginning = around.beginning.subscribe();
         let leave = watch::Sender::new(false);

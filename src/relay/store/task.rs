@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -15,13 +15,12 @@ use super::{
     Around, failure,
     kept::{self, Kept, Latest},
     once::Published,
-    order::{Arrival, Letter, Order, Report},
+    order::{Arrival, Order},
     tail::{Met, Tail, batches},
     writer::{Lost, Writer},
 };
 use crate::{
-    mqtt::ReasonCode,
-    ownership::{ConnectionId, Message, Millis, Offer, Outcome, Pair, Partition, Record, Settings, Targets, Tenure},
+    ownership::{ConnectionId, Message, Millis, Outcome, Pair, Partition, Record, Settings, Targets, Tenure},
     relay::{inbound::now_ms, mailbox::Mailbox},
     upstream::{Chunk, Fate, Topic},
 };
@@ -30,8 +29,6 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// How soon a record is tried again that found no memory.
 const STALLED: Duration = Duration::from_millis(20);
-/// Orders taken before the tail has its turn again.
-const ORDERS: usize = 256;
 
 /// What a task of its own has found out.
 pub enum Errand {
@@ -66,7 +63,7 @@ pub(super) struct Waiting {
 /// See the head of the file.
 pub struct Task {
     pub(super) around: Arc<Around>,
-    orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) partition: Partition,
     pub(super) tail: Tail,
     pub(super) writer: Writer,
@@ -78,13 +75,16 @@ pub struct Task {
     pub(super) errands: JoinSet<Errand>,
     /// Answers that were at hand.
     pub(super) at_hand: VecDeque<(u64, Option<Kept>)>,
-    flushes: Vec<oneshot::Sender<()>>,
+    pub(super) flushes: Vec<oneshot::Sender<()>>,
     /// The tail has been at the end.
     pub(super) is_there: bool,
     /// It has been there once.
     was_there: bool,
     /// Others know that this instance is alive. What is claimed before would be an orphan's.
-    is_member: bool,
+    pub(super) is_member: bool,
+    /// Sessions and bytes that the metrics know of.
+    counted: (i64, i64),
+    counted_at: Option<Instant>,
 }
 
 /// What there is to do.
@@ -124,6 +124,8 @@ impl Task {
             is_there: false,
             was_there: false,
             is_member: false,
+            counted: (0, 0),
+            counted_at: None,
         }
     }
 
@@ -162,8 +164,24 @@ impl Task {
                     let _ = flush.send(());
                 }
             }
+            self.count();
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Tells the metrics, now and then, how much there is.
+    fn count(&mut self) {
+        let moment = Instant::now();
+        if self.counted_at.is_some_and(|at| moment.duration_since(at) < TICK) {
+            return;
+        }
+        self.counted_at = Some(moment);
+        let index = self.partition.index();
+        let now = (index.len() as i64, index.bytes() as i64);
+        let stored = &self.around.metrics.stored;
+        stored.sessions.inc_by(now.0 - self.counted.0);
+        stored.index_bytes.inc_by(now.1 - self.counted.1);
+        self.counted = now;
     }
 
     async fn event(&mut self) -> Event {
@@ -194,7 +212,7 @@ impl Task {
         }
     }
 
-    fn step_down(&mut self, why: &str) {
+    pub(super) fn step_down(&mut self, why: &str) {
         let partition = self.tail.partition;
         tracing::error!(partition, why, "all stored sessions of a partition are given up and read anew");
         self.partition.step_down();
@@ -267,119 +285,5 @@ impl Task {
         if !self.waiting.is_empty() {
             self.tail.hurry();
         }
-    }
-
-    fn take_orders(&mut self, first: Order) {
-        self.take_order(first);
-        for _ in 1..ORDERS {
-            let Ok(order) = self.orders.try_recv() else { return };
-            self.take_order(order);
-        }
-    }
-
-    fn take_order(&mut self, order: Order) {
-        let now = now();
-        match order {
-            Order::Connect(arrival) => self.arrival(arrival),
-            Order::Ended(id, end, report) => {
-                self.waiting.retain(|waiting| waiting.arrival.id() != id);
-                self.report(id, report, now);
-                self.partition.disconnected(id, end, now);
-                self.guests.remove(&id);
-            }
-            Order::Report(id, report) => self.report(id, report, now),
-            Order::Subscribe(id, ticket, granted, report) => {
-                self.report(id, report, now);
-                self.partition.subscribe(id, ticket, granted, now);
-            }
-            Order::Unsubscribe(id, ticket, filters) => {
-                let filters: Vec<&str> = filters.iter().map(|filter| &**filter).collect();
-                self.partition.unsubscribe(id, ticket, &filters, now);
-            }
-            Order::Publish(id, packet, records) => {
-                failure::step("publish_taken");
-                self.publish(id, packet, records);
-            }
-            Order::PubRel(id, packet) => {
-                failure::step("pubrel_taken");
-                self.partition.pubrel(id, packet, now);
-            }
-            Order::Send(id, packet, place, report) => {
-                failure::step("send_taken");
-                self.report(id, report, now);
-                self.partition.send(id, packet, place, now);
-            }
-            Order::PubRec(id, packet) => {
-                failure::step("pubrec_taken");
-                self.partition.pubrec(id, packet, now);
-            }
-            Order::Members(members) => self.partition.members(members),
-            Order::Member => self.join(),
-            // Until it is a member again, the others would take for an orphan's what it claims.
-            Order::StepDown => {
-                self.is_member = false;
-                self.step_down("the coordinator of the group of instances is not reached");
-            }
-            Order::Flush(flush) => self.flushes.push(flush),
-        }
-    }
-
-    fn report(&mut self, id: ConnectionId, report: Report, now: Millis) {
-        for packet in report.settled {
-            failure::step("settled");
-            self.partition.settled(id, packet, now);
-        }
-        for (packet, place) in report.sent {
-            self.partition.sent(id, packet, place, now);
-        }
-        for (source, offset) in report.positions {
-            self.partition.position(id, source, offset, now);
-        }
-    }
-
-    fn arrival(&mut self, arrival: Arrival) {
-        let guest = Guest {
-            mailbox: arrival.mailbox.clone(),
-            client: arrival.client.clone(),
-            stored: false,
-            published: HashMap::new(),
-        };
-        self.guests.insert(arrival.id(), guest);
-        let fleeting = arrival.offer.clean_start && arrival.offer.expiry == 0;
-        let nothing_known = (arrival.away || self.is_there) && !self.partition.knows(&arrival.client);
-        if fleeting && nothing_known && (self.around.settings.local_takeover || arrival.away && self.writer.is_swamped()) {
-            let letter = Letter::Connected {
-                present: None,
-                stored: false,
-            };
-            return self.send(arrival.id(), letter);
-        }
-        if arrival.away {
-            return self.connect(arrival, 0);
-        }
-        if self.writer.is_swamped() {
-            return self.send(arrival.id(), Letter::Refuse(ReasonCode::ServerBusy));
-        }
-        let throw_away = fleeting && arrival.offer.will.is_none();
-        if self.is_there && self.is_member && !throw_away {
-            return self.connect(arrival, 0);
-        }
-        // Only an end counts that is asked for from now on.
-        let question = throw_away.then_some(self.tail.number + 1);
-        self.waiting.push(Waiting { arrival, question });
-        self.tail.hurry();
-    }
-
-    /// From now on sessions can be claimed.
-    fn join(&mut self) {
-        if !std::mem::replace(&mut self.is_member, true) && !self.waiting.is_empty() {
-            self.tail.hurry();
-        }
-    }
-
-    fn connect(&mut self, arrival: Arrival, barrier: i64) {
-        let (id, client): (_, Box<str>) = (arrival.id(), arrival.client);
-        let offer: Offer = arrival.offer;
-        self.partition.connect(id, &client, offer, barrier, now());
     }
 }
