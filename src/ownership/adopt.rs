@@ -17,9 +17,9 @@ pub(super) struct Adopted {
 ///
 /// A claimer that finds "connected" has met an abnormal end or a takeover: the connection is no more. The will of that connection is
 /// cancelled by a return before its delay is over (§3.1.3.2.2), else it is due; it is also due when the session ends, whichever comes
-/// first [MQTT-3.1.2-8]. Wills on their way are handed on whatever becomes of the session.
-/// `discarded`: a client was told that nothing goes on, though it may have left since.
-pub(super) fn adopt(found: Option<Body>, offer: Option<&Offer>, discarded: bool, now: Millis) -> Adopted {
+/// first [MQTT-3.1.2-8]. Wills on their way are handed on whatever becomes of the session. A clean start whose connection is gone before its claim was read discards nothing: the session that is found may be of
+/// a later connection, elsewhere.
+pub(super) fn adopt(found: Option<Body>, offer: Option<&Offer>, now: Millis) -> Adopted {
     let Some(mut body) = found else {
         return answered(Body::fresh(now), false, offer, now);
     };
@@ -28,7 +28,7 @@ pub(super) fn adopt(found: Option<Body>, offer: Option<&Offer>, discarded: bool,
         body.since = now;
     }
     let over = body.expires_at().is_some_and(|at| at <= now);
-    let goes_on = !over && !discarded && !offer.is_some_and(|offer| offer.clean_start);
+    let goes_on = !over && !offer.is_some_and(|offer| offer.clean_start);
     if let Some(will) = body.will.take() {
         let due = body.since + u64::from(will.delay) * 1000 <= now;
         if due || !goes_on {

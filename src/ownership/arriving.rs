@@ -115,15 +115,11 @@ impl Partition {
         };
         owner.connection = None;
         match owner.phase {
-            // Whom it has replaced may have claimed, and lives on in the log as connected: somebody must end that session. And what a clean
-            // start has discarded, as its client was told, stays discarded.
-            Phase::Barrier(_) if owner.succeeds || owner.answered => {
+            // Whom it has replaced may have claimed, and lives on in the log as connected: somebody must end that session. Before the log was
+            // read once nobody claims.
+            Phase::Barrier(_) if owner.succeeds && self.at_end.is_some() => {
                 owner.offer = None;
-                // Before the log was read once it waits for that.
-                if self.at_end.is_some() {
-                    self.claim(&client, now);
-                }
-                return;
+                return self.claim(&client, now);
             }
             Phase::Barrier(_) => return self.forget(&client),
             Phase::Live => owner.end_connection(end, now),

@@ -75,7 +75,7 @@ impl Partition {
     fn adopt(&mut self, client: &str, found: Option<Box<Body>>, now: Millis) {
         let Some(owner) = self.owners.get_mut(client) else { return };
         owner.offer = owner.offer.take().filter(|_| owner.connection.is_some());
-        let Adopted { body, present } = adopt(found.map(|body| *body), owner.offer.as_ref(), owner.answered, now);
+        let Adopted { body, present } = adopt(found.map(|body| *body), owner.offer.as_ref(), now);
         owner.body = body;
         owner.phase = Phase::Adopting;
         if owner.answered {
