@@ -134,7 +134,7 @@ pub(super) fn judge(core: &Core, code: i16, offset: i64) -> (Answer, bool) {
 }
 
 /// The class of the code decides, but where an idempotent producer must know more: what was stored, and what its sequence is worth.
-fn meaning(error: ErrorCode, offset: i64) -> Answer {
+pub(super) fn meaning(error: ErrorCode, offset: i64) -> Answer {
     match (error.code(), error.retry()) {
         // DUPLICATE_SEQUENCE_NUMBER: stored by an earlier attempt.
         (0 | 46, _) => Answer::Stored(offset),
@@ -151,11 +151,14 @@ fn meaning(error: ErrorCode, offset: i64) -> Answer {
     }
 }
 
-/// Codes of retriable errors that the broker gives before it appends anything.
+/// Codes of retriable errors that the broker gives only before it appends.
+///
+/// Most others come in two ways. A leader appends the batch and waits for the replicas; if the partition is taken from it meanwhile, the
+/// waiting request is answered 6 NOT_LEADER_OR_FOLLOWER (3 or 100 if the topic was deleted), while its followers, one of which leads now,
+/// may have the batch. The same codes refuse a batch that was never looked at, and nothing tells the two apart.
 fn surely_not_stored(code: i16) -> bool {
-    // CORRUPT_MESSAGE, UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS,
-    // FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, THROTTLING_QUOTA_EXCEEDED, UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID.
-    matches!(code, 2 | 3 | 5 | 6 | 19 | 74 | 75 | 89 | 100 | 103)
+    // CORRUPT_MESSAGE, NOT_ENOUGH_REPLICAS (20 is the one that comes after the append), THROTTLING_QUOTA_EXCEEDED.
+    matches!(code, 2 | 19 | 89)
 }
 
 #[cfg(test)]
@@ -184,8 +187,8 @@ mod tests {
             };
             assert!(fits, "{code} {}: {meaning:?}", error.name());
         }
-        // Replicas were short after the leader had appended; a time-out and an unknown fault tell nothing either.
-        for code in [-1, 7, 13, 20, 56] {
+        // Replicas were short, or another leads, after the leader had appended; a time-out and an unknown fault tell nothing either.
+        for code in [-1, 3, 6, 7, 13, 20, 56, 74, 75, 100, 103] {
             assert_eq!(meaning(ErrorCode::from(code), 7), Answer::Doubt, "{code}");
         }
     }

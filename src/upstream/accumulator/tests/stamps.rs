@@ -213,3 +213,37 @@ fn sequences_and_epochs_run_out_without_harm() {
         }
     );
 }
+
+/// A leader appends, is demoted while it waits for its replicas, and answers 6. Its heir has the batch and refuses it at the next attempt
+/// (a right was taken away): it is stored, so it may not be told refused, and its sequence may not be used again.
+#[test]
+fn a_leader_that_was_demoted_may_have_appended() {
+    let mut world = World::new();
+    world.append();
+    world.send();
+    world.serve(Fault::Demoted);
+    world.read();
+    world.send();
+    world.serve(Fault::Refused);
+    world.read();
+    world.collect();
+    assert_eq!(world.verdicts[&0], Verdict::Unknown);
+    world.append();
+    world.finish();
+    world.check();
+    assert_eq!(world.broker.log, [0, 1]);
+}
+
+#[test]
+fn what_a_demoted_leader_may_have_appended_does_not_expire_as_never_sent() {
+    let mut world = World::new();
+    world.append();
+    world.send();
+    world.serve(Fault::Demoted);
+    world.read();
+    world.wait(LIMITS.delivery_timeout);
+    world.collect();
+    assert_eq!(world.verdicts[&0], Verdict::Expired { sent: true });
+    world.finish();
+    world.check();
+}

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{super::*, broker::Broker};
-use crate::kafka::fetched;
+use crate::{kafka::fetched, upstream::produce::meaning};
 
 /// One request on its way.
 #[derive(Clone)]
@@ -42,6 +42,10 @@ pub(super) enum Fault {
     None,
     /// Not the leader: nothing is appended.
     NotLeader,
+    /// The leader appends, is demoted while it waits for its replicas, and says the same; its heir has the batch.
+    Demoted,
+    /// Too few replicas are in sync: nothing is appended.
+    Short,
     /// Appended, but not replicated in time.
     TimedOut,
     TooLarge,
@@ -193,11 +197,16 @@ impl World {
         };
         attempt.answer = Some(match fault {
             Fault::None => self.broker.append(attempt.stamp, &attempt.ids),
-            Fault::NotLeader => Answer::NotStored,
-            Fault::TimedOut => match self.broker.append(attempt.stamp, &attempt.ids) {
-                Answer::Stored(_) => Answer::Doubt,
+            Fault::NotLeader => meaning(ErrorCode::from(6), -1),
+            Fault::Demoted => match self.broker.append(attempt.stamp, &attempt.ids) {
+                Answer::Stored(_) => meaning(ErrorCode::from(6), -1),
                 other => other,
             },
+            Fault::TimedOut => match self.broker.append(attempt.stamp, &attempt.ids) {
+                Answer::Stored(_) => meaning(ErrorCode::from(7), -1),
+                other => other,
+            },
+            Fault::Short => meaning(ErrorCode::from(19), -1),
             Fault::TooLarge => Answer::TooLarge(ErrorCode::from(10)),
             Fault::Unfit => Answer::Unfit(ErrorCode::from(32)),
             Fault::Refused => Answer::Refused(ErrorCode::from(87)),
