@@ -6,7 +6,7 @@
 //! The directions live in files of their own: `connect` (until CONNACK), `inbound` (device to Kafka), `outbound` (Kafka to device),
 //! `subscription` with its `table` (SUBSCRIBE and UNSUBSCRIBE), `stored` (what outlives the connection), `timer` (keep alive), `will`, `ending` (all ways out) and `alias`.
 //!
-//! Invariants, each held by `tests/session_properties.rs`:
+//! Invariants, each held by `tests/session_properties.rs`, over connections by `tests/session_stored.rs`:
 //! * PUBACK and PUBREC leave only by [`Session::answer`], in the order of their PUBLISHes [MQTT-4.6.0-2].
 //! * No more than the client's receive maximum of QoS 1 and 2 messages are open towards it, no packet id twice.
 //! * Nothing larger than the client's maximum packet size is ever in the outbox, no topic alias above its maximum.

@@ -13,6 +13,9 @@ use super::{AckKind, Message, Output, Phase, Session, Taken};
 use crate::mqtt::publish::{PublishHead, encode_head, head_len};
 use crate::mqtt::{Ack, PacketId, QoS, ReasonCode, Version};
 
+/// All there are (§2.2.1).
+const PACKET_IDS: usize = u16::MAX as usize;
+
 /// The device's unsettled messages.
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
@@ -56,7 +59,7 @@ impl Outbound {
         }
     }
 
-    /// A packet id that is not open. The caller has checked the window, so one is free.
+    /// A packet id that is not open. The caller has asked [`Session::has_room`], so one is free.
     fn free_id(&mut self) -> PacketId {
         loop {
             self.last_id = self.last_id.wrapping_add(1);
@@ -95,10 +98,16 @@ impl Outbound {
 }
 
 impl Session {
-    /// How many QoS 1 and 2 messages the client takes at the moment (§4.9).
+    /// How many QoS 1 and 2 messages the client takes at the moment (§4.9): what is open from before and was not sent again counts
+    /// for nothing towards it, but has its packet id.
     pub fn window(&self) -> usize {
         let again = self.stored.as_ref().map_or(0, |stored| stored.again);
         usize::from(self.peer.receive_maximum).saturating_sub(self.outbound.open.len() - again)
+    }
+
+    /// Whether another message can be begun.
+    fn has_room(&self) -> bool {
+        self.window() > 0 && self.outbound.open.len() < PACKET_IDS
     }
 
     /// How many of them it takes at a time.
@@ -130,7 +139,7 @@ impl Session {
         if message.message_expiry_interval == Some(0) {
             return Taken::Expired;
         }
-        if matched.qos != QoS::AtMostOnce && self.window() == 0 {
+        if matched.qos != QoS::AtMostOnce && !self.has_room() {
             self.outbound.turned_away = true;
             return Taken::WindowFull;
         }

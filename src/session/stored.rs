@@ -91,6 +91,7 @@ impl Session {
         let buffer = self.outbox.buffer();
         let head: Box<[u8]> = buffer[start..].into();
         buffer.truncate(start);
+        self.sent[usize::from(head[0] >> 4)] -= 1;
         stored.held_bytes += head.len() + payload.len();
         stored.held.push_back(Held { packet_id, head, payload });
     }
