@@ -17,7 +17,7 @@ use fake_broker::{
     client::{Log, PATIENCE, Producer, assert_stored_once, ready, settings, started, started_as, until},
 };
 use kafka_protocol::messages::ApiKey;
-use mqtt_kafka_proxy::upstream::{Cluster, Start, State, TopicState};
+use mqtt_kafka_proxy::upstream::{Cluster, Outcome, Start, State, TopicState};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -202,6 +202,8 @@ async fn a_topic_that_vanishes_is_missing_after_several_answers_and_may_come_bac
     )
     .await;
     let new = ready_again(&cluster, "t").await;
+    let outcomes: Vec<_> = producer.receipts(1).await.iter().map(|r| r.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Expired { sent: false }]);
     producer.produce(&new, 0, 2).await;
     assert_eq!(fake.values("t", 0).len(), 2);
 }

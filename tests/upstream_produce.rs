@@ -388,31 +388,6 @@ async fn a_missing_topic_may_appear() {
 }
 
 #[tokio::test]
-async fn records_of_a_topic_that_is_made_anew_expire_and_give_their_memory_back() {
-    let (fake, cluster, old) = started_as(1, 1, |settings| settings.producer.delivery_timeout = Duration::from_millis(500)).await;
-    let mut producer = Producer::new(&cluster);
-    producer.produce(&old, 0, 1).await;
-    fake.topic("t", 1);
-    // Some are on their way when it happens, some come from one who has not heard of it.
-    producer.append(&old, 0, 3).unwrap();
-    until(
-        "it is known",
-        || matches!(cluster.topic("t"), TopicState::Ready(t) if t.id != old.id),
-    )
-    .await;
-    producer.append(&old, 0, 2).unwrap();
-    let receipts = producer.receipts(5).await;
-    assert!(
-        receipts.iter().all(|r| matches!(r.outcome, Outcome::Expired { .. })),
-        "{receipts:?}"
-    );
-    assert_eq!(cluster.counters().memory_used.get(), 0);
-    let new = ready(&cluster, "t").await;
-    let receipts = producer.produce(&new, 0, 3).await;
-    assert_eq!(fake.values("t", 0).len(), receipts.len());
-}
-
-#[tokio::test]
 async fn shutdown_waits_for_what_is_in_flight() {
     let (fake, cluster, topic) = started(1, 1).await;
     let mut producer = Producer::new(&cluster);

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    accumulator::{Limits, Settled},
+    accumulator::{self, Limits, Settled},
     appender::Appender,
     broker::Broker,
     counters::Counters,
@@ -299,7 +299,10 @@ impl Core {
         let mut settled = Vec::new();
         for partition in self.topics.partitions() {
             partition.lead_by(None);
-            partition.lock().queue.abandon(&mut settled);
+            partition
+                .lock()
+                .queue
+                .abandon(accumulator::Verdict::Expired { sent: true }, &mut settled);
             self.settle(&partition, &mut settled);
         }
         let brokers = std::mem::take(&mut *self.brokers());
@@ -334,7 +337,7 @@ impl Core {
 
     /// Tells who waits, gives the memory back and counts. Call it without the partition's lock.
     pub(crate) fn settle(&self, partition: &Partition, settled: &mut Vec<Settled<Waiters>>) {
-        use super::accumulator::Verdict;
+        use accumulator::Verdict;
         for batch in settled.drain(..) {
             match batch.verdict {
                 Verdict::Stored(_) => {

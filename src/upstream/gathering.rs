@@ -22,6 +22,12 @@ impl Sender {
                 continue;
             }
             let mut slot = partition.lock();
+            if !self.leads(slot.broker.as_ref()) {
+                // It has moved, or its topic is gone, since the look above: nothing of it may be stamped here. The next look hands it over.
+                drop(slot);
+                self.line.push(partition);
+                continue;
+            }
             if slot.not_before.is_some_and(|t| t > now) {
                 drop(slot);
                 self.delayed.push(partition);

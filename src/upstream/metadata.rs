@@ -26,10 +26,9 @@ use super::{
     broker::Broker,
     cluster::Core,
     connection::{CallError, Connection},
-    fetch, offsets, sender, singles,
+    fetch, janitor, offsets, sender, singles,
     topics::{Entry, Partition, Topic, TopicId, TopicState},
 };
-use crate::kafka::Acks;
 use crate::kafka::error::{ErrorCode, Retry};
 
 /// How long a connection that was there before may owe an answer: a broker that is paused or cut off must not hold up the news of who
@@ -283,12 +282,13 @@ fn learn_topic(core: &Core, told: &MetadataResponseTopic) {
     let entry = found.get_mut();
     match code.retry() {
         Retry::None => {
-            let topic = renew(&name, entry.topic.as_ref(), told);
-            lead(core, &topic, &told.partitions);
-            if let Some(old) = entry.topic.as_ref().filter(|old| old.id != topic.id) {
+            if let Some(old) = entry.topic.as_ref().filter(|old| !old.id.may_be(TopicId(told.topic_id))) {
                 tracing::warn!(topic = &*name, "the topic was deleted and made anew");
                 core.topics.bury(old);
+                janitor::clear(core, old);
             }
+            let topic = renew(&name, entry.topic.as_ref(), told);
+            lead(core, &topic, &told.partitions);
             entry.missing = 0;
             entry.topic = Some(Arc::clone(&topic));
             entry.state = TopicState::Ready(topic);
@@ -320,11 +320,9 @@ fn miss(name: &Arc<str>, entry: &mut Entry, code: ErrorCode, definite: bool) {
 }
 
 /// The topic as told: the old one if nothing but leaders changed, else one that shares its partitions as far as it is the same topic.
-fn renew(name: &Arc<str>, old: Option<&Arc<Topic>>, told: &MetadataResponseTopic) -> Arc<Topic> {
+fn renew(name: &Arc<str>, known: Option<&Arc<Topic>>, told: &MetadataResponseTopic) -> Arc<Topic> {
     let told_id = TopicId(told.topic_id);
-    // A broker too old for ids tells none: that is no other topic.
-    let same = |id: TopicId| id == told_id || id.0.is_nil() || told_id.0.is_nil();
-    let old = old.filter(|t| same(t.id));
+    let old = known.filter(|t| t.id.may_be(told_id));
     let id = old.map_or(told_id, |t| t.id);
     let count = told
         .partitions
@@ -340,7 +338,7 @@ fn renew(name: &Arc<str>, old: Option<&Arc<Topic>>, told: &MetadataResponseTopic
         _ => {
             let mut partitions: Vec<_> = old.map(|t| t.partitions.clone()).unwrap_or_default();
             for index in partitions.len()..count {
-                partitions.push(Partition::new(Arc::clone(name), id.0, index as i32, Acks::All));
+                partitions.push(Partition::new(Arc::clone(name), id.0, index as i32));
             }
             Arc::new(Topic {
                 name: Arc::clone(name),

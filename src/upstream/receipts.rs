@@ -21,7 +21,8 @@ pub enum Outcome {
     Refused(ErrorCode),
     /// It cannot be found out whether Kafka has it.
     Unknown,
-    /// The delivery timeout was over. `sent`: Kafka may have it; otherwise it surely has not.
+    /// The delivery timeout was over. `sent`: Kafka may have it; otherwise it surely has not. Also told, with `sent: false`, as soon as the topic
+    /// turns out to be made anew: it may be sent again, to the new one.
     Expired {
         /// Whether an attempt may have been stored.
         sent: bool,

@@ -38,6 +38,11 @@ pub struct Topic {
 pub struct TopicId(pub(crate) Uuid);
 
 impl TopicId {
+    /// Whether both may name the same topic: a broker too old for ids tells none, and that is no other topic.
+    pub(crate) fn may_be(self, other: Self) -> bool {
+        self == other || self.0.is_nil() || other.0.is_nil()
+    }
+
     /// Its sixteen bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
@@ -78,9 +83,14 @@ pub(crate) struct Slot {
 }
 
 impl Partition {
-    pub(crate) fn new(topic: Arc<str>, topic_id: Uuid, index: i32, acks: Acks) -> Arc<Self> {
+    /// One of whose topic no other had the name, for records with all `acks`.
+    pub(crate) fn new(topic: Arc<str>, topic_id: Uuid, index: i32) -> Arc<Self> {
+        Self::with_queue(topic, topic_id, index, Acks::All, PartitionQueue::new(Acks::All))
+    }
+
+    fn with_queue(topic: Arc<str>, topic_id: Uuid, index: i32, acks: Acks, queue: PartitionQueue<Waiters>) -> Arc<Self> {
         let slot = Slot {
-            queue: PartitionQueue::new(acks),
+            queue,
             broker: None,
             listed: false,
             not_before: None,
@@ -114,7 +124,8 @@ impl Partition {
             Acks::None => &self.others[1],
         };
         other.get_or_init(|| {
-            let made = Self::new(Arc::clone(&self.topic), self.topic_id, self.index, acks);
+            let made = Self::with_queue(Arc::clone(&self.topic), self.topic_id, self.index, acks, PartitionQueue::new(acks));
+            made.gone.store(self.is_gone(), Relaxed);
             // A leader that is heard of meanwhile is told to it with the next metadata: until then its batches are refused.
             made.lead_by(self.lock().broker.clone().as_ref());
             made
@@ -122,7 +133,7 @@ impl Partition {
     }
 
     /// This one and those for other `acks`.
-    fn family(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+    pub(crate) fn family(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
         std::iter::once(self).chain(self.others.iter().filter_map(OnceLock::get))
     }
 
@@ -186,10 +197,13 @@ impl Partition {
         self.gone.load(Relaxed)
     }
 
-    /// Lays it to rest: readers end, records that wait expire.
+    /// Lays it to rest: readers end, and nothing is sent from here on. What waits in it is the janitor's.
     fn bury(self: &Arc<Self>) {
-        self.family().for_each(|one| one.gone.store(true, Relaxed));
-        self.lead_by(None);
+        for one in self.family() {
+            let slot = one.lock();
+            one.gone.store(true, Relaxed);
+            one.hand_to(slot, None);
+        }
     }
 
     /// Whether nothing waits in it and nobody else holds it, so nothing ever will.
@@ -209,6 +223,8 @@ impl Partition {
     /// Epoch, leader and broker change together, under the lock: metadata and the fetchers of all brokers tell of leaders, and were the one's
     /// id to stand beside the other's broker, senders and fetchers would hand the partition to each other for ever.
     fn hand_to(self: &Arc<Self>, mut slot: MutexGuard<'_, Slot>, broker: Option<&Arc<Broker>>) {
+        // A late answer may still tell of a leader.
+        let broker = broker.filter(|_| !self.is_gone());
         let id = broker.map_or(-1, |b| b.id);
         let moved = self.leader.swap(id, Relaxed) != id;
         let mut due = false;
@@ -247,7 +263,7 @@ pub enum TopicState {
 #[derive(Default)]
 pub(crate) struct Topics {
     names: Mutex<HashMap<Arc<str>, Entry>>,
-    /// Partitions of topics that were made anew, as long as something may wait in them: it expires there, or whoever waits for it
+    /// Partitions of topics that were made anew, as long as somebody may append to them: the janitor settles it, or whoever waits for it
     /// would do so for ever. Locked behind `names`.
     buried: Mutex<Vec<Arc<Partition>>>,
 }
@@ -355,7 +371,7 @@ mod tests {
     /// Metadata and the answers to fetches tell of leaders, each in a task of its own.
     #[test]
     fn a_partition_never_has_the_id_of_one_leader_and_the_broker_of_another() {
-        let partition = Partition::new("t".into(), Uuid::from_u128(7), 0, Acks::All);
+        let partition = Partition::new("t".into(), Uuid::from_u128(7), 0);
         let told = AtomicI32::new(0);
         std::thread::scope(|scope| {
             for _ in 0..2 {

@@ -149,7 +149,7 @@ pub(crate) enum Verdict {
     Refused(ErrorCode),
     /// It cannot be found out.
     Unknown,
-    /// Its time was over; `sent`: it may be stored all the same.
+    /// Its time, or that of its topic, was over; `sent`: it may be stored all the same.
     Expired { sent: bool },
 }
 
@@ -350,11 +350,11 @@ impl<W: Split> PartitionQueue<W> {
         }
     }
 
-    /// Drops all, at the end of the client.
-    pub(crate) fn abandon(&mut self, out: &mut Vec<Settled<W>>) {
+    /// Drops all, at the end of the client or of the topic; what may be stored has the verdict `in_doubt`.
+    pub(crate) fn abandon(&mut self, in_doubt: Verdict, out: &mut Vec<Settled<W>>) {
         for flight in std::mem::take(&mut self.flight) {
             let sent = flight.doubt || flight.outstanding;
-            out.push(flight.settle(Verdict::Expired { sent }));
+            out.push(flight.settle(if sent { in_doubt } else { Verdict::Expired { sent } }));
         }
         let unsent = std::mem::take(&mut self.closed).into_iter().chain(self.open.take());
         out.extend(unsent.map(|b| b.settle(Verdict::Expired { sent: false })));
