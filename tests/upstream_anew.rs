@@ -44,6 +44,24 @@ async fn look(fake: &Fake, cluster: &Cluster, old: &Arc<Topic>) -> Arc<Topic> {
     new
 }
 
+/// Such a broker takes records by the topic's name, and so knows the producer in the new topic before the client knows of that.
+#[tokio::test]
+async fn brokers_that_take_names_store_each_record_that_they_acknowledge() {
+    let fake = Fake::start(1).await;
+    fake.world().versions.insert((1, ApiKey::Produce as i16), Some((3, 12)));
+    let (cluster, mut topic) = patient(&fake).await;
+    let mut producer = Producer::new(&cluster);
+    for _ in 0..3 {
+        fake.topic("t", 1);
+        let before = producer.produce(&topic, 0, 1).await;
+        topic = look(&fake, &cluster, &topic).await;
+        let after = producer.produce(&topic, 0, 1).await;
+        assert_eq!(fake.values("t", 0).len(), 2, "{before:?} {after:?}");
+        assert!(matches!(after[0].outcome, Outcome::Stored { offset: 1, .. }), "{after:?}");
+    }
+    assert_eq!(cluster.counters().retries.get(), 0, "it is another epoch from the start");
+}
+
 #[tokio::test]
 async fn who_publishes_to_the_old_topic_is_told_at_once_and_the_memory_comes_back() {
     for acks in [Acks::All, Acks::Leader] {

@@ -284,6 +284,7 @@ fn learn_topic(core: &Core, told: &MetadataResponseTopic) {
         Retry::None => {
             if let Some(old) = entry.topic.as_ref().filter(|old| !old.id.may_be(TopicId(told.topic_id))) {
                 tracing::warn!(topic = &*name, "the topic was deleted and made anew");
+                // First, so that its heirs know under which stamps it may have sent.
                 core.topics.bury(old);
                 janitor::clear(core, old);
             }
@@ -320,6 +321,7 @@ fn miss(name: &Arc<str>, entry: &mut Entry, code: ErrorCode, definite: bool) {
 }
 
 /// The topic as told: the old one if nothing but leaders changed, else one that shares its partitions as far as it is the same topic.
+/// Those of another topic that had the name, which is buried, have heirs.
 fn renew(name: &Arc<str>, known: Option<&Arc<Topic>>, told: &MetadataResponseTopic) -> Arc<Topic> {
     let told_id = TopicId(told.topic_id);
     let old = known.filter(|t| t.id.may_be(told_id));
@@ -333,12 +335,16 @@ fn renew(name: &Arc<str>, known: Option<&Arc<Topic>>, told: &MetadataResponseTop
         .unwrap_or(0);
     // An index far beyond the number of partitions told would only cost memory.
     let count = count.min(told.partitions.len());
+    let former = known.filter(|_| old.is_none());
     match old {
         Some(topic) if topic.partitions.len() >= count => Arc::clone(topic),
         _ => {
             let mut partitions: Vec<_> = old.map(|t| t.partitions.clone()).unwrap_or_default();
             for index in partitions.len()..count {
-                partitions.push(Partition::new(Arc::clone(name), id.0, index as i32));
+                partitions.push(match former.and_then(|t| t.partitions.get(index)) {
+                    Some(former) => former.heir(id.0),
+                    None => Partition::new(Arc::clone(name), id.0, index as i32),
+                });
             }
             Arc::new(Topic {
                 name: Arc::clone(name),

@@ -88,6 +88,12 @@ impl Partition {
         Self::with_queue(topic, topic_id, index, Acks::All, PartitionQueue::new(Acks::All))
     }
 
+    /// The one of the same index of a topic that took the name of its topic, which is laid to rest.
+    pub(crate) fn heir(&self, topic_id: Uuid) -> Arc<Self> {
+        let queue = self.lock().queue.heir(self.acks);
+        Self::with_queue(Arc::clone(&self.topic), topic_id, self.index, self.acks, queue)
+    }
+
     fn with_queue(topic: Arc<str>, topic_id: Uuid, index: i32, acks: Acks, queue: PartitionQueue<Waiters>) -> Arc<Self> {
         let slot = Slot {
             queue,

@@ -163,7 +163,7 @@ impl<W: Split> PartitionQueue<W> {
     }
 
     /// The next epoch of the same id, or another id if there is none.
-    fn next_epoch(&mut self) {
+    pub(super) fn next_epoch(&mut self) {
         self.gap = false;
         self.proven = false;
         self.next_sequence = 0;

@@ -39,6 +39,7 @@
 //! 10. The broker takes epoch + 1 with sequence 0 without InitProducerId. The epoch is the partition's own; the id is the instance's.
 
 mod flight;
+mod heir;
 mod oversized;
 #[cfg(test)]
 mod tests;

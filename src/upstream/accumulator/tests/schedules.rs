@@ -61,6 +61,11 @@ proptest! {
     }
 
     #[test]
+    fn the_same_with_topics_that_are_made_anew(steps in prop::collection::vec(prop_oneof![30 => step(), 1 => Just(Step::Serve(Fault::Fenced)), 3 => Just(Step::Anew)], 1..200)) {
+        check(World::new(), steps);
+    }
+
+    #[test]
     fn the_same_with_batches_that_are_split(steps in prop::collection::vec(prop_oneof![30 => step(), 3 => Just(Step::Serve(Fault::TooLarge))], 1..200)) {
         check(World::of_large_batches(), steps);
     }

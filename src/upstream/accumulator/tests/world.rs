@@ -35,6 +35,8 @@ pub(super) enum Step {
     Wait,
     /// The partition rests for so long that the broker forgets its producers.
     Forget,
+    /// The client hears that the topic is another, to which it has written by name.
+    Anew,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,6 +127,7 @@ impl World {
             Step::Late(_) | Step::Lose(_) => {}
             Step::Wait => self.wait(Duration::from_secs(4)),
             Step::Forget => self.forget(),
+            Step::Anew => self.anew(),
         }
         self.collect();
     }
@@ -246,6 +249,13 @@ impl World {
             self.wait(2 * QUIET);
             self.broker.producers.clear();
         }
+    }
+
+    /// Answers that are owed go to the former queue, and what the broker has not seen may come late.
+    pub(super) fn anew(&mut self) {
+        self.queue.abandon(Verdict::Unknown, &mut self.settled);
+        self.queue = self.queue.heir(Acks::All);
+        self.late.extend(self.wire.drain(..).filter(|attempt| attempt.answer.is_none()));
     }
 
     pub(super) fn collect(&mut self) {
