@@ -13,7 +13,7 @@ use mqtt_kafka_proxy::kafka::{
     batch::{BatchBuilder, HEADER_LEN, Producer},
     compression::{
         CompressionError::{Damaged, TooLarge, UnknownCodec},
-        Compressor,
+        Compressor, decompress,
     },
     fetched::{BatchError, Limits},
 };
@@ -96,6 +96,48 @@ fn compressed_records_that_are_cut_or_damaged() {
         let said = outcome(in_codec(codec, 50, records.clone()), LIMITS);
         assert_eq!(said, (0, Err(BatchError::Compression(UnknownCodec))), "codec {codec}");
     }
+}
+
+/// A zstd frame (RFC 8878) says with one byte how much memory its decoder needs; `--long=31`, or a producer at the highest levels, ask for
+/// much more than their content. The content counts, not the window.
+#[test]
+fn a_zstd_window_is_not_memory() {
+    let ten: Vec<u8> = plain(0);
+    for log in [10, 23, 27, 31_u8] {
+        // The magic, no content size and no checksum, the window as an exponent above 10, and one raw block: the last.
+        let block = (ten.len() as u32) << 3 | 1;
+        let frame = [
+            &0xFD2F_B528_u32.to_le_bytes()[..],
+            &[0, (log - 10) << 3],
+            &block.to_le_bytes()[..3],
+            &ten,
+        ]
+        .concat();
+        assert_eq!(
+            outcome(in_codec(4, 1, frame.clone()), LIMITS),
+            (1, Ok(())),
+            "a window of 2^{log} bytes"
+        );
+        let limits = Limits {
+            max_decompressed: ten.len() - 1,
+        };
+        let said = outcome(in_codec(4, 1, frame), limits);
+        assert_eq!(said, (0, Err(BatchError::Compression(TooLarge))), "a window of 2^{log} bytes");
+    }
+}
+
+/// What is kept of a batch is what it holds, not what its codec thought it might need.
+#[test]
+fn decompressed_records_hold_no_more_than_their_length() {
+    let records: Vec<u8> = (0..5_000).flat_map(plain).collect();
+    for (codec, small) in compressed(&records) {
+        let plain = decompress(codec, &small, 64 << 20).unwrap();
+        assert_eq!((plain.len(), plain.capacity()), (records.len(), records.len()), "codec {codec}");
+    }
+    let mut stream = zstd::stream::Encoder::new(vec![], 3).unwrap();
+    stream.write_all(&records).unwrap();
+    let plain = decompress(4, &stream.finish().unwrap(), 64 << 20).unwrap();
+    assert_eq!((plain.len(), plain.capacity()), (records.len(), records.len()), "a stream of zstd");
 }
 
 /// The lengths in snappy's two framings are the sender's word alone.

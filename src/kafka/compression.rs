@@ -159,17 +159,32 @@ impl Compressor {
 /// Decompresses the records of a batch.
 ///
 /// # Errors
-/// [`CompressionError`]; never more than `most` bytes are held.
+/// [`CompressionError`]; a batch never becomes more than `most` bytes, and what is given holds no more memory than its length.
 pub fn decompress(attributes: i16, records: &[u8], most: usize) -> Result<Vec<u8>, CompressionError> {
-    match attributes & 7 {
+    let mut out = match attributes & 7 {
         1 => bounded(flate2::read::MultiGzDecoder::new(records), most),
         2 => unsnappy(records, most),
         3 => bounded(lz4_flex::frame::FrameDecoder::new(records), most),
-        4 => bounded(
-            zstd::stream::read::Decoder::with_buffer(records).map_err(|_| CompressionError::Damaged)?,
-            most,
-        ),
+        4 => unzstd(records, most),
         _ => Err(CompressionError::UnknownCodec),
+    }?;
+    out.shrink_to_fit();
+    Ok(out)
+}
+
+/// What zstd says when more comes out than there is room for: `ZSTD_error_dstSize_tooSmall`, which stays as it is (zstd_errors.h).
+const ZSTD_TOO_SMALL: usize = 70_usize.wrapping_neg();
+
+/// In one go, not as a stream: a stream needs memory for the window that the frame asks for, 128 MiB at level 22 and up to 2 GiB, whatever
+/// it holds; in one go the output is the window. Blocks bound how much that may be (128 KiB each), where the frame does not say it.
+fn unzstd(records: &[u8], most: usize) -> Result<Vec<u8>, CompressionError> {
+    let bound = zstd::bulk::Decompressor::upper_bound(records).ok_or(CompressionError::Damaged)?;
+    let mut out = Vec::new();
+    out.try_reserve_exact(bound.min(most)).map_err(|_| CompressionError::TooLarge)?;
+    match zstd::zstd_safe::decompress(&mut out, records) {
+        Ok(_) => Ok(out),
+        Err(ZSTD_TOO_SMALL) => Err(CompressionError::TooLarge),
+        Err(_) => Err(CompressionError::Damaged),
     }
 }
 
