@@ -202,8 +202,12 @@ async fn a_topic_that_vanishes_is_missing_after_several_answers_and_may_come_bac
     )
     .await;
     let new = ready_again(&cluster, "t").await;
-    let outcomes: Vec<_> = producer.receipts(1).await.iter().map(|r| r.outcome).collect();
-    assert_eq!(outcomes, [Outcome::Expired { sent: false }]);
+    // Whether it had left before the client knew.
+    let outcome = producer.receipts(1).await[0].outcome;
+    assert!(
+        matches!(outcome, Outcome::Unknown | Outcome::Expired { sent: false }),
+        "{outcome:?}"
+    );
     producer.produce(&new, 0, 2).await;
     assert_eq!(fake.values("t", 0).len(), 2);
 }
