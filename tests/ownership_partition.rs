@@ -374,6 +374,42 @@ fn after_a_gap_all_records_behind_it_take_the_next_epoch() {
     assert_eq!(outputs, [Output::PubRec(ME, 1)]);
 }
 
+/// Its sequence was not used: the next record would be answered with a gap, or its repetition with one.
+#[test]
+fn no_record_follows_the_sequence_of_one_that_is_left_out() {
+    let mut stage = Stage::new();
+    stage.connect();
+    let first = stage.publish(1, 40);
+    stage.answer(&first, Outcome::Appended);
+    let left_out = stage.publish(2, 40);
+    assert_eq!(pair(&left_out), (40, 0, 1));
+    assert_eq!(stage.answer(&left_out, Outcome::Skipped), [Output::PubRec(ME, 2)]);
+    assert_eq!(pair(&stage.publish(3, 41)), (41, 0, 0));
+}
+
+/// The first of two records of a message in one partition is left out, then the connection is lost before PUBREC. The client repeats the
+/// message, and the first is not tried again: it would be taken now, should the topic's limit have been raised, or be fenced.
+#[test]
+fn a_record_behind_one_that_is_left_out_takes_the_next_epoch_and_proves_the_first_is_done_with() {
+    let mut stage = Stage::new();
+    stage.connect();
+    stage.partition.publish(ME, 1, vec![SOURCE, SOURCE], stage.now);
+    let Some(Output::ProducerId { tenure, .. }) = stage.tail().first().cloned() else {
+        panic!()
+    };
+    stage.partition.producer_id(&tenure, None, 40, 0, stage.now);
+    let first = stage.tail();
+    assert_eq!(pair(&first), (40, 0, 0));
+    let second = stage.answer(&first, Outcome::Skipped);
+    assert_eq!(pair(&second), (40, 1, 0));
+    stage.partition.disconnected(ME, End::Lost { expiry: None }, stage.now);
+    stage.connect();
+    stage.partition.publish(ME, 1, vec![SOURCE, SOURCE], stage.now);
+    let again = stage.tail();
+    assert_eq!((again.len(), pair(&again)), (1, (40, 1, 0)));
+    assert_eq!(stage.answer(&again, Outcome::Appended), [Output::PubRec(ME, 1)]);
+}
+
 /// A subscription that takes a little more than 1,000 bytes.
 fn subscription(n: usize) -> StoredSubscription {
     StoredSubscription {

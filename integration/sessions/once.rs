@@ -337,6 +337,26 @@ fn a_refused_qos_2_message_leaves_no_pair_that_the_next_one_would_be_taken_for()
 }
 
 #[test]
+fn a_qos_2_message_that_its_rule_skips_is_counted_and_those_around_it_are_there_once() {
+    let kafka = shared_kafka();
+    kafka.command(&["topic", "onceskips", "1", "1", "max.message.bytes=300"]);
+    let rule = "  - {name: onceskips, mqtt: \"onceskips/{device}\", kafka: {topic: onceskips, key: \"{device}\"}, on_error: skip}";
+    let topics = ", topics: {sessions: onceskips-sessions, retained: onceskips-retained, partitions: 1, replication: 1}";
+    let sessions = "sessions: {expiry: {}, instance_timeout: 2s}";
+    let proxy = Proxy::start_in(&[], &kafka.bootstrap, &format!("{rule}\n{sessions}"), topics);
+    runtime().block_on(async {
+        let (mut client, _) = connect(proxy.mqtt, Greeting::staying("pump")).await;
+        for (id, payload) in [(1, "before".to_owned()), (2, "x".repeat(1000)), (3, "behind".to_owned())] {
+            client.publish("onceskips/1", 2, id, payload.as_bytes()).unwrap();
+            client.flush().await.unwrap();
+            assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::PubRec(id, 0));
+        }
+    });
+    assert_eq!(kafka.consume("onceskips", "%s"), ["before", "behind"]);
+    assert_eq!(proxy.metric(&["refusals", "MESSAGE_TOO_LARGE"]), 1.0);
+}
+
+#[test]
 fn instances_are_killed_and_each_message_is_once_in_kafka_and_once_at_the_subscriber() {
     let kills_wanted = if is_long() { 1000 } else { 10 };
     let count = 6 * kills_wanted;

@@ -230,13 +230,15 @@ impl Owner {
         }
     }
 
-    /// Another message has a higher pair of the same producer: it got it only because this one was known to be there.
+    /// Another message has a higher pair of the same producer: it got it only because this one was known to be there. A later record of
+    /// the same message proves that by its epoch only, since all of them get their sequences at one time.
     fn is_proven(&self, packet: u16, pair: &Pair) -> bool {
-        let others = self.body.steps.inbound.iter().filter(|(other, _)| **other != packet);
+        let pairs = self.body.steps.inbound.iter();
+        let mut others = pairs.flat_map(|(of, pairs)| pairs.iter().map(move |pair| (*of == packet, pair)));
         keeps(Guard::OneAtATime)
-            && others.flat_map(|(_, pairs)| pairs).any(|other| {
+            && others.any(|(same, other)| {
                 (other.source, other.producer) == (pair.source, pair.producer)
-                    && (other.epoch, other.sequence) > (pair.epoch, pair.sequence)
+                    && (other.epoch > pair.epoch || !same && (other.epoch, other.sequence) > (pair.epoch, pair.sequence))
             })
     }
 
@@ -262,7 +264,15 @@ impl Owner {
                 outputs.extend(self.connection.map(|connection| Output::Close { connection, reason }));
                 return true;
             }
-            Outcome::Gap => self.take_next_epoch(packet, index, pair),
+            Outcome::Gap => {
+                *progress = Progress::Open;
+                self.take_next_epoch(packet, pair, pair.sequence);
+            }
+            // Nor was that of one that is left out; what follows it in the same message has its sequence already.
+            Outcome::Skipped => {
+                *progress = Progress::Acked;
+                self.take_next_epoch(packet, pair, pair.sequence + 1);
+            }
             Outcome::Refused => {
                 // Its sequence was not used up: nothing may follow it.
                 self.inbound.id = None;
@@ -275,22 +285,26 @@ impl Owner {
         true
     }
 
-    /// The record is not there, and something before it is missing (a broker has lost it): the same producer id with the next epoch
-    /// makes Kafka refuse whatever of the old one is still on its way (47). Records of the message that follow it there come along.
-    fn take_next_epoch(&mut self, packet: u16, index: usize, gap: &Pair) {
+    /// The records of a message from a sequence on are not there, and neither is what stands before them (a broker has lost it, or it is
+    /// left out): the same producer id with the next epoch makes Kafka refuse whatever of the old one is still on its way (47).
+    fn take_next_epoch(&mut self, packet: u16, of: &Pair, from: i32) {
         self.inbound.id = None;
-        let Some(epoch) = gap.epoch.checked_add(1) else { return };
+        let Some(epoch) = of.epoch.checked_add(1) else { return };
         let pairs = self.body.steps.inbound.get_mut(&packet).into_iter().flatten();
         let behind = pairs.filter(|pair| {
-            let same = (pair.source, pair.producer, pair.epoch) == (gap.source, gap.producer, gap.epoch);
-            same && pair.sequence >= gap.sequence
+            let same = (pair.source, pair.producer, pair.epoch) == (of.source, of.producer, of.epoch);
+            same && pair.sequence >= from
         });
-        for (sequence, pair) in (0..).zip(behind) {
-            (pair.epoch, pair.sequence) = (epoch, sequence);
+        let mut moved = 0;
+        for pair in behind {
+            (pair.epoch, pair.sequence) = (epoch, moved);
+            moved += 1;
+        }
+        if moved == 0 {
+            return;
         }
         if let Some(arrival) = self.inbound.arrival(packet) {
             arrival.stage = Stage::Written;
-            arrival.progress[index] = Progress::Open;
         }
         self.wait(Dirty::Steps, Rests::Produce(packet));
     }

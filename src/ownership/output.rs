@@ -54,6 +54,8 @@ pub enum Outcome {
     Gap,
     /// It will never be there.
     Refused,
+    /// It will never be there, and the message is as good as without it.
+    Skipped,
     /// No answer in time: nobody knows.
     Unknown,
 }

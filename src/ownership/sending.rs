@@ -162,7 +162,7 @@ impl Owner {
             return false;
         }
         match outcome {
-            Outcome::Appended => {
+            Outcome::Appended | Outcome::Skipped => {
                 run.acked += 1;
                 run.again_at = None;
             }

@@ -26,6 +26,9 @@ pub struct Held {
     pub skip: bool,
 }
 
+/// What became of a record, with Kafka's word if it refused it.
+pub type Told = (Outcome, Option<ErrorCode>);
+
 /// The PUBLISH of a guest.
 #[derive(Debug)]
 pub(super) struct Published {
@@ -70,25 +73,22 @@ impl Task {
         let held = records.and_then(at);
         let cluster = self.around.cluster.clone();
         self.errands.spawn(async move {
-            let fate = match held {
+            let told = match held {
                 Some(held) => produce(&cluster, held, pair).await,
-                None => Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+                None => (Outcome::Refused, Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
             };
-            Errand::Published(tenure, packet, pair, fate)
+            Errand::Published(tenure, packet, pair, told)
         });
     }
 
     /// What became of it.
-    pub(super) fn produced(&mut self, tenure: &Tenure, packet: u16, pair: &Pair, fate: Fate) {
+    pub(super) fn produced(&mut self, tenure: &Tenure, packet: u16, pair: &Pair, (outcome, code): Told) {
         failure::step("produced");
-        let (outcome, code) = match fate {
-            Fate::Appended => (Outcome::Appended, None),
-            Fate::Gap => (Outcome::Gap, None),
-            Fate::Unknown => (Outcome::Unknown, None),
-            Fate::Refused(code) => (Outcome::Refused, Some(code)),
-        };
         if !self.partition.produced(tenure, Message::Packet(packet), pair, outcome, now()) {
             return;
+        }
+        if let (Outcome::Skipped, Some(code)) = (outcome, code) {
+            return self.around.metrics.refused(code.name());
         }
         let guest = self.partition.connection_of(tenure).and_then(|id| self.guests.get_mut(&id));
         if let Some(published) = guest.and_then(|guest| guest.published.get_mut(&packet)) {
@@ -106,17 +106,21 @@ pub(super) fn stamp(pair: &Pair) -> Producer {
     }
 }
 
-async fn produce(cluster: &crate::upstream::Cluster, held: Held, pair: Pair) -> Fate {
+async fn produce(cluster: &crate::upstream::Cluster, held: Held, pair: Pair) -> Told {
     let to = match held.source == pair.source {
         true => Some(held.to),
         false => cluster.partition_by_id(&pair.source.topic, pair.source.partition),
     };
     // A topic that was deleted takes nothing any more.
-    let Some(to) = to else {
-        return Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    let fate = match to {
+        Some(to) => cluster.produce_single(&held.single, &to, &stamp(&pair)).await,
+        None => Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
     };
-    match cluster.produce_single(&held.single, &to, &stamp(&pair)).await {
-        Fate::Refused(_) if held.skip => Fate::Appended,
-        fate => fate,
+    match fate {
+        Fate::Appended => (Outcome::Appended, None),
+        Fate::Gap => (Outcome::Gap, None),
+        Fate::Unknown => (Outcome::Unknown, None),
+        Fate::Refused(code) if held.skip => (Outcome::Skipped, Some(code)),
+        Fate::Refused(code) => (Outcome::Refused, Some(code)),
     }
 }

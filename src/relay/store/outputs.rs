@@ -23,7 +23,7 @@ impl Task {
             Errand::Produced(tenure, will, pair, outcome) => {
                 self.partition.produced(&tenure, will, &pair, outcome, now());
             }
-            Errand::Published(tenure, packet, pair, fate) => self.produced(&tenure, packet, &pair, fate),
+            Errand::Published(tenure, packet, pair, told) => self.produced(&tenure, packet, &pair, told),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     Around, failure,
     kept::{self, Kept, Latest},
-    once::Published,
+    once::{Published, Told},
     order::{Arrival, Order},
     tail::{Met, Tail, batches},
     writer::{Lost, Writer},
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     ownership::{ConnectionId, Message, Millis, Outcome, Pair, Partition, Record, Settings, Targets, Tenure},
     relay::{inbound::now_ms, mailbox::Mailbox},
-    upstream::{Chunk, Fate, Topic},
+    upstream::{Chunk, Topic},
 };
 
 /// The machine is ticked at least so often: the custodian walks on with each tick.
@@ -41,7 +41,7 @@ pub enum Errand {
     /// Kafka's answer to a record of a will.
     Produced(Tenure, Message, Pair, Outcome),
     /// What became of one record of a PUBLISH, by its packet id.
-    Published(Tenure, u16, Pair, Fate),
+    Published(Tenure, u16, Pair, Told),
 }
 
 /// A connection as the store knows it.
