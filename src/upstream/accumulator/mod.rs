@@ -57,6 +57,7 @@ use crate::kafka::{
     error::ErrorCode,
 };
 use flight::Flight;
+use oversized::Ceiling;
 
 /// Batches that may be in flight for one partition: what brokers remember of a producer.
 pub(crate) const MOST_IN_FLIGHT: u64 = 5;
@@ -217,8 +218,7 @@ pub(crate) struct PartitionQueue<W> {
     /// With a producer id and sequences; point 9.
     idempotent: bool,
     tally: Tally,
-    /// Bytes that batches of this partition may have, as learned from refusals.
-    ceiling: usize,
+    ceiling: Ceiling,
 }
 
 impl<W: Split> PartitionQueue<W> {
@@ -239,7 +239,7 @@ impl<W: Split> PartitionQueue<W> {
             last: None,
             next_ordinal: 0,
             tally: Tally::default(),
-            ceiling: usize::MAX,
+            ceiling: Ceiling::default(),
         }
     }
 
@@ -257,7 +257,7 @@ impl<W: Split> PartitionQueue<W> {
         H: Iterator<Item = Header<'a>> + Clone,
     {
         let appended = match &mut self.open {
-            Some(open) if open.compression == compression => open.append(fields, limits.batch_size.min(self.ceiling), &charge)?,
+            Some(open) if open.compression == compression => open.append(fields, self.ceiling.bound(limits.batch_size, now), &charge)?,
             _ => false,
         };
         let filled = !appended && self.open.is_some();

@@ -1,6 +1,8 @@
 //! What becomes of a batch that the broker finds too large (10 MESSAGE_TOO_LARGE), or one of whose records has a time that the topic does
 //! not take (32 INVALID_TIMESTAMP): it is split until that record is alone. Why its parts may take its sequences stands in the module's head.
 
+use std::time::{Duration, Instant};
+
 use super::{
     PartitionQueue, Split,
     flight::{Flight, sequence_behind},
@@ -12,6 +14,33 @@ use crate::kafka::{
 
 /// A partition's batches are not made smaller than this, whatever was refused.
 const LEAST_CEILING: usize = 16 * 1024;
+/// How long a refusal counts, from the end of the refused batch's time: `max.message.bytes` may be raised meanwhile. If it was not, one
+/// batch is split anew.
+pub(super) const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// Bytes that batches of a partition may have, as learned from refusals.
+#[derive(Default)]
+pub(super) struct Ceiling(Option<(usize, Instant)>);
+
+impl Ceiling {
+    /// What a batch may have now that may otherwise have `batch_size` bytes.
+    pub(super) fn bound(&mut self, batch_size: usize, now: Instant) -> usize {
+        match self.0 {
+            None => batch_size,
+            Some((bytes, until)) if now < until => bytes.min(batch_size),
+            Some(_) => {
+                self.0 = None;
+                batch_size
+            }
+        }
+    }
+
+    /// A batch was refused whose time was over at `deadline`; its parts have so many bytes.
+    fn lower(&mut self, bytes: usize, deadline: Instant) {
+        let (bytes, until) = (bytes.max(LEAST_CEILING), deadline + REMEMBERED);
+        self.0 = Some(self.0.map_or((bytes, until), |(least, last)| (least.min(bytes), last.max(until))));
+    }
+}
 
 impl<W> Flight<W> {
     /// Whether its parts may take its place: it has some, and no earlier attempt may be stored.
@@ -33,7 +62,9 @@ impl<W: Split> PartitionQueue<W> {
                 Some(halves) => {
                     shift += 1;
                     if oversized {
-                        self.learn(&halves);
+                        // Batches that are sure to be refused would cost a round trip and a split each.
+                        let larger = halves.iter().map(BatchBuilder::len).max().unwrap_or_default();
+                        self.ceiling.lower(larger, flight.deadline);
                     }
                     self.flight.extend(flight.into_halves(halves));
                 }
@@ -41,12 +72,6 @@ impl<W: Split> PartitionQueue<W> {
         }
         self.next_ordinal += shift;
         self.tally.split += shift;
-    }
-
-    /// Batches that are sure to be refused would cost a round trip and a split each.
-    fn learn(&mut self, halves: &[BatchBuilder; 2]) {
-        let larger = halves.iter().map(BatchBuilder::len).max().unwrap_or_default();
-        self.ceiling = self.ceiling.min(larger.max(LEAST_CEILING));
     }
 }
 

@@ -52,47 +52,61 @@ fn a_split_without_a_refusal_keeps_epoch_and_sequences() {
     assert_eq!(world.queue.take_tally(), Tally { restamped: 0, split: 1 });
 }
 
-#[test]
-fn batches_are_made_smaller_after_one_was_too_large() {
-    let limits = Limits {
-        batch_size: 256 * 1024,
-        ..LIMITS
-    };
-    let mut queue = PartitionQueue::<Vec<u32>>::new(Acks::All);
+const LARGE: Limits = Limits {
+    batch_size: 256 * 1024,
+    ..LIMITS
+};
+
+/// Appends records of 1,000 bytes until a batch is closed; how many.
+fn fill_one(queue: &mut PartitionQueue<Vec<u32>>, now: Instant) -> usize {
     let value = [0u8; 1_000];
-    let fill = |queue: &mut PartitionQueue<Vec<u32>>| {
-        let fields = RecordFields {
-            timestamp: 0,
-            key: None,
-            value: Some(&value[..]),
-            headers: std::iter::empty(),
-        };
-        let full = |queue: &mut PartitionQueue<Vec<u32>>| {
-            let appended = queue.append(&fields, Instant::now(), &limits, Compression::None, |_| true, Vec::new);
-            let appended = appended.unwrap_or_else(|r| panic!("{r:?}"));
-            appended.waiters.push(0);
-            appended.filled
-        };
-        (0..).position(|_| full(queue)).expect("a batch fills up")
+    let fields = RecordFields {
+        timestamp: 0,
+        key: None,
+        value: Some(&value[..]),
+        headers: std::iter::empty(),
     };
-    let before = fill(&mut queue);
+    let mut filled = || {
+        let appended = queue.append(&fields, now, &LARGE, Compression::None, |_| true, Vec::new);
+        let appended = appended.unwrap_or_else(|r| panic!("{r:?}"));
+        appended.waiters.push(0);
+        appended.filled
+    };
+    (0..).position(|_| filled()).expect("a batch fills up")
+}
+
+/// Sends the next batch, which is answered.
+fn answer_one(queue: &mut PartitionQueue<Vec<u32>>, answer: Answer) {
     let identity = Identity { producer_id: 1, epoch: 0 };
+    let next = queue.next(Some(identity), &mut Vec::new());
     let Next::First {
         ordinal,
         builder,
         producer,
         ..
-    } = queue.next(Some(identity), &mut Vec::new())
+    } = next
     else {
-        panic!("nothing to send")
+        panic!("{next:?}")
     };
     queue.sealed(ordinal, builder.seal(&producer, Compression::None).bytes);
-    queue.answered(ordinal, Answer::TooLarge(ErrorCode::from(10)), &mut Vec::new());
-    assert!(matches!(queue.next(Some(identity), &mut Vec::new()), Next::First { .. }));
-    fill(&mut queue);
-    let after = fill(&mut queue);
-    assert!(
-        (before * 4 / 10..before * 6 / 10).contains(&after),
-        "{before} before, {after} after"
-    );
+    queue.answered(ordinal, answer, &mut Vec::new());
+}
+
+#[test]
+fn batches_are_made_smaller_for_some_minutes_after_one_was_too_large() {
+    let mut queue = PartitionQueue::<Vec<u32>>::new(Acks::All);
+    let begin = Instant::now();
+    let before = fill_one(&mut queue, begin);
+    answer_one(&mut queue, Answer::TooLarge(ErrorCode::from(10)));
+    // Both halves; what is open was opened before the refusal.
+    (0..2).for_each(|_| answer_one(&mut queue, Answer::Stored(0)));
+    fill_one(&mut queue, begin);
+    let minute = Duration::from_secs(60);
+    for (minutes, part) in [(1, 4..6), (4, 4..6), (6, 9..12)] {
+        let now = begin + LIMITS.delivery_timeout + minutes * minute;
+        fill_one(&mut queue, now);
+        let after = fill_one(&mut queue, now);
+        let expected = before * part.start / 10..before * part.end / 10;
+        assert!(expected.contains(&after), "{before} before, {after} after {minutes} minutes");
+    }
 }
