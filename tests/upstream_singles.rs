@@ -33,7 +33,7 @@ impl Stage {
     }
 
     async fn produce(&self, single: &Single, stamp: Producer) -> Fate {
-        let produced = self.cluster.produce_single(single, &self.topic.partitions[0], &stamp);
+        let produced = self.cluster.produce_single(single, &self.topic.partitions[0], &stamp, false);
         timeout(PATIENCE, produced).await.unwrap()
     }
 
@@ -89,7 +89,7 @@ async fn another_process_says_it_again_and_it_is_there_once() {
     let topic = ready(&other, "t").await;
     let again = single(&other, "it again").unwrap();
     let partition = other.partition_by_id(topic.id.as_bytes(), 0).unwrap();
-    let fate = timeout(PATIENCE, other.produce_single(&again, &partition, &stamp(7, 3, 0)))
+    let fate = timeout(PATIENCE, other.produce_single(&again, &partition, &stamp(7, 3, 0), true))
         .await
         .unwrap();
     assert_eq!(fate, Fate::Appended);
@@ -129,6 +129,31 @@ async fn what_kafka_refuses_for_good_is_told_with_its_reason() {
 }
 
 #[tokio::test]
+async fn a_refusal_after_an_attempt_that_may_be_stored_leaves_it_unknown() {
+    let stage = Stage::new(1, |_| {}).await;
+    let record = single(&stage.cluster, "a").unwrap();
+    let faults = |stage: &Stage, faults: &[Fault]| stage.fake.world().produce_faults.extend(faults.iter().cloned());
+    for first in [Fault::StoredBut(6), Fault::StoredBut(7), Fault::CloseAfter] {
+        faults(&stage, &[first, Fault::Code(29)]);
+        assert_eq!(stage.produce(&record, stamp(7, 0, 0)).await, Fate::Unknown);
+    }
+    assert_eq!(stage.values(), ["a"]);
+    faults(&stage, &[Fault::Code(19), Fault::Code(29)]);
+    assert_eq!(
+        stage.produce(&record, stamp(8, 0, 0)).await,
+        Fate::Refused(ErrorCode::from(29)),
+        "19 comes before the append"
+    );
+    let partition = &stage.topic.partitions[0];
+    for (code, fate) in [(29, Fate::Unknown), (10, Fate::Refused(ErrorCode::from(10)))] {
+        faults(&stage, &[Fault::Code(code)]);
+        let stamp = stamp(9, 0, 0);
+        let inherited = stage.cluster.produce_single(&record, partition, &stamp, true);
+        assert_eq!(timeout(PATIENCE, inherited).await.unwrap(), fate, "said by an owner before: {code}");
+    }
+}
+
+#[tokio::test]
 async fn without_an_answer_in_time_it_is_unknown_and_can_be_said_again() {
     let stage = Stage::new(1, |settings| settings.producer.delivery_timeout = Duration::from_millis(300)).await;
     stage.fake.hold_produce(&[1]);
@@ -162,7 +187,7 @@ async fn many_for_one_partition_go_by_many_requests() {
         let (cluster, partition) = (stage.cluster.clone(), stage.topic.partitions[0].clone());
         all.spawn(async move {
             let record = single(&cluster, &format!("{id:02}")).unwrap();
-            cluster.produce_single(&record, &partition, &stamp(id, 0, 0)).await
+            cluster.produce_single(&record, &partition, &stamp(id, 0, 0), false).await
         });
     }
     let fates = timeout(PATIENCE, all.join_all()).await.unwrap();

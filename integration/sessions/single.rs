@@ -22,7 +22,7 @@ async fn produce(cluster: &Cluster, topic: &Topic, value: &str, (producer_id, pr
         producer_epoch,
         base_sequence,
     };
-    cluster.produce_single(&single, &topic.partitions[0], &stamp).await
+    cluster.produce_single(&single, &topic.partitions[0], &stamp, false).await
 }
 
 #[test]

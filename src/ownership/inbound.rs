@@ -221,6 +221,7 @@ impl Owner {
                     message: Message::Packet(arrival.packet),
                     index,
                     pair: *pair,
+                    doubt: self.inbound.id.is_none_or(|(producer, _)| producer != pair.producer),
                     will: None,
                 });
             }

@@ -130,6 +130,8 @@ pub enum Output {
         index: usize,
         /// By this right, whatever the rules say now.
         pair: Pair,
+        /// An earlier owner may have produced it already.
+        doubt: bool,
         /// The message, if it is a will: the connection has the others.
         will: Option<Box<StoredWill>>,
     },

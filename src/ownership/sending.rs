@@ -90,6 +90,7 @@ impl Owner {
                     message: Message::Will(run.number),
                     index: run.acked,
                     pair,
+                    doubt: true,
                     will: Some(Box::new(sending.will.clone())),
                 });
             }

@@ -58,8 +58,9 @@ impl Task {
     }
 
     /// Produces one record by its pair. Where the rules of the moment make other records than those of which the pairs were written down,
-    /// the one that fits best is taken: nearly always Kafka has the record already and looks at the pair only.
-    pub(super) fn produce(&mut self, tenure: Tenure, packet: u16, index: usize, pair: Pair) {
+    /// the one that fits best is taken: nearly always Kafka has the record already and looks at the pair only. `doubt`: an earlier owner
+    /// may have produced it.
+    pub(super) fn produce(&mut self, tenure: Tenure, packet: u16, index: usize, (pair, doubt): (Pair, bool)) {
         failure::step("produce");
         let guest = self.partition.connection_of(&tenure).and_then(|id| self.guests.get(&id));
         let records = guest
@@ -74,7 +75,7 @@ impl Task {
         let cluster = self.around.cluster.clone();
         self.errands.spawn(async move {
             let told = match held {
-                Some(held) => produce(&cluster, held, pair).await,
+                Some(held) => produce(&cluster, held, pair, doubt).await,
                 None => (Outcome::Refused, Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
             };
             Errand::Published(tenure, packet, pair, told)
@@ -106,14 +107,14 @@ pub(super) fn stamp(pair: &Pair) -> Producer {
     }
 }
 
-async fn produce(cluster: &crate::upstream::Cluster, held: Held, pair: Pair) -> Told {
+async fn produce(cluster: &crate::upstream::Cluster, held: Held, pair: Pair, doubt: bool) -> Told {
     let to = match held.source == pair.source {
         true => Some(held.to),
         false => cluster.partition_by_id(&pair.source.topic, pair.source.partition),
     };
     // A topic that was deleted takes nothing any more.
     let fate = match to {
-        Some(to) => cluster.produce_single(&held.single, &to, &stamp(&pair)).await,
+        Some(to) => cluster.produce_single(&held.single, &to, &stamp(&pair), doubt).await,
         None => Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
     };
     match fate {

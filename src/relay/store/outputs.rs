@@ -79,14 +79,16 @@ impl Task {
                 message: Message::Packet(packet),
                 index,
                 pair,
+                doubt,
                 ..
-            } => self.produce(tenure, packet, index, pair),
+            } => self.produce(tenure, packet, index, (pair, doubt)),
             Output::Produce {
                 tenure,
                 message,
                 index,
                 pair,
                 will: Some(will),
+                ..
             } => {
                 let around = self.around.clone();
                 self.errands.spawn(async move {

@@ -65,7 +65,8 @@ pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, in
         }
     };
     drop(appender);
-    match around.cluster.produce_single(&single, to, &once::stamp(&pair)).await {
+    // A will has a producer id of its own: where it is refused, no sequence is used again, whatever became of an earlier attempt.
+    match around.cluster.produce_single(&single, to, &once::stamp(&pair), false).await {
         Fate::Appended => Outcome::Appended,
         Fate::Gap => Outcome::Gap,
         Fate::Unknown => Outcome::Unknown,

@@ -58,8 +58,8 @@ pub enum Fate {
     Gap,
     /// It will never be there.
     Refused(ErrorCode),
-    /// No definite answer within the delivery timeout, or 47 INVALID_PRODUCER_EPOCH: the id is used under a higher epoch already, so
-    /// somebody else has the say.
+    /// No definite answer within the delivery timeout; or 47 INVALID_PRODUCER_EPOCH: the id is used under a higher epoch already, so
+    /// somebody else has the say; or a refusal, say for a right that is missing, after an attempt that may have been stored.
     Unknown,
 }
 
@@ -130,7 +130,9 @@ impl Cluster {
 
     /// Produces a record under a stamp, over all that can go wrong, for as long as the delivery timeout. Dropping the future does not
     /// take back what has left.
-    pub async fn produce_single(&self, single: &Single, to: &Arc<Partition>, stamp: &Producer) -> Fate {
+    ///
+    /// `doubt`: somebody may have produced it under this stamp before, and heard nothing.
+    pub async fn produce_single(&self, single: &Single, to: &Arc<Partition>, stamp: &Producer, mut doubt: bool) -> Fate {
         let core = self.core();
         let deadline = Instant::now() + core.settings.producer.delivery_timeout;
         let batch = single.stamped(stamp);
@@ -151,20 +153,34 @@ impl Cluster {
                 Some(Answer::IdentityDead) => return Fate::Unknown,
                 Some(Answer::Refused(code) | Answer::TooLarge(code) | Answer::Unfit(code)) => {
                     to.tell_refused(code, 1, batch.len());
-                    return Fate::Refused(code);
+                    return if doubt && !is_of_content(code) {
+                        Fate::Unknown
+                    } else {
+                        Fate::Refused(code)
+                    };
                 }
-                Some(Answer::NotStored | Answer::Doubt) => {
+                Some(told @ (Answer::NotStored | Answer::Doubt)) => {
+                    doubt |= told == Answer::Doubt;
                     core.counters.retries.inc();
                     sleep(backoff::wait(failures, Duration::from_millis(20), Duration::from_secs(1))).await;
                     failures += 1;
                 }
-                // Another broker leads by now.
-                None => {}
+                // Another broker leads by now; the former one may have appended it.
+                None => doubt = true,
             }
         }
         core.counters.expired.inc();
         Fate::Unknown
     }
+}
+
+/// Whether a refusal is for what the record is: an earlier attempt, if it came to its end, ended the same way. The others (a right that is
+/// missing, a topic that is gone) tell nothing of an earlier one. Somebody who lowers `max.message.bytes` between two attempts makes this
+/// wrong; without it a record that Kafka will never take would be in doubt for ever once its first owner died.
+fn is_of_content(code: ErrorCode) -> bool {
+    // MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_TIMESTAMP, UNSUPPORTED_FOR_MESSAGE_FORMAT, POLICY_VIOLATION,
+    // UNSUPPORTED_COMPRESSION_TYPE, INVALID_RECORD.
+    matches!(code.code(), 10 | 18 | 32 | 43 | 44 | 76 | 87)
 }
 
 /// One attempt at the broker that leads; `None` if another one leads before there is an answer. A paused broker owes its answers for long,
