@@ -56,11 +56,29 @@ async fn with_nobody_asked_the_socket_is_all_that_is_waited_for() {
     until("all are in the log", || fake.values("t", 0).len() == 100).await;
     assert_eq!(fake.values("t", 0), wanted);
     assert!(fake.world().acks.iter().all(|acks| *acks == 0));
+}
+
+/// Kafka closes the connection for want of an answer. What the others have on their way is not in doubt for that.
+#[tokio::test]
+async fn a_broker_that_cannot_store_what_nobody_is_asked_for_disturbs_no_other() {
+    let (fake, cluster, topic) = started(1, 1).await;
+    let counters = cluster.counters();
+    fake.hold_produce(&[1]);
+    let (mut all, mut none) = (Producer::new(&cluster), Producer::new(&cluster));
+    none.options = with(Acks::None);
+    all.append(&topic, 0, 1).unwrap();
+    until("it is on its way", || fake.seen(ApiKey::Produce) == 1).await;
+    fake.world().produce_faults.push_back(Fault::Code(10));
+    none.append(&topic, 0, 1).unwrap();
+    none.receipts(1).await;
+    until("the end is counted", || counters.unanswered_ends.get() == 1).await;
     fake.hold_produce(&[]);
-    // The same connection goes on to match answers with requests.
-    let mut other = Producer::new(&cluster);
-    other.produce(&topic, 0, 20).await;
-    assert_eq!(fake.values("t", 0).len(), 120);
+    all.receipts(1).await;
+    assert_eq!(counters.retries.get(), 0);
+    // The next is stored over a connection that is opened anew.
+    none.append(&topic, 0, 1).unwrap();
+    none.receipts(1).await;
+    until("it is stored", || fake.values("t", 0).len() == 2).await;
 }
 
 #[tokio::test]

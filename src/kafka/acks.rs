@@ -13,6 +13,9 @@ pub enum Acks {
 }
 
 impl Acks {
+    /// All of them.
+    pub const EACH: [Self; 3] = [Acks::All, Acks::Leader, Acks::None];
+
     /// The number that stands for it in requests.
     pub fn code(self) -> i16 {
         match self {

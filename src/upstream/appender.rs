@@ -36,7 +36,7 @@ pub enum AppendError {
 pub struct Appender {
     core: Arc<Core>,
     /// Brokers whose senders must be woken, each once. Keeps its capacity.
-    kicks: Vec<Arc<Broker>>,
+    kicks: Vec<(Arc<Broker>, Acks)>,
     now: Option<Instant>,
     /// What the record that found no memory needs.
     wanted: usize,
@@ -108,9 +108,10 @@ impl Appender {
             return Ok(());
         };
         drop(slot);
-        let first = newly && broker.list_quietly(Arc::clone(partition));
-        if (first || filled) && !self.kicks.iter().any(|b| Arc::ptr_eq(b, &broker)) {
-            self.kicks.push(broker);
+        let acks = partition.acks();
+        let first = newly && broker.line(acks).list_quietly(Arc::clone(partition));
+        if (first || filled) && !self.kicks.iter().any(|(b, a)| Arc::ptr_eq(b, &broker) && *a == acks) {
+            self.kicks.push((broker, acks));
         }
         Ok(())
     }
@@ -151,8 +152,8 @@ impl Appender {
         if self.granted > 0 {
             self.core.memory.release(std::mem::take(&mut self.granted));
         }
-        for broker in self.kicks.drain(..) {
-            broker.kick.notify_one();
+        for (broker, acks) in self.kicks.drain(..) {
+            broker.line(acks).kick.notify_one();
         }
     }
 

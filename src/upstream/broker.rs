@@ -8,11 +8,24 @@ use std::sync::{
 use tokio::sync::{Notify, mpsc};
 
 use super::{fetch::Command, offsets::Question, singles::Singles, topics::Partition};
+use crate::kafka::Acks;
 
 /// Reasons that are told of one outage.
 const MOST_FAULTS: usize = 4;
 
-/// A broker. Its tasks (sender, fetcher, offsets) are started when it first appears.
+/// Partitions that have something to send with one kind of `acks`, for the sender that has a connection of its own for these.
+///
+/// Kafka closes the connection when it cannot store what was sent with `acks` 0, for want of another way to tell; requests of the
+/// others would be in doubt each time. And it answers one request of a connection after the other, so those that wait for the leader alone would
+/// wait for the replicas of the others.
+#[derive(Default)]
+pub(crate) struct Line {
+    ready: Mutex<Vec<Arc<Partition>>>,
+    /// Rung for the sender.
+    pub(crate) kick: Notify,
+}
+
+/// A broker. Its tasks (senders, fetcher, offsets) are started when it first appears.
 pub(crate) struct Broker {
     pub(crate) id: i32,
     /// `host:port`, as last heard.
@@ -21,10 +34,8 @@ pub(crate) struct Broker {
     listed: AtomicBool,
     /// Why no connection to it was had since the last that was, each reason once.
     faults: Mutex<Vec<String>>,
-    /// Partitions that have something to send.
-    ready: Mutex<Vec<Arc<Partition>>>,
-    /// Rung for the sender.
-    pub(crate) kick: Notify,
+    /// One for each [`Acks`], in the order of [`Acks::EACH`].
+    lines: [Line; Acks::EACH.len()],
     /// Records that are produced by themselves.
     pub(crate) singles: Singles,
     /// To the fetcher. Unbounded in form; the number of readers bounds it.
@@ -45,8 +56,7 @@ impl Broker {
             address: Mutex::new(address),
             listed: AtomicBool::new(true),
             faults: Mutex::default(),
-            ready: Mutex::default(),
-            kick: Notify::new(),
+            lines: Default::default(),
             singles: Singles::default(),
             fetcher,
             questions,
@@ -91,9 +101,26 @@ impl Broker {
         }
     }
 
-    /// Puts a partition in line (its `listed` flag is set by the caller). The sender is woken by the first in line, so that it can
-    /// start its linger, and by whatever is urgent; the others are found when it next looks.
+    /// What waits for the sender of this `acks`.
+    pub(crate) fn line(&self, acks: Acks) -> &Line {
+        &self.lines[acks as usize]
+    }
+
+    /// Moves all partitions of all lines to the end of `into`.
+    pub(crate) fn take_all_ready(&self, into: &mut Vec<Arc<Partition>>) {
+        self.lines.iter().for_each(|line| line.take_ready(into));
+    }
+
+    /// Puts a partition in line (its `listed` flag is set by the caller).
     pub(crate) fn list(&self, partition: Arc<Partition>, urgent: bool) {
+        self.line(partition.acks()).list(partition, urgent);
+    }
+}
+
+impl Line {
+    /// The sender is woken by the first in line, so that it can
+    /// start its linger, and by whatever is urgent; the others are found when it next looks.
+    fn list(&self, partition: Arc<Partition>, urgent: bool) {
         let mut ready = self.ready();
         let first = ready.is_empty();
         ready.push(partition);

@@ -307,7 +307,7 @@ impl Core {
         }
         let brokers = std::mem::take(&mut *self.brokers());
         let mut dropped = Vec::new();
-        brokers.values().for_each(|b| b.take_ready(&mut dropped));
+        brokers.values().for_each(|b| b.take_all_ready(&mut dropped));
         self.orphans.close();
     }
 

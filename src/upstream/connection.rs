@@ -91,6 +91,12 @@ impl Connection {
         self.wire.send_unanswered(api, version, request, within)
     }
 
+    /// Resolves once it is closed. Does not borrow it.
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + use<> {
+        let wire = Arc::clone(&self.wire);
+        async move { wire.closed().await }
+    }
+
     /// Whether requests can still be sent.
     pub(crate) fn is_open(&self) -> bool {
         self.wire.broken().is_none()

@@ -43,6 +43,8 @@ pub struct Counters {
     pub restamped: Counter,
     /// Batches that were split because Kafka found them too large.
     pub split: Counter,
+    /// Connections with `acks` 0 that ended soon after something was sent: it may be lost.
+    pub unanswered_ends: Counter,
     /// Appends refused because the memory budget was used up.
     pub memory_full: Counter,
     /// Bytes of the memory budget in use.
@@ -83,6 +85,7 @@ impl Default for Counters {
             refused: Counter::default(),
             restamped: Counter::default(),
             split: Counter::default(),
+            unanswered_ends: Counter::default(),
             memory_full: Counter::default(),
             memory_used: Gauge::default(),
             produce_latency: latency(),
@@ -145,6 +148,11 @@ impl Counters {
             "kafka_produce_split",
             "Batches split because Kafka found them too large",
             self.split.clone(),
+        );
+        to.register(
+            "kafka_unacknowledged_connections_closed",
+            "Connections of rules with acks: none that ended soon after something was sent; it may be lost",
+            self.unanswered_ends.clone(),
         );
         to.register(
             "kafka_memory_full",

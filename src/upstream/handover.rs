@@ -12,7 +12,7 @@ impl Sender {
 
     /// Gives partitions that another broker leads by now to its sender.
     pub(super) fn hand_over(&mut self) {
-        self.broker.take_ready(&mut self.line);
+        self.broker.line(self.acks).take_ready(&mut self.line);
         let line = std::mem::take(&mut self.line);
         for partition in line {
             let mut slot = partition.lock();
@@ -36,10 +36,12 @@ impl Sender {
     ///
     /// Only with a producer id: without, the second attempt would be a second copy.
     pub(super) fn forsake(&mut self) {
+        if self.acks != Acks::All {
+            return;
+        }
         let mut forsaken: Vec<Part> = Vec::new();
         for flying in &mut self.flying {
-            let moved =
-                |part: &mut Part| part.partition.acks() == Acks::All && part.partition.leader().is_some_and(|id| id != self.broker.id);
+            let moved = |part: &mut Part| part.partition.leader().is_some_and(|id| id != self.broker.id);
             forsaken.extend(flying.parts.extract_if(.., moved));
         }
         for part in forsaken {

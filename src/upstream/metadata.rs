@@ -29,7 +29,10 @@ use super::{
     fetch, janitor, offsets, sender, singles,
     topics::{Entry, Partition, Topic, TopicId, TopicState},
 };
-use crate::kafka::error::{ErrorCode, Retry};
+use crate::kafka::{
+    Acks,
+    error::{ErrorCode, Retry},
+};
 
 /// How long a connection that was there before may owe an answer: a broker that is paused or cut off must not hold up the news of who
 /// leads instead of it. A fresh one gets the whole request timeout.
@@ -250,7 +253,7 @@ fn learn(core: &Arc<Core>, answer: &MetadataResponse) {
     core.orphans.place();
     for broker in core.all_brokers() {
         // Leaders may have moved: both look at what they hold.
-        broker.kick.notify_one();
+        Acks::EACH.iter().for_each(|acks| broker.line(*acks).kick.notify_one());
         let _ = broker.fetcher.send(fetch::Command::Look);
     }
 }
@@ -263,7 +266,9 @@ fn start_broker(core: &Arc<Core>, id: i32, address: String) {
     let (questions, asked) = mpsc::unbounded_channel();
     let broker = Broker::new(id, address, fetcher, questions);
     core.add_broker(&broker);
-    core.spawn(sender::run(Arc::clone(core), Arc::clone(&broker)));
+    for acks in Acks::EACH {
+        core.spawn(sender::run(Arc::clone(core), Arc::clone(&broker), acks));
+    }
     core.spawn(fetch::run(Arc::clone(core), Arc::clone(&broker), commands));
     core.spawn(offsets::run(Arc::clone(core), Arc::clone(&broker), asked));
     for _ in 0..core.settings.producer.qos2_connections {

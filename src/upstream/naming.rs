@@ -1,7 +1,6 @@
 //! Partitions that wait for a producer id: at the beginning, and after Kafka has refused theirs.
 //!
-//! Only they wait. What needs no id (`acks: leader`, `none`), and partitions whose id is good, go on: an id may be refused until an
-//! operator grants a right.
+//! Only they wait. Partitions whose id is good go on: an id may be refused until an operator grants a right.
 
 use std::sync::Arc;
 
@@ -11,11 +10,10 @@ use crate::kafka::Acks;
 impl Sender {
     /// Parks those in line that need an id as long as there is none at all.
     pub(super) fn park_nameless(&mut self) {
-        if self.core.identities.current().is_some() {
+        if self.acks != Acks::All || self.core.identities.current().is_some() {
             return;
         }
-        let nameless: Vec<_> = self.line.extract_if(.., |partition| partition.acks() == Acks::All).collect();
-        for partition in nameless {
+        for partition in std::mem::take(&mut self.line) {
             self.park(partition, None);
         }
     }

@@ -1,4 +1,5 @@
-//! One sender per broker: takes what its partitions have and keeps a few Produce requests in flight on a connection of its own.
+//! One sender per broker and kind of `acks`: takes what its partitions have and keeps a few Produce requests in flight on a connection of
+//! its own.
 //!
 //! With nothing in flight, what there is leaves at once. While requests are in flight records gather, and leave when an answer
 //! comes, when a batch is full, or when `linger` has passed. One request carries at most one batch of each partition.
@@ -18,13 +19,13 @@ use super::{
     broker::Broker,
     cluster::Core,
     connection::{CallError, Connection, ORDINARY_FRAME},
-    flying::{Flying, by_acks, front_answer},
+    flying::{Flying, closed, front_answer},
     produce::{Part, answers_to, judge, produce},
     receipts::Waiters,
     topics::Partition,
     wire::throttle,
 };
-use crate::kafka::compression::Compressor;
+use crate::kafka::{Acks, compression::Compressor};
 
 /// Requests in flight on one connection.
 const MOST_REQUESTS: usize = 5;
@@ -38,12 +39,15 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 const MOST_QUICK: u32 = 80;
 
 /// Runs until the client stops.
-pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>) {
+pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>, acks: Acks) {
     let mut sender = Sender {
         changed: core.changed.subscribe(),
         core,
         broker,
+        acks,
         connection: None,
+        opened: Instant::now(),
+        written: None,
         line: Vec::new(),
         delayed: Vec::new(),
         flying: VecDeque::new(),
@@ -77,7 +81,12 @@ pub(super) struct Sender {
     /// Leaders may have moved since it was looked at.
     changed: watch::Receiver<u64>,
     pub(super) broker: Arc<Broker>,
+    /// Of all its partitions.
+    pub(super) acks: Acks,
     connection: Option<Connection>,
+    pub(super) opened: Instant,
+    /// When the last request left that the broker does not answer.
+    pub(super) written: Option<Instant>,
     /// Partitions with something to send; their `listed` flag is set.
     pub(super) line: Vec<Arc<Partition>>,
     /// Those that must wait after a failure; `listed`, too.
@@ -92,7 +101,7 @@ pub(super) struct Sender {
     line_since: Option<Instant>,
     /// No request before (back-off, throttling).
     not_before: Option<Instant>,
-    failures: u32,
+    pub(super) failures: u32,
     /// Those that wait for a producer id; `listed`, too. The others go on meanwhile.
     pub(super) nameless: Vec<Arc<Partition>>,
     /// The task that asks for one.
@@ -104,7 +113,7 @@ pub(super) struct Sender {
 impl Sender {
     /// Takes the newly ready, and of the delayed those whose time has come.
     fn collect(&mut self) {
-        self.broker.take_ready(&mut self.line);
+        self.broker.line(self.acks).take_ready(&mut self.line);
         let now = Instant::now();
         let mut at = 0;
         while at < self.delayed.len() {
@@ -156,10 +165,13 @@ impl Sender {
         let far = Instant::now() + Duration::from_secs(3600);
         let broker = Arc::clone(&self.broker);
         let overdue = self.next_doubt();
+        let unanswering = self.connection.as_ref().filter(|_| self.acks == Acks::None);
+        let unanswering = unanswering.map(Connection::closed);
         tokio::select! {
             biased;
             answer = front_answer(&mut self.flying) => self.take_answer(answer),
-            () = broker.kick.notified() => {}
+            () = broker.line(self.acks).kick.notified() => {}
+            () = closed(unanswering) => self.close_unanswered(),
             Some(_) = self.naming.join_next(), if !self.naming.is_empty() => self.named(),
             () = sleep_until(until.unwrap_or(far).into()), if until.is_some() => {}
             () = sleep_until(overdue.unwrap_or(far).into()), if overdue.is_some() => self.doubt(),
@@ -193,7 +205,7 @@ impl Sender {
         }
         let parts = self.gather();
         self.line_since = None;
-        for parts in by_acks(parts) {
+        if !parts.is_empty() {
             self.fly(parts);
         }
     }
@@ -232,6 +244,7 @@ impl Sender {
         match self.meanwhile(open).await {
             Some(Ok(connection)) => {
                 self.connection = Some(connection);
+                self.opened = Instant::now();
                 self.broker.reached();
                 true
             }
@@ -254,7 +267,7 @@ impl Sender {
             tokio::select! {
                 done = &mut needed => return Some(done),
                 answer = front_answer(&mut self.flying) => self.take_answer(answer),
-                () = broker.kick.notified() => {
+                () = broker.line(self.acks).kick.notified() => {
                     self.collect();
                     if self.line.is_empty() {
                         return None;
@@ -269,7 +282,7 @@ impl Sender {
     }
 
     /// The connection is of no use: waits a while, and has the metadata asked for.
-    fn break_off(&mut self) {
+    pub(super) fn break_off(&mut self) {
         self.connection = None;
         self.not_before = Some(Instant::now() + backoff::wait(self.failures, Duration::from_millis(50), Duration::from_secs(1)));
         self.failures += 1;
@@ -285,6 +298,7 @@ impl Sender {
             Ok(Some(answer)) => answer,
             // The rule asks for no more than that it has left.
             Ok(None) => {
+                self.written = Some(Instant::now());
                 for part in flying.parts {
                     self.settle_part(&part, Answer::Stored(-1), false);
                 }
@@ -297,6 +311,7 @@ impl Sender {
                 }
                 // All requests of a connection end with it; that is one break.
                 if self.connection.take_if(|c| !c.is_open()).is_some() {
+                    self.tell_unanswered();
                     self.break_off();
                 }
                 return;

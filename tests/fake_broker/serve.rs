@@ -89,6 +89,10 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
             return;
         };
         if unanswered {
+            // What it cannot carry out it can only answer by closing.
+            if matches!(fault, Some(Fault::Code(_))) {
+                return;
+            }
             continue;
         }
         if !node.may_answer(api).await {

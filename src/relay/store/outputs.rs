@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     mqtt::ReasonCode,
-    ownership::{ConnectionId, Message, Output},
+    ownership::{ConnectionId, Message, Output, Pair, StoredWill, Tenure},
     relay::mailbox::Ending,
 };
 
@@ -89,13 +89,7 @@ impl Task {
                 pair,
                 will: Some(will),
                 ..
-            } => {
-                let around = self.around.clone();
-                self.errands.spawn(async move {
-                    let outcome = wills::produce(&around, &tenure.client, &will, index, pair).await;
-                    Errand::Produced(tenure, message, pair, outcome)
-                });
-            }
+            } => self.produce_will(tenure, message, (index, pair), will),
             // The machine gives each will along.
             Output::Produce { will: None, .. } => {}
             Output::PubRec(connection, packet) => {
@@ -154,6 +148,14 @@ impl Task {
             Some(guest) if !guest.stored && reason == ReasonCode::ServerUnavailable => {}
             _ => self.send(connection, Letter::Close(reason)),
         }
+    }
+
+    fn produce_will(&mut self, tenure: Tenure, message: Message, (index, pair): (usize, Pair), will: Box<StoredWill>) {
+        let around = self.around.clone();
+        self.errands.spawn(async move {
+            let outcome = wills::produce(&around, &tenure.client, &will, index, pair).await;
+            Errand::Produced(tenure, message, pair, outcome)
+        });
     }
 
     fn reset(&mut self) {
