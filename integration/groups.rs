@@ -42,7 +42,7 @@ async fn assigned(group: &mut Group) -> (Vec<Assigned>, i32, BTreeSet<String>) {
     loop {
         match next(group).await {
             GroupEvent::Assigned(assigned) => return (assigned, last.0, last.1),
-            GroupEvent::Generation { number, members } => last = (number, names(&members)),
+            GroupEvent::Generation { number, members, .. } => last = (number, names(&members)),
             other => panic!("{other:?}"),
         }
     }
@@ -125,7 +125,7 @@ async fn work(mut group: Group, name: String, ledger: Shared, mut stopped: tokio
 
 async fn take(event: GroupEvent, name: &str, ledger: &Shared, held: &mut BTreeMap<TopicPartition, (Tenure, i64)>, committer: &Committer) {
     match event {
-        GroupEvent::Generation { number, members } => {
+        GroupEvent::Generation { number, members, .. } => {
             let mut ledger = ledger.lock().unwrap();
             ledger.generations.insert(name.to_owned(), (number, names(&members)));
         }
@@ -489,4 +489,26 @@ async fn a_topic_that_is_made_after_its_group_is_shared_out_when_it_appears() {
     let (held, ..) = assigned(&mut group).await;
     assert_eq!(held.len(), 3);
     group.leave().await;
+}
+
+/// Kafka keeps a group in one message. Here it is what its member subscribes to that makes it too large; with many members it would be
+/// what they say of themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_is_larger_than_a_message_of_kafka_may_be_is_told_with_what_cures_it() {
+    let kafka = shared_kafka();
+    let cluster = cluster(&kafka);
+    // None of them is there.
+    let topics = (0..4_500).map(|at| format!("{at:0>240}")).collect();
+    let mut group = cluster.join(GroupSettings {
+        topics,
+        ..settings("too-large", "none", "one")
+    });
+    let GroupEvent::Refused { error, why } = next(&mut group).await else {
+        panic!("something else")
+    };
+    assert_eq!(error.name(), "MESSAGE_TOO_LARGE", "{why}");
+    assert!(
+        why.contains("of its 1 members") && why.contains("at most 1048588 (max.message.bytes)"),
+        "{why}"
+    );
 }

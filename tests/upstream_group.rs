@@ -103,7 +103,7 @@ async fn members_share_partitions_and_each_learns_of_all_with_old_and_new_layout
         assert_eq!((committed.offset, &*committed.metadata), (20, "last"), "old: {old}");
         assert_eq!(commits(&first, vec![commit(tenure, 21, "")]).await, [Err(CommitError::NotOwned)]);
         let members = loop {
-            if let GroupEvent::Generation { members, .. } = next(&mut first).await {
+            if let GroupEvent::Generation { members, size: 2, .. } = next(&mut first).await {
                 break members;
             }
         };

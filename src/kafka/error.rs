@@ -175,6 +175,8 @@ impl From<i16> for ErrorCode {
 }
 
 impl ErrorCode {
+    /// -1: the broker cannot say what is wrong.
+    pub const UNKNOWN_SERVER_ERROR: Self = Self(-1);
     /// 3: the broker does not know the topic or partition, or may not tell.
     pub const UNKNOWN_TOPIC_OR_PARTITION: Self = Self(3);
     /// 10: larger than the topic's or broker's limit.

@@ -258,8 +258,8 @@ impl Task {
 
     fn told(&mut self, event: GroupEvent) {
         match event {
-            GroupEvent::Generation { members, .. } => {
-                self.generation.get_or_insert((Instant::now(), members.len()));
+            GroupEvent::Generation { size, .. } => {
+                self.generation.get_or_insert((Instant::now(), size));
             }
             GroupEvent::Assigned(assigned) => {
                 self.assigned(assigned);

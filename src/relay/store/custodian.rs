@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Around, Orders, order::Order};
+use super::{Around, Orders, instance_name, order::Order};
 use crate::upstream::{GroupEvent, GroupSettings};
 
 /// What the custodian knows of the group.
@@ -33,7 +33,7 @@ pub(super) async fn run(around: &Around, orders: &[Orders], mut leave: watch::Re
     let mut group = around.cluster.join(GroupSettings {
         group: format!("{}-instances", around.settings.topic),
         topics: vec![around.settings.topic.clone()],
-        user_data: Bytes::copy_from_slice(around.instance.as_bytes()),
+        user_data: Bytes::copy_from_slice(&around.id.to_be_bytes()),
         session_timeout: timeout,
         rebalance_timeout: timeout.max(Duration::from_secs(10)),
         heartbeat_interval: (timeout / 5).min(Duration::from_secs(3)),
@@ -69,12 +69,21 @@ pub(super) async fn run(around: &Around, orders: &[Orders], mut leave: watch::Re
     group.leave().await;
 }
 
+/// The instance id of a member, from what it says of itself.
+fn member(id: &[u8]) -> Option<Box<str>> {
+    Some(instance_name(u128::from_be_bytes(id.try_into().ok()?)))
+}
+
 impl Custodian<'_> {
     fn take(&mut self, event: GroupEvent) {
         match event {
             GroupEvent::Generation { members, .. } => {
-                let name = |member: Bytes| std::str::from_utf8(&member).ok().map(Into::into);
-                self.members = members.into_iter().filter_map(name).collect();
+                self.members = members.iter().filter_map(|id| member(id)).collect();
+                if self.members.is_empty() {
+                    // It gets no partition, so it is not told who is a member, and looks after nothing any more: without their names all
+                    // sessions would look like orphans.
+                    self.forsake();
+                }
                 self.lost = None;
                 self.tell_all(|| Order::Member);
                 self.around.beginning.send_modify(|now| now.member = true);

@@ -61,7 +61,9 @@ pub struct StoreSettings {
 /// What all tasks share.
 struct Around {
     settings: StoreSettings,
-    /// Of this run of this process: no other has had it or will have it.
+    /// Of this run of this process: no other has had it or will have it. What the members of the group of instances tell each other.
+    id: u128,
+    /// The same as it is written into records.
     instance: Box<str>,
     cluster: Cluster,
     rules: Arc<RuleSet>,
@@ -95,12 +97,19 @@ impl Beginning {
 /// Where the orders for a client go. A connection has few on their way: each SUBSCRIBE is one, reports come once a second.
 pub type Orders = mpsc::UnboundedSender<Order>;
 
+/// The id of an instance as it stands in records.
+fn instance_name(id: u128) -> Box<str> {
+    format!("proxy-{id:032x}").into()
+}
+
 impl Around {
     /// A new instance.
     fn new(settings: StoreSettings, cluster: Cluster, rules: Arc<RuleSet>, metrics: Arc<Metrics>) -> Self {
-        let chance = || RandomState::new().hash_one(());
+        let chance = || u128::from(RandomState::new().hash_one(()));
+        let id = chance() << 64 | chance();
         Self {
-            instance: format!("proxy-{:016x}{:016x}", chance(), chance()).into(),
+            id,
+            instance: instance_name(id),
             settings,
             cluster,
             rules,

@@ -40,7 +40,7 @@ use crate::{
 /// Kafka's name for groups whose members read topics.
 const PROTOCOL_TYPE: &str = "consumer";
 /// How this proxy shares partitions out, and what it writes beside them. Another number when either changes.
-const PROTOCOL: &str = "mqtt-kafka-proxy-1";
+const PROTOCOL: &str = "mqtt-kafka-proxy-2";
 /// The first versions that carry a `group.instance.id` (KIP-345), by API.
 const STATIC: [(ApiKey, i16); 5] = [
     (ApiKey::JoinGroup, 5),
@@ -64,6 +64,8 @@ pub(super) struct Coordinator {
     address: String,
     seat: OnceCell<Connection>,
     rest: OnceCell<Connection>,
+    /// Bytes of all members' subscriptions, as the one that leads has heard of them.
+    pub(super) subscribed: AtomicUsize,
 }
 
 /// Why there is no answer that says something.
@@ -162,6 +164,7 @@ async fn find(core: &Core, me: &Identity) -> Result<Coordinator, Fault> {
         address,
         seat: OnceCell::new(),
         rest: OnceCell::new(),
+        subscribed: AtomicUsize::new(0),
     })
 }
 
@@ -281,6 +284,8 @@ impl Coordinator {
             return Err(self.explain(core, me, error, why).await);
         }
         let leads = answer.leader == answer.member_id;
+        let subscribed = answer.members.iter().map(|one| one.metadata.len()).sum();
+        self.subscribed.store(subscribed, Relaxed);
         let members = answer.members.into_iter().map(|one| {
             let read = embedded::read_subscription(&one.member_id, one.metadata);
             read.unwrap_or_else(|| {
@@ -319,6 +324,8 @@ impl Coordinator {
         generation: i32,
         assignments: Vec<SyncGroupRequestAssignment>,
     ) -> Result<Answer, Fault> {
+        let told = assignments.iter().map(|one| one.assignment.len()).sum();
+        let given = (assignments.len(), told);
         let make = |version| {
             let request = SyncGroupRequest::default()
                 .with_group_id(me.group())
@@ -334,7 +341,9 @@ impl Coordinator {
                 .with_protocol_name(Some(StrBytes::from_static_str(PROTOCOL)))
         };
         let answer: SyncGroupResponse = self.call(core, me, ApiKey::SyncGroup, 5, make).await?;
-        accepted(me, "SyncGroup", answer.error_code)?;
+        if let Err(Fault::Refused(error, why)) = accepted(me, "SyncGroup", answer.error_code) {
+            return Err(limits::sync_refused(self, core, me, (error, why), given).await);
+        }
         let read = embedded::read_assignment(answer.assignment);
         // Nothing is given up for bytes that say nothing: it asks for another generation, as if the coordinator were away.
         read.map(Answer::Synced)

@@ -27,7 +27,7 @@ const NEWEST: i16 = 3;
 /// The version of the assignment that we write.
 const ASSIGNMENT: i16 = 0;
 /// The first byte of an assignment's user data.
-const USER_DATA: u8 = 1;
+const USER_DATA: u8 = 2;
 /// The most topics, and the most partitions, that one member may name.
 const MOST_NAMED: usize = 100_000;
 /// The longest name of a topic that Kafka takes.
@@ -37,7 +37,10 @@ const LONGEST_NAME: usize = 249;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Assignment {
     pub(super) partitions: BTreeSet<TopicPartition>,
-    /// The user data of all members.
+    /// How many members there are.
+    pub(super) size: u32,
+    /// The user data of all members that say something, if this one has partitions. Nobody else is told: Kafka keeps all assignments of
+    /// a group in one message, and with everybody's data in each it would grow with the square of the members.
     pub(super) members: Vec<Bytes>,
     /// Some partitions are nobody's in this generation: members must give them up first, and then ask for the next.
     pub(super) partial: bool,
@@ -72,9 +75,10 @@ pub(super) fn assignment(of: &Assignment) -> Bytes {
     user_data.put_u8(USER_DATA);
     user_data.put_u8(of.partial.into());
     user_data.put_u64(of.fingerprint);
+    user_data.put_u32(of.size);
     user_data.put_u32(u32::try_from(of.members.len()).expect("a group has fewer members"));
     for member in &of.members {
-        user_data.put_u16(u16::try_from(member.len()).expect("bounded by MOST_USER_DATA"));
+        user_data.put_u8(u8::try_from(member.len()).expect("bounded by MOST_USER_DATA"));
         user_data.put_slice(member);
     }
     let body = ConsumerProtocolAssignment::default()
@@ -138,12 +142,14 @@ pub(super) fn read_assignment(mut from: Bytes) -> Option<Assignment> {
     }
     let partial = user_data.try_get_u8().ok()? != 0;
     let fingerprint = user_data.try_get_u64().ok()?;
+    let size = user_data.try_get_u32().ok()?;
     let members = array(&mut user_data, |from| {
-        let length = usize::from(from.try_get_u16().ok()?);
+        let length = usize::from(from.try_get_u8().ok()?);
         take(from, length)
     })?;
     Some(Assignment {
         partitions,
+        size,
         members,
         partial,
         fingerprint,
@@ -171,7 +177,7 @@ fn partitions(from: &mut Bytes) -> Option<Vec<TopicPartition>> {
 /// A count and so many elements. Memory follows what is there.
 fn array<T>(from: &mut Bytes, element: impl Fn(&mut Bytes) -> Option<T>) -> Option<Vec<T>> {
     let count = usize::try_from(from.try_get_i32().ok()?.max(0)).ok()?;
-    // An element has two bytes or more.
+    // An element has a byte or more.
     if count > MOST_NAMED || count > from.len() {
         return None;
     }

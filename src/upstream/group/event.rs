@@ -22,11 +22,14 @@ pub struct TopicPartition {
 /// [`Lost`](Self::Lost) became true, whatever comes first. Whoever does not take its events is thrown out at the next rebalance.
 #[derive(Debug)]
 pub enum GroupEvent {
-    /// A generation has begun for this member: each member's user data, in no order. Comes before what the generation brings or takes.
+    /// A generation has begun for this member. Comes before what the generation brings or takes.
     Generation {
         /// Its number; it only grows, as long as the group has members.
         number: i32,
-        /// What the members say of themselves, this one included.
+        /// How many members it has, this one included.
+        size: usize,
+        /// What the members say of themselves, this one included, in no order; empty for one that gets no partition, and without those
+        /// that say nothing.
         members: Vec<Bytes>,
     },
     /// These are this member's from now on.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-/// The most bytes of [`GroupSettings::user_data`]. All members' come to each member with each generation.
-pub const MOST_USER_DATA: usize = 256;
+/// The most bytes of [`GroupSettings::user_data`]. All members' come to each member that has partitions, with each generation, and Kafka
+/// keeps all of that in one message: those who want many members say little.
+pub const MOST_USER_DATA: usize = 64;
 /// The most bytes of a commit's metadata, as Kafka has it (`offset.metadata.max.bytes`) unless its operator changed that.
 pub const MOST_METADATA: usize = 4096;
 
@@ -16,7 +17,7 @@ pub struct GroupSettings {
     pub group: String,
     /// All partitions of these topics are shared out among the members that name them. A topic that is not there counts when it appears.
     pub topics: Vec<String>,
-    /// What every member learns of this one with each generation ([`GroupEvent::Generation`](super::GroupEvent::Generation)); an
+    /// What every member that has partitions learns of this one with each generation ([`GroupEvent::Generation`](super::GroupEvent::Generation)); an
     /// instance's id, for example. At most [`MOST_USER_DATA`] bytes, the rest is cut off.
     pub user_data: Bytes,
     /// `group.instance.id` (KIP-345): who comes back under it within the session timeout gets its partitions back, and the others

@@ -171,7 +171,7 @@ impl Task {
 
     fn told(&self, event: Event) -> GroupEvent {
         match event {
-            Event::Generation { number, members } => GroupEvent::Generation { number, members },
+            Event::Generation { number, size, members } => GroupEvent::Generation { number, size, members },
             Event::Assigned(assigned) => GroupEvent::Assigned(assigned),
             Event::Revoked { partitions, number } => GroupEvent::Revoked(Revocation::new(partitions, number, self.released.clone())),
             Event::Lost {

@@ -156,8 +156,8 @@ proptest! {
     #[test]
     fn assignments_are_kafkas_own_and_come_back((candidates, counts) in groups()) {
         let partitions = assign(&candidates, &counts).swap_remove(0);
-        let members = vec![Bytes::from_static(b"one"), Bytes::new(), Bytes::from(vec![7; 256])];
-        let assignment = Assignment { partitions, members, partial: true, fingerprint: embedded::fingerprint(&counts) };
+        let members = vec![Bytes::from_static(b"one"), Bytes::new(), Bytes::from(vec![7; 64])];
+        let assignment = Assignment { partitions, size: 5, members, partial: true, fingerprint: embedded::fingerprint(&counts) };
         let bytes = embedded::assignment(&assignment);
         let theirs = ConsumerProtocolAssignment::decode(&mut bytes.slice(2..), i16::from_be_bytes([bytes[0], bytes[1]])).unwrap();
         let named: usize = theirs.assigned_partitions.iter().map(|t| t.partitions.len()).sum();

@@ -67,6 +67,7 @@ pub(super) enum Action {
 pub(super) enum Event {
     Generation {
         number: i32,
+        size: usize,
         members: Vec<Bytes>,
     },
     Assigned(Vec<Assigned>),

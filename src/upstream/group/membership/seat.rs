@@ -126,7 +126,9 @@ impl Membership {
     /// What the one that leads gives to all.
     fn assignments(&mut self) -> Vec<(String, Assignment)> {
         let candidates = std::mem::take(&mut self.candidates);
-        let members: Vec<_> = candidates.iter().map(|(_, user_data)| user_data.clone()).collect();
+        let size = u32::try_from(candidates.len()).expect("a response of Kafka is smaller");
+        let say = candidates.iter().map(|(_, user_data)| user_data);
+        let members: Vec<_> = say.filter(|user_data| !user_data.is_empty()).cloned().collect();
         let candidates: Vec<_> = candidates.into_iter().map(|(candidate, _)| candidate).collect();
         let counts = self.counts();
         let given = assign(&candidates, &counts);
@@ -139,9 +141,10 @@ impl Membership {
             .sum();
         let partial = given.iter().map(BTreeSet::len).sum::<usize>() < there;
         let to_each = candidates.into_iter().zip(given).map(|(candidate, partitions)| {
-            let members = members.clone();
+            let members = if partitions.is_empty() { Vec::new() } else { members.clone() };
             let assignment = Assignment {
                 partitions,
+                size,
                 members,
                 partial,
                 fingerprint,
@@ -172,6 +175,7 @@ impl Membership {
         self.rejoin |= returned && assignment.partial;
         self.events.push_back(Event::Generation {
             number: self.generation,
+            size: assignment.size as usize,
             members: assignment.members,
         });
         let until = now + self.rules.rebalance.mul_f64(SHARE_OF_REBALANCE);

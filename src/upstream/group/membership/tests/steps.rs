@@ -5,3 +5,4 @@ mod endings;
 mod generations;
 mod refusals;
 mod script;
+mod size;

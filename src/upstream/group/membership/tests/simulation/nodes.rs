@@ -151,7 +151,7 @@ impl World {
             return;
         }
         match event {
-            Event::Generation { number, members } => {
+            Event::Generation { number, members, .. } => {
                 let node = &mut self.nodes[at];
                 assert!(number >= node.generation || node.generation < 0 || !node.held.is_empty() || number >= 0);
                 node.generation = number;

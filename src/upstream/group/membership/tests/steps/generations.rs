@@ -30,7 +30,15 @@ fn a_generation_is_told_before_what_it_brings_and_offsets_come_with_it() {
     script.answer(sync, gives(&[3]));
     script.fetched(&[3]);
     let events = script.events();
-    let [Event::Generation { number: 7, members }, Event::Assigned(assigned)] = &events[..] else {
+    let [
+        Event::Generation {
+            number: 7,
+            size: 2,
+            members,
+        },
+        Event::Assigned(assigned),
+    ] = &events[..]
+    else {
         panic!("{events:?}")
     };
     assert_eq!(members, &[Bytes::from_static(b"me"), Bytes::from_static(b"you")]);

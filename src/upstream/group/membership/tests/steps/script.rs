@@ -45,6 +45,7 @@ pub(super) fn refusal(code: i16) -> Answer {
 pub(super) fn gives(partitions: &[i32]) -> Answer {
     Answer::Synced(Assignment {
         partitions: partitions.iter().map(|p| part(*p)).collect(),
+        size: 2,
         members: vec![Bytes::from_static(b"me"), Bytes::from_static(b"you")],
         partial: false,
         fingerprint: 0,
