@@ -77,7 +77,7 @@ impl Stage {
             sweeps: config.sweeps,
             group_prefix: config.group_prefix.clone(),
             fetch_size: config.kafka.consumer.fetch_size,
-            store: None,
+            store: config.store,
             access: config.access,
             retained: config.session.retain_available.then(|| relay::RetainedSettings {
                 topic: config.state_topics.retained.name.clone(),

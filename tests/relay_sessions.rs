@@ -1,0 +1,63 @@
+//! Stored sessions over a fake cluster: what a real one does too rarely.
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod fake_broker;
+mod relay_stage;
+
+use std::{iter::repeat_n, time::Duration};
+
+use fake_broker::{Fake, Fault, client::until};
+use kafka_protocol::messages::ApiKey;
+use mqttbytes::v5;
+use relay_stage::{
+    Stage,
+    device::{Device, taking},
+};
+
+const RULES: &str = r#"rules:
+  - {name: all, mqtt: "t/+", kafka: {topic: t, partition: 0}}
+sessions: {expiry: {}}
+limits: {connect_timeout: 2s}"#;
+
+/// CONNECT of a client whose session outlives its connections by ten minutes.
+fn staying(client: &str) -> v5::Connect {
+    let mut connect = taking(client, 10);
+    connect.clean_session = false;
+    connect.properties.as_mut().unwrap().session_expiry_interval = Some(600);
+    connect
+}
+
+/// Others may take this instance for dead: a session that it claims now would be an orphan's to them, and be taken from its client.
+#[tokio::test]
+async fn an_instance_that_does_not_reach_its_coordinator_claims_nothing_until_it_is_a_member_again() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    let stage = Stage::with(fake, RULES, |config| {
+        config.store.as_mut().unwrap().instance_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let mut first = Device::connected_as(stage.address, 5, &staying("first")).await;
+    let coordinator = [ApiKey::FindCoordinator, ApiKey::Heartbeat, ApiKey::JoinGroup, ApiKey::SyncGroup];
+    for api in coordinator {
+        stage.fake.world().groups.fail(api, repeat_n(Fault::Code(15), 100_000));
+    }
+    assert_eq!(first.rest().await, ["disconnect 0x89"], "its session is given up");
+    let written = stage.fake.values("mqtt-sessions", 0).len();
+    let mut second = Device::open(stage.address, 5).await;
+    second.connect(&staying("second")).await;
+    // No word before `connect_timeout`.
+    assert_eq!(second.rest().await, ["connack 0x88 no connection within connect_timeout"]);
+    assert_eq!(
+        stage.fake.values("mqtt-sessions", 0).len(),
+        written,
+        "something was claimed or written"
+    );
+    let synced = stage.fake.seen(ApiKey::SyncGroup);
+    stage.fake.world().groups.faults.clear();
+    until("it is a member again", || stage.fake.seen(ApiKey::SyncGroup) > synced).await;
+    for client in ["first", "second"] {
+        Device::connected_as(stage.address, 5, &staying(client)).await;
+    }
+    until("both are claimed", || stage.fake.values("mqtt-sessions", 0).len() > written + 2).await;
+}
