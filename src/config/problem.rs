@@ -68,6 +68,19 @@ impl LoadError {
     }
 }
 
+/// A fault is one line wherever it comes from: what a template, an expression or a filter quotes of the file may hold line ends.
+pub(super) fn one_line(text: String) -> String {
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    if !text.contains(breaks) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if breaks(c) { line.extend(c.escape_debug()) } else { line.push(c) }
+    }
+    line
+}
+
 /// A piece of the file in an error: in backticks, on one line, not endless.
 pub(super) fn quoted(written: &str) -> String {
     const LONGEST: usize = 60;
@@ -135,6 +148,7 @@ mod tests {
     #[test]
     fn a_quoted_piece_stays_on_one_line() {
         assert_eq!(quoted("a\nb \"c\""), "`a\\nb \"c\"`");
+        assert_eq!(one_line("a \"b\"\r\nc\u{2028}é".to_owned()), "a \"b\"\\r\\nc\\u{2028}é");
         assert_eq!(quoted(&"x".repeat(100)).chars().count(), 63);
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
-use super::problem::{Problem, quoted};
+use super::problem::{Problem, one_line, quoted};
 
 /// Values in the tree, copies made by aliases included: ten times the rules that anyone writes by hand.
 const MOST_NODES: usize = 200_000;
@@ -32,8 +32,8 @@ impl Place {
         Problem {
             line: self.line,
             column: self.column,
-            message: message.into(),
-            remedy: remedy.into(),
+            message: one_line(message.into()),
+            remedy: one_line(remedy.into()),
         }
     }
 
