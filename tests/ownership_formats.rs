@@ -146,13 +146,13 @@ proptest! {
     }
 
     #[test]
-    fn claims_come_back(client in client(), owner in ".{1,20}", n: u64, since: u64, fresh: bool, of in 0..=i64::MAX) {
+    fn claims_come_back(client in client(), owner in ".{1,20}", n: u64, since: u64, fresh: bool, operator: bool, of in 0..=i64::MAX) {
         let mut claim = Claim::new(&owner, n, since);
-        claim.fresh = fresh;
+        (claim.fresh, claim.operator) = (fresh, operator);
         let record = claim.record(&client).unwrap();
         let bid = claim.bid(&client, of).unwrap();
         prop_assert_eq!(Claim::parse(record.value.as_deref().unwrap()), Ok(claim));
-        let head = ClaimHead { owner: &owner, n, fresh };
+        let head = ClaimHead { owner: &owner, n, fresh, operator };
         seen(&record, |seen| assert_eq!(seen, Seen::Claim(&client, Ok(head))));
         seen(&bid, |seen| assert_eq!(seen, Seen::Bid(&client, of, Ok(head))));
     }

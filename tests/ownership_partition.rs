@@ -34,6 +34,7 @@ impl Stage {
         let settings = Settings {
             instance: "me".into(),
             fresh_if_damaged: false,
+            operator: false,
         };
         Self {
             partition: Partition::new(settings),
@@ -253,6 +254,17 @@ fn a_bid_that_came_too_late_disturbs_nobody() {
     assert_eq!(pair(&stage.publish(1, 40)), (40, 0, 0));
     stage.log.push(Claim::new("other", 1, 0).record("c").unwrap());
     let reason = ReasonCode::SessionTakenOver;
+    assert_eq!(stage.tail(), [Output::Close { connection: ME, reason }]);
+}
+
+#[test]
+fn a_client_whose_session_an_operator_ends_is_told_so() {
+    let mut stage = Stage::new();
+    stage.connect();
+    let mut claim = Claim::new("operator", 1, 0);
+    claim.operator = true;
+    stage.log.push(claim.record("c").unwrap());
+    let reason = ReasonCode::AdministrativeAction;
     assert_eq!(stage.tail(), [Output::Close { connection: ME, reason }]);
 }
 

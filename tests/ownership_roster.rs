@@ -49,6 +49,37 @@ fn state(client: &str, claim: i64, n: u64, connected: bool, expiry: u32) -> NewR
 }
 
 #[test]
+fn who_has_something_to_end_is_known() {
+    let is_known = |records: &dyn Fn(&mut Log)| {
+        let mut log = Log::new(Roster::of("c"));
+        log.claim(0, "other", "p1");
+        records(&mut log);
+        log.roster.is_known(NOW)
+    };
+    assert!(!is_known(&|_| {}));
+    let claimed = |log: &mut Log| log.claim(0, "c", "p1");
+    assert!(
+        is_known(&|log| {
+            claimed(log);
+        }),
+        "it may be connected"
+    );
+    let with = |of: &dyn Fn(i64) -> Vec<NewRecord>| {
+        is_known(&|log| {
+            let claim = claimed(log);
+            for record in of(claim) {
+                log.append(0, &record);
+            }
+        })
+    };
+    assert!(with(&|claim| vec![state("c", claim, 1, true, 60)]));
+    assert!(with(&|claim| vec![state("c", claim, 1, false, 61)]));
+    assert!(!with(&|claim| vec![state("c", claim, 1, false, 60)]), "it has expired");
+    let ended = |claim| State::Ended(NOW).record("c", claim, 2, "p1").unwrap();
+    assert!(!with(&|claim| vec![state("c", claim, 1, true, 60), ended(claim)]));
+}
+
+#[test]
 fn each_standing_is_told_and_what_is_over_is_not() {
     let mut log = Log::new(Roster::new());
     let claim = log.claim(0, "there", "p1");

@@ -76,19 +76,48 @@ fn a_session_ends_at_an_operators_word_wherever_its_client_is() {
     kafka.topic("ended", 1);
     let proxy = instance(&kafka, "ended", "");
     let [here, away] = ["here", "away"].map(Greeting::staying);
+    let passing = Greeting {
+        client: "passing",
+        clean: true,
+        ..Greeting::default()
+    };
     runtime().block_on(async {
         let (mut client, _) = connect(proxy.mqtt, here).await;
+        // Nothing of it is stored; its claim is written a moment after its CONNACK.
+        let (mut passer, _) = connect(proxy.mqtt, passing).await;
         connect(proxy.mqtt, away).await.0.goodbye().await.unwrap();
-        for name in ["here", "away", "nobody"] {
+        eventually("it is claimed", || {
+            let keys = kafka.consume("ended-sessions", "%k");
+            keys.iter().any(|key| key == "claim:passing").then_some(())
+        });
+        for name in ["here", "away", "passing"] {
             text(&sessions(&proxy, &["end", name]));
-            assert_eq!(sessions(&proxy, &["show", name]).status.code(), Some(66), "{name}");
+            for word in ["show", "end"] {
+                assert_eq!(sessions(&proxy, &[word, name]).status.code(), Some(66), "{word} {name}");
+            }
         }
-        // Session taken over
-        assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::Disconnect(0x8e));
+        // Administrative action
+        for client in [&mut client, &mut passer] {
+            assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::Disconnect(0x98));
+        }
+        for name in ["here", "passing"] {
+            let said = format!("client=\"{name}\"");
+            let log = proxy.log();
+            assert!(
+                log.lines()
+                    .any(|line| line.contains("an operator ends a session") && line.contains(&said)),
+                "{log}"
+            );
+        }
         for greeting in [here, away] {
             let (client, present) = connect(proxy.mqtt, greeting).await;
             assert!(!present, "{greeting:?}");
             client.goodbye().await.unwrap();
         }
     });
+    let nobody = sessions(&proxy, &["end", "nobody"]);
+    assert_eq!(nobody.status.code(), Some(66));
+    assert!(nobody.stdout.is_empty() && !nobody.stderr.is_empty(), "{nobody:?}");
+    let keys = kafka.consume("ended-sessions", "%k");
+    assert!(!keys.iter().any(|key| key.contains("nobody")), "{keys:?}");
 }

@@ -43,7 +43,7 @@ Exit codes:
    0  done; of `run`: ended by a signal, with everything in flight finished or given up within the bound
   64  faults in the configuration, a certificate or key of a listener that cannot be read or used, or a command line
       that is not understood
-  66  the configuration file cannot be read; of `sessions show`: there is no such session
+  66  the configuration file cannot be read; of `sessions show` and `sessions end`: there is no such session
   69  of `check --online` and `sessions`: Kafka is not reached, or is not as the configuration needs it
   70  a fault of the program itself
   71  the system refuses: a port is taken or forbidden, no threads

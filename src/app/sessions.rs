@@ -1,5 +1,6 @@
 //! `sessions`: what is stored of the clients, straight from Kafka; instances need not run. Only `end` claims or changes anything.
 
+use std::error::Error;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,7 +10,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::config::Config;
-use crate::relay::{Listed, Roster, Shown, Standing, discard, roster};
+use crate::mapping::RuleSet;
+use crate::relay::{Listed, Roster, Shown, Standing, StoreSettings, discard, roster};
 use crate::upstream::Cluster;
 
 use super::exit::{Exit, answer, tell};
@@ -28,14 +30,12 @@ pub(super) fn show(config: &Config, client: &str, json: bool) -> Exit {
     with_roster(config, Some(client), |roster, now| match roster.shown(now) {
         Some(shown) if json => answer(&line(&shown.listed, Some(&shown))),
         Some(shown) => answer(description(&shown, now).trim_end()),
-        None => {
-            tell(&format_args!("there is no session of {client:?}"));
-            Exit::NoInput
-        }
+        None => unknown(client),
     })
 }
 
-/// Ends one session. Where none are stored by this configuration nothing says how they are.
+/// Ends one session, if there is one: of who is not known nothing is written. Where none are stored by this configuration nothing says
+/// how they are.
 pub(super) fn end(config: Config, client: &str) -> Exit {
     let Some(settings) = config.store else {
         tell(&"no sessions are stored: `sessions.expiry` is not set in this configuration");
@@ -43,18 +43,33 @@ pub(super) fn end(config: Config, client: &str) -> Exit {
     };
     let ended = in_runtime(async {
         let cluster = Cluster::start(config.kafka);
-        let ended = discard(settings, &cluster, Arc::new(config.rules), client).await;
+        let ended = end_if_known(settings, &cluster, config.rules, client).await;
         cluster.shutdown().await;
         ended
     });
     match ended {
-        Ok(Ok(())) => answer(&format!("there is no session of {client:?} any more")),
+        Ok(Ok(true)) => answer(&format!("there is no session of {client:?} any more")),
+        Ok(Ok(false)) => unknown(client),
         Ok(Err(why)) => {
             tell(&why);
             Exit::Unavailable
         }
         Err(exit) => exit,
     }
+}
+
+/// Whether the client was known.
+async fn end_if_known(settings: StoreSettings, cluster: &Cluster, rules: RuleSet, client: &str) -> Result<bool, Box<dyn Error>> {
+    let is_known = roster(cluster, &settings.topic, Some(client)).await?.is_known(now());
+    if is_known {
+        discard(settings, cluster, Arc::new(rules), client).await?;
+    }
+    Ok(is_known)
+}
+
+fn unknown(client: &str) -> Exit {
+    tell(&format_args!("there is no session of {client:?}"));
+    Exit::NoInput
 }
 
 fn in_runtime<T>(work: impl Future<Output = T>) -> Result<T, Exit> {

@@ -61,6 +61,7 @@ impl Partition {
         owner.phase = Phase::Claiming;
         let mut claim = Claim::new(&self.settings.instance, owner.token, now);
         claim.fresh = owner.answered && keeps(Guard::Floor);
+        claim.operator = self.settings.operator;
         let record = match owner.bid {
             Some(of) if keeps(Guard::Bid) => claim.bid(client, of),
             _ => claim.record(client),

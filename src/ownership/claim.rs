@@ -4,7 +4,8 @@
 //! ```json
 //! {"v":1,"owner":"proxy-2-5f1c","n":17,"since":1764102345678}
 //! ```
-//! with `"fresh":true` if its writer answers the client before it has read the claim back.
+//! with `"fresh":true` if its writer answers the client before it has read the claim back, and `"operator":true` if an operator ends the
+//! session: its client is told so (0x98), instead of a takeover.
 //!
 //! A bid counts, and its offset is the next generation, only if the claim it names is still the last when the bid is read. A plain claim
 //! of a custodian would take the session away from a client that has come back in the meantime. It has a key of its own for the
@@ -29,6 +30,9 @@ pub struct Claim {
     /// Clean start, expiry 0, no will, and nothing was stored: states of earlier generations that come after it are void.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,
+    /// Not for a client: an operator ends the session.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub operator: bool,
 }
 
 impl Claim {
@@ -40,6 +44,7 @@ impl Claim {
             n,
             since,
             fresh: false,
+            operator: false,
         }
     }
 
@@ -64,6 +69,9 @@ impl Claim {
         if self.fresh {
             headers.push(("fresh", "1".to_owned()));
         }
+        if self.operator {
+            headers.push(("operator", "1".to_owned()));
+        }
         NewRecord::json(key, headers, self)
     }
 
@@ -85,6 +93,8 @@ pub struct ClaimHead<'a> {
     pub n: u64,
     /// See [`Claim::fresh`].
     pub fresh: bool,
+    /// See [`Claim::operator`].
+    pub operator: bool,
 }
 
 impl<'a> ClaimHead<'a> {
@@ -98,6 +108,7 @@ impl<'a> ClaimHead<'a> {
             owner: record.header("owner").ok_or(Fault::Damaged("owner"))?,
             n: record.number("n")?,
             fresh: record.header("fresh").is_some(),
+            operator: record.header("operator").is_some(),
         })
     }
 }

@@ -24,6 +24,8 @@ pub struct Settings {
     pub instance: Box<str>,
     /// What a client gets whose session cannot be read: a fresh one, or 0x88.
     pub fresh_if_damaged: bool,
+    /// It claims at an operator's word, to end sessions.
+    pub operator: bool,
 }
 
 /// See the head of the file.
@@ -170,7 +172,10 @@ impl Partition {
             _ => {
                 let connection = owner.connection;
                 self.forget(client);
-                let reason = ReasonCode::SessionTakenOver;
+                let reason = match head.is_some_and(|head| head.operator) {
+                    true => ReasonCode::AdministrativeAction,
+                    false => ReasonCode::SessionTakenOver,
+                };
                 self.outputs
                     .extend(connection.map(|connection| Output::Close { connection, reason }));
             }

@@ -123,6 +123,16 @@ impl Roster {
         })
     }
 
+    /// Whether there is something to end of the client that is wanted: its session, or a connection of which nothing is stored, as far
+    /// as its claim tells.
+    pub fn is_known(&self, now: Millis) -> bool {
+        let claimed = |(client, partition): &(Box<str>, i32)| {
+            let entry = self.partitions.get(partition).and_then(|index| index.entry(client));
+            entry.is_some_and(|entry| !entry.is_stored() && entry.is_between())
+        };
+        self.sessions(now).next().is_some() || self.clients.iter().any(claimed)
+    }
+
     fn listed<'a>(&'a self, client: &'a str, partition: i32, now: Millis) -> Option<Listed<'a>> {
         let index = self.partitions.get(&partition)?;
         let entry = index.entry(client)?;

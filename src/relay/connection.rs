@@ -274,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_must_end_is_heard_out() {
-        for ending in [Ending::TakenOver, Ending::ShutDown] {
+        for ending in [Ending::TakenOver, Ending::ByOperator, Ending::ShutDown] {
             let (mut connection, mut device, metrics) = connection().await;
             device.write_all(CONNECT).await.unwrap();
             connection.turn();

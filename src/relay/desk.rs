@@ -128,7 +128,7 @@ impl Desk {
         }
         self.read_late(session);
         // A process that stops is told again with each look.
-        self.ending = ending.filter(|ending| *ending == Ending::TakenOver || self.draining.is_none());
+        self.ending = ending.filter(|ending| *ending != Ending::ShutDown || self.draining.is_none());
     }
 
     /// Nothing more is read; the session ends when all in flight is answered, or after the drain timeout.

@@ -94,6 +94,8 @@ pub enum Ending {
     ShutDown,
     /// The same client id connected again (0x8E) [MQTT-3.1.4-3].
     TakenOver,
+    /// An operator has ended its session (0x98).
+    ByOperator,
 }
 
 /// What became of a delivery.

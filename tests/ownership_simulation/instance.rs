@@ -72,6 +72,7 @@ impl Instance {
         let settings = Settings {
             instance: name.as_str().into(),
             fresh_if_damaged: false,
+            operator: false,
         };
         Self {
             name,

@@ -6,7 +6,11 @@ use std::{
 };
 
 use super::Connection;
-use crate::{downstream::Fill, mqtt::Packet, relay::mailbox::Ending};
+use crate::{
+    downstream::Fill,
+    mqtt::{Packet, ReasonCode},
+    relay::mailbox::Ending,
+};
 
 /// Reads, of 64 KiB at most, for which a connection that must end is heard out.
 const LAST_READS: usize = 16;
@@ -69,7 +73,7 @@ impl Connection {
         self.link.consume(used);
     }
 
-    /// Another connection has the client id, or the process stops. What the client said before may still lie in the socket, and is heard
+    /// Another connection has the client id, an operator has ended the session, or the process stops. What the client said before may still lie in the socket, and is heard
     /// first: a device that says goodbye and comes back at once would lose its last messages of QoS 0, and have its will sent although it
     /// said goodbye.
     pub(super) fn begin_to_end(&mut self, ending: Ending, now: Instant) {
@@ -78,6 +82,9 @@ impl Connection {
         }
         match ending {
             Ending::TakenOver => self.session.take_over(now),
+            Ending::ByOperator => self
+                .session
+                .give_up(ReasonCode::AdministrativeAction, "an operator has ended the session", now),
             Ending::ShutDown => self.desk.begin_drain(now),
         }
     }

@@ -1,5 +1,5 @@
 //! The end of one session at an operator's word: as if its client had come with a clean start and said goodbye. An instance that has
-//! the client closes it with 0x8E, and a will that is due is sent, as with any other takeover.
+//! the client closes it with 0x98, and a will that is due is sent, as with any takeover.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -57,7 +57,10 @@ pub async fn discard(settings: StoreSettings, cluster: &Cluster, rules: Arc<Rule
         TopicState::Ready(topic) => topic,
         _ => return Err(DiscardError::NoTopic),
     };
-    let around = Arc::new(Around::new(settings, cluster.clone(), rules, Arc::new(Metrics::new())));
+    let around = Arc::new(Around {
+        operator: true,
+        ..Around::new(settings, cluster.clone(), rules, Arc::new(Metrics::new()))
+    });
     let partition = partition_for_key(client.as_bytes(), topic.partitions.len() as u32);
     let (orders, taken) = mpsc::unbounded_channel();
     let task = tokio::spawn(Task::new(around, topic, partition as i32, taken).run());

@@ -65,6 +65,8 @@ struct Around {
     id: u128,
     /// The same as it is written into records.
     instance: Box<str>,
+    /// It is none that serves clients: an operator ends a session.
+    operator: bool,
     cluster: Cluster,
     rules: Arc<RuleSet>,
     metrics: Arc<Metrics>,
@@ -111,6 +113,7 @@ impl Around {
             id,
             instance: instance_name(id),
             settings,
+            operator: false,
             cluster,
             rules,
             metrics,

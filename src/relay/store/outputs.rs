@@ -144,6 +144,10 @@ impl Task {
     fn close(&self, connection: ConnectionId, reason: ReasonCode) {
         match self.guests.get(&connection) {
             Some(guest) if reason == ReasonCode::SessionTakenOver => guest.mailbox.end(Ending::TakenOver),
+            Some(guest) if reason == ReasonCode::AdministrativeAction => {
+                tracing::info!(client = &*guest.client, "an operator ends a session: its client is disconnected");
+                guest.mailbox.end(Ending::ByOperator);
+            }
             // Nothing of it is in the log, so nothing is lost with that.
             Some(guest) if !guest.stored && reason == ReasonCode::ServerUnavailable => {}
             _ => self.send(connection, Letter::Close(reason)),

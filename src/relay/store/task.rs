@@ -107,6 +107,7 @@ impl Task {
         let settings = Settings {
             instance: around.instance.clone(),
             fresh_if_damaged: around.settings.fresh_if_damaged,
+            operator: around.operator,
         };
         Self {
             partition: Partition::new(settings),
