@@ -368,3 +368,17 @@ async fn a_start_by_time_is_the_first_record_that_young_or_the_end() {
     aged(&fake, "4", 0);
     assert_eq!(read(&mut end, 1).await, [4]);
 }
+
+/// TOPIC_AUTHORIZATION_FAILED, INVALID_TOPIC_EXCEPTION: no other broker will say anything else.
+#[tokio::test]
+async fn a_read_that_is_refused_for_good_has_no_metadata_asked_for() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, Duration::from_millis(20)).await;
+    fake.world().fetch_faults.extend([29, 17, 29, 17, 29].map(Fault::Code));
+    let asked = fake.seen(ApiKey::Metadata);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    until("it was refused", || fake.world().fetch_faults.is_empty()).await;
+    fake.record("t", 0, "k", "7");
+    assert_eq!(read(&mut reader, 1).await, [7], "it is asked again all the same");
+    assert_eq!(fake.seen(ApiKey::Metadata), asked);
+}

@@ -350,3 +350,38 @@ async fn a_kafka_that_goes_away_is_noticed_also_while_nothing_is_asked_of_it() {
         .unwrap()
         .unwrap();
 }
+
+/// Metadata that do not change make 40 partitions fail again and again: the cluster is asked ever more seldom. One whose leader moves
+/// does not wait for that.
+#[tokio::test]
+async fn those_who_fail_for_long_ask_less_and_less_and_hold_up_nobody_whose_leader_moves() {
+    const FAILING: usize = 40;
+    let fake = Fake::start(2).await;
+    fake.topic("bad", FAILING);
+    fake.topic("good", 1);
+    for partition in &mut fake.world().topics.get_mut("bad").unwrap().partitions {
+        (partition.leader, partition.told) = (2, Some((1, 0)));
+    }
+    let cluster = Cluster::start(settings(&fake));
+    let (bad, good) = (ready(&cluster, "bad").await, ready(&cluster, "good").await);
+    let mut unlucky = Producer::new(&cluster);
+    let asked = fake.seen(ApiKey::Metadata);
+    (0..FAILING).for_each(|partition| unlucky.append(&bad, partition, 1).unwrap());
+    // Each waits twice as long as before: 1.3 s in all.
+    until("each has failed seven times", || {
+        fake.world().produces.iter().sum::<usize>() >= 7 * FAILING
+    })
+    .await;
+    let questions = fake.seen(ApiKey::Metadata) - asked;
+    assert!((2..=7).contains(&questions), "{questions} questions");
+    let mut producer = Producer::new(&cluster);
+    // A machine under load may be late once or twice.
+    let mut shortest = Duration::MAX;
+    for leader in [2, 1, 2, 1, 2] {
+        fake.lead("good", 0, leader);
+        let since = Instant::now();
+        producer.produce(&good, 0, 1).await;
+        shortest = shortest.min(since.elapsed());
+    }
+    assert!(shortest < Duration::from_millis(200), "{shortest:?}");
+}

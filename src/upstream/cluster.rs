@@ -28,6 +28,7 @@ use super::{
     janitor,
     memory::Memory,
     metadata, offsets,
+    pace::Doubts,
     receipts::Waiters,
     security::Security,
     settings::{Settings, StateTopic},
@@ -75,10 +76,10 @@ pub(crate) struct Core {
     pub(crate) standing: Standing,
     /// Counts changes of topics and leaders.
     pub(crate) changed: watch::Sender<u64>,
-    /// Rung to have the metadata asked for.
+    /// Rung to have the metadata of new names asked for.
     pub(crate) refresh: Notify,
-    /// All topics are due, not only the new ones.
-    pub(crate) stale: AtomicBool,
+    /// Whether all topics are due, not only the new ones.
+    pub(crate) doubts: Doubts,
     /// No more records are taken.
     pub(crate) closing: AtomicBool,
     stopped: watch::Sender<bool>,
@@ -105,7 +106,7 @@ impl Cluster {
             standing: Standing::new(!settings.state_topics.is_empty()),
             changed: watch::Sender::new(0),
             refresh: Notify::new(),
-            stale: AtomicBool::new(true),
+            doubts: Doubts::of_everything(),
             closing: AtomicBool::new(false),
             stopped: watch::Sender::new(false),
             tasks: Mutex::default(),
@@ -329,10 +330,9 @@ impl Core {
         self.brokers().insert(broker.id, Arc::clone(broker));
     }
 
-    /// Has the metadata of all topics asked for soon.
-    pub(crate) fn refresh_all(&self) {
-        self.stale.store(true, Relaxed);
-        self.refresh.notify_one();
+    /// Has the metadata of all topics asked for: soon, if the caller has not failed before, and the later the more `failures` in a row it had.
+    pub(crate) fn refresh_all(&self, failures: u32) {
+        self.doubts.tell(failures);
     }
 
     /// Tells who waits, gives the memory back and counts. Call it without the partition's lock.

@@ -41,7 +41,7 @@ impl Sender {
                 self.park(partition, dead);
                 continue;
             }
-            let more = slot.queue.is_ready();
+            let (more, failures) = (slot.queue.is_ready(), slot.failures);
             slot.listed = more;
             drop(slot);
             let part = match next {
@@ -70,6 +70,7 @@ impl Sender {
                     partition: Arc::clone(&partition),
                     ordinal,
                     bytes: batch,
+                    failures,
                 });
             }
             if more {

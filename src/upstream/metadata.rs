@@ -1,12 +1,12 @@
 //! Which topics, partitions, leaders and brokers there are: one loop asks, everybody else reads what it found.
 //!
-//! It asks when a topic is wanted that it does not know, when a sender or fetcher met an error that newer metadata may cure, when
+//! It asks when a topic is wanted that it does not know, when a sender or fetcher met an error that newer metadata may cure (`pace`), when
 //! what it knows is old, and now and then for topics that are missing. Bursts of reasons become one request.
 
 use std::{
     collections::hash_map::Entry as Found,
     future::pending,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,7 +18,7 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, time::sleep_until};
 
 use super::{
     backoff,
@@ -26,7 +26,9 @@ use super::{
     broker::Broker,
     cluster::Core,
     connection::{CallError, Connection},
-    fetch, janitor, offsets, sender, singles,
+    fetch, janitor, offsets,
+    pace::Pace,
+    sender, singles,
     topics::{Entry, Partition, Topic, TopicId, TopicState},
 };
 use crate::kafka::{
@@ -39,8 +41,6 @@ use crate::kafka::{
 const OLD_LINK_WAIT: Duration = Duration::from_secs(2);
 /// Brokers that are kept track of, far beyond any cluster: each has tasks.
 const MOST_BROKERS: usize = 10_000;
-/// The least time between two requests for all topics, however many ask for it.
-const LEAST_GAP: Duration = Duration::from_millis(50);
 /// How often a missing topic is asked for while somebody wants it.
 pub(crate) const ASK_MISSING_AGAIN: Duration = Duration::from_secs(2);
 /// Answers in a row that make a new name missing. A broker may learn of a new topic later than the one who made it.
@@ -64,27 +64,26 @@ pub(crate) async fn run(core: Arc<Core>) {
     let mut link: Option<Connection> = None;
     let mut failures = 0;
     let mut unsettled = 0;
-    let mut last_full = Instant::now();
     let mut among = Among::All(0);
+    let mut pace = Pace::new(Instant::now());
     let most_age = core.settings.metadata_max_age;
+    let mut full = pace.begin(&core.doubts, true);
     loop {
-        let full = core.stale.swap(false, Relaxed) || last_full.elapsed() >= most_age;
-        if full {
-            last_full = Instant::now();
-        }
-        let pause = match round(&core, &mut link, full, among).await {
+        match round(&core, &mut link, full, among).await {
             Ok(round) => {
                 (failures, among) = (0, Among::All(0));
                 unsettled = if round.unsettled { unsettled + 1 } else { 0 };
                 core.standing.away(None);
-                match (round.unsettled, round.missing) {
+                let pause = match (round.unsettled, round.missing) {
                     (true, _) => backoff::wait(unsettled - 1, Duration::from_millis(50), Duration::from_secs(1)),
                     (false, true) => ASK_MISSING_AGAIN,
-                    (false, false) => most_age.saturating_sub(last_full.elapsed()),
-                }
+                    (false, false) => most_age.saturating_sub(pace.last.elapsed()),
+                };
+                news(&core, link.as_ref(), &mut pace, Instant::now() + pause).await;
+                let too_old = pace.last.elapsed() >= most_age;
+                full = pace.begin(&core.doubts, too_old);
             }
             Err(failure) => {
-                core.stale.store(true, Relaxed);
                 failures += 1;
                 among = match failure {
                     Failure::Rebootstrap => {
@@ -96,24 +95,26 @@ pub(crate) async fn run(core: Arc<Core>) {
                         Among::All(failures as usize)
                     }
                 };
-                let pause = backoff::wait(failures - 1, Duration::from_millis(100), Duration::from_secs(2));
-                tokio::time::sleep(pause).await;
-                continue;
+                tokio::time::sleep(backoff::wait(failures - 1, Duration::from_millis(100), Duration::from_secs(2))).await;
+                full = pace.begin(&core.doubts, true);
             }
-        };
-        if timeout(pause, news(&core, link.as_ref())).await.is_ok() && core.stale.load(Relaxed) {
-            tokio::time::sleep(LEAST_GAP.saturating_sub(last_full.elapsed())).await;
         }
     }
 }
 
-/// Somebody wants to know, or a broker does not believe us any more, or has gone: where nothing is published nobody else may notice
-/// that for long.
-async fn news(core: &Core, link: Option<&Connection>) {
-    tokio::select! {
-        () = core.refresh.notified() => {}
-        () = core.security.withdrawn.notified() => core.stale.store(true, Relaxed),
-        () = ended(link) => core.stale.store(true, Relaxed),
+/// Waits until somebody wants to know of a new name, those who doubt what is known have waited long enough, or it is `until`. A broker that
+/// does not believe us any more, or has gone, is such a doubt: where nothing is published nobody else may notice that for long.
+async fn news(core: &Core, link: Option<&Connection>, pace: &mut Pace, until: Instant) {
+    loop {
+        let doubts = core.doubts.failures();
+        let until = doubts.map_or(until, |failures| pace.due(failures).min(until));
+        tokio::select! {
+            () = core.refresh.notified() => return,
+            () = sleep_until(until.into()) => return,
+            () = core.doubts.grown() => {}
+            () = core.security.withdrawn.notified() => core.refresh_all(0),
+            () = ended(link), if doubts != Some(0) => core.refresh_all(0),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ mod metadata;
 mod naming;
 mod offsets;
 mod opening;
+mod pace;
 mod produce;
 mod pumps;
 mod receipts;

@@ -116,7 +116,7 @@ async fn persist(
                 () = sleep_until(deadline) => return Err(ErrorCode::from(REQUEST_TIMED_OUT)),
             }
         }
-        core.refresh_all();
+        core.refresh_all(attempt);
         let pause = backoff::wait(attempt, Duration::from_millis(20), Duration::from_millis(500));
         attempt += 1;
         // Newer metadata end the pause.

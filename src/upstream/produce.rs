@@ -30,6 +30,8 @@ pub(super) struct Part {
     pub(super) partition: Arc<Partition>,
     pub(super) ordinal: u64,
     pub(super) bytes: Bytes,
+    /// How often in a row its partition has failed before.
+    pub(super) failures: u32,
 }
 
 /// What a request on the wire waits for.
@@ -121,13 +123,13 @@ pub(super) fn answers_to(parts: &[Part], answer: &ProduceResponse) -> Vec<Option
 }
 
 /// What a code means for the batch, and whether the next attempt should wait.
-pub(super) fn judge(core: &Core, code: i16, offset: i64) -> (Answer, bool) {
+pub(super) fn judge(core: &Core, part: &Part, code: i16, offset: i64) -> (Answer, bool) {
     let error = ErrorCode::from(code);
     if !error.is_ok() {
         core.counters.error(error.name());
     }
     if error.retry() == Retry::AfterMetadata {
-        core.refresh_all();
+        core.refresh_all(part.failures);
     }
     let answer = meaning(error, offset);
     (answer, matches!(answer, Answer::NotStored | Answer::Doubt))

@@ -37,6 +37,8 @@ const OVERDUE: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// So many times; after that once in `OVERDUE`.
 const MOST_QUICK: u32 = 80;
+/// So many doubts count as failures: more would make the questions rarer than `ASK_AGAIN` has them.
+const MOST_DOUBTED: u32 = 2;
 
 /// Runs until the client stops.
 pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>, acks: Acks) {
@@ -181,8 +183,8 @@ impl Sender {
     /// The broker lets us wait: it may be gone, and another may lead by now.
     fn doubt(&mut self) {
         self.doubted = Instant::now();
+        self.core.refresh_all(self.doubts.min(MOST_DOUBTED));
         self.doubts = self.doubts.saturating_add(1);
-        self.core.refresh_all();
     }
 
     /// When the next doubt is due: an answer is late, or records wait for a broker that is not reached.
@@ -328,7 +330,7 @@ impl Sender {
     fn settle_parts(&mut self, parts: &[Part], answer: &ProduceResponse) {
         for (part, told) in parts.iter().zip(answers_to(parts, answer)) {
             let (answer, delay) = match told {
-                Some((code, offset)) => judge(&self.core, code, offset),
+                Some((code, offset)) => judge(&self.core, part, code, offset),
                 None => (Answer::Doubt, true),
             };
             self.settle_part(part, answer, delay);

@@ -236,7 +236,7 @@ impl Partition {
         let mut due = false;
         if moved {
             slot.broker = broker.cloned();
-            slot.not_before = None;
+            (slot.not_before, slot.failures) = (None, 0);
             due = broker.is_some() && !slot.listed && slot.queue.is_ready();
             slot.listed |= due;
         }

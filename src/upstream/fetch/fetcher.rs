@@ -259,7 +259,7 @@ impl Fetcher {
     fn pause(&mut self, why: &str) {
         tracing::debug!(broker = self.broker.id, why, "a fetch failed");
         self.not_before = Some(Instant::now() + backoff::wait(self.failures, Duration::from_millis(50), Duration::from_secs(1)));
+        self.core.refresh_all(self.failures);
         self.failures += 1;
-        self.core.refresh_all();
     }
 }

@@ -59,11 +59,15 @@ const OVERDUE: Duration = Duration::from_secs(1);
 /// Waits for a poll; what it reads moves to another broker as soon as metadata say so.
 async fn watched<T>(core: &Core, max_wait: Duration, poll: impl Future<Output = T>) -> T {
     tokio::pin!(poll);
+    let mut doubts = 0;
     let mut overdue = interval_at(Instant::now() + max_wait + OVERDUE, OVERDUE);
     loop {
         tokio::select! {
             done = &mut poll => return done,
-            _ = overdue.tick() => core.refresh_all(),
+            _ = overdue.tick() => {
+                core.refresh_all(doubts);
+                doubts += 1;
+            }
         }
     }
 }

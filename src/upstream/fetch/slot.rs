@@ -253,8 +253,10 @@ impl Slot {
             return;
         }
         if data.error_code != OFFSET_OUT_OF_RANGE {
-            core.refresh_all();
             self.tell(code);
+        }
+        if code.retry() == Retry::AfterMetadata {
+            core.refresh_all(self.failures);
         }
         if !self.hear_of_leader(data, core) {
             self.fail();
@@ -323,8 +325,8 @@ impl Slot {
             }
             // The leader would name it again at once.
             None => {
+                core.refresh_all(self.failures);
                 self.fail();
-                core.refresh_all();
             }
         }
     }

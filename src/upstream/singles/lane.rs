@@ -46,12 +46,13 @@ impl Singles {
         self.line.lock().expect("no code that holds this lock panics")
     }
 
-    /// A record for a partition that this broker leads; dropped if nobody waits for the answer any more.
-    pub(super) fn push(&self, partition: &Arc<Partition>, bytes: &Bytes, reply: oneshot::Sender<Answer>) {
+    /// A record for a partition that this broker leads, which has failed so often before; dropped if nobody waits for the answer any more.
+    pub(super) fn push(&self, partition: &Arc<Partition>, bytes: &Bytes, failures: u32, reply: oneshot::Sender<Answer>) {
         let part = Part {
             partition: Arc::clone(partition),
             ordinal: 0,
             bytes: bytes.clone(),
+            failures,
         };
         self.line().push_back(Job { part, reply });
         self.bell.notify_one();
@@ -96,7 +97,7 @@ pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>) {
             Ok(()) => failures = 0,
             Err(why) => {
                 tracing::debug!(broker = broker.id, %why, "a lane of single records breaks off");
-                core.refresh_all();
+                core.refresh_all(failures);
                 sleep(backoff::wait(failures, Duration::from_millis(20), Duration::from_secs(1))).await;
                 failures += 1;
             }
@@ -123,10 +124,10 @@ async fn request(core: &Arc<Core>, broker: &Broker, connection: &mut Option<Conn
     let Some(answer) = produce(core, connection, &parts)?.wait().await? else {
         return Ok(());
     };
-    for (reply, told) in replies.into_iter().zip(answers_to(&parts, &answer)) {
+    for ((reply, part), told) in replies.into_iter().zip(&parts).zip(answers_to(&parts, &answer)) {
         let answer = match told {
             Some((UNKNOWN_PRODUCER_ID, _)) => Answer::OutOfOrder,
-            Some((code, offset)) => judge(core, code, offset).0,
+            Some((code, offset)) => judge(core, part, code, offset).0,
             None => Answer::Doubt,
         };
         // Whoever waited may have gone to another broker.

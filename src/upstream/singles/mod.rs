@@ -136,10 +136,10 @@ impl Cluster {
         let core = self.core();
         let deadline = Instant::now() + core.settings.producer.delivery_timeout;
         let batch = single.stamped(stamp);
-        let mut failures = 0;
+        let (mut failures, mut looks) = (0, 0);
         while Instant::now() < deadline && !core.closing.load(Relaxed) && !to.is_gone() {
             let told = tokio::select! {
-                told = attempt(core, to, &batch) => told,
+                told = attempt(core, to, &batch, failures.max(looks)) => told,
                 () = sleep_until(deadline) => break,
             };
             match told {
@@ -165,8 +165,11 @@ impl Cluster {
                     sleep(backoff::wait(failures, Duration::from_millis(20), Duration::from_secs(1))).await;
                     failures += 1;
                 }
-                // Another broker leads by now; the former one may have appended it.
-                None => doubt = true,
+                // Another broker leads by now, or still none; the former one may have appended it.
+                None => {
+                    doubt = true;
+                    looks += 1;
+                }
             }
         }
         core.counters.expired.inc();
@@ -184,12 +187,12 @@ fn is_of_content(code: ErrorCode) -> bool {
 }
 
 /// One attempt at the broker that leads; `None` if another one leads before there is an answer. A paused broker owes its answers for long,
-/// while its heir knows the sequences.
-async fn attempt(core: &Arc<Core>, to: &Arc<Partition>, batch: &Bytes) -> Option<Answer> {
+/// while its heir knows the sequences. `failures`: attempts before this one.
+async fn attempt(core: &Arc<Core>, to: &Arc<Partition>, batch: &Bytes, mut failures: u32) -> Option<Answer> {
     let mut changed = core.changed.subscribe();
     changed.mark_unchanged();
     let Some(broker) = to.lock().broker.clone() else {
-        core.refresh_all();
+        core.refresh_all(failures);
         // Nobody leads. Said again now and then: what is asked for once may be answered by a broker that is late.
         tokio::select! {
             _ = changed.changed() => {}
@@ -198,7 +201,7 @@ async fn attempt(core: &Arc<Core>, to: &Arc<Partition>, batch: &Bytes) -> Option
         return None;
     };
     let (reply, mut told) = oneshot::channel();
-    broker.singles.push(to, batch, reply);
+    broker.singles.push(to, batch, failures, reply);
     loop {
         tokio::select! {
             told = &mut told => return Some(told.unwrap_or(Answer::Doubt)),
@@ -207,7 +210,10 @@ async fn attempt(core: &Arc<Core>, to: &Arc<Partition>, batch: &Bytes) -> Option
                     return None;
                 }
             }
-            () = sleep(OVERDUE) => core.refresh_all(),
+            () = sleep(OVERDUE) => {
+                core.refresh_all(failures);
+                failures += 1;
+            }
         }
     }
 }
