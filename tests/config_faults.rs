@@ -157,9 +157,9 @@ fn kafka_at_fault() {
         ),
         ("bootstrap_servers: \"a:1\"\n  consumer: {max_wait: 1h}", 24, "out of range"),
         (
-            "bootstrap_servers: \"a:1\"\n  consumer: {cache: 11MiB}",
+            "bootstrap_servers: \"a:1\"\n  consumer: {cache: 15MiB}",
             21,
-            "smaller than twelve times `fetch_size`",
+            "smaller than sixteen times `fetch_size`",
         ),
         ("bootstrap_servers: \"a:1\"\n  consumer: {sweeps: 0}", 22, "out of range"),
         ("bootstrap_servers: \"a:1\"\n  consumer: {rack: \"\"}", 20, "is no name of a rack"),

@@ -45,7 +45,7 @@ kafka:
   bootstrap_servers: ["${SERVERS}", "${GONE:-kafka:9092}"]
   security: {protocol: plaintext}
   producer: {linger: 0ms, batch_size: 64KiB, compression: {codec: zstd, level: 19}, memory: 2MiB, delivery_timeout: 1m, qos2_connections: 3}
-  consumer: {max_wait: 100ms, fetch_size: 3MiB, isolation: read_uncommitted, rack: eu-1a, sweeps: 2, cache: 40MiB}
+  consumer: {max_wait: 100ms, fetch_size: 3MiB, isolation: read_uncommitted, rack: eu-1a, sweeps: 2, cache: 48MiB}
   topics: {sessions: s, retained: r, create: false, partitions: 8, replication: 2}
 rules:
   - name: telemetry
@@ -107,7 +107,7 @@ admin: {address: "127.0.0.1:9090"}
     let consumer = &config.kafka.consumer;
     assert_eq!((consumer.max_wait, consumer.fetch_size), (Duration::from_millis(100), 3_145_728));
     assert_eq!(consumer.isolation, Isolation::ReadUncommitted);
-    assert_eq!((config.sweeps.per_partition, config.sweeps.memory), (2, 41_943_040));
+    assert_eq!((config.sweeps.per_partition, config.sweeps.memory), (2, 50_331_648));
     assert_eq!(consumer.rack.as_deref(), Some("eu-1a"));
     let topic = |name: &str| StateTopic {
         name: name.to_owned(),

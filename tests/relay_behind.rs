@@ -9,7 +9,7 @@ use std::time::Duration;
 use fake_broker::{
     Fake, Fault,
     client::until,
-    records::{Batch, record},
+    records::{Batch, Codec, record},
 };
 use relay_stage::{
     Stage,
@@ -237,12 +237,26 @@ async fn those_at_different_places_do_not_make_each_other_read_anew() {
 /// its turn away.
 #[tokio::test]
 async fn with_memory_for_one_sweep_everybody_has_a_turn() {
+    everybody_has_a_turn(|stage, topic, numbers| write(stage, topic, numbers, &["a"])).await;
+}
+
+/// The same with batches of which each becomes larger than all that memory, for as long as somebody takes of it.
+#[tokio::test]
+async fn with_batches_that_become_larger_than_the_memory_everybody_has_a_turn() {
+    everybody_has_a_turn(|stage, topic, numbers| {
+        let records: Vec<_> = numbers.map(|n| record("a", &format!("{n:<1000}"))).collect();
+        stage.fake.write(topic, 0, &Batch::of(&records).codec(Codec::Zstd).bytes());
+    })
+    .await;
+}
+
+async fn everybody_has_a_turn(write: impl Fn(&Stage, &str, std::ops::Range<usize>)) {
     let fake = Fake::start(1).await;
     fake.topic("flood", 1);
     fake.topic("other", 1);
     let stage = Stage::with(fake, RULES, |config| {
         config.kafka.consumer.fetch_size = 64 * 1024;
-        config.sweeps.memory = 12 * 64 * 1024;
+        config.sweeps.memory = 16 * 64 * 1024;
     })
     .await;
     let mut devices = Vec::new();
@@ -251,13 +265,13 @@ async fn with_memory_for_one_sweep_everybody_has_a_turn() {
         let mut device = device(&stage, &format!("d{number}"), 10).await;
         device.subscribed(&format!("{topic}/#"), 1).await;
         let start = number / 2 * 500;
-        write(&stage, topic, start..start + 500, &["a"]);
+        write(&stage, topic, start..start + 500);
         devices.push((device, topic, start));
     }
     let mut stuck = device(&stage, "stuck", 1).await;
     stuck.subscribed("flood/#", 1).await;
     for topic in ["flood", "other"] {
-        write(&stage, topic, 3_000..4_000, &["a"]);
+        write(&stage, topic, 3_000..4_000);
     }
     until("all are behind", || behind(&stage) == 13).await;
     let mut tasks = tokio::task::JoinSet::new();

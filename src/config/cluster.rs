@@ -177,15 +177,15 @@ impl Walk<'_> {
         {
             sweeps.memory = in_memory(n);
         }
-        // A quarter of it is for one sweep at least: the fetch it is in, and two that come.
-        if sweeps.for_sweeps() < fetch_size.saturating_mul(3) {
+        // A quarter of it is for one sweep at least: the fetch it is in, two that come, and a batch that was decompressed.
+        if sweeps.for_sweeps() < fetch_size.saturating_mul(4) {
             let place = section
                 .get("cache")
                 .or(section.get("fetch_size"))
                 .map_or(section.place, |n| n.place);
             self.fault(
                 place,
-                "`kafka.consumer.cache` is smaller than twelve times `fetch_size`",
+                "`kafka.consumer.cache` is smaller than sixteen times `fetch_size`",
                 "give memory for many fetches, for example 64MiB",
             );
         }

@@ -77,6 +77,7 @@ pub struct Batch {
     base_timestamp: i64,
     last_delta: i32,
     count: u32,
+    is_compressed: bool,
     records: Bytes,
 }
 
@@ -197,6 +198,7 @@ fn parse(batch: &Bytes, limits: Limits) -> Result<Batch, BatchError> {
         base_timestamp: i64::from_be_bytes(field(batch, 27)),
         last_delta,
         count,
+        is_compressed: attributes & 7 != 0,
         records,
     })
 }
@@ -229,6 +231,11 @@ impl Batch {
     /// Bytes of its records, decompressed.
     pub fn records_len(&self) -> usize {
         self.records.len()
+    }
+
+    /// Bytes of memory that it holds beside the fetch that it came with.
+    pub fn decompressed(&self) -> usize {
+        if self.is_compressed { self.records.len() } else { 0 }
     }
 
     /// What a control batch says: 0 abort, 1 commit.

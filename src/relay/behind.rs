@@ -9,6 +9,7 @@
 //! Feed and sweeps of a partition run in one task, one step after the other. That is why the return to the tail needs no lock:
 //! nothing is handed out between the look at the feed's offset and the return.
 
+mod larger;
 mod step;
 
 use std::{
@@ -25,13 +26,7 @@ use tokio::{
     time::sleep_until,
 };
 
-use super::{
-    chunk::SourceId,
-    hub::Subscriber,
-    mailbox::Mailbox,
-    sweep::Sweep,
-    sweep_cache::{Permit, SweepCache},
-};
+use super::{chunk::SourceId, hub::Subscriber, mailbox::Mailbox, permits::Permit, sweep::Sweep, sweep_cache::SweepCache};
 use crate::upstream::{Chunk, Reader};
 
 /// How long a sweep may stay where it was put while others want its place.
@@ -52,14 +47,19 @@ pub struct Behind {
     source: SourceId,
     cache: Arc<SweepCache>,
     /// The place in line for a permit; kept while the feed does other things.
-    waiting: Option<Pin<Box<dyn Future<Output = Permit> + Send>>>,
+    waiting: Option<Wait>,
     permit: Option<Permit>,
+    /// The same for a sweep that had to be given up, since what it came to needs more; and where that was.
+    larger: Option<(i64, Wait)>,
     wanted: watch::Receiver<usize>,
     /// Somebody here has room and waits until the slice of a sweep is over.
     has_waiting: bool,
     /// Where a sweep heard that the log was cut off, and until when the feed may hear of it, too.
     cut: Option<(i64, Instant)>,
 }
+
+/// A place in line for a permit.
+type Wait = Pin<Box<dyn Future<Output = Permit> + Send>>;
 
 struct Member {
     mailbox: Arc<Mailbox>,
@@ -74,6 +74,7 @@ enum Event {
     Fetched(usize, Option<Chunk>),
     Room,
     Permit(Permit),
+    Larger(Permit),
     SliceOver,
 }
 
@@ -86,10 +87,11 @@ impl Behind {
             sweeps: Vec::new(),
             turn: 0,
             source,
-            wanted: cache.wanted(),
+            wanted: cache.permits().wanted(),
             cache,
             waiting: None,
             permit: None,
+            larger: None,
             has_waiting: false,
             cut: None,
         }
@@ -139,7 +141,7 @@ impl Behind {
 
     fn stop(&mut self) {
         self.sweeps.clear();
-        self.cut = None;
+        (self.cut, self.larger) = (None, None);
         self.cache.forget(self.source);
     }
 
@@ -157,6 +159,7 @@ impl Behind {
             if let Some((_, until)) = self.cut {
                 return sleep_until(until.into()).await;
             }
+            self.queue_up().await;
             self.place();
             self.fetch(&open);
             if self.next_turn() {
@@ -167,6 +170,7 @@ impl Behind {
                 // The topic is gone, which the feed hears as well.
                 Event::Fetched(_, None) => pending().await,
                 Event::Permit(permit) => (self.permit, self.waiting) = (Some(permit), None),
+                Event::Larger(permit) => self.go_on(permit),
                 // Nobody had room, or one has left. Or a sweep has to give its place, or its permit, to who waits for it.
                 Event::Room | Event::SliceOver => {}
             }
@@ -178,6 +182,7 @@ impl Behind {
             sweeps,
             room,
             waiting,
+            larger,
             wanted,
             has_waiting,
             ..
@@ -197,6 +202,12 @@ impl Behind {
                 None => pending().await,
             }
         };
+        let larger = async {
+            match larger {
+                Some((_, permit)) => permit.await,
+                None => pending().await,
+            }
+        };
         let slice_over = async {
             let Some(slice_over) = slice_over else { return pending().await };
             if !*has_waiting && wanted.wait_for(|others| *others > 0).await.is_err() {
@@ -207,6 +218,7 @@ impl Behind {
         tokio::select! {
             (at, chunk) = fetched => Event::Fetched(at, chunk),
             permit = granted => Event::Permit(permit),
+            permit = larger => Event::Larger(permit),
             () = room.notified() => Event::Room,
             () = slice_over => Event::SliceOver,
         }
@@ -249,7 +261,7 @@ impl Behind {
         if self.members.is_empty() {
             self.sweeps.clear();
             self.cut = None;
-            (self.permit, self.waiting) = (None, None);
+            (self.permit, self.waiting, self.larger) = (None, None, None);
         }
         self.members.len() < before
     }
@@ -285,9 +297,9 @@ impl Behind {
         for sweep in &mut self.sweeps {
             sweep.is_active = ready().any(|position| position == sweep.cursor);
         }
-        let sweeps = &self.sweeps;
+        let (sweeps, larger) = (&self.sweeps, self.larger.as_ref().map(|(position, _)| *position));
         ready()
-            .filter(|position| !sweeps.iter().any(|sweep| sweep.comes_by(*position)))
+            .filter(|position| Some(*position) != larger && !sweeps.iter().any(|sweep| sweep.comes_by(*position)))
             .min()
     }
 
@@ -297,13 +309,13 @@ impl Behind {
             return sweep.put(position);
         }
         if self.sweeps.len() < self.cache.per_partition()
-            && let Some(permit) = self.permit.take().or_else(|| self.cache.try_permit())
+            && let Some(permit) = self.permit.take().or_else(|| self.cache.permits().try_acquire(self.usual()))
         {
-            self.sweeps.push(Sweep::new(position, permit));
+            self.sweeps.push(Sweep::new(position, permit, self.cache.fetch_size()));
             return true;
         }
         if self.sweeps.is_empty() && self.waiting.is_none() {
-            self.waiting = Some(Box::pin(self.cache.clone().permit()));
+            self.waiting = Some(Box::pin(self.cache.permits().clone().acquire(self.usual())));
         }
         let over = self.sweeps.iter_mut().filter(|sweep| now >= sweep.since + SLICE);
         let Some(sweep) = over.min_by_key(|sweep| (sweep.is_active, sweep.since)) else {

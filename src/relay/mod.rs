@@ -36,6 +36,7 @@ mod mailbox;
 mod once;
 mod outbound;
 mod pace;
+mod permits;
 mod placing;
 mod registry;
 mod resuming;

@@ -120,7 +120,8 @@ pub struct SweepSettings {
 }
 
 impl SweepSettings {
-    /// Of the memory, what sweeps that are under way may hold.
+    /// Of the memory, what sweeps that are under way may hold: their fetches, and batches as they are decompressed. One batch that becomes
+    /// larger than that is held all the same, with no other beside it.
     pub fn for_sweeps(self) -> usize {
         self.memory / 4
     }

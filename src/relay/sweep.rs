@@ -5,9 +5,9 @@ use std::{
     time::Instant,
 };
 
-use super::{aborted::Aborted, feed::LIMITS, scribe::Scribe, sweep_cache::Permit};
+use super::{aborted::Aborted, feed::LIMITS, permits::Permit};
 use crate::{
-    kafka::fetched::{self, Batch, Batches},
+    kafka::fetched::{self, Batch, BatchError, Batches},
     upstream::{Chunk, Reader},
 };
 
@@ -17,8 +17,22 @@ pub enum Next {
     Batch(Batch),
     /// Nothing is to be handed out below this offset.
     Nothing(i64),
+    /// The same, since a batch cannot be read, again.
+    Unreadable(i64, BatchError),
     /// A batch that cannot be read: what begins at the cursor is fetched again.
-    Again,
+    Again(BatchError),
+    /// A batch that becomes larger than there is memory for now. The sweep is to be given up; one with a permit for so many bytes can go on.
+    TooLarge(usize),
+}
+
+/// Fetches that one sweep may hold: the one it is in, and those that wait in its reader.
+const FETCHES: usize = 3;
+
+/// Bytes that a sweep holds whose fetches have up to `fetch` bytes and whose batch was decompressed to `batch`. As much as a fetch of the
+/// latter is counted in any case, so that the usual batch needs no further permit.
+pub fn held(fetch_size: usize, fetch: usize, batch: usize) -> usize {
+    let fetches = fetch_size.max(fetch).saturating_mul(FETCHES);
+    fetches.saturating_add(batch.max(fetch_size))
 }
 
 /// A place in the log that moves forward.
@@ -43,12 +57,15 @@ pub struct Sweep {
     wants_fresh: bool,
     /// Goes on where the fetch ends. Opened when it is needed.
     reader: Option<Reader>,
-    _permit: Permit,
+    permit: Permit,
+    fetch_size: usize,
+    /// The largest fetch that its reader has brought.
+    largest: usize,
 }
 
 impl Sweep {
-    /// One that begins at `cursor`.
-    pub fn new(cursor: i64, permit: Permit) -> Self {
+    /// One that begins at `cursor`, with a permit for what it holds with fetches of `fetch_size` bytes, or for more.
+    pub fn new(cursor: i64, permit: Permit, fetch_size: usize) -> Self {
         Self {
             cursor,
             is_active: false,
@@ -61,7 +78,9 @@ impl Sweep {
             doubted: -1,
             wants_fresh: false,
             reader: None,
-            _permit: permit,
+            permit,
+            fetch_size,
+            largest: 0,
         }
     }
 
@@ -130,32 +149,41 @@ impl Sweep {
         self.batch = None;
         self.batches = fetched::batches(chunk.bytes.clone(), LIMITS).starting_at(self.cursor);
         self.aborted = Aborted::new(chunk.aborted.clone());
+        self.largest = self.largest.max(chunk.bytes.len());
         self.chunk = Some(chunk);
     }
 
     /// What comes next in the fetch.
-    pub fn next_batch(&mut self, scribe: &Scribe) -> Next {
+    pub fn next_batch(&mut self) -> Next {
         if let Some(batch) = self.batch.take().filter(|batch| batch.last_offset >= self.cursor) {
             return Next::Batch(batch);
         }
         while let (Some(base), Some(batch)) = (self.batches.next_base(), self.batches.next()) {
             match batch {
                 Ok(batch) if self.aborted.covers(&batch) || batch.last_offset < self.cursor => {}
-                Ok(batch) => return Next::Batch(batch),
+                Ok(batch) => return self.charge(batch),
                 Err(error) if base <= self.doubted => {
-                    scribe.unreadable(&error);
-                    return Next::Nothing(self.batches.next_base().unwrap_or_else(|| self.end_fetch()));
+                    let end = self.batches.next_base().unwrap_or_else(|| self.end_fetch());
+                    return Next::Unreadable(end, error);
                 }
                 Err(error) => {
-                    scribe.read_again(&error);
                     self.doubted = base;
                     (self.is_over, self.wants_fresh) = (true, true);
                     (self.chunk, self.reader) = (None, None);
-                    return Next::Again;
+                    return Next::Again(error);
                 }
             }
         }
         Next::Nothing(self.end_fetch())
+    }
+
+    /// A batch is held until all of it is handed out, which is up to those who take it.
+    fn charge(&mut self, batch: Batch) -> Next {
+        let needed = held(self.fetch_size, self.largest, batch.decompressed());
+        match self.permit.resize(needed) {
+            true => Next::Batch(batch),
+            false => Next::TooLarge(needed),
+        }
     }
 
     /// Not all of the batch was handed out.
@@ -172,4 +200,104 @@ impl Sweep {
 
 fn holds(chunk: &Chunk, offset: i64) -> bool {
     (chunk.offset..chunk.next_offset).contains(&offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        kafka::{
+            Compression, RecordFields,
+            batch::{BatchBuilder, Producer},
+        },
+        relay::permits::Permits,
+    };
+
+    const FETCH: usize = 64 * 1024;
+
+    /// A fetch with one batch of 2,000 records of 1,000 bytes, which compress well.
+    fn fetch(compression: Compression) -> Chunk {
+        let mut batch = BatchBuilder::new();
+        for _ in 0..2_000 {
+            let fields = RecordFields {
+                timestamp: 0,
+                key: None,
+                value: Some(&[7; 1_000]),
+                headers: iter::empty(),
+            };
+            batch.append(&fields).unwrap();
+        }
+        Chunk {
+            topic: "t".into(),
+            partition: 0,
+            bytes: batch.seal(&Producer::NONE, compression).bytes,
+            offset: 0,
+            next_offset: 2_000,
+            high_watermark: 2_000,
+            last_stable_offset: 2_000,
+            aborted: Vec::new(),
+            reset: false,
+        }
+    }
+
+    fn sweep(permit: Permit, chunk: &Chunk) -> Sweep {
+        let mut sweep = Sweep::new(0, permit, FETCH);
+        let bytes = Bytes::copy_from_slice(&chunk.bytes);
+        sweep.begin(Chunk { bytes, ..chunk.clone() });
+        sweep
+    }
+
+    #[tokio::test]
+    async fn what_sweeps_hold_keeps_the_limit_whatever_batches_become() {
+        const LIMIT: usize = 8 * 1024 * 1024;
+        for compression in [Compression::Zstd { level: 3 }, Compression::None] {
+            let permits = Permits::new(LIMIT);
+            let chunk = fetch(compression);
+            let (mut sweeps, mut held, mut needed) = (Vec::new(), 0, None);
+            for _ in 0..10 {
+                let Some(permit) = permits.try_acquire(super::held(FETCH, 0, 0)) else {
+                    break;
+                };
+                let mut sweep = sweep(permit, &chunk);
+                match sweep.next_batch() {
+                    Next::Batch(batch) => {
+                        held += chunk.bytes.len() + batch.decompressed();
+                        sweep.keep_batch(batch);
+                        sweeps.push(sweep);
+                    }
+                    Next::TooLarge(bytes) => needed = Some(bytes),
+                    _ => panic!("the batch can be read"),
+                }
+            }
+            assert!(
+                !sweeps.is_empty() && held <= LIMIT,
+                "{} hold {held} bytes, {compression:?}",
+                sweeps.len()
+            );
+            drop(sweeps);
+            // With what it needs it goes on, in a place of its own in line.
+            let needed = needed.expect("not all of them found room");
+            let mut sweep = sweep(permits.acquire(needed).await, &chunk);
+            assert!(matches!(sweep.next_batch(), Next::Batch(_)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_larger_than_all_memory_is_held_alone() {
+        let permits = Permits::new(1024 * 1024);
+        let chunk = fetch(Compression::Zstd { level: 3 });
+        let mut first = sweep(permits.try_acquire(super::held(FETCH, 0, 0)).unwrap(), &chunk);
+        let other = permits.try_acquire(1).unwrap();
+        let Next::TooLarge(needed) = first.next_batch() else {
+            panic!("it needs more than there is")
+        };
+        drop((first, other));
+        let mut alone = sweep(permits.clone().acquire(needed).await, &chunk);
+        assert!(matches!(alone.next_batch(), Next::Batch(_)));
+        assert!(permits.try_acquire(1).is_none());
+    }
 }

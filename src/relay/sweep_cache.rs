@@ -1,9 +1,9 @@
 //! What all sweeps of the instance may hold in memory together: permits for those that are under way, and the fetches that were read last.
 //!
-//! One part of the budget is for permits: a sweep holds the fetch it is in, and its reader a few more. Where more partitions want to be swept
-//! than there are permits they take turns, first come first served; who holds one lets go when others wait and its slice
-//! is over. Another part keeps fetches that were read: those of a crowd that do not move in step find them there, instead of
-//! having the log read again for each.
+//! One part of the budget is for permits: a sweep holds the fetch it is in, its reader a few more, and of a compressed batch what became of
+//! it. Where more partitions want to be swept than there are permits they take turns, first come first served; who holds one lets go
+//! when others wait and its slice is over. Another part keeps fetches that were read: those of a crowd that do not move in step find
+//! them there, instead of having the log read again for each.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,26 +11,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{chunk::SourceId, settings::SweepSettings};
+use super::{chunk::SourceId, permits::Permits, settings::SweepSettings};
 use crate::upstream::Chunk;
-
-/// Fetches that one sweep may hold: the one it is in, and those that wait in its reader.
-const FETCHES: usize = 3;
 
 /// Fetches begin where a sweep was put, so they may overlap: so many are looked at for one that holds an offset.
 const OVERLAPPING: usize = 8;
 
-/// The right to sweep; given back when it is dropped.
-pub type Permit = OwnedSemaphorePermit;
-
 /// Shared by all partitions.
 #[derive(Debug)]
 pub struct SweepCache {
-    permits: Arc<Semaphore>,
-    /// How many partitions wait for their first permit.
-    wanted: watch::Sender<usize>,
+    permits: Arc<Permits>,
+    fetch_size: usize,
     per_partition: usize,
     recent: Mutex<Recent>,
 }
@@ -38,10 +30,9 @@ pub struct SweepCache {
 impl SweepCache {
     /// For fetches of `fetch_size` bytes.
     pub fn new(settings: SweepSettings, fetch_size: usize) -> Arc<Self> {
-        let permits = settings.for_sweeps() / fetch_size.saturating_mul(FETCHES).max(1);
         Arc::new(Self {
-            permits: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),
-            wanted: watch::Sender::new(0),
+            permits: Permits::new(settings.for_sweeps()),
+            fetch_size,
             per_partition: settings.per_partition,
             recent: Mutex::new(Recent::new(settings.for_fetches())),
         })
@@ -52,21 +43,14 @@ impl SweepCache {
         self.per_partition
     }
 
-    /// A permit, if one is free and nobody waits.
-    pub fn try_permit(&self) -> Option<Permit> {
-        self.permits.clone().try_acquire_owned().ok()
+    /// Bytes that a fetch is asked to bring; one batch may be more.
+    pub fn fetch_size(&self) -> usize {
+        self.fetch_size
     }
 
-    /// A permit, in the order of the calls.
-    pub async fn permit(self: Arc<Self>) -> Permit {
-        let _waiting = Waiting::new(&self.wanted);
-        let permit = self.permits.clone().acquire_owned().await;
-        permit.expect("the semaphore is never closed")
-    }
-
-    /// How many wait for a permit.
-    pub fn wanted(&self) -> watch::Receiver<usize> {
-        self.wanted.subscribe()
+    /// Permits for what is held while subscribers take their time.
+    pub fn permits(&self) -> &Arc<Permits> {
+        &self.permits
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -89,22 +73,6 @@ impl SweepCache {
     /// The source has ended, or its log is another.
     pub fn forget(&self, source: SourceId) {
         self.recent().forget(source);
-    }
-}
-
-/// Counts one who waits, for as long as it does.
-struct Waiting<'a>(&'a watch::Sender<usize>);
-
-impl<'a> Waiting<'a> {
-    fn new(wanted: &'a watch::Sender<usize>) -> Self {
-        wanted.send_modify(|n| *n += 1);
-        Self(wanted)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.send_modify(|n| *n -= 1);
     }
 }
 
@@ -213,32 +181,5 @@ mod tests {
         recent.forget(two);
         recent.forget(one);
         assert_eq!((recent.bytes, recent.uses.len(), recent.chunks.len()), (0, 0, 0));
-    }
-
-    #[tokio::test]
-    async fn permits_are_bounded_by_memory_and_go_to_who_waits_longest() {
-        let settings = SweepSettings {
-            per_partition: 4,
-            memory: 24_000,
-        };
-        let cache = SweepCache::new(settings, 1_000);
-        let first = cache.try_permit().expect("two of three fetches each fit into a quarter");
-        let second = cache.try_permit();
-        assert!(second.is_some() && cache.try_permit().is_none());
-        let waits = tokio::spawn(cache.clone().permit());
-        let mut wanted = cache.wanted();
-        wanted.wait_for(|n| *n == 1).await.expect("the cache is there");
-        drop(first);
-        let third = waits.await.expect("it is served");
-        assert!(cache.try_permit().is_none());
-        assert_eq!(*wanted.borrow_and_update(), 0);
-        drop(third);
-        assert!(cache.try_permit().is_some());
-        // However little memory: one.
-        assert!(
-            SweepCache::new(SweepSettings { memory: 1, ..settings }, 1_000)
-                .try_permit()
-                .is_some()
-        );
     }
 }

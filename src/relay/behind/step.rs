@@ -20,7 +20,7 @@ impl Behind {
             return;
         };
         let cursor = sweep.cursor;
-        let end = match sweep.next_batch(scribe) {
+        let end = match sweep.next_batch() {
             Next::Batch(batch) => {
                 let rest = self.hand_out(&batch, scribe, index, cursor, tail);
                 let end = rest.unwrap_or(batch.last_offset.saturating_add(1));
@@ -30,7 +30,12 @@ impl Behind {
                 end
             }
             Next::Nothing(end) => end,
-            Next::Again => return,
+            Next::Unreadable(end, error) => {
+                scribe.unreadable(&error);
+                end
+            }
+            Next::Again(error) => return scribe.read_again(&error),
+            Next::TooLarge(bytes) => return self.give_up(turn, cursor, bytes),
         };
         self.advance(turn, cursor, end.clamp(cursor, tail.max(cursor)), tail);
         if end >= tail {
