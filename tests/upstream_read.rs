@@ -14,7 +14,7 @@ use fake_broker::{
 };
 use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::kafka::error::ErrorCode;
-use mqtt_kafka_proxy::upstream::{Cluster, Start, Topic, TopicState};
+use mqtt_kafka_proxy::upstream::{Chunk, Cluster, Start, Topic, TopicState};
 use tokio::time::timeout;
 
 /// Longer than any test may take: whoever waits for such a poll is seen.
@@ -51,6 +51,24 @@ async fn who_joins_during_a_long_poll_does_not_wait_for_it() {
     // The first is still served, too.
     producer.produce(&topic, 0, 3).await;
     assert_eq!(read(&mut quiet[0], 3).await, [7, 8, 9]);
+}
+
+/// Bytes of memory that are kept as long as a chunk is; `None`: others keep them, too.
+fn keeps(chunk: Chunk) -> Option<usize> {
+    chunk.bytes.try_into_mut().ok().map(|bytes| bytes.capacity())
+}
+
+#[tokio::test]
+async fn who_reads_copies_keeps_no_answer() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, FOR_EVER).await;
+    Producer::new(&cluster).produce(&topic, 0, 10).await;
+    let of_answer = cluster.read(&topic, 0, Start::Offset(0)).next().await.unwrap();
+    let copy = cluster.read_copies(&topic, 0, Start::Offset(0)).next().await.unwrap();
+    let length = copy.bytes.len();
+    assert_eq!(copy.bytes, of_answer.bytes);
+    assert_eq!(keeps(copy), Some(length));
+    assert_ne!(keeps(of_answer), Some(length), "a piece of an answer keeps the whole of it");
 }
 
 #[tokio::test]

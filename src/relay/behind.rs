@@ -245,7 +245,7 @@ impl Behind {
                 member.position = member.position.max(chunk.offset);
             }
         }
-        let chunk = self.cache.keep(self.source, chunk);
+        self.cache.keep(self.source, chunk.clone());
         let sweep = &mut self.sweeps[at];
         sweep.cursor = chunk.offset;
         sweep.begin(chunk);
@@ -350,7 +350,7 @@ impl Behind {
 
 /// A sweep leaves its place: what it has read ahead is kept for those who follow. Gives false.
 fn keep_read(cache: &SweepCache, source: SourceId, sweep: &mut Sweep) -> bool {
-    sweep.leave().for_each(|chunk| drop(cache.keep(source, chunk)));
+    sweep.leave().for_each(|chunk| cache.keep(source, chunk));
     false
 }
 

@@ -10,8 +10,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
-
 use super::{chunk::SourceId, permits::Permits, settings::SweepSettings};
 use crate::upstream::Chunk;
 
@@ -58,11 +56,9 @@ impl SweepCache {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a fetch, in a buffer of its own: a piece of an answer would keep all of that.
-    pub fn keep(&self, source: SourceId, mut chunk: Chunk) -> Chunk {
-        chunk.bytes = Bytes::copy_from_slice(&chunk.bytes);
-        self.recent().insert(source, chunk.clone());
-        chunk
+    /// Keeps a fetch, which is in a buffer of its own: a piece of an answer would keep all of that.
+    pub fn keep(&self, source: SourceId, chunk: Chunk) {
+        self.recent().insert(source, chunk);
     }
 
     /// A fetch that holds the record at `offset`.
@@ -146,6 +142,8 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn chunk(offset: i64, next_offset: i64, size: usize) -> Chunk {

@@ -22,7 +22,7 @@ use super::{
     appender::Appender,
     broker::Broker,
     counters::Counters,
-    fetch::{self, Orphans, Reader, Start},
+    fetch::{self, Keeping, Orphans, Reader, Start},
     group::{self, Group, GroupSettings},
     identity::Identities,
     janitor,
@@ -196,7 +196,14 @@ impl Cluster {
     /// Reads a partition. A partition that the topic does not have gives a reader that ends at once.
     pub fn read(&self, topic: &Topic, partition: i32, from: Start) -> Reader {
         let partition = usize::try_from(partition).ok().and_then(|at| topic.partitions.get(at));
-        fetch::read(&self.core, partition, from)
+        fetch::read(&self.core, partition, from, Keeping::Answer)
+    }
+
+    /// The same with chunks in buffers of their own, for who keeps them a while: a piece of an answer keeps all of that, and an answer has the
+    /// records of many partitions.
+    pub fn read_copies(&self, topic: &Topic, partition: i32, from: Start) -> Reader {
+        let partition = usize::try_from(partition).ok().and_then(|at| topic.partitions.get(at));
+        fetch::read(&self.core, partition, from, Keeping::Copy)
     }
 
     /// The offsets behind the last record of each partition (ListOffsets; with `read_committed` the last stable offset), asked for

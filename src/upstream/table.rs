@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     cluster::Core,
-    fetch::{self, Chunk, Reader, Start},
+    fetch::{self, Chunk, Keeping, Reader, Start},
     offsets,
     topics::Topic,
 };
@@ -242,7 +242,7 @@ impl Table {
             self.next += 1;
             let part = &mut self.parts[at];
             let start = Start::Offset(part.position);
-            part.reader = Some(fetch::read(&self.core, Some(&self.topic.partitions[at]), start));
+            part.reader = Some(fetch::read(&self.core, Some(&self.topic.partitions[at]), start, Keeping::Answer));
             if part.position >= part.barrier {
                 self.arrive(at);
             }

@@ -186,12 +186,21 @@ impl Orphans {
     }
 }
 
+/// Whose memory the bytes of a chunk are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// A piece of the answer: whoever keeps one of its pieces keeps all of it.
+    Answer,
+    /// A buffer of the chunk's own.
+    Copy,
+}
+
 /// Starts reading.
-pub(crate) fn read(core: &Core, partition: Option<&Arc<Partition>>, start: Start) -> Reader {
+pub(crate) fn read(core: &Core, partition: Option<&Arc<Partition>>, start: Start, keeping: Keeping) -> Reader {
     let (sender, chunks) = mpsc::channel(MOST_CHUNKS);
     let bell = Arc::new(Bell::default());
     if let Some(partition) = partition {
-        let slot = Slot::new(Arc::clone(partition), start, sender, Arc::clone(&bell));
+        let slot = Slot::new(Arc::clone(partition), (start, keeping), sender, Arc::clone(&bell));
         core.orphans.adopt(Box::new(slot));
     }
     Reader { chunks, bell }

@@ -10,7 +10,7 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use tokio::sync::mpsc;
 
 use super::{
-    Bell, Chunk, Command, Start,
+    Bell, Chunk, Command, Keeping, Start,
     epochs::Epochs,
     extent::{self, Extent},
     position::Sought,
@@ -26,6 +26,7 @@ const OFFSET_OUT_OF_RANGE: i16 = 1;
 pub(crate) struct Slot {
     pub(super) partition: Arc<Partition>,
     start: Start,
+    keeping: Keeping,
     /// `None` until a broker was asked where the start is.
     pub(super) position: Option<i64>,
     epochs: Epochs,
@@ -57,7 +58,7 @@ struct Follower {
 }
 
 impl Slot {
-    pub(super) fn new(partition: Arc<Partition>, start: Start, chunks: mpsc::Sender<Chunk>, bell: Arc<Bell>) -> Self {
+    pub(super) fn new(partition: Arc<Partition>, (start, keeping): (Start, Keeping), chunks: mpsc::Sender<Chunk>, bell: Arc<Bell>) -> Self {
         let position = match start {
             Start::Tail | Start::Timestamp(_) => None,
             Start::Offset(offset) => Some(offset.max(0)),
@@ -66,6 +67,7 @@ impl Slot {
         Self {
             partition,
             start,
+            keeping,
             position,
             epochs,
             chunks,
@@ -217,7 +219,10 @@ impl Slot {
         let chunk = Chunk {
             topic: Arc::clone(&self.partition.topic),
             partition: self.partition.index,
-            bytes: bytes.slice(..extent.length),
+            bytes: match self.keeping {
+                Keeping::Answer => bytes.slice(..extent.length),
+                Keeping::Copy => Bytes::copy_from_slice(&bytes[..extent.length]),
+            },
             offset,
             next_offset: extent.next_offset,
             high_watermark: data.high_watermark,
