@@ -10,6 +10,7 @@ mod balancer;
 mod behind;
 mod chaos;
 mod compression;
+mod conversation;
 mod deliver;
 mod edge;
 mod fetch;
