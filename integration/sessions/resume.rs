@@ -1,8 +1,10 @@
 //! A session goes on, on any instance.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{Greeting, connect, instance, message, publish, quiet, runtime};
+use crate::deliver::Subscriber;
 use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
 use crate::stage::{DEADLINE, Proxy, eventually};
@@ -202,4 +204,37 @@ fn a_topic_that_was_made_anew_is_read_from_its_beginning() {
         assert!(present);
         assert_eq!(message(&mut phone).await, "the first of the new one");
     });
+}
+
+/// A subscriber with a session, for as long as its arguments say.
+fn mosquitto(proxy: &Proxy, arguments: &[&str]) -> Command {
+    let mut command = Command::new("stdbuf");
+    command.args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", &proxy.mqtt.port().to_string()]);
+    command.args(["-V", "mqttv5", "-c", "-x", "600", "-i", "away", "-q", "1", "-t", "remaining/+"]);
+    command.args(arguments);
+    command
+}
+
+#[test]
+fn what_is_over_by_the_return_is_left_out_and_the_rest_says_how_long_it_is_good_for() {
+    let kafka = shared_kafka();
+    kafka.topic("remaining", 1);
+    let proxy = instance(&kafka, "remaining", "");
+    assert!(mosquitto(&proxy, &["-E"]).status().unwrap().success());
+    for (expiry, value) in [("1", "short"), ("600", "long"), ("1", "short, too")] {
+        kafka.produce("remaining", "7", &[&format!("mqtt.expiry={expiry}")], value);
+    }
+    kafka.produce("remaining", "7", &[], "for ever");
+    // The time that the last of the short ones has.
+    std::thread::sleep(Duration::from_millis(1100));
+    let back = Subscriber::start(&mut mosquitto(&proxy, &["-d", "-F", "message %E|%p"]), "received CONNACK");
+    let long = back.message();
+    let left: u64 = long
+        .strip_prefix("message ")
+        .and_then(|rest| rest.strip_suffix("|long"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((540..=599).contains(&left), "{long}");
+    assert_eq!(back.message(), "message |for ever");
 }
