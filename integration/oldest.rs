@@ -5,9 +5,9 @@ use crate::load::client::{Client, Event, Version};
 use crate::load::ledger;
 use crate::load::publish::{Progress, run};
 use crate::publish::{crowd, rule};
-use crate::sessions::message;
+use crate::sessions::{message, publish};
 use crate::stage::{DEADLINE, Kafka, Proxy, eventually, free_base};
-use crate::wire::transaction;
+use crate::wire::{delete_topic, transaction};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::runtime::Runtime;
@@ -35,14 +35,34 @@ async fn publish_at_every_qos(proxy: &Proxy) {
     }
 }
 
+/// Produce has no topic ids here. So the new topic gets a record of the producer before the proxy knows that it is another, and must not take
+/// the first one after that for the same.
+async fn publish_to_a_topic_that_is_made_anew(kafka: &Kafka, proxy: &Proxy) {
+    const TOPIC: &str = "anew/42/telemetry/rpm";
+    let mut publisher = Client::connect(proxy.mqtt, Version::V5, "publisher").await.unwrap();
+    let mut reader = Client::connect(proxy.mqtt, Version::V5, "reader").await.unwrap();
+    // The proxy knows the topic, has written nothing to it, and reads it no more.
+    assert_eq!(reader.subscribe(TOPIC, 1).await.unwrap(), 1);
+    reader.unsubscribe(TOPIC).await.unwrap();
+    delete_topic(&kafka.bootstrap, "anew");
+    kafka.topic("anew", 1);
+    kafka.produce("anew", "42", &["sensor=rpm"], "it is led");
+    publish(&mut publisher, TOPIC, "before it is known").await;
+    // Fetches have topic ids: this one tells.
+    assert_eq!(reader.subscribe(TOPIC, 1).await.unwrap(), 1);
+    eventually("it is known", || proxy.log().contains("made anew").then_some(()));
+    publish(&mut publisher, TOPIC, "after").await;
+    assert_eq!(kafka.consume("anew", "%s"), ["it is led", "before it is known", "after"]);
+}
+
 #[test]
 fn the_oldest_supported_kafka_does_all_that_is_needed() {
     let kafka = Kafka::start_oldest(free_base(1));
     assert!(kafka.command(&["logs"]).contains("Kafka version: 3.3"));
-    for topic in ["telemetry", "crowd", "commands"] {
+    for topic in ["telemetry", "crowd", "commands", "anew"] {
         kafka.topic(topic, 1);
     }
-    let rules = [rule("telemetry"), rule("crowd"), COMMANDS.to_owned()].join("\n");
+    let rules = [rule("telemetry"), rule("crowd"), rule("anew"), COMMANDS.to_owned()].join("\n");
     let proxy = Proxy::start(&kafka.bootstrap, &rules, "");
     let runtime = Runtime::new().unwrap();
 
@@ -82,6 +102,8 @@ fn the_oldest_supported_kafka_does_all_that_is_needed() {
         .unwrap()
         .exact(clients, messages)
         .unwrap();
+
+    runtime.block_on(publish_to_a_topic_that_is_made_anew(&kafka, &proxy));
 
     // Members of a group.
     kafka.topic("grouped", 4);

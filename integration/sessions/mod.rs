@@ -77,7 +77,7 @@ async fn connect(at: SocketAddr, greeting: Greeting<'_>) -> (Client, bool) {
 }
 
 /// Publishes at QoS 1 and waits for the answer.
-async fn publish(client: &mut Client, topic: &str, payload: &str) {
+pub async fn publish(client: &mut Client, topic: &str, payload: &str) {
     client.publish(topic, 1, 1, payload.as_bytes()).unwrap();
     client.flush().await.unwrap();
     assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::PubAck(1, 0));
