@@ -48,12 +48,19 @@ async fn the_paths_answer() {
     let (head, body) = ask(address, &request("GET", "/readyz")).await;
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     assert_eq!(body, "not ready: Kafka is away\n");
+    let gauge = |body: &str| {
+        body.lines()
+            .find_map(|line| line.strip_prefix("mqtt_kafka_proxy_ready ").map(str::to_owned))
+    };
+    assert_eq!(gauge(&ask(address, &request("GET", "/metrics")).await.1).as_deref(), Some("0"));
     ready.send(Ready::Yes).unwrap();
     assert!(ask(address, &request("GET", "/readyz")).await.0.starts_with("HTTP/1.1 200 "));
     let (head, body) = ask(address, &request("GET", "/metrics")).await;
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
     assert!(
-        body.contains("mqtt_kafka_proxy_build_info{") && body.contains("process_resident_memory_bytes "),
+        gauge(&body).as_deref() == Some("1")
+            && body.contains("mqtt_kafka_proxy_build_info{")
+            && body.contains("process_resident_memory_bytes "),
         "{body}"
     );
     let (head, body) = ask(address, &request("HEAD", "/metrics")).await;

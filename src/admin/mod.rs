@@ -156,7 +156,10 @@ async fn answer(
         return Ok(refused);
     }
     Ok(match request.uri().path() {
-        "/metrics" => scrape(metrics.clone()).await,
+        "/metrics" => {
+            metrics.ready.set(i64::from(matches!(&*ready.borrow(), Ready::Yes)));
+            scrape(metrics.clone()).await
+        }
         "/healthz" => text(StatusCode::OK, "alive\n"),
         "/readyz" => match &*ready.borrow() {
             Ready::Yes => text(StatusCode::OK, "ready\n"),

@@ -2,6 +2,7 @@
 //!
 //! What is right goes to stdout, each fault to stderr as one line with its remedy.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -11,7 +12,7 @@ use crate::mapping::PartitionSpec;
 use crate::upstream::{Cluster, State, StateTopic, TopicState, Verdict};
 
 use super::exit::{Exit, answer, tell};
-use super::run::state_topics;
+use super::run::{named_topics, state_topics};
 
 /// How long Kafka may take until a broker has answered, and then for each topic.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -44,12 +45,8 @@ async fn look(config: &Config) -> Exit {
         tell(&format_args!("Kafka is not reached: {why}"));
         return Exit::Unavailable;
     }
-    let brokers = cluster.brokers().len();
     let mut report = Report::default();
-    report.right(&format!(
-        "Kafka is reached, {brokers} {}",
-        if brokers == 1 { "broker" } else { "brokers" }
-    ));
+    report.right(&format!("Kafka is reached, {}", count(cluster.brokers().len(), "broker")));
     mapped_topics(config, &cluster, &mut report).await;
     own_topics(&state_topics(config), &cluster, &mut report).await;
     report.exit
@@ -80,11 +77,14 @@ impl Report {
     }
 }
 
+/// `1 broker`, `2 brokers`.
+fn count(number: impl Display + PartialEq<usize>, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
 async fn mapped_topics(config: &Config, cluster: &Cluster, report: &mut Report) {
-    let mut topics: Vec<&str> = config.rules.iter().filter_map(|(_, rule)| rule.kafka_topic()).collect();
-    topics.sort_unstable();
-    topics.dedup();
-    for topic in topics {
+    for (topic, names) in &named_topics(config) {
         let rules = || {
             config
                 .rules
@@ -92,7 +92,6 @@ async fn mapped_topics(config: &Config, cluster: &Cluster, report: &mut Report) 
                 .map(|(_, rule)| rule)
                 .filter(|rule| rule.kafka_topic() == Some(topic))
         };
-        let names = rules().map(|rule| rule.name.as_str()).collect::<Vec<_>>().join(", ");
         let partitions = match timeout(PATIENCE, cluster.topic_known(topic)).await {
             Ok(TopicState::Ready(topic)) => topic.partitions.len(),
             Ok(TopicState::Missing) => {
@@ -106,7 +105,7 @@ async fn mapped_topics(config: &Config, cluster: &Cluster, report: &mut Report) 
                 continue;
             }
         };
-        report.right(&format!("{topic}: {partitions} partitions (rules: {names})"));
+        report.right(&format!("{topic}: {} (rules: {names})", count(partitions, "partition")));
         for rule in rules() {
             if let PartitionSpec::Number(number) = rule.partition
                 && usize::try_from(number).is_ok_and(|number| number >= partitions)
@@ -129,7 +128,8 @@ async fn own_topics(topics: &[StateTopic], cluster: &Cluster, report: &mut Repor
         let name = &topic.name;
         match verdict {
             Verdict::Right { partitions, replicas } => {
-                report.right(&format!("{name}: {partitions} partitions, {replicas} replicas (state)"));
+                let (partitions, replicas) = (count(partitions, "partition"), count(replicas, "replica"));
+                report.right(&format!("{name}: {partitions}, {replicas} (state)"));
             }
             Verdict::Creatable => report.right(&format!("{name}: not there; `run` makes it (state)")),
             Verdict::Wrong(faults) => faults.iter().for_each(|fault| report.wrong(fault)),

@@ -3,6 +3,7 @@
 //! A port that is taken is told at once, before a connection exists. Kafka may be away: the proxy listens all the same,
 //! and `/readyz` says why it is not ready.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,9 +65,11 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), rules = config.rules.len(), "starting");
     tell_of_open_listeners(&config);
     make_room(config.limits.connections);
+    let topics = named_topics(&config);
     let relay = Relay::new(relay_settings(&config), Arc::new(config.rules), cluster.clone(), metrics.clone());
     let (end, ending) = watch::channel(false);
     let mut open = ports.open(&relay, &cluster, &metrics, &ending);
+    tokio::spawn(look_at(cluster.clone(), topics));
     let certificates = std::mem::take(&mut open.certificates);
     let read_anew = || {
         certificates.iter().for_each(|read| read());
@@ -202,6 +205,27 @@ fn tell_of_open_listeners(config: &Config) {
             listener = listener.name,
             "no `authentication`: whoever reaches this listener is let in as nobody"
         );
+    }
+}
+
+/// The Kafka topics that rules name, each with the names of these rules.
+pub(super) fn named_topics(config: &Config) -> BTreeMap<String, String> {
+    let mut topics = BTreeMap::<String, String>::new();
+    for (_, rule) in config.rules.iter() {
+        let Some(topic) = rule.kafka_topic() else { continue };
+        let rules = topics.entry(topic.to_owned()).or_default();
+        if !rules.is_empty() {
+            rules.push_str(", ");
+        }
+        rules.push_str(&rule.name);
+    }
+    topics
+}
+
+/// Has the client look at the topics of rules as soon as Kafka is reached: it logs those that are not there before a device meets one.
+async fn look_at(cluster: Cluster, topics: BTreeMap<String, String>) {
+    for topic in topics.into_keys() {
+        cluster.topic_known(&topic).await;
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Metrics {
     registry: Registry,
     connections: ConnectionFamilies,
     rules: RuleFamilies,
+    /// 1 while the instance is ready, else 0.
+    pub ready: Gauge,
     /// Packets read from and written to devices, by type.
     pub packets: PacketCounters,
     /// Accept calls that failed, for example for want of file descriptors.
@@ -68,6 +70,8 @@ impl Metrics {
         let own = registry.sub_registry_with_prefix("mqtt_kafka_proxy");
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         own.register("build", "Version of this binary", Info::new(version));
+        let ready = Gauge::default();
+        own.register("ready", "1 while the instance is ready for clients", ready.clone());
         let connections = ConnectionFamilies::register(own);
         let packets = PacketCounters::register(own);
         let rules = RuleFamilies::register(own);
@@ -104,6 +108,7 @@ impl Metrics {
             registry,
             connections,
             rules,
+            ready,
             packets,
             accept_errors,
             unreadable_batches,

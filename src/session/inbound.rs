@@ -136,7 +136,10 @@ impl Inbound {
         }
         waiting.state = match answer {
             Answer::Acked => State::Acked,
-            Answer::Unknown => State::Unknown,
+            Answer::Unknown => {
+                self.notes.push((waiting.packet_id, "unknown_outcome"));
+                State::Unknown
+            }
             Answer::Refused { reason, reason_string } => {
                 if let Some(note) = reason_string {
                     self.notes.push((waiting.packet_id, note));

@@ -109,9 +109,14 @@ impl Around {
     fn new(settings: StoreSettings, cluster: Cluster, rules: Arc<RuleSet>, metrics: Arc<Metrics>) -> Self {
         let chance = || u128::from(RandomState::new().hash_one(()));
         let id = chance() << 64 | chance();
+        let instance = instance_name(id);
+        tracing::info!(
+            instance = &*instance,
+            "this instance, as it is named in the records of stored sessions"
+        );
         Self {
             id,
-            instance: instance_name(id),
+            instance,
             settings,
             operator: false,
             cluster,

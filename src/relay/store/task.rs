@@ -215,7 +215,11 @@ impl Task {
 
     pub(super) fn step_down(&mut self, why: &str) {
         let partition = self.tail.partition;
-        tracing::error!(partition, why, "all stored sessions of a partition are given up and read anew");
+        tracing::warn!(
+            partition,
+            why,
+            "the stored sessions of a partition are read anew; their clients have to come again, and nothing is lost"
+        );
         self.partition.step_down();
     }
 
