@@ -75,6 +75,7 @@ fn wills_of_an_instance_that_is_killed_are_sent_once() {
                 clean: number % 2 == 1,
                 // Of those that come back in time the will is cancelled.
                 will: Some(("wills/x", &text, if number < 4 { 60 } else { 0 })),
+                ..Greeting::default()
             };
             clients.push(connect(a.mqtt, greeting).await.0);
         }
@@ -105,7 +106,7 @@ fn wills_of_an_instance_that_is_killed_are_sent_once() {
 }
 
 /// The keys of the states that hold a will, or one on its way.
-fn wills_kept(kafka: &Kafka, name: &str) -> Vec<String> {
+pub fn wills_kept(kafka: &Kafka, name: &str) -> Vec<String> {
     let mut kept = BTreeMap::new();
     for line in kafka.consume(&format!("{name}-sessions"), "%k %s") {
         let (key, value) = line.split_once(' ').unwrap();
@@ -277,6 +278,7 @@ fn throw_away_clients_may_cost_kafka_nothing() {
         clean,
         expiry,
         will: None,
+        ..Greeting::default()
     };
     runtime().block_on(async {
         let (mut stored, _) = connect(a.mqtt, greeting("stored", false, 600)).await;

@@ -28,6 +28,8 @@ struct Greeting<'a> {
     expiry: u32,
     /// Topic, payload, delay.
     will: Option<(&'a str, &'a str, u32)>,
+    /// Whether that is retained.
+    retain: bool,
 }
 
 impl<'a> Greeting<'a> {
@@ -48,7 +50,7 @@ impl<'a> Greeting<'a> {
         let mut body = Vec::new();
         text("MQTT", &mut body);
         // Wills have QoS 1.
-        let flags = u8::from(self.clean) << 1 | if self.will.is_some() { 0x0c } else { 0 };
+        let flags = u8::from(self.clean) << 1 | if self.will.is_some() { 0x0c } else { 0 } | u8::from(self.retain) << 5;
         body.extend_from_slice(&[5, flags, 0, 0, 5, 0x11]);
         body.extend_from_slice(&self.expiry.to_be_bytes());
         text(self.client, &mut body);

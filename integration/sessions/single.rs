@@ -49,14 +49,16 @@ fn a_record_that_is_sent_again_by_its_pair_is_there_once() {
             other.topic_appears("singles").await.unwrap(),
         );
         for (value, sequence) in [("a", 0), ("b", 1)] {
+            // Also who says it again hears where it was appended first.
+            let there_at = Fate::Appended { offset: sequence.into() };
             for _ in 0..2 {
-                assert_eq!(produce(&one, &here, value, id, sequence).await, Fate::Appended);
-                assert_eq!(produce(&other, &there, "other", id, sequence).await, Fate::Appended);
+                assert_eq!(produce(&one, &here, value, id, sequence).await, there_at);
+                assert_eq!(produce(&other, &there, "other", id, sequence).await, there_at);
             }
         }
         assert_eq!(produce(&one, &here, "c", id, 7).await, Fate::Gap);
         let next = (id.0, id.1 + 1);
-        assert_eq!(produce(&other, &there, "d", next, 0).await, Fate::Appended);
+        assert_eq!(produce(&other, &there, "d", next, 0).await, Fate::Appended { offset: 2 });
         assert_eq!(produce(&one, &here, "e", id, 2).await, Fate::Unknown, "a later epoch has decided");
         one.shutdown().await;
         other.shutdown().await;

@@ -161,6 +161,7 @@ impl Walk<'_> {
         let rules = rules?;
         if let Some(store) = &mut store {
             store.topic.clone_from(&state_topics.sessions.name);
+            store.retained = rules.keeps_retained().then(|| state_topics.retained.name.clone());
             store.state_topics = vec![state_topics.sessions.name.clone(), state_topics.retained.name.clone()];
         }
         self.keep_apart(&top, &state_topics, &rules);

@@ -50,6 +50,7 @@ impl Walk<'_> {
             // `kafka.topics` says them.
             topic: String::new(),
             state_topics: Vec::new(),
+            retained: None,
             instance_timeout: self.instance_timeout(&section),
             local_takeover: local_takeover.unwrap_or(false),
             fresh_if_damaged: self.damaged(&section),

@@ -136,7 +136,7 @@ impl Relay {
         let store = settings
             .store
             .clone()
-            .map(|settings| Store::start(settings, cluster.clone(), rules.clone(), metrics.clone()));
+            .map(|settings| Store::start(settings, &hub, retained.clone()));
         let shared = Shared {
             settings,
             rules,

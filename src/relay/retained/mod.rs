@@ -75,20 +75,31 @@ impl Drop for Tasks {
 impl Retained {
     /// Begins to read the topic, and to write to it. Must be called within a tokio runtime.
     pub fn start(settings: RetainedSettings, hub: &Arc<Hub>) -> (Arc<Self>, Tasks) {
+        let (cluster, rules) = (hub.cluster.clone(), hub.rules.clone());
+        let (retained, mut tasks) = Self::begin_to_write(settings, cluster, rules, hub.metrics.clone());
+        let tail = tokio::spawn(tail::run(retained.clone(), hub.clone()));
+        tasks.0.push(tail.abort_handle());
+        (retained, tasks)
+    }
+
+    /// The same for who only writes: nothing is read.
+    pub fn write_only(topic: String, cluster: Cluster, rules: Arc<RuleSet>, metrics: Arc<Metrics>) -> (Arc<Self>, Tasks) {
+        Self::begin_to_write(RetainedSettings { topic, memory: 0 }, cluster, rules, metrics)
+    }
+
+    fn begin_to_write(settings: RetainedSettings, cluster: Cluster, rules: Arc<RuleSet>, metrics: Arc<Metrics>) -> (Arc<Self>, Tasks) {
         let retained = Arc::new(Self {
             store: Mutex::new(Store::new(settings.memory)),
-            cluster: hub.cluster.clone(),
-            rules: hub.rules.clone(),
-            metrics: hub.metrics.clone(),
+            cluster,
+            rules,
+            metrics,
             progress: watch::Sender::default(),
             lookups: Semaphore::new(LOOKUPS),
             writer: Writer::default(),
             settings,
         });
-        let tail = tokio::spawn(tail::run(retained.clone(), hub.clone()));
         let writer = tokio::spawn(writer::run(retained.clone()));
-        let tasks = Tasks(vec![tail.abort_handle(), writer.abort_handle()]);
-        (retained, tasks)
+        (retained, Tasks(vec![writer.abort_handle()]))
     }
 
     /// Whether all that was there at the start has been read, and its changes.

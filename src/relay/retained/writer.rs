@@ -105,12 +105,12 @@ impl Writer {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a message, under a number that its receipts have. Else it weighs too much beside what waits.
-    fn begin(&self, job: Job) -> Result<u64, usize> {
+    /// Takes a message, under a number that its receipts have. Gives it back if it weighs too much beside what waits.
+    fn begin(&self, job: Job) -> Result<u64, Job> {
         let mut waiting = self.waiting();
         let weight = job.weight();
         if !waiting.takes(weight) {
-            return Err(weight);
+            return Err(job);
         }
         waiting.bytes += weight;
         let number = waiting.next;
@@ -157,8 +157,35 @@ impl Retained {
     /// # Errors
     /// Too much waits: what it weighs, to wait for [`room`](Self::room).
     pub fn begin(&self, job: Job) -> Result<(&Arc<Receipts>, u64), usize> {
-        let number = self.writer.begin(job)?;
+        let number = self.writer.begin(job).map_err(|job| job.weight())?;
         Ok((&self.writer.receipts, number))
+    }
+
+    /// Writes a message whose mapped record Kafka has, and waits for what comes of it. What is begun is written even if the future is
+    /// dropped: that is harmless, since its mapped offset says which message it is.
+    pub async fn keep(&self, mut job: Job, partition: i32, offset: i64) -> Outcome {
+        let news = Arc::<Notify>::default();
+        let receipts = Receipts::new(news.clone());
+        job.waiter = Some((receipts.clone(), 0));
+        let ticket = loop {
+            match self.writer.begin(job) {
+                Ok(ticket) => break ticket,
+                Err(back) => {
+                    self.writer.room(back.weight()).await;
+                    job = back;
+                }
+            }
+        };
+        let outcome = Outcome::Stored { partition, offset };
+        self.writer.receipts.put(Receipt { ticket, outcome });
+        let mut told = Vec::new();
+        loop {
+            news.notified().await;
+            receipts.take(&mut told);
+            if let Some(receipt) = told.pop() {
+                return receipt.outcome;
+            }
+        }
     }
 
     /// The mapped record was not appended: nothing waits any more.

@@ -14,7 +14,7 @@ use crate::{
     metrics::Metrics,
     mqtt::ReasonCode,
     ownership::{ConnectionId, End, Offer},
-    relay::{budget::Budget, mailbox::Mailbox},
+    relay::{budget::Budget, mailbox::Mailbox, retained::Retained},
     upstream::{Cluster, TopicState},
 };
 
@@ -57,9 +57,13 @@ pub async fn discard(settings: StoreSettings, cluster: &Cluster, rules: Arc<Rule
         TopicState::Ready(topic) => topic,
         _ => return Err(DiscardError::NoTopic),
     };
+    let metrics = Arc::new(Metrics::new());
+    let write = |topic| Retained::write_only(topic, cluster.clone(), rules.clone(), metrics.clone());
+    let (retained, _tasks) = settings.retained.clone().map(write).unzip();
     let around = Arc::new(Around {
+        retained,
         operator: true,
-        ..Around::new(settings, cluster.clone(), rules, Arc::new(Metrics::new()))
+        ..Around::new(settings, cluster.clone(), rules.clone(), metrics.clone())
     });
     let partition = partition_for_key(client.as_bytes(), topic.partitions.len() as u32);
     let (orders, taken) = mpsc::unbounded_channel();

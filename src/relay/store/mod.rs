@@ -28,6 +28,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::{hub::Hub, retained::Retained};
 use crate::{
     mapping::{RuleSet, partition_for_key},
     metrics::Metrics,
@@ -50,6 +51,8 @@ pub struct StoreSettings {
     pub topic: String,
     /// Kafka topics of the proxy's own state, this one among them: no will is written there, whatever the rules make of its topic.
     pub state_topics: Vec<String>,
+    /// The retained topic, if rules keep retained messages: wills may be retained.
+    pub retained: Option<String>,
     /// How long the group's coordinator may hear nothing of an instance before others take it for dead.
     pub instance_timeout: Duration,
     /// Throw-away clients (clean start, expiry 0) are taken over within an instance only, and cost Kafka nothing.
@@ -70,6 +73,8 @@ struct Around {
     cluster: Cluster,
     rules: Arc<RuleSet>,
     metrics: Arc<Metrics>,
+    /// For wills that are to be retained; `None` if no rule keeps any.
+    retained: Option<Arc<Retained>>,
     fetches: Semaphore,
     beginning: watch::Sender<Beginning>,
 }
@@ -122,6 +127,7 @@ impl Around {
             cluster,
             rules,
             metrics,
+            retained: None,
             fetches: Semaphore::new(FETCHES),
             beginning: watch::Sender::default(),
         }
@@ -139,8 +145,12 @@ pub struct Store {
 
 impl Store {
     /// Begins to look for the topic and to read it.
-    pub fn start(settings: StoreSettings, cluster: Cluster, rules: Arc<RuleSet>, metrics: Arc<Metrics>) -> Self {
-        let around = Arc::new(Around::new(settings, cluster, rules, metrics));
+    pub fn start(settings: StoreSettings, hub: &Hub, retained: Option<Arc<Retained>>) -> Self {
+        let (cluster, rules) = (hub.cluster.clone(), hub.rules.clone());
+        let around = Arc::new(Around {
+            retained,
+            ..Around::new(settings, cluster, rules, hub.metrics.clone())
+        });
         let (found, partitions) = watch::channel(None);
         let beginning = around.beginning.subscribe();
         let leave = watch::Sender::new(false);

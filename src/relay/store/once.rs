@@ -118,7 +118,7 @@ async fn produce(cluster: &crate::upstream::Cluster, held: Held, pair: Pair, dou
         None => Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
     };
     match fate {
-        Fate::Appended => (Outcome::Appended, None),
+        Fate::Appended { .. } => (Outcome::Appended, None),
         Fate::Gap => (Outcome::Gap, None),
         Fate::Unknown => (Outcome::Unknown, None),
         Fate::Refused(code) if held.skip => (Outcome::Skipped, Some(code)),

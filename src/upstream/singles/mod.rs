@@ -49,10 +49,14 @@ pub struct Single {
 }
 
 /// What became of a record under its stamp.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
-    /// Kafka has it, from now or from before (46 DUPLICATE_SEQUENCE_NUMBER).
-    Appended,
+    /// Kafka has it, from now or from before.
+    Appended {
+        /// Where, of a repeated record where it was appended first; -1 if the broker does not tell: 46 DUPLICATE_SEQUENCE_NUMBER says
+        /// only that it is there. Brokers of the supported lines say 0 and the first offset.
+        offset: i64,
+    },
     /// 45 OUT_OF_ORDER_SEQUENCE_NUMBER: something before it is missing. Also 59 UNKNOWN_PRODUCER_ID of brokers before 2.5: the producer
     /// is forgotten, and newer ones would take any sequence of it.
     Gap,
@@ -143,11 +147,11 @@ impl Cluster {
                 () = sleep_until(deadline) => break,
             };
             match told {
-                Some(Answer::Stored(_)) => {
+                Some(Answer::Stored(offset)) => {
                     core.counters.batches.inc();
                     core.counters.records.inc();
                     core.counters.bytes.inc_by(batch.len() as u64);
-                    return Fate::Appended;
+                    return Fate::Appended { offset };
                 }
                 Some(Answer::OutOfOrder) => return Fate::Gap,
                 Some(Answer::IdentityDead) => return Fate::Unknown,

@@ -27,7 +27,7 @@ fn job(payload: usize) -> Job {
 fn who_finds_no_room_is_told_when_there_is_enough_for_it() {
     let writer = Writer::default();
     let [first, second] = [4 * MIB, 2 * MIB].map(|size| writer.begin(job(size)).unwrap());
-    let weight = writer.begin(job(13 * MIB)).unwrap_err();
+    let weight = writer.begin(job(13 * MIB)).unwrap_err().weight();
     let mut room = pin!(writer.room(weight));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert_eq!(room.as_mut().poll(&mut context), Poll::Pending);
@@ -42,7 +42,7 @@ fn who_finds_no_room_is_told_when_there_is_enough_for_it() {
 fn a_message_that_is_larger_than_all_room_is_taken_alone() {
     let writer = Writer::default();
     let large = writer.begin(job(MOST_WAITING)).unwrap();
-    let weight = writer.begin(job(0)).unwrap_err();
+    let weight = writer.begin(job(0)).unwrap_err().weight();
     writer.finish(large, Outcome::Unknown);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert_eq!(pin!(writer.room(weight)).poll(&mut context), Poll::Ready(()));
