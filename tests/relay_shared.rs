@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use fake_broker::{
     Fake,
     client::until,
-    records::{Batch, record},
+    records::{Batch, Codec, record},
 };
 use relay_stage::{
     Stage,
@@ -372,4 +372,75 @@ async fn a_partition_of_a_topic_that_is_not_known_yet_is_read_when_it_is() {
     second.puback(of_second.0).await;
     assert_eq!(BTreeSet::from([of_first.1, of_second.1]), [1, 2].into());
     until("all of it is committed", || committed_up_to(&quick) == 2).await;
+}
+
+/// Writes one batch of jobs with these numbers, of 1,000 bytes each, that is much smaller compressed.
+fn write_large(stage: &Stage, numbers: std::ops::Range<usize>) {
+    let records: Vec<_> = numbers.map(|n| record("a", &format!("{n:<1000}"))).collect();
+    stage.fake.write("jobs", 0, &Batch::of(&records).codec(Codec::Zstd).bytes());
+}
+
+/// What nobody takes yet stays as it was fetched, and its memory counts: a batch is not made into messages as a whole.
+#[tokio::test]
+async fn who_takes_little_has_little_made_of_a_large_batch() {
+    const JOBS: usize = 3_000;
+    let stage = stage(1).await;
+    let mut slow = worker(&stage, "slow", 1).await;
+    slow.subscribed("$share/pool/jobs/#", 1).await;
+    write_large(&stage, 0..JOBS);
+    let (first, _) = job(&mut slow).await;
+    until("the rest is kept", || stage.metric("reads_waiting_bytes") >= 1_000 * JOBS as u64).await;
+    let made = stage.metric("messages_waiting_bytes");
+    assert!(made < 256 * 1024, "{made} bytes of messages");
+    slow.puback(first).await;
+    let mut fast = worker(&stage, "fast", 200).await;
+    fast.subscribed("$share/pool/jobs/#", 1).await;
+    let mut came = BTreeSet::from([0]);
+    while came.len() < JOBS {
+        let (device, (id, number)) = tokio::select! {
+            job = job(&mut slow) => (&mut slow, job),
+            job = job(&mut fast) => (&mut fast, job),
+        };
+        assert!(came.insert(number), "{number} came twice");
+        device.puback(id).await;
+    }
+    until("all memory is given back", || {
+        stage.metric("reads_waiting_bytes") + stage.metric("messages_waiting_bytes") == 0
+    })
+    .await;
+}
+
+/// There is memory for what one of them has fetched: they take turns, and those who are stuck give theirs away.
+#[tokio::test]
+async fn shared_subscriptions_take_turns_for_memory() {
+    const JOBS: usize = 600;
+    let fake = Fake::start(1).await;
+    fake.topic("jobs", 1);
+    let stage = Stage::with(fake, RULES, |config| {
+        config.kafka.consumer.fetch_size = 64 * 1024;
+        config.sweeps.memory = 16 * 64 * 1024;
+    })
+    .await;
+    let mut workers = Vec::new();
+    for number in 0..6 {
+        let mut worker = worker(&stage, &format!("w{number}"), 10).await;
+        worker.subscribed(&format!("$share/pool{number}/jobs/#"), 1).await;
+        workers.push(worker);
+    }
+    (0..3).for_each(|part| write_large(&stage, part * JOBS / 3..(part + 1) * JOBS / 3));
+    let mut stuck = workers.split_off(4);
+    let mut tasks = tokio::task::JoinSet::new();
+    for mut worker in workers {
+        tasks.spawn(async move { does(&mut worker, 0..JOBS).await });
+    }
+    tasks.join_all().await;
+    let waiting = stage.metric("reads_waiting_bytes");
+    assert!(waiting <= 4 * 64 * 1024, "{waiting} bytes wait");
+    for worker in &mut stuck {
+        does(worker, 0..JOBS).await;
+    }
+    until("all memory is given back", || {
+        stage.metric("reads_waiting_bytes") + stage.metric("messages_waiting_bytes") == 0
+    })
+    .await;
 }

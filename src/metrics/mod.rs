@@ -51,6 +51,8 @@ pub struct Metrics {
     pub shared: SharedCounters,
     /// Memory of messages that connections have not taken yet.
     pub waiting_bytes: Gauge,
+    /// Bytes that permits are out for of those who hold what was read of the log.
+    pub reads_waiting_bytes: Gauge,
     /// Retained messages.
     pub retained: Retained,
     /// Stored sessions.
@@ -94,6 +96,13 @@ impl Metrics {
             Unit::Bytes,
             waiting_bytes.clone(),
         );
+        let reads_waiting_bytes = Gauge::default();
+        own.register_with_unit(
+            "reads_waiting",
+            "Memory for what was read of the log and waits for subscribers that take their time",
+            Unit::Bytes,
+            reads_waiting_bytes.clone(),
+        );
         let retained = Retained::register(own);
         let stored = Stored::register(own);
         let (refusals, closed, malformed) = (Family::default(), Family::default(), Family::default());
@@ -116,6 +125,7 @@ impl Metrics {
             subscribers_behind,
             shared,
             waiting_bytes,
+            reads_waiting_bytes,
             retained,
             stored,
             connection_panics,

@@ -13,8 +13,7 @@ mod larger;
 mod step;
 
 use std::{
-    future::{Future, pending, poll_fn},
-    pin::Pin,
+    future::{pending, poll_fn},
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -26,7 +25,14 @@ use tokio::{
     time::sleep_until,
 };
 
-use super::{chunk::SourceId, hub::Subscriber, mailbox::Mailbox, permits::Permit, sweep::Sweep, sweep_cache::SweepCache};
+use super::{
+    chunk::SourceId,
+    hub::Subscriber,
+    mailbox::Mailbox,
+    permits::{Permit, Wait},
+    sweep::Sweep,
+    sweep_cache::SweepCache,
+};
 use crate::upstream::{Chunk, Reader};
 
 /// How long a sweep may stay where it was put while others want its place.
@@ -57,9 +63,6 @@ pub struct Behind {
     /// Where a sweep heard that the log was cut off, and until when the feed may hear of it, too.
     cut: Option<(i64, Instant)>,
 }
-
-/// A place in line for a permit.
-type Wait = Pin<Box<dyn Future<Output = Permit> + Send>>;
 
 struct Member {
     mailbox: Arc<Mailbox>,

@@ -17,6 +17,8 @@ const PART: usize = 4;
 pub struct Budget {
     limit: usize,
     used: Gauge,
+    /// What this is a part of.
+    whole: Option<Arc<Budget>>,
 }
 
 /// Bytes in use, given back when it is dropped.
@@ -29,12 +31,32 @@ pub struct Charge {
 impl Budget {
     /// For `limit` bytes; `used` shows what is in use.
     pub fn new(limit: usize, used: Gauge) -> Arc<Self> {
-        Arc::new(Self { limit, used })
+        let whole = None;
+        Arc::new(Self { limit, used, whole })
+    }
+
+    /// One that tells what its user alone has in use, while all of it is charged here.
+    pub fn part(self: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self {
+            limit: self.limit,
+            used: Gauge::default(),
+            whole: Some(self.clone()),
+        })
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        self.used.get().max(0) as usize
+    }
+
+    /// It, and what it is a part of.
+    fn wholes(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |budget| budget.whole.as_deref())
     }
 
     /// Takes `bytes`, also beyond the limit: who made them asked for its share before.
     pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
-        self.used.inc_by(bytes as i64);
+        self.wholes().for_each(|budget| _ = budget.used.inc_by(bytes as i64));
         Charge {
             budget: self.clone(),
             bytes,
@@ -43,14 +65,15 @@ impl Budget {
 
     /// What one may hold now, from `least` to `most`.
     pub fn share(&self, least: usize, most: usize) -> usize {
-        let left = self.limit.saturating_sub(self.used.get().max(0) as usize);
+        let used = self.whole.as_deref().unwrap_or(self).used();
+        let left = self.limit.saturating_sub(used);
         (left / PART).clamp(least, most)
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget.used.dec_by(self.bytes as i64);
+        self.budget.wholes().for_each(|budget| _ = budget.used.dec_by(self.bytes as i64));
     }
 }
 
@@ -71,5 +94,16 @@ mod tests {
         drop(more);
         assert_eq!(budget.used.get(), 0);
         assert_eq!(budget.share(10, 200), 200);
+    }
+
+    #[test]
+    fn a_part_has_its_share_of_what_is_left_of_the_whole() {
+        let whole = Budget::new(1_000, Gauge::default());
+        let (one, other) = (whole.part(), whole.part());
+        let some = one.charge(500);
+        assert_eq!((one.used(), other.used(), whole.used()), (500, 0, 500));
+        assert_eq!((one.share(10, 200), other.share(10, 200)), (125, 125));
+        drop(some);
+        assert_eq!((one.used(), whole.used()), (0, 0));
     }
 }

@@ -125,7 +125,7 @@ impl Relay {
             metrics.clone(),
             rule_counters.clone(),
             missing.clone(),
-            SweepCache::new(settings.sweeps, settings.fetch_size),
+            SweepCache::new(settings.sweeps, settings.fetch_size, metrics.reads_waiting_bytes.clone()),
             Budget::new(settings.sweeps.for_messages(), metrics.waiting_bytes.clone()),
         ));
         let shares = Shares::new(hub.clone(), &settings.group_prefix);

@@ -4,8 +4,9 @@
 //! free. So that a line moves, who holds a permit lets go when others wait and its time is over, and nobody who holds one waits for
 //! more: it tries, and otherwise gives up what it has and gets in line for all that it needs.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Permits are counted in such units: a semaphore has 32 bits for one request.
@@ -18,13 +19,18 @@ pub struct Permits {
     total: u32,
     /// How many are in line.
     wanted: watch::Sender<usize>,
+    used: Gauge,
 }
+
+/// A place in line for a permit.
+pub type Wait = Pin<Box<dyn Future<Output = Permit> + Send>>;
 
 /// The right to hold so many bytes; given back when it is dropped.
 #[derive(Debug)]
 pub struct Permit {
     held: OwnedSemaphorePermit,
     total: u32,
+    used: Gauge,
 }
 
 /// More than there is counts as all there is: then nobody else holds any.
@@ -33,30 +39,35 @@ fn units(bytes: usize, total: u32) -> u32 {
 }
 
 impl Permits {
-    /// For so many bytes together.
-    pub fn new(bytes: usize) -> Arc<Self> {
+    /// For so many bytes together; `used` shows how many permits are out for.
+    pub fn new(bytes: usize, used: Gauge) -> Arc<Self> {
         let most = Semaphore::MAX_PERMITS.min(u32::MAX as usize) as u32;
         let total = units(bytes, most).max(1);
         Arc::new(Self {
             free: Arc::new(Semaphore::new(total as usize)),
             total,
             wanted: watch::Sender::new(0),
+            used,
         })
     }
 
     /// A permit, if so much is free and nobody waits.
     pub fn try_acquire(&self, bytes: usize) -> Option<Permit> {
         let held = self.free.clone().try_acquire_many_owned(units(bytes, self.total)).ok()?;
-        let total = self.total;
-        Some(Permit { held, total })
+        Some(self.permit(held))
     }
 
     /// A permit, in the order in which the futures were polled first.
     pub async fn acquire(self: Arc<Self>, bytes: usize) -> Permit {
         let _waiting = Waiting::new(&self.wanted);
         let held = self.free.clone().acquire_many_owned(units(bytes, self.total)).await;
-        let (held, total) = (held.expect("the semaphore is never closed"), self.total);
-        Permit { held, total }
+        self.permit(held.expect("the semaphore is never closed"))
+    }
+
+    fn permit(&self, held: OwnedSemaphorePermit) -> Permit {
+        self.used.inc_by((held.num_permits() * UNIT) as i64);
+        let (total, used) = (self.total, self.used.clone());
+        Permit { held, total, used }
     }
 
     /// How many are in line.
@@ -71,10 +82,19 @@ impl Permit {
         let (wants, has) = (units(bytes, self.total) as usize, self.held.num_permits());
         if let Some(more) = wants.checked_sub(has).filter(|more| *more > 0) {
             let more = self.held.semaphore().clone().try_acquire_many_owned(more as u32);
-            return more.map(|more| self.held.merge(more)).is_ok();
+            let Ok(more) = more else { return false };
+            self.held.merge(more);
+        } else {
+            drop(self.held.split(has - wants));
         }
-        drop(self.held.split(has - wants));
+        self.used.inc_by((wants as i64 - has as i64) * UNIT as i64);
         true
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.used.dec_by((self.held.num_permits() * UNIT) as i64);
     }
 }
 
@@ -100,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn permits_are_bounded_and_go_to_who_waits_longest() {
-        let permits = Permits::new(6_000 * UNIT);
+        let permits = Permits::new(6_000 * UNIT, Gauge::default());
         let first = permits.try_acquire(3_000 * UNIT).expect("all is free");
         let second = permits.try_acquire(2_999 * UNIT + 1);
         assert!(second.is_some() && permits.try_acquire(1).is_none());
@@ -119,14 +139,18 @@ mod tests {
 
     #[test]
     fn a_permit_grows_as_far_as_there_is_room_and_shrinks() {
-        let permits = Permits::new(10 * UNIT);
+        let used = Gauge::default();
+        let permits = Permits::new(10 * UNIT, used.clone());
         let (mut one, mut other) = (permits.try_acquire(4 * UNIT).unwrap(), permits.try_acquire(4 * UNIT).unwrap());
         assert!(one.resize(6 * UNIT));
         assert!(!other.resize(5 * UNIT), "nothing is left");
         assert!(one.resize(2 * UNIT) && other.resize(8 * UNIT) && permits.try_acquire(1).is_none());
+        assert_eq!(used.get(), 10 * UNIT as i64);
         drop(one);
+        assert_eq!(used.get(), 8 * UNIT as i64);
         assert!(other.resize(usize::MAX), "more than there is: all there is");
         assert!(permits.try_acquire(1).is_none());
+        assert_eq!(used.get(), 10 * UNIT as i64);
         assert!(other.resize(0) && permits.try_acquire(10 * UNIT).is_some());
     }
 }

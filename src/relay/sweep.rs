@@ -207,6 +207,7 @@ mod tests {
     use std::iter;
 
     use bytes::Bytes;
+    use prometheus_client::metrics::gauge::Gauge;
 
     use super::*;
     use crate::{
@@ -255,7 +256,7 @@ mod tests {
     async fn what_sweeps_hold_keeps_the_limit_whatever_batches_become() {
         const LIMIT: usize = 8 * 1024 * 1024;
         for compression in [Compression::Zstd { level: 3 }, Compression::None] {
-            let permits = Permits::new(LIMIT);
+            let permits = Permits::new(LIMIT, Gauge::default());
             let chunk = fetch(compression);
             let (mut sweeps, mut held, mut needed) = (Vec::new(), 0, None);
             for _ in 0..10 {
@@ -288,7 +289,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_that_is_larger_than_all_memory_is_held_alone() {
-        let permits = Permits::new(1024 * 1024);
+        let permits = Permits::new(1024 * 1024, Gauge::default());
         let chunk = fetch(Compression::Zstd { level: 3 });
         let mut first = sweep(permits.try_acquire(super::held(FETCH, 0, 0)).unwrap(), &chunk);
         let other = permits.try_acquire(1).unwrap();

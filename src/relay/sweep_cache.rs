@@ -10,6 +10,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use prometheus_client::metrics::gauge::Gauge;
+
 use super::{chunk::SourceId, permits::Permits, settings::SweepSettings};
 use crate::upstream::Chunk;
 
@@ -26,10 +28,10 @@ pub struct SweepCache {
 }
 
 impl SweepCache {
-    /// For fetches of `fetch_size` bytes.
-    pub fn new(settings: SweepSettings, fetch_size: usize) -> Arc<Self> {
+    /// For fetches of `fetch_size` bytes; `used` shows what permits are out for.
+    pub fn new(settings: SweepSettings, fetch_size: usize, used: Gauge) -> Arc<Self> {
         Arc::new(Self {
-            permits: Permits::new(settings.for_sweeps()),
+            permits: Permits::new(settings.for_sweeps(), used),
             fetch_size,
             per_partition: settings.per_partition,
             recent: Mutex::new(Recent::new(settings.for_fetches())),

@@ -206,6 +206,12 @@ impl Cluster {
         fetch::read(&self.core, partition, from, Keeping::Copy)
     }
 
+    /// The same, and nothing is read ahead: each chunk is asked for when the reader is polled for it.
+    pub fn read_one_by_one(&self, topic: &Topic, partition: i32, from: Start) -> Reader {
+        let partition = usize::try_from(partition).ok().and_then(|at| topic.partitions.get(at));
+        fetch::read(&self.core, partition, from, Keeping::OneCopy)
+    }
+
     /// The offsets behind the last record of each partition (ListOffsets; with `read_committed` the last stable offset), asked for
     /// after the call. Calls of the same moment share one request per broker. Retried up to the request timeout.
     ///

@@ -1,13 +1,14 @@
 //! Shared subscriptions (§4.8.2 of version 5): the subscribers of this instance to one share name and filter are one member of a consumer
 //! group, whose partitions are shared out among the instances.
 //!
-//! `state` knows which message is with whom, `task` is the membership, `reading` makes messages of the records of one partition,
+//! `state` knows which message is with whom, `task` is the membership, `reading` makes messages of the records of one partition, `room` is the memory for that,
 //! `seats` is how connections come and go, `parts` how many seats one may have.
 //!
 //! A shared subscription reads for itself, beside the feeds: where it is in the log depends on what was acknowledged, not on the tail.
 
 mod parts;
 mod reading;
+mod room;
 mod seats;
 mod state;
 mod task;

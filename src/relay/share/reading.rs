@@ -5,13 +5,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Message, state::PartId};
+use tokio::time::Instant;
+
+use super::{Message, room::Room, state::PartId};
 use crate::{
     kafka::fetched::{self, Batch, Batches, RecordView},
     mapping::{self, LocateScratch, Stored},
     mqtt::{publish::SharedProperties, topic},
     relay::{
         aborted::Aborted,
+        budget::Budget,
         chunk::{ChunkBuilder, SourceId},
         feed::LIMITS,
         hub::{Hub, stored_source},
@@ -37,10 +40,16 @@ pub(super) struct Reading {
     /// Its reader has ended.
     pub(super) is_over: bool,
     hub: Arc<Hub>,
-    reader: Reader,
+    /// `None`: what it has brought was thrown away for want of memory, and nothing more is wanted yet.
+    reader: Option<Reader>,
     rules_of_topic: mapping::Reader,
     builder: ChunkBuilder,
+    /// Messages that were made and are not settled.
+    held: Arc<Budget>,
+    room: Room,
     fetched: Option<Fetched>,
+    /// The batch it is in.
+    batch: Option<Batch>,
     /// Records below it were read.
     next: i64,
     /// Batches that begin here or below have been asked for again: what cannot be read of them now is left out.
@@ -51,7 +60,11 @@ struct Fetched {
     batches: Batches,
     aborted: Aborted,
     end: i64,
+    size: usize,
 }
+
+/// Bytes of messages of one partition that may be with members, or wait for them: with all memory in use, and otherwise.
+const HELD: std::ops::RangeInclusive<usize> = 256 * 1024..=8 * 1024 * 1024;
 
 /// What came of a batch.
 pub(super) struct Read {
@@ -63,28 +76,85 @@ pub(super) struct Read {
 
 impl Reading {
     pub(super) fn new(hub: &Arc<Hub>, part: PartId, tenure: Tenure, topic: Arc<Topic>, from: i64) -> Self {
+        let held = hub.budget.part();
         Self {
             part,
-            reader: hub.cluster.read(&topic, tenure.of.partition, Start::Offset(from)),
+            reader: Some(hub.cluster.read_one_by_one(&topic, tenure.of.partition, Start::Offset(from))),
             rules_of_topic: hub.rules.reader(&topic.name),
-            builder: ChunkBuilder::new(SourceId::fresh(), stored_source(&topic, tenure.of.partition), hub.budget.clone()),
+            builder: ChunkBuilder::new(SourceId::fresh(), stored_source(&topic, tenure.of.partition), held.clone()),
+            held,
+            room: Room::new(hub.sweeps.permits().clone()),
             hub: hub.clone(),
             tenure,
             topic,
             is_committed: false,
             is_over: false,
             fetched: None,
+            batch: None,
             next: from,
             doubted: -1,
         }
     }
 
     fn read_from_next(&mut self) {
-        self.fetched = None;
-        self.reader = self
-            .hub
-            .cluster
-            .read(&self.topic, self.tenure.of.partition, Start::Offset(self.next));
+        (self.fetched, self.batch) = (None, None);
+        let (cluster, partition) = (&self.hub.cluster, self.tenure.of.partition);
+        self.reader = Some(cluster.read_one_by_one(&self.topic, partition, Start::Offset(self.next)));
+    }
+
+    /// Whether more messages may be made: those there are take memory until they are settled.
+    pub(super) fn has_room(&self) -> bool {
+        self.held.used() <= self.held.share(*HELD.start(), *HELD.end())
+    }
+
+    /// Keeps what cannot be handed out yet, if there is memory for it.
+    pub(super) fn park(&mut self) {
+        if let Some(bytes) = self.keeps()
+            && !self.room.keep(bytes)
+        {
+            self.throw_away();
+        }
+    }
+
+    /// Bytes that it keeps of what was fetched.
+    fn keeps(&self) -> Option<usize> {
+        let batch = self.batch.as_ref().map_or(0, Batch::decompressed);
+        self.fetched.as_ref().map(|fetched| fetched.size + batch)
+    }
+
+    /// Its reader stands behind what is thrown away.
+    fn throw_away(&mut self) {
+        (self.fetched, self.batch, self.reader) = (None, None, None);
+    }
+
+    /// When it has to make way, if others wait for memory.
+    pub(super) fn leaves_at(&self) -> Option<Instant> {
+        self.room.leaves_at()
+    }
+
+    /// Others wait for memory.
+    pub(super) fn make_way(&mut self, now: Instant) {
+        if self.leaves_at().is_some_and(|at| at <= now) {
+            let bytes = self.keeps();
+            if bytes.is_some() {
+                self.throw_away();
+            }
+            self.room.make_way(bytes.unwrap_or(0));
+        }
+    }
+
+    /// More is wanted: what was thrown away is fetched again, as soon as there is memory for it.
+    pub(super) fn resume(&mut self) {
+        let rests = self.reader.is_none() && !self.room.waits() && !self.is_over;
+        if rests && !self.room.queue_up() {
+            self.read_from_next();
+        }
+    }
+
+    /// It is about to be given up: nothing more is read.
+    pub(super) fn stop(&mut self) {
+        self.throw_away();
+        self.room = Room::new(self.hub.sweeps.permits().clone());
     }
 
     /// Its reader has ended: the topic is gone, or was made anew, which the group notices, too. Or the group has heard of a new partition
@@ -108,8 +178,16 @@ impl Reading {
         self.fetched.is_none()
     }
 
-    pub(super) fn poll_fetch(&mut self, context: &mut Context<'_>) -> Poll<Option<Chunk>> {
-        self.reader.poll_next(context)
+    /// The next fetch, which is asked for if it is `wanted`; what was asked for before comes in any case.
+    pub(super) fn poll_fetch(&mut self, context: &mut Context<'_>, wanted: bool) -> Poll<Option<Chunk>> {
+        if self.room.poll_turn(context).is_ready() {
+            self.read_from_next();
+        }
+        match &mut self.reader {
+            Some(reader) if wanted => reader.poll_next(context),
+            Some(reader) => reader.poll_asked(context),
+            None => Poll::Pending,
+        }
     }
 
     /// Takes a fetch. Gives the offset at which the log was cut off, if it was: then all that is known of the partition is void.
@@ -133,33 +211,45 @@ impl Reading {
             );
         }
         self.next = offset;
+        self.batch = None;
         self.fetched = Some(Fetched {
             end: chunk.next_offset,
+            size: chunk.bytes.len(),
             batches: fetched::batches(chunk.bytes, LIMITS),
             aborted: Aborted::new(chunk.aborted),
         });
         cut.then_some(offset)
     }
 
-    /// Reads the next batch that holds something for somebody, of what was fetched.
+    /// Makes the next messages of what was fetched: a chunk of them at most, since the rest may have to wait.
     pub(super) fn read(&mut self, filter: &str, scratch: &mut Scratch) -> Read {
         let mut messages = Vec::new();
+        while messages.is_empty()
+            && let Some(batch) = self.next_batch()
+        {
+            if self.piece(&batch, filter, scratch, &mut messages) {
+                self.batch = Some(batch);
+            }
+        }
+        let reached = self.next;
+        Read { messages, reached }
+    }
+
+    fn next_batch(&mut self) -> Option<Batch> {
+        if let Some(batch) = self.batch.take() {
+            return Some(batch);
+        }
         while let Some(fetched) = &mut self.fetched {
             let (base, batch) = (fetched.batches.next_base(), fetched.batches.next());
             let (Some(base), Some(batch)) = (base, batch) else {
                 self.next = self.next.max(fetched.end);
                 self.fetched = None;
+                self.room.clear();
                 break;
             };
             match batch {
                 Ok(batch) if fetched.aborted.covers(&batch) || batch.last_offset < self.next => {}
-                Ok(batch) => {
-                    self.batch(&batch, filter, scratch, &mut messages);
-                    self.next = self.next.max(batch.last_offset.saturating_add(1));
-                    if !messages.is_empty() {
-                        break;
-                    }
-                }
+                Ok(batch) => return Some(batch),
                 Err(error) if base <= self.doubted => {
                     scribe::unreadable(&self.hub.metrics, &self.topic.name, self.tenure.of.partition, &error);
                     self.next = self.next.max(fetched.batches.next_base().unwrap_or(self.next));
@@ -171,16 +261,19 @@ impl Reading {
                 }
             }
         }
-        let reached = self.next;
-        Read { messages, reached }
+        None
     }
 
-    fn batch(&mut self, batch: &Batch, filter: &str, scratch: &mut Scratch, messages: &mut Vec<(i64, Message)>) {
+    /// Whether there is more in the batch.
+    fn piece(&mut self, batch: &Batch, filter: &str, scratch: &mut Scratch, messages: &mut Vec<(i64, Message)>) -> bool {
         let clock = Clock::now();
         for record in batch.records() {
             match record {
-                Ok(record) if record.offset < self.next => {}
-                Ok(record) => self.record(&record, filter, clock, scratch),
+                Ok(record) if record.offset < self.next => continue,
+                Ok(record) => {
+                    self.record(&record, filter, clock, scratch);
+                    self.next = record.offset.saturating_add(1);
+                }
                 Err(error) => {
                     scribe::unreadable(&self.hub.metrics, &self.topic.name, self.tenure.of.partition, &error);
                     break;
@@ -188,9 +281,12 @@ impl Reading {
             }
             if self.builder.is_full() {
                 self.finish(messages);
+                return self.next <= batch.last_offset;
             }
         }
         self.finish(messages);
+        self.next = self.next.max(batch.last_offset.saturating_add(1));
+        false
     }
 
     fn record(&mut self, record: &RecordView<'_>, filter: &str, clock: Clock, scratch: &mut Scratch) {

@@ -18,6 +18,7 @@ use std::{
 };
 
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
@@ -63,6 +64,8 @@ struct Task {
     /// The first generation, and how many members it has.
     generation: Option<(Instant, usize)>,
     scratch: Scratch,
+    /// How many wait for memory, in all of the instance.
+    wanted: watch::Receiver<usize>,
 }
 
 enum Event {
@@ -115,6 +118,7 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>,
         commit_at,
         generation: None,
         scratch: Scratch::default(),
+        wanted: shares.hub.sweeps.permits().wanted(),
     };
     task.live(&mut group).await;
     task.last_commit().await;
@@ -184,12 +188,17 @@ impl Task {
             readings,
             commits,
             commit_at,
+            wanted,
             ..
         } = self;
+        let keeps = readings.iter().any(|reading| reading.leaves_at().is_some());
         let fetched = poll_fn(|context| {
             for (at, reading) in readings.iter_mut().enumerate() {
-                let wants = !reading.is_over && reading.wants_fetch() && share.lock().state.wants(reading.part);
-                if wants && let Poll::Ready(chunk) = reading.poll_fetch(context) {
+                if reading.is_over || !reading.wants_fetch() {
+                    continue;
+                }
+                let wanted = reading.has_room() && share.lock().state.wants(reading.part);
+                if let Poll::Ready(chunk) = reading.poll_fetch(context, wanted) {
                     return Poll::Ready((at, chunk));
                 }
             }
@@ -202,6 +211,7 @@ impl Task {
             Some(outcome) = commits.join_next() => Event::Committed(outcome.unwrap_or_default()),
             () = share.wake.notified() => Event::Woken,
             _ = commit_at.tick(), if may_commit => Event::CommitNow,
+            Ok(()) = wanted.changed(), if keeps => Event::Woken,
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Event::Woken,
         }
     }
@@ -211,14 +221,19 @@ impl Task {
         let ready = self.generation.filter(|_| waits && self.has_nothing());
         let ready = ready.map(|(since, _)| since + NOTHING_YET).filter(|at| *at > Instant::now());
         let going = self.going.iter().map(|going| going.until);
-        going.chain(self.patience).chain(ready).min()
+        let others_wait = *self.wanted.borrow() > 0;
+        let leaves = self
+            .readings
+            .iter()
+            .filter_map(|reading| reading.leaves_at().filter(|_| others_wait));
+        going.chain(self.patience).chain(ready).chain(leaves).min()
     }
 
     /// Makes messages and hands them out, as long as somebody takes any; then the others get their turn.
     fn work(&mut self) {
         for _ in 0..MOST_ROUNDS {
             for reading in &mut self.readings {
-                while !reading.wants_fetch() && self.share.lock().state.wants(reading.part) {
+                while !reading.wants_fetch() && reading.has_room() && self.share.lock().state.wants(reading.part) {
                     let read = reading.read(self.share.filter(), &mut self.scratch);
                     let mut inner = self.share.lock();
                     for (offset, message) in read.messages {
@@ -228,10 +243,24 @@ impl Task {
                 }
             }
             if self.hand_out() == 0 {
-                return;
+                return self.settle_down();
             }
         }
         self.share.wake.notify_one();
+    }
+
+    /// Keeps what nobody takes now, as far as there is memory, and has what was thrown away fetched again where more is wanted.
+    fn settle_down(&mut self) {
+        let (now, others_wait) = (Instant::now(), *self.wanted.borrow() > 0);
+        for reading in &mut self.readings {
+            reading.park();
+            if others_wait {
+                reading.make_way(now);
+            }
+            if reading.wants_fetch() && reading.has_room() && self.share.lock().state.wants(reading.part) {
+                reading.resume();
+            }
+        }
     }
 
     fn hand_out(&self) -> usize {

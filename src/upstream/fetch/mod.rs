@@ -14,6 +14,7 @@ mod session;
 mod slot;
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -79,6 +80,10 @@ pub struct Reader {
 pub(crate) struct Bell {
     /// The fetcher left the reader out for want of room.
     starved: AtomicBool,
+    /// Each chunk is asked for.
+    one_by_one: bool,
+    /// The next was.
+    asked: AtomicBool,
     /// The fetcher that has the reader: not always the leader's (KIP-392).
     fetcher: Mutex<Option<mpsc::UnboundedSender<Command>>>,
 }
@@ -87,6 +92,11 @@ impl Bell {
     /// The reader has come to this fetcher.
     fn hang(&self, fetcher: mpsc::UnboundedSender<Command>) {
         *self.fetcher.lock().expect("no code that holds this lock panics") = Some(fetcher);
+    }
+
+    /// Whether the reader has asked for what comes next, or takes it as it comes.
+    fn is_asked(&self) -> bool {
+        !self.one_by_one || self.asked.load(SeqCst)
     }
 
     fn ring(&self) {
@@ -100,9 +110,7 @@ impl Reader {
     /// The next chunk; waits for ever if nothing is written. `None` after the client was shut down, or if the topic was deleted and made
     /// anew: then look it up again. Cancel-safe.
     pub async fn next(&mut self) -> Option<Chunk> {
-        let chunk = self.chunks.recv().await;
-        self.look();
-        chunk
+        poll_fn(|context| self.poll_next(context)).await
     }
 
     /// A chunk that has come already, if there is one.
@@ -112,6 +120,15 @@ impl Reader {
 
     /// As [`next`](Self::next), for who waits for several.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Chunk>> {
+        let chunk = self.poll_asked(context);
+        if chunk.is_pending() && self.bell.one_by_one && !self.bell.asked.swap(true, SeqCst) {
+            self.bell.ring();
+        }
+        chunk
+    }
+
+    /// What was asked for already, if this is one that asks for each chunk.
+    pub fn poll_asked(&mut self, context: &mut Context<'_>) -> Poll<Option<Chunk>> {
         let chunk = self.chunks.poll_recv(context);
         if chunk.is_ready() {
             self.look();
@@ -193,12 +210,18 @@ pub(crate) enum Keeping {
     Answer,
     /// A buffer of the chunk's own.
     Copy,
+    /// The same, and the next is asked for only when the reader is polled for it.
+    OneCopy,
 }
 
 /// Starts reading.
 pub(crate) fn read(core: &Core, partition: Option<&Arc<Partition>>, start: Start, keeping: Keeping) -> Reader {
     let (sender, chunks) = mpsc::channel(MOST_CHUNKS);
-    let bell = Arc::new(Bell::default());
+    let one_by_one = keeping == Keeping::OneCopy;
+    let bell = Arc::new(Bell {
+        one_by_one,
+        ..Bell::default()
+    });
     if let Some(partition) = partition {
         let slot = Slot::new(Arc::clone(partition), (start, keeping), sender, Arc::clone(&bell));
         core.orphans.adopt(Box::new(slot));

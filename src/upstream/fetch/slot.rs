@@ -126,7 +126,7 @@ impl Slot {
 
     /// Whether it may be polled for.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        if self.position.is_none() || self.resolving || self.not_before.is_some_and(|t| t > now) {
+        if self.position.is_none() || !self.bell.is_asked() || self.resolving || self.not_before.is_some_and(|t| t > now) {
             return false;
         }
         if self.chunks.capacity() > 0 {
@@ -221,7 +221,7 @@ impl Slot {
             partition: self.partition.index,
             bytes: match self.keeping {
                 Keeping::Answer => bytes.slice(..extent.length),
-                Keeping::Copy => Bytes::copy_from_slice(&bytes[..extent.length]),
+                Keeping::Copy | Keeping::OneCopy => Bytes::copy_from_slice(&bytes[..extent.length]),
             },
             offset,
             next_offset: extent.next_offset,
@@ -230,6 +230,7 @@ impl Slot {
             aborted: aborted.iter().map(|t| (t.producer_id.0, t.first_offset)).collect(),
             reset: self.lost.is_some(),
         };
+        self.bell.asked.store(false, SeqCst);
         // Room was seen when the poll was sent and only one answer for a position is taken, so a refusal means that the reader is gone.
         if self.chunks.try_send(chunk).is_ok() {
             core.counters.fetched_bytes.inc_by(extent.length as u64);

@@ -41,6 +41,7 @@ impl Task {
         let of = |reading: &mut Reading| partitions.contains(&reading.tenure.of);
         self.unknown.retain(|assigned| !partitions.contains(&assigned.tenure.of));
         let mut removed: Vec<Reading> = self.readings.extract_if(.., of).collect();
+        removed.iter_mut().for_each(Reading::stop);
         let mut inner = self.share.lock();
         if lost {
             for going in &mut self.going {
