@@ -121,6 +121,7 @@ fn of_limits_sessions_and_the_rest_of_the_top() {
         ("sessions: {shared: share-group}", Later),
         ("sessions: {expiry: {}, instance_timeout: 15s}", Taken),
         ("sessions: {group_prefix: \"mqtt-\"}", Taken),
+        ("payload_format_check: true", Taken),
         ("retained: {memory: 256MiB}", Taken),
         ("authentication: [{method: certificate, identity: common_name}]", Taken),
         ("authentication: [{method: anonymous}]", Taken),

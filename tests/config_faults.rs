@@ -55,6 +55,7 @@ fn a_value_at_fault_is_told_where_it_stands() {
         ("limits: [1]", 9, "not a table"),
         ("limits:", 1, "no value"),
         ("unmapped: ignore", 11, "write `reject` or `drop`"),
+        ("payload_format_check: yes", 23, "write `true` or `false`"),
         ("unmapped: dorp", 11, "did you mean `drop`?"),
         ("unmapped: [drop]", 11, "a list or a table"),
         ("admin: {address: \":9090\"}", 18, "write \"0.0.0.0:9090\""),

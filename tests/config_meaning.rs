@@ -58,6 +58,7 @@ rules:
     kafka: {topic: t, key: "{vin}", partition: 3, headers: {a: "{vin}", b: c}, timestamp: receipt, acks: leader, compression: gzip, client_header: false}
   - {name: commands, direction: subscribe, mqtt: "c/{key}", qos: 1, kafka: {topic: c, tombstones: deliver}}
 unmapped: drop
+payload_format_check: true
 sessions: {expiry: {default: 5m, max: 1d}, takeover: local, instance_timeout: 7s, damaged: fresh, shared: consumer-group, group_prefix: "floor-"}
 retained: {memory: 2MiB}
 admin: {address: "127.0.0.1:9090"}
@@ -118,6 +119,7 @@ admin: {address: "127.0.0.1:9090"}
     let (sessions, retained) = (topic("s"), topic("r"));
     assert_eq!(config.state_topics, StateTopics { sessions, retained });
     assert_eq!(config.group_prefix, "floor-");
+    assert!(config.payload_format_check);
     // No rule that publishes takes retained messages, and CONNACK says so.
     assert_eq!((config.retained_memory, config.session.retain_available), (2 << 20, false));
     assert_eq!((config.rules.len(), config.rules.unmapped()), (2, Unmapped::Drop));

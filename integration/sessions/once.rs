@@ -150,12 +150,20 @@ pub(super) fn chance(seed: &mut u64, below: u64) -> u64 {
 }
 
 pub(super) fn publish_packet(topic: &str, id: u16, payload: &str, dup: bool) -> Vec<u8> {
+    let mut packet = raw_publish(topic, id, &[], payload.as_bytes());
+    packet[0] |= u8::from(dup) << 3;
+    packet
+}
+
+/// PUBLISH of QoS 2 with properties as they stand on the wire.
+fn raw_publish(topic: &str, id: u16, properties: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut body = (topic.len() as u16).to_be_bytes().to_vec();
     body.extend_from_slice(topic.as_bytes());
     body.extend_from_slice(&id.to_be_bytes());
-    body.push(0);
-    body.extend_from_slice(payload.as_bytes());
-    [&[0x34 | u8::from(dup) << 3, body.len() as u8][..], &body].concat()
+    body.push(properties.len() as u8);
+    body.extend_from_slice(properties);
+    body.extend_from_slice(payload);
+    [&[0x34, body.len() as u8][..], &body].concat()
 }
 
 fn short_packet(first: u8, id: u16) -> [u8; 4] {
@@ -334,6 +342,52 @@ fn a_refused_qos_2_message_leaves_no_pair_that_the_next_one_would_be_taken_for()
         assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::PubRec(5, 0));
     });
     assert_eq!(kafka.consume("oncerefused", "%s"), ["small"]);
+}
+
+/// The first instance takes what the second would refuse: a message that the client has no right to any more, and one that is not the
+/// text that it says it is. Both are repeated to the second.
+#[test]
+fn what_is_refused_when_it_is_repeated_leaves_no_pair_and_what_is_only_malformed_is_completed() {
+    let kafka = shared_kafka();
+    kafka.topic("oncechanged", 1);
+    let rights = "[{deny: [publish], topics: [\"oncechanged/1\"]}, {allow: [publish], topics: [\"#\"]}]";
+    let a = instance(&kafka, "oncechanged", "");
+    let b = instance(
+        &kafka,
+        "oncechanged",
+        &format!("}}\npayload_format_check: true\nauthorization: {rights}\nretained: {{memory: 2MiB"),
+    );
+    // With the payload format indicator.
+    let [number, word] = [&b"\xb0"[..], b"ok"].map(|payload| raw_publish("oncechanged/2", 8, &[1, 1], payload));
+    let (first, second) = (
+        publish_packet("oncechanged/1", 7, "first", true),
+        publish_packet("oncechanged/2", 7, "second", false),
+    );
+    runtime().block_on(async {
+        let greeting = Greeting::staying("pump");
+        let mut client = connect(a.mqtt, greeting).await.0;
+        for (packet, id) in [(&number, 8), (&first, 7)] {
+            assert_eq!(asked(&mut client, packet).await, Event::PubRec(id, 0));
+        }
+        drop(client);
+        let (mut client, present) = connect(b.mqtt, greeting).await;
+        assert!(present);
+        assert_eq!(asked(&mut client, &first).await, Event::PubRec(7, 0x87));
+        assert_eq!(asked(&mut client, &number).await, Event::PubRec(8, 0), "it was taken before");
+        assert_eq!(asked(&mut client, &second).await, Event::PubRec(7, 0));
+        assert_eq!(asked(&mut client, &short_packet(0x62, 8)).await, Event::PubComp(8));
+        assert_eq!(asked(&mut client, &number).await, Event::PubRec(8, 0x99), "this one is new");
+        assert_eq!(asked(&mut client, &word).await, Event::PubRec(8, 0));
+    });
+    // The number of bytes.
+    assert_eq!(kafka.consume("oncechanged", "%S"), ["1", "5", "6", "2"]);
+}
+
+/// The answer to a packet.
+async fn asked(client: &mut Client, packet: &[u8]) -> Event {
+    client.output.extend_from_slice(packet);
+    client.flush().await.unwrap();
+    client.next_within(DEADLINE).await.unwrap()
 }
 
 #[test]

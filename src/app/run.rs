@@ -247,6 +247,7 @@ fn relay_settings(config: &Config) -> relay::Settings {
         rate: config.rate,
         sweeps: config.sweeps,
         group_prefix: config.group_prefix.clone(),
+        payload_format_check: config.payload_format_check,
         fetch_size: config.kafka.consumer.fetch_size,
         store: config.store.clone(),
         access: config.access.clone(),

@@ -45,6 +45,7 @@ const TOP: Keys = Keys {
         "kafka",
         "rules",
         "unmapped",
+        "payload_format_check",
         "sessions",
         "retained",
         "authentication",
@@ -80,6 +81,8 @@ pub struct Config {
     pub retained_memory: usize,
     /// `rules`, with `unmapped`: at least one.
     pub rules: RuleSet,
+    /// `payload_format_check`: a message that says that its payload is UTF-8 is refused if it is not.
+    pub payload_format_check: bool,
     /// `authentication`, `authorization`, `unauthorized`.
     pub access: relay::Access,
     /// `admin`; `None` opens no such port.
@@ -156,6 +159,10 @@ impl Walk<'_> {
         let unmapped = self.unmapped(&top);
         let example = "[{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt}}]";
         let rules = self.required(&top, "rules", example).and_then(|n| self.rules(n, unmapped));
+        let payload_format_check = self.optional(&top, "payload_format_check");
+        let payload_format_check = payload_format_check
+            .and_then(|n| self.flag(n, "payload_format_check"))
+            .unwrap_or(false);
         let access = self.access(&top, taken.authentication);
         let (kafka, sweeps, state_topics) = kafka?;
         let rules = rules?;
@@ -178,6 +185,7 @@ impl Walk<'_> {
             retained_memory,
             rules,
             store,
+            payload_format_check,
             access,
             admin,
         })

@@ -102,6 +102,11 @@ impl Desk {
         if !self.may_send(client, will.topic, &will) {
             return Some(ReasonCode::NotAuthorized);
         }
+        if !self.shared.has_right_format(&will) {
+            let reason = ReasonCode::PayloadFormatInvalid;
+            self.shared.metrics.refused(reason.name());
+            return Some(reason);
+        }
         self.will_refused(&will, client)
     }
 

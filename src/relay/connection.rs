@@ -243,6 +243,7 @@ mod tests {
             fetch_size: 1024,
             store: None,
             group_prefix: String::new(),
+            payload_format_check: false,
             access: Default::default(),
             retained: None,
             state_topics: Vec::new(),

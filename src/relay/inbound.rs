@@ -10,13 +10,16 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{answers, desk::Desk, retained::Job};
+use super::{Shared, answers, desk::Desk, retained::Job};
 use crate::{
     mapping::{Acknowledge, Draft, Inbound, NoRoute, OnError, Overflow, RefusalReason, Rule, Unmapped},
-    mqtt::{Publish, QoS, ReasonCode},
+    mqtt::{PayloadFormat, Publish, QoS, ReasonCode},
     session::{Answer, Session, Ticket},
     upstream::{AppendError, Topic, TopicState, WriteOptions},
 };
+
+/// Why a message is refused whose payload is no text, although it says so.
+const NOT_UTF8: &str = "not_utf8";
 
 thread_local! {
     /// The scratch of routing: used and given back within one packet.
@@ -63,14 +66,28 @@ impl Desk {
     /// Takes a PUBLISH the session has just admitted.
     pub(super) fn publish(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Option<Ticket>, now: Instant) {
         self.unanswered += usize::from(ticket.is_some());
-        if !self.may_publish(session, publish) {
-            let answer = self.unauthorized(session.version());
-            if let Some(ticket) = ticket {
-                self.answer(session, ticket, answer, now);
-            }
-            return;
+        let objection = if !self.may_publish(session, publish) {
+            Some(self.unauthorized(session.version()))
+        } else {
+            self.format_objection(publish)
+        };
+        match (objection, ticket) {
+            (None, ticket) => self.go_on(session, publish, ticket, None, now),
+            (Some(answer), Some(ticket)) => self.leave_out(session, publish, ticket, answer, now),
+            (Some(_), None) => {}
         }
-        self.go_on(session, publish, ticket, None, now);
+    }
+
+    /// What a message is answered that is not what its payload format indicator says (§3.3.2.3.2). One that was begun before is completed.
+    fn format_objection(&self, publish: &Publish<'_>) -> Option<Answer> {
+        if self.shared.has_right_format(publish) || self.is_known(publish) {
+            return None;
+        }
+        self.shared.metrics.refused(NOT_UTF8);
+        Some(Answer::Refused {
+            reason: ReasonCode::PayloadFormatInvalid,
+            reason_string: Some(NOT_UTF8),
+        })
     }
 
     /// Tries a PUBLISH again that waited.
@@ -290,6 +307,14 @@ impl Desk {
         if let Some(ticket) = ticket {
             self.answers.expect(ticket, draft.len());
         }
+    }
+}
+
+impl Shared {
+    /// Whether the payload of a message, or of a will, is what its payload format indicator says, as far as that is to be checked.
+    pub(super) fn has_right_format(&self, publish: &Publish<'_>) -> bool {
+        let is_text = publish.properties.payload_format == Some(PayloadFormat::Utf8);
+        !self.settings.payload_format_check || !is_text || std::str::from_utf8(publish.payload).is_ok()
     }
 }
 

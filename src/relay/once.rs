@@ -9,6 +9,7 @@ use super::{
     hub::stored_source,
     inbound::{Blocked, DRAFT, Placed, Wait, inbound},
     store::{Held, Letter, Order},
+    tenancy::Publishing,
 };
 use crate::{
     mapping::{Draft, Inbound, OnError},
@@ -36,15 +37,9 @@ impl Desk {
         let identity = self.identity();
         let inbound = inbound(publish, session.resolved_topic(publish), session.client_id(), identity.as_deref());
         let made = DRAFT.with_borrow_mut(|draft| self.make(draft, &inbound, waited));
-        let (Some(tenancy), Some(packet)) = (self.tenancy.as_deref_mut(), publish.packet_id) else {
-            return;
-        };
-        let packet = packet.0.get();
-        let records = match made {
-            Made::Records(records) => records,
-            // A pair that is written down from before must go, or the next message of that packet id would be taken for this one.
-            Made::Answer(Answer::Refused { .. } | Answer::Acked) if tenancy.former.contains(&packet) => Vec::new(),
-            Made::Answer(answer) => return self.answer(session, ticket, answer, now),
+        match made {
+            Made::Records(records) => self.give_to_store(publish, ticket, Ok(records)),
+            Made::Answer(answer) => self.leave_out(session, publish, ticket, answer, now),
             Made::Wait(wait) => {
                 self.blocked = Some(Box::new(Blocked {
                     ticket: Some(ticket),
@@ -53,11 +48,38 @@ impl Desk {
                     wait,
                     until: now + self.shared.settings.delivery_timeout,
                 }));
-                return;
             }
+        }
+    }
+
+    /// Its records, or the answer to one that makes none.
+    fn give_to_store(&mut self, publish: &Publish<'_>, ticket: Ticket, records: Result<Vec<Held>, Answer>) {
+        if let (Some(tenancy), Some(packet)) = (self.tenancy.as_deref_mut(), publish.packet_id) {
+            let packet = packet.0.get();
+            let left_out = records.as_ref().err().copied();
+            tenancy.publishing.insert(packet, Publishing { ticket, left_out });
+            let records = records.unwrap_or_default();
+            tenancy.order(Order::Publish(tenancy.id(), packet, records));
+        }
+    }
+
+    /// Answers a PUBLISH that makes no record. A pair of it that is written down from before must go first, or the next message of that
+    /// packet id would be taken for this one.
+    pub(super) fn leave_out(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Ticket, answer: Answer, now: Instant) {
+        match answer {
+            Answer::Refused { .. } | Answer::Acked if self.is_known(publish) => self.give_to_store(publish, ticket, Err(answer)),
+            answer => self.answer(session, ticket, answer, now),
+        }
+    }
+
+    /// Whether pairs of a PUBLISH may be written down from before this connection.
+    pub(super) fn is_known(&self, publish: &Publish<'_>) -> bool {
+        let former = |packet: PacketId| {
+            self.tenancy
+                .as_ref()
+                .is_some_and(|tenancy| tenancy.former.contains(&packet.0.get()))
         };
-        tenancy.publishing.insert(packet, ticket);
-        tenancy.order(Order::Publish(tenancy.id(), packet, records));
+        self.is_once(publish) && publish.packet_id.is_some_and(former)
     }
 
     fn make(&mut self, draft: &mut Draft, inbound: &Inbound<'_>, waited: bool) -> Made {
@@ -122,14 +144,14 @@ impl Desk {
         let Some(tenancy) = self.tenancy.as_deref_mut() else { return };
         match *letter {
             Letter::PubRec(packet) => {
-                if let Some(ticket) = tenancy.publishing.remove(&packet) {
+                if let Some(Publishing { ticket, .. }) = tenancy.publishing.remove(&packet) {
                     self.answer(session, ticket, Answer::Acked, now);
                 }
             }
             Letter::Refused(packet, code) => {
                 tenancy.former.remove(&packet);
-                if let Some(ticket) = tenancy.publishing.remove(&packet) {
-                    let answer = refusal(code, &self.shared);
+                if let Some(Publishing { ticket, left_out }) = tenancy.publishing.remove(&packet) {
+                    let answer = left_out.unwrap_or_else(|| refusal(code, &self.shared));
                     self.answer(session, ticket, answer, now);
                 }
             }

@@ -36,6 +36,8 @@ pub struct Settings {
     pub store: Option<StoreSettings>,
     /// Who is let in, and what they may do.
     pub access: Access,
+    /// A message that says that its payload is UTF-8 is refused if it is not.
+    pub payload_format_check: bool,
 }
 
 /// Who is let in, and what they may do.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     ownership::{ConnectionId, End, Place, Source, Steps},
-    session::{Open, Reached, SubscriptionKey, Ticket},
+    session::{Answer, Open, Reached, SubscriptionKey, Ticket},
 };
 
 /// Between two reports.
@@ -45,7 +45,7 @@ pub struct Tenancy {
     /// Packet ids of the client's QoS 2 messages of which pairs were written down before this connection.
     pub former: BTreeSet<u16>,
     /// Its QoS 2 messages that are on their way into Kafka.
-    pub publishing: HashMap<u16, Ticket>,
+    pub publishing: HashMap<u16, Publishing>,
     /// Where subscriptions start.
     starts: HashMap<SubscriptionKey, BTreeMap<Source, i64>>,
     /// SUBSCRIBEs and UNSUBSCRIBEs whose answers rest on what is written.
@@ -68,6 +68,13 @@ impl Resting {
             Resting::Removed(ticket) => ticket.0,
         }
     }
+}
+
+/// A QoS 2 message of the client that is with the store.
+pub struct Publishing {
+    pub ticket: Ticket,
+    /// The answer to one that makes no record by now; if Kafka has it all the same, that counts.
+    pub left_out: Option<Answer>,
 }
 
 /// A message without its last acknowledgement.

@@ -327,7 +327,7 @@ pub fn values_in(set: &[u8]) -> Vec<String> {
             let key = varint(&mut record).max(0) as usize;
             record = &record[key..];
             let value = varint(&mut record).max(0) as usize;
-            values.push(String::from_utf8(record[..value].to_vec()).unwrap());
+            values.push(String::from_utf8_lossy(&record[..value]).into_owned());
         }
         at += 12 + length;
     }
