@@ -1,12 +1,22 @@
 //! One partition's machine played by hand: what the simulation meets too rarely, and what it does not play (gaps, refusals, damage).
+//!
+//! The source is compiled into this test, so that guards can be left out: of those that the simulation meets too rarely a play must then
+//! go wrong.
 
 // clippy.toml allows it in test functions; the functions they share are not seen as such.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 
-use mqtt_kafka_proxy::mqtt::{QoS, ReasonCode, RetainHandling};
-use mqtt_kafka_proxy::ownership::*;
+#[path = "../src/ownership/mod.rs"]
+#[allow(dead_code, unused_imports, missing_docs)]
+mod ownership;
+
+// What the room knows as `crate::mqtt`.
+use mqtt_kafka_proxy::mqtt;
+
+use mqtt::{QoS, ReasonCode, RetainHandling};
+use ownership::*;
 
 const SOURCE: Source = Source {
     topic: [7; 16],
@@ -31,14 +41,19 @@ impl Stage {
 
     /// Nothing is known of the log yet.
     fn unread() -> Self {
+        Self::named("me", Vec::new())
+    }
+
+    /// An instance that has read nothing yet of a log.
+    fn named(instance: &str, log: Vec<NewRecord>) -> Self {
         let settings = Settings {
-            instance: "me".into(),
+            instance: instance.into(),
             fresh_if_damaged: false,
             operator: false,
         };
         Self {
             partition: Partition::new(settings),
-            log: Vec::new(),
+            log,
             read: 0,
             now: 1_764_102_345_000,
         }
@@ -172,6 +187,26 @@ fn who_sleeps_longer_than_a_minute_gives_up_before_it_acts() {
     assert_eq!(pair(&stage.publish(5, 40)), (40, 0, 0), "a minute is not too long");
 }
 
+/// The pair is on its way to the log as its owner falls asleep; another claims before it arrives, and once more long after. The cleaner
+/// removes the first of those claims: nothing tells the sleeper that the pair is no longer its to use, until it is too late.
+#[test]
+fn a_sleeper_produces_nothing_by_a_pair_that_came_behind_a_claim_that_was_cleaned_up() {
+    let mut stage = Stage::new();
+    stage.connect();
+    let outputs = stage.publish(5, 40);
+    stage.answer(&outputs, Outcome::Appended);
+    stage.partition.publish(ME, 6, vec![SOURCE], stage.now);
+    let (end, mut outputs) = (stage.log.len(), stage.drain());
+    assert!(stage.log.len() > end, "the pair is on its way");
+    stage.log.push(Claim::new("other", 2, stage.now).record("c").unwrap());
+    stage.now += 1_200_000;
+    outputs.extend(stage.tail());
+    assert!(
+        !outputs.iter().any(|output| matches!(output, Output::Produce { .. })),
+        "{outputs:?}"
+    );
+}
+
 /// Kafka knows the last five batches of a producer: with the first message open, the sixth takes another id.
 #[test]
 fn a_producer_id_is_left_before_kafka_forgets_its_lowest_open_pair() {
@@ -255,6 +290,58 @@ fn a_bid_that_came_too_late_disturbs_nobody() {
     stage.log.push(Claim::new("other", 1, 0).record("c").unwrap());
     let reason = ReasonCode::SessionTakenOver;
     assert_eq!(stage.tail(), [Output::Close { connection: ME, reason }]);
+}
+
+/// The custodian finds a session of a dead instance, and asks for it as its client comes back elsewhere: the client is left alone.
+#[test]
+fn a_custodian_that_is_late_takes_no_session_from_a_client_that_is_back() {
+    let mut stage = Stage::unread();
+    let mut body = Body::fresh(stage.now);
+    (body.connected, body.expiry) = (true, 3600);
+    let state = |claim, owner| State::Goes(Box::new(body.clone())).record("c", claim, 2, owner).unwrap();
+    stage.log.push(Claim::new("gone", 1, stage.now).record("c").unwrap());
+    stage.log.push(state(0, "gone"));
+    stage.tail();
+    stage.partition.members(Some(["me".into(), "other".into()].into()));
+    while stage.log.len() == 2 {
+        stage.partition.at_end(2, stage.now, stage.now);
+        stage.now += 1000;
+        stage.partition.tick(stage.now);
+        stage.drain();
+    }
+    // What it has asked for comes behind the claim of the other.
+    let late = stage.log.split_off(2);
+    stage.log.push(Claim::new("other", 1, stage.now).record("c").unwrap());
+    stage.log.extend(late);
+    stage.log.push(state(2, "other"));
+    stage.tail();
+    let index = stage.partition.index();
+    let entry = index.entry("c").unwrap();
+    assert_eq!((index.owner(entry), entry.claim()), ("other", Some(2)));
+}
+
+/// A client with nothing stored is answered before its claim is read. An owner from before writes its state behind that claim, and the
+/// client's instance dies: whoever gets the client next finds nothing, as the client was told.
+#[test]
+fn a_state_of_an_older_claim_that_comes_behind_a_fresh_one_brings_nothing_back() {
+    let mut stage = Stage::unread();
+    stage.log.push(Claim::new("slow", 1, stage.now).record("c").unwrap());
+    stage.tail();
+    let offer = Offer {
+        clean_start: true,
+        expiry: 0,
+        will: None,
+    };
+    stage.partition.connect(ME, "c", offer, 1, stage.now);
+    let outputs = stage.tail();
+    assert!(matches!(outputs[..], [Output::Connected { present: None, .. }]), "{outputs:?}");
+    let mut body = Body::fresh(stage.now);
+    body.expiry = 3600;
+    stage.log.push(State::Goes(Box::new(body)).record("c", 0, 2, "slow").unwrap());
+    let mut next = Stage::named("next", stage.log);
+    next.tail();
+    let outputs = next.connect();
+    assert!(matches!(outputs[..], [Output::Connected { present: None, .. }]), "{outputs:?}");
 }
 
 #[test]
@@ -555,4 +642,39 @@ fn a_clean_start_before_the_log_is_read_is_claimed_after_that() {
         };
         assert_eq!(present.is_some(), leaves, "{outputs:?}");
     }
+}
+
+/// Plays with a guard left out: it must go wrong.
+fn goes_wrong_without(guard: Guard, play: fn()) {
+    LEFT_OUT.set(Some(guard));
+    let played = std::panic::catch_unwind(play);
+    LEFT_OUT.set(None);
+    assert!(played.is_err(), "{guard:?} was left out, and nothing went wrong");
+}
+
+#[test]
+fn without_the_minute() {
+    goes_wrong_without(Guard::Minute, who_sleeps_longer_than_a_minute_gives_up_before_it_acts);
+    goes_wrong_without(
+        Guard::Minute,
+        a_sleeper_produces_nothing_by_a_pair_that_came_behind_a_claim_that_was_cleaned_up,
+    );
+}
+
+#[test]
+fn without_bids() {
+    goes_wrong_without(Guard::Bid, a_custodian_that_is_late_takes_no_session_from_a_client_that_is_back);
+}
+
+#[test]
+fn without_the_span() {
+    goes_wrong_without(Guard::Span, a_producer_id_is_left_before_kafka_forgets_its_lowest_open_pair);
+}
+
+#[test]
+fn without_the_floor() {
+    goes_wrong_without(
+        Guard::Floor,
+        a_state_of_an_older_claim_that_comes_behind_a_fresh_one_brings_nothing_back,
+    );
 }

@@ -84,7 +84,7 @@ fn missed_within(guard: Guard, schedules: u64) {
 }
 
 /// One test for each guard that random schedules find missing: the simulation can fail. The rest (the minute, bids, the floor, the span)
-/// take coincidences that are too rare for it; `tests/ownership_partition.rs` plays those.
+/// take coincidences that are too rare for it; `tests/ownership_partition.rs` plays those, and goes wrong without them.
 macro_rules! missed {
     ($($name:ident: $guard:ident within $schedules:literal;)*) => {$(
         #[test]
