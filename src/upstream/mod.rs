@@ -13,6 +13,7 @@ mod broker;
 mod cluster;
 mod connection;
 mod counters;
+mod dial;
 mod fetch;
 mod flying;
 mod frame;

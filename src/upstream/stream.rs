@@ -13,6 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{
     connection::CallError,
+    dial::dial,
     security::{Peer, Security},
 };
 
@@ -36,10 +37,10 @@ pub(crate) enum WriteHalf {
     Tls(tokio::io::WriteHalf<TlsStream<TcpStream>>),
 }
 
-/// Connects to `host:port`. Every address that the name has is tried. The caller bounds the time.
+/// Connects to `host:port`. The caller bounds the time.
 pub(crate) async fn connect(address: &str, security: &Security) -> Result<(ReadHalf, WriteHalf), CallError> {
     let broken = |e: io::Error| CallError::Broken(e.to_string().into());
-    let tcp = TcpStream::connect(address).await.map_err(broken)?;
+    let tcp = dial(address).await.map_err(broken)?;
     tcp.set_nodelay(true).map_err(broken)?;
     let sasl = security.sasl.is_some();
     if !security.is_tls() {

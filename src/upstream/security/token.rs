@@ -17,7 +17,6 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     sync::Mutex,
     task::JoinSet,
     time::{Instant, timeout},
@@ -31,7 +30,7 @@ use super::{
 };
 use crate::{
     kafka::sasl::{is_token, shown},
-    upstream::backoff,
+    upstream::{backoff, dial::dial},
 };
 
 /// Bound of one question: less than half the time in which a connection must be ready, so that who waits for the answer hears why.
@@ -139,7 +138,7 @@ impl Tokens {
     async fn ask(&self, endpoint: &TokenEndpoint) -> Result<(Token, Duration), String> {
         let request = request(endpoint).await?;
         let address = endpoint.url.address();
-        let tcp = TcpStream::connect(&address).await.map_err(|e| e.to_string())?;
+        let tcp = dial(&address).await.map_err(|e| e.to_string())?;
         let (status, body) = match &self.tls {
             None => exchange(tcp, request).await?,
             Some(tls) => {
