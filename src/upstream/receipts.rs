@@ -115,6 +115,10 @@ impl Waiters {
 }
 
 impl Split for Waiters {
+    fn held(&self) -> usize {
+        self.tickets.capacity() * size_of::<(u64, u32)>() + self.groups.capacity() * size_of::<Group>()
+    }
+
     fn split_off(&mut self, at: u32) -> Self {
         // Tickets stand in the order of their records.
         let first = self.tickets.partition_point(|(_, index)| *index < at);

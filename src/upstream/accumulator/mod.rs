@@ -40,6 +40,7 @@
 
 mod flight;
 mod heir;
+mod open;
 mod oversized;
 #[cfg(test)]
 mod tests;
@@ -53,10 +54,11 @@ use bytes::Bytes;
 
 use crate::kafka::{
     Acks, Compression, Header, RecordFields,
-    batch::{BatchBuilder, NoRoom, Producer},
+    batch::{BatchBuilder, Producer},
     error::ErrorCode,
 };
 use flight::Flight;
+use open::Batch;
 use oversized::Ceiling;
 
 /// Batches that may be in flight for one partition: what brokers remember of a producer.
@@ -181,17 +183,11 @@ pub(crate) struct Tally {
 
 /// What waits for the records of a batch and can follow them when the batch is split.
 pub(crate) trait Split: Default {
+    /// Bytes of memory that it takes: charged with the batch, since of small records it may be as much as those.
+    fn held(&self) -> usize;
+
     /// Takes off those who wait for the records from `at` on; their indexes then count from 0.
     fn split_off(&mut self, at: u32) -> Self;
-}
-
-/// A batch that was not sent yet.
-struct Batch<W> {
-    builder: BatchBuilder,
-    waiters: W,
-    charged: usize,
-    deadline: Instant,
-    compression: Compression,
 }
 
 /// The queue of one partition.
@@ -359,40 +355,5 @@ impl<W: Split> PartitionQueue<W> {
         }
         let unsent = std::mem::take(&mut self.closed).into_iter().chain(self.open.take());
         out.extend(unsent.map(|b| b.settle(Verdict::Expired { sent: false })));
-    }
-}
-
-impl<W> Batch<W> {
-    /// Writes a record, with more from the budget if what is charged is not enough; `false` if the batch would pass `batch_size`.
-    /// The common case, room within what is charged, measures the record once.
-    fn append<'a, H>(&mut self, fields: &RecordFields<'a, H>, batch_size: usize, charge: impl Fn(usize) -> bool) -> Result<bool, Refusal>
-    where
-        H: Iterator<Item = Header<'a>> + Clone,
-    {
-        let Err(NoRoom { needed }) = self.builder.append_within(fields, self.charged.min(batch_size)) else {
-            return Ok(true);
-        };
-        if needed > batch_size {
-            return Ok(false);
-        }
-        // In steps that double, or with what is left of the budget.
-        let (doubled, least) = (needed.next_power_of_two().min(batch_size) - self.charged, needed - self.charged);
-        let Some(more) = [doubled, least].into_iter().find(|more| charge(*more)) else {
-            return Err(Refusal::MemoryFull { needed: least });
-        };
-        self.charged += more;
-        self.builder.append_within(fields, self.charged).map_err(|_| Refusal::TooLarge)?;
-        Ok(true)
-    }
-
-    fn settle(self, verdict: Verdict) -> Settled<W> {
-        Settled {
-            waiters: self.waiters,
-            verdict,
-            records: self.builder.count(),
-            plain: self.builder.len(),
-            charged: self.charged,
-            bytes: None,
-        }
     }
 }

@@ -98,3 +98,40 @@ fn a_batch_grows_into_what_is_left_of_the_budget() {
     };
     assert!(needed < 700, "what one record needs, not twice the batch: {needed}");
 }
+
+/// Of records without a value what waits for them is as large as they are.
+#[test]
+fn what_waits_for_the_records_of_a_batch_is_charged_with_it() {
+    let charged = std::cell::Cell::new(0);
+    let charge = |bytes: usize| {
+        charged.set(charged.get() + bytes);
+        true
+    };
+    let limits = Limits {
+        batch_size: 256 * 1024,
+        ..LIMITS
+    };
+    let fields = RecordFields {
+        timestamp: 0,
+        key: None,
+        value: None,
+        headers: std::iter::empty(),
+    };
+    let mut queue = PartitionQueue::<Vec<u32>>::new(Acks::All);
+    let (mut waiters, mut records) = (0, 0);
+    for id in 0..10_000 {
+        let appended = queue.append(&fields, Instant::now(), &limits, Compression::None, charge, Vec::new);
+        let appended = appended.unwrap_or_else(|r| panic!("{r:?}"));
+        // What comes with the last one is charged with the next.
+        waiters = appended.waiters.held();
+        records = appended.index as usize + 1;
+        appended.waiters.push(id);
+    }
+    assert_eq!(records, 10_000, "waiters take nothing of a batch's size");
+    // The least record has seven bytes.
+    let held = records * 7 + waiters;
+    assert!((held..3 * held).contains(&charged.get()), "{} charged for {held}", charged.get());
+    let mut settled = Vec::new();
+    queue.abandon(Verdict::Unknown, &mut settled);
+    assert_eq!(settled.iter().map(|batch| batch.charged).sum::<usize>(), charged.get());
+}

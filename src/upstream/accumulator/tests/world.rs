@@ -346,6 +346,10 @@ pub(super) fn ids_in(bytes: &Bytes) -> Vec<u32> {
 }
 
 impl Split for Vec<u32> {
+    fn held(&self) -> usize {
+        self.capacity() * size_of::<u32>()
+    }
+
     fn split_off(&mut self, at: u32) -> Self {
         Vec::split_off(self, at as usize)
     }
