@@ -40,7 +40,7 @@ async fn a_kafka_that_never_was_there_makes_outcomes_unknown_and_subscriptions_r
     let mut five = stage.v5("five").await;
     five.publish("t/a", 0, 0, "x").await;
     five.publish("t/a", 1, 1, "x").await;
-    assert_eq!(five.line().await, "puback 1 0x83");
+    assert_eq!(five.line().await, "puback 1 0x83 unknown_outcome");
     five.send_subscribe(&subscribe("t/+", 1)).await;
     assert_eq!(five.line().await, "suback 1 0x83");
     five.publish("t/a", 2, 2, "x").await;

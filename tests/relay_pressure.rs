@@ -118,7 +118,7 @@ async fn a_publish_that_waits_too_long_is_given_up_and_the_next_go_on() {
     let packets = burst(&device, "t/a", 1, 40);
     device.bytes(&packets).await;
     for number in 1..=40 {
-        assert_eq!(device.line().await, format!("puback {number} 0x83"));
+        assert_eq!(device.line().await, format!("puback {number} 0x83 unknown_outcome"));
     }
     stage.fake.hold_produce(&[]);
     // Memory comes back with Kafka's late answers or with their expiry.

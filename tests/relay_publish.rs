@@ -259,7 +259,7 @@ async fn after_the_delivery_timeout_the_outcome_is_unknown() {
     stage.fake.world().produce_always = Some(Fault::CloseBefore);
     let mut five = stage.v5("five").await;
     five.publish("zero/a", 1, 1, "x").await;
-    assert_eq!(five.line().await, "puback 1 0x83");
+    assert_eq!(five.line().await, "puback 1 0x83 unknown_outcome");
     // QoS 2 must be sent again to learn its fate, and so must everything of 3.1.1.
     five.publish("zero/a", 2, 2, "x").await;
     assert_eq!(five.rest().await, ["disconnect 0x83"]);
