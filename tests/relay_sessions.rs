@@ -61,3 +61,19 @@ async fn an_instance_that_does_not_reach_its_coordinator_claims_nothing_until_it
     }
     until("both are claimed", || stage.fake.values("mqtt-sessions", 0).len() > written + 2).await;
 }
+
+/// What is damaged on its way is asked for again: were a claim left out, two instances could act for one session.
+#[tokio::test]
+async fn a_batch_of_the_sessions_that_was_damaged_on_its_way_is_not_left_out() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    let stage = Stage::with(fake, RULES, |_| ()).await;
+    let again = || stage.metrics.batches_read_again.get();
+    for number in 0..20 {
+        stage.fake.world().fetch_faults.push_back(Fault::Damaged);
+        Device::connected_as(stage.address, 5, &staying(&format!("client-{number}"))).await;
+    }
+    assert!(again() > 0, "nothing was damaged");
+    assert_eq!(stage.metrics.unreadable_batches.get(), 0);
+}

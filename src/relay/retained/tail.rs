@@ -1,6 +1,10 @@
 //! Reads the retained topic into the store, from its beginning and then as it grows, and tells seats what they would miss.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Progress, Retained,
@@ -18,6 +22,8 @@ use crate::{
 
 /// The pause before the topic is opened again, after it was made anew or could not be read.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Damaged batches that are asked for again; more are left out at once.
+const MOST_DOUBTED: usize = 1_000;
 /// Names that are looked at under one lock, to forget those that are no longer there.
 const MOST_FORGOTTEN: usize = 1_000;
 
@@ -28,6 +34,7 @@ pub(super) async fn run(retained: Arc<Retained>, hub: Arc<Hub>) {
         hub,
         readers: HashMap::new(),
         properties: SharedProperties::new(),
+        doubted: HashSet::new(),
         known: None,
     };
     // Not before the topic is there: it would be looked for again only after a while.
@@ -47,6 +54,8 @@ struct Tail {
     /// The rules of each mapped Kafka topic that was met.
     readers: HashMap<Box<str>, Reader>,
     properties: SharedProperties,
+    /// Where batches began that could not be read when they were first met: those may have been damaged on their way.
+    doubted: HashSet<(i32, i64)>,
     /// Which topic was read before, and of each partition how far.
     known: Option<(TopicId, Vec<i64>)>,
 }
@@ -66,7 +75,7 @@ impl Tail {
             positions,
         });
         let id = topic.id;
-        let mut cut = None;
+        let (mut cut, mut again, mut loaded) = (None, false, false);
         while let Some(event) = table.next().await {
             match event {
                 TableEvent::Records(chunk) if chunk.reset => {
@@ -76,7 +85,10 @@ impl Tail {
                 }
                 TableEvent::Records(chunk) => {
                     let partition = chunk.partition;
-                    self.records(chunk);
+                    again |= self.records(chunk);
+                    if again && loaded {
+                        break;
+                    }
                     let position = table.position(partition).unwrap_or(0);
                     self.retained.progress.send_modify(|progress| {
                         if let Some(at) = progress.positions.get_mut(partition as usize) {
@@ -88,7 +100,9 @@ impl Tail {
                     tokio::task::yield_now().await;
                 }
                 TableEvent::CaughtUp { .. } => {}
+                TableEvent::Complete if again => break,
                 TableEvent::Complete => {
+                    loaded = true;
                     self.forget_unmet().await;
                     let messages = self.retained.store().len();
                     tracing::info!(messages, "the retained messages are read");
@@ -128,13 +142,20 @@ impl Tail {
         metrics.retained.bytes.set(store.held() as i64);
     }
 
-    fn records(&mut self, chunk: Chunk) {
-        let clock = Clock::now();
-        let partition = chunk.partition;
-        for batch in fetched::batches(chunk.bytes, LIMITS).starting_at(chunk.offset) {
+    /// True: a batch cannot be read, and is to be asked for once more.
+    fn records(&mut self, chunk: Chunk) -> bool {
+        let (clock, partition, mut again) = (Clock::now(), chunk.partition, false);
+        let mut batches = fetched::batches(chunk.bytes, LIMITS).starting_at(chunk.offset);
+        while let (Some(base), Some(batch)) = (batches.next_base(), batches.next()) {
             let batch = match batch {
                 Ok(batch) if batch.is_control => continue,
                 Ok(batch) => batch,
+                Err(error) if self.doubted.len() < MOST_DOUBTED && self.doubted.insert((partition, base)) => {
+                    self.retained.metrics.batches_read_again.inc();
+                    tracing::warn!(partition, base, %error, "a batch of retained messages cannot be read; all of them are asked for again");
+                    again = true;
+                    continue;
+                }
                 Err(error) => {
                     self.unreadable(&error);
                     continue;
@@ -151,6 +172,7 @@ impl Tail {
                 }
             }
         }
+        again
     }
 
     fn unreadable(&self, error: &fetched::BatchError) {

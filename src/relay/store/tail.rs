@@ -5,12 +5,9 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    kafka::{
-        error::ErrorCode,
-        fetched::{self, Batch},
-    },
+    kafka::error::ErrorCode,
     ownership::Millis,
-    relay::{feed::LIMITS, inbound::now_ms},
+    relay::inbound::now_ms,
     upstream::{Chunk, Cluster, Reader, Start, Topic},
 };
 
@@ -38,6 +35,8 @@ pub struct Tail {
     reader: Reader,
     /// Everything below it was read.
     pub position: i64,
+    /// Where the last batch began that was asked for twice.
+    doubted: i64,
     question: Option<Question>,
     /// When the question was asked, or the last one.
     asked: Millis,
@@ -72,6 +71,7 @@ impl Tail {
             partition,
             reader,
             position: 0,
+            doubted: -1,
             question: None,
             asked: 0,
             number: 0,
@@ -86,6 +86,19 @@ impl Tail {
         let number = self.number;
         *self = Self::new(self.cluster.clone(), topic, self.partition);
         self.number = number;
+    }
+
+    /// A batch that begins at `base` cannot be read: it may be damaged on its way, so it is asked for once more. False: it was asked for before.
+    ///
+    /// What is left out here is not read back: a claim that is missed would have two owners act for one session.
+    pub fn reads_again(&mut self, base: i64) -> bool {
+        if base <= self.doubted {
+            return false;
+        }
+        self.doubted = base;
+        self.position = self.position.max(base);
+        self.go_on(self.topic.clone());
+        true
     }
 
     /// Goes on at its place: the topic is the same, and somebody else reads it for us now.
@@ -107,6 +120,7 @@ impl Tail {
             partition,
             reader,
             position,
+            doubted: _,
             question,
             asked,
             number,
@@ -156,17 +170,4 @@ impl Tail {
     pub fn arrived(&mut self) -> Option<Mark> {
         self.mark.take_if(|mark| mark.end <= self.position)
     }
-}
-
-/// The batches of a chunk that can be read; of one that cannot, the loss is told.
-pub fn batches(chunk: &Chunk) -> impl Iterator<Item = Batch> + use<> {
-    let (topic, partition) = (chunk.topic.clone(), chunk.partition);
-    let readable = fetched::batches(chunk.bytes.clone(), LIMITS).filter_map(move |batch| match batch {
-        Ok(batch) => Some(batch),
-        Err(error) => {
-            tracing::error!(topic = &*topic, partition, %error, "a record batch of sessions cannot be read and is left out");
-            None
-        }
-    });
-    readable.filter(|batch| !batch.is_control)
 }

@@ -16,12 +16,13 @@ use super::{
     kept::{self, Kept, Latest},
     once::{Published, Told},
     order::{Arrival, Order},
-    tail::{Met, Tail, batches},
+    tail::{Met, Tail},
     writer::{Lost, Writer},
 };
 use crate::{
+    kafka::fetched,
     ownership::{ConnectionId, Message, Millis, Outcome, Pair, Partition, Record, Settings, Targets, Tenure},
-    relay::{inbound::now_ms, mailbox::Mailbox},
+    relay::{feed::LIMITS, inbound::now_ms, mailbox::Mailbox},
     upstream::{Chunk, Topic},
 };
 
@@ -254,14 +255,36 @@ impl Task {
     fn read(&mut self, chunk: &Chunk) {
         let now = now();
         let position = self.tail.position;
-        for batch in batches(chunk) {
-            for view in batch.records().map_while(Result::ok) {
-                if view.offset >= position {
-                    kept::read(&view, |record| self.one(record, now));
+        let mut batches = fetched::batches(chunk.bytes.clone(), LIMITS);
+        while let (Some(base), Some(batch)) = (batches.next_base(), batches.next()) {
+            match batch {
+                Ok(batch) if batch.is_control => {}
+                Ok(batch) => {
+                    let views = batch.records().map_while(Result::ok).filter(|view| view.offset >= position);
+                    views.for_each(|view| kept::read(&view, |record| self.one(record, now)));
+                }
+                Err(error) => {
+                    if self.unreadable(base, &error) {
+                        return;
+                    }
                 }
             }
         }
         self.tail.position = position.max(chunk.next_offset);
+    }
+
+    /// True: it is asked for once more, with what is behind it.
+    fn unreadable(&mut self, base: i64, error: &fetched::BatchError) -> bool {
+        let (partition, metrics) = (self.tail.partition, &self.around.metrics);
+        let again = self.tail.reads_again(base);
+        if again {
+            metrics.batches_read_again.inc();
+            tracing::warn!(partition, base, %error, "a record batch of sessions cannot be read and is asked for again");
+        } else {
+            metrics.unreadable_batches.inc();
+            tracing::error!(partition, base, %error, "a record batch of sessions cannot be read and is left out");
+        }
+        again
     }
 
     fn one(&mut self, record: &Record<'_>, now: Millis) {
