@@ -35,9 +35,6 @@ use super::{
 };
 use crate::upstream::{Chunk, Reader};
 
-/// How long a sweep may stay where it was put while others want its place.
-const SLICE: Duration = Duration::from_millis(100);
-
 /// How long sweeps rest until the feed has heard, too, that the log was cut off.
 const UNHEARD: Duration = Duration::from_secs(5);
 
@@ -190,7 +187,7 @@ impl Behind {
             has_waiting,
             ..
         } = self;
-        let slice_over = sweeps.iter().map(|sweep| sweep.since + SLICE).min();
+        let slice_over = sweeps.iter().map(Sweep::leaves_at).min();
         let fetched = poll_fn(|context| {
             for (at, sweep) in sweeps.iter_mut().enumerate().filter(|(_, sweep)| sweep.wants_fetch()) {
                 if let Poll::Ready(chunk) = sweep.poll_fetch(context) {
@@ -275,7 +272,7 @@ impl Behind {
         let (cache, source) = (&self.cache, self.source);
         if *self.wanted.borrow() > 0 {
             self.sweeps
-                .retain_mut(|sweep| now < sweep.since + SLICE || keep_read(cache, source, sweep));
+                .retain_mut(|sweep| now < sweep.leaves_at() || keep_read(cache, source, sweep));
         }
         self.has_waiting = loop {
             let Some(position) = self.unserved() else {
@@ -320,7 +317,7 @@ impl Behind {
         if self.sweeps.is_empty() && self.waiting.is_none() {
             self.waiting = Some(Box::pin(self.cache.permits().clone().acquire(self.usual())));
         }
-        let over = self.sweeps.iter_mut().filter(|sweep| now >= sweep.since + SLICE);
+        let over = self.sweeps.iter_mut().filter(|sweep| now >= sweep.leaves_at());
         let Some(sweep) = over.min_by_key(|sweep| (sweep.is_active, sweep.since)) else {
             return false;
         };

@@ -2,7 +2,7 @@
 
 use std::{
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{aborted::Aborted, feed::LIMITS, permits::Permit};
@@ -35,6 +35,12 @@ pub fn held(fetch_size: usize, fetch: usize, batch: usize) -> usize {
     fetches.saturating_add(batch.max(fetch_size))
 }
 
+/// How long a sweep may stay where it was put while others want its place.
+const SLICE: Duration = Duration::from_millis(100);
+/// How long its first fetch may take there. Did that count, too, and took longer than a slice, sweeps would be sent on and on before
+/// anything came.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A place in the log that moves forward.
 pub struct Sweep {
     /// The next record to hand out.
@@ -43,6 +49,8 @@ pub struct Sweep {
     pub is_active: bool,
     /// When it was put to where it is, or where it came from: elsewhere within one fetch is the same place.
     pub since: Instant,
+    /// Something was fetched there.
+    has_begun: bool,
     /// Nothing of the fetch is left to hand out.
     pub is_over: bool,
     /// The fetch it is in, also when it is over: one that was left within it is often the next to be served.
@@ -70,6 +78,7 @@ impl Sweep {
             cursor,
             is_active: false,
             since: Instant::now(),
+            has_begun: false,
             is_over: true,
             chunk: None,
             batches: fetched::batches(bytes::Bytes::new(), LIMITS),
@@ -92,9 +101,14 @@ impl Sweep {
             self.begin(chunk);
             return true;
         }
-        self.since = Instant::now();
+        (self.since, self.has_begun) = (Instant::now(), false);
         (self.is_over, self.batch, self.doubted) = (true, None, -1);
         false
+    }
+
+    /// When it has to make way for those who want its place, or its permit.
+    pub fn leaves_at(&self) -> Instant {
+        self.since + if self.has_begun { SLICE } else { PATIENCE }
     }
 
     /// Ends its reader; what that has brought already.
@@ -146,6 +160,9 @@ impl Sweep {
     /// Goes on within a fetch that holds the cursor, or begins at it.
     pub fn begin(&mut self, chunk: Chunk) {
         (self.is_over, self.wants_fresh) = (false, false);
+        if !self.has_begun {
+            (self.since, self.has_begun) = (Instant::now(), true);
+        }
         self.batch = None;
         self.batches = fetched::batches(chunk.bytes.clone(), LIMITS).starting_at(self.cursor);
         self.aborted = Aborted::new(chunk.aborted.clone());
@@ -285,6 +302,21 @@ mod tests {
             let mut sweep = sweep(permits.acquire(needed).await, &chunk);
             assert!(matches!(sweep.next_batch(), Next::Batch(_)));
         }
+    }
+
+    #[test]
+    fn a_slice_begins_with_the_first_fetch() {
+        let permits = Permits::new(1024 * 1024, Gauge::default());
+        let mut sweep = Sweep::new(0, permits.try_acquire(1).unwrap(), FETCH);
+        let put = sweep.since;
+        assert_eq!(sweep.leaves_at(), put + PATIENCE);
+        sweep.begin(fetch(Compression::None));
+        let begun = sweep.since;
+        assert!(begun > put && sweep.leaves_at() == begun + SLICE);
+        // Neither the next fetch nor another place in the same one makes it longer.
+        sweep.begin(fetch(Compression::None));
+        assert!(sweep.put(1_000) && sweep.leaves_at() == begun + SLICE);
+        assert!(!sweep.put(5_000) && sweep.leaves_at() == sweep.since + PATIENCE);
     }
 
     #[tokio::test]
