@@ -4,7 +4,7 @@ use crate::deliver::Subscriber;
 use crate::load::client::{Client, Event, Version};
 use crate::publish::rule;
 use crate::shared_kafka;
-use crate::stage::{DEADLINE, Proxy, output};
+use crate::stage::{DEADLINE, Kafka, Proxy, eventually, output};
 use bytes::BytesMut;
 use mqttbytes::{QoS, v4, v5};
 
@@ -174,4 +174,101 @@ fn an_instance_that_starts_knows_them_all() {
         }
     });
     assert!(proxy.metric(&["retained_bytes"]) <= most);
+}
+
+/// A retained message that expires after so many seconds.
+async fn retain_for(client: &mut Client, topic: &str, payload: &str, seconds: u32) {
+    let mut publish = v5::Publish::new(topic, QoS::AtLeastOnce, payload);
+    (publish.pkid, publish.retain) = (7, true);
+    publish.properties = Some(v5::PublishProperties {
+        message_expiry_interval: Some(seconds),
+        payload_format_indicator: None,
+        topic_alias: None,
+        response_topic: None,
+        correlation_data: None,
+        user_properties: Vec::new(),
+        subscription_identifiers: Vec::new(),
+        content_type: None,
+    });
+    let mut out = BytesMut::new();
+    publish.write(&mut out).unwrap();
+    client.output.extend_from_slice(&out);
+    client.flush().await.unwrap();
+    assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::PubAck(7, 0));
+}
+
+/// What compaction leaves of a key: the last record, with value and headers; `None` is a tombstone.
+fn last(kafka: &Kafka, of: &str, key: &str) -> Option<(String, String)> {
+    let records = kafka.consume(&format!("{of}-retained"), "%k|%S|%s|%h");
+    let line = records.iter().rev().find(|line| line.starts_with(&format!("{key}|"))).unwrap();
+    let parts: Vec<&str> = line.splitn(4, '|').collect();
+    (parts[1] != "-1").then(|| (parts[2].to_owned(), parts[3].to_owned()))
+}
+
+fn header<'a>(headers: &'a str, name: &str) -> &'a str {
+    let value = headers.split(',').find_map(|header| header.strip_prefix(name)?.strip_prefix('='));
+    value.unwrap_or_else(|| panic!("{name} in {headers}"))
+}
+
+/// With stored sessions, whose membership is that of the custodian, and without.
+#[test]
+fn what_is_gone_gets_a_tombstone_and_what_compaction_would_lose_is_written_again() {
+    let kafka = shared_kafka();
+    std::thread::scope(|scope| {
+        scope.spawn(|| is_looked_after(&kafka, "gone", ""));
+        scope.spawn(|| is_looked_after(&kafka, "gonestored", "\nsessions: {expiry: {}, instance_timeout: 2s}"));
+    });
+}
+
+fn is_looked_after(kafka: &Kafka, name: &str, sessions: &str) {
+    kafka.topic(name, 1);
+    let settings = format!(
+        ", topics: {{sessions: {name}-sessions, retained: {name}-retained, partitions: 1, replication: 1}}, producer: {{delivery_timeout: 3s}}"
+    );
+    let start = || Proxy::start(&kafka.bootstrap, &format!("{}{sessions}", rule(name)), &settings);
+    let [expires, cleared, late] = ["expires", "cleared", "late"].map(|vin| format!("{name}/{vin}/telemetry/rpm"));
+    let proxy = start();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut client = Client::connect(proxy.mqtt, Version::V5, "publisher").await.unwrap();
+        retain_for(&mut client, &expires, "for a second", 1).await;
+        retain(&mut client, Version::V5, &cleared, "to be cleared").await;
+        retain(&mut client, Version::V5, &cleared, "").await;
+        retain(&mut client, Version::V5, &late, "older").await;
+    });
+    let (_, older) = last(kafka, name, &late).unwrap();
+    runtime.block_on(async {
+        let mut client = Client::connect(proxy.mqtt, Version::V5, "publisher").await.unwrap();
+        retain_for(&mut client, &late, "newer", 600).await;
+    });
+    let (_, newer) = last(kafka, name, &late).unwrap();
+    for topic in [&expires, &cleared] {
+        eventually("what is gone has a tombstone", || last(kafka, name, topic).is_none().then_some(()));
+    }
+    assert_eq!(proxy.metric(&["retained_tombstones_total"]), 2.0);
+    // As if the instance that wrote the older one had been long about it.
+    let mapped = format!("mqtt.mapped={}", header(&older, "mqtt.mapped"));
+    kafka.produce(&format!("{name}-retained"), &late, &[&mapped, "mqtt.qos=1"], "older");
+    let again = eventually("the newer one is the last of its key again", || {
+        last(kafka, name, &late)
+            .filter(|(value, _)| value == "newer")
+            .map(|(_, headers)| headers)
+    });
+    assert_eq!(
+        header(&again, "mqtt.mapped"),
+        header(&newer, "mqtt.mapped"),
+        "it is the same message"
+    );
+    assert_eq!(header(&newer, "mqtt.expiry"), "600");
+    let left: u32 = header(&again, "mqtt.expiry").parse().unwrap();
+    assert!((500..600).contains(&left), "more than a second has passed: {left}");
+    drop(proxy);
+    // One that starts says the same.
+    let proxy = start();
+    assert_eq!(proxy.metric(&["retained_messages"]), 1.0);
+    runtime.block_on(async {
+        let mut client = Client::connect(proxy.mqtt, Version::V5, "subscriber").await.unwrap();
+        client.subscribe(&format!("{name}/#"), 1).await.unwrap();
+        assert_eq!(next_payload(&mut client).await, (late, "newer".to_owned()));
+    });
 }

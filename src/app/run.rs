@@ -238,6 +238,13 @@ pub(super) fn state_topics(config: &Config) -> Vec<StateTopic> {
     used
 }
 
+/// Until no record of an older retained message can come. Its mapped record may take the delivery timeout to be acknowledged, and so may the
+/// retained one then; of a will both may be another instance's to write, after its own is found to be dead.
+fn removal_delay(config: &Config) -> Duration {
+    let instance_timeout = config.store.as_ref().map_or(Duration::ZERO, |store| store.instance_timeout);
+    2 * (config.kafka.producer.delivery_timeout + instance_timeout)
+}
+
 fn relay_settings(config: &Config) -> relay::Settings {
     relay::Settings {
         session: Arc::new(config.session),
@@ -254,6 +261,11 @@ fn relay_settings(config: &Config) -> relay::Settings {
         retained: config.rules.keeps_retained().then(|| relay::RetainedSettings {
             topic: config.state_topics.retained.name.clone(),
             memory: config.retained_memory,
+            removal_delay: removal_delay(config),
+            group: config
+                .store
+                .is_none()
+                .then(|| format!("{}-instances", config.state_topics.sessions.name)),
         }),
         state_topics: vec![config.state_topics.sessions.name.clone(), config.state_topics.retained.name.clone()],
     }

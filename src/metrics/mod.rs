@@ -220,6 +220,10 @@ pub struct Retained {
     pub bytes: Gauge,
     /// Records of the retained topic that are none of the proxy's.
     pub foreign: Counter,
+    /// Tombstones of what had expired or was cleared.
+    pub tombstones: Counter,
+    /// Written once more, since an older message's record or a tombstone came later.
+    pub repeated: Counter,
 }
 
 impl Retained {
@@ -231,6 +235,10 @@ impl Retained {
         own.register_with_unit("retained", help, Unit::Bytes, retained.bytes.clone());
         let help = "Records of the retained topic that the proxy has not written";
         own.register("retained_foreign_records", help, retained.foreign.clone());
+        let help = "Tombstones of retained messages that had expired or were cleared";
+        own.register("retained_tombstones", help, retained.tombstones.clone());
+        let help = "Retained messages that were written once more, since an older one or a tombstone came after them";
+        own.register("retained_repeated", help, retained.repeated.clone());
         retained
     }
 }

@@ -86,6 +86,11 @@ pub struct RetainedSettings {
     pub topic: String,
     /// Bytes of memory for names and messages. Messages beyond are read from the log when they are asked for.
     pub memory: usize,
+    /// How long a message that has expired or was cleared keeps its record, after that was read: longer than it may take until the record of
+    /// an older message is there, or that would be in force again.
+    pub removal_delay: Duration,
+    /// The consumer group in which instances share out who looks after which partition; `None`: the stored sessions' membership says it.
+    pub group: Option<String>,
 }
 
 /// The compacted topics in which the proxy keeps its own state.

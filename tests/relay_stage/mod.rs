@@ -83,6 +83,9 @@ impl Stage {
             retained: config.session.retain_available.then(|| relay::RetainedSettings {
                 topic: config.state_topics.retained.name.clone(),
                 memory: config.retained_memory,
+                // Nobody looks after it: what a test writes there stays as it is.
+                removal_delay: Duration::MAX,
+                group: None,
             }),
             state_topics: vec![config.state_topics.retained.name.clone()],
         };

@@ -71,6 +71,12 @@ impl Retained {
 
     /// `None`: the log could not be read.
     async fn read(&self, topic: &str, place: Place, rule: u32) -> Option<Option<Body>> {
+        let body = self.record(place, |record| self.interpret(record, topic, rule)).await?;
+        Some(body.flatten())
+    }
+
+    /// What `take` makes of the record at a place. `Some(None)`: it is not there; `None`: the log could not be read.
+    pub(super) async fn record<T>(&self, place: Place, take: impl Fn(&RecordView<'_>) -> T) -> Option<Option<T>> {
         let log = self.progress.borrow().topic.clone()?;
         let mut reader = self.cluster.read(&log, place.partition, Start::Offset(place.offset));
         loop {
@@ -78,23 +84,10 @@ impl Retained {
             if chunk.reset {
                 return Some(None);
             }
-            if let Some(answer) = self.find(chunk, topic, place.offset, rule) {
+            if let Some(answer) = find(chunk, place.offset, &take) {
                 return Some(answer);
             }
         }
-    }
-
-    /// The body, if the chunk reaches as far: `Some(None)`, if it is not there.
-    fn find(&self, chunk: Chunk, topic: &str, offset: i64, rule: u32) -> Option<Option<Body>> {
-        let reaches = chunk.next_offset > offset;
-        for batch in fetched::batches(chunk.bytes, LIMITS).starting_at(offset) {
-            let batch = batch.ok()?;
-            let record = batch.records().map_while(Result::ok).find(|record| record.offset == offset);
-            if let Some(record) = record {
-                return Some(self.interpret(&record, topic, rule));
-            }
-        }
-        reaches.then_some(None)
     }
 
     fn interpret(&self, record: &RecordView<'_>, topic: &str, rule: u32) -> Option<Body> {
@@ -108,4 +101,17 @@ impl Retained {
         let has_value = record.value.is_some_and(|value| !value.is_empty());
         (record.key == Some(topic.as_bytes()) && has_value).then(|| Body::copy(&message, expires))
     }
+}
+
+/// What `take` makes of the record, if the chunk reaches as far: `Some(None)`, if it is not there.
+fn find<T>(chunk: Chunk, offset: i64, take: impl Fn(&RecordView<'_>) -> T) -> Option<Option<T>> {
+    let reaches = chunk.next_offset > offset;
+    for batch in fetched::batches(chunk.bytes, LIMITS).starting_at(offset) {
+        let batch = batch.ok()?;
+        let record = batch.records().map_while(Result::ok).find(|record| record.offset == offset);
+        if let Some(record) = record {
+            return Some(Some(take(&record)));
+        }
+    }
+    reaches.then_some(None)
 }

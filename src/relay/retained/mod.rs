@@ -3,11 +3,13 @@
 //! * `writer` writes a message there once its mapped record has an offset, and only then it is acknowledged.
 //! * `tail` reads the topic into `store`: an ordered map, walked like a trie by `walk`, within a budget of memory; what finds none is read from
 //!   the log when it is asked for (`lookup`).
+//! * `custodian` mends what compaction would make wrong, and removes what is gone.
 //! * `barrier` makes SUBSCRIBE linearizable, `stream` is the walk of one subscription and its delivery.
 //! * `mapped` is the header that orders them.
 
 mod barrier;
 mod body;
+mod custodian;
 mod lookup;
 mod mapped;
 mod store;
@@ -16,7 +18,11 @@ mod tail;
 mod walk;
 mod writer;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::{Semaphore, watch},
@@ -61,6 +67,9 @@ pub struct Retained {
     progress: watch::Sender<Progress>,
     lookups: Semaphore,
     writer: Writer,
+    /// Partitions that this instance looks after.
+    custody: watch::Sender<BTreeSet<i32>>,
+    began: Instant,
 }
 
 /// Ends the tasks with whoever holds it.
@@ -75,16 +84,26 @@ impl Drop for Tasks {
 impl Retained {
     /// Begins to read the topic, and to write to it. Must be called within a tokio runtime.
     pub fn start(settings: RetainedSettings, hub: &Arc<Hub>) -> (Arc<Self>, Tasks) {
-        let (cluster, rules) = (hub.cluster.clone(), hub.rules.clone());
+        let (cluster, rules, group) = (hub.cluster.clone(), hub.rules.clone(), settings.group.clone());
         let (retained, mut tasks) = Self::begin_to_write(settings, cluster, rules, hub.metrics.clone());
         let tail = tokio::spawn(tail::run(retained.clone(), hub.clone()));
-        tasks.0.push(tail.abort_handle());
+        let custodian = tokio::spawn(custodian::run(retained.clone()));
+        tasks.0.extend([tail.abort_handle(), custodian.abort_handle()]);
+        if let Some(group) = group {
+            tasks.0.push(tokio::spawn(custodian::join(retained.clone(), group)).abort_handle());
+        }
         (retained, tasks)
     }
 
     /// The same for who only writes: nothing is read.
     pub fn write_only(topic: String, cluster: Cluster, rules: Arc<RuleSet>, metrics: Arc<Metrics>) -> (Arc<Self>, Tasks) {
-        Self::begin_to_write(RetainedSettings { topic, memory: 0 }, cluster, rules, metrics)
+        let settings = RetainedSettings {
+            topic,
+            memory: 0,
+            removal_delay: Duration::MAX,
+            group: None,
+        };
+        Self::begin_to_write(settings, cluster, rules, metrics)
     }
 
     fn begin_to_write(settings: RetainedSettings, cluster: Cluster, rules: Arc<RuleSet>, metrics: Arc<Metrics>) -> (Arc<Self>, Tasks) {
@@ -96,6 +115,8 @@ impl Retained {
             progress: watch::Sender::default(),
             lookups: Semaphore::new(LOOKUPS),
             writer: Writer::default(),
+            custody: watch::Sender::default(),
+            began: Instant::now(),
             settings,
         });
         let writer = tokio::spawn(writer::run(retained.clone()));
@@ -117,6 +138,11 @@ impl Retained {
             }
         });
         told
+    }
+
+    /// Since it began: the clock of what is read.
+    fn second(&self) -> u32 {
+        u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {

@@ -7,6 +7,7 @@
 //! map that changes meanwhile gives each entry once or not at all, and what is left out is told to the walker in another way.
 
 mod anew;
+mod duties;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,6 +16,7 @@ use std::{
 };
 
 use anew::Anew;
+pub use duties::{Duty, Look, What};
 
 use super::{
     body::Body,
@@ -79,6 +81,8 @@ pub struct Entry {
     pub rule: u32,
     /// In which reading of the topic its record was met last.
     reading: u32,
+    /// When, as of [`Incoming::met`].
+    met: u32,
     /// When its expiry interval ends.
     pub expires: Option<Instant>,
     /// What subscribers get.
@@ -109,6 +113,8 @@ pub struct Incoming<'a> {
     pub mapped: Mapped<'a>,
     /// Index of its rule.
     pub rule: u32,
+    /// The second in which it was read, on a clock of the reader's own.
+    pub met: u32,
     /// `None`: an empty payload.
     pub body: Option<Body>,
 }
@@ -221,6 +227,7 @@ impl Store {
             order,
             rule: record.rule,
             reading: self.anew.reading,
+            met: record.met,
             expires,
             content,
             overtaken: false,
@@ -243,10 +250,11 @@ impl Store {
         Content::Here(Arc::new(body))
     }
 
-    /// Takes a tombstone. `removes` is the record that whoever wrote it meant: one that has come since stays, and must be written again.
+    /// Takes a tombstone. `removes` is the record that whoever wrote it meant. One that lost to that goes with it; one that is newer, or has
+    /// no common order with it, has come since, stays, and must be written again.
     pub fn tombstone(&mut self, topic: &str, place: Place, removes: Option<&Mapped<'_>>) {
         let meant = removes.map(|mapped| self.order(mapped));
-        let is_meant = |entry: &Entry| meant.is_none_or(|meant| meant == entry.order);
+        let is_meant = |entry: &Entry| meant.is_none_or(|meant| meant == entry.order || meant.beats(entry.order));
         if self.anew.older(topic).is_some_and(is_meant) {
             self.forget_older(topic);
         }

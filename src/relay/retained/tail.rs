@@ -223,6 +223,7 @@ impl Tail {
             place,
             mapped,
             rule: rule.0,
+            met: retained.second(),
             body,
         });
         if let Applied::New(version) = applied {

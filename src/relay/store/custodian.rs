@@ -1,6 +1,7 @@
 //! The group of instances: who is alive, and who looks after which partition.
 //!
-//! The members of one consumer group over the partitions of `mqtt-sessions` tell each other their instance ids. The one that a partition
+//! The members of one consumer group over the partitions of `mqtt-sessions`, and of `mqtt-retained` if rules keep retained messages, tell each
+//! other their instance ids. The one that a partition
 //! is assigned to looks after sessions in it whose owner is no member any more. Nothing is claimed before this instance is a member:
 //! others would take its sessions for orphans.
 
@@ -14,7 +15,10 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{Around, Orders, instance_name, order::Order};
-use crate::upstream::{GroupEvent, GroupSettings};
+use crate::{
+    relay::retained::Retained,
+    upstream::{Assigned, GroupEvent, GroupSettings, TopicPartition},
+};
 
 /// What the custodian knows of the group.
 struct Custodian<'a> {
@@ -32,7 +36,10 @@ pub(super) async fn run(around: &Around, orders: &[Orders], mut leave: watch::Re
     let timeout = around.settings.instance_timeout;
     let mut group = around.cluster.join(GroupSettings {
         group: format!("{}-instances", around.settings.topic),
-        topics: vec![around.settings.topic.clone()],
+        topics: std::iter::once(&around.settings.topic)
+            .chain(&around.settings.retained)
+            .cloned()
+            .collect(),
         user_data: Bytes::copy_from_slice(&around.id.to_be_bytes()),
         session_timeout: timeout,
         rebalance_timeout: timeout.max(Duration::from_secs(10)),
@@ -90,14 +97,18 @@ impl Custodian<'_> {
                 self.mine.iter().for_each(|partition| self.tell(*partition));
             }
             GroupEvent::Assigned(partitions) => {
-                for assigned in partitions {
-                    self.mine.insert(assigned.tenure.of.partition);
-                    self.tell(assigned.tenure.of.partition);
+                for Assigned { tenure, .. } in partitions {
+                    match self.retained(&tenure.of) {
+                        Some(retained) => retained.look_after(tenure.of.partition, true),
+                        None => {
+                            self.mine.insert(tenure.of.partition);
+                            self.tell(tenure.of.partition);
+                        }
+                    }
                 }
             }
             GroupEvent::Revoked(revocation) => {
-                let gone: Vec<i32> = revocation.partitions().iter().map(|of| of.partition).collect();
-                self.lose(&gone);
+                self.lose(revocation.partitions());
                 revocation.release();
             }
             GroupEvent::Lost {
@@ -105,8 +116,7 @@ impl Custodian<'_> {
                 membership,
                 why,
             } => {
-                let gone: Vec<i32> = partitions.iter().map(|of| of.partition).collect();
-                self.lose(&gone);
+                self.lose(&partitions);
                 if membership {
                     tracing::warn!(why, "the membership in the group of instances is lost for now");
                     self.lost.get_or_insert_with(Instant::now);
@@ -141,16 +151,28 @@ impl Custodian<'_> {
         }
     }
 
-    fn lose(&mut self, partitions: &[i32]) {
-        for partition in partitions {
-            self.mine.remove(partition);
-            self.order(*partition, Order::Members(None));
+    /// Who looks after the partition, if it is one of the retained topic.
+    fn retained(&self, of: &TopicPartition) -> Option<&Retained> {
+        let own = self.around.settings.retained.as_deref() == Some(&of.topic);
+        self.around.retained.as_deref().filter(|_| own)
+    }
+
+    fn lose(&mut self, partitions: &[TopicPartition]) {
+        for of in partitions {
+            match self.retained(of) {
+                Some(retained) => retained.look_after(of.partition, false),
+                None => {
+                    self.mine.remove(&of.partition);
+                    self.order(of.partition, Order::Members(None));
+                }
+            }
         }
     }
 
     fn forsake(&mut self) {
-        let mine: Vec<i32> = self.mine.iter().copied().collect();
-        self.lose(&mine);
+        for partition in std::mem::take(&mut self.mine) {
+            self.order(partition, Order::Members(None));
+        }
     }
 
     /// The others have taken this instance for dead long since.

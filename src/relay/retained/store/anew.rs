@@ -73,6 +73,7 @@ impl Store {
             order,
             rule: record.rule,
             reading: self.anew.reading,
+            met: record.met,
             expires: record.body.as_ref().and_then(|body| body.expires),
             content,
             overtaken: false,

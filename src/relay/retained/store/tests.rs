@@ -47,6 +47,7 @@ fn incoming(topic: &str, at: i64, mapped: Mapped<'static>, payload: Option<&[u8]
         place: Place { partition: 0, offset: at },
         mapped,
         rule: 0,
+        met: 0,
         body: payload.map(body),
     }
 }
@@ -168,6 +169,10 @@ fn a_tombstone_that_was_meant_for_another_record_takes_nothing() {
     assert!(store.entry("a").unwrap().overtaken);
     store.tombstone("a", END, Some(&mapped(0, 5)));
     assert!(store.entry("a").is_none());
+    // What lost to the one that was meant goes with it.
+    store.apply(incoming("a", 1, mapped(0, 6), Some(b"x")));
+    store.tombstone("a", END, Some(&mapped(0, 7)));
+    assert!(store.entry("a").is_none());
     store.apply(incoming("a", 1, mapped(0, 6), Some(b"x")));
     store.tombstone("a", END, None);
     store.tombstone("b", END, None);
@@ -175,3 +180,4 @@ fn a_tombstone_that_was_meant_for_another_record_takes_nothing() {
 }
 
 mod anew;
+mod duties;
