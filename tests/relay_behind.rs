@@ -205,6 +205,88 @@ async fn records_that_are_deleted_meanwhile_are_left_out_and_the_rest_comes() {
     until("it is at the tail", || behind(&stage) == 0).await;
 }
 
+/// All that somebody who is behind has not had is deleted, and nothing is written any more.
+#[tokio::test]
+async fn who_is_behind_in_a_log_that_was_emptied_is_at_the_tail_again() {
+    let stage = patient_stage(Duration::from_secs(60)).await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    write(&stage, "flood", 0..3_000, &["a"]);
+    until("it is behind", || behind(&stage) == 1).await;
+    stage.fake.empty("flood", 0);
+    at_the_tail(&stage, &mut slow).await;
+    write(&stage, "flood", 3_000..3_001, &["a"]);
+    while device_line(&mut slow).await != 3_000 {}
+    assert!(slow.fence().await.is_empty());
+}
+
+/// The same in more partitions than sweeps have room for. Each is looked at once, and holds up nobody who has something to read.
+#[tokio::test]
+async fn many_logs_that_were_emptied_hold_up_nobody_and_are_looked_at_once() {
+    const EMPTIED: usize = 20;
+    let fake = Fake::start(1).await;
+    fake.topic("flood", EMPTIED + 1);
+    let stage = Stage::with(fake, RULES, |config| {
+        config.kafka.consumer.fetch_size = 64 * 1024;
+        config.kafka.consumer.max_wait = Duration::from_secs(60);
+        // For two sweeps.
+        config.sweeps.memory = 16 * 64 * 1024;
+    })
+    .await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    let write_to = |partition: usize, first: usize| {
+        for start in (first..first + 1_500).step_by(100) {
+            let records: Vec<_> = (start..start + 100).map(|n| record("a", &format!("{n:<1000}"))).collect();
+            stage.fake.write("flood", partition, &Batch::of(&records).bytes());
+        }
+    };
+    // The last keeps its records.
+    write_to(EMPTIED, 0);
+    until("it is behind", || behind(&stage) == 1).await;
+    (0..EMPTIED).for_each(|partition| write_to(partition, 10_000));
+    until("it is behind in all", || behind(&stage) == EMPTIED as u64 + 1).await;
+    until("the feeds have read all", || {
+        stage.metric("kafka_fetched_bytes_total") > (EMPTIED as u64 + 1) * 1_500_000
+    })
+    .await;
+    (0..EMPTIED).for_each(|partition| stage.fake.empty("flood", partition));
+    let asked = || stage.fake.seen(kafka_protocol::messages::ApiKey::ListOffsets);
+    let before = asked();
+    for number in 0..1_500 {
+        // A few of the others were handed out before.
+        while device_line(&mut slow).await != number {}
+    }
+    until("it is at all tails", || behind(&stage) == 0).await;
+    assert_eq!(stage.metric("kafka_offset_resets_total"), EMPTIED as u64);
+    assert!(asked() - before <= 2 * EMPTIED, "{} questions for {EMPTIED} logs", asked() - before);
+    assert!(slow.fence().await.is_empty());
+}
+
+/// The log is cut off while somebody is behind beyond what is left, and nothing is written any more.
+#[tokio::test]
+async fn who_is_behind_in_a_log_that_was_cut_off_is_at_the_tail_again() {
+    let stage = stage().await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    write(&stage, "flood", 0..3_000, &["a"]);
+    until("it is behind", || behind(&stage) == 1).await;
+    stage.fake.cut_off("flood", 0, 1, 100);
+    at_the_tail(&stage, &mut slow).await;
+    write(&stage, "flood", 5_000..5_100, &["a"]);
+    while device_line(&mut slow).await != 5_000 {}
+    takes(&mut slow, "flood/a", 5_001..5_100).await;
+    assert!(slow.fence().await.is_empty());
+}
+
+/// Takes what comes until nobody is behind.
+async fn at_the_tail(stage: &Stage, device: &mut Device) {
+    tokio::select! {
+        () = async { loop { device_line(device).await; } } => {}
+        () = until("it is at the tail", || behind(stage) == 0) => {}
+    }
+}
+
 /// Four crowds at places far from each other, each at the speed of its own acknowledgements: the log is not read again and again
 /// because they take turns.
 #[tokio::test]

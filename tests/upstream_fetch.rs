@@ -12,7 +12,7 @@ use fake_broker::{
     values_in,
 };
 use kafka_protocol::messages::ApiKey;
-use mqtt_kafka_proxy::upstream::{Cluster, Start, Topic};
+use mqtt_kafka_proxy::upstream::{Cluster, Reader, Start, Topic};
 
 /// Longer than any test may take: whoever waits for such a poll is seen.
 const FOR_EVER: Duration = Duration::from_secs(60);
@@ -104,6 +104,15 @@ async fn a_broker_that_gives_no_session_is_read_all_the_same() {
     }
 }
 
+/// The reader hears that its position was lost and where it goes on, whether there is something to read or not.
+async fn goes_on_at(reader: &mut Reader, offset: i64) {
+    let chunk = next(reader).await;
+    assert_eq!(
+        (chunk.reset, chunk.offset, chunk.next_offset, chunk.bytes.len()),
+        (true, offset, offset, 0)
+    );
+}
+
 /// A replica that lacks some records becomes the leader. Nothing that it has or gets is left out, and nothing that it shares with what
 /// was read comes again.
 #[tokio::test]
@@ -126,8 +135,8 @@ async fn a_log_that_was_cut_off_is_noticed_and_read_from_there() {
     for number in 0..50 {
         fake.record("t", 0, "k", &(100 + number).to_string());
     }
+    goes_on_at(&mut reader, 15).await;
     let chunk = next(&mut reader).await;
-    assert!(chunk.reset);
     assert_eq!((chunk.offset, values_in(&chunk.bytes)[0].as_str()), (15, "100"));
     let rest = 50 - usize::try_from(chunk.next_offset - chunk.offset).unwrap();
     assert_eq!(read(&mut reader, rest).await, (150 - rest as u64..150).collect::<Vec<_>>());
@@ -144,12 +153,14 @@ async fn who_is_at_the_end_of_a_log_that_is_cut_off_reads_on_where_it_ends_now()
     producer.produce(&topic, 0, 14).await;
     assert_eq!(read(&mut reader, 14).await, (0..14).collect::<Vec<_>>());
     fake.cut_off("t", 0, 2, 7);
-    until("it is noticed", || cluster.counters().truncations.get() == 1).await;
+    // Nothing is written, and it is told all the same.
+    goes_on_at(&mut reader, 7).await;
+    assert_eq!(cluster.counters().truncations.get(), 1);
     fake.record("t", 0, "k", "100");
     let chunk = next(&mut reader).await;
     assert_eq!(
         (chunk.reset, chunk.offset, values_in(&chunk.bytes)),
-        (true, 7, vec!["100".to_owned()])
+        (false, 7, vec!["100".to_owned()])
     );
 }
 
@@ -168,8 +179,9 @@ async fn who_has_read_nothing_yet_notices_a_log_that_was_cut_off() {
         fake.record("t", 0, "k", &number.to_string());
     }
     let mut reader = cluster.read(&topic, 0, Start::Offset(10));
+    goes_on_at(&mut reader, 6).await;
     let chunk = next(&mut reader).await;
-    assert_eq!((chunk.reset, chunk.offset, values_in(&chunk.bytes)[0].as_str()), (true, 6, "100"));
+    assert_eq!((chunk.reset, chunk.offset, values_in(&chunk.bytes)[0].as_str()), (false, 6, "100"));
     assert_eq!(cluster.counters().truncations.get(), 1);
 }
 
@@ -287,6 +299,22 @@ async fn a_broker_that_does_not_lead_any_more_says_who_does() {
     assert_eq!(read(&mut reader, 1).await, [100]);
 }
 
+/// All that there was has been deleted, and nothing is written.
+#[tokio::test]
+async fn who_is_below_an_emptied_log_hears_at_once_where_it_goes_on() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, FOR_EVER).await;
+    for number in 0..10 {
+        fake.record("t", 0, "k", &number.to_string());
+    }
+    fake.empty("t", 0);
+    for start in [Start::Offset(4), Start::Offset(0)] {
+        goes_on_at(&mut cluster.read(&topic, 0, start), 10).await;
+        goes_on_at(&mut cluster.read_one_by_one(&topic, 0, start), 10).await;
+    }
+    assert_eq!(cluster.counters().offset_resets.get(), 4);
+}
+
 #[tokio::test]
 async fn an_offset_beyond_the_end_becomes_the_end_and_is_counted() {
     let fake = Fake::start(1).await;
@@ -296,16 +324,10 @@ async fn an_offset_beyond_the_end_becomes_the_end_and_is_counted() {
     let mut beyond = cluster.read(&topic, 0, Start::Offset(50));
     until("it is out of range", || cluster.counters().offset_resets.get() == 1).await;
     until("the beginning and the end are asked for", || fake.seen(ApiKey::ListOffsets) >= 2).await;
-    until("it is polled for again", || {
-        fake.world()
-            .sessions
-            .values()
-            .any(|s| s.asked.iter().any(|asked| asked.2.fetch_offset == 10))
-    })
-    .await;
+    goes_on_at(&mut beyond, 10).await;
     producer.produce(&topic, 0, 3).await;
     let chunk = next(&mut beyond).await;
-    assert_eq!((chunk.reset, chunk.offset, chunk.next_offset), (true, 10, 13));
+    assert_eq!((chunk.reset, chunk.offset, chunk.next_offset), (false, 10, 13));
 }
 
 /// A start by time whose position is lost later goes on like one by offset, not at that time again.
@@ -328,7 +350,7 @@ async fn a_start_by_time_that_retention_overtakes_goes_on_at_the_earliest() {
         partition.start = 6;
         partition.log.retain(|(base, _)| *base >= 6);
     }
-    for (reset, offset) in [(false, 2), (false, 3), (true, 6), (false, 7)] {
+    for (reset, offset) in [(false, 2), (false, 3), (true, 6), (false, 6), (false, 7)] {
         let chunk = next(&mut reader).await;
         assert_eq!((chunk.reset, chunk.offset), (reset, offset));
     }

@@ -159,7 +159,7 @@ async fn a_log_that_is_emptied_before_it_is_read_is_caught_up() {
         }
         let heard = Heard::all(&mut table).await;
         assert_eq!(heard.caught_up.len(), 2, "{name}");
-        assert_eq!(heard.values.len(), 1, "{name}");
+        assert!(heard.values.get(&0).is_none_or(Vec::is_empty), "{name}: no record is there");
         fake.record(name, 0, "k", "first");
         let mut heard = Heard::default();
         heard.event(&mut table).await;

@@ -69,6 +69,17 @@ struct Member {
     full: bool,
 }
 
+impl Member {
+    /// Whether it is behind a feed at `tail`; if not, its mailbox hears of it.
+    fn stays_behind(&self, tail: i64) -> bool {
+        let stays = self.position < tail;
+        if !stays {
+            self.mailbox.caught_up();
+        }
+        stays
+    }
+}
+
 /// What ends the waiting.
 enum Event {
     Fetched(usize, Option<Chunk>),
@@ -135,8 +146,8 @@ impl Behind {
     pub fn cut_off(&mut self, offset: i64, source: SourceId) {
         self.stop();
         self.source = source;
-        let members = self.members.values_mut();
-        members.for_each(|member| member.position = member.position.min(offset));
+        // The feed goes on at `offset`: whoever has all below it is at the tail.
+        self.members.retain(|_, member| member.stays_behind(offset));
     }
 
     fn stop(&mut self) {

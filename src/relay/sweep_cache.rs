@@ -100,7 +100,7 @@ impl Recent {
     fn insert(&mut self, source: SourceId, chunk: Chunk) {
         let (offset, size) = (chunk.offset, chunk.bytes.len());
         self.remove(source, offset);
-        if size > self.limit {
+        if size == 0 || size > self.limit {
             return;
         }
         self.clock += 1;

@@ -213,7 +213,7 @@ impl Table {
         let part = &mut self.parts[at];
         part.position = chunk.next_offset;
         // At the high watermark there is nothing more; it may lie below the barrier if the log was cut off meanwhile.
-        if !part.caught_up && (part.position >= part.barrier || part.position >= chunk.high_watermark) {
+        if !part.caught_up && (part.position >= part.barrier || (0..=part.position).contains(&chunk.high_watermark)) {
             self.arrive(at);
             self.begin();
         }

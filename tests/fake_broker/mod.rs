@@ -256,6 +256,14 @@ impl Fake {
         self.appended.notify_waiters();
     }
 
+    /// Retention deletes all there is.
+    pub fn empty(&self, topic: &str, partition: usize) {
+        let mut world = self.world();
+        let partition = &mut world.topics.get_mut(topic).unwrap().partitions[partition];
+        partition.log.clear();
+        partition.start = partition.end;
+    }
+
     /// Compaction takes the batch that begins at an offset.
     pub fn compact(&self, topic: &str, partition: usize, offset: i64) {
         let mut world = self.world();

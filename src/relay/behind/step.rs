@@ -87,13 +87,7 @@ impl Behind {
                 member.position = end;
             }
         }
-        self.members.retain(|_, member| {
-            let stays = member.position < tail;
-            if !stays {
-                member.mailbox.caught_up();
-            }
-            stays
-        });
+        self.members.retain(|_, member| member.stays_behind(tail));
         self.sweeps[turn].cursor = end;
     }
 }

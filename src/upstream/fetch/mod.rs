@@ -51,20 +51,22 @@ pub struct Chunk {
     pub topic: Arc<str>,
     /// The partition's index.
     pub partition: i32,
-    /// Whole record batches, as stored. The first may begin below [`offset`](Self::offset): records below it were not asked for.
+    /// Whole record batches, as stored. The first may begin below [`offset`](Self::offset): records below it were not asked for. Empty if the
+    /// chunk only tells that the position was lost.
     pub bytes: Bytes,
     /// The offset that was asked for.
     pub offset: i64,
     /// The offset behind the last record in `bytes`: where the next chunk begins.
     pub next_offset: i64,
-    /// The offset behind the last record that all in-sync replicas have.
+    /// The offset behind the last record that all in-sync replicas have; -1 if not told.
     pub high_watermark: i64,
     /// The offset below which no transaction is open; -1 if not told.
     pub last_stable_offset: i64,
     /// Aborted transactions that touch `bytes`, as (producer id, first offset); only with `read_committed`.
     pub aborted: Vec<(i64, i64)>,
-    /// The position was lost before this chunk. If [`offset`](Self::offset) lies behind the last chunk, records in between are gone. If it
-    /// lies before: the log was cut off there (an unclean leader election), and what it holds from there on is not what was read.
+    /// The position was lost, and what comes next begins at [`offset`](Self::offset); there are no records in this chunk. If that lies behind
+    /// the last chunk, records in between are gone. If it lies before: the log was cut off there (an unclean leader election), and what
+    /// it holds from there on is not what was read.
     pub reset: bool,
 }
 

@@ -38,8 +38,8 @@ pub(crate) struct Slot {
     pub(super) resolving: bool,
     pub(super) not_before: Option<Instant>,
     failures: u32,
-    /// The position that was gone, until a chunk is handed over. Kept over questions that fail and leaders that move: the next who
-    /// looks for a position must not take it for a start.
+    /// The position that was gone, until the reader is told where reading goes on. Kept over questions that fail and leaders that move:
+    /// the next who looks for a position must not take it for a start.
     lost: Option<i64>,
     follower: Option<Follower>,
     /// The last code that an operator was told of.
@@ -167,6 +167,29 @@ impl Slot {
         }
         self.epochs = Epochs::starting(self.partition.epoch_of_end(offset), offset);
         self.position = Some(offset);
+        self.tell_lost(offset);
+    }
+
+    /// A reader whose position was lost hears of it at once, by a chunk without records: there may be nothing to read at the new one for a
+    /// long time, and who waits for records that are gone would hold what others want.
+    fn tell_lost(&mut self, offset: i64) {
+        if self.lost.take().is_none() {
+            return;
+        }
+        let chunk = Chunk {
+            topic: Arc::clone(&self.partition.topic),
+            partition: self.partition.index,
+            bytes: Bytes::new(),
+            offset,
+            next_offset: offset,
+            high_watermark: -1,
+            last_stable_offset: -1,
+            aborted: Vec::new(),
+            reset: true,
+        };
+        self.bell.asked.store(false, SeqCst);
+        // As with records: there was room when the poll was sent that told of the loss, and nothing was handed over since.
+        let _ = self.chunks.try_send(chunk);
     }
 
     /// Takes what came for its position.
@@ -228,7 +251,7 @@ impl Slot {
             high_watermark: data.high_watermark,
             last_stable_offset: data.last_stable_offset,
             aborted: aborted.iter().map(|t| (t.producer_id.0, t.first_offset)).collect(),
-            reset: self.lost.is_some(),
+            reset: false,
         };
         self.bell.asked.store(false, SeqCst);
         // Room was seen when the poll was sent and only one answer for a position is taken, so a refusal means that the reader is gone.
@@ -238,7 +261,6 @@ impl Slot {
                 core.counters.followed_bytes.inc_by(extent.length as u64);
             }
             extent::walk(bytes, |head| self.epochs.note(head.leader_epoch, head.base_offset.max(offset)));
-            self.lost = None;
             self.position = Some(extent.next_offset);
             self.covered = 0;
         }
@@ -305,18 +327,17 @@ impl Slot {
             // All that was read is there: only nothing was written under the last leader that we know of.
             return;
         }
-        if self.lost.is_none() {
-            core.counters.truncations.inc();
-            tracing::error!(
-                topic = &*self.partition.topic,
-                partition = self.partition.index,
-                read_up_to = offset,
-                shared_up_to = shared,
-                "records that were read are gone from the log (unclean leader election): reading goes on where it was cut off"
-            );
-        }
+        core.counters.truncations.inc();
+        tracing::error!(
+            topic = &*self.partition.topic,
+            partition = self.partition.index,
+            read_up_to = offset,
+            shared_up_to = shared,
+            "records that were read are gone from the log (unclean leader election): reading goes on where it was cut off"
+        );
         self.lost = Some(offset);
         self.position = Some(shared);
+        self.tell_lost(shared);
     }
 
     /// The leader names a replica nearer to us.
