@@ -2,7 +2,6 @@
 //!
 //! What is right goes to stdout, each fault to stderr as one line with its remedy.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -78,7 +77,7 @@ impl Report {
 }
 
 /// `1 broker`, `2 brokers`.
-fn count(number: impl Display + PartialEq<usize>, what: &str) -> String {
+fn count(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
 }
