@@ -46,7 +46,7 @@ impl<'a> Fleet<'a> {
         self.proxies.lock().unwrap()[at % 2].is_dead()
     }
 
-    fn address(&self, at: usize) -> SocketAddr {
+    pub(super) fn address(&self, at: usize) -> SocketAddr {
         let proxies = self.proxies.lock().unwrap();
         self.front.unwrap_or_else(|| proxies[at % proxies.len()].mqtt)
     }
@@ -68,6 +68,8 @@ pub(super) struct Device<'a> {
     name: &'a str,
     /// Connections it has left.
     pub(super) at: usize,
+    /// What it publishes is retained.
+    pub(super) retains: bool,
     connection: Option<Client>,
 }
 
@@ -77,6 +79,7 @@ impl<'a> Device<'a> {
             fleet,
             name,
             at: 0,
+            retains: false,
             connection: None,
         }
     }
@@ -179,7 +182,8 @@ pub(super) async fn publish_once(device: &mut Device<'_>, topic: &str, id: u16, 
         assert!(!fresh || tries < 50, "{payload} makes no progress");
         tries += 1;
         if !received {
-            let packet = publish_packet(topic, id, payload, tries > 1);
+            let mut packet = publish_packet(topic, id, payload, tries > 1);
+            packet[0] |= u8::from(device.retains);
             if cut(0, device.at) {
                 let client = device.connection.as_mut().unwrap();
                 client.output.extend_from_slice(&packet);

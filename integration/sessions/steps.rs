@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::once::{Device, Fleet, no_more, publish_once, take, texts};
 use super::runtime;
 use crate::shared_kafka;
-use crate::stage::Kafka;
+use crate::stage::{Kafka, output};
 
 /// Where, and at which time it is met. Records are met at every step: each `append` is another one.
 const STEPS: &[(&str, u32)] = &[
@@ -74,4 +74,37 @@ fn an_instance_dies_at_each_step_and_each_message_is_there_once() {
             });
         }
     });
+}
+
+/// A message that is retained makes two records; its instance dies between the two of the last.
+#[test]
+fn a_message_is_there_once_and_retained_wherever_its_instance_dies() {
+    let kafka = shared_kafka();
+    kafka.topic("onceretained", 1);
+    let fleet = Fleet::whose_first(&[("MQTT_KAFKA_PROXY_DIES_AT", "mapped:3")], &kafka, "onceretained");
+    let stays = runtime().block_on(async {
+        let mut pump = Device::new(&fleet, "pump");
+        pump.retains = true;
+        for text in texts(3) {
+            publish_once(&mut pump, "onceretained/1", 7, &text, &mut |_, _| false).await;
+        }
+        assert!(fleet.is_dead(0), "mapped:3 was not met");
+        fleet.address(1).port().to_string()
+    });
+    assert_eq!(kafka.consume("onceretained", "%s"), texts(3));
+    let subscribe = [
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &stays,
+        "-t",
+        "onceretained/#",
+        "-C",
+        "1",
+        "-W",
+        "30",
+        "-F",
+        "%r %p",
+    ];
+    assert_eq!(output("mosquitto_sub", &subscribe).trim(), format!("1 {}", texts(3)[2]));
 }

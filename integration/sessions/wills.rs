@@ -39,7 +39,7 @@ sessions: {expiry: {}, instance_timeout: 2s}";
 fn a_retained_will_of_a_stored_session_is_retained_whoever_sends_it_and_wherever_its_owner_dies() {
     let kafka = shared_kafka();
     kafka.topic("keptwills", 2);
-    let mut dies = instance_in(&[("MQTT_KAFKA_PROXY_DIES_AT", "will_mapped:1")], &kafka, "keptwills", "");
+    let mut dies = instance_in(&[("MQTT_KAFKA_PROXY_DIES_AT", "mapped:1")], &kafka, "keptwills", "");
     let stays = instance(&kafka, "keptwills", "");
     runtime().block_on(async {
         let greeting = |client, will| Greeting {

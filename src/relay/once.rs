@@ -8,6 +8,7 @@ use super::{
     desk::Desk,
     hub::stored_source,
     inbound::{Blocked, DRAFT, Placed, Wait, inbound},
+    retained::Job,
     store::{Held, Letter, Order},
     tenancy::Publishing,
 };
@@ -24,12 +25,14 @@ enum Made {
     Records(Vec<Held>),
     Answer(Answer),
     Wait(Wait),
+    /// Its topic takes no retained messages.
+    RetainDenied,
 }
 
 impl Desk {
-    /// Whether a PUBLISH is the store's. One with the retain flag is not: it makes a second record that needs the offset of the first.
+    /// Whether a PUBLISH is the store's.
     pub(super) fn is_once(&self, publish: &Publish<'_>) -> bool {
-        publish.qos == QoS::ExactlyOnce && !publish.retain && self.tenancy.as_ref().is_some_and(|tenancy| tenancy.stored)
+        publish.qos == QoS::ExactlyOnce && self.tenancy.as_ref().is_some_and(|tenancy| tenancy.stored)
     }
 
     /// Makes the records of a PUBLISH and gives them to the store, all or none. They are acknowledged by Kafka whatever the rule asks for.
@@ -40,6 +43,7 @@ impl Desk {
         match made {
             Made::Records(records) => self.give_to_store(publish, ticket, Ok(records)),
             Made::Answer(answer) => self.leave_out(session, publish, ticket, answer, now),
+            Made::RetainDenied => session.retain_denied(now),
             Made::Wait(wait) => {
                 self.blocked = Some(Box::new(Blocked {
                     ticket: Some(ticket),
@@ -87,6 +91,9 @@ impl Desk {
         if let Err(none) = shared.rules.route(inbound, draft) {
             return Made::Answer(self.no_route(none, inbound));
         }
+        if shared.retain_denied(inbound.publish, draft) {
+            return Made::RetainDenied;
+        }
         if !waited {
             self.count_skipped(draft);
         }
@@ -127,12 +134,14 @@ impl Desk {
             compression: rule.compression,
             ..WriteOptions::default()
         };
-        let single = self.appender.single(&draft.fields(at, &shared.rules, inbound), options);
-        match single {
+        let fields = draft.fields(at, &shared.rules, inbound);
+        let retains = inbound.publish.retain && rule.keeps_retained();
+        match self.appender.single(&fields, options) {
             Ok(single) => Ok(Held {
                 single: Arc::new(single),
                 to: topic.partitions[partition].clone(),
                 source: stored_source(&topic, topic.partitions[partition].index()),
+                retained: retains.then(|| Arc::new(Job::copy(inbound.topic, &fields, &topic, None))),
                 skip: rule.on_error == OnError::Skip,
             }),
             Err(error) => Err(self.not_taken(rule, error)),

@@ -26,7 +26,7 @@ const MESSAGE_TOO_LARGE: ErrorCode = ErrorCode::MESSAGE_TOO_LARGE;
 type OwnHeader = (Box<str>, Option<Box<[u8]>>);
 
 /// A retained message whose mapped record is on its way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Job {
     topic: Box<str>,
     mapped: Arc<Topic>,
@@ -54,6 +54,11 @@ impl Job {
             waiter: waiter.map(|(receipts, ticket)| (receipts.clone(), ticket)),
             stored: None,
         }
+    }
+
+    /// The MQTT topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
     }
 
     fn weight(&self) -> usize {

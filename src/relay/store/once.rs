@@ -1,4 +1,16 @@
 //! QoS 2 from clients on its way into Kafka: each record by its pair, as the machine wants it.
+//!
+//! A message that is to be retained makes a second record, in the retained topic, once the first has an offset. Both are one step for the
+//! session: its pair is done with only when Kafka has the two. Told as sequences of events, wherever the owner dies:
+//! * Before the first record is there: the next owner produces it by the pair, and goes on as if nothing had been.
+//! * Between the two: the next owner produces the first by the same pair. Kafka has it and answers with the offset that it has, and
+//!   under this the second is written.
+//! * Behind the second, before the session has written down that it is done: both are done once more. The first is not written again;
+//!   the second is, with the same mapped offset, so readers take it for the message that they have.
+//! * The same, but somebody has retained something newer meanwhile: the second, written again, lies behind the newer one in the log
+//!   and has the lower mapped offset, so it loses for everybody, and the newer one is written again by the custodian.
+//!
+//! Were the pair done with behind the first record, an owner that dies between the two would leave a message that nobody retains.
 
 use std::sync::Arc;
 
@@ -10,7 +22,8 @@ use super::{
 use crate::{
     kafka::{batch::Producer, error::ErrorCode},
     ownership::{ConnectionId, Message, Outcome, Pair, Source, Tenure},
-    upstream::{Fate, Partition, Single},
+    relay::retained::{Job, Retained},
+    upstream::{Cluster, Fate, Outcome as Written, Partition, Single},
 };
 
 /// A record of a PUBLISH, until Kafka has it or refuses it.
@@ -22,6 +35,8 @@ pub struct Held {
     pub to: Arc<Partition>,
     /// The same, as it is stored.
     pub source: Source,
+    /// What is to be retained of it.
+    pub retained: Option<Arc<Job>>,
     /// A refusal of Kafka leaves it out, instead of refusing the message.
     pub skip: bool,
 }
@@ -72,10 +87,10 @@ impl Task {
             fitting.or(records.first()).cloned()
         };
         let held = records.and_then(at);
-        let cluster = self.around.cluster.clone();
+        let (cluster, keeper) = (self.around.cluster.clone(), self.around.retained.clone());
         self.errands.spawn(async move {
             let told = match held {
-                Some(held) => produce(&cluster, held, pair, doubt).await,
+                Some(held) => produce(&cluster, keeper.as_deref(), held, (pair, doubt)).await,
                 None => (Outcome::Refused, Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
             };
             Errand::Published(tenure, packet, pair, told)
@@ -88,7 +103,7 @@ impl Task {
         if !self.partition.produced(tenure, Message::Packet(packet), pair, outcome, now()) {
             return;
         }
-        if let (Outcome::Skipped, Some(code)) = (outcome, code) {
+        if let (Outcome::Skipped | Outcome::Appended, Some(code)) = (outcome, code) {
             return self.around.metrics.refused(code.name());
         }
         let guest = self.partition.connection_of(tenure).and_then(|id| self.guests.get_mut(&id));
@@ -107,7 +122,7 @@ pub(super) fn stamp(pair: &Pair) -> Producer {
     }
 }
 
-async fn produce(cluster: &crate::upstream::Cluster, held: Held, pair: Pair, doubt: bool) -> Told {
+async fn produce(cluster: &Cluster, keeper: Option<&Retained>, held: Held, (pair, doubt): (Pair, bool)) -> Told {
     let to = match held.source == pair.source {
         true => Some(held.to),
         false => cluster.partition_by_id(&pair.source.topic, pair.source.partition),
@@ -118,10 +133,38 @@ async fn produce(cluster: &crate::upstream::Cluster, held: Held, pair: Pair, dou
         None => Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
     };
     match fate {
-        Fate::Appended { .. } => (Outcome::Appended, None),
+        Fate::Appended { offset } => {
+            // The rules may have become others: of what they do not map any more nothing is retained.
+            let job = held.retained.as_deref().filter(|_| held.source.topic == pair.source.topic);
+            let Some((keeper, job)) = keeper.zip(job) else {
+                return (Outcome::Appended, None);
+            };
+            match retain(keeper, job, (pair.source.partition.cast_signed(), offset)).await {
+                // It is left out, but not the first: its sequence is used.
+                (Outcome::Refused, code) if held.skip => (Outcome::Appended, code),
+                told => told,
+            }
+        }
         Fate::Gap => (Outcome::Gap, None),
         Fate::Unknown => (Outcome::Unknown, None),
         Fate::Refused(code) if held.skip => (Outcome::Skipped, Some(code)),
         Fate::Refused(code) => (Outcome::Refused, Some(code)),
+    }
+}
+
+/// Retains a message whose first record lies at a partition and offset.
+pub(super) async fn retain(keeper: &Retained, job: &Job, (partition, offset): (i32, i64)) -> Told {
+    failure::step("mapped");
+    if offset < 0 {
+        // No broker of the supported lines answers so. Under a made-up offset it could win over what is newer.
+        let topic = job.topic();
+        tracing::error!(topic, "Kafka does not say where a message lies: it is stored, but not retained");
+        return (Outcome::Appended, None);
+    }
+    match keeper.keep(job.clone(), partition, offset).await {
+        Written::Stored { .. } => (Outcome::Appended, None),
+        Written::Refused(code) => (Outcome::Refused, Some(code)),
+        // The whole is done again, by the same pair.
+        Written::Unknown | Written::Expired { .. } => (Outcome::Unknown, None),
     }
 }

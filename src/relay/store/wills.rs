@@ -1,30 +1,16 @@
 //! Wills of stored sessions on their way into Kafka: by the pairs that their sessions have written down, so that nobody sends them twice.
-//!
-//! A will that is to be retained makes a second record, in the retained topic, once the first has an offset. Both are one step for the
-//! session: its pair goes only when Kafka has the two. Told as sequences of events, wherever the owner dies:
-//! * Before the first record is there: the next owner produces it by the pair, and goes on as if nothing had been.
-//! * Between the two: the next owner produces the first by the same pair. Kafka has it and answers with the offset that it has, and
-//!   under this the second is written.
-//! * Behind the second, before the session has forgotten the pair: both are done once more. The first is not written again; the
-//!   second is, with the same mapped offset, so readers take it for the message that they have.
-//! * The same, but somebody has retained something newer meanwhile: the second, written again, lies behind the newer one in the log
-//!   and has the lower mapped offset, so it loses for everybody, and the newer one is written again by the custodian.
-//!
-//! Were the pair forgotten behind the first record, an owner that dies between the two would leave a will that nobody retains.
+//! One that is to be retained is over when both its records are there, as a PUBLISH is (`once`).
 
 use std::sync::Arc;
 
-use super::{Around, failure, once};
+use super::{Around, once};
 use crate::{
+    kafka::error::ErrorCode,
     mapping::{Draft, Inbound, PartitionChoice},
     mqtt::{Publish, PublishProperties, UserProperties, publish::SharedProperties},
     ownership::{Outcome, Pair, StoredWill, Targets},
-    relay::{
-        hub::stored_source,
-        inbound::inbound,
-        retained::{Job, Retained},
-    },
-    upstream::{AppendError, Fate, Outcome as Stored, Topic, TopicState, WriteOptions},
+    relay::{hub::stored_source, inbound::inbound, retained::Job},
+    upstream::{AppendError, Fate, Topic, TopicState, WriteOptions},
 };
 
 /// Where one record of a will goes: its number in the draft, topic and partition.
@@ -87,13 +73,21 @@ pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, in
     match around.cluster.produce_single(&single, to, &once::stamp(&pair), false).await {
         Fate::Appended { offset } => {
             drop(single);
-            failure::step("will_mapped");
-            match around.retained.as_ref().filter(|_| will.retain && rule.keeps_retained()) {
-                Some(retained) => {
-                    let job = Job::copy(&will.topic, &fields, topic, None);
-                    retain(retained, (client, &will.topic), job, (to.index(), offset)).await
+            let keeper = around.retained.as_ref().filter(|_| will.retain && rule.keeps_retained());
+            let Some(keeper) = keeper else { return Outcome::Appended };
+            let job = Job::copy(&will.topic, &fields, topic, None);
+            match once::retain(keeper, &job, (to.index(), offset)).await {
+                (Outcome::Refused, code) => {
+                    let error = code.map(ErrorCode::name);
+                    tracing::error!(
+                        client,
+                        topic = will.topic,
+                        error,
+                        "Kafka refuses to retain a will: it was sent, but is not retained"
+                    );
+                    Outcome::Appended
                 }
-                None => Outcome::Appended,
+                (outcome, _) => outcome,
             }
         }
         Fate::Gap => Outcome::Gap,
@@ -107,33 +101,6 @@ pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, in
             );
             Outcome::Refused
         }
-    }
-}
-
-/// Retains a will whose mapped record lies at a partition and offset.
-async fn retain(retained: &Retained, (client, topic): (&str, &str), job: Job, (partition, offset): (i32, i64)) -> Outcome {
-    if offset < 0 {
-        // No broker of the supported lines answers so. Under a made-up offset it could win over what is newer.
-        tracing::error!(
-            client,
-            topic,
-            "Kafka does not say where a will lies: it was sent, but is not retained"
-        );
-        return Outcome::Appended;
-    }
-    match retained.keep(job, partition, offset).await {
-        Stored::Stored { .. } => Outcome::Appended,
-        Stored::Refused(error) => {
-            tracing::error!(
-                client,
-                topic,
-                error = error.name(),
-                "Kafka refuses to retain a will: it was sent, but is not retained"
-            );
-            Outcome::Appended
-        }
-        // The whole is done again, by the same pair.
-        Stored::Unknown | Stored::Expired { .. } => Outcome::Unknown,
     }
 }
 
