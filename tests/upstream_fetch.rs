@@ -282,6 +282,44 @@ async fn a_replica_that_is_behind_or_broken_is_left_for_the_leader() {
     }
 }
 
+/// The leader says that the log ends in its epoch, in which nothing was written. The replica knows only epochs of batches that it has.
+#[tokio::test]
+async fn a_replica_that_does_not_know_the_epoch_of_the_end_is_read_all_the_same() {
+    let (fake, cluster, topic) = near(2, "b").await;
+    Producer::new(&cluster).produce(&topic, 0, 5).await;
+    // The same leader, elected anew.
+    fake.lead("t", 0, 1);
+    assert_eq!(cluster.end_offsets(&[(Arc::clone(&topic), 0)]).await, [Ok(5)]);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(5));
+    let polls = polls_in_a_second(&fake).await;
+    // One in 100 ms, and a few until it is settled who is to be read from.
+    assert!(polls < 20, "{polls} polls in a second");
+    fake.record("t", 0, "k", "100");
+    assert_eq!(read(&mut reader, 1).await, [100]);
+    assert_eq!((reads(&fake, 1), reads(&fake, 2)), (0, 1), "the replica gives it");
+}
+
+/// The leader names it again and again, and it refuses each time.
+#[tokio::test]
+async fn a_replica_that_always_refuses_is_asked_more_and_more_rarely() {
+    let (fake, cluster, topic) = near(2, "b").await;
+    Producer::new(&cluster).produce(&topic, 0, 5).await;
+    fake.world().refuses = Some(2);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(5));
+    let polls = polls_in_a_second(&fake).await;
+    assert!((4..30).contains(&polls), "{polls} polls in a second");
+    fake.world().refuses = None;
+    fake.record("t", 0, "k", "100");
+    assert_eq!(read(&mut reader, 1).await, [100]);
+}
+
+async fn polls_in_a_second(fake: &Fake) -> usize {
+    fake.world().polls.clear();
+    // What is counted is how many there are in this time.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fake.world().polls.len()
+}
+
 /// Metadata go on telling of the former leader for a while; the former leader itself knows better.
 #[tokio::test]
 async fn a_broker_that_does_not_lead_any_more_says_who_does() {

@@ -85,13 +85,14 @@ impl Node {
         let mut world = self.world.lock().unwrap();
         let racks = world.racks.clone();
         let rack = request.rack_id.as_str();
-        let tells = world.tells_leader;
+        let (tells, refuses) = (world.tells_leader, world.refuses == Some(self.id));
         let near = !rack.is_empty() && racks.get(&self.id) == Some(&rack);
         let ours = find(&mut world, &topic_name(if id.is_nil() { name } else { "" }), *id);
         let partition = ours.and_then(|t| t.partitions.get(asked.partition as usize));
         let data = PartitionData::default().with_partition_index(asked.partition);
         let data = match (partition, fault) {
             (_, Some(Fault::Code(code))) => data.with_error_code(*code),
+            _ if refuses => data.with_error_code(1),
             (None, _) => data.with_error_code(if id.is_nil() { 3 } else { 100 }),
             (Some(p), _) if p.leader != self.id && !near && tells => {
                 let leader = LeaderIdAndEpoch::default()
@@ -190,8 +191,13 @@ fn go_on(world: &mut World, broker: i32, epoch: i32, request: &FetchRequest, nam
 impl Partition {
     fn read(&self, asked: &FetchPartition, request: &FetchRequest, leads: bool, data: PartitionData) -> PartitionData {
         let end = if leads { self.end } else { self.followed.unwrap_or(self.end) };
-        if let Some(diverging) = self.diverging(asked) {
-            return data.with_diverging_epoch(diverging);
+        match self.end_of_epoch(asked, leads, end) {
+            Some((epoch, end)) if epoch < asked.last_fetched_epoch || end < asked.fetch_offset => {
+                return data.with_diverging_epoch(EpochEndOffset::default().with_epoch(epoch).with_end_offset(end));
+            }
+            // A follower knows only the epochs of batches that it has.
+            None => return data.with_error_code(1),
+            _ => {}
         }
         if asked.fetch_offset > end || asked.fetch_offset < self.start {
             return data.with_error_code(1);
@@ -214,17 +220,18 @@ impl Partition {
             .with_records(Some(Bytes::from(set)))
     }
 
-    /// Where the log parts from what the reader has, if it does.
-    fn diverging(&self, asked: &FetchPartition) -> Option<EpochEndOffset> {
+    /// The largest epoch up to that of the last record that the reader has, and where it ends; `None` if that epoch is later than all that are known.
+    fn end_of_epoch(&self, asked: &FetchPartition, leads: bool, log_end: i64) -> Option<(i32, i64)> {
         if asked.last_fetched_epoch < 0 {
-            return None;
+            return Some((-1, i64::MAX));
         }
         let mut epochs: Vec<(i32, i64)> = Vec::new();
         let of_log = self
             .log
             .iter()
+            .filter(|(base, _)| *base < log_end)
             .map(|(base, batch)| (i32::from_be_bytes(batch[12..16].try_into().unwrap()), *base));
-        for (epoch, base) in of_log.chain([(self.epoch, self.end)]) {
+        for (epoch, base) in of_log.chain(leads.then_some((self.epoch, self.end))) {
             if epochs.last().is_none_or(|(last, _)| *last < epoch) {
                 epochs.push((epoch, base));
             }
@@ -232,9 +239,12 @@ impl Partition {
         let floor = epochs.iter().rev().find(|(epoch, _)| *epoch <= asked.last_fetched_epoch);
         let higher = epochs.iter().find(|(epoch, _)| *epoch > asked.last_fetched_epoch);
         let epoch = floor.map_or(asked.last_fetched_epoch, |(epoch, _)| *epoch);
-        let end = higher.map_or(self.end, |(_, base)| *base);
-        let parts = epoch < asked.last_fetched_epoch || end < asked.fetch_offset;
-        parts.then(|| EpochEndOffset::default().with_epoch(epoch).with_end_offset(end))
+        match higher {
+            Some((_, base)) => Some((epoch, *base)),
+            None => floor
+                .filter(|(epoch, _)| *epoch == asked.last_fetched_epoch)
+                .map(|_| (epoch, log_end)),
+        }
     }
 
     /// The aborted transactions that are not over at `offset`, for who reads committed records only.

@@ -139,6 +139,8 @@ pub struct World {
     pub no_sessions: bool,
     /// Where the brokers are (KIP-392).
     pub racks: HashMap<i32, &'static str>,
+    /// The broker for which all offsets that are fetched are out of range.
+    pub refuses: Option<i32>,
     /// Answers with records, by broker.
     pub reads: HashMap<i32, usize>,
     /// Partitions in each Produce.

@@ -119,9 +119,13 @@ impl Slot {
         self.follower = None;
     }
 
-    /// The leader epoch of the last record that was read; -1 if not known.
+    /// What a fetch names as the leader epoch of the last record that was read; -1: none.
+    ///
+    /// None to a follower. It hears of an epoch with the first batch of it; the leader says already that the log ends in that epoch, and asked
+    /// with it the follower would answer that the offset is out of range, until somebody writes. One that has lost its tail would
+    /// answer that the log was cut off, which it was not. Logs part only when the leader changes, and then the new one is asked first.
     pub(super) fn last_epoch(&self) -> i32 {
-        self.epochs.last()
+        if self.follower().is_some() { -1 } else { self.epochs.last() }
     }
 
     /// Whether it may be polled for.
@@ -200,11 +204,12 @@ impl Slot {
         if data.diverging_epoch.epoch >= 0 {
             return self.cut_off(offset, &data, core);
         }
-        self.told = None;
         self.not_before = None;
         if data.preferred_read_replica.0 >= 0 && self.home_id() != Some(data.preferred_read_replica.0) {
-            self.follow(data.preferred_read_replica.0, core);
+            // Not what was asked for: a replica that refuses each time is named each time.
+            return self.follow(data.preferred_read_replica.0, core);
         }
+        self.told = None;
         let Some(bytes) = data.records.take().filter(|b| !b.is_empty()) else {
             self.failures = 0;
             return;
