@@ -608,6 +608,27 @@ async fn a_batch_that_a_sweep_cannot_read_is_read_again_and_only_that_is_left_ou
     assert_eq!(stage.metric("batches_read_again_total"), 5);
 }
 
+/// Messages from before Kafka 0.11 are what they are: neither the feed nor a sweep asks for each of them again.
+#[tokio::test]
+async fn messages_of_an_old_format_are_left_out_and_not_read_again() {
+    let stage = patient_stage(Duration::from_secs(60)).await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    let mut old = Batch::of(&[record("a", "old")]).bytes();
+    old[16] = 1;
+    write(&stage, "flood", 0..1_400, &["a"]);
+    for _ in 0..50 {
+        stage.fake.write("flood", 0, &old);
+    }
+    write(&stage, "flood", 1_400..2_000, &["a"]);
+    until("it is behind", || behind(&stage) == 1).await;
+    until("the feed has left them out", || stage.metric("unreadable_batches_total") == 50).await;
+    takes(&mut slow, "flood/a", 0..2_000).await;
+    until("it is at the tail", || behind(&stage) == 0).await;
+    assert_eq!(stage.metric("unreadable_batches_total"), 100, "by the feed and the sweep");
+    assert_eq!(stage.metric("batches_read_again_total"), 0);
+}
+
 /// The number of the next message, which is acknowledged.
 async fn device_line(device: &mut Device) -> usize {
     let line = device.line().await;

@@ -40,6 +40,13 @@ pub enum BatchError {
     Compression(CompressionError),
 }
 
+impl BatchError {
+    /// Whether the batch may be read when it is fetched again: it may have been damaged on its way. An old format is none.
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, Self::OldFormat { .. })
+    }
+}
+
 impl fmt::Display for BatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

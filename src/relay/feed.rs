@@ -180,7 +180,7 @@ impl Feed {
                     self.batch(&batch, &index, clock);
                     self.next = self.next.max(batch.last_offset.saturating_add(1));
                 }
-                Err(error) if base <= self.doubted => {
+                Err(error) if base <= self.doubted || !error.may_pass() => {
                     self.scribe.unreadable(&error);
                     // Were a further one asked for again, this one should not come with it.
                     self.next = self.next.max(batches.next_base().unwrap_or(self.next));

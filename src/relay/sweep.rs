@@ -179,7 +179,7 @@ impl Sweep {
             match batch {
                 Ok(batch) if self.aborted.covers(&batch) || batch.last_offset < self.cursor => {}
                 Ok(batch) => return self.charge(batch),
-                Err(error) if base <= self.doubted => {
+                Err(error) if base <= self.doubted || !error.may_pass() => {
                     let end = self.batches.next_base().unwrap_or_else(|| self.end_fetch());
                     return Next::Unreadable(end, error);
                 }

@@ -250,7 +250,7 @@ impl Reading {
             match batch {
                 Ok(batch) if fetched.aborted.covers(&batch) || batch.last_offset < self.next => {}
                 Ok(batch) => return Some(batch),
-                Err(error) if base <= self.doubted => {
+                Err(error) if base <= self.doubted || !error.may_pass() => {
                     scribe::unreadable(&self.hub.metrics, &self.topic.name, self.tenure.of.partition, &error);
                     self.next = self.next.max(fetched.batches.next_base().unwrap_or(self.next));
                 }
