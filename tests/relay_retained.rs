@@ -480,3 +480,18 @@ async fn a_subscribe_waits_until_the_topic_was_read() {
     assert_eq!(device.line().await, "suback 1 1");
     timeout(PATIENCE, waits.wait_for(Option::is_none)).await.unwrap().unwrap();
 }
+
+/// Both while it is read the first time and afterwards.
+#[tokio::test]
+async fn what_was_damaged_on_its_way_is_asked_for_again() {
+    let stage = stage().await;
+    nine_records(&stage);
+    for number in 1..=5 {
+        stage.fake.world().fetch_faults.push_back(Fault::Damaged);
+        let topic = format!("t/{number}/x");
+        write(&stage, &topic, kept(&stage, &topic, "good", number));
+        stage.counted("retained_messages", number as u64).await;
+    }
+    assert!(stage.metric("batches_read_again_total") > 0, "nothing was damaged");
+    assert_eq!(stage.metric("unreadable_batches_total"), 0);
+}
