@@ -77,3 +77,43 @@ async fn a_batch_of_the_sessions_that_was_damaged_on_its_way_is_not_left_out() {
     assert!(again() > 0, "nothing was damaged");
     assert_eq!(stage.metrics.unreadable_batches.get(), 0);
 }
+
+/// An unclean election cuts the log off below what a session has settled: what is written there from then on is new to it, and the
+/// acknowledgement of a record that is no more settles none of those.
+#[tokio::test]
+async fn what_stands_where_the_log_was_cut_off_is_new_to_a_session_that_went_on() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    let rules = RULES.replace(
+        "rules:",
+        "rules:\n  - {name: back, direction: subscribe, mqtt: \"c/{key}\", qos: 1, kafka: {topic: t}}",
+    );
+    let stage = Stage::with(fake, &rules, |_| ()).await;
+    let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
+    device.subscribed("c/#", 1).await;
+    for number in 0..100 {
+        stage.fake.record("t", 0, "k", &format!("old {number}"));
+        let id = device.message(&format!("c/k q1 old {number}")).await;
+        device.puback(id).await;
+    }
+    device.disconnect(0).await;
+    let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
+    stage.fake.record("t", 0, "k", "one more");
+    let open = device.message("c/k q1 one more").await;
+    stage.fake.cut_off("t", 0, 1, 50);
+    stage.counted("kafka_log_truncations_total", 1).await;
+    for number in 50..101 {
+        stage.fake.record("t", 0, "k", &format!("new {number}"));
+    }
+    for number in 50..100 {
+        let id = device.message(&format!("c/k q1 new {number}")).await;
+        device.puback(id).await;
+    }
+    // It stands at the offset of the one that is no more.
+    let last = device.message("c/k q1 new 100").await;
+    device.puback(open).await;
+    device.disconnect(0).await;
+    let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
+    assert_eq!(device.message("c/k q1 dup new 100").await, last, "it was not acknowledged");
+}

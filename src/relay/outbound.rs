@@ -92,7 +92,8 @@ impl Desk {
         }
         if let Some(tenancy) = self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
             let (source, offset) = (chunk.from, message.offset);
-            let gone = tenancy.overtaken(source, offset);
+            let mut gone = tenancy.looks_at(source, chunk.source, offset);
+            gone.extend(tenancy.overtaken(source, offset));
             gone.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
             match tenancy.known(source, offset) {
                 Known::New => {}

@@ -5,6 +5,8 @@
 //! after a crash. A QoS 2 message is told before it is sent, with a position behind it: so it never comes again under another packet id,
 //! and the QoS 1 messages before it that are open are told along.
 
+mod former;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
@@ -13,15 +15,17 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
+    chunk::SourceId,
     granting::Granted,
-    once::id,
     store::{Order, Orders, Report},
     subscribing::StartAt,
 };
 use crate::{
-    ownership::{ConnectionId, End, Place, Source, Steps},
-    session::{Answer, Open, Reached, SubscriptionKey, Ticket},
+    ownership::{ConnectionId, End, Place, Source},
+    session::{Answer, SubscriptionKey, Ticket},
 };
+
+pub use former::Known;
 
 /// Between two reports.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -33,6 +37,8 @@ pub struct Tenancy {
     /// Something of the session is stored. Otherwise the store only knows of the connection.
     pub stored: bool,
     sources: BTreeMap<Source, Progress>,
+    /// Which log the last message of each came from.
+    logs: BTreeMap<Source, SourceId>,
     /// Messages without their last acknowledgement, by the token that the session knows them by.
     open: FxHashMap<u64, Sent>,
     token: u64,
@@ -86,17 +92,6 @@ struct Sent {
     exactly_once: bool,
 }
 
-/// What a record is to a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
-    /// It was not looked at yet.
-    New,
-    /// It was sent before with this packet id, and is to be sent again.
-    Again(u16),
-    /// It was settled before this connection.
-    Settled,
-}
-
 #[derive(Debug)]
 struct Progress {
     /// Everything below was sent, or is not wanted.
@@ -136,6 +131,7 @@ impl Tenancy {
             id,
             stored: false,
             sources: BTreeMap::new(),
+            logs: BTreeMap::new(),
             open: FxHashMap::default(),
             token: 0,
             again: BTreeMap::new(),
@@ -157,79 +153,6 @@ impl Tenancy {
     /// Tells the store something. If its task has ended the process does, too.
     pub fn order(&self, order: Order) {
         let _ = self.orders.send(order);
-    }
-
-    /// A session that goes on. What is open towards the client comes back, in the order in which it was sent.
-    pub fn goes_on(&mut self, steps: &Steps) -> Vec<Open> {
-        let known = steps
-            .positions
-            .iter()
-            .map(|(source, next)| (*source, Progress::at(*next, Some(*next))));
-        self.sources.extend(known);
-        self.former = steps.inbound.keys().copied().collect();
-        self.told = steps.flight.keys().copied().collect();
-        let flight = steps.flight.iter().map(|(packet, place)| (*place, *packet, Reached::AtLeastOnce));
-        let outbound = steps.outbound.iter().map(|(packet, outgoing)| {
-            let reached = if outgoing.released {
-                Reached::Released
-            } else {
-                Reached::ExactlyOnce
-            };
-            (outgoing.place, *packet, reached)
-        });
-        let mut open: Vec<_> = flight.chain(outbound).collect();
-        open.sort_by_key(|(place, ..)| (place.source, place.offset));
-        open.into_iter().filter_map(|open| self.enter(open)).collect()
-    }
-
-    fn enter(&mut self, (place, packet, reached): (Place, u16, Reached)) -> Option<Open> {
-        let Place { source, offset } = place;
-        if reached != Reached::Released {
-            self.again.insert((source, offset), packet);
-        }
-        self.sent(source, offset, packet, reached != Reached::AtLeastOnce);
-        Some(Open {
-            packet_id: id(packet)?,
-            token: self.token,
-            reached,
-        })
-    }
-
-    /// What a record is to this session.
-    pub fn known(&self, source: Source, offset: i64) -> Known {
-        match self.again.get(&(source, offset)) {
-            Some(packet) => Known::Again(*packet),
-            None if self.sources.get(&source).is_some_and(|progress| offset < progress.resumed) => Known::Settled,
-            None => Known::New,
-        }
-    }
-
-    /// A message from before was sent again, or cannot be.
-    pub fn came_again(&mut self, source: Source, offset: i64) {
-        self.again.remove(&(source, offset));
-    }
-
-    /// Messages from before that are gone, since one behind them has come.
-    pub fn overtaken(&mut self, source: Source, offset: i64) -> Vec<u16> {
-        if self.again.is_empty() {
-            return Vec::new();
-        }
-        let gone: Vec<_> = self
-            .again
-            .range((source, 0)..(source, offset))
-            .map(|(at, packet)| (*at, *packet))
-            .collect();
-        gone.iter().for_each(|(at, _)| self.came_again(at.0, at.1));
-        gone.into_iter().map(|(_, packet)| packet).collect()
-    }
-
-    /// Messages from before of partitions that are not read any more.
-    pub fn unread(&mut self, is_read: impl Fn(&Source) -> bool) -> Vec<u16> {
-        let (read, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.again)
-            .into_iter()
-            .partition(|((source, _), _)| is_read(source));
-        self.again = read;
-        gone.into_values().collect()
     }
 
     /// A subscription starts. A partition that is read for another one already, `is_read`, or will be, keeps its position: its SUBACK has
@@ -308,7 +231,10 @@ impl Tenancy {
         let Some(sent) = self.open.remove(&token) else { return };
         self.again.remove(&(sent.source, sent.offset));
         if let Some(progress) = self.sources.get_mut(&sent.source) {
-            progress.open.remove(&sent.offset);
+            // Another one may stand there, see `looks_at`.
+            if progress.open.get(&sent.offset) == Some(&sent.packet) {
+                progress.open.remove(&sent.offset);
+            }
         }
         if sent.exactly_once || self.told.remove(&sent.packet) {
             self.settled.push(sent.packet);

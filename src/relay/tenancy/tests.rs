@@ -1,6 +1,7 @@
 //! How far a client has come, and what is told of it.
 
 use super::*;
+use crate::{ownership::Steps, session::Reached};
 use tokio::sync::mpsc;
 
 const SOURCE: Source = Source {

@@ -1,0 +1,121 @@
+//! What a session has from before: messages that are open towards the client, and what was settled.
+
+use std::collections::BTreeMap;
+
+use super::{Progress, Tenancy};
+use crate::{
+    ownership::{Place, Source, Steps},
+    relay::{chunk::SourceId, once::id},
+    session::{Open, Reached},
+};
+
+/// What a record is to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It was not looked at yet.
+    New,
+    /// It was sent before with this packet id, and is to be sent again.
+    Again(u16),
+    /// It was settled before this connection.
+    Settled,
+}
+
+impl Tenancy {
+    /// A session that goes on. What is open towards the client comes back, in the order in which it was sent.
+    pub fn goes_on(&mut self, steps: &Steps) -> Vec<Open> {
+        let known = steps
+            .positions
+            .iter()
+            .map(|(source, next)| (*source, Progress::at(*next, Some(*next))));
+        self.sources.extend(known);
+        self.former = steps.inbound.keys().copied().collect();
+        self.told = steps.flight.keys().copied().collect();
+        let flight = steps.flight.iter().map(|(packet, place)| (*place, *packet, Reached::AtLeastOnce));
+        let outbound = steps.outbound.iter().map(|(packet, outgoing)| {
+            let reached = if outgoing.released {
+                Reached::Released
+            } else {
+                Reached::ExactlyOnce
+            };
+            (outgoing.place, *packet, reached)
+        });
+        let mut open: Vec<_> = flight.chain(outbound).collect();
+        open.sort_by_key(|(place, ..)| (place.source, place.offset));
+        open.into_iter().filter_map(|open| self.enter(open)).collect()
+    }
+
+    fn enter(&mut self, (place, packet, reached): (Place, u16, Reached)) -> Option<Open> {
+        let Place { source, offset } = place;
+        if reached != Reached::Released {
+            self.again.insert((source, offset), packet);
+        }
+        self.sent(source, offset, packet, reached != Reached::AtLeastOnce);
+        Some(Open {
+            packet_id: id(packet)?,
+            token: self.token,
+            reached,
+        })
+    }
+
+    /// A message of `source` is looked at. If its log was cut off since the last one (an unclean election of a leader), what is known of it from
+    /// `offset` on was of records that are no more, and says nothing of those that stand there now. The packet ids of messages
+    /// from before that are gone with them.
+    pub fn looks_at(&mut self, source: Source, log: SourceId, offset: i64) -> Vec<u16> {
+        let former = self.logs.entry(source).or_insert(log);
+        // A chunk of the former log may have waited somewhere.
+        if log <= *former {
+            return Vec::new();
+        }
+        *former = log;
+        if let Some(progress) = self.sources.get_mut(&source) {
+            for known in [&mut progress.next, &mut progress.floor, &mut progress.resumed] {
+                *known = offset.min(*known);
+            }
+            progress.open.split_off(&offset);
+        }
+        let gone: Vec<_> = self
+            .again
+            .range((source, offset)..=(source, i64::MAX))
+            .map(|(at, packet)| (*at, *packet))
+            .collect();
+        gone.iter().for_each(|(at, _)| self.came_again(at.0, at.1));
+        gone.into_iter().map(|(_, packet)| packet).collect()
+    }
+
+    /// What a record is to this session.
+    pub fn known(&self, source: Source, offset: i64) -> Known {
+        match self.again.get(&(source, offset)) {
+            Some(packet) => Known::Again(*packet),
+            None if self.sources.get(&source).is_some_and(|progress| offset < progress.resumed) => Known::Settled,
+            None => Known::New,
+        }
+    }
+
+    /// A message from before was sent again, or cannot be.
+    pub fn came_again(&mut self, source: Source, offset: i64) {
+        self.again.remove(&(source, offset));
+    }
+
+    /// Messages from before that are gone, since one behind them has come.
+    pub fn overtaken(&mut self, source: Source, offset: i64) -> Vec<u16> {
+        if self.again.is_empty() {
+            return Vec::new();
+        }
+        let gone: Vec<_> = self
+            .again
+            .range((source, 0)..(source, offset))
+            .map(|(at, packet)| (*at, *packet))
+            .collect();
+        gone.iter().for_each(|(at, _)| self.came_again(at.0, at.1));
+        gone.into_iter().map(|(_, packet)| packet).collect()
+    }
+
+    /// Messages from before of partitions that are not read any more.
+    pub fn unread(&mut self, is_read: impl Fn(&Source) -> bool) -> Vec<u16> {
+        let (read, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.again)
+            .into_iter()
+            .partition(|((source, _), _)| is_read(source));
+        self.again = read;
+        gone.into_values().collect()
+    }
+}
