@@ -302,7 +302,7 @@ fn a_custodian_that_is_late_takes_no_session_from_a_client_that_is_back() {
     stage.log.push(Claim::new("gone", 1, stage.now).record("c").unwrap());
     stage.log.push(state(0, "gone"));
     stage.tail();
-    stage.partition.members(Some(["me".into(), "other".into()].into()));
+    stage.partition.members(Some(["me".into(), "other".into()].into()), stage.now);
     while stage.log.len() == 2 {
         stage.partition.at_end(2, stage.now, stage.now);
         stage.now += 1000;
@@ -318,6 +318,32 @@ fn a_custodian_that_is_late_takes_no_session_from_a_client_that_is_back() {
     let index = stage.partition.index();
     let entry = index.entry("c").unwrap();
     assert_eq!((index.owner(entry), entry.claim()), ("other", Some(2)));
+}
+
+/// An instance joins the group and claims a session; the custodian hears of the generation later than of the claim.
+#[test]
+fn a_claim_that_is_newer_than_what_is_known_of_the_members_is_no_orphans() {
+    let mut stage = Stage::unread();
+    // When the log says that it was written.
+    stage.now = 1_764_102_345_000;
+    let mut body = Body::fresh(stage.now);
+    (body.connected, body.expiry) = (true, 3600);
+    stage.partition.members(Some(["me".into()].into()), stage.now);
+    stage.log.push(Claim::new("new", 1, stage.now).record("c").unwrap());
+    stage.log.push(State::Goes(Box::new(body)).record("c", 0, 2, "new").unwrap());
+    stage.tail();
+    let bids = |stage: &mut Stage, seconds: usize| {
+        for _ in 0..seconds {
+            stage.now += 1000;
+            stage.partition.tick(stage.now);
+            stage.tail();
+        }
+        stage.log.len() > 2
+    };
+    assert!(!bids(&mut stage, 30));
+    // It is none indeed, or is none any more.
+    stage.partition.members(Some(["me".into()].into()), stage.now);
+    assert!(bids(&mut stage, 3));
 }
 
 /// A client with nothing stored is answered before its claim is read. An owner from before writes its state behind that claim, and the
@@ -365,7 +391,7 @@ fn a_custodian_that_reads_a_compacted_log_takes_no_session_for_a_stray() {
     stage.log.push(Claim::new("other", 1, stage.now).record("c").unwrap());
     stage.log.push(Steps::default().record("c", 0, 2).unwrap());
     stage.log.push(State::Goes(Box::new(body)).record("c", 0, 3, "other").unwrap());
-    stage.partition.members(Some(["me".into(), "other".into()].into()));
+    stage.partition.members(Some(["me".into(), "other".into()].into()), stage.now);
     for _ in 0..10 {
         stage.tail();
         stage.now += 30_000;
@@ -563,7 +589,7 @@ fn a_state_that_cannot_be_written_again_is_claimed_once() {
     body.subscriptions = (0..300).map(subscription).collect();
     stage.log.push(Claim::new("gone", 1, stage.now).record("c").unwrap());
     stage.log.push(State::Goes(Box::new(body)).record("c", 0, 1, "gone").unwrap());
-    stage.partition.members(Some(["me".into()].into()));
+    stage.partition.members(Some(["me".into()].into()), stage.now);
     for _ in 0..10 {
         stage.tail();
         stage.now += 30_000;

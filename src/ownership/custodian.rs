@@ -16,6 +16,7 @@ use super::record::{Millis, NewRecord, Record};
 const END_KEPT: Millis = 3_600_000;
 /// What an owner would have cleaned up, or followed up, by then is left to the custodian.
 const PATIENCE: Millis = 60_000;
+const SECOND: Millis = 1000;
 /// A walk over the index begins at most this often.
 const WALK_EVERY: Millis = 1000;
 /// Slots looked at with each tick.
@@ -28,6 +29,8 @@ const LOOKS: usize = 64;
 pub(super) struct Custodian {
     /// Instances that are members of the group, if this one is the custodian.
     members: Option<BTreeSet<Box<str>>>,
+    /// When it was told, and where the tail was then.
+    told: (Millis, i64),
     /// This instance had stepped down: what it has claimed below this offset, it may have forgotten.
     forgotten_below: i64,
     stepped_down: bool,
@@ -48,6 +51,7 @@ impl Custodian {
     pub(super) fn afresh(self) -> Self {
         Self {
             members: self.members,
+            told: self.told,
             stepped_down: true,
             ..Self::default()
         }
@@ -86,6 +90,20 @@ impl Custodian {
     fn is_member(&self, instance: &str) -> bool {
         self.members.as_ref().is_none_or(|members| members.contains(instance))
     }
+
+    /// Whether the owner of a claim is none of those who are members.
+    ///
+    /// Told as a sequence of events. An instance joins the group, is told so, and claims a session. The custodian hears of that
+    /// generation a moment later, or after a pause, and has read the claim already: by the members that it knows, the owner is dead, its client
+    /// would be closed, and the will sent of one that is there. So a claim that may be newer than what is known of the members proves nothing
+    /// yet; one of an instance that had lost its membership, and went on for a while, is looked after later.
+    fn is_forsaken(&self, owner: &str, entry: &Entry, now: Millis) -> bool {
+        let (told, tail) = self.told;
+        let at = entry.claimed_at();
+        // Those that the tail had not read yet when the members were told are dated by the brokers' clock, in seconds that are cut off.
+        let known = entry.claim() < Some(tail) || at + SECOND <= told || at + PATIENCE <= now;
+        known && self.members.is_some() && !self.is_member(owner)
+    }
 }
 
 /// What a session of the index needs.
@@ -99,8 +117,9 @@ enum Needs {
 
 impl Partition {
     /// This instance is the custodian from now on, and these are the members; `None`: it is not.
-    pub fn members(&mut self, members: Option<BTreeSet<Box<str>>>) {
+    pub fn members(&mut self, members: Option<BTreeSet<Box<str>>>, now: Millis) {
         self.custodian.members = members;
+        self.custodian.told = (now, self.position);
     }
 
     /// Goes on with the walk over the index.
@@ -149,7 +168,7 @@ impl Partition {
         let forsaken = if *owner == *self.settings.instance {
             closely || entry.claim() < Some(self.custodian.forgotten_below)
         } else {
-            custodian && !self.custodian.is_member(owner)
+            self.custodian.is_forsaken(owner, entry, now)
         };
         let open = entry.is_connected() || entry.has_will() || entry.is_between();
         let stuck = entry.is_between() && entry.is_stored() && entry.claimed_at() + PATIENCE <= now;

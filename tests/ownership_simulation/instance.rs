@@ -192,9 +192,9 @@ impl Instance {
     }
 
     /// Who is a member of the group; `None` unless it is the custodian.
-    pub fn members(&mut self, members: Option<BTreeSet<Box<str>>>) {
+    pub fn members(&mut self, members: Option<BTreeSet<Box<str>>>, now: u64) {
         self.told.clone_from(&members);
-        self.partition.members(members);
+        self.partition.members(members, now);
     }
 
     /// The next packet of a connection.

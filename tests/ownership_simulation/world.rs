@@ -336,7 +336,7 @@ impl World {
             Event::Group(i) => {
                 let members = self.members();
                 let custodian = self.custodian() == Some(i);
-                self.instances[i].members(custodian.then_some(members));
+                self.instances[i].members(custodian.then_some(members), self.now);
             }
             Event::Receive(c) => self.receive(c)?,
             Event::Wish(c) => {

@@ -60,7 +60,7 @@ impl Task {
                 failure::step("pubrec_taken");
                 self.partition.pubrec(id, packet, now);
             }
-            Order::Members(members) => self.partition.members(members),
+            Order::Members(members) => self.partition.members(members, now),
             Order::Member => self.join(),
             // Until it is a member again, the others would take for an orphan's what it claims.
             Order::StepDown => {
