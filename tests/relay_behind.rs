@@ -220,10 +220,41 @@ async fn who_is_behind_in_a_log_that_was_emptied_is_at_the_tail_again() {
     assert!(slow.fence().await.is_empty());
 }
 
-/// The same in more partitions than sweeps have room for. Each is looked at once, and holds up nobody who has something to read.
+/// Compaction takes all up to the end of the log, which begins where it began. No error tells of that, and there is nothing to fetch.
+#[tokio::test]
+async fn who_is_behind_where_compaction_took_all_up_to_the_end_is_at_the_tail_again() {
+    let stage = patient_stage(Duration::from_secs(60)).await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    write(&stage, "flood", 0..3_000, &["a"]);
+    until("it is behind", || behind(&stage) == 1).await;
+    until("the feed has read all", || stage.metric("kafka_fetched_bytes_total") > 3_000_000).await;
+    stage.fake.world().topics.get_mut("flood").unwrap().partitions[0]
+        .log
+        .retain(|(base, _)| *base < 100);
+    at_the_tail(&stage, &mut slow).await;
+    assert_eq!(stage.metric("kafka_offset_resets_total"), 0, "the offset is there");
+    write(&stage, "flood", 3_000..3_001, &["a"]);
+    while device_line(&mut slow).await != 3_000 {}
+    assert!(slow.fence().await.is_empty());
+}
+
+/// As a log that was emptied, in more partitions than sweeps have room for. Each is looked at once, and holds up nobody who has something to read.
 #[tokio::test]
 async fn many_logs_that_were_emptied_hold_up_nobody_and_are_looked_at_once() {
-    const EMPTIED: usize = 20;
+    many_emptied(|fake, partition| fake.empty("flood", partition), EMPTIED as u64).await;
+}
+
+/// There is nothing at an offset that is there: the same.
+#[tokio::test]
+async fn many_logs_of_which_compaction_left_nothing_hold_up_nobody() {
+    let compact = |fake: &Fake, partition: usize| fake.world().topics.get_mut("flood").unwrap().partitions[partition].log.clear();
+    many_emptied(compact, 0).await;
+}
+
+const EMPTIED: usize = 12;
+
+async fn many_emptied(empty: impl Fn(&Fake, usize), resets: u64) {
     let fake = Fake::start(1).await;
     fake.topic("flood", EMPTIED + 1);
     let stage = Stage::with(fake, RULES, |config| {
@@ -250,7 +281,7 @@ async fn many_logs_that_were_emptied_hold_up_nobody_and_are_looked_at_once() {
         stage.metric("kafka_fetched_bytes_total") > (EMPTIED as u64 + 1) * 1_500_000
     })
     .await;
-    (0..EMPTIED).for_each(|partition| stage.fake.empty("flood", partition));
+    (0..EMPTIED).for_each(|partition| empty(&stage.fake, partition));
     let asked = || stage.fake.seen(kafka_protocol::messages::ApiKey::ListOffsets);
     let before = asked();
     for number in 0..1_500 {
@@ -258,7 +289,7 @@ async fn many_logs_that_were_emptied_hold_up_nobody_and_are_looked_at_once() {
         while device_line(&mut slow).await != number {}
     }
     until("it is at all tails", || behind(&stage) == 0).await;
-    assert_eq!(stage.metric("kafka_offset_resets_total"), EMPTIED as u64);
+    assert_eq!(stage.metric("kafka_offset_resets_total"), resets);
     assert!(asked() - before <= 2 * EMPTIED, "{} questions for {EMPTIED} logs", asked() - before);
     assert!(slow.fence().await.is_empty());
 }

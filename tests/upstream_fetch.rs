@@ -353,6 +353,37 @@ async fn who_is_below_an_emptied_log_hears_at_once_where_it_goes_on() {
     assert_eq!(cluster.counters().offset_resets.get(), 4);
 }
 
+/// Only what is surely not there is a gap: not what is late, held back or elsewhere.
+#[tokio::test]
+async fn where_compaction_left_nothing_up_to_the_end_there_is_a_gap() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 1, FOR_EVER).await;
+    for number in 0..10 {
+        fake.record("t", 0, "k", &number.to_string());
+    }
+    for at in 5..10 {
+        fake.compact("t", 0, at);
+    }
+    let gap = |offset| cluster.gap(&topic, 0, offset);
+    let with = |change: fn(&mut fake_broker::Partition)| change(&mut fake.world().topics.get_mut("t").unwrap().partitions[0]);
+    assert_eq!(
+        (gap(4).await, gap(5).await, gap(9).await, gap(10).await),
+        (None, Some(10), Some(10), None)
+    );
+    with(|partition| partition.local = Some(6));
+    assert_eq!((gap(5).await, gap(6).await), (None, Some(10)), "the rest may be in remote storage");
+    with(|partition| (partition.local, partition.start) = (None, 8));
+    assert_eq!((gap(7).await, gap(8).await), (None, Some(10)), "an offset that is gone");
+    fake.world().throttles.insert(ApiKey::Fetch as i16, 10);
+    assert_eq!(gap(8).await, None, "the quota is used up");
+    fake.world()
+        .fetch_faults
+        .extend([Fault::Whole(70), Fault::Code(6), Fault::CloseAfter]);
+    assert_eq!((gap(8).await, gap(8).await, gap(8).await), (None, None, None));
+    assert_eq!(gap(8).await, Some(10));
+    assert_eq!(cluster.gap(&topic, 7, 0).await, None);
+}
+
 #[tokio::test]
 async fn an_offset_beyond_the_end_becomes_the_end_and_is_counted() {
     let fake = Fake::start(1).await;

@@ -9,6 +9,7 @@
 //! Feed and sweeps of a partition run in one task, one step after the other. That is why the return to the tail needs no lock:
 //! nothing is handed out between the look at the feed's offset and the return.
 
+mod doubt;
 mod larger;
 mod step;
 
@@ -24,6 +25,8 @@ use tokio::{
     sync::{Notify, watch},
     time::sleep_until,
 };
+
+use doubt::{Doubt, Question};
 
 use super::{
     chunk::SourceId,
@@ -55,6 +58,10 @@ pub struct Behind {
     /// The same for a sweep that had to be given up, since what it came to needs more; and where that was.
     larger: Option<(i64, Wait)>,
     wanted: watch::Receiver<usize>,
+    /// That there is something to read at a place where a sweep waits.
+    doubt: Option<Doubt>,
+    /// From where to where there is nothing, until [`step`](Self::step).
+    gap: Option<(i64, i64)>,
     /// Somebody here has room and waits until the slice of a sweep is over.
     has_waiting: bool,
     /// Where a sweep heard that the log was cut off, and until when the feed may hear of it, too.
@@ -86,6 +93,8 @@ enum Event {
     Room,
     Permit(Permit),
     Larger(Permit),
+    /// Where a gap ends, if there is one.
+    Settled(Option<i64>),
     SliceOver,
 }
 
@@ -103,6 +112,8 @@ impl Behind {
             waiting: None,
             permit: None,
             larger: None,
+            doubt: None,
+            gap: None,
             has_waiting: false,
             cut: None,
         }
@@ -152,7 +163,7 @@ impl Behind {
 
     fn stop(&mut self) {
         self.sweeps.clear();
-        (self.cut, self.larger) = (None, None);
+        (self.cut, self.larger, self.doubt, self.gap) = (None, None, None, None);
         self.cache.forget(self.source);
     }
 
@@ -161,10 +172,11 @@ impl Behind {
         self.cut.filter(|(_, until)| Instant::now() >= *until).map(|(offset, _)| offset)
     }
 
-    /// Waits until [`step`](Self::step) has something to do, or somebody has gone. `open` reads the partition from an offset. Cancel-safe.
-    pub async fn due(&mut self, open: impl Fn(i64) -> Reader) {
+    /// Waits until [`step`](Self::step) has something to do, or somebody has gone. `open` reads the partition from an offset, `ask` asks for
+    /// the end of a gap that begins at one. Cancel-safe.
+    pub async fn due(&mut self, open: impl Fn(i64) -> Reader, ask: impl Fn(i64) -> Question) {
         loop {
-            if self.look() {
+            if self.look() || self.gap.is_some() {
                 return;
             }
             if let Some((_, until)) = self.cut {
@@ -176,19 +188,22 @@ impl Behind {
             if self.next_turn() {
                 return;
             }
-            match self.event().await {
+            self.doubt();
+            match self.event(&ask).await {
                 Event::Fetched(at, Some(chunk)) => self.take(at, chunk),
                 // The topic is gone, which the feed hears as well.
                 Event::Fetched(_, None) => pending().await,
                 Event::Permit(permit) => (self.permit, self.waiting) = (Some(permit), None),
                 Event::Larger(permit) => self.go_on(permit),
+                Event::Settled(end) if self.settle(end) => return,
+                Event::Settled(_) => {}
                 // Nobody had room, or one has left. Or a sweep has to give its place, or its permit, to who waits for it.
                 Event::Room | Event::SliceOver => {}
             }
         }
     }
 
-    async fn event(&mut self) -> Event {
+    async fn event(&mut self, ask: impl Fn(i64) -> Question) -> Event {
         let Self {
             sweeps,
             room,
@@ -196,6 +211,7 @@ impl Behind {
             larger,
             wanted,
             has_waiting,
+            doubt,
             ..
         } = self;
         let slice_over = sweeps.iter().map(Sweep::leaves_at).min();
@@ -231,6 +247,7 @@ impl Behind {
             permit = granted => Event::Permit(permit),
             permit = larger => Event::Larger(permit),
             () = room.notified() => Event::Room,
+            end = Doubt::answer(doubt, ask) => Event::Settled(end),
             () = slice_over => Event::SliceOver,
         }
     }
@@ -238,6 +255,7 @@ impl Behind {
     /// The next fetch of a sweep.
     fn take(&mut self, at: usize, chunk: Chunk) {
         let cursor = self.sweeps[at].cursor;
+        self.doubt.take_if(|doubt| doubt.position == cursor);
         if chunk.reset && chunk.offset < cursor {
             // The log was cut off, and the feed must hear of it first: it has read more and knows better where. Were those who are
             // behind served from here on at once, up to the place of a feed that has not heard yet, they would get it again from the feed.
@@ -271,7 +289,7 @@ impl Behind {
         }
         if self.members.is_empty() {
             self.sweeps.clear();
-            self.cut = None;
+            (self.cut, self.doubt, self.gap) = (None, None, None);
             (self.permit, self.waiting, self.larger) = (None, None, None);
         }
         self.members.len() < before

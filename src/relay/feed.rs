@@ -118,7 +118,10 @@ impl Feed {
         } = self;
         tokio::select! {
             chunk = reader.next() => chunk.map_or(Event::Gone, Event::Tail),
-            () = behind.due(|offset| cluster.read_copies(topic, scribe.partition, Start::Offset(offset))) => Event::Behind,
+            () = behind.due(
+                |offset| cluster.read_copies(topic, scribe.partition, Start::Offset(offset)),
+                |offset| Box::pin(cluster.gap(topic, scribe.partition, offset)),
+            ) => Event::Behind,
             () = arrivals.come() => Event::Arrived,
         }
     }

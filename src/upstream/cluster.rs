@@ -212,6 +212,15 @@ impl Cluster {
         fetch::read(&self.core, partition, from, Keeping::OneCopy)
     }
 
+    /// The offset up to which a partition holds nothing to be read from `offset` on, although its log begins before and ends behind: compaction has
+    /// taken it. A [`Reader`] waits there until something is written. `None` if there is something, or if no broker says so within the
+    /// request timeout. What is written later lies behind it.
+    pub fn gap(&self, topic: &Topic, partition: i32, offset: i64) -> impl Future<Output = Option<i64>> + Send + use<> {
+        let partition = usize::try_from(partition).ok().and_then(|at| topic.partitions.get(at));
+        let (core, partition) = (Arc::clone(&self.core), partition.map(Arc::clone));
+        async move { fetch::gap(core, partition?, offset).await }
+    }
+
     /// The offsets behind the last record of each partition (ListOffsets; with `read_committed` the last stable offset), asked for
     /// after the call. Calls of the same moment share one request per broker. Retried up to the request timeout.
     ///

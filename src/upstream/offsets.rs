@@ -29,6 +29,9 @@ use crate::kafka::error::{ErrorCode, Retry};
 pub(crate) const LATEST: i64 = -1;
 /// The timestamp that stands for its beginning.
 pub(crate) const EARLIEST: i64 = -2;
+/// The timestamp that stands for the beginning of what the leader has on its own disks (KIP-405). A broker that is too old for it takes it for a
+/// time before all records, and has nothing elsewhere.
+pub(crate) const EARLIEST_LOCAL: i64 = -4;
 /// The answer to a question for a time, if all records are older.
 const NO_SUCH_RECORD: i64 = -1;
 const REQUEST_TIMED_OUT: i16 = 7;

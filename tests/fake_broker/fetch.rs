@@ -203,9 +203,10 @@ impl Partition {
             return data.with_error_code(1);
         }
         let from = self.log.iter().rposition(|(base, _)| *base <= asked.fetch_offset).unwrap_or(0);
-        let fresh = self.log[from.min(self.log.len())..]
-            .iter()
-            .filter(|(base, _)| asked.fetch_offset < end && *base < end);
+        let fresh = self.log[from.min(self.log.len())..].iter().filter(|(base, batch)| {
+            let last = i64::from(i32::from_be_bytes(batch[23..27].try_into().unwrap()));
+            asked.fetch_offset < end && *base < end && base + last >= asked.fetch_offset
+        });
         let mut set: Vec<u8> = Vec::new();
         for (_, batch) in fresh {
             // At least one batch, and what fits beside it.
@@ -273,6 +274,7 @@ impl Partition {
         match time {
             -1 => self.end,
             -2 => self.start,
+            -4 => self.local.unwrap_or(self.start),
             _ => {
                 let young = self.log.iter().find(|(base, batch)| *base >= self.start && newest(batch) >= time);
                 young.map_or(-1, |(base, _)| *base)

@@ -78,6 +78,8 @@ pub struct Partition {
     pub end: i64,
     /// Offsets below this are gone.
     pub start: i64,
+    /// Where the log begins that is not in remote storage only; `None`: nothing is.
+    pub local: Option<i64>,
     /// Aborted transactions, told to who reads committed records only: producer id, first offset.
     pub aborted: Vec<(i64, i64)>,
     /// How far the followers are; `None`: as far as the leader.

@@ -15,6 +15,7 @@ impl Behind {
     /// Hands out one chunk or batch, whichever is less: the tail of the same partition waits for it. `tail`: the offset of the feed; those who
     /// come to it are not behind any more.
     pub fn step(&mut self, scribe: &mut Scribe, index: &Index<Subscriber>, tail: i64) {
+        self.leave_out(tail);
         let turn = self.turn;
         let Some(sweep) = self.sweeps.get_mut(turn).filter(|sweep| sweep.is_active && !sweep.is_over) else {
             return;

@@ -17,9 +17,9 @@ use crate::upstream::{
 };
 
 /// The last version whose layout we send.
-const NEWEST_FETCH: i16 = 17;
+pub(super) const NEWEST_FETCH: i16 = 17;
 /// One batch may be larger than what was asked for; a broker's `message.max.bytes` is rarely above this.
-const LARGEST_BATCH: usize = 128 * 1024 * 1024;
+pub(super) const LARGEST_BATCH: usize = 128 * 1024 * 1024;
 /// A fetch of many partitions is answered with at most so many times `fetch_size`.
 const MOST_FULL: usize = 8;
 

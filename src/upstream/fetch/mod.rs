@@ -8,6 +8,7 @@
 mod epochs;
 mod extent;
 mod fetcher;
+mod gap;
 mod lane;
 mod position;
 mod session;
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 
 use super::{cluster::Core, topics::Partition};
 pub(crate) use fetcher::run;
+pub(crate) use gap::find as gap;
 use slot::Slot;
 
 /// Chunks that wait for a reader; a partition whose reader has that many is left out of the polls.
