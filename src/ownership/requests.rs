@@ -19,6 +19,11 @@ impl Partition {
                 .is_some_and(|entry| entry.is_stored() || entry.is_between())
     }
 
+    /// Whether anything is still to be written, read back or sent of a session that this instance owns, or its client is there.
+    pub fn owns_any(&self) -> bool {
+        !self.owners.is_empty()
+    }
+
     /// The connection of an ownership, as long as it is the same.
     pub fn connection_of(&self, tenure: &Tenure) -> Option<ConnectionId> {
         let same = |owner: &&Owner| owner.generation == tenure.claim && owner.phase == Phase::Live;

@@ -160,7 +160,10 @@ impl Task {
                 self.or_step_down(&sent);
                 self.drain();
             }
-            if self.writer.is_idle() {
+            // An operator's word is carried out when the end is read back, and the will sent. CONNACK of a client with nothing stored comes
+            // before even its claim is written, so at this moment there may be nothing to be written yet.
+            let is_open = self.around.operator && self.partition.owns_any();
+            if self.writer.is_idle() && !is_open {
                 for flush in self.flushes.drain(..) {
                     // Nobody waits any more.
                     let _ = flush.send(());
