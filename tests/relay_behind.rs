@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fake_broker::{
     Fake, Fault,
-    client::until,
+    client::{Log, until},
     records::{Batch, Codec, record},
 };
 use relay_stage::{
@@ -208,16 +208,23 @@ async fn records_that_are_deleted_meanwhile_are_left_out_and_the_rest_comes() {
 /// All that somebody who is behind has not had is deleted, and nothing is written any more.
 #[tokio::test]
 async fn who_is_behind_in_a_log_that_was_emptied_is_at_the_tail_again() {
+    let (log, _listens) = Log::listen();
     let stage = patient_stage(Duration::from_secs(60)).await;
     let mut slow = device(&stage, "slow", 10).await;
     slow.subscribed("flood/#", 1).await;
     write(&stage, "flood", 0..3_000, &["a"]);
     until("it is behind", || behind(&stage) == 1).await;
+    until("the feed has read all", || stage.metric("kafka_fetched_bytes_total") > 3_000_000).await;
     stage.fake.empty("flood", 0);
     at_the_tail(&stage, &mut slow).await;
     write(&stage, "flood", 3_000..3_001, &["a"]);
     while device_line(&mut slow).await != 3_000 {}
     assert!(slow.fence().await.is_empty());
+    // What is lost is told by rule.
+    assert_eq!(stage.metric("offset_resets_total{rule=\"flood\"}"), 1);
+    assert_eq!(stage.metric("offset_resets_total{rule=\"other\"}"), 0);
+    let told = log.lines(&["were deleted before they were read", "to=3000", r#"rules=["flood"]"#]);
+    assert_eq!(told.len(), 1, "{told:?}");
 }
 
 /// Compaction takes all up to the end of the log, which begins where it began. No error tells of that, and there is nothing to fetch.

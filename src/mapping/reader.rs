@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::inverse::Recover;
-use super::rules::{Rule, RuleSet, Shape, TopicSlot};
+use super::rules::{Rule, RuleId, RuleSet, Shape, TopicSlot};
 use super::template::Template;
 
 /// A Kafka topic with the rules that read it; made once for a topic.
@@ -26,6 +26,11 @@ impl Reader {
     /// Whether no rule reads this topic.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// All that read it, in order.
+    pub fn rules(&self) -> impl Iterator<Item = RuleId> + '_ {
+        self.rules.iter().map(|id| RuleId(*id))
     }
 
     /// Rules that may make a topic of a record with this key, in order; `whole` are those whose filter the key matches.

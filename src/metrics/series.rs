@@ -155,6 +155,7 @@ pub(super) struct RuleFamilies {
     skipped: Family<RuleReason, Counter>,
     dropped: Family<RuleReason, Counter>,
     headers_left_out: Family<OfRule, Counter>,
+    offset_resets: Family<OfRule, Counter>,
 }
 
 impl RuleFamilies {
@@ -165,6 +166,7 @@ impl RuleFamilies {
             skipped: Family::default(),
             dropped: Family::default(),
             headers_left_out: Family::default(),
+            offset_resets: Family::default(),
         };
         registry.register("messages", "Messages handed on, by rule and direction", new.messages.clone());
         registry.register("message_bytes", "Payload bytes handed on, by rule and direction", new.bytes.clone());
@@ -178,6 +180,11 @@ impl RuleFamilies {
             "headers_left_out",
             "Kafka headers that no MQTT property can hold, by rule",
             new.headers_left_out.clone(),
+        );
+        registry.register(
+            "offset_resets",
+            "Times that records were deleted before they were read, by rule",
+            new.offset_resets.clone(),
         );
         new
     }
@@ -197,6 +204,7 @@ impl RuleFamilies {
             skipped: self.skipped.clone(),
             dropped: self.dropped.clone(),
             headers_left_out: self.headers_left_out.get_or_create_owned(&OfRule { rule: rule.clone() }),
+            offset_resets: self.offset_resets.get_or_create_owned(&OfRule { rule: rule.clone() }),
             rule,
         }
     }
@@ -216,11 +224,18 @@ pub struct RuleCounters {
     pub bytes_out: Counter,
     /// Headers of delivered records that no property can hold (not UTF-8, too long).
     pub headers_left_out: Counter,
+    /// Times that records which the rule might have delivered were deleted before they were read.
+    pub offset_resets: Counter,
     skipped: Family<RuleReason, Counter>,
     dropped: Family<RuleReason, Counter>,
 }
 
 impl RuleCounters {
+    /// The rule's.
+    pub fn name(&self) -> &str {
+        &self.rule
+    }
+
     /// Counts a Kafka record that could not be made into a message.
     pub fn skipped(&self, reason: &'static str) {
         self.skipped.get_or_create(&self.because(reason)).inc();

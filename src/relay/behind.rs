@@ -60,6 +60,8 @@ pub struct Behind {
     wanted: watch::Receiver<usize>,
     /// That there is something to read at a place where a sweep waits.
     doubt: Option<Doubt>,
+    /// From where to where records were deleted, until it is told.
+    deleted: Option<(i64, i64)>,
     /// From where to where there is nothing, until [`step`](Self::step).
     gap: Option<(i64, i64)>,
     /// Somebody here has room and waits until the slice of a sweep is over.
@@ -113,6 +115,7 @@ impl Behind {
             permit: None,
             larger: None,
             doubt: None,
+            deleted: None,
             gap: None,
             has_waiting: false,
             cut: None,
@@ -265,11 +268,8 @@ impl Behind {
         }
         if chunk.reset {
             // Retention was faster: what lies before it is gone for everybody.
-            tracing::error!(
-                topic = &*chunk.topic,
-                partition = chunk.partition,
-                "records were deleted before they were read (retention)"
-            );
+            let from = self.deleted.map_or(cursor, |(from, _)| from.min(cursor));
+            self.deleted = Some((from, chunk.offset));
             for member in self.members.values_mut() {
                 member.position = member.position.max(chunk.offset);
             }

@@ -226,8 +226,8 @@ impl Feed {
 
     /// Reading goes on elsewhere than where it was.
     fn reset(&mut self, offset: i64) {
-        let (topic, partition) = (self.scribe.hub.name(), self.scribe.partition);
         if offset < self.next {
+            let (topic, partition) = (self.scribe.hub.name(), self.scribe.partition);
             // Cut off by an unclean leader election. What the log holds from there on was written later than every SUBSCRIBE whose start
             // lies behind it, so it counts for all who sit here, as with a topic that was made anew.
             tracing::error!(
@@ -238,7 +238,7 @@ impl Feed {
             );
             self.renew(offset);
         } else {
-            tracing::error!(topic, partition, offset, "records were deleted before they were read (retention)");
+            self.scribe.deleted(self.next, offset);
             self.next = offset;
         }
     }

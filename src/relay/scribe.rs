@@ -91,6 +91,17 @@ impl Scribe {
         unreadable(&self.metrics, self.hub.name(), self.partition, error);
     }
 
+    /// Counts and tells of records from `from` on up to `to` that were deleted before they were read.
+    pub fn deleted(&self, from: i64, to: i64) {
+        deleted(
+            &self.rule_counters,
+            &self.rules_of_topic,
+            self.hub.name(),
+            self.partition,
+            (from, to),
+        );
+    }
+
     /// Notes a record for all that match it and for whom `wants` says so. Hand it out when [`is_full`](Self::is_full).
     pub fn record(&mut self, record: &RecordView<'_>, index: &Index<Subscriber>, clock: Clock, wants: impl Fn(&Subscriber) -> bool) {
         let stored = Stored::from(record);
@@ -152,6 +163,29 @@ pub fn read_again(metrics: &Metrics, topic: &str, partition: i32, error: &BatchE
 pub fn unreadable(metrics: &Metrics, topic: &str, partition: i32, error: &BatchError) {
     metrics.unreadable_batches.inc();
     tracing::error!(topic, partition, %error, "a record batch cannot be read and is left out");
+}
+
+/// Counts and tells of records that were deleted before they were read, by the rules that read the topic. How many there were nobody knows: at
+/// most as many as offsets.
+pub fn deleted(counters: &[RuleCounters], of: &mapping::Reader, topic: &str, partition: i32, (from, to): (i64, i64)) {
+    let offsets = to.saturating_sub(from);
+    if offsets <= 0 {
+        return;
+    }
+    let counters = of.rules().map(|rule| &counters[rule.0 as usize]);
+    let rules: Vec<&str> = counters
+        .inspect(|rule| _ = rule.offset_resets.inc())
+        .map(RuleCounters::name)
+        .collect();
+    tracing::error!(
+        topic,
+        partition,
+        from,
+        to,
+        offsets,
+        ?rules,
+        "records were deleted before they were read (retention)"
+    );
 }
 
 /// Makes the message of a record; its place in the chunk.

@@ -16,6 +16,9 @@ impl Behind {
     /// come to it are not behind any more.
     pub fn step(&mut self, scribe: &mut Scribe, index: &Index<Subscriber>, tail: i64) {
         self.leave_out(tail);
+        if let Some((from, to)) = self.deleted.take() {
+            scribe.deleted(from, to);
+        }
         let turn = self.turn;
         let Some(sweep) = self.sweeps.get_mut(turn).filter(|sweep| sweep.is_active && !sweep.is_over) else {
             return;

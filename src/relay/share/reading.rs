@@ -203,12 +203,7 @@ impl Reading {
             );
             self.doubted = -1;
         } else if chunk.reset {
-            tracing::error!(
-                topic,
-                partition,
-                offset,
-                "records of a shared subscription were deleted before they were read (retention)"
-            );
+            scribe::deleted(&self.hub.rule_counters, &self.rules_of_topic, topic, partition, (self.next, offset));
         }
         self.next = offset;
         self.batch = None;
