@@ -116,9 +116,9 @@ async fn sessions_are_refused_as_long_as_a_state_topic_is_wrong() {
     assert_eq!(code, 69, "{said}");
     for words in [
         "Kafka is reached, 1 broker\n",
-        "fit: 1 partitions",
+        "fit: 1 partition (rules: fit)",
         "state-unfit: cleanup.policy is delete and must be compact",
-        "state-fit: 1 partitions, 1 replicas",
+        "state-fit: 1 partition, 1 replica (state)",
     ] {
         assert!(said.contains(words), "{words} in {said}");
     }

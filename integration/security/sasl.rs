@@ -99,8 +99,9 @@ fn a_password_that_is_refused_is_not_tried_at_once_again() {
     let password = folder.path().join("password");
     fs::write(&password, "wrong").unwrap();
     let security = format!(", security: {{protocol: sasl_plaintext, {}}}", sasl("PLAIN", "proxy", &password));
-    let proxy = crate::stage::Proxy::launch(&format!("127.0.0.1:{}", secure.plain), &crate::publish::rule("nothing"), &security);
+    // Before the first try, whenever that is.
     let begin = std::time::Instant::now();
+    let proxy = crate::stage::Proxy::launch(&format!("127.0.0.1:{}", secure.plain), &crate::publish::rule("nothing"), &security);
     let tries = || proxy.metric(&["kafka_requests", "sasl_authenticate"]);
     crate::stage::eventually("a third try", || {
         (proxy.get("/metrics").ok()?.1.contains("sasl_authenticate") && tries() >= 3.0).then_some(())
