@@ -23,7 +23,7 @@ use crate::{
     kafka::{Header, RecordFields, fetched::RecordView},
     mapping::partition_for_key,
     relay::inbound::now_ms,
-    upstream::{AppendError, Appender, GroupEvent, GroupSettings, Outcome, Receipts, Topic, TopicPartition, WriteOptions},
+    upstream::{AppendError, Appender, GroupEvent, GroupSettings, Outcome, Receipts, State, Topic, TopicPartition, WriteOptions},
 };
 
 /// Between two walks over all that is known, at least.
@@ -56,6 +56,8 @@ impl Retained {
 
 /// The membership of an instance that stores no sessions; others bring their own.
 pub(super) async fn join(retained: Arc<Retained>, group: String) {
+    // While Kafka refuses us, nobody beside the loop over its metadata needs to try.
+    let _ = retained.cluster.state().wait_for(|state| *state == State::Ready).await;
     let mut group = retained.cluster.join(GroupSettings {
         group,
         topics: vec![retained.settings.topic.clone()],
