@@ -324,6 +324,67 @@ async fn what_is_no_shared_subscription_is_refused() {
     until("nothing is left of them", || stage.metric("shared_memberships") == 0).await;
 }
 
+/// An unclean leader election: what is committed goes back with the log, and who comes next begins there.
+#[tokio::test]
+async fn what_is_acknowledged_after_the_log_was_cut_off_is_committed() {
+    let stage = stage(1).await;
+    let mut first = worker(&stage, "first", 10).await;
+    first.subscribed("$share/g/jobs/#", 1).await;
+    for number in 0..10 {
+        stage.fake.record("jobs", 0, "a", &number.to_string());
+    }
+    does(&mut first, 0..10).await;
+    until("all of it is committed", || committed_up_to(&stage) == 10).await;
+    stage.fake.cut_off("jobs", 0, 1, 4);
+    stage.counted("kafka_log_truncations_total", 1).await;
+    for number in 100..103 {
+        stage.fake.record("jobs", 0, "a", &number.to_string());
+    }
+    does(&mut first, [100]).await;
+    assert_eq!(numbers(&jobs(&mut first, 2).await), [101, 102]);
+    until("what it acknowledged is committed", || committed_up_to(&stage) == 5).await;
+    assert_eq!(stage.metric("shared_commit_failures_total"), 0);
+    drop(first);
+    until("the group is left", || stage.metric("shared_memberships") == 0).await;
+    let mut next = stage.v5("next").await;
+    next.subscribed("$share/g/jobs/#", 1).await;
+    does(&mut next, [101, 102]).await;
+    assert!(next.fence().await.is_empty());
+}
+
+/// Offsets that were settled are of other records now; what lies below is what it was.
+#[tokio::test]
+async fn what_was_not_acknowledged_on_either_side_of_where_the_log_was_cut_off_comes_again() {
+    let stage = stage(1).await;
+    let mut first = worker(&stage, "first", 10).await;
+    first.subscribed("$share/g/jobs/#", 1).await;
+    for number in 0..10 {
+        stage.fake.record("jobs", 0, "a", &number.to_string());
+    }
+    does(&mut first, 0..3).await;
+    let open = job(&mut first).await;
+    does(&mut first, 4..10).await;
+    let is_committed = |offset, settled| move |(at, metadata): &(i64, String)| *at == offset && metadata.ends_with(settled);
+    until("all but one is settled", || committed(&stage).iter().any(is_committed(3, " 1+6"))).await;
+    stage.fake.cut_off("jobs", 0, 1, 5);
+    stage.counted("kafka_log_truncations_total", 1).await;
+    for number in 100..103 {
+        stage.fake.record("jobs", 0, "a", &number.to_string());
+    }
+    does(&mut first, [100]).await;
+    assert_eq!(numbers(&jobs(&mut first, 2).await), [101, 102]);
+    until("what it acknowledged is settled", || {
+        committed(&stage).iter().any(is_committed(3, " 1+2"))
+    })
+    .await;
+    drop(first);
+    until("the group is left", || stage.metric("shared_memberships") == 0).await;
+    let mut next = stage.v5("next").await;
+    next.subscribed("$share/g/jobs/#", 1).await;
+    does(&mut next, [open.1, 101, 102]).await;
+    assert!(next.fence().await.is_empty());
+}
+
 /// A client whose packets may not be so large: for it the message is left out, and not tried again for ever.
 #[tokio::test]
 async fn a_device_that_answers_with_an_error_has_settled_the_message() {

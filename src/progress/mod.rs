@@ -71,6 +71,16 @@ impl Progress {
         self.open.remove(&offset)
     }
 
+    /// The log was cut off at `offset`: of what lies there or above nothing is known any more.
+    pub fn cut_off(&mut self, offset: i64) {
+        self.reached = self.reached.min(offset);
+        self.open.split_off(&offset);
+        self.ahead.retain_mut(|range| {
+            range.end = range.end.min(offset);
+            !range.is_empty()
+        });
+    }
+
     /// Behind the last record that was started or passed over: where reading goes on.
     pub fn reached(&self) -> i64 {
         self.reached
@@ -146,6 +156,22 @@ mod tests {
         assert_eq!(started, [10, 11, 15, 16, 17, 18, 19, 22, 23, 24]);
         started.iter().for_each(|offset| assert!(progress.settle(*offset)));
         assert_eq!(progress.position(), position(25, &[]));
+    }
+
+    #[test]
+    fn what_lay_where_the_log_was_cut_off_is_neither_open_nor_settled() {
+        let mut progress = Progress::resume(position(10, &[(12, 15), (20, 30)]));
+        progress.start(10);
+        progress.start(11);
+        let mut early = progress.clone();
+        early.cut_off(22);
+        assert_eq!(early.position(), position(10, &[(12, 15), (20, 22)]));
+        early.cut_off(11);
+        assert_eq!((early.position(), early.reached()), (position(10, &[]), 11));
+        assert!(early.start(11), "it is another record");
+        progress.settle(10);
+        progress.cut_off(5);
+        assert_eq!((progress.position(), progress.open()), (position(5, &[]), 0));
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl Reading {
         }
     }
 
-    /// Takes a fetch. Gives the offset at which the log was cut off, if it was: then all that is known of the partition is void.
+    /// Takes a fetch. Gives the offset at which the log was cut off, if it was: then all that is known of what lies there or above is void.
     pub(super) fn take(&mut self, chunk: Chunk) -> Option<i64> {
         let (topic, partition, offset) = (&*self.topic.name, self.tenure.of.partition, chunk.offset);
         let cut = chunk.reset && offset < self.next;

@@ -29,7 +29,6 @@ use super::{
 };
 use crate::{
     mapping::Source,
-    progress::Progress,
     relay::{mailbox::Mailbox, placing, share::Handed},
     upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings},
 };
@@ -314,9 +313,8 @@ impl Task {
     fn take(&mut self, at: usize, chunk: Chunk) {
         let reading = &mut self.readings[at];
         if let Some(offset) = reading.take(chunk) {
-            let mut inner = self.share.lock();
-            inner.state.end(reading.part);
-            reading.part = inner.state.begin(Progress::at(offset));
+            reading.tenure.log_cut_off();
+            self.share.lock().state.cut_off(reading.part, offset);
         }
     }
 

@@ -74,6 +74,16 @@ pub struct Tenure {
     /// Of what.
     pub of: TopicPartition,
     pub(super) number: u64,
+    /// How often the log was cut off in it.
+    pub(super) cuts: u64,
+}
+
+impl Tenure {
+    /// The log was cut off by an unclean leader election: the next commit may lie below those before, and what was to be committed of the
+    /// log as it was is refused from then on.
+    pub fn log_cut_off(&mut self) {
+        self.cuts += 1;
+    }
 }
 
 /// What a group has committed for a partition.
@@ -90,7 +100,7 @@ pub struct Committed {
 pub struct Commit {
     /// Which, and as whose.
     pub tenure: Tenure,
-    /// The next offset to be read. Commits of a tenure never go back: one below another is refused.
+    /// The next offset to be read. Commits of a tenure never go back, but for [`Tenure::log_cut_off`]: one below another is refused.
     pub offset: i64,
     /// At most [`MOST_METADATA`](super::MOST_METADATA) bytes. Kafka commits by the topic's name: who must tell a topic from one of the same
     /// name that was made later puts its id here.

@@ -88,6 +88,17 @@ impl<T: Clone> State<T> {
         !self.out.values().any(|handout| handout.part == part && handout.step == Step::Sent)
     }
 
+    /// The log was cut off at `offset`: whatever is said about messages from there on does not count. Those below are what they were.
+    pub fn cut_off(&mut self, part: PartId, offset: i64) {
+        if let Some(part) = self.parts.get_mut(&part) {
+            part.progress.cut_off(offset);
+            part.queue.retain(|(at, _)| *at < offset);
+            part.returned.split_off(&offset);
+            part.told = None;
+        }
+        self.forget(part, |handout| handout.offset >= offset);
+    }
+
     /// A partition is not ours any more: whatever is said about its messages does not count.
     pub fn end(&mut self, part: PartId) {
         self.parts.remove(&part);

@@ -32,8 +32,8 @@ struct Holding {
     state: State,
     /// The topic's id when it was first known.
     id: Option<[u8; 16]>,
-    /// The highest offset that the user has committed.
-    floor: i64,
+    /// The highest offset that the user has committed, behind how often the log was cut off.
+    floor: (u64, i64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Holdings {
                     tenure: self.next_tenure,
                     state: State::Fetching,
                     id: known.get(&one.topic).map(|(id, _)| *id),
-                    floor: 0,
+                    floor: (0, 0),
                 };
                 self.all.insert(one.clone(), holding);
             }
@@ -140,7 +140,7 @@ impl Holdings {
                 Ok(committed) => {
                     holding.state = State::Held;
                     let number = holding.tenure;
-                    let tenure = Tenure { of, number };
+                    let tenure = Tenure { of, number, cuts: 0 };
                     assigned.push(Assigned { tenure, committed });
                 }
                 Err(error) => refusal = refusal.or(Some(error)),
@@ -164,10 +164,11 @@ impl Holdings {
         if commit.metadata.len() > MOST_METADATA {
             return Err(CommitError::MetadataTooLong);
         }
-        if commit.offset < holding.floor {
+        let to = (commit.tenure.cuts, commit.offset);
+        if to < holding.floor {
             return Err(CommitError::Backwards);
         }
-        holding.floor = commit.offset;
+        holding.floor = to;
         Ok(())
     }
 

@@ -88,6 +88,23 @@ fn commits_go_one_after_the_other_the_last_of_those_that_wait_and_never_back() {
 }
 
 #[test]
+fn commits_go_back_once_when_the_log_was_cut_off() {
+    let (mut script, tenures) = Script::stable();
+    let mut tenure = tenures[0].clone();
+    script.commit(1, &tenure, 20);
+    script.committed(0);
+    let before = tenure.clone();
+    tenure.log_cut_off();
+    script.commit(2, &tenure, 11);
+    assert_eq!(script.committed(0), [(0, 11)]);
+    script.commit(3, &before, 21);
+    script.commit(4, &tenure, 10);
+    for call in [3, 4] {
+        assert_eq!(script.outcome(call), Some(Err(CommitError::Backwards)));
+    }
+}
+
+#[test]
 fn a_commit_that_is_refused_for_good_harms_no_other() {
     let (mut script, tenures) = Script::stable();
     script.commit(1, &tenures[0], 11);
