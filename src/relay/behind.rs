@@ -164,8 +164,10 @@ impl Behind {
         self.members.retain(|_, member| member.stays_behind(offset));
     }
 
-    fn stop(&mut self) {
+    /// Gives back all permits, and the place in line for one. Whoever is behind is served again by [`due`](Self::due).
+    pub fn stop(&mut self) {
         self.sweeps.clear();
+        (self.permit, self.waiting) = (None, None);
         (self.cut, self.larger, self.doubt, self.gap) = (None, None, None, None);
         self.cache.forget(self.source);
     }
