@@ -256,9 +256,29 @@ impl Clock {
         }
     }
 
-    /// When an expiry interval ends that began at a record's timestamp. A timestamp ahead of our clock counts as now.
+    /// When an expiry interval ends, or ended, that began at a record's timestamp. A timestamp ahead of our clock counts as now.
+    ///
+    /// One that is over ended before now: the turn of a connection may have begun before this moment, and looks at the clock once.
     pub fn end(&self, timestamp: i64, seconds: u32) -> Instant {
         let age = Duration::from_millis(self.wall_ms.saturating_sub(timestamp).max(0) as u64);
-        self.instant + Duration::from_secs(u64::from(seconds)).saturating_sub(age)
+        let whole = Duration::from_secs(u64::from(seconds));
+        let over = || self.instant.checked_sub(age.saturating_sub(whole)).unwrap_or(self.instant);
+        whole.checked_sub(age).map_or_else(over, |left| self.instant + left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_ends_where_its_record_says_also_in_the_past() {
+        let clock = Clock::now();
+        let began = |ago: i64| clock.wall_ms - ago;
+        assert_eq!(clock.end(began(400), 1), clock.instant + Duration::from_millis(600));
+        assert_eq!(clock.end(began(1_400), 1) + Duration::from_millis(400), clock.instant);
+        assert_eq!(clock.end(began(-5_000), 1), clock.instant + Duration::from_secs(1));
+        // Longer ago than this machine runs.
+        assert!(clock.end(0, 1) <= clock.instant && clock.end(i64::MIN, 0) <= clock.instant);
     }
 }
