@@ -11,7 +11,7 @@ use kafka_protocol::messages::ApiKey;
 use mqttbytes::v5;
 use relay_stage::{
     Stage,
-    device::{Device, taking},
+    device::{Device, level, taking},
 };
 
 const RULES: &str = r#"rules:
@@ -116,4 +116,37 @@ async fn what_stands_where_the_log_was_cut_off_is_new_to_a_session_that_went_on(
     device.disconnect(0).await;
     let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
     assert_eq!(device.message("c/k q1 dup new 100").await, last, "it was not acknowledged");
+}
+
+/// A QoS 2 message holds memory until its pair is written, and a retained one until it has an offset: with nothing but such messages in the
+/// memory, what they wait for gets some all the same.
+#[tokio::test]
+async fn with_memory_full_of_exactly_once_messages_their_pairs_are_written_and_they_are_retained() {
+    for retain in [false, true] {
+        let fake = Fake::start(1).await;
+        for topic in ["t", "mqtt-sessions", "mqtt-retained"] {
+            fake.topic(topic, 1);
+        }
+        let stage = Stage::with(fake, RULES, |config| {
+            config.kafka.producer.memory = 64 * 1024;
+            config.session.retain_available = true;
+        })
+        .await;
+        let mut devices = Vec::new();
+        for number in 0..24 {
+            devices.push(Device::connected_as(stage.address, 5, &staying(&format!("car-{number}"))).await);
+        }
+        stage.fake.hold_produce(&[1]);
+        for (number, device) in devices.iter_mut().enumerate() {
+            let mut publish = v5::Publish::new(format!("t/{number}"), level(2), vec![b'x'; 10_800]);
+            (publish.pkid, publish.retain) = (1, retain);
+            device.send_publish(&publish).await;
+        }
+        until("the memory is full", || stage.metric("kafka_memory_full_total") > 0).await;
+        stage.fake.hold_produce(&[]);
+        for device in &mut devices {
+            assert_eq!(device.line().await, "pubrec 1");
+        }
+        assert_eq!(stage.fake.values("t", 0).len(), 24);
+    }
 }

@@ -9,7 +9,7 @@ use super::{
     hub::stored_source,
     inbound::{Blocked, DRAFT, Placed, Wait, inbound},
     retained::Job,
-    store::{Held, Letter, Order},
+    store::{Held, Letter, Order, Unsaid},
     tenancy::Publishing,
 };
 use crate::{
@@ -138,7 +138,7 @@ impl Desk {
         let retains = inbound.publish.retain && rule.keeps_retained();
         match self.appender.single(&fields, options) {
             Ok(single) => Ok(Held {
-                single: Arc::new(single),
+                single: Unsaid::new(single),
                 to: topic.partitions[partition].clone(),
                 source: stored_source(&topic, topic.partitions[partition].index()),
                 retained: retains.then(|| Arc::new(Job::copy(inbound.topic, &fields, &topic, None))),

@@ -42,6 +42,8 @@ pub struct Appender {
     wanted: usize,
     /// Charged in advance, for that record.
     granted: usize,
+    /// See [`ahead`](Self::ahead).
+    ahead: bool,
 }
 
 impl Appender {
@@ -52,7 +54,17 @@ impl Appender {
             now: None,
             wanted: 0,
             granted: 0,
+            ahead: false,
         }
+    }
+
+    /// For records that the producer's memory itself waits for: they get some when it is full. A QoS 2 message of a stored session holds
+    /// memory until its pair is written; with nothing but such messages in the memory, the pair would find none, and nothing would ever move
+    /// again.
+    #[must_use]
+    pub fn ahead(mut self) -> Self {
+        self.ahead = true;
+        self
     }
 
     /// Writes a record into the open batch of its partition: the only copy of its bytes. `waiter` gets a receipt with its ticket.
@@ -83,7 +95,8 @@ impl Appender {
         let compression = options.compression.unwrap_or(self.core.settings.producer.compression);
         let memory = &self.core.memory;
         let granted = Cell::new(self.granted);
-        let charge = |bytes| charge(memory, &granted, bytes);
+        let ahead = self.ahead;
+        let charge = |bytes| charge(memory, &granted, bytes) || (ahead && memory.charge_ahead(bytes));
         let mut slot = partition.lock();
         let appended = slot
             .queue

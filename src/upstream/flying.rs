@@ -36,14 +36,15 @@ impl Sender {
     /// The connection of `acks: none` has ended, with nothing on its way.
     pub(super) fn close_unanswered(&mut self) {
         self.tell_unanswered();
-        if self.opened.elapsed() > LOOKED_AT {
-            self.failures = 0;
-        }
         self.break_off();
     }
 
     /// Says that records may be lost, if the broker closes the connection soon after it was given some: it has no other way to tell.
     pub(super) fn tell_unanswered(&mut self) {
+        // There is no answer that would tell that the broker is well.
+        if self.acks == Acks::None && self.opened.elapsed() > LOOKED_AT {
+            self.failures = 0;
+        }
         if self.acks != Acks::None || self.written.take().is_none_or(|at| at.elapsed() > LOOKED_AT) {
             return;
         }

@@ -37,6 +37,8 @@ struct Pool {
 /// The budget must have this much free before a waiter is woken: a share with which a connection gets somewhere. Who needs more
 /// waits for it by name, or it would be woken for nothing, again and again.
 const WORTH_WAKING: usize = 16 * 1024;
+/// What is there at least for [`Memory::charge_ahead`].
+const LEAST_AHEAD: usize = 1 << 20;
 /// Buffers kept at most, whatever their size.
 const MOST_BUFFERS: usize = 256;
 
@@ -60,8 +62,18 @@ impl Memory {
         self.charge_beside(bytes, self.reserved.load(Relaxed))
     }
 
+    /// The same beyond the limit, up to an eighth of it (or 1 MiB), and whoever else waits: for records that others wait for which hold memory.
+    pub(crate) fn charge_ahead(&self, bytes: usize) -> bool {
+        let beyond = (self.limit / 8).max(LEAST_AHEAD);
+        self.charge_up_to(bytes, self.limit.saturating_add(beyond))
+    }
+
     fn charge_beside(&self, bytes: usize, reserved: usize) -> bool {
-        let fits = |used: usize| used.checked_add(bytes).filter(|sum| sum.saturating_add(reserved) <= self.limit);
+        self.charge_up_to(bytes, self.limit.saturating_sub(reserved))
+    }
+
+    fn charge_up_to(&self, bytes: usize, limit: usize) -> bool {
+        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
         let taken = self.used.fetch_update(Relaxed, Relaxed, fits);
         if taken.is_ok() {
             self.gauge.inc_by(bytes as i64);

@@ -129,13 +129,15 @@ impl Partition {
             Acks::Leader => &self.others[0],
             Acks::None => &self.others[1],
         };
-        other.get_or_init(|| {
+        let made = other.get_or_init(|| {
             let made = Self::with_queue(Arc::clone(&self.topic), self.topic_id, self.index, acks, PartitionQueue::new(acks));
-            made.gone.store(self.is_gone(), Relaxed);
             // A leader that is heard of meanwhile is told to it with the next metadata: until then its batches are refused.
             made.lead_by(self.lock().broker.clone().as_ref());
             made
-        })
+        });
+        // Behind it: whoever buries the family meanwhile finds this one there, or has marked `self` before this look.
+        made.gone.fetch_or(self.is_gone(), Relaxed);
+        made
     }
 
     /// This one and those for other `acks`.

@@ -36,7 +36,7 @@ use crate::{
 };
 
 pub use discard::{DiscardError, discard};
-pub use once::Held;
+pub use once::{Held, Unsaid};
 pub use order::{Arrival, Letter, Order, Report};
 
 /// Records that are read by their offsets at one time.

@@ -12,7 +12,7 @@
 //!
 //! Were the pair done with behind the first record, an owner that dies between the two would leave a message that nobody retains.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{
     failure,
@@ -30,7 +30,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Held {
     /// The record.
-    pub single: Arc<Single>,
+    pub single: Unsaid,
     /// Where the rules of the moment want it.
     pub to: Arc<Partition>,
     /// The same, as it is stored.
@@ -39,6 +39,30 @@ pub struct Held {
     pub retained: Option<Arc<Job>>,
     /// A refusal of Kafka leaves it out, instead of refusing the message.
     pub skip: bool,
+}
+
+/// A record until Kafka has it. All who hold it let it go at the same time: it counts in the producer's memory, of which the record that
+/// retains the same message needs some.
+#[derive(Clone, Debug)]
+pub struct Unsaid(Arc<Mutex<Option<Arc<Single>>>>);
+
+impl Unsaid {
+    /// Nobody else holds it.
+    pub fn new(single: Single) -> Self {
+        Self(Arc::new(Mutex::new(Some(Arc::new(single)))))
+    }
+
+    fn get(&self) -> Option<Arc<Single>> {
+        self.slot().clone()
+    }
+
+    fn let_go(&self) {
+        self.slot().take();
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Single>>> {
+        self.0.lock().expect("no code that holds this lock panics")
+    }
 }
 
 /// What became of a record, with Kafka's word if it refused it.
@@ -127,13 +151,16 @@ async fn produce(cluster: &Cluster, keeper: Option<&Retained>, held: Held, (pair
         true => Some(held.to),
         false => cluster.partition_by_id(&pair.source.topic, pair.source.partition),
     };
-    // A topic that was deleted takes nothing any more.
-    let fate = match to {
-        Some(to) => cluster.produce_single(&held.single, &to, &stamp(&pair), doubt).await,
-        None => Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+    let fate = match (to, held.single.get()) {
+        (Some(to), Some(single)) => cluster.produce_single(&single, &to, &stamp(&pair), doubt).await,
+        // Kafka has it; whoever asks again has to say it again.
+        (Some(_), None) => Fate::Unknown,
+        // A topic that was deleted takes nothing any more.
+        (None, _) => Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
     };
     match fate {
         Fate::Appended { offset } => {
+            held.single.let_go();
             // The rules may have become others: of what they do not map any more nothing is retained.
             let job = held.retained.as_deref().filter(|_| held.source.topic == pair.source.topic);
             let Some((keeper, job)) = keeper.zip(job) else {

@@ -53,7 +53,7 @@ impl Writer {
     /// Rings `notify` when Kafka has answered.
     pub fn new(cluster: &Cluster, notify: Arc<Notify>) -> Self {
         Self {
-            appender: cluster.appender(),
+            appender: cluster.appender().ahead(),
             receipts: Receipts::new(notify),
             queue: VecDeque::new(),
             bytes: 0,
