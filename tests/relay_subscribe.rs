@@ -401,3 +401,30 @@ async fn packets_are_counted_by_type_and_direction() {
         assert_eq!((kind, count(kind, "sent")), (kind, times));
     }
 }
+
+/// All that it holds was stored after the SUBSCRIBE, so it begins with the first record.
+#[tokio::test]
+async fn a_kafka_topic_that_appears_after_its_subscribers_is_delivered_from_its_first_record() {
+    let fake = Fake::start(1).await;
+    fake.topic("cmds", 1);
+    let rules = r#"rules:
+  - {name: cmds, direction: subscribe, mqtt: "c/{key}", qos: 1, kafka: {topic: cmds}}
+  - {name: late, direction: subscribe, mqtt: "l/{key}", qos: 1, kafka: {topic: late}}"#;
+    let stage = Stage::start(fake, rules).await;
+    let mut first = stage.v5("first").await;
+    first.subscribed("#", 1).await;
+    stage.fake.topic("late", 2);
+    stage.fake.record("late", 0, "k", "one");
+    stage.fake.record("late", 1, "k", "two");
+    let mut got = vec![first.line().await, first.line().await];
+    got.sort();
+    assert!(got[0].ends_with("l/k q1 one") && got[1].ends_with("l/k q1 two"), "{got:?}");
+    // Who comes when it is there begins as with any other.
+    let mut second = stage.v5("second").await;
+    second.subscribed("l/#", 1).await;
+    stage.fake.record("late", 0, "k", "three");
+    for device in [&mut first, &mut second] {
+        let line = device.line().await;
+        assert!(line.ends_with("l/k q1 three"), "{line}");
+    }
+}

@@ -8,6 +8,8 @@
 //! connection), then makes sure that each partition has a feed. A feed that somebody else began in between starts at an
 //! end offset asked for before our SUBACK, so whatever lies below it was stored while our SUBSCRIBE was still unanswered.
 
+mod seat;
+
 use std::{
     collections::HashMap,
     hash::{Hash, Hasher},
@@ -29,8 +31,10 @@ use crate::{
     mqtt::QoS,
     ownership::Source,
     session::SubscriptionKey,
-    upstream::{Cluster, Topic},
+    upstream::{Cluster, Topic, TopicId},
 };
+
+pub use seat::Seat;
 
 /// A partition of a topic as sessions name it.
 pub fn stored_source(topic: &Topic, partition: i32) -> Source {
@@ -38,6 +42,15 @@ pub fn stored_source(topic: &Topic, partition: i32) -> Source {
         topic: *topic.id.as_bytes(),
         partition: partition.cast_unsigned(),
     }
+}
+
+/// A topic that does not exist yet, to sit down for.
+pub fn to_come(name: &str) -> Arc<Topic> {
+    Arc::new(Topic {
+        name: name.into(),
+        id: TopicId::default(),
+        partitions: Vec::new(),
+    })
 }
 
 /// One subscription of one connection, as the index knows it.
@@ -112,9 +125,26 @@ pub struct TopicHub {
 #[derive(Debug, Default)]
 struct Reading {
     seats: usize,
+    /// The topic that is read; of all zeros while there is none.
+    id: [u8; 16],
+    /// Partitions that were there when somebody sat down, or are read from their beginning since. Further ones are younger than a seat.
+    known: usize,
     partitions: HashMap<i32, Wanted>,
     /// Looks out for further partitions as long as there are seats.
     growth: Option<AbortHandle>,
+}
+
+impl Reading {
+    /// So many more sit down who know the topic as it is here.
+    fn sit(&mut self, topic: &Topic, seats: usize) {
+        if self.seats == 0 {
+            self.known = topic.partitions.len();
+        }
+        if !topic.partitions.is_empty() {
+            self.id = *topic.id.as_bytes();
+        }
+        self.seats += seats;
+    }
 }
 
 #[derive(Debug)]
@@ -140,16 +170,6 @@ impl Wanted {
 struct Running {
     first_offset: i64,
     task: AbortHandle,
-}
-
-/// The place of one subscription in one Kafka topic; dropping it leaves.
-#[derive(Debug)]
-pub struct Seat {
-    hub: Arc<TopicHub>,
-    topic: Arc<Topic>,
-    filter: Box<str>,
-    subscriber: Subscriber,
-    partitions: Vec<i32>,
 }
 
 impl Hub {
@@ -206,7 +226,7 @@ impl Hub {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(filter, subscriber.clone());
         let mut reading = hub.lock();
-        reading.seats += 1;
+        reading.sit(&topic, 1);
         for partition in &partitions {
             reading.partitions.entry(*partition).or_insert_with(Wanted::new);
         }
@@ -226,12 +246,18 @@ impl Hub {
     pub fn sit_again(self: &Arc<Self>, topic: &Arc<Topic>, places: &[(i32, i64)], subscribers: Vec<(Box<str>, Subscriber)>) -> Vec<Seat> {
         let hub = self.topic(&topic.name);
         let mut reading = hub.lock();
-        reading.seats += subscribers.len();
+        reading.sit(topic, subscribers.len());
         let arrivals = |(partition, position): &(i32, i64)| {
             let wanted = reading.partitions.entry(*partition).or_insert_with(Wanted::new);
             (wanted.arrivals.clone(), *position)
         };
-        let arrivals: Vec<_> = places.iter().map(arrivals).collect();
+        let mut arrivals: Vec<_> = places.iter().map(arrivals).collect();
+        // Partitions that the topic gained since it was looked at: others read them already, and it has to have them from their beginning.
+        let gained = reading
+            .partitions
+            .iter()
+            .filter(|(partition, _)| **partition >= places.len() as i32);
+        arrivals.extend(gained.map(|(_, wanted)| (wanted.arrivals.clone(), 0)));
         let watch = || tokio::spawn(grow(self.clone(), hub.clone(), topic.clone())).abort_handle();
         reading.growth.get_or_insert_with(watch);
         drop(reading);
@@ -258,8 +284,10 @@ impl Hub {
     /// The result is its source and the offset from which the subscriber gets all records.
     pub fn feed(&self, seat: &Seat, partition: i32, end: i64) -> (SourceId, i64) {
         let mut reading = seat.hub.lock();
+        // Somebody who has sat here longer has to have all of a younger partition, and `grow` may not have come to it yet.
+        let from = if (partition as usize) < reading.known { end } else { 0 };
         let wanted = reading.partitions.get_mut(&partition).expect("a seat keeps its partitions wanted");
-        let first_offset = self.run(wanted, &seat.hub, &seat.topic, partition, end);
+        let first_offset = self.run(wanted, &seat.hub, &seat.topic, partition, from);
         (wanted.source, first_offset.max(end))
     }
 
@@ -279,7 +307,7 @@ impl Hub {
 }
 
 /// Reads partitions that a topic gains, from their beginning: they are younger than the seats that are taken, so everything in
-/// them was stored after those SUBSCRIBEs. Ends with the last seat.
+/// them was stored after those SUBSCRIBEs. So is a topic that appears. Ends with the last seat.
 async fn grow(hub: Arc<Hub>, topic_hub: Arc<TopicHub>, mut topic: Arc<Topic>) {
     while let Some(larger) = hub.cluster.topic_grows(&topic).await {
         let mut reading = topic_hub.lock();
@@ -292,6 +320,8 @@ async fn grow(hub: Arc<Hub>, topic_hub: Arc<TopicHub>, mut topic: Arc<Topic>) {
             let wanted = reading.partitions.entry(partition).or_insert_with(Wanted::new);
             hub.run(wanted, &topic_hub, &larger, partition, 0);
         }
+        reading.id = *larger.id.as_bytes();
+        reading.known = reading.known.max(larger.partitions.len());
         drop(reading);
         topic = larger;
     }
@@ -323,57 +353,5 @@ impl TopicHub {
     /// Who wants what. Held for one fetch at a time, never over an await.
     pub fn index(&self) -> RwLockReadGuard<'_, Index<Subscriber>> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Seat {
-    /// Changes the QoS that the subscription was granted, when the client subscribes again with the same filter.
-    pub fn grant(&mut self, granted: QoS) {
-        self.subscriber.granted = granted;
-        let mut index = self.hub.index.write().unwrap_or_else(PoisonError::into_inner);
-        index.insert(&self.filter, self.subscriber.clone());
-    }
-
-    /// Where its subscription starts, if it gets retained messages. All seats of a subscription share it.
-    pub fn starts(&self) -> Option<&Arc<Starts>> {
-        self.subscriber.starts.as_ref()
-    }
-
-    /// Its Kafka topic.
-    pub fn topic(&self) -> &Arc<Topic> {
-        &self.topic
-    }
-
-    /// How far all partitions of its topic are read.
-    pub fn frontiers(&self) -> Vec<(Source, i64)> {
-        let reading = self.hub.lock();
-        reading.partitions.values().filter_map(|wanted| wanted.frontier.get()).collect()
-    }
-
-    /// Whether a partition is read for it.
-    pub fn reads(&self, place: &Source) -> bool {
-        place.topic == *self.topic.id.as_bytes()
-    }
-
-    /// The partitions it needs.
-    pub fn partitions(&self) -> &[i32] {
-        &self.partitions
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.hub
-            .index
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.filter, &self.subscriber);
-        let mut reading = self.hub.lock();
-        reading.seats -= 1;
-        if reading.seats == 0 {
-            let Reading { partitions, growth, .. } = std::mem::take(&mut *reading);
-            let feeds = partitions.into_values().filter_map(|wanted| wanted.feed);
-            feeds.map(|feed| feed.task).chain(growth).for_each(|task| task.abort());
-        }
     }
 }

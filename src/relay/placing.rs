@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    hub::{Hub, Seat, Subscriber, stored_source},
+    hub::{Hub, Seat, Subscriber, stored_source, to_come},
     mailbox::Mailbox,
     retained::{Retained, Starts},
     share::{SharedSeat, SharedWish, Shares},
@@ -100,7 +100,7 @@ async fn sit_shared(
 /// Kafka did not say in time what there is to know.
 pub(super) const UNAVAILABLE: &str = "kafka_unavailable";
 
-/// Seats for a filter in all Kafka topics that exist; it is refused if none of them does.
+/// Seats for a filter in all its Kafka topics, also in those that do not exist yet; it is refused if none of them does.
 ///
 /// All partitions are read, also where the filter fixes the key: a producer with another partitioner than ours may have put
 /// the record anywhere, and records of any producer are delivered.
@@ -116,17 +116,27 @@ async fn sit(
     if wish.sources.is_empty() {
         return Ok(seats);
     }
+    let subscriber = || Subscriber::new(mailbox.clone(), wish.key, wish.granted).with_starts(starts.clone());
     // Several rules may read one Kafka topic; one seat in it is enough.
     let names: BTreeSet<&str> = wish.sources.iter().map(|s| s.kafka_topic.as_str()).collect();
+    let mut missing = Vec::new();
     for name in names {
-        let Some(topic) = known(hub, name, until).await? else {
-            continue;
-        };
-        let subscriber = Subscriber::new(mailbox.clone(), wish.key, wish.granted).with_starts(starts.clone());
-        let partitions = (0..topic.partitions.len() as i32).collect();
-        seats.push(hub.sit(topic, partitions, &wish.filter, subscriber));
+        match known(hub, name, until).await? {
+            Some(topic) => seats.push(hub.sit(topic.clone(), all_of(&topic), &wish.filter, subscriber())),
+            None => missing.push(name),
+        }
     }
-    if seats.is_empty() { Err("no_such_topic") } else { Ok(seats) }
+    if seats.is_empty() {
+        return Err("no_such_topic");
+    }
+    // A topic that appears later has all of its records behind this SUBSCRIBE.
+    let to_come = missing.into_iter().map(to_come);
+    seats.extend(to_come.map(|topic| hub.sit(topic, Vec::new(), &wish.filter, subscriber())));
+    Ok(seats)
+}
+
+fn all_of(topic: &Topic) -> Vec<i32> {
+    (0..topic.partitions.len() as i32).collect()
 }
 
 /// The topic; `None` if the cluster has none of that name.

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::timeout_at;
 
 use super::{
-    hub::{Hub, Seat, Subscriber, stored_source},
+    hub::{Hub, Seat, Subscriber, stored_source, to_come},
     inbound::now_ms,
     mailbox::Mailbox,
     once::id,
@@ -75,7 +75,7 @@ pub fn present(body: &Body) -> Present {
     }
 }
 
-/// Takes the seats, and tells the connection. Topics that are gone, or that no rule reads any more, are left out.
+/// Takes the seats, and tells the connection. Topics that no rule reads any more are left out; those that are gone are read if they appear.
 pub async fn resume(
     (hub, shares): (Arc<Hub>, Arc<Shares>),
     mailbox: Arc<Mailbox>,
@@ -226,13 +226,12 @@ async fn wanted(hub: &Arc<Hub>, body: &Body, until: tokio::time::Instant) -> Opt
     }
     let mut wanted = Vec::with_capacity(topics.len());
     for (name, (offline_retention, subscribers)) in topics {
-        if let Some(topic) = known(hub, &name, until).await.ok()? {
-            wanted.push(Wanted {
-                topic,
-                offline_retention,
-                subscribers,
-            });
-        }
+        let topic = known(hub, &name, until).await.ok()?;
+        wanted.push(Wanted {
+            topic: topic.unwrap_or_else(|| to_come(&name)),
+            offline_retention,
+            subscribers,
+        });
     }
     Some(wanted)
 }
