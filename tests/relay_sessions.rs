@@ -187,3 +187,31 @@ async fn a_topic_that_appears_later_reaches_a_stored_session_from_its_first_reco
     assert_eq!(here.message("l/k q1 meanwhile").await, 4);
     assert!(back.fence().await.is_empty());
 }
+
+/// The same while its client is away.
+#[tokio::test]
+async fn what_is_written_behind_a_log_that_was_cut_off_meanwhile_is_new_to_who_returns() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    let rules = RULES.replace(
+        "rules:",
+        "rules:\n  - {name: back, direction: subscribe, mqtt: \"c/{key}\", qos: 1, kafka: {topic: t}}",
+    );
+    let stage = Stage::with(fake, &rules, |_| ()).await;
+    let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
+    device.subscribed("c/#", 1).await;
+    for number in 0..20 {
+        stage.fake.record("t", 0, "k", &format!("old {number}"));
+        let id = device.message(&format!("c/k q1 old {number}")).await;
+        device.puback(id).await;
+    }
+    device.disconnect(0).await;
+    stage.fake.cut_off("t", 0, 1, 5);
+    let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
+    for number in 5..30 {
+        stage.fake.record("t", 0, "k", &format!("new {number}"));
+        let id = device.message(&format!("c/k q1 new {number}")).await;
+        device.puback(id).await;
+    }
+}

@@ -13,7 +13,7 @@ use super::{
     inbound::now_ms,
     mailbox::Mailbox,
     once::id,
-    placing::{UNAVAILABLE, ends, known},
+    placing::{Ends, UNAVAILABLE, ends, known},
     share::{SharedSeat, SharedWish, Shares},
     store::Letter,
     subscribing::StartAt,
@@ -99,6 +99,9 @@ pub async fn resume(
     };
     let mut resumed = Resumed::of(body);
     resumed.shared = shared;
+    for wanted in &wanted {
+        stand_before_the_end(&mut resumed.body, &wanted.topic, &ends);
+    }
     for (Wanted { topic, subscribers, .. }, floors) in wanted.into_iter().zip(floors) {
         let floor = |partition: i32| floors.get(partition as usize).copied().unwrap_or(0);
         let places: Vec<(i32, i64)> = (0..topic.partitions.len() as i32)
@@ -170,6 +173,21 @@ async fn sit_in_shares(
         }
     }
     Ok(seats)
+}
+
+/// A log that ends before a session's place was cut off while it was away (an unclean election of a leader): what is written from its end on is
+/// new to it, whatever the offsets say.
+fn stand_before_the_end(body: &mut Body, topic: &Topic, ends: &Ends) {
+    for partition in 0..topic.partitions.len() as i32 {
+        let source = stored_source(topic, partition);
+        let starts = body.subscriptions.iter_mut().map(|subscription| &mut subscription.starts);
+        let places = starts
+            .chain([&mut body.steps.positions])
+            .filter_map(|places| places.get_mut(&source));
+        if let Some(end) = ends.get(&(topic.name.clone(), partition)) {
+            places.for_each(|place| *place = (*end).min(*place));
+        }
+    }
 }
 
 /// Where a session reads a partition on: from the first message on that is to be sent again. One that it does not know is younger than its
