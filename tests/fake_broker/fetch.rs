@@ -204,7 +204,8 @@ impl Partition {
         }
         let from = self.log.iter().rposition(|(base, _)| *base <= asked.fetch_offset).unwrap_or(0);
         let fresh = self.log[from.min(self.log.len())..].iter().filter(|(base, batch)| {
-            let last = i64::from(i32::from_be_bytes(batch[23..27].try_into().unwrap()));
+            // What is no batch has one record here.
+            let last = i64::from(i32::from_be_bytes(batch[23..27].try_into().unwrap()).max(0));
             asked.fetch_offset < end && *base < end && base + last >= asked.fetch_offset
         });
         let mut set: Vec<u8> = Vec::new();
