@@ -428,3 +428,32 @@ async fn a_kafka_topic_that_appears_after_its_subscribers_is_delivered_from_its_
         assert!(line.ends_with("l/k q1 three"), "{line}");
     }
 }
+
+/// It may be as old as it likes, and what it holds was not stored after the SUBSCRIBE.
+#[tokio::test]
+async fn a_kafka_topic_that_could_not_be_seen_is_not_read_from_its_first_record() {
+    let fake = Fake::start(1).await;
+    fake.topic("cmds", 1);
+    fake.topic("secret", 1);
+    fake.record("secret", 0, "k", "old");
+    fake.world().forbidden = Some("secret".to_owned());
+    let rules = r#"rules:
+  - {name: cmds, direction: subscribe, mqtt: "c/{key}", qos: 1, kafka: {topic: cmds}}
+  - {name: secret, direction: subscribe, mqtt: "l/{key}", qos: 1, kafka: {topic: secret}}"#;
+    let stage = Stage::start(fake, rules).await;
+    let mut device = stage.v5("first").await;
+    device.subscribed("#", 1).await;
+    stage.fake.world().forbidden = None;
+    // Somebody who comes when it can be seen has it read.
+    let mut second = stage.v5("second").await;
+    loop {
+        second.send_subscribe(&subscribe("l/#", 1)).await;
+        match &*second.line().await {
+            "suback 1 0x83" => {}
+            line => break assert_eq!(line, "suback 1 1"),
+        }
+    }
+    stage.fake.record("secret", 0, "k", "new");
+    assert!(second.line().await.ends_with("l/k q1 new"));
+    assert!(device.fence().await.is_empty(), "it was never granted");
+}

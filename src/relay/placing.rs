@@ -123,7 +123,8 @@ async fn sit(
     for name in names {
         match known(hub, name, until).await? {
             Some(topic) => seats.push(hub.sit(topic.clone(), all_of(&topic), &wish.filter, subscriber())),
-            None => missing.push(name),
+            None if hub.cluster.is_free(name) => missing.push(name),
+            None => {}
         }
     }
     if seats.is_empty() {

@@ -244,12 +244,15 @@ async fn wanted(hub: &Arc<Hub>, body: &Body, until: tokio::time::Instant) -> Opt
     }
     let mut wanted = Vec::with_capacity(topics.len());
     for (name, (offline_retention, subscribers)) in topics {
-        let topic = known(hub, &name, until).await.ok()?;
-        wanted.push(Wanted {
-            topic: topic.unwrap_or_else(|| to_come(&name)),
-            offline_retention,
-            subscribers,
-        });
+        let known = known(hub, &name, until).await.ok()?;
+        let to_come = || hub.cluster.is_free(&name).then(|| to_come(&name));
+        if let Some(topic) = known.or_else(to_come) {
+            wanted.push(Wanted {
+                topic,
+                offline_retention,
+                subscribers,
+            });
+        }
     }
     Some(wanted)
 }

@@ -313,6 +313,7 @@ fn learn_topic(core: &Core, told: &MetadataResponseTopic) {
 /// have loaded its topics, or its rights, since it started.
 fn miss(name: &Arc<str>, entry: &mut Entry, code: ErrorCode, definite: bool) {
     entry.missing += 1;
+    entry.hidden = definite;
     let needed = match entry.state {
         TopicState::Ready(_) => CONFIRM_VANISHED,
         _ if definite => 1,

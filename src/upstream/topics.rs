@@ -282,6 +282,8 @@ pub(crate) struct Entry {
     pub(crate) topic: Option<Arc<Topic>>,
     /// Answers in a row that said it does not exist.
     pub(crate) missing: u32,
+    /// The last of them said something else: that we may not know it, for one.
+    pub(crate) hidden: bool,
     wanted: Instant,
     pub(crate) asked: Option<Instant>,
 }
@@ -324,15 +326,23 @@ impl Topics {
         if topics.len() >= MOST_STRANGERS && topics.len().is_multiple_of(COUNT_EVERY) {
             forget_strangers(&mut topics);
         }
-        let entry = Entry {
+        let unknown = Entry {
             state: TopicState::Unknown,
             topic: None,
             missing: 0,
+            hidden: false,
             wanted: now,
             asked: None,
         };
-        topics.insert(name.into(), entry);
+        topics.insert(name.into(), unknown);
         (TopicState::Unknown, true)
+    }
+
+    /// Whether a name stands for no topic, and never did as far as we know: one that appears is new.
+    pub(crate) fn is_free(&self, name: &str) -> bool {
+        self.lock()
+            .get(name)
+            .is_some_and(|entry| entry.topic.is_none() && entry.missing > 0 && !entry.hidden)
     }
 
     /// Forgets what was missing and is not wanted any more.
@@ -365,36 +375,4 @@ impl Topics {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::sync::mpsc;
-
-    use super::*;
-
-    fn broker(id: i32) -> Arc<Broker> {
-        let (fetcher, _) = mpsc::unbounded_channel();
-        let (questions, _) = mpsc::unbounded_channel();
-        Broker::new(id, format!("localhost:{id}"), fetcher, questions)
-    }
-
-    /// Metadata and the answers to fetches tell of leaders, each in a task of its own.
-    #[test]
-    fn a_partition_never_has_the_id_of_one_leader_and_the_broker_of_another() {
-        let partition = Partition::new("t".into(), Uuid::from_u128(7), 0);
-        let told = AtomicI32::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                let (partition, told, brokers) = (&partition, &told, [broker(1), broker(2)]);
-                scope.spawn(move || {
-                    let tell = |at: usize| partition.told_leader(Some(&brokers[at % 2]), 0);
-                    (0..50_000).for_each(tell);
-                    told.fetch_add(1, Relaxed);
-                });
-            }
-            while told.load(Relaxed) < 2 {
-                let slot = partition.lock();
-                let broker = slot.broker.as_ref().map(|broker| broker.id);
-                assert_eq!(broker, partition.leader());
-            }
-        });
-    }
-}
+mod tests;

@@ -107,6 +107,8 @@ pub struct World {
     pub metadata_faults: VecDeque<Fault>,
     /// By client id: a topic that the client does not hear of yet.
     pub hidden: HashMap<String, String>,
+    /// A topic that nobody has the right to see.
+    pub forbidden: Option<String>,
     /// Of InitProducerId.
     pub identity_faults: VecDeque<Fault>,
     /// An answer of every InitProducerId request from now on.

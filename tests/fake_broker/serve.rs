@@ -177,6 +177,10 @@ impl Node {
                     let is = |topic: &&mut MetadataResponseTopic| topic.name.as_ref().is_some_and(|told| told.as_str() == name);
                     answer.topics.iter_mut().filter(is).for_each(|topic| topic.error_code = 3);
                 }
+                if let Some(forbidden) = &self.world.lock().unwrap().forbidden {
+                    let is = |topic: &&mut MetadataResponseTopic| topic.name.as_ref().is_some_and(|told| told.as_str() == forbidden);
+                    answer.topics.iter_mut().filter(is).for_each(|topic| topic.error_code = 29);
+                }
                 encoded(&answer.with_throttle_time_ms(throttle), version)
             }
             ApiKey::Produce => {
