@@ -78,10 +78,8 @@ async fn a_batch_of_the_sessions_that_was_damaged_on_its_way_is_not_left_out() {
     assert_eq!(stage.metrics.unreadable_batches.get(), 0);
 }
 
-/// An unclean election cuts the log off below what a session has settled: what is written there from then on is new to it, and the
-/// acknowledgement of a record that is no more settles none of those.
-#[tokio::test]
-async fn what_stands_where_the_log_was_cut_off_is_new_to_a_session_that_went_on() {
+/// A stage where a session, `d`, has settled so many records and is gone.
+async fn settled_and_gone(records: usize) -> Stage {
     let fake = Fake::start(1).await;
     fake.topic("t", 1);
     fake.topic("mqtt-sessions", 1);
@@ -92,12 +90,20 @@ async fn what_stands_where_the_log_was_cut_off_is_new_to_a_session_that_went_on(
     let stage = Stage::with(fake, &rules, |_| ()).await;
     let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
     device.subscribed("c/#", 1).await;
-    for number in 0..100 {
+    for number in 0..records {
         stage.fake.record("t", 0, "k", &format!("old {number}"));
         let id = device.message(&format!("c/k q1 old {number}")).await;
         device.puback(id).await;
     }
     device.disconnect(0).await;
+    stage
+}
+
+/// An unclean election cuts the log off below what a session has settled: what is written there from then on is new to it, and the
+/// acknowledgement of a record that is no more settles none of those.
+#[tokio::test]
+async fn what_stands_where_the_log_was_cut_off_is_new_to_a_session_that_went_on() {
+    let stage = settled_and_gone(100).await;
     let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
     stage.fake.record("t", 0, "k", "one more");
     let open = device.message("c/k q1 one more").await;
@@ -191,22 +197,7 @@ async fn a_topic_that_appears_later_reaches_a_stored_session_from_its_first_reco
 /// The same while its client is away.
 #[tokio::test]
 async fn what_is_written_behind_a_log_that_was_cut_off_meanwhile_is_new_to_who_returns() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    fake.topic("mqtt-sessions", 1);
-    let rules = RULES.replace(
-        "rules:",
-        "rules:\n  - {name: back, direction: subscribe, mqtt: \"c/{key}\", qos: 1, kafka: {topic: t}}",
-    );
-    let stage = Stage::with(fake, &rules, |_| ()).await;
-    let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
-    device.subscribed("c/#", 1).await;
-    for number in 0..20 {
-        stage.fake.record("t", 0, "k", &format!("old {number}"));
-        let id = device.message(&format!("c/k q1 old {number}")).await;
-        device.puback(id).await;
-    }
-    device.disconnect(0).await;
+    let stage = settled_and_gone(20).await;
     stage.fake.cut_off("t", 0, 1, 5);
     let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
     for number in 5..30 {
