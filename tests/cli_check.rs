@@ -102,6 +102,18 @@ fn help_and_version_are_on_stdout_and_usage_on_stderr() {
     for words in ["run", "check", "Examples:", "Exit codes:", "64", "74"] {
         assert!(out.contains(words), "no {words} in\n{out}");
     }
+    for (command, own) in [
+        (&["run"][..], "--log-format json"),
+        (&["check"], "--online"),
+        (&["password"], "secret.txt"),
+        (&["explain"], "--kafka vehicle-commands"),
+        (&["sessions"], "sessions show device-17"),
+    ] {
+        let (code, out, _) = proxy(here, &[command, &["--help"]].concat());
+        assert!(code == 0 && out.contains(own), "{out}");
+        let others = out.matches("  mqtt-kafka-proxy ").count() - out.matches(&format!("  mqtt-kafka-proxy {}", command[0])).count();
+        assert_eq!(others, 0, "{out}");
+    }
     let (code, out, _) = proxy(here, &["--version"]);
     assert_eq!((code, out), (0, format!("mqtt-kafka-proxy {}\n", env!("CARGO_PKG_VERSION"))));
     for arguments in [&[][..], &["frobnicate"], &["run", "--log-format", "xml"], &["check", "--offline"]] {

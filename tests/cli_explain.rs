@@ -19,7 +19,10 @@ rules:
   - {name: halls, mqtt: "plant/{hall}/#", kafka: {topic: "plant-{hall}"}}
   - {name: meters, mqtt_regex: "meters/(?<kind>[a-z]+)-(?<number>[0-9]+)", kafka: {topic: "meters-{kind}", key: "{number}"}}
   - {name: said, mqtt: "said/#", kafka: {topic: said, key: "{identity}:{user.unit}", partition: "{payload.lane}", timestamp: "{payload.lane}", headers: {at: "{now.iso}"}}}
+  - {name: lines, mqtt_regex: "lines/(?<kind>[a-z]+)-[0-9]+", kafka: {topic: "lines-{kind}"}}
   - {name: rest, mqtt: "{all#}", kafka: {topic: rest, key: "{all}"}}
+  - {name: named, direction: subscribe, mqtt: "to/{header.to}", kafka: {topic: vehicle-commands}}
+  - {name: rested, direction: subscribe, mqtt: "rested/{header.to}", kafka: {topic: rest}}
 "#;
 
 /// Exit code, stdout, stderr.
@@ -34,8 +37,10 @@ fn explain(arguments: &[&str]) -> (i32, String, String) {
 
 fn told(arguments: &[&str]) -> Value {
     let (code, out, err) = explain(&[arguments, &["--json"]].concat());
-    assert_eq!((code, err.as_str()), (0, ""), "{arguments:?}");
-    serde_json::from_str(&out).unwrap()
+    let told: Value = serde_json::from_str(&out).unwrap();
+    let expected = if told["why"].is_null() { 0 } else { 65 };
+    assert_eq!((code, err.as_str()), (expected, ""), "{arguments:?}");
+    told
 }
 
 #[test]
@@ -65,7 +70,10 @@ fn a_message_is_followed_into_its_records() {
         "no: level 1 is `vehicles`, not `plant`",
         "no: level 1 is `vehicles`, not `meters`",
         "no: level 1 is `vehicles`, not `said`",
+        "no: level 1 is `vehicles`, not `lines`",
         "matches, but comes after the rule that takes it (telemetry)",
+        "only reads Kafka",
+        "only reads Kafka",
     ];
     assert_eq!(verdicts, expected);
     let header = |name: &str, value: &str| json!({"name": name, "value": value});
@@ -90,7 +98,7 @@ fn a_message_that_makes_no_record_is_told_why() {
     assert_eq!(refused["records"], json!([]));
     let system = told(&["$SYS/uptime"]);
     assert_eq!(system["why"], "no rule matches");
-    assert_eq!(system["rules"][6]["verdict"], "no: no wildcard takes a topic that begins with `$`");
+    assert_eq!(system["rules"][7]["verdict"], "no: no wildcard takes a topic that begins with `$`");
     assert_eq!(system["rules"][0]["verdict"], "no: level 1 is `$SYS`, not `vehicles`");
     let short = told(&["vehicles/42"]);
     assert_eq!(short["rules"][0]["verdict"], "no: it has 4 levels or more, the topic 2");
@@ -119,7 +127,7 @@ fn a_record_is_followed_to_its_message() {
     assert_eq!(command["message"], message);
     assert_eq!(
         command["rules"],
-        json!([{"rule": "commands", "verdict": "can make vehicles/42/commands"}])
+        json!([{"rule": "commands", "verdict": "takes it as vehicles/42/commands"}, {"rule": "named", "verdict": "no: no_header"}])
     );
     let back = told(&["--kafka", "vehicle-telemetry", "--key", "42", "--header", "sensor=rpm"]);
     assert_eq!(back["message"]["topic"], "vehicles/42/telemetry/rpm");
@@ -179,7 +187,8 @@ fn the_table_tells_the_same_and_obeys_no_payload() {
     ] {
         assert!(out.lines().any(|own| own == line), "no {line} in\n{out}");
     }
-    let (_, out, _) = explain(&["--kafka", "vehicle-commands"]);
+    let (code, out, _) = explain(&["--kafka", "vehicle-commands"]);
+    assert_eq!(code, 65);
     assert!(out.ends_with("nothing               passed over: no_key\n"), "{out}");
 }
 
@@ -226,10 +235,43 @@ fn a_rule_with_an_expression_is_explained_all_ways() {
         told(&["--kafka", "meters-gas", "--key", "12"])["why"],
         json!("passed over: no_inverse")
     );
+    assert_eq!(
+        back["rules"],
+        json!([{"rule": "meters", "verdict": "takes it as meters/gas-12, by the header mqtt.topic"}])
+    );
+    // The header names a topic that has another key.
+    let other = told(&["--kafka", "meters-gas", "--key", "13", "--header", "mqtt.topic=meters/gas-12"]);
+    assert_eq!(other["rules"], json!([{"rule": "meters", "verdict": "no: no_inverse"}]));
+    assert_eq!(
+        other["note"],
+        json!("mqtt.topic tells nothing: no rule writes meters/gas-12 to this Kafka topic with this key")
+    );
+    // The key is a topic of the rule, which writes it elsewhere.
+    let lines = |topic| told(&["--kafka", topic, "--key", "lines/gas-1"]);
+    let verdict = "takes it as lines/gas-1";
+    assert_eq!(lines("lines-gas")["rules"], json!([{"rule": "lines", "verdict": verdict}]));
+    assert_eq!(lines("lines-gas")["message"]["topic"], json!("lines/gas-1"));
+    assert_eq!(lines("lines-oil")["rules"], json!([{"rule": "lines", "verdict": "no: other_form"}]));
+    assert_eq!(lines("lines-oil")["why"], json!("passed over: other_form"));
     let read = told(&["--subscribe", "meters/gas-12"]);
     assert_eq!(
         (&read["sources"][0]["topic"], &read["sources"][0]["key"]),
         (&json!("meters-gas"), &json!("12"))
+    );
+}
+
+#[test]
+fn of_several_rules_that_read_a_record_one_takes_it() {
+    let commands = told(&["--kafka", "vehicle-commands", "--key", "42", "--header", "to=42"]);
+    let second = "could take it as to/42, but comes after the rule that does (commands)";
+    assert_eq!(commands["rules"][1], json!({"rule": "named", "verdict": second}));
+    let copy = told(&["--kafka", "vehicle-commands", "--key", "42", "--header", "mqtt.copy=x"]);
+    assert_eq!(copy["rules"][0]["verdict"], json!("is not asked: copies are not delivered"));
+    let own = told(&["--kafka", "rest", "--key", "a", "--header", "mqtt.topic=a"]);
+    assert_eq!(own["rules"][0]["verdict"], json!("takes it as a, by the header mqtt.topic"));
+    assert_eq!(
+        own["rules"][1]["verdict"],
+        json!("is not asked: by the header mqtt.topic another rule has written it (rest)")
     );
 }
 

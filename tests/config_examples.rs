@@ -153,7 +153,7 @@ fn examples_are_told_where_they_are_no_examples() {
         ("{topic: v/1/rpm}", "{topic: v/1", "has no `becomes`"),
         ("{becomes: {key: 1}}", "{becomes", "has no `topic`"),
         ("{topic: v/1/rpm, becomes: {}}", "{}}", "says nothing"),
-        ("{topic: v/1/rpm, becomes: something}", "something", "did you mean `nothing`?"),
+        ("{topic: v/1/rpm, becomes: something}", "something", "write `nothing`"),
         ("{topic: v/1/rpm, becomes: {payload: x}}", "payload: x", "unknown key `payload`"),
         ("{topic: v/1/rpm, becomes: {partition: 1}}", "1}}", "the partition cannot be told"),
         ("{topic: v/1/rpm, partitions: 0, becomes: {key: 1}}", "0, becomes", "out of range"),

@@ -11,6 +11,8 @@ pub(super) enum Exit {
     Done,
     /// Faults in the configuration or in a file that a listener names, or the command line was not understood (EX_USAGE).
     Usage,
+    /// Nothing comes of what was asked about: no record, no message, nothing to read (EX_DATAERR).
+    Nothing,
     /// No such configuration file, or not for us (EX_NOINPUT).
     NoInput,
     /// Kafka is not reached, or is not as the configuration needs it (EX_UNAVAILABLE).
@@ -27,9 +29,10 @@ pub(super) enum Exit {
 
 impl Exit {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Done,
         Self::Usage,
+        Self::Nothing,
         Self::NoInput,
         Self::Unavailable,
         Self::Internal,
@@ -43,6 +46,7 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::Usage => 64,
+            Self::Nothing => 65,
             Self::NoInput => 66,
             Self::Unavailable => 69,
             Self::Internal => 70,

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::mapping::{NoRoute, NoSources, PartitionChoice, RuleId, RuleSet, Sample, SampleRecord, Verdict};
+use crate::mapping::{NoRoute, NoSources, PartitionChoice, Reading, RuleId, RuleSet, Sample, SampleRecord, Verdict};
 
 use super::exit::{Exit, answer, tell};
 
@@ -63,7 +63,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Answers the question on stdout.
+/// Answers the question on stdout; that nothing comes of it is told by the code, too.
 pub(super) fn explain(question: &Question, rules: &RuleSet) -> Exit {
     let told = match (&question.kafka, &question.subscribe, &question.topic) {
         (Some(topic), ..) => Ok(delivery(question, topic, rules)),
@@ -71,8 +71,13 @@ pub(super) fn explain(question: &Question, rules: &RuleSet) -> Exit {
         (.., topic) => publish(question, topic.as_deref().unwrap_or(""), rules),
     };
     match told {
-        Ok(told) if question.json => answer(&told.to_string()),
-        Ok(told) => answer(table(&told).trim_end()),
+        Ok(told) => {
+            let words = if question.json { told.to_string() } else { table(&told) };
+            match answer(words.trim_end()) {
+                Exit::Done if told["why"].is_string() => Exit::Nothing,
+                exit => exit,
+            }
+        }
         Err(why) => {
             tell(&why);
             Exit::Usage
@@ -139,13 +144,16 @@ fn delivery(question: &Question, kafka_topic: &str, rules: &RuleSet) -> Value {
         value: (!question.tombstone).then_some(question.payload.as_bytes()),
         headers: &question.header,
     });
-    let tried = explained.tried.iter().map(|(id, made)| {
-        let verdict = match made {
-            Ok(topic) => format!("can make {topic}"),
-            Err(reason) => format!("no: {}", reason.as_str()),
+    let reading = |(id, reading): &(RuleId, Reading)| {
+        let by = match reading {
+            Reading::Later(_, other) | Reading::WrittenBy(other) => format!(" ({})", rules.rule(*other).name),
+            _ => String::new(),
         };
-        json!({"rule": rules.rule(*id).name, "verdict": verdict})
-    });
+        json!({"rule": rules.rule(*id).name, "verdict": format!("{reading}{by}")})
+    };
+    let readings: Vec<_> = explained.readings.iter().map(reading).collect();
+    let idle = |topic| format!("mqtt.topic tells nothing: no rule writes {topic} to this Kafka topic with this key");
+    let note = explained.idle_header.map(idle);
     let (message, why) = match explained.outcome {
         Ok(message) => {
             let user = message.user.iter().map(|(name, value)| json!({"name": name, "value": value}));
@@ -160,7 +168,7 @@ fn delivery(question: &Question, kafka_topic: &str, rules: &RuleSet) -> Value {
         }
         Err(skip) => (None, Some(format!("passed over: {}", skip.reason.as_str()))),
     };
-    json!({"rules": tried.collect::<Vec<_>>(), "message": message, "why": why})
+    json!({"rules": readings, "note": note, "message": message, "why": why})
 }
 
 fn filter_sources(filter: &str, rules: &RuleSet) -> Result<Value, String> {
@@ -196,6 +204,9 @@ fn table(told: &Value) -> String {
                 _ => section(&mut out, list.trim_end_matches('s'), item),
             }
         }
+    }
+    if told["note"].is_string() {
+        line(&mut out, "note", &told["note"]);
     }
     if told["message"].is_object() {
         section(&mut out, "message", &told["message"]);

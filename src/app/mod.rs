@@ -25,24 +25,19 @@ use crate::downstream::Listener;
 use exit::Exit;
 use logs::LogFormat;
 
-const EXAMPLES: &str = "\
+const HELP: &str = "\
 Examples:
-  mqtt-kafka-proxy check -c proxy.yaml          every fault of the file at once, with line and column
-  mqtt-kafka-proxy check -c proxy.yaml --online   the file, and whether Kafka is there as it needs it
-  mqtt-kafka-proxy explain vehicles/42/telemetry/rpm --payload 1850 --client device-1   which rules, which records
-  mqtt-kafka-proxy explain --kafka vehicle-commands --key 42                            the way back
-  mqtt-kafka-proxy explain --subscribe 'vehicles/42/#'                                  what a subscriber reads
-  mqtt-kafka-proxy run -c proxy.yaml            until SIGTERM or SIGINT
-  mqtt-kafka-proxy password users.txt vin42 <secret.txt   a user of `method: password_file`, or a new password for one
-  mqtt-kafka-proxy sessions list                what is stored of clients, straight from Kafka
-  mqtt-kafka-proxy sessions show device-17 --json
-  mqtt-kafka-proxy sessions end device-17       its client is disconnected, what was kept for it discarded
-  RUST_LOG=debug mqtt-kafka-proxy run --log-format json 2>proxy.log
+  mqtt-kafka-proxy check -c proxy.yaml     every fault of the file at once, with line and column
+  mqtt-kafka-proxy explain vehicles/42/telemetry/rpm     which rules take a message, which records it makes
+  mqtt-kafka-proxy run -c proxy.yaml       until SIGTERM or SIGINT
+  mqtt-kafka-proxy sessions list           what is stored of clients, straight from Kafka
+More with each command: mqtt-kafka-proxy COMMAND --help
 
 Exit codes:
    0  done; of `run`: ended by a signal, with everything in flight finished or given up within the bound
   64  faults in the configuration, a certificate or key of a listener that cannot be read or used, or a command line
       that is not understood
+  65  of `explain`: the answer is that nothing comes of it: no record, no message, or nothing to read
   66  the configuration file cannot be read; of `sessions show` and `sessions end`: there is no such session
   69  of `check --online` and `sessions`: Kafka is not reached, or is not as the configuration needs it
   70  a fault of the program itself
@@ -50,9 +45,37 @@ Exit codes:
   74  what was asked for cannot be written; of `password`: its file cannot be read or written
   75  of `run`: a second signal came before everything in flight was finished";
 
+const RUN: &str = "\
+Examples:
+  mqtt-kafka-proxy run -c proxy.yaml
+  RUST_LOG=debug mqtt-kafka-proxy run --log-format json 2>proxy.log";
+
+const CHECK: &str = "\
+Examples:
+  mqtt-kafka-proxy check -c proxy.yaml            the file, and the certificates that it names
+  mqtt-kafka-proxy check -c proxy.yaml --online   also whether Kafka is there as it needs it";
+
+const PASSWORD: &str = "\
+Example:
+  mqtt-kafka-proxy password users.txt vin42 <secret.txt   the password is the first line of stdin";
+
+const EXPLAIN: &str = "\
+Examples:
+  mqtt-kafka-proxy explain vehicles/42/telemetry/rpm --payload 1850 --client device-1   which rules, which records
+  mqtt-kafka-proxy explain --kafka vehicle-commands --key 42                            the way back
+  mqtt-kafka-proxy explain --subscribe 'vehicles/42/#'                                  what a subscriber reads
+
+Exit codes: 0, and 65 if the answer is that nothing comes of it: no record, no message, or nothing to read";
+
+const SESSIONS: &str = "\
+Examples:
+  mqtt-kafka-proxy sessions list
+  mqtt-kafka-proxy sessions show device-17 --json
+  mqtt-kafka-proxy sessions end device-17       its client is disconnected, what was kept for it discarded";
+
 /// Lets MQTT devices publish to and subscribe from Apache Kafka topics directly.
 #[derive(Debug, Parser)]
-#[command(name = "mqtt-kafka-proxy", version, after_help = EXAMPLES)]
+#[command(name = "mqtt-kafka-proxy", version, after_help = HELP)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -61,7 +84,7 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start the proxy; it ends with SIGTERM or SIGINT
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = RUN)]
     Run {
         /// The configuration file
         #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
@@ -71,7 +94,7 @@ enum Command {
         log_format: LogFormat,
     },
     /// Check a configuration file and the certificates it names, and on request the Kafka cluster; start and change nothing
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = CHECK)]
     Check {
         /// The configuration file
         #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
@@ -81,7 +104,7 @@ enum Command {
         online: bool,
     },
     /// Put a user into a password file, or give one a new password; running proxies read the file again by themselves
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = PASSWORD)]
     Password {
         /// The password file; it is made if it is missing
         file: PathBuf,
@@ -89,10 +112,10 @@ enum Command {
         user: String,
     },
     /// Tell what the rules make of a message, of a Kafka record, or of a subscriber's filter; nothing is sent or asked
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = EXPLAIN)]
     Explain(explain::Question),
     /// Tell what is stored of clients, straight from Kafka; no instance need run
-    #[command(subcommand)]
+    #[command(subcommand, after_help = SESSIONS)]
     Sessions(Sessions),
 }
 
@@ -232,7 +255,7 @@ mod tests {
     fn every_exit_code_is_in_the_help() {
         for exit in Exit::ALL {
             assert!(
-                EXAMPLES.lines().any(|line| line.starts_with(&format!("  {:>2}  ", exit.code()))),
+                HELP.lines().any(|line| line.starts_with(&format!("  {:>2}  ", exit.code()))),
                 "{exit:?}"
             );
         }

@@ -133,8 +133,14 @@ impl Walk<'_> {
             ("subscribe", Direction::Subscribe),
             ("both", Direction::Both),
         ];
-        let mut spec = RuleSpec {
-            direction: self.chosen(&section, "direction", &both_ways, &[]).unwrap_or_default(),
+        let direction = self.chosen(&section, "direction", &both_ways, &[]);
+        let also = self.optional(&section, "also").and_then(|n| self.flag(n, "rules[].also"));
+        // By the defaults a rule would have faults that are none.
+        let unreadable = |key, read: bool| section.get(key).is_some() && !read;
+        let unreadable = unreadable("direction", direction.is_some()) || unreadable("also", also.is_some());
+        let spec = RuleSpec {
+            direction: direction.unwrap_or_default(),
+            also: also.unwrap_or_default(),
             qos: self.chosen(
                 &section,
                 "qos",
@@ -152,8 +158,8 @@ impl Walk<'_> {
             on_error: self.on_error(&section),
             ..RuleSpec::default()
         };
-        if let Some(also) = self.optional(&section, "also").and_then(|n| self.flag(n, "rules[].also")) {
-            spec.also = also;
+        if unreadable {
+            return None;
         }
         Some(RuleSpec {
             name: name?,
@@ -196,8 +202,7 @@ impl Walk<'_> {
         let client_header = self
             .optional(&section, "client_header")
             .and_then(|n| self.flag(n, "rules[].kafka.client_header"));
-        let acks = [("all", Acks::All), ("leader", Acks::Leader), ("none", Acks::None)];
-        let acks = self.chosen(&section, "acks", &acks, &[]);
+        let acks = self.optional(&section, "acks").and_then(|n| self.acks(n));
         let compression = self
             .optional(&section, "compression")
             .and_then(|n| self.compression(n, "rules[].kafka.compression"));
@@ -223,6 +228,22 @@ impl Walk<'_> {
     fn chosen<T: Copy>(&mut self, section: &Section<'_>, key: &str, words: &[(&str, T)], later: &[&str]) -> Option<T> {
         let node = self.optional(section, key)?;
         self.choice(node, &section.path(key), words, later)
+    }
+
+    fn acks(&mut self, node: &Node) -> Option<Acks> {
+        self.parsed(node, "rules[].kafka.acks", |text| {
+            let remedy = match text {
+                "all" => return Ok(Acks::All),
+                "leader" => return Ok(Acks::Leader),
+                "none" => return Ok(Acks::None),
+                // As Kafka's own producers call them.
+                "-1" => "Kafka's acks=-1 is `all` here",
+                "1" | "one" => "Kafka's acks=1 is `leader` here",
+                "0" | "zero" => "Kafka's acks=0 is `none` here",
+                _ => "write `all`, `leader` or `none`",
+            };
+            Err(("is not a choice".to_owned(), remedy.to_owned()))
+        })
     }
 
     fn on_error(&mut self, section: &Section<'_>) -> Option<OnError> {

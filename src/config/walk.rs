@@ -223,7 +223,9 @@ impl<'e> Walk<'e> {
             self.fault(node.place, message, format!("write {}", one_of(&known)));
             return None;
         }
-        let remedy = match nearest(&text, known.iter().copied()) {
+        // A slip of the pen spares the first letter; `one` is nearer to `none` than to what it means.
+        let like = |word: &&str| word.as_bytes().first() == text.to_ascii_lowercase().as_bytes().first();
+        let remedy = match nearest(&text, known.iter().copied().filter(like)) {
             // A near word tells nothing of a value that came out of the environment.
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("write {}", one_of(&known)),

@@ -1,15 +1,12 @@
-//! What the rules do with a message, a record or a filter, told for people. The answers are those of `route`, `locate`
-//! and `sources` themselves; only the reasons of the rules that did not take part are found here.
+//! What the rules do with a message or a filter, told for people. The answers are those of `route` and `sources` themselves;
+//! only the reasons of the rules that did not take part are found here.
 
 use std::fmt;
 
-use super::deliver::Stored;
 use super::draft::{Draft, Inbound, PartitionChoice};
 use super::filter::{Filter, Level};
-use super::locate::LocateScratch;
 use super::route::{NoRoute, Refusal, RefusalReason};
 use super::rules::{Rule, RuleId, RuleSet};
-use super::skip::{Skip, SkipReason};
 use super::sources::{NoSources, Source};
 use crate::mqtt::properties::UserProperties;
 use crate::mqtt::publish::SharedProperties;
@@ -80,45 +77,6 @@ pub struct ExplainedPublish {
     pub verdicts: Vec<(RuleId, Verdict)>,
     /// Its records, or why there is none.
     pub outcome: Result<Vec<ExplainedRecord>, NoRoute>,
-}
-
-/// A record of Kafka as it is explained.
-#[derive(Clone, Copy, Debug)]
-pub struct SampleRecord<'a> {
-    /// Of which topic.
-    pub kafka_topic: &'a str,
-    /// Of which partition.
-    pub partition: i32,
-    /// Its key.
-    pub key: Option<&'a [u8]>,
-    /// Its value; `None` is a tombstone.
-    pub value: Option<&'a [u8]>,
-    /// Its headers, in order.
-    pub headers: &'a [(String, String)],
-}
-
-/// A message that a record becomes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExplainedMessage {
-    /// By which rule.
-    pub rule: RuleId,
-    /// Its MQTT topic.
-    pub topic: String,
-    /// Its QoS, 0 to 2.
-    pub qos: u8,
-    /// Its payload.
-    pub payload: Vec<u8>,
-    /// Its user properties.
-    pub user: Vec<(String, String)>,
-}
-
-/// What becomes of a record.
-#[derive(Clone, Debug)]
-pub struct ExplainedDelivery {
-    /// The topic that each reading rule would make of it as of one that another program wrote, in order, or why it makes none.
-    pub tried: Vec<(RuleId, Result<String, SkipReason>)>,
-    /// The message, or why there is none.
-    pub outcome: Result<ExplainedMessage, Skip>,
 }
 
 impl RuleSet {
@@ -201,38 +159,6 @@ impl RuleSet {
             }
         };
         self.iter().map(|(id, rule)| (id, verdict(id, rule))).collect()
-    }
-
-    /// What subscribers get of a record.
-    pub fn explain_record(&self, sample: &SampleRecord<'_>) -> ExplainedDelivery {
-        let headers = sample.headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
-        let stored = Stored {
-            timestamp: 0,
-            key: sample.key,
-            value: sample.value,
-            headers,
-        };
-        let reader = self.reader(sample.kafka_topic);
-        let mut topic = String::new();
-        let mut attempt = |id: u32| {
-            let made = self.make(id, &reader, sample.partition, &stored, &mut topic);
-            (RuleId(id), made.map(|()| topic.clone()))
-        };
-        let tried = reader.rules.iter().map(|&id| attempt(id)).collect();
-        let (mut scratch, mut properties) = (LocateScratch::default(), SharedProperties::new());
-        let located = self.locate(&reader, sample.partition, &stored, &mut scratch);
-        let outcome = located.map(|located| {
-            let message = self.message(&located, &stored, &mut properties);
-            let user = UserProperties::from_block(message.shared_properties).iter();
-            ExplainedMessage {
-                rule: message.rule,
-                topic: message.topic.to_owned(),
-                qos: message.qos as u8,
-                payload: message.payload.to_vec(),
-                user: user.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            }
-        });
-        ExplainedDelivery { tried, outcome }
     }
 
     /// What a subscriber of a filter (without `$share`) reads.

@@ -3,6 +3,7 @@
 use super::deliver::Stored;
 use super::filter::Filter;
 use super::own_headers::Raw;
+use super::reader::Reader;
 use super::record_template::{header, utf8_key};
 use super::rules::{Rule, Shape};
 use super::skip::SkipReason;
@@ -59,7 +60,7 @@ pub(super) fn by_inverse<'a, H>(
     rule: &Rule,
     filter: &Filter,
     recovers: &[Recover],
-    kafka_topic: &str,
+    reader: &Reader,
     record: &Stored<'a, H>,
     out: &mut String,
 ) -> Result<(), SkipReason>
@@ -80,9 +81,12 @@ where
             Recover::WholeKey => {
                 let topic = utf8_key(record.key)?;
                 out.push_str(topic);
-                return filter.captures(topic).map(drop).ok_or(SkipReason::OtherForm);
+                // The rule may write such topics to other Kafka topics.
+                let captured = filter.captures(topic).ok_or(SkipReason::OtherForm)?;
+                let here = reader.is_target(rule, |template, name| template.gives(&captured, b"", name));
+                return here.then_some(()).ok_or(SkipReason::OtherForm);
             }
-            Recover::Topic => rule.topic.read_back(kafka_topic, &mut captured),
+            Recover::Topic => rule.topic.read_back(&reader.topic, &mut captured),
             Recover::Key => {
                 let key = rule.key.as_ref().expect("planned from the key");
                 key.read_back(utf8_key(record.key)?, &mut captured)

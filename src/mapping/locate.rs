@@ -67,7 +67,7 @@ impl RuleSet {
     }
 
     /// The first rule that writes a message of this topic with exactly this Kafka topic and key.
-    fn writer(&self, reader: &Reader, topic: &str, key: Option<&[u8]>, place: &Place<'_>, found: &mut Vec<u32>) -> Option<u32> {
+    pub(super) fn writer(&self, reader: &Reader, topic: &str, key: Option<&[u8]>, place: &Place<'_>, found: &mut Vec<u32>) -> Option<u32> {
         if !is_topic_name(topic) {
             return None;
         }
@@ -145,7 +145,7 @@ impl RuleSet {
         out.clear();
         let rule = &self.rules[id as usize];
         match &rule.shape {
-            Shape::Filter(filter, recovers) => by_inverse(rule, filter, recovers, &reader.topic, record, out)?,
+            Shape::Filter(filter, recovers) => by_inverse(rule, filter, recovers, reader, record, out)?,
             Shape::Record(levels) => by_template(levels, &reader.topic, partition, record, out)?,
         }
         if is_topic_name(out) {

@@ -9,6 +9,7 @@ mod compile;
 mod deliver;
 mod draft;
 mod explain;
+mod explain_record;
 mod expression;
 mod fault;
 mod filter;
@@ -31,7 +32,8 @@ mod trie;
 
 pub use deliver::{Delivered, Stored};
 pub use draft::{Draft, Inbound, PartitionChoice};
-pub use explain::{ExplainedDelivery, ExplainedMessage, ExplainedPublish, ExplainedRecord, Sample, SampleRecord, Verdict};
+pub use explain::{ExplainedPublish, ExplainedRecord, Sample, Verdict};
+pub use explain_record::{ExplainedDelivery, ExplainedMessage, Reading, SampleRecord};
 pub use fault::{Fault, Field};
 pub use filter::illegal_kafka_topic;
 pub use locate::{LocateScratch, Located};

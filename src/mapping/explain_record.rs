@@ -1,0 +1,135 @@
+//! What subscribers get of a record, told for people. The answer is that of `locate` itself; what each rule has to do with it is found
+//! by the same steps.
+
+use std::fmt;
+
+use super::deliver::Stored;
+use super::locate::LocateScratch;
+use super::own_headers::Place;
+use super::rules::{RuleId, RuleSet};
+use super::skip::{Skip, SkipReason};
+use crate::mqtt::properties::UserProperties;
+use crate::mqtt::publish::SharedProperties;
+
+/// A record of Kafka as it is explained.
+#[derive(Clone, Copy, Debug)]
+pub struct SampleRecord<'a> {
+    /// Of which topic.
+    pub kafka_topic: &'a str,
+    /// Of which partition.
+    pub partition: i32,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Its headers, in order.
+    pub headers: &'a [(String, String)],
+}
+
+/// A message that a record becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplainedMessage {
+    /// By which rule.
+    pub rule: RuleId,
+    /// Its MQTT topic.
+    pub topic: String,
+    /// Its QoS, 0 to 2.
+    pub qos: u8,
+    /// Its payload.
+    pub payload: Vec<u8>,
+    /// Its user properties.
+    pub user: Vec<(String, String)>,
+}
+
+/// What a rule that reads a Kafka topic has to do with a record of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Its header `mqtt.topic` names this topic, which the rule writes to where the record lies.
+    Wrote(String),
+    /// It is the first that can make a topic of it, this one.
+    Makes(String),
+    /// It could make this one, but comes after the rule that does.
+    Later(String, RuleId),
+    /// It can make none.
+    Cannot(SkipReason),
+    /// It is not asked: this rule has written it.
+    WrittenBy(RuleId),
+    /// It is not asked: a copy is delivered by no rule.
+    Copy,
+}
+
+/// What becomes of a record.
+#[derive(Clone, Debug)]
+pub struct ExplainedDelivery {
+    /// Of each rule that reads its Kafka topic, in order.
+    pub readings: Vec<(RuleId, Reading)>,
+    /// What `mqtt.topic` names, if no rule writes that topic to where the record lies: it tells nothing then.
+    pub idle_header: Option<String>,
+    /// The message, or why there is none.
+    pub outcome: Result<ExplainedMessage, Skip>,
+}
+
+impl RuleSet {
+    /// What subscribers get of a record.
+    pub fn explain_record(&self, sample: &SampleRecord<'_>) -> ExplainedDelivery {
+        let headers = sample.headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
+        let stored = Stored {
+            timestamp: 0,
+            key: sample.key,
+            value: sample.value,
+            headers,
+        };
+        let reader = self.reader(sample.kafka_topic);
+        let place = Place::read(stored.headers.clone());
+        let named = place.topic.and_then(|topic| std::str::from_utf8(topic).ok());
+        let writer = named.and_then(|topic| self.writer(&reader, topic, sample.key, &place, &mut Vec::new()));
+        let (mut topic, mut first) = (String::new(), None);
+        let mut reading = |id: u32| match (place.copy, writer, named) {
+            (true, ..) => Reading::Copy,
+            (_, Some(writer), Some(named)) if writer == id => Reading::Wrote(named.to_owned()),
+            (_, Some(writer), _) => Reading::WrittenBy(RuleId(writer)),
+            _ => match (self.make(id, &reader, sample.partition, &stored, &mut topic), first) {
+                (Err(reason), _) => Reading::Cannot(reason),
+                (Ok(()), Some(first)) => Reading::Later(topic.clone(), first),
+                (Ok(()), None) => {
+                    first = Some(RuleId(id));
+                    Reading::Makes(topic.clone())
+                }
+            },
+        };
+        let readings = reader.rules.iter().map(|&id| (RuleId(id), reading(id))).collect();
+        let (mut scratch, mut properties) = (LocateScratch::default(), SharedProperties::new());
+        let located = self.locate(&reader, sample.partition, &stored, &mut scratch);
+        let outcome = located.map(|located| {
+            let message = self.message(&located, &stored, &mut properties);
+            let user = UserProperties::from_block(message.shared_properties).iter();
+            ExplainedMessage {
+                rule: message.rule,
+                topic: message.topic.to_owned(),
+                qos: message.qos as u8,
+                payload: message.payload.to_vec(),
+                user: user.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            }
+        });
+        let idle = named.filter(|_| writer.is_none() && !place.copy && !reader.is_empty());
+        ExplainedDelivery {
+            readings,
+            idle_header: idle.map(str::to_owned),
+            outcome,
+        }
+    }
+}
+
+impl fmt::Display for Reading {
+    /// Without the name of another rule, which only the rule set knows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reading::Wrote(topic) => write!(f, "takes it as {topic}, by the header mqtt.topic"),
+            Reading::Makes(topic) => write!(f, "takes it as {topic}"),
+            Reading::Later(topic, _) => write!(f, "could take it as {topic}, but comes after the rule that does"),
+            Reading::Cannot(reason) => write!(f, "no: {}", reason.as_str()),
+            Reading::WrittenBy(_) => f.write_str("is not asked: by the header mqtt.topic another rule has written it"),
+            Reading::Copy => f.write_str("is not asked: copies are not delivered"),
+        }
+    }
+}
