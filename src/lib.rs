@@ -15,6 +15,7 @@ pub mod ownership;
 pub mod pem;
 pub mod progress;
 pub mod relay;
+pub mod resources;
 pub mod session;
 pub mod upstream;
 pub mod wire;

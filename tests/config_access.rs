@@ -66,6 +66,35 @@ fn listeners_may_have_their_own() {
     assert!(config.access.chain.is_none());
 }
 
+/// Lists of several listeners that name the same set share it.
+#[test]
+fn key_sets_of_servers_are_meant_as_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = rcgen::generate_simple_self_signed(["login.example".to_owned()]).unwrap();
+    std::fs::write(folder.path().join("ca.pem"), ca.cert.pem()).unwrap();
+    let config = parse(
+        folder.path(),
+        "authentication:\n\
+         - {method: jwt, jwks: \"https://login.example/keys?x=y\", ca: ca.pem, refresh: 5m}\n\
+         - {method: jwt, jwks: \"https://login.example/keys?x=y\", claim: device, ca: ca.pem, refresh: 5m}\n\
+         - {method: jwt, jwks: \"http://other.example:8080/\"}",
+    )
+    .unwrap();
+    let [first, second] = &config.access.key_sets[..] else {
+        panic!("{:?}", config.access.key_sets)
+    };
+    assert_eq!(first.http.url.to_string(), "https://login.example/keys");
+    assert_eq!(
+        (&first.http.ca, first.refresh.as_secs()),
+        (&Some(folder.path().join("ca.pem")), 300)
+    );
+    assert_eq!((&second.http.ca, second.refresh.as_secs()), (&None, 3600));
+    let chain = config.access.chain.unwrap();
+    let sets: Vec<_> = chain.fetched().map(std::sync::Arc::as_ptr).collect();
+    let (first, second) = (std::sync::Arc::as_ptr(&first.keys), std::sync::Arc::as_ptr(&second.keys));
+    assert_eq!(sets, [first, first, second]);
+}
+
 #[test]
 fn faults_have_their_place() {
     let folder = tempfile::tempdir().unwrap();
@@ -98,6 +127,32 @@ fn faults_have_their_place() {
         ),
         ("authentication: [{method: jwt, jwks: oct.json}]", 38, "shared secret"),
         ("authentication: [{method: jwt, jwks: keys.json, leeway: 2h}]", 57, "leeway"),
+        (
+            "authentication: [{method: jwt, jwks: keys.json, refresh: 5m}]",
+            58,
+            "`jwks` that is a file",
+        ),
+        (
+            "authentication: [{method: jwt, jwks: keys.json, ca: plain.txt}]",
+            53,
+            "`jwks` that is a file",
+        ),
+        (
+            "authentication: [{method: jwt, jwks: \"https://u:p@a/\"}]",
+            38,
+            "a user or a password",
+        ),
+        ("authentication: [{method: jwt, jwks: \"https://a/\", refresh: 5s}]", 61, "refresh"),
+        (
+            "authentication: [{method: jwt, jwks: \"https://a/\", ca: gone.pem}]",
+            56,
+            "cannot be read",
+        ),
+        (
+            "authentication: [{method: jwt, jwks: \"https://a/\", ca: plain.txt}]",
+            56,
+            "holds no certificate",
+        ),
         ("authorization: []", 16, "is empty"),
         ("authorization: [{topics: [a]}]", 17, "one of `allow` and `deny`"),
         (

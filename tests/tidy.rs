@@ -50,6 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "session",
             "downstream",
             "upstream",
+            "resources",
             "relay",
             "admin",
             "pem",

@@ -1,4 +1,4 @@
-//! `check --online`: whether the cluster is there and as the configuration needs it. Nothing is made or changed.
+//! `check --online`: whether the cluster and the key sets are there and as the configuration needs them. Nothing is made or changed.
 //!
 //! What is right goes to stdout, each fault to stderr as one line with its remedy.
 
@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::mapping::PartitionSpec;
+use crate::resources;
 use crate::upstream::{Cluster, State, StateTopic, TopicState, Verdict};
 
 use super::exit::{Exit, answer, tell};
@@ -48,6 +49,7 @@ async fn look(config: &Config) -> Exit {
     report.right(&format!("Kafka is reached, {}", count(cluster.brokers().len(), "broker")));
     mapped_topics(config, &cluster, &mut report).await;
     own_topics(&state_topics(config), &cluster, &mut report).await;
+    key_sets(config, &mut report).await;
     report.exit
 }
 
@@ -132,6 +134,16 @@ async fn own_topics(topics: &[StateTopic], cluster: &Cluster, report: &mut Repor
             }
             Verdict::Creatable => report.right(&format!("{name}: not there; `run` makes it (state)")),
             Verdict::Wrong(faults) => faults.iter().for_each(|fault| report.wrong(fault)),
+        }
+    }
+}
+
+async fn key_sets(config: &Config, report: &mut Report) {
+    for set in &config.access.key_sets {
+        let url = &set.http.url;
+        match resources::fetch(set).await {
+            Ok(keys) => report.right(&format!("{url}: {} for tokens", count(keys, "key"))),
+            Err(why) => report.wrong(&format!("{url}: {why}")),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The chain: who a client is, by the first method that knows its kind of credentials.
 
+use std::sync::Arc;
+
 use super::Principal;
 use super::held::Held;
-use super::jwt::{self, Demands, KeySet};
+use super::jwt::{self, Demands};
+use super::keys::{Fetched, Keys};
 use super::passwords::Passwords;
 use crate::mqtt::ReasonCode;
 
@@ -102,7 +105,7 @@ pub enum Method {
     /// By a token that is its password.
     Jwt {
         /// The keys.
-        keys: Held<KeySet>,
+        keys: Keys,
         /// What tokens must say.
         demands: Demands,
     },
@@ -122,17 +125,28 @@ pub enum Verdict {
     },
     /// Not let in.
     Refused {
-        /// For CONNACK: 0x86, or 0x87 where no credentials were shown or the client id is not the identity's.
+        /// For CONNACK: 0x86, or 0x87 where no credentials were shown or the client id is not the identity's; 0x88 where nobody can tell now.
         reason: ReasonCode,
         /// For logs and metrics. Clients are not told: it would help to guess.
         why: &'static str,
     },
 }
 
+/// Why nothing can be said of a token: its keys were not fetched yet.
+const NO_KEYS: &str = "key_set_unavailable";
+
+impl Verdict {
+    /// Whether it may be another when the key sets are fetched anew.
+    pub fn wants_newer_keys(&self) -> bool {
+        matches!(self, Self::Refused { why, .. } if [jwt::UNKNOWN_KEY, NO_KEYS].contains(why))
+    }
+}
+
 /// The answer of one method.
 enum Look {
     Yes(Option<Principal>, Option<u64>),
     No(&'static str),
+    Unable(&'static str),
     NotMine,
 }
 
@@ -156,6 +170,17 @@ impl Chain {
         self.methods.iter().map(|(method, _)| method)
     }
 
+    /// Its key sets that come from servers.
+    pub fn fetched(&self) -> impl Iterator<Item = &Arc<Fetched>> {
+        self.methods().filter_map(|method| match method {
+            Method::Jwt {
+                keys: Keys::Fetched(fetched),
+                ..
+            } => Some(fetched),
+            _ => None,
+        })
+    }
+
     /// Whether [`Chain::judge`] may take long for these credentials, as a password's hash does.
     pub fn is_slow(&self, credentials: &Credentials<'_>) -> bool {
         credentials.password.is_some() && self.methods().any(|m| matches!(m, Method::Passwords(_) | Method::Jwt { .. }))
@@ -175,6 +200,7 @@ impl Chain {
             match look {
                 Look::NotMine => {}
                 Look::No(why) => return refused(ReasonCode::BadUserNameOrPassword, why),
+                Look::Unable(why) => return refused(ReasonCode::ServerUnavailable, why),
                 Look::Yes(principal, expires) => return self.bound(*binding, principal, expires, credentials.client),
             }
         }
@@ -255,9 +281,10 @@ impl Method {
             Self::Passwords(_) => Look::NotMine,
             Self::Jwt { keys, demands } => match shown.password.filter(|password| jwt::looks_like_one(password)) {
                 None => Look::NotMine,
-                Some(token) => match jwt::check(token, &keys.get(), demands, now) {
-                    Ok(token) => Look::Yes(Some(token.principal), Some(token.expires)),
-                    Err(why) => Look::No(why),
+                Some(token) => match keys.get().map(|keys| jwt::check(token, &keys, demands, now)) {
+                    Some(Ok(token)) => Look::Yes(Some(token.principal), Some(token.expires)),
+                    Some(Err(why)) => Look::No(why),
+                    None => Look::Unable(NO_KEYS),
                 },
             },
             Self::Anonymous if shown.username.is_none() && shown.password.is_none() => Look::Yes(None, None),

@@ -199,3 +199,33 @@ fn several_password_files_cost_one_hash() {
     assert_eq!(said(chain.judge(&name_only, 0)), Err((WRONG, "unknown_credentials")));
     assert_eq!(passwords::HASHES.get(), 0);
 }
+
+/// Whoever comes before the keys do is not told that its token is wrong.
+#[test]
+fn without_keys_yet_nobody_can_tell() {
+    let keys = Arc::<Fetched>::default();
+    let demands = Demands {
+        claim: "sub".to_owned(),
+        issuer: None,
+        audience: None,
+        leeway: std::time::Duration::ZERO,
+        kept: vec![],
+    };
+    let method = Method::Jwt {
+        keys: Keys::Fetched(keys.clone()),
+        demands,
+    };
+    let chain = chain(vec![method, Method::Anonymous], Binding::Any);
+    // `{"alg":"EdDSA"}`, no claims, no signature.
+    let token = user("any", "eyJhbGciOiJFZERTQSJ9.e30.AAAA");
+    let verdict = chain.judge(&token, 0);
+    assert!(verdict.wants_newer_keys());
+    assert_eq!(said(verdict), Err((ReasonCode::ServerUnavailable, "key_set_unavailable")));
+    assert_eq!(said(chain.judge(&user("any", "no token"), 0)), Err((WRONG, "unknown_credentials")));
+    assert_eq!(chain.fetched().count(), 1);
+    let set = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    keys.set(jwt::KeySet::parse(set).unwrap());
+    let verdict = chain.judge(&token, 0);
+    assert!(!verdict.wants_newer_keys(), "its key is there");
+    assert_eq!(said(verdict), Err((WRONG, "token_signature")));
+}

@@ -14,6 +14,9 @@ use super::Principal;
 /// Keys of one set at most.
 const MOST_KEYS: usize = 100;
 
+/// Why a token is not good whose key is in no set: a newer one may have it.
+pub const UNKNOWN_KEY: &str = "token_unknown_key";
+
 /// The usable keys of a set. `Debug` shows how many.
 pub struct KeySet {
     keys: Vec<Key>,
@@ -45,6 +48,16 @@ impl KeySet {
             return Err("holds no key of kind RSA, EC (P-256, P-384) or OKP (Ed25519) to verify signatures with".to_owned());
         }
         Ok(Self { keys })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Never: a set has a key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// The key that a token names; without a name the only one of its algorithm.
@@ -147,7 +160,7 @@ pub fn check(token: &[u8], keys: &KeySet, demands: &Demands, now: u64) -> Result
     if header.crit.is_some() {
         return Err("token_critical_header");
     }
-    let key = keys.find(header.kid.as_deref(), header.alg).ok_or("token_unknown_key")?;
+    let key = keys.find(header.kid.as_deref(), header.alg).ok_or(UNKNOWN_KEY)?;
     let mut validation = Validation::new(header.alg);
     // All of these are judged below, by our time and our words.
     (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);

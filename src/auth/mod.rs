@@ -1,7 +1,7 @@
 //! Who a device is, and what it may do: credentials, key sets and rights in; verdicts out.
 //!
 //! Pure: no socket, no file, no clock. [`Chain`] asks its methods in order who a client is ([`passwords`], [`jwt`], its certificate, or
-//! nobody at all), [`Rights`] says what that identity may publish and subscribe. Files are read by others and handed over as text.
+//! nobody at all), [`Rights`] says what that identity may publish and subscribe. Files are read, and servers asked, by others; what they say is handed over as text.
 //!
 //! A method answers *yes*, *no* or *not mine*; the first that does not say *not mine* decides. So the order matters only where two
 //! methods know the same kind of credentials, and a wrong password never makes somebody anonymous.
@@ -9,6 +9,7 @@
 mod chain;
 mod held;
 pub mod jwt;
+mod keys;
 pub mod passwords;
 mod pattern;
 mod rights;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub use chain::{Binding, Certificate, CertificateName, Chain, Credentials, Method, SEPARATOR, Verdict};
 pub use held::{Held, Look};
+pub use keys::{Fetched, Keys};
 pub use pattern::Pattern;
 pub use rights::{Action, Right, Rights, Subject, Who};
 

@@ -6,6 +6,7 @@
 //! that has no function in this release is a fault that says so. A value that came from the environment is in no error.
 
 mod access;
+mod authentication;
 mod cluster;
 mod compression;
 mod environment;

@@ -4,7 +4,8 @@ use zeroize::Zeroizing;
 
 use crate::kafka::sasl::{self, Hash, Mechanism};
 use crate::pem;
-use crate::upstream::{SaslSettings, Secret, TokenEndpoint, TokenSource, TokenUrl};
+use crate::upstream::http::HttpUrl;
+use crate::upstream::{SaslSettings, Secret, TokenEndpoint, TokenSource};
 
 use super::tree::{Kind, Node};
 use super::walk::{Keys, Section, Walk, is_filled};
@@ -89,12 +90,14 @@ impl Walk<'_> {
         let url = self.optional(section, "token_endpoint").and_then(|n| {
             let remedy = "write for example \"https://login.example/oauth2/token\"";
             self.parsed(n, "kafka.security.sasl.token_endpoint", |text| {
-                text.parse::<TokenUrl>().map_err(|wrong| (wrong.to_owned(), remedy.to_owned()))
+                text.parse::<HttpUrl>().map_err(|wrong| (wrong.to_owned(), remedy.to_owned()))
             })
         });
         let ca = self.optional(section, "token_endpoint_ca").map(|n| {
             let path = self.path(n, "kafka.security.sasl.token_endpoint_ca");
-            self.readable(n, path, |path| pem::authorities(path, "token_endpoint_ca").map(drop))
+            self.readable(n, "kafka.security", path, |path| {
+                pem::authorities(path, "token_endpoint_ca").map(drop)
+            })
         });
         let client_id = self
             .required(section, "client_id", "mqtt-kafka-proxy")

@@ -86,10 +86,15 @@ impl Walk<'_> {
             let node = walk.optional(&section, key)?;
             Some((node, walk.path(node, &section.path(key))))
         };
-        let ca = file(self, "ca").map(|(node, path)| self.readable(node, path, |path| pem::authorities(path, "ca").map(drop)));
-        let certificate = file(self, "certificate")
-            .map(|(node, path)| self.readable(node, path, |path| pem::certificates(path, "certificate").map(drop)));
-        let key = file(self, "key").map(|(node, path)| self.readable(node, path, |path| pem::private_key(path).map(drop)));
+        let ca =
+            file(self, "ca").map(|(node, path)| self.readable(node, "kafka.security", path, |path| pem::authorities(path, "ca").map(drop)));
+        let certificate = file(self, "certificate").map(|(node, path)| {
+            self.readable(node, "kafka.security", path, |path| {
+                pem::certificates(path, "certificate").map(drop)
+            })
+        });
+        let key =
+            file(self, "key").map(|(node, path)| self.readable(node, "kafka.security", path, |path| pem::private_key(path).map(drop)));
         let identity = match (certificate, key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => Some(self.pair(&section, certificate?, key?)?),
@@ -117,10 +122,11 @@ impl Walk<'_> {
         })
     }
 
-    /// A file, looked into; what is wrong with it is noted at its key.
+    /// A file, looked into; what is wrong with it is noted at its key, as of `name`.
     pub(super) fn readable(
         &mut self,
         node: &Node,
+        name: &str,
         path: Option<PathBuf>,
         look: impl FnOnce(&std::path::Path) -> Result<(), Fault>,
     ) -> Option<PathBuf> {
@@ -129,7 +135,7 @@ impl Walk<'_> {
             Ok(()) => Some(path),
             Err((wrong, remedy)) => {
                 let wrong = self.without_secrets(wrong);
-                self.fault(node.place, format!("`kafka.security`: {wrong}"), remedy);
+                self.fault(node.place, format!("`{name}`: {wrong}"), remedy);
                 None
             }
         }

@@ -8,6 +8,7 @@
 //! Nothing that a device can choose is ever a label. Names carry the prefix `mqtt_kafka_proxy_`; those of the process
 //! itself have the names that every dashboard knows (`process_*`) and no prefix.
 
+mod outside;
 mod packets;
 mod process;
 mod series;
@@ -20,6 +21,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use outside::OutsideCounters;
 pub use packets::{PacketCounters, PacketTally};
 pub use series::{ConnectionRefusal, ListenerCounters, RuleCounters};
 pub use shared::SharedCounters;
@@ -49,6 +51,8 @@ pub struct Metrics {
     pub subscribers_behind: Gauge,
     /// Of shared subscriptions.
     pub shared: SharedCounters,
+    /// Of the servers that say who clients are.
+    pub outside: OutsideCounters,
     /// Memory of messages that connections have not taken yet.
     pub waiting_bytes: Gauge,
     /// Bytes that permits are out for of those who hold what was read of the log.
@@ -89,6 +93,7 @@ impl Metrics {
             subscribers_behind.clone(),
         );
         let shared = SharedCounters::register(own);
+        let outside = OutsideCounters::register(own);
         let waiting_bytes = Gauge::default();
         own.register_with_unit(
             "messages_waiting",
@@ -124,6 +129,7 @@ impl Metrics {
             batches_read_again,
             subscribers_behind,
             shared,
+            outside,
             waiting_bytes,
             reads_waiting_bytes,
             retained,

@@ -1,7 +1,7 @@
 //! Asking who a client is, away from the reactor: a password's hash takes tens of milliseconds and megabytes.
 //!
 //! As many are asked at a time as there are cores, so hashes never take more memory than that many. Others wait, a bounded number, each
-//! until its connect deadline. Files of users and keys are looked at before, once a second at most, and read again when they have changed.
+//! until its connect deadline. A login whose token has a key that is in no set waits for the next set without a turn. Files of users and keys are looked at before, once a second at most, and read again when they have changed.
 
 use std::{
     fs::{self, File},
@@ -19,9 +19,10 @@ use zeroize::Zeroizing;
 
 use super::settings::Access;
 use crate::{
-    auth::{Certificate, Chain, Credentials, Held, Look, Method, Verdict, jwt::KeySet, passwords::Passwords},
+    auth::{Certificate, Chain, Credentials, Held, Keys, Look, Method, Verdict, jwt::KeySet, passwords::Passwords},
     downstream::CertificateIdentity,
     mqtt::ReasonCode,
+    resources::KeySets,
 };
 
 /// Clients that may wait for their turn.
@@ -63,42 +64,76 @@ impl Shown {
 pub struct Logins {
     turns: Semaphore,
     waiting: AtomicUsize,
+    key_sets: KeySets,
 }
 
-impl Default for Logins {
-    fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            turns: Semaphore::new(cores),
-            waiting: AtomicUsize::new(0),
-        }
+/// A place among those that wait.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
+        let place = Self(waiting);
+        (waiting.fetch_add(1, Relaxed) < MOST_WAITING).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
 impl Logins {
+    /// With these key sets.
+    pub fn new(key_sets: KeySets) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            turns: Semaphore::new(cores),
+            waiting: AtomicUsize::new(0),
+            key_sets,
+        }
+    }
+
+    /// Has the key sets of servers fetched anew.
+    pub fn refresh_key_sets(&self) {
+        self.key_sets.refresh();
+    }
+
     /// Asks in a task of its own; the answer comes to `tell`, or `tell` is dropped. A question that nobody waits for any more is not asked.
     pub fn ask(self: &Arc<Self>, chain: Arc<Chain>, shown: Shown, tell: oneshot::Sender<Verdict>) {
         let logins = self.clone();
-        if logins.waiting.fetch_add(1, Relaxed) >= MOST_WAITING {
-            logins.waiting.fetch_sub(1, Relaxed);
-            let busy = Verdict::Refused {
-                reason: ReasonCode::ServerBusy,
-                why: "too_many_logins",
-            };
-            // Fails only if the connection is gone.
-            let _ = tell.send(busy);
-            return;
-        }
         tokio::spawn(async move {
-            let turn = logins.turns.acquire().await;
-            logins.waiting.fetch_sub(1, Relaxed);
-            if turn.is_err() || tell.is_closed() {
-                return;
-            }
-            if let Ok(verdict) = tokio::task::spawn_blocking(move || judge(&chain, &shown)).await {
+            // Dropped: it ended by a panic, or nobody waits.
+            if let Some(verdict) = logins.decide(&chain, shown, &tell).await {
                 let _ = tell.send(verdict);
             }
         });
+    }
+
+    /// `None`: nobody waits for it any more, or it ended by a panic.
+    async fn decide(&self, chain: &Arc<Chain>, shown: Shown, tell: &oneshot::Sender<Verdict>) -> Option<Verdict> {
+        let (shown, ended) = (Arc::new(shown), self.key_sets.ended());
+        let verdict = self.judged(chain, &shown, tell).await?;
+        if verdict.wants_newer_keys() && self.key_sets.newer(chain.fetched(), ended).await {
+            return self.judged(chain, &shown, tell).await;
+        }
+        Some(verdict)
+    }
+
+    async fn judged(&self, chain: &Arc<Chain>, shown: &Arc<Shown>, tell: &oneshot::Sender<Verdict>) -> Option<Verdict> {
+        let Some(place) = Place::take(&self.waiting) else {
+            return Some(Verdict::Refused {
+                reason: ReasonCode::ServerBusy,
+                why: "too_many_logins",
+            });
+        };
+        let _turn = self.turns.acquire().await.ok()?;
+        drop(place);
+        if tell.is_closed() {
+            return None;
+        }
+        let (chain, shown) = (chain.clone(), shown.clone());
+        tokio::task::spawn_blocking(move || judge(&chain, &shown)).await.ok()
     }
 }
 
@@ -107,8 +142,10 @@ fn judge(chain: &Chain, shown: &Shown) -> Verdict {
     for method in chain.methods() {
         match method {
             Method::Passwords(users) => refresh(users, now, Passwords::parse),
-            Method::Jwt { keys, .. } => refresh(keys, now, KeySet::parse),
-            Method::Certificate(_) | Method::Anonymous => {}
+            Method::Jwt {
+                keys: Keys::File(keys), ..
+            } => refresh(keys, now, KeySet::parse),
+            Method::Jwt { .. } | Method::Certificate(_) | Method::Anonymous => {}
         }
     }
     chain.judge(&shown.credentials(), now_seconds())
@@ -133,8 +170,10 @@ pub fn read_anew(access: &Access) {
     for method in chains.flat_map(|chain| chain.methods()) {
         match method {
             Method::Passwords(users) => anew(users, Passwords::parse),
-            Method::Jwt { keys, .. } => anew(keys, KeySet::parse),
-            Method::Certificate(_) | Method::Anonymous => {}
+            Method::Jwt {
+                keys: Keys::File(keys), ..
+            } => anew(keys, KeySet::parse),
+            Method::Jwt { .. } | Method::Certificate(_) | Method::Anonymous => {}
         }
     }
 }

@@ -64,6 +64,7 @@ use crate::{
     downstream::Link,
     mapping::RuleSet,
     metrics::{Metrics, RuleCounters},
+    resources::KeySets,
     upstream::Cluster,
 };
 
@@ -137,6 +138,8 @@ impl Relay {
             .store
             .clone()
             .map(|settings| Store::start(settings, &hub, retained.clone()));
+        let key_sets = KeySets::start(&settings.access.key_sets, &metrics.outside);
+        let logins = Arc::new(Logins::new(key_sets));
         let shared = Shared {
             settings,
             rules,
@@ -150,7 +153,7 @@ impl Relay {
             said,
             spread,
             store,
-            logins: Arc::default(),
+            logins,
             audit: Audit::default(),
             retained,
             _tasks: tasks,
@@ -163,8 +166,9 @@ impl Relay {
         Connection::serve(link, self.shared.clone()).await;
     }
 
-    /// Reads all files of users and keys again, also those that do not look changed. What is wrong with one is told.
+    /// Reads all files of users and keys again, also those that do not look changed, and asks for key sets by URL. What is wrong with one is told.
     pub fn read_credentials_anew(&self) {
+        self.shared.logins.refresh_key_sets();
         let shared = self.shared.clone();
         tokio::task::spawn_blocking(move || authenticate::read_anew(&shared.settings.access));
     }

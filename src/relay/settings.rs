@@ -5,6 +5,7 @@ use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
 use super::StoreSettings;
 use crate::{
     auth::{Chain, Rights},
+    resources::KeySetSettings,
     session,
     upstream::StateTopic,
 };
@@ -47,6 +48,8 @@ pub struct Access {
     pub chain: Option<Arc<Chain>>,
     /// Of listeners that do, by their names.
     pub listeners: HashMap<String, Arc<Chain>>,
+    /// Key sets that their methods take from servers.
+    pub key_sets: Vec<KeySetSettings>,
     /// `None` allows all that rules map.
     pub rights: Option<Arc<Rights>>,
     /// What becomes of a message of a 3.x client that must not publish it.

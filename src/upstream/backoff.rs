@@ -6,13 +6,13 @@ use std::{
 };
 
 /// The wait after the `attempt`-th failure in a row (counted from 0): doubling from `first` to `most`, ±20 %.
-pub(crate) fn wait(attempt: u32, first: Duration, most: Duration) -> Duration {
+pub fn wait(attempt: u32, first: Duration, most: Duration) -> Duration {
     let plain = first.saturating_mul(1u32 << attempt.min(16)).min(most);
     plain.mul_f64(0.8 + 0.4 * fraction())
 }
 
 /// A number in 0..1 that differs from call to call. Good enough to spread attempts; not for secrets.
-fn fraction() -> f64 {
+pub fn fraction() -> f64 {
     let bits = RandomState::new().hash_one(0u8) >> 11;
     bits as f64 / (1u64 << 53) as f64
 }

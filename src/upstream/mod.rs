@@ -7,7 +7,7 @@
 mod accumulator;
 mod answers;
 mod appender;
-mod backoff;
+pub mod backoff;
 mod bootstrap;
 mod broker;
 mod cluster;
@@ -21,6 +21,7 @@ mod gathering;
 mod group;
 mod guard;
 mod handover;
+pub mod http;
 mod identity;
 mod janitor;
 mod layouts;
@@ -55,7 +56,7 @@ pub use group::{
     Tenure, TopicPartition,
 };
 pub use receipts::{Outcome, Receipt, Receipts};
-pub use security::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource, TokenUrl};
+pub use security::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource};
 pub use settings::{ConsumerSettings, Isolation, ProducerSettings, Settings, StateTopic};
 pub use singles::{Fate, Single};
 pub use standing::State;

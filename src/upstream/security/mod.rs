@@ -11,7 +11,6 @@ mod renewal;
 mod settings;
 mod tls;
 mod token;
-mod url;
 
 use std::sync::Arc;
 
@@ -20,14 +19,14 @@ use tokio_rustls::client::TlsStream;
 
 use super::connection::CallError;
 use gate::Gate;
-use tls::Tls;
 use token::Tokens;
 
 pub(super) use authenticate::authenticate;
 pub(super) use peer::Peer;
+pub use peer::{OF_KEY_SETS, OF_TOKEN_ENDPOINTS, Remedies};
 pub(super) use renewal::renew;
 pub use settings::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource};
-pub use url::TokenUrl;
+pub(super) use tls::Tls;
 
 /// What the connections of one client share.
 pub(crate) struct Security {

@@ -17,9 +17,9 @@ pub(crate) struct Peer {
 
 /// What an operator can do, in the words of the configuration.
 #[derive(Debug)]
-pub(super) struct Remedies {
+pub struct Remedies {
     /// Where the authorities are named.
-    ca: &'static str,
+    pub(super) ca: &'static str,
     /// Where our own certificate is named.
     certificate: &'static str,
     /// How not to speak TLS.
@@ -35,11 +35,20 @@ pub(super) const OF_BROKERS: &Remedies = &Remedies {
     name: "use one of its names in `bootstrap_servers` and in the brokers' advertised.listeners, or issue it for this name",
 };
 
-pub(super) const OF_TOKEN_ENDPOINTS: &Remedies = &Remedies {
+/// Of token endpoints.
+pub const OF_TOKEN_ENDPOINTS: &Remedies = &Remedies {
     ca: "`kafka.security.sasl.token_endpoint_ca`",
     certificate: "another `token_endpoint`: client certificates are not for it",
     plain: "write http:// in `kafka.security.sasl.token_endpoint`",
     name: "use one of its names in `kafka.security.sasl.token_endpoint`",
+};
+
+/// Of key sets by URL.
+pub const OF_KEY_SETS: &Remedies = &Remedies {
+    ca: "`authentication[].ca`",
+    certificate: "another `jwks`: client certificates are not for it",
+    plain: "write http:// in `authentication[].jwks`",
+    name: "use one of its names in `authentication[].jwks`",
 };
 
 impl Peer {

@@ -4,8 +4,7 @@ use std::{fmt, fs::File, io::Read, path::PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::url::TokenUrl;
-use crate::kafka::sasl;
+use crate::{kafka::sasl, upstream::http::HttpUrl};
 
 /// Longest secret in a file; tokens are a few KiB.
 const LONGEST_SECRET: u64 = 64 * 1024;
@@ -64,7 +63,7 @@ pub enum TokenSource {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenEndpoint {
     /// Where to ask.
-    pub url: TokenUrl,
+    pub url: HttpUrl,
     /// PEM of the authorities that sign its certificate; `None`: those that the system trusts.
     pub ca: Option<PathBuf>,
     /// Our name.

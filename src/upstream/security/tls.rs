@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Makes TLS of sockets.
-pub(super) struct Tls {
+pub(in crate::upstream) struct Tls {
     settings: TlsSettings,
     remedies: &'static Remedies,
     /// The last that was good, and of which files. Kept also for the sake of TLS sessions that can be resumed.
@@ -29,7 +29,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    pub(super) fn new(settings: TlsSettings, remedies: &'static Remedies) -> Self {
+    pub(in crate::upstream) fn new(settings: TlsSettings, remedies: &'static Remedies) -> Self {
         Self {
             settings,
             remedies,
@@ -38,7 +38,11 @@ impl Tls {
     }
 
     /// The handshake, with the host name of `address` as it is checked and sent (SNI).
-    pub(super) async fn connect(self: &Arc<Self>, tcp: TcpStream, address: &str) -> Result<(TlsStream<TcpStream>, Peer), CallError> {
+    pub(in crate::upstream) async fn connect(
+        self: &Arc<Self>,
+        tcp: TcpStream,
+        address: &str,
+    ) -> Result<(TlsStream<TcpStream>, Peer), CallError> {
         let host = host(address);
         let name = server_name(host).map_err(|_| CallError::Refused(format!("{host} is no name that a certificate can have").into()))?;
         let this = Arc::clone(self);
@@ -68,14 +72,15 @@ impl Tls {
         {
             return Ok(Arc::clone(config));
         }
-        match (client_config(&self.settings), last) {
+        match (client_config(&self.settings, self.remedies), last) {
             (Ok(config), _) => {
                 let config = Arc::new(config);
                 *self.last.lock().expect("no code that holds this lock panics") = fingerprint.map(|f| (f, Arc::clone(&config)));
                 Ok(config)
             }
             (Err((wrong, remedy)), Some((_, config))) => {
-                tracing::warn!(wrong, remedy, "kafka.security.tls: the former certificates stay in use");
+                let of = self.remedies.ca;
+                tracing::warn!(of, wrong, remedy, "the former certificates stay in use");
                 Ok(config)
             }
             (Err(fault), None) => Err(fault),
@@ -95,10 +100,10 @@ impl Tls {
     }
 }
 
-fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Fault> {
+fn client_config(settings: &TlsSettings, remedies: &Remedies) -> Result<ClientConfig, Fault> {
     let roots = match &settings.ca {
         Some(path) => pem::authorities(path, "ca")?,
-        None => system_roots()?,
+        None => system_roots(remedies)?,
     };
     let builder = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
@@ -114,7 +119,7 @@ fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Fault> {
 }
 
 /// The authorities that the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
-fn system_roots() -> Result<RootCertStore, Fault> {
+fn system_roots(remedies: &Remedies) -> Result<RootCertStore, Fault> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (taken, _) = roots.add_parsable_certificates(found.certs);
@@ -124,7 +129,7 @@ fn system_roots() -> Result<RootCertStore, Fault> {
     let why = found.errors.first().map_or(String::new(), |e| format!(" ({e})"));
     Err((
         format!("the system has no certificate authorities{why}"),
-        "install them (Debian, Ubuntu: ca-certificates), or set `kafka.security.tls.ca`".to_owned(),
+        format!("install them (Debian, Ubuntu: ca-certificates), or set {}", remedies.ca),
     ))
 }
 

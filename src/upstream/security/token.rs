@@ -3,34 +3,29 @@
 //! A token of a server is kept until most of its time is over, and asked for by one task at a time, however many connections want
 //! it. While it is still good, a server that does not answer harms nobody.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::{
     Method, Request, StatusCode,
-    client::conn::http1,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::Mutex,
-    task::JoinSet,
     time::{Instant, timeout},
 };
 use zeroize::Zeroizing;
 
-use super::{
-    peer::OF_TOKEN_ENDPOINTS,
-    settings::{Secret, TlsSettings, TokenEndpoint, TokenSource},
-    tls::Tls,
-};
+use super::settings::{Secret, TokenEndpoint, TokenSource};
 use crate::{
     kafka::sasl::{is_token, shown},
-    upstream::{backoff, dial::dial},
+    upstream::{
+        backoff,
+        http::{HttpClient, HttpSettings, OF_TOKEN_ENDPOINTS},
+    },
 };
 
 /// Bound of one question: less than half the time in which a connection must be ready, so that who waits for the answer hears why.
@@ -50,10 +45,14 @@ pub(super) type Token = Zeroizing<String>;
 
 /// The tokens of one client.
 pub(super) struct Tokens {
-    source: TokenSource,
-    tls: Option<Arc<Tls>>,
+    source: Source,
     /// Held while the server is asked: the others find its answer.
     kept: Mutex<Kept>,
+}
+
+enum Source {
+    Held(Secret),
+    Endpoint(Box<(TokenEndpoint, HttpClient)>),
 }
 
 #[derive(Default)]
@@ -88,19 +87,20 @@ struct Answer {
 
 impl Tokens {
     pub(super) fn new(source: TokenSource) -> Self {
-        let tls = match &source {
-            TokenSource::Endpoint(endpoint) if endpoint.url.is_tls() => {
-                let settings = TlsSettings {
+        let source = match source {
+            TokenSource::Held(secret) => Source::Held(secret),
+            TokenSource::Endpoint(endpoint) => {
+                let settings = HttpSettings {
+                    url: endpoint.url.clone(),
                     ca: endpoint.ca.clone(),
-                    identity: None,
                 };
-                Some(Arc::new(Tls::new(settings, OF_TOKEN_ENDPOINTS)))
+                // A token is asked for so rarely that no connection is kept.
+                let client = HttpClient::new(settings, OF_TOKEN_ENDPOINTS, LONGEST_ANSWER, 0);
+                Source::Endpoint(Box::new((endpoint, client)))
             }
-            _ => None,
         };
         Self {
             source,
-            tls,
             kept: Mutex::default(),
         }
     }
@@ -110,9 +110,9 @@ impl Tokens {
     /// # Errors
     /// In words for an operator.
     pub(super) async fn get(&self) -> Result<Token, String> {
-        let endpoint = match &self.source {
-            TokenSource::Held(secret) => return held(secret.clone()).await,
-            TokenSource::Endpoint(endpoint) => endpoint,
+        let (endpoint, client) = match &self.source {
+            Source::Held(secret) => return held(secret.clone()).await,
+            Source::Endpoint(both) => (&both.0, &both.1),
         };
         let mut kept = self.kept.lock().await;
         let now = Instant::now();
@@ -122,7 +122,7 @@ impl Tokens {
             (_, Some(failure)) if failure.until > now => return Err(failure.why.clone()),
             _ => {}
         }
-        let asked = timeout(PATIENCE, self.ask(endpoint)).await;
+        let asked = timeout(PATIENCE, ask(endpoint, client)).await;
         let asked = asked.unwrap_or_else(|_| Err(format!("does not answer within {} s", PATIENCE.as_secs())));
         kept.take(asked.map_err(|why| format!("{}: {why}", endpoint.url)))
     }
@@ -134,20 +134,11 @@ impl Tokens {
             kept.token = None;
         }
     }
+}
 
-    async fn ask(&self, endpoint: &TokenEndpoint) -> Result<(Token, Duration), String> {
-        let request = request(endpoint).await?;
-        let address = endpoint.url.address();
-        let tcp = dial(&address).await.map_err(|e| e.to_string())?;
-        let (status, body) = match &self.tls {
-            None => exchange(tcp, request).await?,
-            Some(tls) => {
-                let (stream, _) = tls.connect(tcp, &address).await.map_err(|e| e.to_string())?;
-                exchange(stream, request).await?
-            }
-        };
-        read(status, &body)
-    }
+async fn ask(endpoint: &TokenEndpoint, client: &HttpClient) -> Result<(Token, Duration), String> {
+    let answer = client.ask(request(endpoint, client).await?).await?;
+    read(answer.status(), answer.body())
 }
 
 impl Kept {
@@ -200,7 +191,7 @@ async fn held(secret: Secret) -> Result<Token, String> {
         .unwrap_or_else(|_| Err("closed by us".to_owned()))
 }
 
-async fn request(endpoint: &TokenEndpoint) -> Result<Request<Full<Bytes>>, String> {
+async fn request(endpoint: &TokenEndpoint, client: &HttpClient) -> Result<Request<Full<Bytes>>, String> {
     let secret = endpoint.client_secret.clone();
     let secret = tokio::task::spawn_blocking(move || secret.read()).await;
     let secret = secret.unwrap_or_else(|_| Err("closed by us".to_owned()))?;
@@ -215,31 +206,12 @@ async fn request(endpoint: &TokenEndpoint) -> Result<Request<Full<Bytes>>, Strin
     if let Some(scope) = &endpoint.scope {
         form.append_pair("scope", scope);
     }
-    Request::builder()
-        .method(Method::POST)
-        .uri(endpoint.url.path())
-        .header(HOST, endpoint.url.authority())
+    client
+        .request(Method::POST)
         .header(AUTHORIZATION, authorization)
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .header(ACCEPT, "application/json")
-        .header(USER_AGENT, concat!("mqtt-kafka-proxy/", env!("CARGO_PKG_VERSION")))
         .body(Full::new(Bytes::from(form.finish())))
         .map_err(|e| e.to_string())
-}
-
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-    // Ends with this function.
-    let mut driver = JoinSet::new();
-    driver.spawn(connection);
-    let response = sender.send_request(request).await.map_err(|e| format!("no HTTP answer: {e}"))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
-    let body = body.map_err(|e| format!("its answer cannot be read: {e}"))?;
-    Ok((status, body.to_bytes()))
 }
 
 fn read(status: StatusCode, body: &[u8]) -> Result<(Token, Duration), String> {

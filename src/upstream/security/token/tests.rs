@@ -1,10 +1,14 @@
 //! A server of tokens that counts, and what is made of its answers.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    task::JoinSet,
 };
 
 use super::*;

@@ -1,14 +1,14 @@
-//! The address of a token endpoint.
+//! The address of what is asked by HTTP.
 
 use std::{fmt, str::FromStr};
 
 use hyper::Uri;
 
 /// An `http://` or `https://` URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenUrl(Uri);
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpUrl(Uri);
 
-impl FromStr for TokenUrl {
+impl FromStr for HttpUrl {
     type Err = &'static str;
 
     /// # Errors
@@ -29,7 +29,7 @@ impl FromStr for TokenUrl {
     }
 }
 
-impl fmt::Display for TokenUrl {
+impl fmt::Display for HttpUrl {
     /// Without what stands behind `?`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_tls() { "https" } else { "http" };
@@ -37,25 +37,32 @@ impl fmt::Display for TokenUrl {
     }
 }
 
-impl TokenUrl {
+impl fmt::Debug for HttpUrl {
+    /// As [`Display`](fmt::Display): a query may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl HttpUrl {
     /// Whether TLS is spoken.
-    pub(super) fn is_tls(&self) -> bool {
+    pub fn is_tls(&self) -> bool {
         self.0.scheme_str() == Some("https")
     }
 
     /// `host` or `host:port`, as it is written.
-    pub(super) fn authority(&self) -> &str {
+    pub fn authority(&self) -> &str {
         self.0.authority().map_or("", |authority| authority.as_str())
     }
 
     /// `host:port`.
-    pub(super) fn address(&self) -> String {
+    pub fn address(&self) -> String {
         let port = self.0.port_u16().unwrap_or(if self.is_tls() { 443 } else { 80 });
         format!("{}:{port}", self.0.host().unwrap_or(""))
     }
 
     /// What is asked for there.
-    pub(super) fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.0.path_and_query().map_or("/", |path| path.as_str())
     }
 }
@@ -66,14 +73,14 @@ mod tests {
 
     #[test]
     fn urls_are_taken_apart() {
-        let url: TokenUrl = "https://login.example/realms/a/token?x=y".parse().unwrap();
+        let url: HttpUrl = "https://login.example/realms/a/token?x=y".parse().unwrap();
         assert!(url.is_tls());
         assert_eq!((url.address().as_str(), url.authority()), ("login.example:443", "login.example"));
         assert_eq!(
             (url.path(), url.to_string().as_str()),
             ("/realms/a/token?x=y", "https://login.example/realms/a/token")
         );
-        let url: TokenUrl = "http://[::1]:8080".parse().unwrap();
+        let url: HttpUrl = "http://[::1]:8080".parse().unwrap();
         assert!(!url.is_tls());
         assert_eq!((url.address().as_str(), url.path()), ("[::1]:8080", "/"));
     }
@@ -89,7 +96,7 @@ mod tests {
             ("https://a:0/", "port 0"),
             ("https:// a/", "no URL"),
         ] {
-            let fault = text.parse::<TokenUrl>().unwrap_err();
+            let fault = text.parse::<HttpUrl>().unwrap_err();
             assert!(fault.contains(words), "{text}: {fault}");
         }
     }

@@ -1,0 +1,259 @@
+//! `authentication` of the file and of its listeners: the methods that tell who a client is. The files that they name are read here, so
+//! that what is wrong with them is told with line and column like everything else.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::jwt::{Demands, KeySet};
+use crate::auth::passwords::Passwords;
+use crate::auth::{Binding, CertificateName, Chain, Held, Keys as TokenKeys, Method};
+use crate::pem;
+use crate::relay::read_credentials;
+use crate::resources::{APART, KeySetSettings};
+use crate::upstream::http::{HttpSettings, HttpUrl};
+
+use super::tree::{Kind, Node};
+use super::walk::{Keys, Section, Walk};
+
+const CERTIFICATE: Keys = Keys {
+    known: &["method", "identity", "client_id"],
+    later: &[],
+};
+const PASSWORD_FILE: Keys = Keys {
+    known: &["method", "file", "client_id"],
+    later: &[],
+};
+const JWT: Keys = Keys {
+    known: &[
+        "method",
+        "jwks",
+        "ca",
+        "refresh",
+        "claim",
+        "issuer",
+        "audience",
+        "leeway",
+        "client_id",
+    ],
+    later: &[],
+};
+const ANONYMOUS: Keys = Keys {
+    known: &["method"],
+    later: &[],
+};
+/// Clocks that differ by more than this are broken.
+const MOST_LEEWAY: Duration = Duration::from_secs(600);
+
+#[derive(Clone, Copy)]
+enum Kindred {
+    Certificate,
+    Passwords,
+    Jwt,
+    Anonymous,
+}
+
+const METHODS: [(&str, Kindred); 4] = [
+    ("certificate", Kindred::Certificate),
+    ("password_file", Kindred::Passwords),
+    ("jwt", Kindred::Jwt),
+    ("anonymous", Kindred::Anonymous),
+];
+const NAMES: [(&str, CertificateName); 5] = [
+    ("common_name", CertificateName::CommonName),
+    ("subject", CertificateName::Subject),
+    ("dns", CertificateName::Dns),
+    ("uri", CertificateName::Uri),
+    ("email", CertificateName::Email),
+];
+const BINDINGS: [(&str, Binding); 3] = [
+    ("any", Binding::Any),
+    ("identity", Binding::Equal),
+    ("identity_prefix", Binding::Prefix),
+];
+
+/// How old a key set of a server may become.
+const REFRESH: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(7 * 86_400);
+
+/// What the methods of all lists have in common.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Claims that rights ask for.
+    pub(super) kept: Vec<String>,
+    /// Key sets of servers, each once.
+    pub(super) key_sets: Vec<KeySetSettings>,
+}
+
+impl Walk<'_> {
+    pub(super) fn chain(&mut self, node: &Node, name: &str, shared: &mut Shared) -> Chain {
+        let list = self.list(node, name);
+        let methods: Vec<_> = list
+            .iter()
+            .filter_map(|entry| Some((entry, self.method(entry, name, shared)?)))
+            .collect();
+        let binds = |binding: &Option<Binding>| binding.is_some_and(|binding| binding != Binding::Any);
+        if methods.iter().any(|(_, (_, binding))| binds(binding)) {
+            for (entry, (method, binding)) in &methods {
+                if binding.is_none() && !matches!(method, Method::Anonymous) {
+                    self.fault(
+                        entry.place,
+                        format!("an entry of `{name}` says nothing of client ids, and another binds them"),
+                        "write `client_id: identity`, or `client_id: any` if whoever comes by it may take each client id",
+                    );
+                }
+            }
+        }
+        let bindings = methods
+            .into_iter()
+            .map(|(_, (method, binding))| (method, binding.unwrap_or_default()));
+        Chain::new(bindings.collect())
+    }
+
+    /// A method, and how it binds client ids, if it says so.
+    fn method(&mut self, node: &Node, name: &str, shared: &mut Shared) -> Option<(Method, Option<Binding>)> {
+        // The method says which keys there are, so it is looked for before the keys are.
+        let method = match &node.kind {
+            Kind::Table(entries) => entries.iter().find(|(key, _)| key.text == "method").map(|(_, value)| value),
+            _ => None,
+        };
+        let path = format!("{name}[]");
+        let Some(method) = method.filter(|n| !n.is_nothing()) else {
+            self.fault(
+                node.place,
+                format!("an entry of `{name}` has no `method`"),
+                "write `{method: password_file, file: users.txt}`, or certificate, jwt, anonymous",
+            );
+            return None;
+        };
+        let kind = self.choice(method, &format!("{path}.method"), &METHODS, &["http", "scram"])?;
+        let keys = match kind {
+            Kindred::Certificate => &CERTIFICATE,
+            Kindred::Passwords => &PASSWORD_FILE,
+            Kindred::Jwt => &JWT,
+            Kindred::Anonymous => &ANONYMOUS,
+        };
+        let section = self.section(node, &path, keys)?;
+        let binding = match self.optional(&section, "client_id") {
+            Some(n) => Some(self.choice(n, &section.path("client_id"), &BINDINGS, &[])?),
+            None => None,
+        };
+        let method = match kind {
+            Kindred::Certificate => {
+                let name = match self.optional(&section, "identity") {
+                    Some(n) => self.choice(n, &section.path("identity"), &NAMES, &[])?,
+                    None => CertificateName::CommonName,
+                };
+                Method::Certificate(name)
+            }
+            Kindred::Passwords => Method::Passwords(self.held(&section, "file", "users.txt", Passwords::parse)?),
+            Kindred::Jwt => self.jwt(&section, shared)?,
+            Kindred::Anonymous => Method::Anonymous,
+        };
+        Some((method, binding))
+    }
+
+    /// A file, read for the first time.
+    fn held<T>(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        example: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<Held<T>> {
+        let node = self.required(section, key, example)?;
+        let name = section.path(key);
+        let path = self.path(node, &name)?;
+        match read_credentials(&path).and_then(|text| parse(&text)) {
+            Ok(value) => Some(Held::new(path, value)),
+            Err(why) => {
+                let wrong = self.without_secrets(format!("`{name}`: {} {why}", path.display()));
+                self.fault(
+                    node.place,
+                    wrong,
+                    "give a file that this user may read, as README.md tells how to make one",
+                );
+                None
+            }
+        }
+    }
+
+    fn jwt(&mut self, section: &Section<'_>, shared: &mut Shared) -> Option<Method> {
+        let keys = self.token_keys(section, shared);
+        let text = |walk: &mut Self, key: &str| {
+            let node = walk.optional(section, key)?;
+            Some(walk.text(node, &section.path(key)))
+        };
+        let claim = text(self, "claim");
+        let (issuer, audience) = (text(self, "issuer"), text(self, "audience"));
+        let leeway = match self.optional(section, "leeway") {
+            Some(n) => self.duration(n, &section.path("leeway"), Duration::ZERO..=MOST_LEEWAY)?,
+            None => Duration::from_secs(30),
+        };
+        let demands = Demands {
+            claim: claim.unwrap_or_else(|| Some("sub".to_owned()))?,
+            issuer: issuer.map_or(Some(None), |text| text.map(Some))?,
+            audience: audience.map_or(Some(None), |text| text.map(Some))?,
+            leeway,
+            kept: shared.kept.clone(),
+        };
+        Some(Method::Jwt { keys: keys?, demands })
+    }
+
+    /// A key set: of a file, or of a server.
+    fn token_keys(&mut self, section: &Section<'_>, shared: &mut Shared) -> Option<TokenKeys> {
+        let node = self.required(section, "jwks", "keys.json")?;
+        if !is_url(&self.text(node, &section.path("jwks"))?) {
+            for key in ["ca", "refresh"] {
+                if let Some(n) = section.get(key) {
+                    let wrong = format!("`{}` beside a `jwks` that is a file", section.path(key));
+                    self.fault(n.place, wrong, "remove it: a file is read again when it changes");
+                }
+            }
+            return self.held(section, "jwks", "keys.json", KeySet::parse).map(TokenKeys::File);
+        }
+        let http = self.http(section, "jwks");
+        let refresh = match self.optional(section, "refresh") {
+            Some(n) => self.duration(n, &section.path("refresh"), REFRESH)?,
+            None => Duration::from_secs(3600),
+        };
+        let http = http?;
+        // Methods of several listeners that name the same set ask for it once.
+        let same = |set: &&KeySetSettings| set.http == http && set.refresh == refresh;
+        if let Some(set) = shared.key_sets.iter().find(same) {
+            return Some(TokenKeys::Fetched(set.keys.clone()));
+        }
+        let keys = Arc::default();
+        shared.key_sets.push(KeySetSettings {
+            http,
+            refresh,
+            apart: APART,
+            keys: Arc::clone(&keys),
+        });
+        Some(TokenKeys::Fetched(keys))
+    }
+
+    /// An address that is asked by HTTP, and `ca`, who signs its certificate.
+    fn http(&mut self, section: &Section<'_>, key: &str) -> Option<HttpSettings> {
+        let node = self.required(section, key, "https://login.example/keys")?;
+        let url = self.parsed(node, &section.path(key), |text| {
+            let remedy = "write for example \"https://login.example/keys\"";
+            text.parse::<HttpUrl>().map_err(|wrong| (wrong.to_owned(), remedy.to_owned()))
+        });
+        let ca = self.optional(section, "ca").map(|n| {
+            let name = section.path("ca");
+            let path = self.path(n, &name);
+            self.readable(n, &name, path, |path| pem::authorities(path, "ca").map(drop))
+        });
+        Some(HttpSettings {
+            url: url?,
+            ca: match ca {
+                Some(ca) => Some(ca?),
+                None => None,
+            },
+        })
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme))
+}

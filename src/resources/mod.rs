@@ -1,0 +1,9 @@
+//! What identities need from elsewhere: key sets by URL, fetched and refreshed, and handed over as immutable snapshots.
+//!
+//! A server that is away changes nothing of what is known: the last good answer stays in force. Every wait is bounded, and so is how
+//! often somebody who is nobody yet can make us ask.
+
+mod freshness;
+mod key_sets;
+
+pub use key_sets::{APART, KeySetSettings, KeySets, fetch};
