@@ -47,6 +47,18 @@ fn a_good_file_is_told_on_stdout() {
 }
 
 #[test]
+fn a_warning_is_told_with_its_place_and_is_no_fault() {
+    let folder = folder_with(&GOOD.replace("{topic#}", "a/+/{topic#}"));
+    let (code, out, err) = proxy(folder.path(), &["check"]);
+    assert_eq!((code, out.as_str()), (0, "proxy.yaml: ok, 1 rule\n"));
+    let start = "proxy.yaml:3:27: warning: records of other producers reach no subscriber unless they have the header `mqtt.topic`";
+    assert!(err.starts_with(start) && err.lines().count() == 1, "{err}");
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (_, _, err) = proxy(sample, &["check"]);
+    assert!(!err.contains("warning"), "{err}");
+}
+
+#[test]
 fn all_faults_are_told_on_stderr() {
     let text = GOOD.replace("mqtt}]", "mqttt}]").replace("127.0.0.1:1}", "nowhere}") + "unmapped: \"${PASSWORD}\"\n";
     let folder = folder_with(&text);

@@ -196,6 +196,9 @@ fn check(path: &Path, online: bool) -> Exit {
     if bad {
         return Exit::Usage;
     }
+    for warning in &config.warnings {
+        exit::tell(&format_args!("{}:{}", path.display(), warning.as_warning()));
+    }
     let rules = config.rules.len();
     let told = exit::answer(&format!(
         "{}: ok, {rules} {}",

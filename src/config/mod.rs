@@ -88,6 +88,8 @@ pub struct Config {
     pub access: relay::Access,
     /// `admin`; `None` opens no such port.
     pub admin: Option<admin::Settings>,
+    /// What is no fault, and yet to be told: rules that do less than one might think.
+    pub warnings: Vec<Problem>,
 }
 
 /// Reads a file. Relative paths in it begin at its folder; `${NAME}` is taken from the process's environment.
@@ -189,6 +191,7 @@ impl Walk<'_> {
             payload_format_check,
             access,
             admin,
+            warnings: std::mem::take(&mut self.warnings),
         })
     }
 

@@ -22,6 +22,13 @@ impl fmt::Display for Problem {
     }
 }
 
+impl Problem {
+    /// `line:column: warning: what is so; what would be otherwise`.
+    pub fn as_warning(&self) -> String {
+        format!("{}:{}: warning: {}; {}", self.line, self.column, self.message, self.remedy)
+    }
+}
+
 /// Why there is no configuration.
 #[derive(Debug)]
 pub enum LoadError {

@@ -86,7 +86,15 @@ impl Walk<'_> {
         let compiled = RuleSet::compile(specs, unmapped);
         let whole = self.problems.len() == before;
         match compiled {
-            Ok(rules) if whole => self.try_examples(&examples, &rules).then_some(rules),
+            Ok(rules) if whole => {
+                for warning in rules.warnings() {
+                    let rule = read.get(warning.rule).copied().unwrap_or(node);
+                    let place = place_of(rule, &warning);
+                    let (message, remedy) = (self.without_secrets(warning.message), self.without_secrets(warning.remedy));
+                    self.warnings.push(place.problem(message, remedy));
+                }
+                self.try_examples(&examples, &rules).then_some(rules)
+            }
             Ok(_) => None,
             Err(faults) => {
                 for fault in faults {

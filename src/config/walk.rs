@@ -43,6 +43,8 @@ impl<'t> Section<'t> {
 /// The walk: what it found wrong so far, and what it needs from outside.
 pub(super) struct Walk<'e> {
     pub(super) problems: Vec<Problem>,
+    /// What is no fault, and yet to be told.
+    pub(super) warnings: Vec<Problem>,
     /// Relative paths begin here: the folder of the file.
     folder: &'e Path,
     environment: &'e dyn Fn(&str) -> Option<String>,
@@ -54,6 +56,7 @@ impl<'e> Walk<'e> {
     pub(super) fn new(folder: &'e Path, environment: &'e dyn Fn(&str) -> Option<String>) -> Self {
         Self {
             problems: vec![],
+            warnings: vec![],
             folder,
             environment,
             filled: RefCell::default(),

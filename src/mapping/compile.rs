@@ -8,6 +8,7 @@ use super::filter::Filter;
 use super::inverse::plan_inverse;
 use super::record_template::record_template;
 use super::rules::{Rule, RuleSet, Shape, TopicSlot};
+use super::shadow::Takers;
 use super::spec::{Direction, PartitionSpec, Retain, RuleSpec, Timestamp, Unmapped};
 use super::template::Template;
 use super::text::template;
@@ -34,7 +35,7 @@ impl RuleSet {
             templated: Vec::new(),
             unmapped,
         };
-        let mut reached = Reached::new();
+        let (mut reached, mut takers) = (Reached::new(), Takers::default());
         let mut expressions = 0;
         for (i, spec) in specs.into_iter().enumerate() {
             faults.rule = i;
@@ -51,6 +52,8 @@ impl RuleSet {
             {
                 reached.check(&set, filter, &mut faults);
             }
+            takers.check(&set, &rule, &mut faults);
+            takers.add(u32::try_from(set.rules.len()).expect("fewer than 2^32 rules"), &rule);
             set.add(rule);
         }
         if faults.list.is_empty() { Ok(set) } else { Err(faults.list) }
@@ -254,8 +257,10 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         key,
         headers,
         shape: shape?,
+        has_inverse: true,
         topic_header: false,
     };
     plan_inverse(&mut rule);
+    rule.has_inverse = !rule.topic_header;
     Some(rule)
 }

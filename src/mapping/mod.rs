@@ -23,12 +23,14 @@ mod record_template;
 mod route;
 mod rules;
 mod said;
+mod shadow;
 mod skip;
 mod sources;
 mod spec;
 mod template;
 mod text;
 mod trie;
+mod warnings;
 
 pub use deliver::{Delivered, Stored};
 pub use draft::{Draft, Inbound, PartitionChoice};

@@ -63,6 +63,8 @@ pub struct Rule {
     pub(super) key: Option<Template>,
     pub(super) headers: Vec<(String, Template)>,
     pub(super) shape: Shape,
+    /// Its topics can be told from Kafka topic, key and the rule's headers, `mqtt.topic` aside. True of rules that only read.
+    pub(super) has_inverse: bool,
     /// `mqtt.topic` is written on every record: the way back would not find the topic, or an earlier rule would take it.
     pub(super) topic_header: bool,
 }

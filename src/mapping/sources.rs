@@ -77,7 +77,7 @@ fn rule_source(id: RuleId, rule: &Rule, filter: &str, captured: &Captured<'_>) -
 
 /// What captures hold for all topics that both filters match; `None` if there is no such topic. Of an expression and a filter with
 /// wildcards only beginnings are compared, up to the first wildcard: there may be none then, too.
-fn intersect<'a>(own: &Filter, filter: &'a str) -> Option<Captured<'a>> {
+pub(super) fn intersect<'a>(own: &Filter, filter: &'a str) -> Option<Captured<'a>> {
     if let Some(expression) = &own.expression {
         let Some(wild) = filter.find(['+', '#']) else {
             // What takes no part counts as empty, as on the way in.

@@ -6,7 +6,9 @@ mod faults;
 mod foreign;
 mod forwards;
 mod said;
+mod shadow;
 mod sources;
+mod warnings;
 
 use super::*;
 use crate::mqtt::publish::SharedProperties;

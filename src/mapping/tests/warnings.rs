@@ -1,0 +1,87 @@
+//! What is told of rules that are good and yet do less than one might think.
+
+use super::*;
+
+#[track_caller]
+fn told(specs: Vec<RuleSpec>) -> Vec<(usize, Field, String)> {
+    let warnings = compile(specs).warnings();
+    warnings.into_iter().map(|w| (w.rule, w.field, w.message)).collect()
+}
+
+#[track_caller]
+fn only(specs: Vec<RuleSpec>, rule: usize, field: Field, words: &str) {
+    let told = told(specs);
+    assert!(
+        matches!(told.as_slice(), [(at, of, message)] if (*at, *of) == (rule, field) && message.contains(words)),
+        "{told:?}"
+    );
+}
+
+fn only_publishes(spec: RuleSpec) -> RuleSpec {
+    RuleSpec {
+        direction: Direction::Publish,
+        ..spec
+    }
+}
+
+fn expression(name: &str, written: &str, topic: &str, key: Option<&str>) -> RuleSpec {
+    RuleSpec {
+        mqtt_regex: Some(written.into()),
+        ..spec(name, "", topic, key)
+    }
+}
+
+#[test]
+fn an_inverse_that_is_missing_is_told() {
+    let wild = || spec("wild", "a/{b}/+", "t", Some("{b}"));
+    only(vec![wild()], 0, Field::Mqtt, "`+` or `#`");
+    let shared = || spec("two", "a/{b}/{c#}", "t", Some("{c}{b}"));
+    only(vec![shared()], 0, Field::Mqtt, "not every capture");
+    let regex = || expression("regex", "a/(?<b>[0-9]+)", "t", Some("{b}"));
+    only(vec![regex()], 0, Field::MqttRegex, "tells no topic");
+    for good in [wild(), shared(), regex()] {
+        assert_eq!(told(vec![only_publishes(good)]), [], "nothing is to come back");
+    }
+    assert_eq!(told(vec![spec("whole", "a/+/#", "t", None)]), []);
+    assert_eq!(told(vec![expression("whole", "a/.*", "t", None)]), []);
+    assert_eq!(
+        told(vec![with_headers(spec("both", "a/{b}/{c#}", "t", Some("{b}")), &[("c", "{c}")])]),
+        []
+    );
+    assert_eq!(told(vec![subscribe("only", "a/{key}", "t")]), []);
+}
+
+#[test]
+fn copies_of_nothing_are_told() {
+    let copy = |mqtt: &str| only_publishes(also(spec("copy", mqtt, "copies", None)));
+    only(
+        vec![copy("a/#"), spec("other", "b/#", "t", None)],
+        0,
+        Field::Also,
+        "copies of nothing",
+    );
+    only(
+        vec![copy("a/#"), subscribe("reads", "a/{key}", "t")],
+        0,
+        Field::Also,
+        "copies of nothing",
+    );
+    assert_eq!(told(vec![copy("a/+/c"), spec("other", "a/#", "t", None)]), []);
+    assert_eq!(told(vec![spec("some", "a/b", "t", None), copy("#")]), []);
+    assert_eq!(told(vec![expression("some", "a/[a-z]+", "t", None), copy("a/b")]), []);
+    only(
+        vec![expression("some", "a/[a-z]+", "t", None), copy("a/1")],
+        1,
+        Field::Also,
+        "copies of nothing",
+    );
+}
+
+#[test]
+fn foreign_records_that_an_earlier_rule_takes_are_told() {
+    let rules = || vec![spec("first", "a/{b}", "t", Some("{b}")), spec("second", "b/{b}", "t", Some("{b}"))];
+    only(rules(), 1, Field::KafkaTopic, "goes to `first`");
+    let mut elsewhere = rules();
+    elsewhere[1].kafka.topic = "u".into();
+    assert_eq!(told(elsewhere), []);
+}
