@@ -407,6 +407,40 @@ async fn everybody_has_a_turn(write: impl Fn(&Stage, &str, std::ops::Range<usize
     until("all are at the tail", || behind(&stage) == 0).await;
 }
 
+/// Storage from which a first fetch takes longer than a turn may last at first, in more partitions than there is memory for; another's is quick.
+#[tokio::test]
+async fn with_slow_storage_and_memory_for_one_sweep_everybody_gets_on() {
+    const TOPICS: [&str; 3] = ["slow", "slower", "quick"];
+    const RULES: &str = r#"rules:
+  - {name: slow, direction: subscribe, mqtt: "slow/{key}", kafka: {topic: slow}, qos: 1}
+  - {name: slower, direction: subscribe, mqtt: "slower/{key}", kafka: {topic: slower}, qos: 1}
+  - {name: quick, direction: subscribe, mqtt: "quick/{key}", kafka: {topic: quick}, qos: 1}"#;
+    let fake = Fake::start(1).await;
+    TOPICS.iter().for_each(|topic| fake.topic(topic, 1));
+    let stage = Stage::with(fake, RULES, |config| config.sweeps.memory = 16 * config.kafka.consumer.fetch_size).await;
+    let mut devices = Vec::new();
+    for topic in TOPICS {
+        let mut device = device(&stage, topic, 10).await;
+        device.subscribed(&format!("{topic}/#"), 1).await;
+        write(&stage, topic, 0..1_200, &["a"]);
+        devices.push((device, topic));
+    }
+    until("all are behind", || behind(&stage) == 3).await;
+    for (topic, takes) in [("slow", 1_200), ("slower", 1_500)] {
+        let takes = Duration::from_millis(takes);
+        stage.fake.world().fetch_takes.insert(topic.to_owned(), takes);
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for (mut device, topic) in devices {
+        tasks.spawn(async move {
+            takes(&mut device, &format!("{topic}/a"), 0..1_200).await;
+            assert!(device.fence().await.is_empty(), "nothing came twice");
+        });
+    }
+    tasks.join_all().await;
+    until("all are at the tail", || behind(&stage) == 0).await;
+}
+
 /// A fleet comes back: all from one place, each at a speed of its own.
 #[tokio::test]
 async fn a_fleet_that_fell_behind_together_costs_about_one_pass_over_the_log() {

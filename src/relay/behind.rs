@@ -11,6 +11,7 @@
 
 mod doubt;
 mod larger;
+mod place;
 mod step;
 
 use std::{
@@ -32,6 +33,7 @@ use super::{
     chunk::SourceId,
     hub::Subscriber,
     mailbox::Mailbox,
+    patience::Patience,
     permits::{Permit, Wait},
     sweep::Sweep,
     sweep_cache::SweepCache,
@@ -58,6 +60,7 @@ pub struct Behind {
     /// The same for a sweep that had to be given up, since what it came to needs more; and where that was.
     larger: Option<(i64, Wait)>,
     wanted: watch::Receiver<usize>,
+    patience: Patience,
     /// That there is something to read at a place where a sweep waits.
     doubt: Option<Doubt>,
     /// From where to where records were deleted, until it is told.
@@ -110,6 +113,7 @@ impl Behind {
             turn: 0,
             source,
             wanted: cache.permits().wanted(),
+            patience: cache.patience(),
             cache,
             waiting: None,
             permit: None,
@@ -297,66 +301,6 @@ impl Behind {
         self.members.len() < before
     }
 
-    /// Puts sweeps where those are who have room.
-    fn place(&mut self) {
-        let now = Instant::now();
-        let (cache, source) = (&self.cache, self.source);
-        if *self.wanted.borrow() > 0 {
-            self.sweeps
-                .retain_mut(|sweep| now < sweep.leaves_at() || keep_read(cache, source, sweep));
-        }
-        self.has_waiting = loop {
-            let Some(position) = self.unserved() else {
-                // Whoever stood in line has lost its room, or was served.
-                (self.permit, self.waiting) = (None, None);
-                break false;
-            };
-            if !self.serve(position, now) {
-                break true;
-            }
-        };
-        // Two that have met are one.
-        self.sweeps.sort_by_key(|sweep| (sweep.cursor, sweep.is_over, !sweep.reads()));
-        let (cache, source) = (&self.cache, self.source);
-        self.sweeps
-            .dedup_by(|one, other| one.cursor == other.cursor && !keep_read(cache, source, one));
-    }
-
-    /// The lowest place of one who has room where no sweep is or comes by.
-    fn unserved(&mut self) -> Option<i64> {
-        let ready = || self.members.values().filter(|member| !member.full).map(|member| member.position);
-        for sweep in &mut self.sweeps {
-            sweep.is_active = ready().any(|position| position == sweep.cursor);
-        }
-        let (sweeps, larger) = (&self.sweeps, self.larger.as_ref().map(|(position, _)| *position));
-        ready()
-            .filter(|position| Some(*position) != larger && !sweeps.iter().any(|sweep| sweep.comes_by(*position)))
-            .min()
-    }
-
-    /// Puts a sweep to `position`: one that rests and has the fetch, else a further one, else one that rests, else one whose slice is over.
-    fn serve(&mut self, position: i64, now: Instant) -> bool {
-        if let Some(sweep) = self.sweeps.iter_mut().find(|sweep| !sweep.is_active && sweep.holds(position)) {
-            return sweep.put(position);
-        }
-        if self.sweeps.len() < self.cache.per_partition()
-            && let Some(permit) = self.permit.take().or_else(|| self.cache.permits().try_acquire(self.usual()))
-        {
-            self.sweeps.push(Sweep::new(position, permit, self.cache.fetch_size()));
-            return true;
-        }
-        if self.sweeps.is_empty() && self.waiting.is_none() {
-            self.waiting = Some(Box::pin(self.cache.permits().clone().acquire(self.usual())));
-        }
-        let over = self.sweeps.iter_mut().filter(|sweep| now >= sweep.leaves_at());
-        let Some(sweep) = over.min_by_key(|sweep| (sweep.is_active, sweep.since)) else {
-            return false;
-        };
-        keep_read(&self.cache, self.source, sweep);
-        sweep.put(position);
-        true
-    }
-
     /// Gives the sweeps that need one their next fetch: one that was read lately, else from the log.
     fn fetch(&mut self, open: impl Fn(i64) -> Reader) {
         for sweep in self.sweeps.iter_mut().filter(|sweep| sweep.wants_fetch() && !sweep.reads()) {
@@ -377,12 +321,6 @@ impl Behind {
         self.turn = next;
         true
     }
-}
-
-/// A sweep leaves its place: what it has read ahead is kept for those who follow. Gives false.
-fn keep_read(cache: &SweepCache, source: SourceId, sweep: &mut Sweep) -> bool {
-    sweep.leave().for_each(|chunk| cache.keep(source, chunk));
-    false
 }
 
 impl Drop for Behind {

@@ -11,7 +11,7 @@
 //!   connection keeps for it, `resuming` and `arrivals` bring a session that goes on back to its places, `frontier` takes it forward.
 //! * `retained` keeps retained messages and knows which a subscription gets, `retaining` hands them out.
 //! * `registry` finds the connection of a client id; `hub`, `feed`, `scribe`, `chunk` and `index` bring records to subscribers,
-//!   `behind`, `sweep` and `sweep_cache` to those that cannot keep up.
+//!   `behind`, `sweep` and `sweep_cache` to those that cannot keep up; `permits` and `patience` share out the memory for that.
 //! * `share` are the shared subscriptions of all connections, `shared_out` what one connection has of them.
 
 mod aborted;
@@ -36,6 +36,7 @@ mod mailbox;
 mod once;
 mod outbound;
 mod pace;
+mod patience;
 mod permits;
 mod placing;
 mod registry;
@@ -126,7 +127,12 @@ impl Relay {
             metrics.clone(),
             rule_counters.clone(),
             missing.clone(),
-            SweepCache::new(settings.sweeps, settings.fetch_size, metrics.reads_waiting_bytes.clone()),
+            SweepCache::new(
+                settings.sweeps,
+                settings.fetch_size,
+                cluster.longest_fetch(),
+                metrics.reads_waiting_bytes.clone(),
+            ),
             Budget::new(settings.sweeps.for_messages(), metrics.waiting_bytes.clone()),
         ));
         let shares = Shares::new(hub.clone(), &settings.group_prefix);

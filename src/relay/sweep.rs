@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{aborted::Aborted, feed::LIMITS, permits::Permit};
+use super::{aborted::Aborted, feed::LIMITS, patience::SLICE, permits::Permit};
 use crate::{
     kafka::fetched::{self, Batch, BatchError, Batches},
     upstream::{Chunk, Reader},
@@ -35,12 +35,6 @@ pub fn held(fetch_size: usize, fetch: usize, batch: usize) -> usize {
     fetches.saturating_add(batch.max(fetch_size))
 }
 
-/// How long a sweep may stay where it was put while others want its place.
-const SLICE: Duration = Duration::from_millis(100);
-/// How long its first fetch may take there. Did that count, too, and took longer than a slice, sweeps would be sent on and on before
-/// anything came.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// A place in the log that moves forward.
 pub struct Sweep {
     /// The next record to hand out.
@@ -51,6 +45,8 @@ pub struct Sweep {
     pub since: Instant,
     /// Something was fetched there.
     has_begun: bool,
+    /// How long that may take while others want its place, or its permit.
+    patience: Duration,
     /// Nothing of the fetch is left to hand out.
     pub is_over: bool,
     /// The fetch it is in, also when it is over: one that was left within it is often the next to be served.
@@ -72,13 +68,15 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// One that begins at `cursor`, with a permit for what it holds with fetches of `fetch_size` bytes, or for more.
-    pub fn new(cursor: i64, permit: Permit, fetch_size: usize) -> Self {
+    /// One that begins at `cursor`, with a permit for what it holds with fetches of `fetch_size` bytes, or for more. `patience`: how long its first
+    /// fetch may take.
+    pub fn new(cursor: i64, permit: Permit, fetch_size: usize, patience: Duration) -> Self {
         Self {
             cursor,
             is_active: false,
             since: Instant::now(),
             has_begun: false,
+            patience,
             is_over: true,
             chunk: None,
             batches: fetched::batches(bytes::Bytes::new(), LIMITS),
@@ -94,21 +92,26 @@ impl Sweep {
     }
 
     /// Puts it elsewhere; true: within the fetch that it holds.
-    pub fn put(&mut self, cursor: i64) -> bool {
+    pub fn put(&mut self, cursor: i64, patience: Duration) -> bool {
         self.cursor = cursor;
         let chunk = self.chunk.take();
         if let Some(chunk) = chunk.filter(|chunk| holds(chunk, cursor)) {
             self.begin(chunk);
             return true;
         }
-        (self.since, self.has_begun) = (Instant::now(), false);
+        (self.since, self.has_begun, self.patience) = (Instant::now(), false, patience);
         (self.is_over, self.batch, self.doubted) = (true, None, -1);
         false
     }
 
     /// When it has to make way for those who want its place, or its permit.
     pub fn leaves_at(&self) -> Instant {
-        self.since + if self.has_begun { SLICE } else { PATIENCE }
+        self.since + self.still_waits().unwrap_or(SLICE)
+    }
+
+    /// Nothing has come yet for who is there: how long that may take.
+    pub fn still_waits(&self) -> Option<Duration> {
+        (self.is_active && !self.has_begun).then_some(self.patience)
     }
 
     /// Ends its reader; what that has brought already.
@@ -236,6 +239,7 @@ mod tests {
     };
 
     const FETCH: usize = 64 * 1024;
+    const PATIENCE: Duration = Duration::from_secs(2);
 
     /// A fetch with one batch of 2,000 records of 1,000 bytes, which compress well.
     fn fetch(compression: Compression) -> Chunk {
@@ -263,7 +267,7 @@ mod tests {
     }
 
     fn sweep(permit: Permit, chunk: &Chunk) -> Sweep {
-        let mut sweep = Sweep::new(0, permit, FETCH);
+        let mut sweep = Sweep::new(0, permit, FETCH, PATIENCE);
         let bytes = Bytes::copy_from_slice(&chunk.bytes);
         sweep.begin(Chunk { bytes, ..chunk.clone() });
         sweep
@@ -307,16 +311,19 @@ mod tests {
     #[test]
     fn a_slice_begins_with_the_first_fetch() {
         let permits = Permits::new(1024 * 1024, Gauge::default());
-        let mut sweep = Sweep::new(0, permits.try_acquire(1).unwrap(), FETCH);
+        let mut sweep = Sweep::new(0, permits.try_acquire(1).unwrap(), FETCH, PATIENCE);
         let put = sweep.since;
+        assert_eq!(sweep.leaves_at(), put + SLICE, "nobody waits there");
+        sweep.is_active = true;
         assert_eq!(sweep.leaves_at(), put + PATIENCE);
         sweep.begin(fetch(Compression::None));
         let begun = sweep.since;
         assert!(begun > put && sweep.leaves_at() == begun + SLICE);
         // Neither the next fetch nor another place in the same one makes it longer.
         sweep.begin(fetch(Compression::None));
-        assert!(sweep.put(1_000) && sweep.leaves_at() == begun + SLICE);
-        assert!(!sweep.put(5_000) && sweep.leaves_at() == sweep.since + PATIENCE);
+        assert!(sweep.put(1_000, 2 * PATIENCE) && sweep.leaves_at() == begun + SLICE);
+        assert_eq!(sweep.still_waits(), None);
+        assert!(!sweep.put(5_000, 2 * PATIENCE) && sweep.leaves_at() == sweep.since + 2 * PATIENCE);
     }
 
     #[tokio::test]

@@ -8,11 +8,12 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::{chunk::SourceId, permits::Permits, settings::SweepSettings};
+use super::{chunk::SourceId, patience::Patience, permits::Permits, settings::SweepSettings};
 use crate::upstream::Chunk;
 
 /// Fetches begin where a sweep was put, so they may overlap: so many are looked at for one that holds an offset.
@@ -24,16 +25,18 @@ pub struct SweepCache {
     permits: Arc<Permits>,
     fetch_size: usize,
     per_partition: usize,
+    longest_fetch: Duration,
     recent: Mutex<Recent>,
 }
 
 impl SweepCache {
-    /// For fetches of `fetch_size` bytes; `used` shows what permits are out for.
-    pub fn new(settings: SweepSettings, fetch_size: usize, used: Gauge) -> Arc<Self> {
+    /// For fetches of `fetch_size` bytes, of which none takes longer than `longest_fetch`; `used` shows what permits are out for.
+    pub fn new(settings: SweepSettings, fetch_size: usize, longest_fetch: Duration, used: Gauge) -> Arc<Self> {
         Arc::new(Self {
             permits: Permits::new(settings.for_sweeps(), used),
             fetch_size,
             per_partition: settings.per_partition,
+            longest_fetch,
             recent: Mutex::new(Recent::new(settings.for_fetches())),
         })
     }
@@ -51,6 +54,11 @@ impl SweepCache {
     /// Permits for what is held while subscribers take their time.
     pub fn permits(&self) -> &Arc<Permits> {
         &self.permits
+    }
+
+    /// How long turns last in a partition.
+    pub fn patience(&self) -> Patience {
+        Patience::new(self.longest_fetch)
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

@@ -218,6 +218,12 @@ impl Cluster {
         fetch::read(&self.core, partition, from, Keeping::OneCopy)
     }
 
+    /// How long the first chunk of a reader may take, if there is one: polls of others on all lanes, then its own.
+    pub fn longest_fetch(&self) -> Duration {
+        let settings = &self.core.settings;
+        (settings.consumer.max_wait + settings.request_timeout) * 2
+    }
+
     /// The offset up to which a partition holds nothing to be read from `offset` on, although its log begins before and ends behind: compaction has
     /// taken it. A [`Reader`] waits there until something is written. `None` if there is something, or if no broker says so within the
     /// request timeout. What is written later lies behind it.

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
     fetch_response::{AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData},
 };
 use kafka_protocol::protocol::StrBytes;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use super::{
@@ -45,6 +45,7 @@ impl Node {
             appended.as_mut().enable();
             let answers: Vec<_> = asked.iter().map(|asked| self.answer_one(asked, request, fault)).collect();
             let found = answers.iter().any(has_news);
+            sleep(self.takes(asked.iter().zip(&answers))).await;
             if found || timeout_at(deadline, appended).await.is_err() {
                 let whole = request.session_epoch <= 0;
                 let told = asked.iter().zip(answers).filter(|(_, data)| whole || has_news(data));
@@ -59,6 +60,15 @@ impl Node {
                     .with_responses(responses.collect());
             }
         }
+    }
+
+    /// How long an answer takes that brings what it does.
+    fn takes<'a>(&self, told: impl Iterator<Item = (&'a Asked, &'a PartitionData)>) -> Duration {
+        let takes = &self.world.lock().unwrap().fetch_takes;
+        let slow = told
+            .filter(|(_, data)| has_records(data))
+            .filter_map(|((name, ..), _)| takes.get(name));
+        slow.max().copied().unwrap_or_default()
     }
 
     /// The session of a request, and all that is asked for in it; else an error of the whole fetch.
@@ -122,7 +132,7 @@ impl Node {
             }
             _ => data,
         };
-        if data.records.as_ref().is_some_and(|records| !records.is_empty()) {
+        if has_records(&data) {
             *world.reads.entry(self.id).or_default() += 1;
         }
         data
@@ -131,10 +141,11 @@ impl Node {
 
 /// Whether a broker tells of it at once.
 fn has_news(data: &PartitionData) -> bool {
-    data.error_code != 0
-        || data.records.as_ref().is_some_and(|records| !records.is_empty())
-        || data.diverging_epoch.epoch >= 0
-        || data.preferred_read_replica.0 >= 0
+    data.error_code != 0 || has_records(data) || data.diverging_epoch.epoch >= 0 || data.preferred_read_replica.0 >= 0
+}
+
+fn has_records(data: &PartitionData) -> bool {
+    data.records.as_ref().is_some_and(|records| !records.is_empty())
 }
 
 fn named(world: &World, request: &FetchRequest) -> Vec<Asked> {

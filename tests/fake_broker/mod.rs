@@ -16,6 +16,7 @@ use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use tokio::{
@@ -101,6 +102,8 @@ pub struct World {
     /// Faults for the next Produce requests, in order; none when empty.
     pub produce_faults: VecDeque<Fault>,
     pub fetch_faults: VecDeque<Fault>,
+    /// By topic: how long a Fetch takes that brings records of it.
+    pub fetch_takes: HashMap<String, Duration>,
     /// Of ListOffsets.
     pub offset_faults: VecDeque<Fault>,
     /// Of Metadata; a code is told for each topic.

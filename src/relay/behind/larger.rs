@@ -2,11 +2,8 @@
 
 use std::{future::poll_fn, task::Poll};
 
-use super::{Behind, keep_read};
-use crate::relay::{
-    permits::Permit,
-    sweep::{self, Sweep},
-};
+use super::{Behind, place::keep_read};
+use crate::relay::{permits::Permit, sweep};
 
 impl Behind {
     /// What a sweep holds if no fetch and no batch is larger than usual.
@@ -28,7 +25,7 @@ impl Behind {
     /// The permit has come for which a sweep was given up.
     pub(super) fn go_on(&mut self, permit: Permit) {
         if let Some((position, _)) = self.larger.take() {
-            self.sweeps.push(Sweep::new(position, permit, self.cache.fetch_size()));
+            self.begin(position, permit);
         }
     }
 
