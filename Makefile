@@ -53,10 +53,10 @@ $(CARGO_FUZZ):
 	@integration/need cargo cc
 	cargo install --quiet --locked cargo-fuzz@$(CARGO_FUZZ_VERSION) --root $(CACHE)/cargo
 
-bench: ## micro-benchmarks, then publishing and the Kafka client alone, beside librdkafka and the socket floor
+bench: ## micro-benchmarks, then publishing and the Kafka client alone, beside librdkafka and the socket floor; fails if the client misses its goals
 	@integration/need cargo cc openssl kcat rdkafka
 	@integration/kafka/kafka install
-	cargo bench --locked
+	cargo bench --locked --no-fail-fast
 
 certs: ## development certificates in certs/
 	@integration/need openssl

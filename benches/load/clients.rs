@@ -32,8 +32,16 @@ struct Programs {
     consumer: String,
 }
 
-/// Runs all rounds, prints the table and returns the figures as JSON.
-pub fn run(kafka: &Kafka, rounds: usize, seconds: f64) -> io::Result<String> {
+/// What came of all rounds.
+pub struct Outcome {
+    /// The figures.
+    pub json: String,
+    /// Each kind of work whose median is beyond its goal, with both.
+    pub missed: Vec<String>,
+}
+
+/// Runs all rounds and prints the table.
+pub fn run(kafka: &Kafka, rounds: usize, seconds: f64) -> io::Result<Outcome> {
     let own = std::env::current_exe()?;
     let programs = Programs {
         own: own.to_str().ok_or(io::ErrorKind::InvalidData)?.to_owned(),
@@ -51,7 +59,10 @@ pub fn run(kafka: &Kafka, rounds: usize, seconds: f64) -> io::Result<String> {
     works.push(read(kafka, &programs, rounds, seconds)?);
     println!("\nthe proxy's Kafka client without MQTT, {SIZE} bytes, key, 2 headers, {rounds} rounds, medians");
     print!("{}", table(&works));
-    Ok(json(&works))
+    Ok(Outcome {
+        json: json(&works),
+        missed: works.iter().filter_map(Work::missed).collect(),
+    })
 }
 
 fn produce(kafka: &Kafka, programs: &Programs, codec: &str, goal: f64, window: &str, rounds: usize, seconds: f64) -> io::Result<Work> {
@@ -96,6 +107,12 @@ impl Work {
         let (ours, theirs) = (Vec::new(), Vec::new());
         Self { what, goal, ours, theirs }
     }
+
+    fn missed(&self) -> Option<String> {
+        let (middle, ..) = ratio(&self.ours, &self.theirs);
+        // What is no number has not been reached.
+        (middle.is_nan() || middle > self.goal).then(|| format!("{}: {middle:.2}, the goal is {}", self.what, self.goal))
+    }
 }
 
 fn table(works: &[Work]) -> String {
@@ -115,7 +132,7 @@ fn table(works: &[Work]) -> String {
             median(&work.theirs, |run| run.rate),
             format!("({least:.2}, {most:.2})"),
             work.goal,
-            if middle <= work.goal { "met" } else { "missed" },
+            work.missed().map_or("met", |_| "missed"),
         );
     }
     text

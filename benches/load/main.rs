@@ -157,7 +157,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Runs what is asked for, and writes the figures to `bench/results/`.
+/// Runs what is asked for, and writes the figures to `bench/results/`. A goal that is missed is an error once all of it has run.
 fn scenarios(runtime: &tokio::runtime::Runtime, only: Option<&str>, rounds: usize, seconds: f64) -> io::Result<()> {
     let kafka = stage::Kafka::start();
     if only.is_none_or(|name| name == "publish") {
@@ -167,7 +167,11 @@ fn scenarios(runtime: &tokio::runtime::Runtime, only: Option<&str>, rounds: usiz
         measure::write("sessions", &sessions::run(runtime, &kafka)?)?;
     }
     if only.is_none_or(|name| name == "clients") {
-        measure::write("clients", &clients::run(&kafka, rounds, seconds)?)?;
+        let outcome = clients::run(&kafka, rounds, seconds)?;
+        measure::write("clients", &outcome.json)?;
+        if !outcome.missed.is_empty() {
+            return Err(io::Error::other(format!("missed: {}", outcome.missed.join("; "))));
+        }
     }
     Ok(())
 }
