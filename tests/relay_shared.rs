@@ -4,7 +4,7 @@
 mod fake_broker;
 mod relay_stage;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use fake_broker::{
     Fake,
@@ -435,10 +435,12 @@ async fn a_partition_of_a_topic_that_is_not_known_yet_is_read_when_it_is() {
     until("all of it is committed", || committed_up_to(&quick) == 2).await;
 }
 
-/// Writes one batch of jobs with these numbers, of 1,000 bytes each, that is much smaller compressed.
-fn write_large(stage: &Stage, numbers: std::ops::Range<usize>) {
+/// Writes one batch of jobs with these numbers, of 1,000 bytes each, that is much smaller compressed; its size.
+fn write_large(stage: &Stage, numbers: std::ops::Range<usize>) -> usize {
     let records: Vec<_> = numbers.map(|n| record("a", &format!("{n:<1000}"))).collect();
-    stage.fake.write("jobs", 0, &Batch::of(&records).codec(Codec::Zstd).bytes());
+    let batch = Batch::of(&records).codec(Codec::Zstd).bytes();
+    stage.fake.write("jobs", 0, &batch);
+    batch.len()
 }
 
 /// What nobody takes yet stays as it was fetched, and its memory counts: a batch is not made into messages as a whole.
@@ -488,7 +490,9 @@ async fn shared_subscriptions_take_turns_for_memory() {
         worker.subscribed(&format!("$share/pool{number}/jobs/#"), 1).await;
         workers.push(worker);
     }
-    (0..3).for_each(|part| write_large(&stage, part * JOBS / 3..(part + 1) * JOBS / 3));
+    for part in 0..3 {
+        write_large(&stage, part * JOBS / 3..(part + 1) * JOBS / 3);
+    }
     let mut stuck = workers.split_off(4);
     let mut tasks = tokio::task::JoinSet::new();
     for mut worker in workers {
@@ -504,4 +508,36 @@ async fn shared_subscriptions_take_turns_for_memory() {
         stage.metric("reads_waiting_bytes") + stage.metric("messages_waiting_bytes") == 0
     })
     .await;
+}
+
+/// Storage from which a fetch takes longer than a turn may last at first: what comes then is not thrown away for want of memory each time.
+#[tokio::test]
+async fn with_slow_storage_shared_subscriptions_take_turns_for_memory() {
+    const JOBS: usize = 1_000;
+    let fake = Fake::start(1).await;
+    fake.topic("jobs", 1);
+    let stage = Stage::with(fake, RULES, |config| {
+        config.kafka.consumer.fetch_size = 64 * 1024;
+        config.sweeps.memory = 16 * 64 * 1024;
+    })
+    .await;
+    let mut workers = Vec::new();
+    for number in 0..4 {
+        let mut worker = worker(&stage, &format!("w{number}"), 100).await;
+        worker.subscribed(&format!("$share/pool{number}/jobs/#"), 1).await;
+        workers.push(worker);
+    }
+    stage
+        .fake
+        .world()
+        .fetch_takes
+        .insert("jobs".to_owned(), Duration::from_millis(1_200));
+    let size = write_large(&stage, 0..JOBS);
+    let mut tasks = tokio::task::JoinSet::new();
+    for mut worker in workers {
+        tasks.spawn(async move { does(&mut worker, 0..JOBS).await });
+    }
+    tasks.join_all().await;
+    let fetches = stage.metric("kafka_fetched_bytes_total") as usize / size;
+    assert!(fetches <= 10, "{fetches} fetches for four, with a piece of each");
 }

@@ -83,7 +83,7 @@ impl Reading {
             rules_of_topic: hub.rules.reader(&topic.name),
             builder: ChunkBuilder::new(SourceId::fresh(), stored_source(&topic, tenure.of.partition), held.clone()),
             held,
-            room: Room::new(hub.sweeps.permits().clone()),
+            room: Room::new(&hub.sweeps),
             hub: hub.clone(),
             tenure,
             topic,
@@ -154,7 +154,7 @@ impl Reading {
     /// It is about to be given up: nothing more is read.
     pub(super) fn stop(&mut self) {
         self.throw_away();
-        self.room = Room::new(self.hub.sweeps.permits().clone());
+        self.room = Room::new(&self.hub.sweeps);
     }
 
     /// Its reader has ended: the topic is gone, or was made anew, which the group notices, too. Or the group has heard of a new partition

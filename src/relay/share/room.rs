@@ -10,28 +10,38 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::relay::permits::{Permit, Permits, Wait};
-
-/// How long it may be kept while others wait for memory.
-const SLICE: Duration = Duration::from_millis(100);
-/// How long a fetch may take of one whose turn it is.
-const PATIENCE: Duration = Duration::from_secs(1);
+use crate::relay::{
+    patience::{Patience, SLICE},
+    permits::{Permit, Permits, Wait},
+    sweep_cache::SweepCache,
+};
 
 /// What one partition has of it.
 pub(super) struct Room {
     permits: Arc<Permits>,
-    /// With the time at which it goes to those who wait.
-    permit: Option<(Permit, Instant)>,
+    patience: Patience,
+    turn: Option<Turn>,
     line: Option<Wait>,
     /// So much found no memory, or had to make way.
     needed: Option<usize>,
 }
 
+/// It has a permit.
+struct Turn {
+    permit: Permit,
+    /// Then it goes to those who wait.
+    until: Instant,
+    /// Nothing has come yet, which may take so long.
+    still_waits: Option<Duration>,
+}
+
 impl Room {
-    pub(super) fn new(permits: Arc<Permits>) -> Self {
+    /// None yet.
+    pub(super) fn new(sweeps: &SweepCache) -> Self {
         Self {
-            permits,
-            permit: None,
+            permits: sweeps.permits().clone(),
+            patience: sweeps.patience(),
+            turn: None,
             line: None,
             needed: None,
         }
@@ -39,22 +49,27 @@ impl Room {
 
     /// Whether `bytes` may be kept. If not, they must be thrown away.
     pub(super) fn keep(&mut self, bytes: usize) -> bool {
-        let slice = Instant::now() + SLICE;
-        if let Some((permit, until)) = &mut self.permit
-            && permit.resize(bytes)
+        if let Some(turn) = &mut self.turn
+            && turn.permit.resize(bytes)
         {
-            *until = slice.min(*until);
+            if turn.still_waits.take().is_some() {
+                turn.until = Instant::now() + SLICE;
+            }
             return true;
         }
-        self.permit = None;
-        self.permit = self.permits.try_acquire(bytes).map(|permit| (permit, slice));
-        self.needed = self.permit.is_none().then_some(bytes);
-        self.permit.is_some()
+        self.turn = None;
+        self.turn = self.permits.try_acquire(bytes).map(|permit| Turn {
+            permit,
+            until: Instant::now() + SLICE,
+            still_waits: None,
+        });
+        self.needed = self.turn.is_none().then_some(bytes);
+        self.turn.is_some()
     }
 
     /// Nothing is kept.
     pub(super) fn clear(&mut self) {
-        self.permit = None;
+        self.turn = None;
     }
 
     /// Gets in line for what found no memory. False: nothing did.
@@ -74,19 +89,86 @@ impl Room {
     pub(super) fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(line) = &mut self.line else { return Poll::Pending };
         line.as_mut().poll(context).map(|permit| {
-            self.permit = Some((permit, Instant::now() + PATIENCE));
+            let patience = self.patience.get();
+            self.turn = Some(Turn {
+                permit,
+                until: Instant::now() + patience,
+                still_waits: Some(patience),
+            });
             self.line = None;
         })
     }
 
     /// When it has to make way for those who wait, if it has anything.
     pub(super) fn leaves_at(&self) -> Option<Instant> {
-        self.permit.as_ref().map(|(_, until)| *until)
+        self.turn.as_ref().map(|turn| turn.until)
     }
 
     /// Others have their turn; `bytes` were thrown away.
     pub(super) fn make_way(&mut self, bytes: usize) {
-        self.permit = None;
+        if let Some(had) = self.turn.take().and_then(|turn| turn.still_waits) {
+            self.patience.was_too_short(had);
+        }
         self.needed = (bytes > 0).then_some(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use prometheus_client::metrics::gauge::Gauge;
+
+    use super::*;
+    use crate::relay::settings::SweepSettings;
+
+    /// All there is, and a room in line for as much.
+    async fn queued() -> (Arc<SweepCache>, Room) {
+        let settings = SweepSettings {
+            memory: 4 * 1024,
+            ..SweepSettings::default()
+        };
+        let sweeps = SweepCache::new(settings, 1024, Duration::from_secs(30), Gauge::default());
+        let mut room = Room::new(&sweeps);
+        line_up(&sweeps, &mut room).await;
+        (sweeps, room)
+    }
+
+    /// Its turn comes, behind somebody else's.
+    async fn line_up(sweeps: &SweepCache, room: &mut Room) {
+        let other = sweeps.permits().try_acquire(1024).unwrap();
+        assert!(!room.keep(1024) && room.queue_up() && room.waits());
+        drop(other);
+        poll_fn(|context| room.poll_turn(context)).await;
+        assert!(!room.waits());
+    }
+
+    /// How long its turn lasts, from between these two moments on.
+    fn lasts(room: &Room, since: Instant) -> std::ops::RangeInclusive<Duration> {
+        let until = room.leaves_at().unwrap();
+        until - Instant::now()..=until - since
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_ended_before_anything_came_is_followed_by_a_longer_one() {
+        let begun = Instant::now();
+        let (sweeps, mut room) = queued().await;
+        let first = Duration::from_secs(1);
+        assert!(lasts(&room, begun).contains(&first));
+        room.make_way(0);
+        assert!(room.leaves_at().is_none() && sweeps.permits().try_acquire(1024).is_some());
+        let again = Instant::now();
+        line_up(&sweeps, &mut room).await;
+        assert!(lasts(&room, again).contains(&(2 * first)));
+        // From what has come on it is a slice.
+        let came = Instant::now();
+        assert!(room.keep(512) && lasts(&room, came).contains(&SLICE));
+        let until = room.leaves_at();
+        assert!(room.keep(1024) && room.leaves_at() == until);
+        room.make_way(1024);
+        let third = Instant::now();
+        assert!(room.queue_up());
+        poll_fn(|context| room.poll_turn(context)).await;
+        assert!(lasts(&room, third).contains(&(2 * first)), "something came");
     }
 }
