@@ -61,7 +61,7 @@ fn stamp(producer_id: i64, producer_epoch: i16, base_sequence: i32) -> Producer 
 }
 
 fn appended(offset: i64) -> Fate {
-    Fate::Appended { offset }
+    Fate::Appended { offset, timestamp: None }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod leaving;
 mod once;
 mod operators;
 mod paused;
+mod repeated;
 mod resume;
 mod sharing;
 mod single;

@@ -9,9 +9,17 @@ use mqtt_kafka_proxy::upstream::{Cluster, Fate, ProducerSettings, Settings, Topi
 use super::runtime;
 use crate::shared_kafka;
 
-async fn produce(cluster: &Cluster, topic: &Topic, value: &str, (producer_id, producer_epoch): (i64, i16), base_sequence: i32) -> Fate {
+type Identity = (i64, i16);
+
+async fn produce(
+    cluster: &Cluster,
+    topic: &Topic,
+    value: &str,
+    (producer_id, producer_epoch): Identity,
+    (base_sequence, timestamp): (i32, i64),
+) -> Fate {
     let fields = RecordFields {
-        timestamp: 0,
+        timestamp,
         key: None,
         value: Some(value.as_bytes()),
         headers: std::iter::empty::<Header<'_>>(),
@@ -49,17 +57,29 @@ fn a_record_that_is_sent_again_by_its_pair_is_there_once() {
             other.topic_appears("singles").await.unwrap(),
         );
         for (value, sequence) in [("a", 0), ("b", 1)] {
-            // Also who says it again hears where it was appended first.
-            let there_at = Fate::Appended { offset: sequence.into() };
+            // Also who says it again hears where it was appended first, and of which time that is.
+            let there_at = |timestamp| Fate::Appended {
+                offset: sequence.into(),
+                timestamp,
+            };
+            assert_eq!(produce(&one, &here, value, id, (sequence, 7)).await, there_at(None));
             for _ in 0..2 {
-                assert_eq!(produce(&one, &here, value, id, sequence).await, there_at);
-                assert_eq!(produce(&other, &there, "other", id, sequence).await, there_at);
+                assert_eq!(produce(&other, &there, "other", id, (sequence, 8)).await, there_at(Some(7)));
+                assert_eq!(produce(&one, &here, value, id, (sequence, 9)).await, there_at(Some(7)));
             }
         }
-        assert_eq!(produce(&one, &here, "c", id, 7).await, Fate::Gap);
+        assert_eq!(produce(&one, &here, "c", id, (7, 7)).await, Fate::Gap);
         let next = (id.0, id.1 + 1);
-        assert_eq!(produce(&other, &there, "d", next, 0).await, Fate::Appended { offset: 2 });
-        assert_eq!(produce(&one, &here, "e", id, 2).await, Fate::Unknown, "a later epoch has decided");
+        let appended = Fate::Appended {
+            offset: 2,
+            timestamp: None,
+        };
+        assert_eq!(produce(&other, &there, "d", next, (0, 7)).await, appended);
+        assert_eq!(
+            produce(&one, &here, "e", id, (2, 7)).await,
+            Fate::Unknown,
+            "a later epoch has decided"
+        );
         one.shutdown().await;
         other.shutdown().await;
     });

@@ -98,8 +98,18 @@ pub(super) fn produce(core: &Core, connection: &Connection, parts: &[Part]) -> R
     }
 }
 
-/// Code and base offset told for each of `parts`, if any was.
-pub(super) fn answers_to(parts: &[Part], answer: &ProduceResponse) -> Vec<Option<(i16, i64)>> {
+/// What a broker tells of a part.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PartAnswer {
+    pub(super) code: i16,
+    /// Of the first record; -1 if not told.
+    pub(super) offset: i64,
+    /// Of the batch that it has of before, or has given it itself (LogAppendTime); else -1.
+    pub(super) timestamp: i64,
+}
+
+/// What is told of each of `parts`, if anything is.
+pub(super) fn answers_to(parts: &[Part], answer: &ProduceResponse) -> Vec<Option<PartAnswer>> {
     let mut told = vec![None; parts.len()];
     // Answers come mostly in the order of the request, so the search starts behind the last hit.
     let mut hint = 0;
@@ -115,7 +125,11 @@ pub(super) fn answers_to(parts: &[Part], answer: &ProduceResponse) -> Vec<Option
                     }
             });
             let Some(at) = at else { continue };
-            told[at].get_or_insert((partition.error_code, partition.base_offset));
+            told[at].get_or_insert(PartAnswer {
+                code: partition.error_code,
+                offset: partition.base_offset,
+                timestamp: partition.log_append_time_ms,
+            });
             hint = at + 1;
         }
     }

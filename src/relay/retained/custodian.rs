@@ -2,7 +2,7 @@
 //! log lacks (`store::duties`).
 //!
 //! A membership may be lost without a word, and who has lost it may not know yet: so for a moment two may write. Nothing of what either
-//! writes can take a newer message away. What is left to chance: one who is paused between its look at the log and its write for longer
+//! writes can take a newer message away: what is written once more says as of which record that was so. What is left to chance: one who is paused between its look at the log and its write for longer
 //! than [`removal_delay`](crate::relay::RetainedSettings::removal_delay) brings a message back that was overtaken, if the
 //! newer one has gone meanwhile. It is there until the next one is retained.
 
@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{
     Retained,
-    mapped::{HEADER, Mapped},
+    mapped::{AS_OF, HEADER, Mapped},
     store::{Duty, Look, What},
 };
 use crate::{
@@ -37,6 +37,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Name and value.
 type OwnHeader = (Box<str>, Option<Box<[u8]>>);
+
+/// What a record says of a message: which it is, and as of which record it is written once more.
+struct Said {
+    mapped: String,
+    as_of: Option<String>,
+}
 
 /// A message as it lies in the log.
 struct Copy {
@@ -144,9 +150,21 @@ impl Custodian {
         for duty in &duties {
             let mapped = self.mapped(duty);
             let appended = match duty.what {
-                What::Remove => self.append(topic, (duty, &mapped), None, std::iter::empty()).await,
-                What::Clear => self.append(topic, (duty, &mapped), Some(b""), std::iter::empty()).await,
-                What::Again { expires } => self.again(topic, (duty, &mapped), expires).await,
+                What::Remove => {
+                    let said = Said { mapped, as_of: None };
+                    self.append(topic, (duty, &said), None, std::iter::empty()).await
+                }
+                What::Clear => match self.still_owed(duty).await {
+                    Some(as_of) => {
+                        let said = Said {
+                            mapped,
+                            as_of: Some(as_of.to_string()),
+                        };
+                        self.append(topic, (duty, &said), Some(b""), std::iter::empty()).await
+                    }
+                    None => false,
+                },
+                What::Again { expires } => self.again(topic, (duty, mapped), expires).await,
             };
             open += usize::from(appended);
         }
@@ -162,19 +180,25 @@ impl Custodian {
         }
     }
 
+    /// Whether a message is to be written once more also by what is in the log by now, and as of which record. What was retained since may be
+    /// newer.
+    async fn still_owed(&self, duty: &Duty) -> Option<i64> {
+        match timeout(PATIENCE, self.retained.caught_up(&[&duty.topic])).await {
+            Ok(Some(_)) => self.retained.store().is_owed(duty),
+            Ok(None) | Err(_) => None,
+        }
+    }
+
     /// Writes a message once more, unless something has come since; whether it is on its way.
-    async fn again(&mut self, topic: &Arc<Topic>, (duty, mapped): (&Duty, &str), expires: Option<Instant>) -> bool {
+    async fn again(&mut self, topic: &Arc<Topic>, (duty, mapped): (&Duty, String), expires: Option<Instant>) -> bool {
         let retained = self.retained.clone();
-        let copy = |record: &RecordView<'_>| Copy::of(record, &duty.topic, mapped, expires);
+        let copy = |record: &RecordView<'_>| Copy::of(record, &duty.topic, &mapped, expires);
         let copy = match timeout(PATIENCE, retained.record(duty.place, copy)).await {
             Ok(Some(copy)) => copy.flatten(),
             // Kafka says nothing: it is tried again.
             Ok(None) | Err(_) => return false,
         };
-        // What was retained meanwhile may be newer.
-        if !matches!(timeout(PATIENCE, retained.caught_up(&[&duty.topic])).await, Ok(Some(_))) || !retained.store().is_owed(duty) {
-            return false;
-        }
+        let Some(as_of) = self.still_owed(duty).await else { return false };
         let Some(copy) = copy else {
             tracing::error!(
                 topic = &*duty.topic,
@@ -184,7 +208,9 @@ impl Custodian {
             return false;
         };
         let headers = copy.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
-        self.append(topic, (duty, mapped), Some(&copy.value), headers).await
+        let as_of = Some(as_of.to_string());
+        self.append(topic, (duty, &Said { mapped, as_of }), Some(&copy.value), headers)
+            .await
     }
 
     /// Which message a duty is about.
@@ -200,11 +226,12 @@ impl Custodian {
     }
 
     /// Appends a record that says which message it is about; whether there will be a receipt.
-    async fn append<'a, H>(&mut self, topic: &Arc<Topic>, (duty, mapped): (&'a Duty, &'a str), value: Option<&'a [u8]>, headers: H) -> bool
+    async fn append<'a, H>(&mut self, topic: &Arc<Topic>, (duty, said): (&'a Duty, &'a Said), value: Option<&'a [u8]>, headers: H) -> bool
     where
         H: Iterator<Item = Header<'a>> + Clone,
     {
-        let own = std::iter::once(("mqtt.mapped", Some(mapped.as_bytes())));
+        let as_of = said.as_of.iter().map(|as_of| (AS_OF, Some(as_of.as_bytes())));
+        let own = std::iter::once(("mqtt.mapped", Some(said.mapped.as_bytes()))).chain(as_of);
         let fields = RecordFields {
             timestamp: now_ms(),
             key: Some(duty.topic.as_bytes()),
@@ -238,7 +265,9 @@ impl Copy {
         let value = record.value.filter(|_| is_it && record.key == Some(topic.as_bytes()))?;
         let left = expires.map(|end| end.saturating_duration_since(Instant::now()).as_secs_f64().ceil().to_string());
         let header = |(name, value): (&[u8], Option<&[u8]>)| {
-            let name = std::str::from_utf8(name).ok().filter(|name| name.as_bytes() != HEADER)?;
+            let name = std::str::from_utf8(name)
+                .ok()
+                .filter(|name| name.as_bytes() != HEADER && *name != AS_OF)?;
             let value = match (name, &left) {
                 // It counts from when the record is written.
                 ("mqtt.expiry", Some(left)) => Some(left.as_bytes()),

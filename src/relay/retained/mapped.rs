@@ -5,6 +5,8 @@
 
 /// The header's name.
 pub const HEADER: &[u8] = b"mqtt.mapped";
+/// The header of a record that is written once more: the decimal offset of the last record of its key that its writer knew of.
+pub const AS_OF: &str = "mqtt.as-of";
 
 /// A record of a mapped topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

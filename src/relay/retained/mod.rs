@@ -5,8 +5,10 @@
 //!   the log when it is asked for (`lookup`).
 //! * `custodian` mends what compaction would make wrong, and removes what is gone.
 //! * `barrier` makes SUBSCRIBE linearizable, `stream` is the walk of one subscription and its delivery.
+//! * `again` decides about messages that were perhaps retained before.
 //! * `mapped` is the header that orders them.
 
+mod again;
 mod barrier;
 mod body;
 mod custodian;
@@ -67,6 +69,8 @@ pub struct Retained {
     progress: watch::Sender<Progress>,
     lookups: Semaphore,
     writer: Writer,
+    /// It knows the topic.
+    reads: bool,
     /// Partitions that this instance looks after.
     custody: watch::Sender<BTreeSet<i32>>,
     began: Instant,
@@ -85,7 +89,7 @@ impl Retained {
     /// Begins to read the topic, and to write to it. Must be called within a tokio runtime.
     pub fn start(settings: RetainedSettings, hub: &Arc<Hub>) -> (Arc<Self>, Tasks) {
         let (cluster, rules, group) = (hub.cluster.clone(), hub.rules.clone(), settings.group.clone());
-        let (retained, mut tasks) = Self::begin_to_write(settings, cluster, rules, hub.metrics.clone());
+        let (retained, mut tasks) = Self::begin_to_write(settings, true, cluster, rules, hub.metrics.clone());
         let tail = tokio::spawn(tail::run(retained.clone(), hub.clone()));
         let custodian = tokio::spawn(custodian::run(retained.clone()));
         tasks.0.extend([tail.abort_handle(), custodian.abort_handle()]);
@@ -103,10 +107,16 @@ impl Retained {
             removal_delay: Duration::MAX,
             group: None,
         };
-        Self::begin_to_write(settings, cluster, rules, metrics)
+        Self::begin_to_write(settings, false, cluster, rules, metrics)
     }
 
-    fn begin_to_write(settings: RetainedSettings, cluster: Cluster, rules: Arc<RuleSet>, metrics: Arc<Metrics>) -> (Arc<Self>, Tasks) {
+    fn begin_to_write(
+        settings: RetainedSettings,
+        reads: bool,
+        cluster: Cluster,
+        rules: Arc<RuleSet>,
+        metrics: Arc<Metrics>,
+    ) -> (Arc<Self>, Tasks) {
         let retained = Arc::new(Self {
             store: Mutex::new(Store::new(settings.memory)),
             cluster,
@@ -115,6 +125,7 @@ impl Retained {
             progress: watch::Sender::default(),
             lookups: Semaphore::new(LOOKUPS),
             writer: Writer::default(),
+            reads,
             custody: watch::Sender::default(),
             began: Instant::now(),
             settings,

@@ -3,11 +3,16 @@
 //! *Which wins*: of one MQTT topic in one mapped partition the record with the higher mapped offset, whichever was read later. Where the mapped
 //! partition or the topic is another (rules were changed, `partition: round-robin`) there is no such order, and the later record wins.
 //!
+//! *Written once more*: such a record ([`Incoming::as_of`]) says nothing new, so where there is no common order it is not newer for being later.
+//! Told as a sequence of events: an older record lies behind the one in force, whose custodian writes it once more; meanwhile a message
+//! of another mapped partition is retained; the former message comes behind it, and would take its place.
+//!
 //! *Versions*: each change of what subscribers may get counts the version up. Whoever walks says between which versions, so a walk over a
 //! map that changes meanwhile gives each entry once or not at all, and what is left out is told to the walker in another way.
 
 mod anew;
 mod duties;
+mod repeats;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,6 +22,7 @@ use std::{
 
 use anew::Anew;
 pub use duties::{Duty, Look, What};
+pub use repeats::Repeat;
 
 use super::{
     body::Body,
@@ -79,6 +85,10 @@ pub struct Entry {
     pub order: Order,
     /// Index of the rule that it belongs to.
     pub rule: u32,
+    /// Offset of the last record of its key. If that is another than its own, it lost, and the entry must be written again.
+    last: i64,
+    /// Offset of the record of its key from which on all that were in force have a common order; -1 if there was none before.
+    since: i64,
     /// In which reading of the topic its record was met last.
     reading: u32,
     /// When, as of [`Incoming::met`].
@@ -87,8 +97,29 @@ pub struct Entry {
     pub expires: Option<Instant>,
     /// What subscribers get.
     pub content: Content,
+}
+
+impl Entry {
     /// The last record of its key in the log is another, which lost: it must be written again.
-    pub overtaken: bool,
+    pub fn is_overtaken(&self) -> bool {
+        self.last != self.place.offset
+    }
+
+    /// Whether a record that is read now takes its place. One that is written once more does so only if its writer knew all that is known
+    /// here and has no common order with it.
+    fn yields_to(&self, order: Order, as_of: Option<i64>) -> bool {
+        let unknown = if self.order.is_comparable(order) { self.since } else { self.last };
+        self.order == order || (!self.order.beats(order) && as_of.is_none_or(|as_of| unknown <= as_of))
+    }
+
+    /// [`since`](Self::since) of the record that takes its place.
+    fn since(&self, order: Order, place: Place) -> i64 {
+        if self.order.is_comparable(order) {
+            self.since
+        } else {
+            place.offset
+        }
+    }
 }
 
 /// What subscribers get of an entry.
@@ -111,6 +142,8 @@ pub struct Incoming<'a> {
     pub place: Place,
     /// Where its mapped record lies.
     pub mapped: Mapped<'a>,
+    /// Of a record that is written once more: the offset of the last one of its key that its writer knew of.
+    pub as_of: Option<i64>,
     /// Index of its rule.
     pub rule: u32,
     /// The second in which it was read, on a clock of the reader's own.
@@ -200,20 +233,23 @@ impl Store {
     pub fn apply(&mut self, record: Incoming<'_>) -> Applied {
         let order = self.order(&record.mapped);
         let known = self.entries.get_mut(record.topic);
-        let is_older = |entry: &Entry| self.anew.is_older((record.topic, entry), record.place, order);
+        let is_older = |entry: &Entry| self.anew.is_older((record.topic, entry), &record, order);
         if known.as_deref().is_some_and(is_older) {
             self.keep_older(&record, order);
             return Applied::Nothing;
         }
-        let mut again = None;
-        if let Some(entry) = known.filter(|entry| entry.order.is_comparable(order)) {
-            if entry.order.beats(order) {
-                entry.overtaken = true;
+        let (mut again, mut before) = (None, self.anew.older(record.topic));
+        if let Some(entry) = known {
+            if !entry.yields_to(order, record.as_of) {
+                entry.last = record.place.offset;
                 return Applied::Nothing;
             }
             // The same message once more: written again, or repeated by a producer that did not know.
-            again = (entry.order.offset == order.offset).then_some(entry.version);
+            again = (entry.order == order).then_some(entry.version);
+            // Of one that is not met again, what was met before counts.
+            before = before.or(Some(&*entry).filter(|entry| !self.anew.is_unmet(entry)));
         }
+        let since = before.map_or(-1, |before| before.since(order, record.place));
         self.forget(record.topic);
         let version = again.unwrap_or(self.version + 1);
         self.version = self.version.max(version);
@@ -226,11 +262,12 @@ impl Store {
             place: record.place,
             order,
             rule: record.rule,
+            last: record.place.offset,
+            since,
             reading: self.anew.reading,
             met: record.met,
             expires,
             content,
-            overtaken: false,
         };
         self.entries.insert(record.topic.into(), entry);
         if cleared || again.is_some() || self.anew.is_known(record.place) {
@@ -255,13 +292,15 @@ impl Store {
     pub fn tombstone(&mut self, topic: &str, place: Place, removes: Option<&Mapped<'_>>) {
         let meant = removes.map(|mapped| self.order(mapped));
         let is_meant = |entry: &Entry| meant.is_none_or(|meant| meant == entry.order || meant.beats(entry.order));
-        if self.anew.older(topic).is_some_and(is_meant) {
-            self.forget_older(topic);
+        match self.anew.older_mut(topic) {
+            Some(older) if is_meant(older) => drop(self.forget_older(topic)),
+            Some(older) => older.last = place.offset,
+            None => {}
         }
         match self.entries.get_mut(topic) {
             Some(entry) if self.anew.is_unmet(entry) && self.anew.is_known(place) => {}
             Some(entry) if is_meant(entry) => self.fall_back(topic),
-            Some(entry) => entry.overtaken = true,
+            Some(entry) => entry.last = place.offset,
             None => {}
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Progress, Retained,
     body::Body,
-    mapped::{HEADER, Mapped},
+    mapped::{AS_OF, HEADER, Mapped},
     store::{Applied, Incoming, Place},
 };
 use crate::{
@@ -187,8 +187,9 @@ impl Tail {
             self.retained.metrics.retained.foreign.inc();
             return;
         };
-        let header = record.headers().find(|(name, _)| *name == HEADER).and_then(|(_, value)| value);
-        let mapped = header.and_then(Mapped::read);
+        let header = |wanted: &[u8]| record.headers().find(|(name, _)| *name == wanted).and_then(|(_, value)| value);
+        let mapped = header(HEADER).and_then(Mapped::read);
+        let as_of = header(AS_OF.as_bytes()).and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
         let place = Place {
             partition,
             offset: record.offset,
@@ -222,6 +223,7 @@ impl Tail {
             topic,
             place,
             mapped,
+            as_of,
             rule: rule.0,
             met: retained.second(),
             body,

@@ -10,7 +10,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Retained, mapped::Mapped};
+use super::{
+    Retained,
+    mapped::{AS_OF, Mapped},
+};
 use crate::{
     kafka::{Header, RecordFields, error::ErrorCode},
     mapping::partition_for_key,
@@ -32,10 +35,12 @@ pub struct Job {
     mapped: Arc<Topic>,
     timestamp: i64,
     payload: Box<[u8]>,
-    headers: Vec<OwnHeader>,
+    headers: Box<[OwnHeader]>,
     waiter: Option<(Arc<Receipts>, u64)>,
     /// Of the mapped record, once it is known.
     stored: Option<(i32, i64)>,
+    /// See [`AS_OF`].
+    pub(super) as_of: Option<i64>,
 }
 
 impl Job {
@@ -53,6 +58,17 @@ impl Job {
             headers: headers.map(|(name, value)| (name.into(), value.map(Into::into))).collect(),
             waiter: waiter.map(|(receipts, ticket)| (receipts.clone(), ticket)),
             stored: None,
+            as_of: None,
+        }
+    }
+
+    /// Where its mapped record lies.
+    pub(super) fn mapped(&self, (partition, offset): (i32, i64)) -> Mapped<'_> {
+        Mapped {
+            topic: &self.mapped.name,
+            id: *self.mapped.id.as_bytes(),
+            partition,
+            offset,
         }
     }
 
@@ -290,15 +306,10 @@ fn append(retained: &Retained, appender: &mut Appender, number: u64) -> Result<(
     let writer = &retained.writer;
     let waiting = writer.waiting();
     let Some(job) = waiting.jobs.get(&number) else { return Ok(()) };
-    let (partition, offset) = job.stored.unwrap_or_default();
-    let mapped = Mapped {
-        topic: &job.mapped.name,
-        id: *job.mapped.id.as_bytes(),
-        partition,
-        offset,
-    }
-    .to_string();
-    let own = std::iter::once(("mqtt.mapped", Some(mapped.as_bytes())));
+    let mapped = job.mapped(job.stored.unwrap_or_default()).to_string();
+    let as_of = job.as_of.map(|as_of| as_of.to_string());
+    let as_of = as_of.iter().map(|as_of| (AS_OF, Some(as_of.as_bytes())));
+    let own = std::iter::once(("mqtt.mapped", Some(mapped.as_bytes()))).chain(as_of);
     let headers = job.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
     let fields = RecordFields {
         timestamp: job.timestamp,

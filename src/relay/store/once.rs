@@ -9,6 +9,8 @@
 //!   the second is, with the same mapped offset, so readers take it for the message that they have.
 //! * The same, but somebody has retained something newer meanwhile: the second, written again, lies behind the newer one in the log
 //!   and has the lower mapped offset, so it loses for everybody, and the newer one is written again by the custodian.
+//! * The same where the newer one lies in another mapped partition, or has been cleared and forgotten: then no order tells. So of a record
+//!   that Kafka had from before it is looked at what is retained by now (`crate::relay::retained::again`).
 //!
 //! Were the pair done with behind the first record, an owner that dies between the two would leave a message that nobody retains.
 
@@ -159,14 +161,14 @@ async fn produce(cluster: &Cluster, keeper: Option<&Retained>, held: Held, (pair
         (None, _) => Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
     };
     match fate {
-        Fate::Appended { offset } => {
+        Fate::Appended { offset, timestamp } => {
             held.single.let_go();
             // The rules may have become others: of what they do not map any more nothing is retained.
             let job = held.retained.as_deref().filter(|_| held.source.topic == pair.source.topic);
             let Some((keeper, job)) = keeper.zip(job) else {
                 return (Outcome::Appended, None);
             };
-            match retain(keeper, job, (pair.source.partition.cast_signed(), offset)).await {
+            match retain(keeper, job, (pair.source.partition.cast_signed(), offset), timestamp).await {
                 // It is left out, but not the first: its sequence is used.
                 (Outcome::Refused, code) if held.skip => (Outcome::Appended, code),
                 told => told,
@@ -179,8 +181,8 @@ async fn produce(cluster: &Cluster, keeper: Option<&Retained>, held: Held, (pair
     }
 }
 
-/// Retains a message whose first record lies at a partition and offset.
-pub(super) async fn retain(keeper: &Retained, job: &Job, (partition, offset): (i32, i64)) -> Told {
+/// Retains a message whose first record lies at a partition and offset, and has a timestamp if Kafka may have had it from before.
+pub(super) async fn retain(keeper: &Retained, job: &Job, (partition, offset): (i32, i64), timestamp: Option<i64>) -> Told {
     failure::step("mapped");
     if offset < 0 {
         // No broker of the supported lines answers so. Under a made-up offset it could win over what is newer.
@@ -188,7 +190,11 @@ pub(super) async fn retain(keeper: &Retained, job: &Job, (partition, offset): (i
         tracing::error!(topic, "Kafka does not say where a message lies: it is stored, but not retained");
         return (Outcome::Appended, None);
     }
-    match keeper.keep(job.clone(), partition, offset).await {
+    let kept = match timestamp {
+        Some(timestamp) => keeper.keep_again(job.clone(), (partition, offset), timestamp).await,
+        None => keeper.keep(job.clone(), partition, offset).await,
+    };
+    match kept {
         Written::Stored { .. } => (Outcome::Appended, None),
         Written::Refused(code) => (Outcome::Refused, Some(code)),
         // The whole is done again, by the same pair.

@@ -71,12 +71,12 @@ pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, in
     drop(appender);
     // A will has a producer id of its own: where it is refused, no sequence is used again, whatever became of an earlier attempt.
     match around.cluster.produce_single(&single, to, &once::stamp(&pair), false).await {
-        Fate::Appended { offset } => {
+        Fate::Appended { offset, timestamp } => {
             drop(single);
             let keeper = around.retained.as_ref().filter(|_| will.retain && rule.keeps_retained());
             let Some(keeper) = keeper else { return Outcome::Appended };
             let job = Job::copy(&will.topic, &fields, topic, None);
-            match once::retain(keeper, &job, (to.index(), offset)).await {
+            match once::retain(keeper, &job, (to.index(), offset), timestamp).await {
                 (Outcome::Refused, code) => {
                     let error = code.map(ErrorCode::name);
                     tracing::error!(

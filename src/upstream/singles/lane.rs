@@ -18,7 +18,7 @@ use crate::upstream::{
     broker::Broker,
     cluster::Core,
     connection::{CallError, Connection, ORDINARY_FRAME},
-    produce::{Part, answers_to, judge, produce},
+    produce::{Part, PartAnswer, answers_to, judge, produce},
     topics::Partition,
 };
 
@@ -35,10 +35,13 @@ pub(crate) struct Singles {
     bell: Notify,
 }
 
+/// The answer to a batch, with the timestamp of what is there, if the broker tells.
+pub(super) type Told = (Answer, Option<i64>);
+
 /// A batch on its way.
 struct Job {
     part: Part,
-    reply: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<Told>,
 }
 
 impl Singles {
@@ -47,7 +50,7 @@ impl Singles {
     }
 
     /// A record for a partition that this broker leads, which has failed so often before; dropped if nobody waits for the answer any more.
-    pub(super) fn push(&self, partition: &Arc<Partition>, bytes: &Bytes, failures: u32, reply: oneshot::Sender<Answer>) {
+    pub(super) fn push(&self, partition: &Arc<Partition>, bytes: &Bytes, failures: u32, reply: oneshot::Sender<Told>) {
         let part = Part {
             partition: Arc::clone(partition),
             ordinal: 0,
@@ -126,9 +129,14 @@ async fn request(core: &Arc<Core>, broker: &Broker, connection: &mut Option<Conn
     };
     for ((reply, part), told) in replies.into_iter().zip(&parts).zip(answers_to(&parts, &answer)) {
         let answer = match told {
-            Some((UNKNOWN_PRODUCER_ID, _)) => Answer::OutOfOrder,
-            Some((code, offset)) => judge(core, part, code, offset).0,
-            None => Answer::Doubt,
+            Some(PartAnswer {
+                code: UNKNOWN_PRODUCER_ID, ..
+            }) => (Answer::OutOfOrder, None),
+            Some(told) => (
+                judge(core, part, told.code, told.offset).0,
+                Some(told.timestamp).filter(|at| *at >= 0),
+            ),
+            None => (Answer::Doubt, None),
         };
         // Whoever waited may have gone to another broker.
         let _ = reply.send(answer);

@@ -56,6 +56,9 @@ pub enum Fate {
         /// Where, of a repeated record where it was appended first; -1 if the broker does not tell: 46 DUPLICATE_SEQUENCE_NUMBER says
         /// only that it is there. Brokers of the supported lines say 0 and the first offset.
         offset: i64,
+        /// The timestamp of what is there, if the broker tells: of a repeated record that of the first; of a new one only where the topic has
+        /// LogAppendTime.
+        timestamp: Option<i64>,
     },
     /// 45 OUT_OF_ORDER_SEQUENCE_NUMBER: something before it is missing. Also 59 UNKNOWN_PRODUCER_ID of brokers before 2.5: the producer
     /// is forgotten, and newer ones would take any sequence of it.
@@ -147,15 +150,15 @@ impl Cluster {
                 () = sleep_until(deadline) => break,
             };
             match told {
-                Some(Answer::Stored(offset)) => {
+                Some((Answer::Stored(offset), timestamp)) => {
                     core.counters.batches.inc();
                     core.counters.records.inc();
                     core.counters.bytes.inc_by(batch.len() as u64);
-                    return Fate::Appended { offset };
+                    return Fate::Appended { offset, timestamp };
                 }
-                Some(Answer::OutOfOrder) => return Fate::Gap,
-                Some(Answer::IdentityDead) => return Fate::Unknown,
-                Some(Answer::Refused(code) | Answer::TooLarge(code) | Answer::Unfit(code)) => {
+                Some((Answer::OutOfOrder, _)) => return Fate::Gap,
+                Some((Answer::IdentityDead, _)) => return Fate::Unknown,
+                Some((Answer::Refused(code) | Answer::TooLarge(code) | Answer::Unfit(code), _)) => {
                     to.tell_refused(code, 1, batch.len());
                     return if doubt && !is_of_content(code) {
                         Fate::Unknown
@@ -163,7 +166,7 @@ impl Cluster {
                         Fate::Refused(code)
                     };
                 }
-                Some(told @ (Answer::NotStored | Answer::Doubt)) => {
+                Some((told @ (Answer::NotStored | Answer::Doubt), _)) => {
                     doubt |= told == Answer::Doubt;
                     core.counters.retries.inc();
                     sleep(backoff::wait(failures, Duration::from_millis(20), Duration::from_secs(1))).await;
@@ -192,7 +195,7 @@ fn is_of_content(code: ErrorCode) -> bool {
 
 /// One attempt at the broker that leads; `None` if another one leads before there is an answer. A paused broker owes its answers for long,
 /// while its heir knows the sequences. `failures`: attempts before this one.
-async fn attempt(core: &Arc<Core>, to: &Arc<Partition>, batch: &Bytes, mut failures: u32) -> Option<Answer> {
+async fn attempt(core: &Arc<Core>, to: &Arc<Partition>, batch: &Bytes, mut failures: u32) -> Option<lane::Told> {
     let mut changed = core.changed.subscribe();
     changed.mark_unchanged();
     let Some(broker) = to.lock().broker.clone() else {
@@ -208,7 +211,7 @@ async fn attempt(core: &Arc<Core>, to: &Arc<Partition>, batch: &Bytes, mut failu
     broker.singles.push(to, batch, failures, reply);
     loop {
         tokio::select! {
-            told = &mut told => return Some(told.unwrap_or(Answer::Doubt)),
+            told = &mut told => return Some(told.unwrap_or((Answer::Doubt, None))),
             _ = changed.changed() => {
                 if to.leader() != Some(broker.id) {
                     return None;

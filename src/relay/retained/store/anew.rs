@@ -32,17 +32,22 @@ impl Anew {
         entry.reading != self.reading
     }
 
-    /// Whether the entry of a topic is not met yet, and a record at this place has lost to it, or does to what was met before.
-    pub(super) fn is_older(&self, (topic, entry): (&str, &Entry), place: Place, order: Order) -> bool {
-        let loses_to_entry = match self.is_known(place) {
-            true => place != entry.place,
-            false => entry.order.beats(order),
+    /// Whether the entry of a topic is not met yet, and a record has lost to it, or does to what was met before.
+    pub(super) fn is_older(&self, (topic, entry): (&str, &Entry), record: &Incoming<'_>, order: Order) -> bool {
+        let loses_to = |entry: &Entry| !entry.yields_to(order, record.as_of);
+        let loses_to_entry = match self.is_known(record.place) {
+            true => record.place != entry.place,
+            false => loses_to(entry),
         };
-        self.is_unmet(entry) && (loses_to_entry || self.older(topic).is_some_and(|older| older.order.beats(order)))
+        self.is_unmet(entry) && (loses_to_entry || self.older(topic).is_some_and(loses_to))
     }
 
     pub(super) fn older(&self, topic: &str) -> Option<&Entry> {
         self.older.get(topic)
+    }
+
+    pub(super) fn older_mut(&mut self, topic: &str) -> Option<&mut Entry> {
+        self.older.get_mut(topic)
     }
 }
 
@@ -57,10 +62,13 @@ impl Store {
     }
 
     pub(super) fn keep_older(&mut self, record: &Incoming<'_>, order: Order) {
-        let known = self.anew.older.get_mut(record.topic);
-        if let Some(known) = known.filter(|known| known.order.beats(order)) {
-            known.overtaken = true;
-            return;
+        let mut since = -1;
+        if let Some(known) = self.anew.older.get_mut(record.topic) {
+            if !known.yields_to(order, record.as_of) {
+                known.last = record.place.offset;
+                return;
+            }
+            since = known.since(order, record.place);
         }
         let content = if record.body.is_some() {
             Content::Elsewhere
@@ -72,11 +80,12 @@ impl Store {
             place: record.place,
             order,
             rule: record.rule,
+            last: record.place.offset,
+            since,
             reading: self.anew.reading,
             met: record.met,
             expires: record.body.as_ref().and_then(|body| body.expires),
             content,
-            overtaken: false,
         };
         if self.anew.older.insert(record.topic.into(), entry).is_none() {
             self.held += record.topic.len() + ENTRY;

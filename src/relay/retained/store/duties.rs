@@ -11,6 +11,9 @@
 //! * The last record of a key has lost to a message that has expired. A tombstone would be early; a record without a payload, with
 //!   the place of the winner, keeps the order until its time has come.
 //!
+//! * A message is written once more, and before that is in the log, one of another mapped partition is retained, with which it has no
+//!   common order. It says up to where the log was known, so for nobody it is newer than what came since.
+//!
 //! Who does that twice, or after another has become the custodian, does no harm: each record says which message it is about.
 
 use std::{collections::BTreeSet, ops::Bound, time::Instant};
@@ -60,7 +63,7 @@ pub struct Look<'a> {
 impl Look<'_> {
     fn what(&self, entry: &Entry) -> Option<What> {
         let gone = matches!(entry.content, Content::Cleared) || entry.expires.is_some_and(|end| end <= self.now);
-        match entry.overtaken {
+        match entry.is_overtaken() {
             _ if !self.mine.contains(&entry.place.partition) => None,
             true if gone => Some(What::Clear),
             true => Some(What::Again { expires: entry.expires }),
@@ -82,18 +85,19 @@ impl Store {
         (duties, last.filter(|_| looks == most).cloned())
     }
 
-    /// Whether a message is still to be written once more: nothing has come since.
-    pub fn is_owed(&self, duty: &Duty) -> bool {
-        let same = |entry: &&Entry| (entry.order, entry.place) == (duty.order, duty.place);
-        self.entry(&duty.topic).filter(same).is_some_and(|entry| entry.overtaken)
+    /// Whether a message is still to be written once more, nothing newer having come: then as of which record
+    /// ([`Incoming::as_of`](super::Incoming::as_of)).
+    pub fn is_owed(&self, duty: &Duty) -> Option<i64> {
+        let same = |entry: &&Entry| (entry.order, entry.place) == (duty.order, duty.place) && entry.is_overtaken();
+        self.entry(&duty.topic).filter(same).map(|entry| entry.last)
     }
 
     /// A message cannot be written once more: the log has it no longer.
     pub fn forgive(&mut self, duty: &Duty) {
-        if self.is_owed(duty)
+        if self.is_owed(duty).is_some()
             && let Some(entry) = self.entries.get_mut(&duty.topic)
         {
-            entry.overtaken = false;
+            entry.last = entry.place.offset;
         }
     }
 }

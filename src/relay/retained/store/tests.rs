@@ -46,6 +46,7 @@ fn incoming(topic: &str, at: i64, mapped: Mapped<'static>, payload: Option<&[u8]
         topic: TOPICS.into_iter().find(|known| *known == topic).unwrap(),
         place: Place { partition: 0, offset: at },
         mapped,
+        as_of: None,
         rule: 0,
         met: 0,
         body: payload.map(body),
@@ -107,7 +108,7 @@ proptest! {
             if let (Applied::New(_), true) = (applied, at >= cut) {
                 told.insert(TOPICS[step.topic].to_owned(), payload.to_vec());
             }
-            prop_assert_eq!(store.entry(TOPICS[step.topic]).unwrap().overtaken, !wins);
+            prop_assert_eq!(store.entry(TOPICS[step.topic]).unwrap().is_overtaken(), !wins);
         }
         let expected: BTreeMap<String, Vec<u8>> = best.iter().filter(|(_, (_, value))| *value > 0)
             .map(|(topic, (_, value))| (TOPICS[*topic].to_owned(), vec![*value; 3])).collect();
@@ -166,7 +167,7 @@ fn a_tombstone_that_was_meant_for_another_record_takes_nothing() {
     let mut store = Store::new(usize::MAX);
     store.apply(incoming("a", 0, mapped(0, 5), Some(b"x")));
     store.tombstone("a", END, Some(&mapped(0, 4)));
-    assert!(store.entry("a").unwrap().overtaken);
+    assert!(store.entry("a").unwrap().is_overtaken());
     store.tombstone("a", END, Some(&mapped(0, 5)));
     assert!(store.entry("a").is_none());
     // What lost to the one that was meant goes with it.

@@ -16,9 +16,10 @@ fn job(payload: usize) -> Job {
         }),
         timestamp: 0,
         payload: vec![0; payload].into(),
-        headers: Vec::new(),
+        headers: Box::default(),
         waiter: None,
         stored: None,
+        as_of: None,
     }
 }
 

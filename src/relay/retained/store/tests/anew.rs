@@ -25,26 +25,40 @@ enum Logged {
         topic: usize,
         partition: i32,
         offset: i64,
+        as_of: Option<i64>,
     },
     /// Of the record that it was written for, or of none.
-    Tombstone {
-        topic: usize,
-        of: Option<(i32, i64)>,
-    },
+    Tombstone { topic: usize, of: Option<(i32, i64)> },
 }
 
 fn log() -> impl Strategy<Value = Vec<Logged>> {
     let (topic, order) = (0..TOPICS.len(), (0..2i32, 0..6i64));
-    let record = (topic.clone(), order.clone()).prop_map(|(topic, (partition, offset))| Logged::Record { topic, partition, offset });
+    let record = (topic.clone(), order.clone(), prop::option::weighted(0.3, 0..40i64)).prop_map(|(topic, (partition, offset), as_of)| {
+        Logged::Record {
+            topic,
+            partition,
+            offset,
+            as_of,
+        }
+    });
     let tombstone = (topic, prop::option::of(order)).prop_map(|(topic, of)| Logged::Tombstone { topic, of });
     prop::collection::vec(prop_oneof![5 => record, 1 => tombstone], 0..40)
 }
 
 fn read(store: &mut Store, at: i64, logged: &Logged) -> Applied {
     match logged {
-        Logged::Record { topic, partition, offset } => {
+        Logged::Record {
+            topic,
+            partition,
+            offset,
+            as_of,
+        } => {
             let payload = (offset % 3 != 0).then_some(&b"x"[..]);
-            store.apply(incoming(TOPICS[*topic], at, mapped(*partition, *offset), payload))
+            store.apply(Incoming {
+                // Nobody knows of more than there is.
+                as_of: as_of.map(|as_of| as_of.min(at - 1)),
+                ..incoming(TOPICS[*topic], at, mapped(*partition, *offset), payload)
+            })
         }
         Logged::Tombstone { topic, of } => {
             let of = of.map(|(partition, offset)| mapped(partition, offset));
