@@ -3,10 +3,13 @@
 
 mod fake_broker;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fake_broker::{
-    Fake, Fault,
+    Fake, Fault, client,
     client::{Producer, cluster, next, read, ready, settings, started_as, until},
     records::{Batch, record},
     values_in,
@@ -297,6 +300,77 @@ async fn a_replica_that_does_not_know_the_epoch_of_the_end_is_read_all_the_same(
     fake.record("t", 0, "k", "100");
     assert_eq!(read(&mut reader, 1).await, [100]);
     assert_eq!((reads(&fake, 1), reads(&fake, 2)), (0, 1), "the replica gives it");
+}
+
+/// A replica that is stopped owes the answer to its poll for as long as it is, and the leader, which hears of that last, goes on naming it.
+#[tokio::test]
+async fn a_replica_that_says_nothing_is_left_for_the_leader_within_two_seconds_and_named_in_vain_for_a_while() {
+    let (fake, cluster, topic) = near(2, "b").await;
+    let mut producer = Producer::new(&cluster);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    producer.produce(&topic, 0, 1).await;
+    assert_eq!(read(&mut reader, 1).await, [0]);
+    assert_eq!((reads(&fake, 1), reads(&fake, 2)), (0, 1), "it is read from the replica");
+    fake.stop(&[2]);
+    producer.produce(&topic, 0, 1).await;
+    let since = Instant::now();
+    assert_eq!(read(&mut reader, 1).await, [1]);
+    // The longest poll (100 ms), a second of doubt, and a moment.
+    assert!(since.elapsed() < Duration::from_millis(2500), "{:?}", since.elapsed());
+    let before = reads(&fake, 2);
+    for round in 2..12 {
+        producer.produce(&topic, 0, 1).await;
+        let since = Instant::now();
+        assert_eq!(read(&mut reader, 1).await, [round]);
+        assert!(since.elapsed() < Duration::from_millis(500), "{round}: {:?}", since.elapsed());
+    }
+    assert_eq!(reads(&fake, 2), before, "it is not asked meanwhile");
+    fake.stop(&[]);
+    // It is well again, and the leader names it when it is asked for one.
+    for round in 12.. {
+        producer.produce(&topic, 0, 1).await;
+        assert_eq!(read(&mut reader, 1).await, [round]);
+        if reads(&fake, 2) > before {
+            break;
+        }
+        assert!(since.elapsed() < client::PATIENCE, "it is not read from any more");
+        // The interval of this bounded poll.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// All that is read from one replica goes to the leader, also what joins while nothing there moves.
+#[tokio::test]
+async fn who_joins_at_a_replica_that_says_nothing_is_read_from_the_leader_too() {
+    let (fake, cluster, topic) = near(2, "b").await;
+    let mut producer = Producer::new(&cluster);
+    let receipts = producer.produce(&topic, 0, 5).await;
+    let all: Vec<u64> = receipts.iter().map(|r| r.ticket).collect();
+    fake.stop(&[2]);
+    let since = Instant::now();
+    // More than there are lanes.
+    let mut readers: Vec<Reader> = (0..6).map(|_| cluster.read(&topic, 0, Start::Offset(0))).collect();
+    for reader in &mut readers {
+        assert_eq!(read(reader, 5).await, all);
+    }
+    assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
+}
+
+/// A broker that wants to be left alone for a while says nothing meanwhile, and is none that is stopped.
+#[tokio::test]
+async fn a_replica_that_throttles_is_not_left() {
+    let (fake, cluster, topic) = near(2, "b").await;
+    let mut producer = Producer::new(&cluster);
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    producer.produce(&topic, 0, 1).await;
+    assert_eq!(read(&mut reader, 1).await, [0]);
+    fake.world().throttles.insert(ApiKey::Fetch as i16, 2500);
+    until("it is throttled", || cluster.counters().throttled.get() > 2.0).await;
+    let since = Instant::now();
+    producer.produce(&topic, 0, 1).await;
+    assert_eq!(read(&mut reader, 1).await, [1]);
+    assert!(since.elapsed() > Duration::from_secs(2), "it was not throttled");
+    assert_eq!(reads(&fake, 1), 0, "the leader gives nothing");
 }
 
 /// The leader names it again and again, and it refuses each time.

@@ -5,7 +5,11 @@
 //! that does not come in time) the connection is *poisoned*: nobody can tell any more which answer belongs to whom, so all who wait
 //! are told that it broke, and it is closed. It does not reconnect; whoever drives the lane does.
 
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    marker::PhantomData,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
@@ -95,6 +99,16 @@ impl Connection {
     pub(crate) fn closed(&self) -> impl Future<Output = ()> + use<> {
         let wire = Arc::clone(&self.wire);
         async move { wire.closed().await }
+    }
+
+    /// Bytes that came on it so far.
+    pub(crate) fn heard(&self) -> u64 {
+        self.wire.heard.load(Relaxed)
+    }
+
+    /// Until when the broker wants no request (KIP-219), if it wants none now.
+    pub(crate) fn throttled(&self) -> Option<Instant> {
+        self.wire.throttled()
     }
 
     /// Whether requests can still be sent.

@@ -1,6 +1,9 @@
 //! The two tasks of a connection: one writes what is in line, one reads what comes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -70,7 +73,7 @@ pub(super) async fn read_answers(wire: Arc<Wire>, mut half: ReadHalf, largest: u
         };
         match read {
             Ok(0) => break half.ended(None, answers),
-            Ok(_) => {}
+            Ok(read) => drop(wire.heard.fetch_add(read as u64, Relaxed)),
             Err(e) => break half.ended(Some(&e), answers),
         }
     };

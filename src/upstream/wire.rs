@@ -3,7 +3,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -34,6 +34,8 @@ pub(super) struct Wire {
     pub(super) poisoned: Notify,
     /// Rung at the same time, for all others.
     ended: Notify,
+    /// Bytes that came, in all: who waits for an answer sees that it is on its way.
+    pub(super) heard: AtomicU64,
     pub(super) client_id: StrBytes,
     pub(super) counters: Arc<Counters>,
 }
@@ -125,6 +127,7 @@ impl Wire {
             outgoing: Notify::new(),
             poisoned: Notify::new(),
             ended: Notify::new(),
+            heard: AtomicU64::new(0),
             client_id: StrBytes::from_string(client_id.to_owned()),
             counters: Arc::clone(counters),
         }
@@ -148,6 +151,11 @@ impl Wire {
             }
             ended.await;
         }
+    }
+
+    /// Until when the broker wants no request, if it wants none now.
+    pub(super) fn throttled(&self) -> Option<Instant> {
+        self.lock().throttled.filter(|until| *until > Instant::now())
     }
 
     /// From here on its end counts as that of a connection. False: it has ended already.

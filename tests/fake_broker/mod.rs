@@ -171,6 +171,8 @@ pub struct Fake {
     pub appended: Arc<Notify>,
     /// While true no request is served.
     pub paused: watch::Sender<bool>,
+    /// Brokers that are as after SIGSTOP: connections to them open and stay, and no byte of them is read.
+    pub stopped: watch::Sender<BTreeSet<i32>>,
     /// Brokers that carry Produce requests out and keep the answers to themselves.
     pub produce_held: watch::Sender<BTreeSet<i32>>,
     /// The same for ListOffsets, of all brokers.
@@ -190,6 +192,7 @@ impl Fake {
             world: Arc::default(),
             appended: Arc::default(),
             paused: watch::Sender::new(false),
+            stopped: watch::Sender::default(),
             produce_held: watch::Sender::default(),
             offsets_held: watch::Sender::new(false),
             identities_held: watch::Sender::new(false),
@@ -208,6 +211,7 @@ impl Fake {
                 world: Arc::clone(&fake.world),
                 appended: Arc::clone(&fake.appended),
                 paused: fake.paused.subscribe(),
+                stopped: fake.stopped.subscribe(),
                 produce_held: fake.produce_held.subscribe(),
                 offsets_held: fake.offsets_held.subscribe(),
                 identities_held: fake.identities_held.subscribe(),
@@ -285,6 +289,11 @@ impl Fake {
     /// Keeps back the answers of brokers to Produce requests; an empty list gives all of them free.
     pub fn hold_produce(&self, brokers: &[i32]) {
         self.produce_held.send_replace(brokers.iter().copied().collect());
+    }
+
+    /// Stops brokers, and lets all others go on.
+    pub fn stop(&self, brokers: &[i32]) {
+        self.stopped.send_replace(brokers.iter().copied().collect());
     }
 
     /// Closes all connections on which no request is being served, as `connections.max.idle.ms` does.

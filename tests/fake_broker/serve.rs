@@ -34,6 +34,7 @@ pub struct Node {
     pub world: Arc<Mutex<World>>,
     pub appended: Arc<Notify>,
     pub paused: watch::Receiver<bool>,
+    pub stopped: watch::Receiver<BTreeSet<i32>>,
     pub produce_held: watch::Receiver<BTreeSet<i32>>,
     pub offsets_held: watch::Receiver<bool>,
     pub identities_held: watch::Receiver<bool>,
@@ -52,12 +53,15 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
     let mut quiet: Option<Instant> = None;
     node.hang_ups.mark_unchanged();
     loop {
-        let length = tokio::select! {
+        tokio::select! {
             biased;
-            length = stream.read_u32() => length,
+            _ = stream.readable() => {}
             _ = node.hang_ups.changed() => return,
-        };
-        let Ok(length) = length else { return };
+        }
+        if !node.runs().await {
+            return;
+        }
+        let Ok(length) = stream.read_u32().await else { return };
         let mut frame = vec![0; length as usize];
         if stream.read_exact(&mut frame).await.is_err() {
             return;
@@ -95,7 +99,7 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
             }
             continue;
         }
-        if !node.may_answer(api).await {
+        if !node.may_answer(api).await || !node.runs().await {
             return;
         }
         let mut out = BytesMut::new();
@@ -139,6 +143,12 @@ pub fn encoded(body: &impl Encodable, version: i16) -> Option<Bytes> {
 }
 
 impl Node {
+    /// Waits while the test has this broker stopped; false when the test is over.
+    async fn runs(&mut self) -> bool {
+        let id = self.id;
+        self.stopped.wait_for(|stopped| !stopped.contains(&id)).await.is_ok()
+    }
+
     /// Waits until the test lets this answer go; false when the test is over.
     async fn may_answer(&mut self, api: ApiKey) -> bool {
         let id = self.id;

@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, time::sleep_until};
 
 use super::{
     Command, Slot,
-    lane::{self, Answer, Poll, Polled, Want},
+    lane::{self, Answer, Poll, Polled, Report, Want},
     position,
 };
 use crate::kafka::error::ErrorCode;
@@ -23,7 +23,7 @@ const LAST_LANE_WAIT: Duration = Duration::from_millis(10);
 
 /// Runs until the client stops.
 pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let (done, mut polled) = mpsc::channel(LANES);
+    let (reports, mut reported) = mpsc::channel(LANES);
     let mut fetcher = Fetcher {
         core,
         broker,
@@ -33,7 +33,7 @@ pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>, mut commands: mpsc
         lanes: Vec::new(),
         not_before: None,
         failures: 0,
-        done,
+        reports,
     };
     loop {
         let wake = fetcher.poll();
@@ -46,7 +46,10 @@ pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>, mut commands: mpsc
                     fetcher.obey(command);
                 }
             }
-            Some(polled) = polled.recv() => fetcher.take(polled),
+            Some(report) = reported.recv() => match report {
+                Report::Silent => fetcher.leave(),
+                Report::Polled(polled) => fetcher.take(polled),
+            },
             () = sleep_until(wake.unwrap_or(far).into()), if wake.is_some() => {}
         }
     }
@@ -68,7 +71,7 @@ struct Fetcher {
     lanes: Vec<Lane>,
     not_before: Option<Instant>,
     failures: u32,
-    done: mpsc::Sender<Polled>,
+    reports: mpsc::Sender<Report>,
 }
 
 impl Fetcher {
@@ -112,6 +115,7 @@ impl Fetcher {
             return wake;
         }
         let poll = Poll {
+            near: !wants.iter().any(|want| self.slots[&want.slot].is_at_leader(now)),
             wants,
             max_wait: if last { max_wait.min(LAST_LANE_WAIT) } else { max_wait },
         };
@@ -179,7 +183,7 @@ impl Fetcher {
             Arc::clone(&self.broker),
             at,
             asked,
-            self.done.clone(),
+            self.reports.clone(),
         ));
         self.lanes.push(Lane { polls, busy: false });
         Some(at)
@@ -218,6 +222,20 @@ impl Fetcher {
         wants
     }
 
+    /// The broker says nothing. Whom it does not lead for is read from the leader, on whatever lane it was: the next may be silent as well.
+    fn leave(&mut self) {
+        let most = self.core.settings.metadata_max_age;
+        let left = self.slots.values_mut().filter_map(|slot| slot.leave_follower(most)).count();
+        if left > 0 {
+            let broker = self.broker.id;
+            tracing::warn!(
+                broker,
+                left,
+                "a replica says nothing: partitions are read from their leaders for a while"
+            );
+        }
+    }
+
     fn take(&mut self, polled: Polled) {
         self.lanes[polled.lane].busy = false;
         for want in &polled.wants {
@@ -228,8 +246,9 @@ impl Fetcher {
         match polled.result {
             Ok(answer) => self.answered(answer),
             Err(why) => {
+                let most = self.core.settings.metadata_max_age;
                 for want in &polled.wants {
-                    self.slots.get_mut(&want.slot).into_iter().for_each(Slot::leave_follower);
+                    self.slots.get_mut(&want.slot).and_then(|slot| slot.leave_follower(most));
                 }
                 self.pause(&why.to_string());
             }

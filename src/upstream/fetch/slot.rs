@@ -21,6 +21,8 @@ use crate::{
 };
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
+/// For so long a partition is read from its leader after a replica was of no use for the first time.
+const AT_LEADER: Duration = Duration::from_secs(5);
 
 /// A reader's place in a fetcher.
 pub(crate) struct Slot {
@@ -42,6 +44,10 @@ pub(crate) struct Slot {
     /// the next who looks for a position must not take it for a start.
     lost: Option<i64>,
     follower: Option<Follower>,
+    /// A replica was of no use: until then the leader is to serve us itself.
+    at_leader: Option<Instant>,
+    /// How often in a row a replica was of no use.
+    let_down: u32,
     /// The last code that an operator was told of.
     told: Option<ErrorCode>,
     /// An operator was told that what lies at the position cannot be read.
@@ -78,6 +84,8 @@ impl Slot {
             failures: 0,
             lost: None,
             follower: None,
+            at_leader: None,
+            let_down: 0,
             told: None,
             told_unreadable: false,
         }
@@ -114,9 +122,18 @@ impl Slot {
             .filter(|f| self.partition.leader().is_some() && self.partition.leader_epoch() == f.epoch && Instant::now() < f.until)
     }
 
-    /// The connection to the replica is broken: the leader knows another, or serves itself.
-    pub(super) fn leave_follower(&mut self) {
-        self.follower = None;
+    /// The replica, if it is read from one, is silent or its connection is broken. The leader would name it again until it hears of that itself,
+    /// so for a while (longer each time, up to `most`) it is not told where we are: then it serves us. `None`: it was read from no replica.
+    pub(super) fn leave_follower(&mut self, most: Duration) -> Option<()> {
+        self.follower.take()?;
+        self.at_leader = Some(Instant::now() + backoff::wait(self.let_down, AT_LEADER, most));
+        self.let_down += 1;
+        Some(())
+    }
+
+    /// Whether the leader is to serve it itself.
+    pub(super) fn is_at_leader(&self, now: Instant) -> bool {
+        self.at_leader.is_some_and(|until| until > now)
     }
 
     /// What a fetch names as the leader epoch of the last record that was read; -1: none.
@@ -210,6 +227,9 @@ impl Slot {
             return self.follow(data.preferred_read_replica.0, core);
         }
         self.told = None;
+        if self.follower.is_some() {
+            self.let_down = 0;
+        }
         let Some(bytes) = data.records.take().filter(|b| !b.is_empty()) else {
             self.failures = 0;
             return;
