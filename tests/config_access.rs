@@ -8,7 +8,7 @@ mod config_file;
 use std::path::Path;
 
 use config_file::{GOOD, assert_fault, only, with};
-use mqtt_kafka_proxy::auth::{Action, Principal, Subject, passwords};
+use mqtt_kafka_proxy::auth::{Action, Method, Principal, Subject, passwords};
 use mqtt_kafka_proxy::config::{self, Config, Problem};
 use mqtt_kafka_proxy::mqtt::QoS;
 use mqtt_kafka_proxy::relay::Unauthorized;
@@ -96,6 +96,33 @@ fn key_sets_of_servers_are_meant_as_written() {
 }
 
 #[test]
+fn servers_of_logins_are_meant_as_written() {
+    let config = parse(
+        Path::new("."),
+        "authentication:\n\
+         - {method: http, url: \"https://auth.example/mqtt\", token: \"${SECRET}\", timeout: 2s, concurrency: 8, cache: 0s, client_id: identity}\n\
+         - {method: http, url: \"http://127.0.0.1:8080\", client_id: any}\n\
+         - {method: http, url: \"http://127.0.0.1:8080\", client_id: any}\n\
+         authorization: [{allow: [publish], topics: [\"f/{claim.fleet}\"]}]",
+    )
+    .unwrap();
+    let [first, second] = &config.access.login_servers[..] else {
+        panic!("{:?}", config.access.login_servers)
+    };
+    assert!(!format!("{first:?}").contains("hunter2"));
+    assert_eq!(**first.token.as_ref().unwrap().read().unwrap(), *"hunter2");
+    assert_eq!((first.timeout.as_secs(), first.concurrency, first.cache.as_secs()), (2, 8, 0));
+    assert_eq!(first.kept, ["fleet"]);
+    assert_eq!((second.timeout.as_secs(), second.concurrency, second.cache.as_secs()), (5, 64, 30));
+    let chain = config.access.chain.unwrap();
+    let numbers: Vec<_> = chain
+        .methods()
+        .map(|m| if let Method::Http(n) = m { *n } else { usize::MAX })
+        .collect();
+    assert_eq!(numbers, [0, 1, 1]);
+}
+
+#[test]
 fn faults_have_their_place() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("plain.txt"), "vin42:hunter2").unwrap();
@@ -105,7 +132,25 @@ fn faults_have_their_place() {
         ("authentication: []", 17, "is empty"),
         ("authentication: [{identity: dns}]", 18, "no `method`"),
         ("authentication: [{method: pasword_file}]", 27, "did you mean `password_file`?"),
-        ("authentication: [{method: http}]", 27, "not supported yet"),
+        ("authentication: [{method: scram}]", 27, "not supported yet"),
+        ("authentication: [{method: http}]", 18, "no `url`"),
+        (
+            "authentication: [{method: http, url: \"auth.example\"}]",
+            38,
+            "does not begin with http",
+        ),
+        (
+            "authentication: [{method: http, url: \"https://a/\", token: hunter2}]",
+            59,
+            "stands in the file itself",
+        ),
+        ("authentication: [{method: http, url: \"https://a/\", timeout: 2m}]", 61, "timeout"),
+        (
+            "authentication: [{method: http, url: \"https://a/\", concurrency: 0}]",
+            65,
+            "concurrency",
+        ),
+        ("authentication: [{method: http, url: \"https://a/\", cache: 2h}]", 59, "cache"),
         ("authentication: [{method: anonymous, file: x}]", 38, "unknown key"),
         ("authentication: [{method: certificate, identity: cn}]", 50, "not a choice"),
         (

@@ -3,97 +3,13 @@
 use std::sync::Arc;
 
 use super::Principal;
+use super::credentials::{Binding, CertificateName, Credentials, SEPARATOR};
+use super::decision::Decision;
 use super::held::Held;
 use super::jwt::{self, Demands};
 use super::keys::{Fetched, Keys};
 use super::passwords::Passwords;
 use crate::mqtt::ReasonCode;
-
-/// What a client shows with its CONNECT.
-#[derive(Clone, Copy, Debug)]
-pub struct Credentials<'a> {
-    /// The client id, empty if it has none yet.
-    pub client: &'a str,
-    /// User name.
-    pub username: Option<&'a str>,
-    /// Password.
-    pub password: Option<&'a [u8]>,
-    /// The names of its verified certificate.
-    pub certificate: Option<Certificate<'a>>,
-}
-
-/// The names of a verified client certificate.
-#[derive(Clone, Copy, Debug)]
-pub struct Certificate<'a> {
-    /// The subject's only common name.
-    pub common_name: Option<&'a str>,
-    /// The whole subject (RFC 4514).
-    pub subject: Option<&'a str>,
-    /// Alternative names of type DNS.
-    pub dns: &'a [String],
-    /// Of type URI.
-    pub uris: &'a [String],
-    /// Of type e-mail.
-    pub emails: &'a [String],
-}
-
-/// Which name of a certificate is the identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CertificateName {
-    /// The subject's common name.
-    CommonName,
-    /// The whole subject.
-    Subject,
-    /// The alternative name of type DNS.
-    Dns,
-    /// Of type URI.
-    Uri,
-    /// Of type e-mail.
-    Email,
-}
-
-impl CertificateName {
-    /// The name, if there is exactly one of its kind: which of two is meant cannot be known.
-    fn of<'a>(self, certificate: &Certificate<'a>) -> Option<&'a str> {
-        let only = |names: &'a [String]| match names {
-            [one] => Some(one.as_str()),
-            _ => None,
-        };
-        match self {
-            Self::CommonName => certificate.common_name,
-            Self::Subject => certificate.subject,
-            Self::Dns => only(certificate.dns),
-            Self::Uri => only(certificate.uris),
-            Self::Email => only(certificate.emails),
-        }
-    }
-}
-
-/// Ends the identity in a client id of [`Binding::Prefix`]. Identities that are bound have none: what stands before the first one in a client
-/// id is its owner, so no identity owns another's.
-pub const SEPARATOR: char = '~';
-
-/// How client ids are bound to identities.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Binding {
-    /// Any client id.
-    #[default]
-    Any,
-    /// The identity itself.
-    Equal,
-    /// The identity itself, or it, [`SEPARATOR`] and anything.
-    Prefix,
-}
-
-impl Binding {
-    fn holds(self, identity: &str, client: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Equal => client == identity,
-            Self::Prefix => client.split(SEPARATOR).next() == Some(identity),
-        }
-    }
-}
 
 /// One way to tell who a client is.
 #[derive(Debug)]
@@ -109,6 +25,8 @@ pub enum Method {
         /// What tokens must say.
         demands: Demands,
     },
+    /// By the server of this number, which others ask.
+    Http(usize),
     /// Whoever shows neither user name nor password may stay nobody.
     Anonymous,
 }
@@ -135,19 +53,47 @@ pub enum Verdict {
 /// Why nothing can be said of a token: its keys were not fetched yet.
 const NO_KEYS: &str = "key_set_unavailable";
 
-impl Verdict {
-    /// Whether it may be another when the key sets are fetched anew.
-    pub fn wants_newer_keys(&self) -> bool {
-        matches!(self, Self::Refused { why, .. } if [jwt::UNKNOWN_KEY, NO_KEYS].contains(why))
-    }
-}
-
 /// The answer of one method.
 enum Look {
     Yes(Option<Principal>, Option<u64>),
     No(&'static str),
+    WrongPassword,
     Unable(&'static str),
     NotMine,
+}
+
+/// How far a chain is with somebody's credentials.
+#[derive(Debug, Default)]
+pub struct Inquiry {
+    /// The method that is looked at.
+    at: usize,
+    /// The first password file that knows the user, and whether the password is right. One hash for all files.
+    password: Option<Option<(usize, bool)>>,
+    /// A file knows the user, with another password. The rest goes on as for users that nobody knows, or the time would tell.
+    wrong_password: bool,
+    heard: Option<Decision>,
+    wants_keys: bool,
+}
+
+impl Inquiry {
+    /// Whether it may come to something else when the key sets of servers are newer. Gone on with, it looks at the token again.
+    pub fn wants_newer_keys(&self) -> bool {
+        self.wants_keys
+    }
+
+    /// Brings the answer that [`Step::Ask`] asked for.
+    pub fn hear(&mut self, decision: Decision) {
+        self.heard = Some(decision);
+    }
+}
+
+/// What an inquiry has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The end.
+    Decided(Verdict),
+    /// The server of this number is to be asked, and the inquiry to go on with what it says.
+    Ask(usize),
 }
 
 /// Methods in order.
@@ -181,35 +127,53 @@ impl Chain {
         })
     }
 
-    /// Whether [`Chain::judge`] may take long for these credentials, as a password's hash does.
+    /// Whether [`Chain::go_on`] may take long for these credentials, as a password's hash does, or stop at a server.
     pub fn is_slow(&self, credentials: &Credentials<'_>) -> bool {
-        credentials.password.is_some() && self.methods().any(|m| matches!(m, Method::Passwords(_) | Method::Jwt { .. }))
+        self.methods().any(|method| match method {
+            Method::Passwords(_) | Method::Jwt { .. } => credentials.password.is_some(),
+            Method::Http(_) => credentials.are_shown(),
+            Method::Certificate(_) | Method::Anonymous => false,
+        })
     }
 
-    /// Who a client is, at `now` in seconds since 1970.
-    pub fn judge(&self, credentials: &Credentials<'_>, now: u64) -> Verdict {
-        let mut password = None;
-        for (at, (method, binding)) in self.methods.iter().enumerate() {
+    /// Who a client is, at `now` in seconds since 1970, or whom to ask. Called again it goes on where it has stopped.
+    pub fn go_on(&self, inquiry: &mut Inquiry, credentials: &Credentials<'_>, now: u64) -> Step {
+        while let Some((method, binding)) = self.methods.get(inquiry.at) {
             let look = match method {
-                Method::Passwords(_) => match password.get_or_insert_with(|| self.check_password(credentials)) {
-                    Some((file, right)) if *file == at => self.by_password(at, *right, credentials, now),
-                    _ => Look::NotMine,
+                Method::Passwords(_) => self.by_password(inquiry, credentials),
+                Method::Http(_) if !credentials.are_shown() => Look::NotMine,
+                Method::Http(number) => match inquiry.heard.take() {
+                    None => return Step::Ask(*number),
+                    Some(decision) => by_decision(decision, credentials, now),
                 },
                 other => other.look(credentials, now),
             };
-            match look {
-                Look::NotMine => {}
-                Look::No(why) => return refused(ReasonCode::BadUserNameOrPassword, why),
-                Look::Unable(why) => return refused(ReasonCode::ServerUnavailable, why),
-                Look::Yes(principal, expires) => return self.bound(*binding, principal, expires, credentials.client),
-            }
+            inquiry.wants_keys = matches!(look, Look::No(jwt::UNKNOWN_KEY) | Look::Unable(NO_KEYS));
+            let verdict = match look {
+                Look::NotMine => {
+                    inquiry.at += 1;
+                    continue;
+                }
+                Look::WrongPassword => {
+                    inquiry.wrong_password = true;
+                    inquiry.at += 1;
+                    continue;
+                }
+                _ if inquiry.wrong_password => break,
+                Look::No(why) => refused(ReasonCode::BadUserNameOrPassword, why),
+                Look::Unable(why) => refused(ReasonCode::ServerUnavailable, why),
+                Look::Yes(principal, expires) => self.bound(*binding, principal, expires, credentials.client),
+            };
+            return Step::Decided(verdict);
         }
-        if credentials.username.is_some() || credentials.password.is_some() {
+        Step::Decided(if inquiry.wrong_password {
+            refused(ReasonCode::BadUserNameOrPassword, "wrong_password")
+        } else if credentials.username.is_some() || credentials.password.is_some() {
             // The same as for a wrong password: whether there is such a user is nobody's business.
             refused(ReasonCode::BadUserNameOrPassword, "unknown_credentials")
         } else {
             refused(ReasonCode::NotAuthorized, "no_credentials")
-        }
+        })
     }
 }
 
@@ -229,20 +193,15 @@ impl Chain {
         users.check(username, password).map(|right| (at, right))
     }
 
-    fn by_password(&self, at: usize, right: bool, shown: &Credentials<'_>, now: u64) -> Look {
-        if right {
-            return match shown.username.and_then(Principal::new) {
+    fn by_password(&self, inquiry: &mut Inquiry, shown: &Credentials<'_>) -> Look {
+        match inquiry.password.get_or_insert_with(|| self.check_password(shown)) {
+            Some((file, true)) if *file == inquiry.at => match shown.username.and_then(Principal::new) {
                 Some(principal) => Look::Yes(Some(principal), None),
                 None => Look::No("identity_not_legal"),
-            };
+            },
+            Some((file, false)) if *file == inquiry.at => Look::WrongPassword,
+            _ => Look::NotMine,
         }
-        // An unknown user's would be looked at as a token as well: a known one's takes that time, too.
-        for (method, _) in &self.methods[at + 1..] {
-            if matches!(method, Method::Jwt { .. }) {
-                std::hint::black_box(method.look(shown, now));
-            }
-        }
-        Look::No("wrong_password")
     }
 
     /// Who somebody is, if the client id may be his.
@@ -258,6 +217,22 @@ impl Chain {
             return refused(ReasonCode::NotAuthorized, "client_id_not_of_identity");
         }
         Verdict::Accepted { principal, expires }
+    }
+}
+
+fn by_decision(decision: Decision, shown: &Credentials<'_>, now: u64) -> Look {
+    let (identity, claims, expires) = match decision {
+        Decision::Ignore => return Look::NotMine,
+        Decision::Deny => return Look::No("denied_by_server"),
+        Decision::Unable => return Look::Unable("login_server_unavailable"),
+        Decision::Allow { identity, claims, expires } => (identity, claims, expires),
+    };
+    if expires.is_some_and(|at| now >= at) {
+        return Look::No("credentials_expired");
+    }
+    match identity.or_else(|| Principal::new(shown.username?)) {
+        Some(Principal { name, .. }) => Look::Yes(Some(Principal { name, claims }), expires),
+        None => Look::No("identity_not_legal"),
     }
 }
 
@@ -277,8 +252,8 @@ impl Method {
                     None => Look::No("identity_not_legal"),
                 }
             }
-            // All password files together are asked once, by the chain.
-            Self::Passwords(_) => Look::NotMine,
+            // All password files together are asked once, and servers by others: by the chain.
+            Self::Passwords(_) | Self::Http(_) => Look::NotMine,
             Self::Jwt { keys, demands } => match shown.password.filter(|password| jwt::looks_like_one(password)) {
                 None => Look::NotMine,
                 Some(token) => match keys.get().map(|keys| jwt::check(token, &keys, demands, now)) {

@@ -208,14 +208,18 @@ fn parties(claims: &Map<String, Value>, demands: &Demands) -> Result<(), &'stati
 }
 
 fn kept(claims: &Map<String, Value>, demands: &Demands) -> Box<[(Box<str>, Box<str>)]> {
-    let text = |value: &Value| match value {
+    let kept = |name: &String| Some((name.as_str().into(), claim_text(claims.get(name)?)?.into()));
+    demands.kept.iter().filter_map(kept).collect()
+}
+
+/// A claim as rights compare it; `None`: it is no text, number or truth value, or too long.
+pub(super) fn claim_text(value: &Value) -> Option<String> {
+    match value {
         Value::String(text) if text.len() <= super::LONGEST_IDENTITY => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(flag) => Some(flag.to_string()),
         _ => None,
-    };
-    let kept = |name: &String| Some((name.as_str().into(), text(claims.get(name)?)?.into()));
-    demands.kept.iter().filter_map(kept).collect()
+    }
 }
 
 #[cfg(test)]

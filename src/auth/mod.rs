@@ -4,9 +4,12 @@
 //! nobody at all), [`Rights`] says what that identity may publish and subscribe. Files are read, and servers asked, by others; what they say is handed over as text.
 //!
 //! A method answers *yes*, *no* or *not mine*; the first that does not say *not mine* decides. So the order matters only where two
-//! methods know the same kind of credentials, and a wrong password never makes somebody anonymous.
+//! methods know the same kind of credentials, and a wrong password never makes somebody anonymous. A server that is asked about logins
+//! ([`Decision`]) is a method like the others; the chain stops there until its answer is brought.
 
 mod chain;
+mod credentials;
+mod decision;
 mod held;
 pub mod jwt;
 mod keys;
@@ -16,7 +19,9 @@ mod rights;
 
 use std::sync::Arc;
 
-pub use chain::{Binding, Certificate, CertificateName, Chain, Credentials, Method, SEPARATOR, Verdict};
+pub use chain::{Chain, Inquiry, Method, Step, Verdict};
+pub use credentials::{Binding, Certificate, CertificateName, Credentials, SEPARATOR};
+pub use decision::Decision;
 pub use held::{Held, Look};
 pub use keys::{Fetched, Keys};
 pub use pattern::Pattern;

@@ -44,6 +44,7 @@ impl Walk<'_> {
             chain,
             listeners,
             key_sets: shared.key_sets,
+            login_servers: shared.login_servers,
             rights,
             unauthorized,
         }

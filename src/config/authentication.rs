@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::auth::jwt::{Demands, KeySet};
 use crate::auth::passwords::Passwords;
 use crate::auth::{Binding, CertificateName, Chain, Held, Keys as TokenKeys, Method};
+use crate::kafka::sasl;
 use crate::pem;
 use crate::relay::read_credentials;
-use crate::resources::{APART, KeySetSettings};
+use crate::resources::{APART, KeySetSettings, LoginSettings};
 use crate::upstream::http::{HttpSettings, HttpUrl};
 
 use super::tree::{Kind, Node};
@@ -38,6 +39,10 @@ const JWT: Keys = Keys {
     ],
     later: &[],
 };
+const HTTP: Keys = Keys {
+    known: &["method", "url", "ca", "token", "timeout", "concurrency", "cache", "client_id"],
+    later: &[],
+};
 const ANONYMOUS: Keys = Keys {
     known: &["method"],
     later: &[],
@@ -50,13 +55,15 @@ enum Kindred {
     Certificate,
     Passwords,
     Jwt,
+    Http,
     Anonymous,
 }
 
-const METHODS: [(&str, Kindred); 4] = [
+const METHODS: [(&str, Kindred); 5] = [
     ("certificate", Kindred::Certificate),
     ("password_file", Kindred::Passwords),
     ("jwt", Kindred::Jwt),
+    ("http", Kindred::Http),
     ("anonymous", Kindred::Anonymous),
 ];
 const NAMES: [(&str, CertificateName); 5] = [
@@ -82,6 +89,8 @@ pub(super) struct Shared {
     pub(super) kept: Vec<String>,
     /// Key sets of servers, each once.
     pub(super) key_sets: Vec<KeySetSettings>,
+    /// Servers that are asked about logins, each once.
+    pub(super) login_servers: Vec<LoginSettings>,
 }
 
 impl Walk<'_> {
@@ -121,15 +130,16 @@ impl Walk<'_> {
             self.fault(
                 node.place,
                 format!("an entry of `{name}` has no `method`"),
-                "write `{method: password_file, file: users.txt}`, or certificate, jwt, anonymous",
+                "write `{method: password_file, file: users.txt}`, or certificate, jwt, http, anonymous",
             );
             return None;
         };
-        let kind = self.choice(method, &format!("{path}.method"), &METHODS, &["http", "scram"])?;
+        let kind = self.choice(method, &format!("{path}.method"), &METHODS, &["scram"])?;
         let keys = match kind {
             Kindred::Certificate => &CERTIFICATE,
             Kindred::Passwords => &PASSWORD_FILE,
             Kindred::Jwt => &JWT,
+            Kindred::Http => &HTTP,
             Kindred::Anonymous => &ANONYMOUS,
         };
         let section = self.section(node, &path, keys)?;
@@ -147,6 +157,7 @@ impl Walk<'_> {
             }
             Kindred::Passwords => Method::Passwords(self.held(&section, "file", "users.txt", Passwords::parse)?),
             Kindred::Jwt => self.jwt(&section, shared)?,
+            Kindred::Http => self.login_server(&section, shared)?,
             Kindred::Anonymous => Method::Anonymous,
         };
         Some((method, binding))
@@ -230,6 +241,44 @@ impl Walk<'_> {
             keys: Arc::clone(&keys),
         });
         Some(TokenKeys::Fetched(keys))
+    }
+
+    /// A server that is asked about logins.
+    fn login_server(&mut self, section: &Section<'_>, shared: &mut Shared) -> Option<Method> {
+        let http = self.http(section, "url");
+        let token = self.optional(section, "token").map(|n| {
+            let legal = |text: &str| sasl::is_token(text.trim());
+            self.secret(n, &section.path("token"), legal, "is no bearer token")
+        });
+        let timeout = match self.optional(section, "timeout") {
+            Some(n) => self.duration(n, &section.path("timeout"), Duration::from_millis(100)..=Duration::from_secs(60))?,
+            None => Duration::from_secs(5),
+        };
+        let concurrency = match self.optional(section, "concurrency") {
+            Some(n) => self.number(n, &section.path("concurrency"), 1..=10_000)?,
+            None => 64,
+        };
+        let cache = match self.optional(section, "cache") {
+            Some(n) => self.duration(n, &section.path("cache"), Duration::ZERO..=Duration::from_secs(3600))?,
+            None => Duration::from_secs(30),
+        };
+        let settings = LoginSettings {
+            http: http?,
+            token: match token {
+                Some(token) => Some(token?),
+                None => None,
+            },
+            timeout,
+            concurrency: usize::try_from(concurrency).expect("the range is below 2^32"),
+            cache,
+            kept: shared.kept.clone(),
+        };
+        // Methods of several listeners that name the same server share its connections and what is known of it.
+        let known = shared.login_servers.iter().position(|server| *server == settings);
+        Some(Method::Http(known.unwrap_or_else(|| {
+            shared.login_servers.push(settings);
+            shared.login_servers.len() - 1
+        })))
     }
 
     /// An address that is asked by HTTP, and `ca`, who signs its certificate.

@@ -1,11 +1,12 @@
 //! Asking who a client is, away from the reactor: a password's hash takes tens of milliseconds and megabytes.
 //!
 //! As many are asked at a time as there are cores, so hashes never take more memory than that many. Others wait, a bounded number, each
-//! until its connect deadline. A login whose token has a key that is in no set waits for the next set without a turn. Files of users and keys are looked at before, once a second at most, and read again when they have changed.
+//! until its connect deadline. Who waits for a server, or for newer keys, has no turn. Files of users and keys are looked at before, once a second at most, and read again when they have changed.
 
 use std::{
     fs::{self, File},
     io::Read,
+    net::SocketAddr,
     path::Path,
     sync::{
         Arc,
@@ -19,10 +20,10 @@ use zeroize::Zeroizing;
 
 use super::settings::Access;
 use crate::{
-    auth::{Certificate, Chain, Credentials, Held, Keys, Look, Method, Verdict, jwt::KeySet, passwords::Passwords},
+    auth::{Certificate, Chain, Credentials, Held, Inquiry, Keys, Look, Method, Step, Verdict, jwt::KeySet, passwords::Passwords},
     downstream::CertificateIdentity,
     mqtt::ReasonCode,
-    resources::KeySets,
+    resources::{KeySets, LoginServers},
 };
 
 /// Clients that may wait for their turn.
@@ -39,6 +40,8 @@ pub struct Shown {
     pub username: Option<String>,
     pub password: Option<Zeroizing<Vec<u8>>>,
     pub certificate: Option<CertificateIdentity>,
+    /// Where it comes from.
+    pub address: Option<SocketAddr>,
 }
 
 impl Shown {
@@ -62,9 +65,10 @@ impl Shown {
 /// All logins of the process.
 #[derive(Debug)]
 pub struct Logins {
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     waiting: AtomicUsize,
     key_sets: KeySets,
+    servers: LoginServers,
 }
 
 /// A place among those that wait.
@@ -84,13 +88,14 @@ impl Drop for Place<'_> {
 }
 
 impl Logins {
-    /// With these key sets.
-    pub fn new(key_sets: KeySets) -> Self {
+    /// With these key sets and servers.
+    pub fn new(key_sets: KeySets, servers: LoginServers) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            turns: Semaphore::new(cores),
+            turns: Arc::new(Semaphore::new(cores)),
             waiting: AtomicUsize::new(0),
             key_sets,
+            servers,
         }
     }
 
@@ -100,44 +105,60 @@ impl Logins {
     }
 
     /// Asks in a task of its own; the answer comes to `tell`, or `tell` is dropped. A question that nobody waits for any more is not asked.
-    pub fn ask(self: &Arc<Self>, chain: Arc<Chain>, shown: Shown, tell: oneshot::Sender<Verdict>) {
+    pub fn ask(self: &Arc<Self>, chain: Arc<Chain>, shown: Shown, mut tell: oneshot::Sender<Verdict>) {
         let logins = self.clone();
         tokio::spawn(async move {
-            // Dropped: it ended by a panic, or nobody waits.
-            if let Some(verdict) = logins.decide(&chain, shown, &tell).await {
+            let decided = tokio::select! {
+                decided = logins.decide(chain, shown) => decided,
+                () = tell.closed() => return,
+            };
+            // Dropped without a word: it ended by a panic.
+            if let Some(verdict) = decided {
                 let _ = tell.send(verdict);
             }
         });
     }
 
-    /// `None`: nobody waits for it any more, or it ended by a panic.
-    async fn decide(&self, chain: &Arc<Chain>, shown: Shown, tell: &oneshot::Sender<Verdict>) -> Option<Verdict> {
+    /// `None`: it ended by a panic. Cancel-safe.
+    async fn decide(&self, chain: Arc<Chain>, shown: Shown) -> Option<Verdict> {
         let (shown, ended) = (Arc::new(shown), self.key_sets.ended());
-        let verdict = self.judged(chain, &shown, tell).await?;
-        if verdict.wants_newer_keys() && self.key_sets.newer(chain.fetched(), ended).await {
-            return self.judged(chain, &shown, tell).await;
-        }
-        Some(verdict)
-    }
-
-    async fn judged(&self, chain: &Arc<Chain>, shown: &Arc<Shown>, tell: &oneshot::Sender<Verdict>) -> Option<Verdict> {
-        let Some(place) = Place::take(&self.waiting) else {
-            return Some(Verdict::Refused {
-                reason: ReasonCode::ServerBusy,
-                why: "too_many_logins",
+        let (mut inquiry, mut waited) = (Inquiry::default(), false);
+        loop {
+            let Some(place) = Place::take(&self.waiting) else {
+                return Some(Verdict::Refused {
+                    reason: ReasonCode::ServerBusy,
+                    why: "too_many_logins",
+                });
+            };
+            let turn = self.turns.clone().acquire_owned().await.ok()?;
+            drop(place);
+            let (chain_too, shown_too) = (chain.clone(), shown.clone());
+            // The turn goes along: what was begun takes its memory to its end, whether somebody waits for it or not.
+            let asked = tokio::task::spawn_blocking(move || {
+                let step = go_on(&chain_too, &mut inquiry, &shown_too);
+                drop(turn);
+                (step, inquiry)
             });
-        };
-        let _turn = self.turns.acquire().await.ok()?;
-        drop(place);
-        if tell.is_closed() {
-            return None;
+            let step;
+            (step, inquiry) = asked.await.ok()?;
+            match step {
+                Step::Ask(number) => {
+                    let address = shown.address.map(|address| address.ip());
+                    inquiry.hear(self.servers.ask(number, &shown.credentials(), address).await);
+                }
+                Step::Decided(verdict) if waited || !inquiry.wants_newer_keys() => return Some(verdict),
+                Step::Decided(verdict) => {
+                    waited = true;
+                    if !self.key_sets.newer(chain.fetched(), ended).await {
+                        return Some(verdict);
+                    }
+                }
+            }
         }
-        let (chain, shown) = (chain.clone(), shown.clone());
-        tokio::task::spawn_blocking(move || judge(&chain, &shown)).await.ok()
     }
 }
 
-fn judge(chain: &Chain, shown: &Shown) -> Verdict {
+fn go_on(chain: &Chain, inquiry: &mut Inquiry, shown: &Shown) -> Step {
     let now = Instant::now();
     for method in chain.methods() {
         match method {
@@ -145,10 +166,10 @@ fn judge(chain: &Chain, shown: &Shown) -> Verdict {
             Method::Jwt {
                 keys: Keys::File(keys), ..
             } => refresh(keys, now, KeySet::parse),
-            Method::Jwt { .. } | Method::Certificate(_) | Method::Anonymous => {}
+            Method::Jwt { .. } | Method::Certificate(_) | Method::Http(_) | Method::Anonymous => {}
         }
     }
-    chain.judge(&shown.credentials(), now_seconds())
+    chain.go_on(inquiry, &shown.credentials(), now_seconds())
 }
 
 /// Reads a file again that has changed. One that cannot be used leaves the last reading in force, is told once, and read again at the next
@@ -173,7 +194,7 @@ pub fn read_anew(access: &Access) {
             Method::Jwt {
                 keys: Keys::File(keys), ..
             } => anew(keys, KeySet::parse),
-            Method::Jwt { .. } | Method::Certificate(_) | Method::Anonymous => {}
+            Method::Jwt { .. } | Method::Certificate(_) | Method::Http(_) | Method::Anonymous => {}
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{
     settings::{Access, Unauthorized},
 };
 use crate::{
-    auth::{Action, Chain, Method, Principal, Rights, Subject, Verdict},
+    auth::{Action, Chain, Inquiry, Method, Principal, Rights, Step, Subject, Verdict},
     downstream::{CertificateIdentity, Link},
     mqtt::{Publish, QoS, ReasonCode, Version},
     session::{Answer, Session},
@@ -74,7 +74,7 @@ impl Guard {
         if chain.is_none() && access.rights.is_none() {
             return None;
         }
-        let by_certificate = |chain: &Arc<Chain>| chain.methods().any(|m| matches!(m, Method::Certificate(_)));
+        let by_certificate = |chain: &Arc<Chain>| chain.methods().any(|m| matches!(m, Method::Certificate(_) | Method::Http(_)));
         let certificate = match &chain {
             Some(chain) if by_certificate(chain) => link.identity().cloned().map(Box::new),
             _ => None,
@@ -130,9 +130,13 @@ impl Desk {
             username: session.username().map(str::to_owned),
             password: session.password().map(|p| Zeroizing::new(p.to_vec())),
             certificate: guard.certificate.take().map(|c| *c),
+            address: Some(guard.peer),
         };
-        if !chain.is_slow(&shown.credentials()) {
-            return Identity::Known(chain.judge(&shown.credentials(), now_seconds()));
+        let credentials = shown.credentials();
+        if !chain.is_slow(&credentials)
+            && let Step::Decided(verdict) = chain.go_on(&mut Inquiry::default(), &credentials, now_seconds())
+        {
+            return Identity::Known(verdict);
         }
         let (tell, asked) = oneshot::channel();
         self.shared.logins.ask(chain, shown, tell);

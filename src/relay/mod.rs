@@ -65,7 +65,7 @@ use crate::{
     downstream::Link,
     mapping::RuleSet,
     metrics::{Metrics, RuleCounters},
-    resources::KeySets,
+    resources::{KeySets, LoginServers},
     upstream::Cluster,
 };
 
@@ -145,7 +145,8 @@ impl Relay {
             .clone()
             .map(|settings| Store::start(settings, &hub, retained.clone()));
         let key_sets = KeySets::start(&settings.access.key_sets, &metrics.outside);
-        let logins = Arc::new(Logins::new(key_sets));
+        let login_servers = LoginServers::new(&settings.access.login_servers, &metrics.outside);
+        let logins = Arc::new(Logins::new(key_sets, login_servers));
         let shared = Shared {
             settings,
             rules,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
 use super::StoreSettings;
 use crate::{
     auth::{Chain, Rights},
-    resources::KeySetSettings,
+    resources::{KeySetSettings, LoginSettings},
     session,
     upstream::StateTopic,
 };
@@ -50,6 +50,8 @@ pub struct Access {
     pub listeners: HashMap<String, Arc<Chain>>,
     /// Key sets that their methods take from servers.
     pub key_sets: Vec<KeySetSettings>,
+    /// Servers that they ask, by the numbers that they have there.
+    pub login_servers: Vec<LoginSettings>,
     /// `None` allows all that rules map.
     pub rights: Option<Arc<Rights>>,
     /// What becomes of a message of a 3.x client that must not publish it.

@@ -1,9 +1,13 @@
-//! What identities need from elsewhere: key sets by URL, fetched and refreshed, and handed over as immutable snapshots.
+//! What identities need from elsewhere: key sets by URL, fetched and refreshed, and handed over as immutable snapshots; servers that are asked
+//! about logins, whose answers are known for a while.
 //!
 //! A server that is away changes nothing of what is known: the last good answer stays in force. Every wait is bounded, and so is how
 //! often somebody who is nobody yet can make us ask.
 
 mod freshness;
 mod key_sets;
+mod known;
+mod logins;
 
 pub use key_sets::{APART, KeySetSettings, KeySets, fetch};
+pub use logins::{LoginServers, LoginSettings};

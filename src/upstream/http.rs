@@ -6,6 +6,7 @@
 mod url;
 
 use std::{
+    fmt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -30,7 +31,7 @@ use super::{
     security::{Remedies, Tls, TlsSettings},
 };
 
-pub use super::security::{OF_KEY_SETS, OF_TOKEN_ENDPOINTS};
+pub use super::security::{OF_KEY_SETS, OF_LOGINS, OF_TOKEN_ENDPOINTS};
 pub use url::HttpUrl;
 
 /// A connection that has been idle for longer is not used again: servers close theirs, some after five seconds, most after a minute.
@@ -61,6 +62,12 @@ struct Connection {
     /// Ends with it.
     _driver: JoinSet<hyper::Result<()>>,
     used: Instant,
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HttpClient({})", self.url)
+    }
 }
 
 impl HttpClient {

@@ -23,6 +23,8 @@ pub struct HttpServer {
 struct State {
     /// `None`: connections are closed without an answer.
     answer: Option<String>,
+    /// No answer, and connections stay open.
+    silent: bool,
     asked: Vec<String>,
 }
 
@@ -61,10 +63,11 @@ impl HttpServer {
                 connections.spawn(async move {
                     match tls {
                         None => converse(stream, state).await,
-                        Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => converse(stream, state).await,
-                            Err(_) => {}
-                        },
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                converse(stream, state).await;
+                            }
+                        }
                     }
                 });
             }
@@ -88,7 +91,13 @@ impl HttpServer {
     pub fn answer(&self, status: &str, headers: &str, body: &str) {
         let length = body.len();
         let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{headers}\r\n{body}");
-        self.state.lock().unwrap().answer = Some(answer);
+        let mut state = self.state.lock().unwrap();
+        (state.answer, state.silent) = (Some(answer), false);
+    }
+
+    /// From now on it reads, and answers nothing.
+    pub fn fall_silent(&self) {
+        self.state.lock().unwrap().silent = true;
     }
 
     /// From now on it closes connections.
@@ -113,9 +122,13 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mu
         let answer = {
             let mut state = state.lock().unwrap();
             state.asked.push(String::from_utf8(std::mem::take(&mut bytes)).unwrap());
-            state.answer.clone()
+            (!state.silent).then(|| state.answer.clone())
         };
-        let Some(answer) = answer else { return };
+        let answer = match answer {
+            Some(Some(answer)) => answer,
+            Some(None) => return,
+            None => continue,
+        };
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }

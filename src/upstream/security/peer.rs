@@ -51,6 +51,14 @@ pub const OF_KEY_SETS: &Remedies = &Remedies {
     name: "use one of its names in `authentication[].jwks`",
 };
 
+/// Of servers that are asked about logins.
+pub const OF_LOGINS: &Remedies = &Remedies {
+    ca: "`authentication[].ca`",
+    certificate: "another `url`: client certificates are not for it",
+    plain: "write http:// in `authentication[].url`",
+    name: "use one of its names in `authentication[].url`",
+};
+
 impl Peer {
     /// A handshake that failed.
     pub(super) fn in_handshake(&self, error: &io::Error) -> CallError {

@@ -1,0 +1,94 @@
+//! What clients show of themselves, and which client ids they may have then.
+
+/// What a client shows with its CONNECT.
+#[derive(Clone, Copy, Debug)]
+pub struct Credentials<'a> {
+    /// The client id, empty if it has none yet.
+    pub client: &'a str,
+    /// User name.
+    pub username: Option<&'a str>,
+    /// Password.
+    pub password: Option<&'a [u8]>,
+    /// The names of its verified certificate.
+    pub certificate: Option<Certificate<'a>>,
+}
+
+impl Credentials<'_> {
+    /// Whether there is anything that could prove something.
+    pub fn are_shown(&self) -> bool {
+        self.username.is_some() || self.password.is_some() || self.certificate.is_some()
+    }
+}
+
+/// The names of a verified client certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct Certificate<'a> {
+    /// The subject's only common name.
+    pub common_name: Option<&'a str>,
+    /// The whole subject (RFC 4514).
+    pub subject: Option<&'a str>,
+    /// Alternative names of type DNS.
+    pub dns: &'a [String],
+    /// Of type URI.
+    pub uris: &'a [String],
+    /// Of type e-mail.
+    pub emails: &'a [String],
+}
+
+/// Which name of a certificate is the identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateName {
+    /// The subject's common name.
+    CommonName,
+    /// The whole subject.
+    Subject,
+    /// The alternative name of type DNS.
+    Dns,
+    /// Of type URI.
+    Uri,
+    /// Of type e-mail.
+    Email,
+}
+
+impl CertificateName {
+    /// The name, if there is exactly one of its kind: which of two is meant cannot be known.
+    pub(super) fn of<'a>(self, certificate: &Certificate<'a>) -> Option<&'a str> {
+        let only = |names: &'a [String]| match names {
+            [one] => Some(one.as_str()),
+            _ => None,
+        };
+        match self {
+            Self::CommonName => certificate.common_name,
+            Self::Subject => certificate.subject,
+            Self::Dns => only(certificate.dns),
+            Self::Uri => only(certificate.uris),
+            Self::Email => only(certificate.emails),
+        }
+    }
+}
+
+/// Ends the identity in a client id of [`Binding::Prefix`]. Identities that are bound have none: what stands before the first one in a client
+/// id is its owner, so no identity owns another's.
+pub const SEPARATOR: char = '~';
+
+/// How client ids are bound to identities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Binding {
+    /// Any client id.
+    #[default]
+    Any,
+    /// The identity itself.
+    Equal,
+    /// The identity itself, or it, [`SEPARATOR`] and anything.
+    Prefix,
+}
+
+impl Binding {
+    pub(super) fn holds(self, identity: &str, client: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Equal => client == identity,
+            Self::Prefix => client.split(SEPARATOR).next() == Some(identity),
+        }
+    }
+}

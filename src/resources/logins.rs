@@ -1,0 +1,206 @@
+//! Servers that are asked who clients are: one question for each login, as a POST of what the client shows.
+//!
+//! A bounded number of questions is under way, on connections that are kept, and answers are known for a while, so a fleet that comes back costs
+//! the server one question for each device. Whatever goes wrong lets nobody in.
+
+use std::{
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+};
+use serde_json::{Map, Value, json};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use zeroize::Zeroizing;
+
+use super::{freshness::lifetime, known::Known};
+use crate::{
+    auth::{Credentials, Decision},
+    metrics::OutsideCounters,
+    upstream::{
+        Secret,
+        http::{HttpClient, HttpSettings, OF_LOGINS},
+    },
+};
+
+/// Bytes of the longest answer.
+const LONGEST_ANSWER: usize = 64 << 10;
+/// Questions that may wait for their turn at one server.
+const MOST_WAITING: usize = 4096;
+
+/// A server that is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginSettings {
+    /// Where.
+    pub http: HttpSettings,
+    /// What we show as a bearer token (RFC 6750).
+    pub token: Option<Secret>,
+    /// From a question, the wait for its turn included, to its answer.
+    pub timeout: Duration,
+    /// Questions under way.
+    pub concurrency: usize,
+    /// How long an answer is known at most; zero: it is not.
+    pub cache: Duration,
+    /// Claims that rights ask for.
+    pub kept: Vec<String>,
+}
+
+/// The servers of the process.
+#[derive(Debug, Default)]
+pub struct LoginServers(Vec<LoginServer>);
+
+#[derive(Debug)]
+struct LoginServer {
+    settings: LoginSettings,
+    client: HttpClient,
+    turns: Semaphore,
+    /// Of those that wait for a turn, or have one.
+    places: Semaphore,
+    known: Known,
+    counters: OutsideCounters,
+    /// What went wrong the last time, as it was told.
+    told: Mutex<Option<String>>,
+}
+
+impl LoginServers {
+    /// Asks nothing yet.
+    pub fn new(settings: &[LoginSettings], counters: &OutsideCounters) -> Self {
+        let servers = settings.iter().map(|settings| {
+            let url = &settings.http.url;
+            if !url.is_tls() {
+                tracing::warn!(%url, "logins are asked for by http://: whoever is on the way reads passwords, and can let anybody in");
+            }
+            LoginServer {
+                client: HttpClient::new(settings.http.clone(), OF_LOGINS, LONGEST_ANSWER, settings.concurrency),
+                turns: Semaphore::new(settings.concurrency),
+                places: Semaphore::new(MOST_WAITING),
+                known: Known::default(),
+                counters: counters.clone(),
+                told: Mutex::default(),
+                settings: settings.clone(),
+            }
+        });
+        Self(servers.collect())
+    }
+
+    /// What the server `number` says of a client that comes from this address. Bounded in time. Cancel-safe.
+    pub async fn ask(&self, number: usize, shown: &Credentials<'_>, address: Option<IpAddr>) -> Decision {
+        match self.0.get(number) {
+            Some(server) => server.decide(shown, address).await,
+            None => Decision::Unable,
+        }
+    }
+}
+
+impl LoginServer {
+    async fn decide(&self, shown: &Credentials<'_>, address: Option<IpAddr>) -> Decision {
+        let question = question(shown, address);
+        let key = self.known.key(&question);
+        if let Some(decision) = self.known.get(&key, Instant::now()) {
+            self.counters.login_cached.inc();
+            return decision;
+        }
+        let Ok(_place) = self.places.try_acquire() else {
+            return Decision::Unable;
+        };
+        self.counters.login_requests.inc();
+        let began = Instant::now();
+        let asked = timeout(self.settings.timeout, self.ask(question)).await;
+        self.counters.login_latency.observe(began.elapsed().as_secs_f64());
+        match asked.unwrap_or_else(|_| Err(format!("does not answer within {:?}", self.settings.timeout))) {
+            Ok((decision, lifetime)) => {
+                self.tell(None);
+                let lifetime = lifetime.unwrap_or(self.settings.cache).min(self.settings.cache);
+                self.known.put(key, &decision, Instant::now(), lifetime);
+                decision
+            }
+            Err(why) => {
+                self.counters.login_failures.inc();
+                self.tell(Some(why));
+                Decision::Unable
+            }
+        }
+    }
+
+    async fn ask(&self, question: Zeroizing<Vec<u8>>) -> Result<(Decision, Option<Duration>), String> {
+        let _turn = self.turns.acquire().await.map_err(|_| "closed by us".to_owned())?;
+        let answer = self.client.ask(self.request(question).await?).await?;
+        let lifetime = lifetime(answer.headers());
+        Ok((read(&answer, &self.settings.kept)?, lifetime))
+    }
+
+    async fn request(&self, question: Zeroizing<Vec<u8>>) -> Result<Request<Full<Bytes>>, String> {
+        let mut request = self.client.request(Method::POST).header(CONTENT_TYPE, "application/json");
+        if let Some(token) = self.settings.token.clone() {
+            // It may be a file's.
+            let read = tokio::task::spawn_blocking(move || token.read()).await;
+            let token = read.unwrap_or_else(|_| Err("closed by us".to_owned()))?;
+            let bearer = Zeroizing::new(format!("Bearer {}", token.trim()));
+            let mut bearer = HeaderValue::from_str(&bearer).map_err(|_| "`authentication[].token` cannot be sent".to_owned())?;
+            bearer.set_sensitive(true);
+            request = request.header(AUTHORIZATION, bearer);
+        }
+        // Overwritten when nobody holds it any more.
+        request.body(Full::new(Bytes::from_owner(question))).map_err(|e| e.to_string())
+    }
+
+    /// Tells what goes wrong, each reason once, and when it is over.
+    fn tell(&self, wrong: Option<String>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told == wrong {
+            return;
+        }
+        let url = self.client.url();
+        match &wrong {
+            Some(why) => tracing::error!(%url, why, "a server cannot be asked about logins; whoever it would decide about is refused"),
+            None => tracing::info!(%url, "a server answers about logins again"),
+        }
+        *told = wrong;
+    }
+}
+
+/// What is asked. Members that the client does not show are not there.
+fn question(shown: &Credentials<'_>, address: Option<IpAddr>) -> Zeroizing<Vec<u8>> {
+    let mut question = Map::new();
+    question.insert("client".to_owned(), shown.client.into());
+    let mut insert = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            question.insert(name.to_owned(), value);
+        }
+    };
+    insert("address", address.map(|address| address.to_canonical().to_string().into()));
+    insert("username", shown.username.map(Value::from));
+    match shown.password.map(|password| (std::str::from_utf8(password), password)) {
+        Some((Ok(text), _)) => insert("password", Some(text.into())),
+        Some((Err(_), bytes)) => insert("password_base64", Some(BASE64.encode(bytes).into())),
+        None => {}
+    }
+    let certificate = shown.certificate.as_ref().map(|certificate| {
+        json!({
+            "common_name": certificate.common_name,
+            "subject": certificate.subject,
+            "dns": certificate.dns,
+            "uri": certificate.uris,
+            "email": certificate.emails,
+        })
+    });
+    insert("certificate", certificate);
+    Zeroizing::new(serde_json::to_vec(&question).expect("a map of texts is JSON"))
+}
+
+fn read(answer: &Response<Bytes>, kept: &[String]) -> Result<Decision, String> {
+    match answer.status() {
+        StatusCode::OK => Decision::read(answer.body(), kept).map_err(str::to_owned),
+        status => Err(format!("answers {}: check `authentication[].url` and `token`", status.as_u16())),
+    }
+}
