@@ -24,6 +24,7 @@ mod oldest;
 mod publish;
 mod retained;
 mod rules;
+mod scales;
 mod security;
 mod sessions;
 mod shared;
