@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::Notify;
 
 /// One mailbox may hold this part of what is left.
 const PART: usize = 4;
@@ -19,6 +20,8 @@ pub struct Budget {
     used: Gauge,
     /// What this is a part of.
     whole: Option<Arc<Budget>>,
+    /// Rung when some of it was given back.
+    bell: Option<Arc<Notify>>,
 }
 
 /// Bytes in use, given back when it is dropped.
@@ -31,16 +34,21 @@ pub struct Charge {
 impl Budget {
     /// For `limit` bytes; `used` shows what is in use.
     pub fn new(limit: usize, used: Gauge) -> Arc<Self> {
-        let whole = None;
-        Arc::new(Self { limit, used, whole })
+        Arc::new(Self {
+            limit,
+            used,
+            whole: None,
+            bell: None,
+        })
     }
 
-    /// One that tells what its user alone has in use, while all of it is charged here.
-    pub fn part(self: &Arc<Self>) -> Arc<Self> {
+    /// One that tells what its user alone has in use, while all of it is charged here. `bell` is rung whenever some of the part was given back.
+    pub fn part(self: &Arc<Self>, bell: &Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {
             limit: self.limit,
             used: Gauge::default(),
             whole: Some(self.clone()),
+            bell: Some(bell.clone()),
         })
     }
 
@@ -74,6 +82,8 @@ impl Budget {
 impl Drop for Charge {
     fn drop(&mut self) {
         self.budget.wholes().for_each(|budget| _ = budget.used.dec_by(self.bytes as i64));
+        // Not before: who looks at once finds what is free.
+        self.budget.bell.iter().for_each(|bell| bell.notify_one());
     }
 }
 
@@ -99,7 +109,8 @@ mod tests {
     #[test]
     fn a_part_has_its_share_of_what_is_left_of_the_whole() {
         let whole = Budget::new(1_000, Gauge::default());
-        let (one, other) = (whole.part(), whole.part());
+        let bell = Arc::default();
+        let (one, other) = (whole.part(&bell), whole.part(&bell));
         let some = one.charge(500);
         assert_eq!((one.used(), other.used(), whole.used()), (500, 0, 500));
         assert_eq!((one.share(10, 200), other.share(10, 200)), (125, 125));

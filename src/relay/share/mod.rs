@@ -66,7 +66,7 @@ pub struct Share {
     name: Name,
     inner: Mutex<Inner>,
     /// Rung when there may be something for the task to do.
-    wake: Notify,
+    wake: Arc<Notify>,
     ready: watch::Sender<Readiness>,
 }
 
@@ -139,7 +139,7 @@ impl Share {
         Arc::new(Self {
             name,
             inner: Mutex::default(),
-            wake: Notify::new(),
+            wake: Arc::default(),
             ready: watch::Sender::new(Readiness::Waiting),
         })
     }
@@ -202,3 +202,6 @@ pub enum Fate {
     /// It is tried again later.
     Waits,
 }
+
+#[cfg(test)]
+mod tests;

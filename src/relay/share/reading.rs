@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{Message, room::Room, state::PartId};
 use crate::{
@@ -75,8 +75,9 @@ pub(super) struct Read {
 }
 
 impl Reading {
-    pub(super) fn new(hub: &Arc<Hub>, part: PartId, tenure: Tenure, topic: Arc<Topic>, from: i64) -> Self {
-        let held = hub.budget.part();
+    /// `bell` is rung when there may be room for more messages.
+    pub(super) fn new(hub: &Arc<Hub>, bell: &Arc<Notify>, (part, tenure): (PartId, Tenure), topic: Arc<Topic>, from: i64) -> Self {
+        let held = hub.budget.part(bell);
         Self {
             part,
             reader: Some(hub.cluster.read_one_by_one(&topic, tenure.of.partition, Start::Offset(from))),

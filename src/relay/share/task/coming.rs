@@ -48,8 +48,8 @@ impl Task {
             from,
             "a partition of a shared subscription has come"
         );
-        self.readings
-            .push(Reading::new(&self.shares.hub, part, assigned.tenure, topic, from));
+        let (hub, bell) = (&self.shares.hub, &self.share.wake);
+        self.readings.push(Reading::new(hub, bell, (part, assigned.tenure), topic, from));
         None
     }
 }
