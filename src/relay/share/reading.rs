@@ -158,6 +158,12 @@ impl Reading {
         self.room = Room::new(&self.hub.sweeps);
     }
 
+    /// Its reader has ended. What it had its turn for will not come.
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
+        self.room.clear();
+    }
+
     /// Its reader has ended: the topic is gone, or was made anew, which the group notices, too. Or the group has heard of a new partition
     /// before we have: then it is there by now.
     pub(super) fn revive(&mut self) {
@@ -179,13 +185,18 @@ impl Reading {
         self.fetched.is_none()
     }
 
+    /// Its turn for memory: what was thrown away can be fetched again.
+    pub(super) fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.room.poll_turn(context).map(|()| self.read_from_next())
+    }
+
     /// The next fetch, which is asked for if it is `wanted`; what was asked for before comes in any case.
     pub(super) fn poll_fetch(&mut self, context: &mut Context<'_>, wanted: bool) -> Poll<Option<Chunk>> {
-        if self.room.poll_turn(context).is_ready() {
-            self.read_from_next();
-        }
         match &mut self.reader {
-            Some(reader) if wanted => reader.poll_next(context),
+            Some(reader) if wanted => {
+                self.room.ask();
+                reader.poll_next(context)
+            }
             Some(reader) => reader.poll_asked(context),
             None => Poll::Pending,
         }

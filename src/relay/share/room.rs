@@ -31,8 +31,18 @@ struct Turn {
     permit: Permit,
     /// Then it goes to those who wait.
     until: Instant,
+    stage: Stage,
+}
+
+/// How far a turn has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing was asked for yet.
+    Begun,
     /// Nothing has come yet, which may take so long.
-    still_waits: Option<Duration>,
+    Asked(Duration),
+    /// Something was there to be kept.
+    Came,
 }
 
 impl Room {
@@ -52,8 +62,8 @@ impl Room {
         if let Some(turn) = &mut self.turn
             && turn.permit.resize(bytes)
         {
-            if turn.still_waits.take().is_some() {
-                turn.until = Instant::now() + SLICE;
+            if turn.stage != Stage::Came {
+                (turn.stage, turn.until) = (Stage::Came, Instant::now() + SLICE);
             }
             return true;
         }
@@ -61,7 +71,7 @@ impl Room {
         self.turn = self.permits.try_acquire(bytes).map(|permit| Turn {
             permit,
             until: Instant::now() + SLICE,
-            still_waits: None,
+            stage: Stage::Came,
         });
         self.needed = self.turn.is_none().then_some(bytes);
         self.turn.is_some()
@@ -89,14 +99,21 @@ impl Room {
     pub(super) fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(line) = &mut self.line else { return Poll::Pending };
         line.as_mut().poll(context).map(|permit| {
-            let patience = self.patience.get();
             self.turn = Some(Turn {
                 permit,
-                until: Instant::now() + patience,
-                still_waits: Some(patience),
+                until: Instant::now() + SLICE,
+                stage: Stage::Begun,
             });
             self.line = None;
         })
+    }
+
+    /// What it has its turn for is asked for. Meanwhile there may have been nobody left who wants it: then others do not wait for that.
+    pub(super) fn ask(&mut self) {
+        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.stage == Stage::Begun) {
+            let patience = self.patience.get();
+            (turn.stage, turn.until) = (Stage::Asked(patience), Instant::now() + patience);
+        }
     }
 
     /// When it has to make way for those who wait, if it has anything.
@@ -106,7 +123,7 @@ impl Room {
 
     /// Others have their turn; `bytes` were thrown away.
     pub(super) fn make_way(&mut self, bytes: usize) {
-        if let Some(had) = self.turn.take().and_then(|turn| turn.still_waits) {
+        if let Some(Stage::Asked(had)) = self.turn.take().map(|turn| turn.stage) {
             self.patience.was_too_short(had);
         }
         self.needed = (bytes > 0).then_some(bytes);
@@ -150,15 +167,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_that_ended_before_anything_came_is_followed_by_a_longer_one() {
+    async fn a_turn_in_which_nothing_is_asked_for_is_short() {
         let begun = Instant::now();
         let (sweeps, mut room) = queued().await;
-        let first = Duration::from_secs(1);
+        assert!(lasts(&room, begun).contains(&SLICE));
+        room.make_way(0);
+        // It was not too short for a fetch.
+        line_up(&sweeps, &mut room).await;
+        let asked = Instant::now();
+        room.ask();
+        assert!(lasts(&room, asked).contains(&Duration::from_secs(1)));
+        // Only the first time it is asked for.
+        let until = room.leaves_at();
+        room.ask();
+        assert_eq!(room.leaves_at(), until);
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_ended_before_anything_came_is_followed_by_a_longer_one() {
+        let (sweeps, mut room) = queued().await;
+        let (begun, first) = (Instant::now(), Duration::from_secs(1));
+        room.ask();
         assert!(lasts(&room, begun).contains(&first));
         room.make_way(0);
         assert!(room.leaves_at().is_none() && sweeps.permits().try_acquire(1024).is_some());
         let again = Instant::now();
         line_up(&sweeps, &mut room).await;
+        room.ask();
         assert!(lasts(&room, again).contains(&(2 * first)));
         // From what has come on it is a slice.
         let came = Instant::now();
@@ -169,6 +204,7 @@ mod tests {
         let third = Instant::now();
         assert!(room.queue_up());
         poll_fn(|context| room.poll_turn(context)).await;
+        room.ask();
         assert!(lasts(&room, third).contains(&(2 * first)), "something came");
     }
 }

@@ -161,7 +161,7 @@ impl Task {
                     return;
                 }
                 Event::Fetched(at, Some(chunk)) => self.take(at, chunk),
-                Event::Fetched(at, None) => self.readings[at].is_over = true,
+                Event::Fetched(at, None) => self.readings[at].end(),
                 Event::Committed((parts, true)) => self.readings.iter_mut().for_each(|reading| {
                     reading.is_committed |= parts.contains(&reading.part);
                 }),
@@ -196,9 +196,13 @@ impl Task {
                 if reading.is_over || !reading.wants_fetch() {
                     continue;
                 }
+                // From now on it may have to make way.
+                if reading.poll_turn(context).is_ready() {
+                    return Poll::Ready(Event::Woken);
+                }
                 let wanted = reading.has_room() && share.lock().state.wants(reading.part);
                 if let Poll::Ready(chunk) = reading.poll_fetch(context, wanted) {
-                    return Poll::Ready((at, chunk));
+                    return Poll::Ready(Event::Fetched(at, chunk));
                 }
             }
             Poll::Pending
@@ -206,7 +210,7 @@ impl Task {
         let may_commit = commits.is_empty();
         tokio::select! {
             event = group.next() => Event::Group(event),
-            (at, chunk) = fetched => Event::Fetched(at, chunk),
+            event = fetched => event,
             Some(outcome) = commits.join_next() => Event::Committed(outcome.unwrap_or_default()),
             () = share.wake.notified() => Event::Woken,
             _ = commit_at.tick(), if may_commit => Event::CommitNow,
