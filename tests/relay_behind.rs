@@ -11,6 +11,7 @@ use fake_broker::{
     client::{Log, until},
     records::{Batch, Codec, record},
 };
+use mqtt_kafka_proxy::upstream::TopicState;
 use relay_stage::{
     Stage,
     device::{Device, taking},
@@ -370,15 +371,19 @@ async fn with_batches_that_become_larger_than_the_memory_everybody_has_a_turn() 
     .await;
 }
 
-async fn everybody_has_a_turn(write: impl Fn(&Stage, &str, std::ops::Range<usize>)) {
+async fn stage_for_one_sweep() -> Stage {
     let fake = Fake::start(1).await;
     fake.topic("flood", 1);
     fake.topic("other", 1);
-    let stage = Stage::with(fake, RULES, |config| {
+    Stage::with(fake, RULES, |config| {
         config.kafka.consumer.fetch_size = 64 * 1024;
         config.sweeps.memory = 16 * 64 * 1024;
     })
-    .await;
+    .await
+}
+
+async fn everybody_has_a_turn(write: impl Fn(&Stage, &str, std::ops::Range<usize>)) {
+    let stage = stage_for_one_sweep().await;
     let mut devices = Vec::new();
     for number in 0..12 {
         let topic = ["flood", "other"][number % 2];
@@ -439,6 +444,34 @@ async fn with_slow_storage_and_memory_for_one_sweep_everybody_gets_on() {
     }
     tasks.join_all().await;
     until("all are at the tail", || behind(&stage) == 0).await;
+}
+
+/// Somebody is behind in a topic that nobody knows for a while, with the memory of the only sweep there is room for. Others get it meanwhile.
+#[tokio::test]
+async fn who_is_behind_in_a_topic_that_is_missing_for_a_while_keeps_no_memory_from_others_and_goes_on() {
+    let stage = stage_for_one_sweep().await;
+    let mut slow = device(&stage, "slow", 10).await;
+    slow.subscribed("flood/#", 1).await;
+    write(&stage, "flood", 0..2_000, &["a"]);
+    until("it is behind", || behind(&stage) == 1).await;
+    takes(&mut slow, "flood/a", 0..600).await;
+    until("a sweep rests", || stage.metric("reads_waiting_bytes") > 0).await;
+    let gone = stage.fake.world().topics.remove("flood").unwrap();
+    until("the topic is missing", || {
+        matches!(stage.cluster.topic("flood"), TopicState::Missing)
+    })
+    .await;
+    let mut other = device(&stage, "other", 10).await;
+    other.subscribed("other/#", 1).await;
+    write(&stage, "other", 0..1_500, &["a"]);
+    until("both are behind", || behind(&stage) == 2).await;
+    takes(&mut other, "other/a", 0..1_500).await;
+    until("one is at the tail", || behind(&stage) == 1).await;
+    // It was only hidden.
+    stage.fake.world().topics.insert("flood".to_owned(), gone);
+    takes(&mut slow, "flood/a", 600..2_000).await;
+    until("both are at the tail", || behind(&stage) == 0).await;
+    assert!(slow.fence().await.is_empty() && other.fence().await.is_empty());
 }
 
 /// A fleet comes back: all from one place, each at a speed of its own.
