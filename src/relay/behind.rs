@@ -169,7 +169,7 @@ impl Behind {
     }
 
     /// Gives back all permits, and the place in line for one. Whoever is behind is served again by [`due`](Self::due).
-    pub fn stop(&mut self) {
+    fn stop(&mut self) {
         self.sweeps.clear();
         (self.permit, self.waiting) = (None, None);
         (self.cut, self.larger, self.doubt, self.gap) = (None, None, None, None);

@@ -129,8 +129,6 @@ impl Feed {
     /// The topic was deleted. If it is made anew it begins at its beginning. False: the cluster is shut down.
     async fn find_again(&mut self) -> bool {
         let (name, partition) = (self.scribe.hub.name().to_owned(), self.scribe.partition);
-        // Nobody is served here for as long as this takes: other partitions get the permits.
-        self.behind.stop();
         let Some(topic) = self.cluster.topic_appears(&name).await else {
             return false;
         };
