@@ -62,6 +62,45 @@ async fn an_instance_that_does_not_reach_its_coordinator_claims_nothing_until_it
     until("both are claimed", || stage.fake.values("mqtt-sessions", 0).len() > written + 2).await;
 }
 
+/// Nothing of a clean start with session expiry 0 is stored, so nobody takes it for an orphan: it need not wait until others know of this
+/// instance, also while the sessions are first read. A claim that it makes comes when they do.
+#[tokio::test]
+async fn clients_of_which_nothing_is_stored_do_not_wait_for_the_coordinator() {
+    let joining = [ApiKey::FindCoordinator, ApiKey::JoinGroup];
+    for (takeover, claims) in [("global", 1), ("local", 0)] {
+        let fake = Fake::start(1).await;
+        fake.topic("t", 1);
+        fake.topic("mqtt-sessions", 1);
+        for api in joining {
+            fake.world().groups.fail(api, repeat_n(Fault::Code(15), 100_000));
+        }
+        fake.offsets_held.send_replace(true);
+        let rules = RULES.replace("{expiry: {}}", &format!("{{expiry: {{}}, takeover: {takeover}}}"));
+        let stage = Stage::with(fake, &rules, |_| ()).await;
+        until("the sessions are read", || stage.fake.seen(ApiKey::ListOffsets) > 0).await;
+        let mut device = Device::open(stage.address, 5).await;
+        device.connect(&taking("fleeting", 10)).await;
+        stage.counted("packets_total{type=\"connect\",direction=\"received\"}", 1).await;
+        stage.fake.offsets_held.send_replace(false);
+        assert_eq!(device.line().await, "connack 0x00", "{takeover}");
+        assert_eq!(stage.fake.values("mqtt-sessions", 0).len(), 0, "{takeover}: something was claimed");
+        // One whose session outlives its connection waits, and is refused in the end.
+        let mut other = Device::open(stage.address, 5).await;
+        other.connect(&staying("staying")).await;
+        assert_eq!(
+            other.rest().await,
+            ["connack 0x88 no connection within connect_timeout"],
+            "{takeover}"
+        );
+        stage.fake.world().groups.faults.clear();
+        until("all is claimed that is to be", || {
+            stage.fake.values("mqtt-sessions", 0).len() >= claims
+        })
+        .await;
+        assert_eq!(device.fence().await, [""; 0], "{takeover}");
+    }
+}
+
 /// What is damaged on its way is asked for again: were a claim left out, two instances could act for one session.
 #[tokio::test]
 async fn a_batch_of_the_sessions_that_was_damaged_on_its_way_is_not_left_out() {

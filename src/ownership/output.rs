@@ -23,7 +23,7 @@ pub struct Offer {
 
 impl Offer {
     /// Nothing of it outlives its connection.
-    pub(super) fn is_throw_away(&self) -> bool {
+    pub fn is_throw_away(&self) -> bool {
         self.clean_start && self.expiry == 0 && self.will.is_none()
     }
 }

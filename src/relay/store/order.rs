@@ -28,6 +28,11 @@ impl Arrival {
     pub fn id(&self) -> ConnectionId {
         ConnectionId(self.mailbox.id())
     }
+
+    /// Nothing of it is to be stored, but for a will.
+    pub(super) fn is_fleeting(&self) -> bool {
+        self.offer.clean_start && self.offer.expiry == 0
+    }
 }
 
 /// What became of deliveries since the last report. Told together, so that a busy subscriber costs a report a second. It holds in the

@@ -92,14 +92,8 @@ impl Task {
             published: HashMap::new(),
         };
         self.guests.insert(arrival.id(), guest);
-        let fleeting = arrival.offer.clean_start && arrival.offer.expiry == 0;
-        let nothing_known = (arrival.away || self.is_there) && !self.partition.knows(&arrival.client);
-        if fleeting && nothing_known && (self.around.settings.local_takeover || arrival.away && self.writer.is_swamped()) {
-            let letter = Letter::Connected {
-                present: None,
-                stored: false,
-            };
-            return self.send(arrival.id(), letter);
+        if self.let_on(&arrival) {
+            return;
         }
         if arrival.away {
             return self.connect(arrival, 0);
@@ -107,7 +101,7 @@ impl Task {
         if self.writer.is_swamped() {
             return self.send(arrival.id(), Letter::Refuse(ReasonCode::ServerBusy));
         }
-        let throw_away = fleeting && arrival.offer.will.is_none();
+        let throw_away = arrival.offer.is_throw_away();
         if self.is_there && self.is_member && !throw_away {
             return self.connect(arrival, 0);
         }
@@ -115,6 +109,37 @@ impl Task {
         let question = throw_away.then_some(self.tail.number + 1);
         self.waiting.push(Waiting { arrival, question });
         self.tail.hurry();
+    }
+
+    /// Lets a client on that nobody else need know of, if it is one.
+    fn let_on(&mut self, arrival: &Arrival) -> bool {
+        let nothing_known = (arrival.away || self.is_there) && !self.partition.knows(&arrival.client);
+        let unclaimed = self.around.settings.local_takeover || arrival.away && self.writer.is_swamped();
+        let on = arrival.is_fleeting() && nothing_known && unclaimed;
+        if on {
+            let letter = Letter::Connected {
+                present: None,
+                stored: false,
+            };
+            self.send(arrival.id(), letter);
+        }
+        on
+    }
+
+    /// Those who wait for the tail, which has come to the end that was asked for as question `number`. Nothing is written before this
+    /// instance is a member, so who needs no record to be let in does not wait for that.
+    pub(super) fn let_in(&mut self, number: u64, end: i64) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            let Waiting { arrival, question } = &waiting;
+            if self.let_on(arrival) {
+                continue;
+            }
+            let may_claim = self.is_member || arrival.offer.is_throw_away();
+            match may_claim && question.is_none_or(|question| number >= question) {
+                true => self.connect(waiting.arrival, end),
+                false => self.waiting.push(waiting),
+            }
+        }
     }
 
     /// From now on sessions can be claimed.

@@ -303,17 +303,10 @@ impl Task {
             self.around.beginning.send_modify(|now| now.read += 1);
         }
         self.is_there = true;
-        if !self.is_member {
-            return;
-        }
-        let (ready, others) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|waiting| waiting.question.is_none_or(|question| mark.number >= question));
-        self.waiting = others;
-        for Waiting { arrival, .. } in ready {
-            self.connect(arrival, mark.end);
-        }
-        if !self.waiting.is_empty() {
+        self.let_in(mark.number, mark.end);
+        // The others are hurried by the membership.
+        let asks_again = |waiting: &Waiting| self.is_member || waiting.question.is_some();
+        if self.waiting.iter().any(asks_again) {
             self.tail.hurry();
         }
     }
