@@ -196,43 +196,6 @@ async fn with_memory_full_of_exactly_once_messages_their_pairs_are_written_and_t
     }
 }
 
-/// A session that waits for a topic to appear gets all of it: while it is connected, and what comes while it is away.
-#[tokio::test]
-async fn a_topic_that_appears_later_reaches_a_stored_session_from_its_first_record() {
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    fake.topic("mqtt-sessions", 1);
-    let rules = RULES.replace(
-        "rules:",
-        "rules:\n  - {name: late, direction: subscribe, mqtt: \"l/{key}\", qos: 1, kafka: {topic: late}}",
-    );
-    let stage = Stage::with(fake, &rules, |_| ()).await;
-    let mut here = Device::connected_as(stage.address, 5, &staying("here")).await;
-    here.subscribed("#", 1).await;
-    let mut away = Device::connected_as(stage.address, 5, &staying("away")).await;
-    away.subscribed("#", 1).await;
-    away.disconnect(0).await;
-    // It comes back before there is such a topic, and waits on.
-    let mut back = Device::connected_as(stage.address, 5, &staying("away")).await;
-    stage.fake.topic("late", 1);
-    for number in 0..3 {
-        stage.fake.record("late", 0, "k", &number.to_string());
-    }
-    for device in [&mut here, &mut back] {
-        for number in 0..3 {
-            let id = device.message(&format!("l/k q1 {number}")).await;
-            device.puback(id).await;
-        }
-    }
-    back.disconnect(0).await;
-    stage.fake.record("late", 0, "k", "meanwhile");
-    let mut back = Device::connected_as(stage.address, 5, &staying("away")).await;
-    back.message("l/k q1 meanwhile").await;
-    // Nothing comes twice.
-    assert_eq!(here.message("l/k q1 meanwhile").await, 4);
-    assert!(back.fence().await.is_empty());
-}
-
 /// The same while its client is away.
 #[tokio::test]
 async fn what_is_written_behind_a_log_that_was_cut_off_meanwhile_is_new_to_who_returns() {

@@ -12,9 +12,10 @@ use super::{
     audit::Event,
     desk::Desk,
     guard::Identity,
+    hub::Subscriber,
     mailbox::{Ending, Mailbox},
     once::id,
-    resuming::{Resumed, present as present_of, resume},
+    resuming::{Resumed, Stand, present as present_of, resume},
     store::{Arrival, Order, Orders, Store},
     tenancy::Tenancy,
 };
@@ -22,7 +23,7 @@ use crate::{
     auth::Verdict,
     mqtt::ReasonCode,
     ownership::{Body, ConnectionId, Offer, StoredWill},
-    session::{Accepted, Present, Session},
+    session::{Accepted, Present, Session, SubscriptionKey},
     upstream::State,
 };
 
@@ -187,7 +188,10 @@ impl Desk {
             Some(body) if !body.subscriptions.is_empty() => {
                 let until = session.deadline().unwrap_or(now);
                 let of = (self.shared.hub.clone(), self.shared.shares.clone());
-                tokio::spawn(resume(of, self.mailbox.clone(), body, session.receive_maximum(), until.into()));
+                let resuming = tokio::spawn(resume(of, self.mailbox.clone(), body, session.receive_maximum(), until.into()));
+                if let Some(tenancy) = &mut self.tenancy {
+                    tenancy.resuming = Some(resuming.abort_handle());
+                }
             }
             Some(body) => self.resumed(session, Resumed::of(body), now),
             None => self.accept(session, None, now),
@@ -201,6 +205,7 @@ impl Desk {
             seats,
             starts,
             shared,
+            away,
         } = resumed;
         let mut open = Vec::new();
         let mut unread = Vec::new();
@@ -208,6 +213,7 @@ impl Desk {
             open = tenancy.goes_on(&body.steps);
             unread = tenancy.unread(|source| starts.iter().any(|start| start.place == *source));
             starts.iter().for_each(|start| tenancy.begins(start, true));
+            tenancy.waits(away, &body);
         }
         self.outbound.begin(starts, |_| true);
         self.seats = seats;
@@ -215,6 +221,25 @@ impl Desk {
         let present = Present { open, ..present_of(&body) };
         self.accept(session, Some(present), now);
         unread.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
+    }
+
+    /// A Kafka topic can be read that was away when the session went on: it has subscriptions there, unless they are over by now.
+    pub(super) fn appeared(&mut self, session: &Session, stand: &Stand) {
+        let subscriptions = session.subscriptions();
+        let subscriber = |key: SubscriptionKey| {
+            let at = subscriptions.binary_search_by_key(&key, |s| s.key).ok()?;
+            let (filter, options) = (&subscriptions[at].filter, subscriptions[at].options?);
+            Some((filter.clone(), Subscriber::new(self.mailbox.clone(), key, options.qos)))
+        };
+        let (seats, starts) = stand.sit(&self.shared.hub, subscriber);
+        if let Some(tenancy) = &mut self.tenancy {
+            stand.ends().for_each(|(source, end)| tenancy.ends_at(source, end));
+            starts.iter().for_each(|start| tenancy.begins(start, true));
+        }
+        self.outbound.begin(starts, |_| true);
+        for (key, seat) in seats {
+            self.seats.entry(key).or_default().push(seat);
+        }
     }
 
     fn accept(&mut self, session: &mut Session, present: Option<Present>, now: Instant) {

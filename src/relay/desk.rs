@@ -260,6 +260,7 @@ impl Desk {
         match letter {
             Letter::Connected { present, stored } => self.let_in(session, present, stored, now),
             Letter::Resumed(resumed) => self.resumed(session, *resumed, now),
+            Letter::Appeared(stand) => self.appeared(session, &stand),
             Letter::Refuse(reason) => {
                 self.shared.metrics.refused(reason.name());
                 session.refuse(reason, now);

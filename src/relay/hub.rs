@@ -17,6 +17,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::task::AbortHandle;
@@ -36,6 +37,9 @@ use crate::{
 
 pub use seat::Seat;
 
+/// Kafka did not say where a topic ends.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// A partition of a topic as sessions name it.
 pub fn stored_source(topic: &Topic, partition: i32) -> Source {
     Source {
@@ -44,12 +48,13 @@ pub fn stored_source(topic: &Topic, partition: i32) -> Source {
     }
 }
 
-/// A topic that does not exist yet, to sit down for.
+/// A topic that is not there, or cannot be seen, to sit down for.
 pub fn to_come(name: &str) -> Arc<Topic> {
     Arc::new(Topic {
         name: name.into(),
         id: TopicId::default(),
         partitions: Vec::new(),
+        appeared: false,
     })
 }
 
@@ -125,6 +130,8 @@ pub struct TopicHub {
 #[derive(Debug, Default)]
 struct Reading {
     seats: usize,
+    /// Somebody who sits here has seen the topic.
+    is_seen: bool,
     /// The topic that is read; of all zeros while there is none.
     id: [u8; 16],
     /// Partitions that were there when somebody sat down, or are read from their beginning since. Further ones are younger than a seat.
@@ -137,13 +144,20 @@ struct Reading {
 impl Reading {
     /// So many more sit down who know the topic as it is here.
     fn sit(&mut self, topic: &Topic, seats: usize) {
-        if self.seats == 0 {
+        self.see(topic, self.seats > 0);
+        self.seats += seats;
+    }
+
+    /// The topic is there. All that it has was written since the others have `waited` for it, if it was seen to appear; otherwise they
+    /// have to have what is written from now on.
+    fn see(&mut self, topic: &Topic, waited: bool) {
+        if topic.partitions.is_empty() {
+            return;
+        }
+        if !std::mem::replace(&mut self.is_seen, true) && !(waited && topic.appeared) {
             self.known = topic.partitions.len();
         }
-        if !topic.partitions.is_empty() {
-            self.id = *topic.id.as_bytes();
-        }
-        self.seats += seats;
+        self.id = *topic.id.as_bytes();
     }
 }
 
@@ -291,6 +305,13 @@ impl Hub {
         (wanted.source, first_offset.max(end))
     }
 
+    /// Where all partitions of a topic end; `None` if Kafka does not say so of each.
+    pub(super) async fn ends_of(&self, topic: &Arc<Topic>) -> Option<Vec<i64>> {
+        let partitions: Vec<_> = (0..topic.partitions.len() as i32).map(|at| (topic.clone(), at)).collect();
+        let ends = self.cluster.end_offsets(&partitions).await;
+        ends.into_iter().collect::<Result<_, _>>().ok()
+    }
+
     /// Begins a feed if there is none; the offset that the feed began with.
     fn run(&self, wanted: &mut Wanted, hub: &Arc<TopicHub>, topic: &Arc<Topic>, partition: i32, from: i64) -> i64 {
         let source = wanted.source;
@@ -307,20 +328,32 @@ impl Hub {
 }
 
 /// Reads partitions that a topic gains, from their beginning: they are younger than the seats that are taken, so everything in
-/// them was stored after those SUBSCRIBEs. So is a topic that appears. Ends with the last seat.
+/// them was stored after those SUBSCRIBEs. So is a topic that appears. One that could not be seen may be old: it is read from where it ends
+/// once it can. Ends with the last seat.
 async fn grow(hub: Arc<Hub>, topic_hub: Arc<TopicHub>, mut topic: Arc<Topic>) {
     while let Some(larger) = hub.cluster.topic_grows(&topic).await {
+        let mut ends = Vec::new();
+        if topic.partitions.is_empty() && !larger.appeared {
+            // Who sits down from here on asks for the ends, too.
+            topic_hub.lock().see(&larger, true);
+            let Some(told) = hub.ends_of(&larger).await else {
+                tokio::time::sleep(ASK_AGAIN).await;
+                continue;
+            };
+            ends = told;
+        }
         let mut reading = topic_hub.lock();
         // Aborted, but not yet gone.
         if reading.seats == 0 {
             return;
         }
+        reading.see(&larger, true);
         for partition in topic.partitions.len()..larger.partitions.len() {
+            let from = ends.get(partition).copied().unwrap_or(0);
             let partition = partition as i32;
             let wanted = reading.partitions.entry(partition).or_insert_with(Wanted::new);
-            hub.run(wanted, &topic_hub, &larger, partition, 0);
+            hub.run(wanted, &topic_hub, &larger, partition, from);
         }
-        reading.id = *larger.id.as_bytes();
         reading.known = reading.known.max(larger.partitions.len());
         drop(reading);
         topic = larger;
@@ -355,3 +388,6 @@ impl TopicHub {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

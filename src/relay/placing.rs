@@ -100,7 +100,7 @@ async fn sit_shared(
 /// Kafka did not say in time what there is to know.
 pub(super) const UNAVAILABLE: &str = "kafka_unavailable";
 
-/// Seats for a filter in all its Kafka topics, also in those that do not exist yet; it is refused if none of them does.
+/// Seats for a filter in all its Kafka topics, also in those that are not there or cannot be seen; it is refused if that is all of them.
 ///
 /// All partitions are read, also where the filter fixes the key: a producer with another partitioner than ours may have put
 /// the record anywhere, and records of any producer are delivered.
@@ -123,14 +123,13 @@ async fn sit(
     for name in names {
         match known(hub, name, until).await? {
             Some(topic) => seats.push(hub.sit(topic.clone(), all_of(&topic), &wish.filter, subscriber())),
-            None if hub.cluster.is_free(name) => missing.push(name),
-            None => {}
+            None => missing.push(name),
         }
     }
     if seats.is_empty() {
         return Err("no_such_topic");
     }
-    // A topic that appears later has all of its records behind this SUBSCRIBE.
+    // See `hub::grow`.
     let to_come = missing.into_iter().map(to_come);
     seats.extend(to_come.map(|topic| hub.sit(topic, Vec::new(), &wish.filter, subscriber())));
     Ok(seats)

@@ -1,29 +1,38 @@
 //! A session that goes on takes its seats again, at the places where it stood: what came meanwhile lies in the log.
 
+mod standing;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
 
-use tokio::time::timeout_at;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    hub::{Hub, Seat, Subscriber, stored_source, to_come},
-    inbound::now_ms,
+    hub::{Hub, Seat, Subscriber},
     mailbox::Mailbox,
     once::id,
-    placing::{Ends, UNAVAILABLE, ends, known},
+    placing::{UNAVAILABLE, known},
     share::{SharedSeat, SharedWish, Shares},
     store::Letter,
     subscribing::StartAt,
 };
 use crate::{
-    mqtt::{QoS, topic::parse_share},
-    ownership::{Body, Source, StoredSubscription},
+    mqtt::{ReasonCode, topic::parse_share},
+    ownership::{Body, StoredSubscription},
     session::{Options, Present, SubscriptionKey},
     upstream::Topic,
 };
+use standing::stands;
+
+pub use standing::Stand;
+
+/// How long Kafka has to say where a topic that has appeared begins and ends.
+const ASK_WITHIN: Duration = Duration::from_secs(30);
+/// It did not.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The seats of a session that goes on, and where its subscriptions start.
 #[derive(Debug)]
@@ -34,6 +43,8 @@ pub struct Resumed {
     pub starts: Vec<StartAt>,
     /// Its places in shared subscriptions, which go on where their groups are.
     pub shared: Vec<(SubscriptionKey, SharedSeat)>,
+    /// Those that get more once Kafka topics that are away can be read: [`Letter::Appeared`].
+    pub away: Vec<SubscriptionKey>,
 }
 
 impl Resumed {
@@ -44,16 +55,17 @@ impl Resumed {
             seats: HashMap::new(),
             starts: Vec::new(),
             shared: Vec::new(),
+            away: Vec::new(),
         }
     }
 }
 
 /// The subscriptions that want something of one Kafka topic.
 struct Wanted {
-    topic: Arc<Topic>,
+    name: String,
     /// The longest of the rules that they read it by; `None`: as far as the topic reaches.
     offline_retention: Option<Duration>,
-    subscribers: Vec<(SubscriptionKey, Box<str>, QoS)>,
+    keys: Vec<SubscriptionKey>,
 }
 
 /// The session as the pure room has it. Subscriptions get keys from 0 on, in their order.
@@ -75,66 +87,65 @@ pub fn present(body: &Body) -> Present {
     }
 }
 
-/// Takes the seats, and tells the connection. Topics that no rule reads any more are left out; those that are gone are read if they appear.
+/// Takes the seats, and tells the connection. Topics that no rule reads any more are left out; those that are not there, or cannot be seen, are
+/// read on when they can be: this ends when it waits for none, or is aborted.
 pub async fn resume(
     (hub, shares): (Arc<Hub>, Arc<Shares>),
     mailbox: Arc<Mailbox>,
-    body: Box<Body>,
+    mut body: Box<Body>,
     receive_maximum: usize,
-    until: tokio::time::Instant,
+    until: Instant,
 ) {
-    let (Some(wanted), Ok(shared)) = (
+    let refuse = || mailbox.store(Letter::Refuse(ReasonCode::ServerUnavailable));
+    let (Some((there, away)), Ok(shared)) = (
         wanted(&hub, &body, until).await,
         sit_in_shares(&shares, &mailbox, &body, receive_maximum, until).await,
     ) else {
-        return mailbox.store(Letter::Refuse(crate::mqtt::ReasonCode::ServerUnavailable));
+        return refuse();
     };
-    let partitions = wanted.iter().flat_map(|wanted| {
-        let topic = &wanted.topic;
-        (0..topic.partitions.len() as i32).map(move |partition| ((topic.name.clone(), partition), topic.clone()))
-    });
-    let ends = ends(&hub, partitions.collect(), until).await;
-    let Ok(floors) = timeout_at(until, floors(&hub, &wanted)).await else {
-        return mailbox.store(Letter::Refuse(crate::mqtt::ReasonCode::ServerUnavailable));
+    let there: Vec<_> = there.iter().map(|(topic, wanted)| (topic.clone(), wanted)).collect();
+    let Some(stands) = stands(&hub, &mut body, &there, until).await else {
+        return refuse();
     };
+    let left = (!away.is_empty()).then(|| body.clone());
     let mut resumed = Resumed::of(body);
     resumed.shared = shared;
-    for wanted in &wanted {
-        stand_before_the_end(&mut resumed.body, &wanted.topic, &ends);
-    }
-    for (Wanted { topic, subscribers, .. }, floors) in wanted.into_iter().zip(floors) {
-        let floor = |partition: i32| floors.get(partition as usize).copied().unwrap_or(0);
-        let places: Vec<(i32, i64)> = (0..topic.partitions.len() as i32)
-            .map(|partition| {
-                let source = stored_source(&topic, partition);
-                (partition, place(&resumed.body, source, floor(partition)))
-            })
-            .collect();
-        let keys: Vec<SubscriptionKey> = subscribers.iter().map(|(key, ..)| *key).collect();
-        let subscribers = subscribers
-            .into_iter()
-            .map(|(key, filter, qos)| (filter, Subscriber::new(mailbox.clone(), key, qos)));
-        let seats = hub.sit_again(&topic, &places, subscribers.collect());
-        for (key, seat) in keys.into_iter().zip(seats) {
-            for (partition, position) in &places {
-                let Some(end) = ends.get(&(topic.name.clone(), *partition)) else {
-                    return mailbox.store(Letter::Refuse(crate::mqtt::ReasonCode::ServerUnavailable));
-                };
-                let (source, _) = hub.feed(&seat, *partition, *end);
-                let place = stored_source(&topic, *partition);
-                let starts = &resumed.body.subscriptions[key.0 as usize].starts;
-                let offset = starts.get(&place).map_or(*position, |start| (*start).max(*position));
-                resumed.starts.push(StartAt {
-                    key,
-                    source,
-                    place,
-                    offset,
-                });
-            }
+    resumed.away = away.iter().flat_map(|wanted| wanted.keys.iter().copied()).collect();
+    for stand in stands {
+        let subscriptions = &resumed.body.subscriptions;
+        let subscriber = |key: SubscriptionKey| {
+            let stored = &subscriptions[key.0 as usize];
+            Some((stored.filter.as_str().into(), Subscriber::new(mailbox.clone(), key, stored.qos)))
+        };
+        let (seats, starts) = stand.sit(&hub, subscriber);
+        resumed.starts.extend(starts);
+        for (key, seat) in seats {
             resumed.seats.entry(key).or_default().push(seat);
         }
     }
     mailbox.store(Letter::Resumed(Box::new(resumed)));
+    if let Some(body) = left {
+        await_topics(&hub, &mailbox, &body, away).await;
+    }
+}
+
+/// Tells the connection of each topic where its session stands, as soon as it can be read.
+async fn await_topics(hub: &Arc<Hub>, mailbox: &Arc<Mailbox>, body: &Body, away: Vec<Wanted>) {
+    let mut waits = JoinSet::new();
+    for wanted in away {
+        waits.spawn(await_topic(hub.clone(), mailbox.clone(), body.clone(), wanted));
+    }
+    while waits.join_next().await.is_some() {}
+}
+
+async fn await_topic(hub: Arc<Hub>, mailbox: Arc<Mailbox>, mut body: Body, wanted: Wanted) {
+    while let Some(topic) = hub.cluster.topic_appears(&wanted.name).await {
+        let there = [(topic, &wanted)];
+        if let Some(stand) = stands(&hub, &mut body, &there, Instant::now() + ASK_WITHIN).await {
+            return stand.into_iter().for_each(|stand| mailbox.store(Letter::Appeared(Box::new(stand))));
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
 }
 
 /// Its places in shared subscriptions; an error if Kafka does not say in time what there is to know.
@@ -143,7 +154,7 @@ async fn sit_in_shares(
     mailbox: &Arc<Mailbox>,
     body: &Body,
     receive_maximum: usize,
-    until: tokio::time::Instant,
+    until: Instant,
 ) -> Result<Vec<(SubscriptionKey, SharedSeat)>, &'static str> {
     let mut seats = Vec::new();
     for (at, subscription) in body.subscriptions.iter().enumerate() {
@@ -175,84 +186,31 @@ async fn sit_in_shares(
     Ok(seats)
 }
 
-/// A log that ends before a session's place was cut off while it was away (an unclean election of a leader): what is written from its end on is
-/// new to it, whatever the offsets say.
-fn stand_before_the_end(body: &mut Body, topic: &Topic, ends: &Ends) {
-    for partition in 0..topic.partitions.len() as i32 {
-        let source = stored_source(topic, partition);
-        let starts = body.subscriptions.iter_mut().map(|subscription| &mut subscription.starts);
-        let places = starts
-            .chain([&mut body.steps.positions])
-            .filter_map(|places| places.get_mut(&source));
-        if let Some(end) = ends.get(&(topic.name.clone(), partition)) {
-            places.for_each(|place| *place = (*end).min(*place));
-        }
-    }
-}
-
-/// Where a session reads a partition on: from the first message on that is to be sent again. One that it does not know is younger than its
-/// subscriptions: all of it is for it, as far as it does not lie below `floor`. What is open is completed, however old.
-fn place(body: &Body, source: Source, floor: i64) -> i64 {
-    let starts = body
-        .subscriptions
-        .iter()
-        .filter_map(|subscription| subscription.starts.get(&source));
-    let position = body.steps.positions.get(&source).copied();
-    let unreleased = body.steps.outbound.values().filter(|outgoing| !outgoing.released);
-    let open = body.steps.flight.values().chain(unreleased.map(|outgoing| &outgoing.place));
-    let again = open.filter(|place| place.source == source).map(|place| place.offset).min();
-    let place = position.or(starts.min().copied()).unwrap_or(0).max(floor);
-    again.map_or(place, |again| again.min(place))
-}
-
-/// For each topic where its partitions begin for those who return, as far as a rule says; where Kafka does not tell, nothing is left out.
-async fn floors(hub: &Hub, wanted: &[Wanted]) -> Vec<Vec<i64>> {
-    let mut floors = Vec::with_capacity(wanted.len());
-    for Wanted {
-        topic, offline_retention, ..
-    } in wanted
-    {
-        let Some(retention) = offline_retention else {
-            floors.push(Vec::new());
-            continue;
-        };
-        let since = now_ms().saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
-        let partitions: Vec<_> = (0..topic.partitions.len() as i32)
-            .map(|partition| (topic.clone(), partition))
-            .collect();
-        let offsets = hub.cluster.offsets_since(&partitions, since.max(0)).await;
-        floors.push(offsets.into_iter().map(|offset| offset.unwrap_or(0)).collect());
-    }
-    floors
-}
-
-/// `None`: Kafka did not say in time which topics there are.
-async fn wanted(hub: &Arc<Hub>, body: &Body, until: tokio::time::Instant) -> Option<Vec<Wanted>> {
-    type Readers = (Option<Duration>, Vec<(SubscriptionKey, Box<str>, QoS)>);
-    let mut topics: BTreeMap<String, Readers> = BTreeMap::new();
+/// What the subscriptions want: in topics that are there, and in others. `None`: Kafka did not say in time which topics there are.
+async fn wanted(hub: &Arc<Hub>, body: &Body, until: Instant) -> Option<(Vec<(Arc<Topic>, Wanted)>, Vec<Wanted>)> {
+    let mut topics: BTreeMap<String, Wanted> = BTreeMap::new();
     for (at, subscription) in body.subscriptions.iter().enumerate() {
         let key = SubscriptionKey(at as u32);
         for source in hub.rules.sources(&subscription.filter).unwrap_or_default() {
             let retention = hub.rules.rule(source.rule).offline_retention;
-            let (longest, subscribers) = topics.entry(source.kafka_topic).or_insert((retention, Vec::new()));
-            *longest = longest.zip(retention).map(|(longest, own)| longest.max(own));
+            let wanted = topics.entry(source.kafka_topic).or_insert_with_key(|name| Wanted {
+                name: name.clone(),
+                offline_retention: retention,
+                keys: Vec::new(),
+            });
+            wanted.offline_retention = wanted.offline_retention.zip(retention).map(|(longest, own)| longest.max(own));
             // Several rules may read one Kafka topic; one seat in it is enough.
-            if subscribers.last().is_none_or(|(last, ..)| *last != key) {
-                subscribers.push((key, subscription.filter.as_str().into(), subscription.qos));
+            if wanted.keys.last() != Some(&key) {
+                wanted.keys.push(key);
             }
         }
     }
-    let mut wanted = Vec::with_capacity(topics.len());
-    for (name, (offline_retention, subscribers)) in topics {
-        let known = known(hub, &name, until).await.ok()?;
-        let to_come = || hub.cluster.is_free(&name).then(|| to_come(&name));
-        if let Some(topic) = known.or_else(to_come) {
-            wanted.push(Wanted {
-                topic,
-                offline_retention,
-                subscribers,
-            });
+    let (mut there, mut away) = (Vec::new(), Vec::new());
+    for (name, wanted) in topics {
+        match known(hub, &name, until).await.ok()? {
+            Some(topic) => there.push((topic, wanted)),
+            None => away.push(wanted),
         }
     }
-    Some(wanted)
+    Some((there, away))
 }

@@ -171,8 +171,11 @@ impl Desk {
             shared: shared.map(|_| receive_maximum),
             retained,
         };
-        if let Some(seats) = self.seats.get_mut(&key) {
-            seats.iter_mut().for_each(|seat| seat.grant(filter.qos));
+        // It may have nothing yet, if it goes on in topics that are away.
+        let away = self.tenancy.as_deref().is_some_and(|tenancy| tenancy.away.contains(&key));
+        if away || self.seats.contains_key(&key) {
+            let seats = self.seats.get_mut(&key).into_iter().flatten();
+            seats.for_each(|seat| seat.grant(filter.qos));
             // Its retained messages are sent once more [MQTT-3.8.4-4].
             if retained {
                 wishes.push(wish(Vec::new()));

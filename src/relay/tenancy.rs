@@ -13,6 +13,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
+use tokio::task::AbortHandle;
 
 use super::{
     chunk::SourceId,
@@ -56,6 +57,10 @@ pub struct Tenancy {
     starts: HashMap<SubscriptionKey, BTreeMap<Source, i64>>,
     /// SUBSCRIBEs and UNSUBSCRIBEs whose answers rest on what is written.
     pub resting: Vec<Resting>,
+    /// Takes the seats of a session that goes on, also in topics that appear later.
+    pub resuming: Option<AbortHandle>,
+    /// Its subscriptions that wait for such topics.
+    pub away: Vec<SubscriptionKey>,
     report_at: Option<Instant>,
 }
 
@@ -117,6 +122,14 @@ impl Progress {
         }
     }
 
+    /// What is known from `offset` on is of records that are no more.
+    fn cut(&mut self, offset: i64) {
+        for known in [&mut self.next, &mut self.floor, &mut self.resumed] {
+            *known = offset.min(*known);
+        }
+        self.open.split_off(&offset);
+    }
+
     fn position(&self) -> i64 {
         let lowest = self.open.first_key_value().map_or(self.next, |(lowest, _)| self.next.min(*lowest));
         lowest.max(self.floor)
@@ -141,6 +154,8 @@ impl Tenancy {
             publishing: HashMap::new(),
             starts: HashMap::new(),
             resting: Vec::new(),
+            resuming: None,
+            away: Vec::new(),
             report_at: None,
         }
     }
@@ -293,6 +308,7 @@ impl Tenancy {
 
     /// The connection has ended.
     pub fn end(mut self, end: End) {
+        self.resuming.take().inspect(AbortHandle::abort);
         // Here the packet ids in flight are told, so that the same return [MQTT-4.4.0-1].
         self.sources.values_mut().for_each(|progress| progress.floor = progress.next);
         let report = if self.stored { self.report() } else { Report::default() };

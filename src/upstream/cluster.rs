@@ -149,12 +149,6 @@ impl Cluster {
         self.topic_when(name, |state| !matches!(state, TopicState::Unknown)).await
     }
 
-    /// Whether a name stands for no topic, and never did as far as this client knows: one that appears is new. One that we may not know of
-    /// may be as old as it likes.
-    pub fn is_free(&self, name: &str) -> bool {
-        self.core.topics.is_free(name)
-    }
-
     /// Waits until the topic exists; it is asked for every few seconds meanwhile. `None` after a shutdown. Cancel-safe.
     pub async fn topic_appears(&self, name: &str) -> Option<Arc<Topic>> {
         match self.topic_when(name, |state| matches!(state, TopicState::Ready(_))).await {

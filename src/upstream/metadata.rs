@@ -294,7 +294,7 @@ fn learn_topic(core: &Core, told: &MetadataResponseTopic) {
                 core.topics.bury(old);
                 janitor::clear(core, old);
             }
-            let topic = renew(&name, entry.topic.as_ref(), told);
+            let topic = renew(&name, entry, told);
             lead(core, &topic, &told.partitions);
             entry.missing = 0;
             entry.topic = Some(Arc::clone(&topic));
@@ -329,8 +329,9 @@ fn miss(name: &Arc<str>, entry: &mut Entry, code: ErrorCode, definite: bool) {
 
 /// The topic as told: the old one if nothing but leaders changed, else one that shares its partitions as far as it is the same topic.
 /// Those of another topic that had the name, which is buried, have heirs.
-fn renew(name: &Arc<str>, known: Option<&Arc<Topic>>, told: &MetadataResponseTopic) -> Arc<Topic> {
+fn renew(name: &Arc<str>, entry: &Entry, told: &MetadataResponseTopic) -> Arc<Topic> {
     let told_id = TopicId(told.topic_id);
+    let (known, appeared) = (entry.topic.as_ref(), entry.appears(told_id));
     let old = known.filter(|t| t.id.may_be(told_id));
     let id = old.map_or(told_id, |t| t.id);
     let count = told
@@ -344,7 +345,7 @@ fn renew(name: &Arc<str>, known: Option<&Arc<Topic>>, told: &MetadataResponseTop
     let count = count.min(told.partitions.len());
     let former = known.filter(|_| old.is_none());
     match old {
-        Some(topic) if topic.partitions.len() >= count => Arc::clone(topic),
+        Some(topic) if topic.partitions.len() >= count && topic.appeared == appeared => Arc::clone(topic),
         _ => {
             let mut partitions: Vec<_> = old.map(|t| t.partitions.clone()).unwrap_or_default();
             for index in partitions.len()..count {
@@ -357,6 +358,7 @@ fn renew(name: &Arc<str>, known: Option<&Arc<Topic>>, told: &MetadataResponseTop
                 name: Arc::clone(name),
                 id,
                 partitions,
+                appeared,
             })
         }
     }

@@ -31,6 +31,23 @@ pub struct Topic {
     pub id: TopicId,
     /// By index.
     pub partitions: Vec<Arc<Partition>>,
+    /// There was no such topic when somebody asked for it, or another had its name: all of it was written since. Not if all that is known
+    /// is that it could not be seen, or was away: it may be as old as it likes.
+    pub appeared: bool,
+}
+
+#[cfg(test)]
+impl Topic {
+    /// One of these partitions, without an id, that nobody leads.
+    pub(crate) fn of(name: &str, partitions: i32) -> Self {
+        let name: Arc<str> = name.into();
+        Self {
+            id: TopicId::default(),
+            partitions: (0..partitions).map(|at| Partition::new(name.clone(), Uuid::nil(), at)).collect(),
+            appeared: false,
+            name,
+        }
+    }
 }
 
 /// Kafka's id of a topic (KIP-516).
@@ -300,6 +317,18 @@ fn forget_strangers(topics: &mut HashMap<Arc<str>, Entry>) {
     topics.retain(|_, e| e.topic.is_some() || e.wanted > cut);
 }
 
+impl Entry {
+    /// Whether a topic of this id that is told of now has appeared.
+    pub(crate) fn appears(&self, id: TopicId) -> bool {
+        let was_away = matches!(self.state, TopicState::Missing);
+        match &self.topic {
+            None => was_away && !self.hidden,
+            Some(known) if !known.id.may_be(id) => true,
+            Some(known) => known.appeared && !was_away,
+        }
+    }
+}
+
 impl Topics {
     pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
         self.names.lock().expect("no code that holds this lock panics")
@@ -336,13 +365,6 @@ impl Topics {
         };
         topics.insert(name.into(), unknown);
         (TopicState::Unknown, true)
-    }
-
-    /// Whether a name stands for no topic, and never did as far as we know: one that appears is new.
-    pub(crate) fn is_free(&self, name: &str) -> bool {
-        self.lock()
-            .get(name)
-            .is_some_and(|entry| entry.topic.is_none() && entry.missing > 0 && !entry.hidden)
     }
 
     /// Forgets what was missing and is not wanted any more.

@@ -29,8 +29,8 @@ use super::{
 };
 use crate::{
     mapping::Source,
-    relay::{mailbox::Mailbox, placing, share::Handed},
-    upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings},
+    relay::{hub::Hub, mailbox::Mailbox, placing, share::Handed},
+    upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings, Topic, TopicId},
 };
 use commits::Outcome;
 use going::Going;
@@ -43,13 +43,18 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const MOST_ROUNDS: usize = 16;
 /// A member that others have given nothing after so long has nothing to begin with.
 const NOTHING_YET: Duration = Duration::from_millis(500);
-/// Where partitions end when the first subscriber comes.
-type Ends = HashMap<(Arc<str>, i32), i64>;
+/// Where the partitions of topics end when the first subscriber comes, or when a topic can be seen first that could not; by the name, since
+/// brokers may be too old for ids.
+type Ends = HashMap<(Arc<str>, TopicId), Vec<i64>>;
+/// Kafka did not say where a topic ends.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 struct Task {
     shares: Arc<Shares>,
     share: Arc<Share>,
     ends: Ends,
+    /// Those of topics that were away.
+    late: JoinSet<Option<((Arc<str>, TopicId), Vec<i64>)>>,
     readings: Vec<Reading>,
     /// Partitions that are ours, of topics that are not known here yet.
     unknown: Vec<Assigned>,
@@ -73,6 +78,8 @@ enum Event {
     Committed(Outcome),
     Woken,
     CommitNow,
+    /// Where a topic ends that was away.
+    Appeared(Option<((Arc<str>, TopicId), Vec<i64>)>),
 }
 
 /// Begins the membership. What the sources are is asked for until `until`.
@@ -88,8 +95,8 @@ pub(super) fn begin(shares: Arc<Shares>, share: Arc<Share>, sources: &[Source], 
 }
 
 async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>, until: Instant) {
-    let ends = match ends(shares, &topics, until).await {
-        Ok(ends) => ends,
+    let (ends, away) = match ends(shares, &topics, until).await {
+        Ok(found) => found,
         Err(why) => {
             shares.end(share, true);
             share.ready.send_replace(Readiness::Refused(why));
@@ -108,6 +115,7 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>,
         shares: shares.clone(),
         share: share.clone(),
         ends,
+        late: away.into_iter().map(|name| late_ends(shares.hub.clone(), name)).collect(),
         readings: Vec::new(),
         unknown: Vec::new(),
         patience: None,
@@ -126,22 +134,43 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>,
     group.leave().await;
 }
 
-/// Where all partitions end.
-async fn ends(shares: &Shares, topics: &BTreeSet<String>, until: Instant) -> Result<Ends, &'static str> {
-    let mut partitions = Vec::new();
+/// Where the topics end that are there; the names of the others.
+async fn ends(shares: &Shares, topics: &BTreeSet<String>, until: Instant) -> Result<(Ends, Vec<String>), &'static str> {
+    let (mut there, mut away) = (Vec::new(), Vec::new());
     for name in topics {
-        if let Some(topic) = placing::known(&shares.hub, name, until).await? {
-            partitions.extend((0..topic.partitions.len() as i32).map(|partition| (topic.clone(), partition)));
+        match placing::known(&shares.hub, name, until).await? {
+            Some(topic) => there.push(topic),
+            None => away.push(name.clone()),
         }
     }
-    if partitions.is_empty() {
+    if there.is_empty() {
         return Err("no_such_topic");
     }
-    let ends = tokio::time::timeout_at(until, shares.hub.cluster.end_offsets(&partitions)).await;
-    let ends = ends.map_err(|_| placing::UNAVAILABLE)?;
-    let each = partitions.into_iter().zip(ends);
-    each.map(|((topic, partition), end)| Ok(((topic.name.clone(), partition), end.map_err(|_| placing::UNAVAILABLE)?)))
-        .collect()
+    let all = |topic: &Arc<Topic>| (0..topic.partitions.len() as i32).map(|at| (topic.clone(), at)).collect::<Vec<_>>();
+    let partitions: Vec<_> = there.iter().flat_map(all).collect();
+    let told = tokio::time::timeout_at(until, shares.hub.cluster.end_offsets(&partitions)).await;
+    let mut ends = Ends::new();
+    for ((topic, _), end) in partitions.into_iter().zip(told.map_err(|_| placing::UNAVAILABLE)?) {
+        let of = ends.entry((topic.name.clone(), topic.id)).or_default();
+        of.push(end.map_err(|_| placing::UNAVAILABLE)?);
+    }
+    Ok((ends, away))
+}
+
+/// Where a topic ends that was not there or could not be seen, once it can. All of one that has appeared is younger than the subscription.
+async fn late_ends(hub: Arc<Hub>, name: String) -> Option<((Arc<str>, TopicId), Vec<i64>)> {
+    loop {
+        let topic = hub.cluster.topic_appears(&name).await?;
+        let ends = if topic.appeared {
+            Some(Vec::new())
+        } else {
+            hub.ends_of(&topic).await
+        };
+        if let Some(ends) = ends {
+            return Some(((topic.name.clone(), topic.id), ends));
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
 }
 
 impl Task {
@@ -170,6 +199,10 @@ impl Task {
                     parts.into_iter().for_each(|part| inner.state.tell_again(part));
                 }
                 Event::Woken => {}
+                Event::Appeared(found) => {
+                    self.ends.extend(found);
+                    self.take_known();
+                }
                 Event::CommitNow => {
                     self.take_known();
                     self.commit();
@@ -188,6 +221,7 @@ impl Task {
             commits,
             commit_at,
             wanted,
+            late,
             ..
         } = self;
         let keeps = readings.iter().any(|reading| reading.leaves_at().is_some());
@@ -213,6 +247,7 @@ impl Task {
             event = fetched => event,
             Some(outcome) = commits.join_next() => Event::Committed(outcome.unwrap_or_default()),
             () = share.wake.notified() => Event::Woken,
+            Some(found) = late.join_next() => Event::Appeared(found.ok().flatten()),
             _ = commit_at.tick(), if may_commit => Event::CommitNow,
             Ok(()) = wanted.changed(), if keeps => Event::Woken,
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Event::Woken,

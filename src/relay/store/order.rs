@@ -7,7 +7,10 @@ use crate::{
     kafka::error::ErrorCode,
     mqtt::ReasonCode,
     ownership::{Body, ConnectionId, End, Offer, Place, Source, StoredSubscription},
-    relay::{mailbox::Mailbox, resuming::Resumed},
+    relay::{
+        mailbox::Mailbox,
+        resuming::{Resumed, Stand},
+    },
 };
 
 /// A CONNECT for the store.
@@ -107,4 +110,6 @@ pub enum Letter {
     PubRel(u16),
     /// Not of the store itself: a session that goes on has taken its seats.
     Resumed(Box<Resumed>),
+    /// The same: a Kafka topic that was away can be read.
+    Appeared(Box<Stand>),
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Progress, Tenancy};
 use crate::{
-    ownership::{Place, Source, Steps},
+    ownership::{Body, Place, Source, Steps},
     relay::{chunk::SourceId, once::id},
-    session::{Open, Reached},
+    session::{Open, Reached, SubscriptionKey},
 };
 
 /// What a record is to a session.
@@ -44,6 +44,15 @@ impl Tenancy {
         open.into_iter().filter_map(|open| self.enter(open)).collect()
     }
 
+    /// Subscriptions wait for topics that are away; where they start there is known.
+    pub fn waits(&mut self, away: Vec<SubscriptionKey>, body: &Body) {
+        for key in &away {
+            let starts = body.subscriptions[key.0 as usize].starts.clone();
+            self.starts.entry(*key).or_default().extend(starts);
+        }
+        self.away = away;
+    }
+
     fn enter(&mut self, (place, packet, reached): (Place, u16, Reached)) -> Option<Open> {
         let Place { source, offset } = place;
         if reached != Reached::Released {
@@ -68,10 +77,7 @@ impl Tenancy {
         }
         *former = log;
         if let Some(progress) = self.sources.get_mut(&source) {
-            for known in [&mut progress.next, &mut progress.floor, &mut progress.resumed] {
-                *known = offset.min(*known);
-            }
-            progress.open.split_off(&offset);
+            progress.cut(offset);
         }
         let gone: Vec<_> = self
             .again
@@ -80,6 +86,13 @@ impl Tenancy {
             .collect();
         gone.iter().for_each(|(at, _)| self.came_again(at.0, at.1));
         gone.into_iter().map(|(_, packet)| packet).collect()
+    }
+
+    /// A log that is read from now on ends at `end`: what is known of it from there on was of a log that was cut off meanwhile.
+    pub fn ends_at(&mut self, source: Source, end: i64) {
+        if let Some(progress) = self.sources.get_mut(&source) {
+            progress.cut(end);
+        }
     }
 
     /// What a record is to this session.

@@ -13,6 +13,7 @@ fn job(payload: usize) -> Job {
             name: "t".into(),
             id: Default::default(),
             partitions: Vec::new(),
+            appeared: false,
         }),
         timestamp: 0,
         payload: vec![0; payload].into(),

@@ -4,7 +4,7 @@ use super::Task;
 use crate::{
     progress::{Position, Progress},
     relay::share::reading::Reading,
-    upstream::{Assigned, TopicPartition, TopicState},
+    upstream::{Assigned, Topic, TopicPartition, TopicState},
 };
 
 impl Task {
@@ -29,15 +29,13 @@ impl Task {
         let TopicState::Ready(topic) = self.shares.hub.cluster.topic(topic) else {
             return Some(assigned);
         };
-        let start = || {
-            // Partitions that were not there are younger than the subscription.
-            let end = self.ends.get(&(topic.name.clone(), *partition));
-            Progress::at(end.copied().unwrap_or(0))
-        };
         let progress = match &assigned.committed {
             // What was committed of a topic that is gone is nothing of the one that has its name.
             Some(known) => Position::read(known.offset, &known.metadata, topic.id.as_bytes()).map_or(Progress::at(0), Progress::resume),
-            None => start(),
+            None => match self.start(&topic, *partition) {
+                Some(start) => Progress::at(start),
+                None => return Some(assigned),
+            },
         };
         let from = progress.reached();
         let part = self.share.lock().state.begin(progress);
@@ -51,5 +49,14 @@ impl Task {
         let (hub, bell) = (&self.shares.hub, &self.share.wake);
         self.readings.push(Reading::new(hub, bell, (part, assigned.tenure), topic, from));
         None
+    }
+
+    /// Where a partition begins of which nothing is committed. Those that were not there are younger than the subscription. `None`: it is not
+    /// known yet where the topic ended when it could be seen first.
+    fn start(&self, topic: &Topic, partition: i32) -> Option<i64> {
+        match self.ends.get(&(topic.name.clone(), topic.id)) {
+            Some(ends) => Some(ends.get(partition as usize).copied().unwrap_or(0)),
+            None => topic.appeared.then_some(0),
+        }
     }
 }

@@ -1,0 +1,144 @@
+//! Where a session that goes on stands in the partitions of a Kafka topic.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::Wanted;
+use crate::{
+    ownership::{Body, Source},
+    relay::{
+        hub::{Hub, Seat, Subscriber, stored_source},
+        inbound::now_ms,
+        placing::ends,
+        subscribing::StartAt,
+    },
+    session::SubscriptionKey,
+    upstream::Topic,
+};
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Stand {
+    topic: Arc<Topic>,
+    /// By partition.
+    places: Vec<Standing>,
+    /// The subscriptions that read it, and where they start.
+    subscriptions: Vec<(SubscriptionKey, BTreeMap<Source, i64>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// From where on it is read.
+    position: i64,
+    /// Where it ended when that was asked.
+    end: i64,
+}
+
+impl Stand {
+    /// Takes seats for its subscriptions, as far as `subscriber` has them; their starts are to be told before anything is handed out.
+    pub fn sit(
+        &self,
+        hub: &Arc<Hub>,
+        subscriber: impl Fn(SubscriptionKey) -> Option<(Box<str>, Subscriber)>,
+    ) -> (Vec<(SubscriptionKey, Seat)>, Vec<StartAt>) {
+        let (mut keys, mut subscribers) = (Vec::new(), Vec::new());
+        for (key, starts) in &self.subscriptions {
+            if let Some(subscriber) = subscriber(*key) {
+                keys.push((*key, starts));
+                subscribers.push(subscriber);
+            }
+        }
+        let places: Vec<(i32, i64)> = (0..).zip(self.places.iter().map(|place| place.position)).collect();
+        let (mut seats, mut starts_at) = (Vec::new(), Vec::new());
+        for ((key, starts), seat) in keys.into_iter().zip(hub.sit_again(&self.topic, &places, subscribers)) {
+            for (partition, standing) in (0..).zip(&self.places) {
+                let (source, _) = hub.feed(&seat, partition, standing.end);
+                let place = stored_source(&self.topic, partition);
+                let offset = starts
+                    .get(&place)
+                    .map_or(standing.position, |start| (*start).max(standing.position));
+                starts_at.push(StartAt {
+                    key,
+                    source,
+                    place,
+                    offset,
+                });
+            }
+            seats.push((key, seat));
+        }
+        (seats, starts_at)
+    }
+
+    /// Where the partitions ended.
+    pub fn ends(&self) -> impl Iterator<Item = (Source, i64)> {
+        let end = |(partition, standing): (i32, &Standing)| (stored_source(&self.topic, partition), standing.end);
+        (0..).zip(&self.places).map(end)
+    }
+}
+
+/// Where a session stands in each of these topics; what it knows behind their ends is taken from `body`. `None`: Kafka did not say in time
+/// where they end.
+pub(super) async fn stands(hub: &Hub, body: &mut Body, of: &[(Arc<Topic>, &Wanted)], until: Instant) -> Option<Vec<Stand>> {
+    let each = |(topic, _): &(Arc<Topic>, &Wanted)| {
+        let topic = topic.clone();
+        (0..topic.partitions.len() as i32).map(move |partition| ((topic.name.clone(), partition), topic.clone()))
+    };
+    let ends = ends(hub, of.iter().flat_map(each).collect(), until).await;
+    let mut stands = Vec::with_capacity(of.len());
+    for (topic, wanted) in of {
+        let floors = timeout_at(until, floors(hub, topic, wanted.offline_retention)).await.ok()?;
+        let mut places = Vec::with_capacity(topic.partitions.len());
+        for partition in 0..topic.partitions.len() as i32 {
+            let (source, end) = (stored_source(topic, partition), *ends.get(&(topic.name.clone(), partition))?);
+            stand_before_the_end(body, source, end);
+            let position = place(body, source, floors.get(partition as usize).copied().unwrap_or(0));
+            places.push(Standing { position, end });
+        }
+        let starts = |key: &SubscriptionKey| (*key, body.subscriptions[key.0 as usize].starts.clone());
+        stands.push(Stand {
+            topic: topic.clone(),
+            places,
+            subscriptions: wanted.keys.iter().map(starts).collect(),
+        });
+    }
+    Some(stands)
+}
+
+/// A log that ends before a session's place was cut off while it was away (an unclean election of a leader): what is written from its end on is
+/// new to it, whatever the offsets say.
+fn stand_before_the_end(body: &mut Body, source: Source, end: i64) {
+    let starts = body.subscriptions.iter_mut().map(|subscription| &mut subscription.starts);
+    let places = starts
+        .chain([&mut body.steps.positions])
+        .filter_map(|places| places.get_mut(&source));
+    places.for_each(|place| *place = end.min(*place));
+}
+
+/// Where a session reads a partition on: from the first message on that is to be sent again. One that it does not know is younger than its
+/// subscriptions: all of it is for it, as far as it does not lie below `floor`. What is open is completed, however old.
+fn place(body: &Body, source: Source, floor: i64) -> i64 {
+    let starts = body
+        .subscriptions
+        .iter()
+        .filter_map(|subscription| subscription.starts.get(&source));
+    let position = body.steps.positions.get(&source).copied();
+    let unreleased = body.steps.outbound.values().filter(|outgoing| !outgoing.released);
+    let open = body.steps.flight.values().chain(unreleased.map(|outgoing| &outgoing.place));
+    let again = open.filter(|place| place.source == source).map(|place| place.offset).min();
+    let place = position.or(starts.min().copied()).unwrap_or(0).max(floor);
+    again.map_or(place, |again| again.min(place))
+}
+
+/// Where the partitions of a topic begin for those who return, as far as a rule says; where Kafka does not tell, nothing is left out.
+async fn floors(hub: &Hub, topic: &Arc<Topic>, offline_retention: Option<Duration>) -> Vec<i64> {
+    let Some(retention) = offline_retention else {
+        return Vec::new();
+    };
+    let since = now_ms().saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
+    let partitions: Vec<_> = (0..topic.partitions.len() as i32)
+        .map(|partition| (topic.clone(), partition))
+        .collect();
+    let offsets = hub.cluster.offsets_since(&partitions, since.max(0)).await;
+    offsets.into_iter().map(|offset| offset.unwrap_or(0)).collect()
+}
