@@ -51,7 +51,7 @@ fn a_warning_is_told_with_its_place_and_is_no_fault() {
     let folder = folder_with(&GOOD.replace("{topic#}", "a/+/{topic#}"));
     let (code, out, err) = proxy(folder.path(), &["check"]);
     assert_eq!((code, out.as_str()), (0, "proxy.yaml: ok, 1 rule\n"));
-    let start = "proxy.yaml:3:27: warning: records of other producers reach no subscriber unless they have the header `mqtt.topic`";
+    let start = "proxy.yaml:3:28: warning: records of other producers reach no subscriber unless they have the header `mqtt.topic`";
     assert!(err.starts_with(start) && err.lines().count() == 1, "{err}");
     let sample = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (_, _, err) = proxy(sample, &["check"]);

@@ -21,6 +21,7 @@ rules:
   - {name: said, mqtt: "said/#", kafka: {topic: said, key: "{identity}:{user.unit}", partition: "{payload.lane}", timestamp: "{payload.lane}", headers: {at: "{now.iso}"}}}
   - {name: lines, mqtt_regex: "lines/(?<kind>[a-z]+)-[0-9]+", kafka: {topic: "lines-{kind}"}}
   - {name: rest, mqtt: "{all#}", kafka: {topic: rest, key: "{all}"}}
+  - {name: strict, mqtt: "$strict/x", kafka: {topic: strict, key: "{payload.id}"}, on_error: {dead_letter: dead}}
   - {name: named, direction: subscribe, mqtt: "to/{header.to}", kafka: {topic: vehicle-commands}}
   - {name: rested, direction: subscribe, mqtt: "rested/{header.to}", kafka: {topic: rest}}
 "#;
@@ -72,6 +73,7 @@ fn a_message_is_followed_into_its_records() {
         "no: level 1 is `vehicles`, not `said`",
         "no: level 1 is `vehicles`, not `lines`",
         "matches, but comes after the rule that takes it (telemetry)",
+        "no: level 1 is `vehicles`, not `$strict`",
         "only reads Kafka",
         "only reads Kafka",
     ];
@@ -272,6 +274,33 @@ fn of_several_rules_that_read_a_record_one_takes_it() {
     assert_eq!(
         own["rules"][1]["verdict"],
         json!("is not asked: by the header mqtt.topic another rule has written it (rest)")
+    );
+}
+
+#[test]
+fn a_dead_letter_is_explained_and_is_something() {
+    let told = told(&["$strict/x", "--payload", "junk", "--partitions", "1"]);
+    assert_eq!(
+        told["rules"][8]["verdict"],
+        json!("matches and makes a dead letter of it: not_json")
+    );
+    let letter = &told["records"][0];
+    assert_eq!(
+        (
+            &letter["topic"],
+            &letter["key"],
+            &letter["value"],
+            &letter["dead_letter"],
+            &letter["partition"]
+        ),
+        (&json!("dead"), &json!("$strict/x"), &json!("junk"), &json!(true), &json!(0))
+    );
+    let why = json!({"name": "__connect.errors.exception.message", "value": "not_json"});
+    assert!(letter["headers"].as_array().unwrap().contains(&why), "{letter}");
+    let (_, out, _) = explain(&["$strict/x"]);
+    assert!(
+        out.contains("dead letter           by rule strict\n") && out.contains("  partition           hash\n"),
+        "{out}"
     );
 }
 

@@ -181,7 +181,7 @@ fn of_rules() {
         ("overflow: drop", Taken),
         ("on_error: reject", Taken),
         ("on_error: skip", Taken),
-        ("on_error: {dead_letter: t}", Later),
+        ("on_error: {dead_letter: dead}", Taken),
         ("retain: allow", Taken),
         ("retain: deny", Taken),
         ("unmapped: drop", Later),

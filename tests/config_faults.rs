@@ -294,6 +294,36 @@ fn rules_at_fault() {
             11,
             "did you mean `true`?",
         ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}\n    on_error: dead_letter",
+            9,
+            15,
+            "write `reject`, `skip` or {dead_letter: TOPIC}",
+        ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}\n    on_error: {dead_letter: \"dead letters\"}",
+            9,
+            34,
+            "made of ASCII letters",
+        ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}\n    on_error: {dead_letter: t}",
+            9,
+            29,
+            "`t` is written by rule `all`, too; give dead letters a topic that no rule writes to",
+        ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}\n    on_error: {}",
+            9,
+            15,
+            "add `dead_letter: vehicle-dead-letters`",
+        ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}\n    on_error: {dead_letter: mqtt-sessions}",
+            6,
+            3,
+            "names the state topic `mqtt-sessions`",
+        ),
         ("name: all\n    mqtt: \"a/b\"", 6, 5, "has no `kafka`"),
         ("name: all\n    mqtt: \"a/b\"\n    kafka: {key: k}", 8, 12, "has no `topic`"),
         ("name: all\n    kafka: {topic: t}", 6, 5, "has no `mqtt`"),
@@ -378,8 +408,6 @@ fn what_comes_later_is_refused() {
         "transform_back: .",
         "value: {format: json}",
         "lookup: {}",
-        "on_error: {dead_letter: t}",
-        "on_error: dead_letter",
     ] {
         assert_refused_later(&with(&format!("    {entry}")));
     }

@@ -54,7 +54,7 @@ rules:
     acknowledge: on-receipt
     overflow: drop
     retain: deny
-    on_error: skip
+    on_error: {dead_letter: d}
     kafka: {topic: t, key: "{vin}", partition: 3, headers: {a: "{vin}", b: c}, timestamp: receipt, acks: leader, compression: gzip, client_header: false}
   - {name: commands, direction: subscribe, mqtt: "c/{key}", qos: 1, kafka: {topic: c, tombstones: deliver}}
 unmapped: drop
@@ -128,8 +128,9 @@ admin: {address: "127.0.0.1:9090"}
     };
     assert_eq!(
         (telemetry.direction, telemetry.acknowledge, telemetry.overflow, telemetry.on_error),
-        (Direction::Publish, Acknowledge::OnReceipt, Overflow::Drop, OnError::Skip)
+        (Direction::Publish, Acknowledge::OnReceipt, Overflow::Drop, OnError::DeadLetter)
     );
+    assert_eq!(telemetry.dead_letter.as_deref(), Some("d"));
     assert_eq!((&telemetry.partition, telemetry.client_header), (&PartitionSpec::Number(3), false));
     assert_eq!(
         (commands.direction, commands.qos, commands.tombstones),

@@ -19,6 +19,7 @@ fn scraped() -> BTreeSet<String> {
     let rule = metrics.rule("b");
     rule.skipped("c");
     rule.dropped("c");
+    rule.dead_letter("c");
     metrics.refused("c");
     metrics.closed("c");
     metrics.malformed("c");

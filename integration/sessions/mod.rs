@@ -1,5 +1,6 @@
 //! Sessions that live in Kafka: two instances of the proxy, which share nothing but the cluster.
 
+mod buried;
 mod endings;
 mod hopping;
 mod leaving;

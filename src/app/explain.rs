@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::mapping::{NoRoute, NoSources, PartitionChoice, Reading, RuleId, RuleSet, Sample, SampleRecord, Verdict};
+use crate::mapping::{NoRoute, NoSources, PartitionChoice, PartitionSpec, Reading, RuleId, RuleSet, Sample, SampleRecord, Verdict};
 
 use super::exit::{Exit, answer, tell};
 
@@ -111,6 +111,7 @@ fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, S
     };
     let records = records.iter().map(|record| {
         let partition = match record.partition {
+            None if record.dead_letter => json!(PartitionSpec::Hash.to_string()),
             None => json!(rules.rule(record.rule).partition.to_string()),
             Some(Ok(PartitionChoice::Index(number))) => json!(number),
             Some(Ok(_)) => json!(rules.rule(record.rule).partition.to_string()),
@@ -124,6 +125,9 @@ fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, S
             "headers": record.headers.iter().map(|(name, value)| json!({"name": name, "value": text(value)})).collect::<Vec<_>>(),
             "value": text(&record.value),
         });
+        if record.dead_letter {
+            told["dead_letter"] = json!(true);
+        }
         if let Some(time) = record.timestamp {
             told["timestamp"] = json!(time);
         }
@@ -201,6 +205,7 @@ fn table(told: &Value) -> String {
         for item in told[list].as_array().into_iter().flatten() {
             match (list, &item["verdict"]) {
                 ("rules", verdict) => line(&mut out, &format!("rule {}", shown(&item["rule"])), verdict),
+                _ if item["dead_letter"] == true => section(&mut out, "dead letter", item),
                 _ => section(&mut out, list.trim_end_matches('s'), item),
             }
         }

@@ -212,12 +212,15 @@ fn tell_of_open_listeners(config: &Config) {
 pub(super) fn named_topics(config: &Config) -> BTreeMap<String, String> {
     let mut topics = BTreeMap::<String, String>::new();
     for (_, rule) in config.rules.iter() {
-        let Some(topic) = rule.kafka_topic() else { continue };
-        let rules = topics.entry(topic.to_owned()).or_default();
-        if !rules.is_empty() {
-            rules.push_str(", ");
+        for (topic, what) in [(rule.kafka_topic(), ""), (rule.dead_letter.as_deref(), "dead letters of ")] {
+            let Some(topic) = topic else { continue };
+            let rules = topics.entry(topic.to_owned()).or_default();
+            if !rules.is_empty() {
+                rules.push_str(", ");
+            }
+            rules.push_str(what);
+            rules.push_str(&rule.name);
         }
-        rules.push_str(&rule.name);
     }
     topics
 }

@@ -32,6 +32,10 @@ const RULE: Keys = Keys {
     ],
     later: &["unmapped", "transform", "transform_back", "value", "lookup"],
 };
+const ON_ERROR: Keys = Keys {
+    known: &["dead_letter"],
+    later: &[],
+};
 const RULE_KAFKA: Keys = Keys {
     known: &[
         "topic",
@@ -141,6 +145,7 @@ impl Walk<'_> {
             ("subscribe", Direction::Subscribe),
             ("both", Direction::Both),
         ];
+        let (on_error, dead_letter) = self.on_error(&section).unzip();
         let direction = self.chosen(&section, "direction", &both_ways, &[]);
         let also = self.optional(&section, "also").and_then(|n| self.flag(n, "rules[].also"));
         // By the defaults a rule would have faults that are none.
@@ -163,7 +168,8 @@ impl Walk<'_> {
                 &[],
             ),
             overflow: self.chosen(&section, "overflow", &[("wait", Overflow::Wait), ("drop", Overflow::Drop)], &[]),
-            on_error: self.on_error(&section),
+            on_error,
+            dead_letter: dead_letter.flatten(),
             ..RuleSpec::default()
         };
         if unreadable {
@@ -254,20 +260,23 @@ impl Walk<'_> {
         })
     }
 
-    fn on_error(&mut self, section: &Section<'_>) -> Option<OnError> {
+    /// With the topic of `dead_letter`.
+    fn on_error(&mut self, section: &Section<'_>) -> Option<(OnError, Option<String>)> {
         let node = self.optional(section, "on_error")?;
-        match &node.kind {
-            Kind::Table(entries) if entries.iter().any(|(key, _)| key.text == "dead_letter") => {
-                self.later(node.place, "`rules[].on_error.dead_letter`");
-                None
-            }
-            _ => self.choice(
-                node,
-                "rules[].on_error",
-                &[("reject", OnError::Reject), ("skip", OnError::Skip)],
-                &["dead_letter"],
-            ),
+        if let Kind::Table(_) = &node.kind {
+            let table = self.section(node, "rules[].on_error", &ON_ERROR)?;
+            let topic = self.required(&table, "dead_letter", "vehicle-dead-letters")?;
+            return Some((OnError::DeadLetter, Some(self.text(topic, "rules[].on_error.dead_letter")?)));
         }
+        let word = self.parsed(node, "rules[].on_error", |text| match text {
+            "reject" => Ok(OnError::Reject),
+            "skip" => Ok(OnError::Skip),
+            _ => Err((
+                "is not a choice".to_owned(),
+                "write `reject`, `skip` or {dead_letter: TOPIC}".to_owned(),
+            )),
+        });
+        word.map(|word| (word, None))
     }
 
     fn timestamp(&mut self, node: &Node) -> Option<Timestamp> {
@@ -337,6 +346,7 @@ fn node_of(rule: &Node, field: Field) -> Option<&Node> {
         Field::Acknowledge => &["acknowledge"],
         Field::Overflow => &["overflow"],
         Field::OnError => &["on_error"],
+        Field::DeadLetter => &["on_error", "dead_letter"],
         Field::KafkaTopic => &["kafka", "topic"],
         Field::KafkaKey => &["kafka", "key"],
         Field::KafkaPartition => &["kafka", "partition"],

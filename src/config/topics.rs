@@ -81,8 +81,9 @@ impl Walk<'_> {
     pub(super) fn keep_apart(&mut self, top: &Section<'_>, topics: &StateTopics, rules: &RuleSet) {
         let place = top.get("rules").map_or(top.place, |n| n.place);
         for (_, rule) in rules.iter() {
+            let named = [rule.kafka_topic(), rule.dead_letter.as_deref()];
             let own = [&topics.sessions, &topics.retained];
-            if let Some(topic) = own.into_iter().find(|own| rule.kafka_topic() == Some(&own.name)) {
+            if let Some(topic) = own.into_iter().find(|own| named.contains(&Some(&own.name))) {
                 self.fault(
                     place,
                     format!("rule `{}` names the state topic `{}`", rule.name, topic.name),

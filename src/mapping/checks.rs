@@ -77,6 +77,15 @@ pub(super) fn check_retain(spec: &RuleSpec, faults: &mut Faults) {
     }
 }
 
+/// Checks the name of a dead letter topic, which has no holes.
+pub(super) fn check_dead_letter(spec: &RuleSpec, faults: &mut Faults) {
+    let illegal = spec.dead_letter.as_deref().and_then(illegal_kafka_topic);
+    if let Some((at, why)) = illegal {
+        let remedy = "write a name without placeholders: 1 to 249 of the ASCII letters, digits, `.`, `_` and `-`";
+        faults.add(Field::DeadLetter, Some(at), why, remedy);
+    }
+}
+
 /// Checks the name of a rule's header.
 pub(super) fn check_header_name(name: &str, i: usize, all: &[(String, String)], faults: &mut Faults) {
     if name.is_empty() {

@@ -2,15 +2,15 @@
 
 use rustc_hash::FxHashMap;
 
-use super::checks::{check_header_name, check_kafka_topic, check_retain, check_unused, refuse_keys_of_the_other_way};
+use super::checks::{check_dead_letter, check_header_name, check_kafka_topic, check_retain, check_unused, refuse_keys_of_the_other_way};
 use super::fault::{Fault, Faults, Field, Wrong};
 use super::filter::Filter;
 use super::inverse::plan_inverse;
 use super::record_template::record_template;
 use super::rules::{Rule, RuleSet, Shape, TopicSlot};
 use super::shadow::Takers;
-use super::spec::{Direction, PartitionSpec, Retain, RuleSpec, Timestamp, Unmapped};
-use super::template::Template;
+use super::spec::{Direction, OnError, PartitionSpec, Retain, RuleSpec, Timestamp, Unmapped};
+use super::template::{Captured, Template};
 use super::text::template;
 use super::trie::Trie;
 use crate::kafka::Acks;
@@ -36,7 +36,7 @@ impl RuleSet {
             unmapped,
         };
         let (mut reached, mut takers) = (Reached::new(), Takers::default());
-        let mut expressions = 0;
+        let (mut expressions, mut places) = (0, Vec::new());
         for (i, spec) in specs.into_iter().enumerate() {
             faults.rule = i;
             expressions += usize::from(spec.mqtt_regex.is_some());
@@ -55,7 +55,9 @@ impl RuleSet {
             takers.check(&set, &rule, &mut faults);
             takers.add(u32::try_from(set.rules.len()).expect("fewer than 2^32 rules"), &rule);
             set.add(rule);
+            places.push(i);
         }
+        set.keep_dead_letters_apart(&places, &mut faults);
         if faults.list.is_empty() { Ok(set) } else { Err(faults.list) }
     }
 
@@ -81,6 +83,33 @@ impl RuleSet {
         }
         self.ask_identity |= rule.asks_identity();
         self.rules.push(rule);
+    }
+
+    /// What a rule writes to a dead letter topic would lie among dead letters, which others would be taken for its messages. `places`: of the
+    /// rules in the file.
+    fn keep_dead_letters_apart(&self, places: &[usize], faults: &mut Faults) {
+        let writers = self.rules.iter().filter(|rule| rule.publishes());
+        let (constant, templated): (Vec<_>, Vec<_>) = writers.partition(|rule| rule.slot.is_some());
+        let constant: FxHashMap<_, _> = constant.iter().map(|rule| (rule.slot, *rule)).collect();
+        let mut known: FxHashMap<&str, Option<&Rule>> = FxHashMap::default();
+        for (rule, place) in self.rules.iter().zip(places) {
+            let Some(topic) = &rule.dead_letter else { continue };
+            let writer = *known.entry(topic).or_insert_with(|| {
+                let same = self.slot(topic).and_then(|slot| constant.get(&Some(slot))).copied();
+                same.or_else(|| {
+                    templated
+                        .iter()
+                        .copied()
+                        .find(|rule| rule.topic.read_back(topic, &mut Captured::default()))
+                })
+            });
+            if let Some(writer) = writer {
+                faults.rule = *place;
+                let message = format!("`{topic}` is written by rule `{}`, too", writer.name);
+                let remedy = "give dead letters a topic that no rule writes to";
+                faults.add(Field::DeadLetter, Some(0), message, remedy);
+            }
+        }
     }
 
     fn take_slot(&mut self, topic: String) -> TopicSlot {
@@ -203,6 +232,7 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
     let before = faults.list.len();
     refuse_keys_of_the_other_way(&spec, faults);
     check_retain(&spec, faults);
+    check_dead_letter(&spec, faults);
     let shape = shape(&spec, faults);
     let filter = match &shape {
         Some(Shape::Filter(filter, _)) => Some(filter),
@@ -244,6 +274,7 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         acknowledge: spec.acknowledge.unwrap_or_default(),
         overflow: spec.overflow.unwrap_or_default(),
         on_error: spec.on_error.unwrap_or_default(),
+        dead_letter: spec.dead_letter.filter(|_| spec.on_error == Some(OnError::DeadLetter)),
         partition: spec.kafka.partition.unwrap_or_default(),
         partition_template: partition,
         timestamp,

@@ -72,6 +72,7 @@ pub struct Draft {
     pub(super) headers: Vec<(Name, Value)>,
     escaped: Vec<Range<usize>>,
     pub(super) skipped: Vec<Refusal>,
+    pub(super) dead_letters: Vec<Refusal>,
 }
 
 impl Draft {
@@ -87,9 +88,10 @@ impl Draft {
         self.headers.clear();
         self.escaped.clear();
         self.skipped.clear();
+        self.dead_letters.clear();
     }
 
-    /// How many records the message makes; 0 only if every rule refused it with `on_error: skip`.
+    /// How many records the message makes, without dead letters; 0 only if every rule refused it with `on_error: skip` or `dead_letter`.
     pub fn len(&self) -> usize {
         self.records.len()
     }
@@ -102,6 +104,11 @@ impl Draft {
     /// Rules that refused the message with `on_error: skip`: to be counted.
     pub fn skipped(&self) -> &[Refusal] {
         &self.skipped
+    }
+
+    /// Rules that refused the message and have a dead letter topic for it.
+    pub fn dead_letters(&self) -> &[Refusal] {
+        &self.dead_letters
     }
 
     /// The rule that record `i` is of.

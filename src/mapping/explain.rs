@@ -3,8 +3,10 @@
 
 use std::fmt;
 
+use super::dead_letter::DeadLetter;
 use super::draft::{Draft, Inbound, PartitionChoice};
 use super::filter::{Filter, Level};
+use super::partition::partition_for_key;
 use super::route::{NoRoute, Refusal, RefusalReason};
 use super::rules::{Rule, RuleId, RuleSet};
 use super::sources::{NoSources, Source};
@@ -41,6 +43,8 @@ pub enum Verdict {
     Copies,
     /// It matches, and no record can be made.
     Refuses(RefusalReason),
+    /// It matches, and no record can be made: the message goes to its dead letter topic.
+    Buries(RefusalReason),
     /// It matches, but this earlier rule is the ordinary one.
     Earlier(RuleId),
     /// It matches, but this rule refuses the message for all.
@@ -56,6 +60,8 @@ pub enum Verdict {
 pub struct ExplainedRecord {
     /// By which rule.
     pub rule: RuleId,
+    /// It is a dead letter.
+    pub dead_letter: bool,
     /// The Kafka topic.
     pub kafka_topic: String,
     /// Where in it; `None` without a number of partitions.
@@ -114,19 +120,37 @@ impl RuleSet {
         let routed = self.route(&inbound, &mut draft);
         let verdicts = self.verdicts(sample.topic, &draft, routed);
         let record = |i| self.explained_record(&draft, i, &inbound, sample.partitions);
-        let outcome = routed.map(|()| (0..draft.len()).map(record).collect());
+        let letter = |refusal: &Refusal| self.explained_letter(*refusal, &inbound, sample.partitions);
+        let letters = draft.dead_letters().iter().map(letter);
+        let outcome = routed.map(|()| (0..draft.len()).map(record).chain(letters).collect());
         Ok(ExplainedPublish { verdicts, outcome })
     }
 
     fn explained_record(&self, draft: &Draft, i: usize, inbound: &Inbound<'_>, partitions: Option<u32>) -> ExplainedRecord {
         let fields = draft.fields(i, self, inbound);
-        let owned = |(name, value): (&str, Option<&[u8]>)| (name.to_owned(), value.unwrap_or(b"").to_vec());
         ExplainedRecord {
             rule: draft.rule(i),
+            dead_letter: false,
             kafka_topic: draft.kafka_topic(i, self).to_owned(),
             partition: partitions.map(|count| draft.partition(i, self, inbound, count).map_err(|refusal| refusal.reason)),
             timestamp: self.rule(draft.rule(i)).timestamp.as_ref().map(|_| fields.timestamp),
             key: fields.key.unwrap_or(b"").to_vec(),
+            value: fields.value.unwrap_or(b"").to_vec(),
+            headers: fields.headers.map(owned).collect(),
+        }
+    }
+
+    fn explained_letter(&self, refusal: Refusal, inbound: &Inbound<'_>, partitions: Option<u32>) -> ExplainedRecord {
+        let letter = DeadLetter::copy(self, refusal.rule, inbound, None);
+        let fields = letter.fields(refusal.into());
+        let key = fields.key.unwrap_or(b"");
+        ExplainedRecord {
+            rule: refusal.rule,
+            dead_letter: true,
+            kafka_topic: self.rule(refusal.rule).dead_letter.clone().unwrap_or_default(),
+            partition: partitions.map(|count| Ok(PartitionChoice::Index(partition_for_key(key, count)))),
+            timestamp: None,
+            key: key.to_vec(),
             value: fields.value.unwrap_or(b"").to_vec(),
             headers: fields.headers.map(owned).collect(),
         }
@@ -137,7 +161,8 @@ impl RuleSet {
             Err(NoRoute::Refused(refusal)) => Some(refusal),
             _ => None,
         };
-        let refusals: Vec<Refusal> = draft.skipped().iter().copied().chain(refused).collect();
+        let left = draft.skipped().iter().chain(draft.dead_letters()).copied();
+        let refusals: Vec<Refusal> = left.chain(refused).collect();
         let mut first = None;
         let mut verdict = |id: RuleId, rule: &Rule| {
             let filter = match rule.filter() {
@@ -151,6 +176,7 @@ impl RuleSet {
             let refusal = refusals.iter().find(|refusal| refusal.rule == id);
             match (before, refusal, refused) {
                 (Some(before), ..) => Verdict::Earlier(before),
+                (None, Some(refusal), _) if draft.dead_letters().contains(refusal) => Verdict::Buries(refusal.reason),
                 (None, Some(refusal), _) => Verdict::Refuses(refusal.reason),
                 // A message that one rule refuses is stored by none.
                 (None, None, Some(refused)) => Verdict::RefusedBy(refused.rule),
@@ -181,12 +207,17 @@ impl fmt::Display for Verdict {
             Verdict::Takes => f.write_str("takes it"),
             Verdict::Copies => f.write_str("makes a copy"),
             Verdict::Refuses(reason) => write!(f, "matches and refuses it: {}", reason.as_str()),
+            Verdict::Buries(reason) => write!(f, "matches and makes a dead letter of it: {}", reason.as_str()),
             Verdict::Earlier(_) => f.write_str("matches, but comes after the rule that takes it"),
             Verdict::RefusedBy(_) => f.write_str("matches, but another rule refuses the message"),
             Verdict::OnlyReads => f.write_str("only reads Kafka"),
             Verdict::Differs(why) => write!(f, "no: {why}"),
         }
     }
+}
+
+fn owned((name, value): (&str, Option<&[u8]>)) -> (String, Vec<u8>) {
+    (name.to_owned(), value.unwrap_or(b"").to_vec())
 }
 
 /// Why a filter does not match a topic.

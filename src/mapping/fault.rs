@@ -21,6 +21,8 @@ pub enum Field {
     Overflow,
     /// `on_error`
     OnError,
+    /// `on_error.dead_letter`
+    DeadLetter,
     /// `kafka.topic`
     KafkaTopic,
     /// `kafka.key`

@@ -6,6 +6,7 @@
 
 mod checks;
 mod compile;
+mod dead_letter;
 mod deliver;
 mod draft;
 mod explain;
@@ -32,6 +33,7 @@ mod text;
 mod trie;
 mod warnings;
 
+pub use dead_letter::{DeadLetter, Failure, Stage};
 pub use deliver::{Delivered, Stored};
 pub use draft::{Draft, Inbound, PartitionChoice};
 pub use explain::{ExplainedPublish, ExplainedRecord, Sample, Verdict};

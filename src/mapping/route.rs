@@ -80,11 +80,14 @@ impl RuleSet {
             let rule = &self.rules[id as usize];
             if let Err(reason) = draft.add(id, rule, inbound) {
                 let refusal = Refusal { rule: RuleId(id), reason };
-                if rule.on_error == OnError::Reject {
-                    outcome = Err(NoRoute::Refused(refusal));
-                    break;
+                match rule.on_error {
+                    OnError::Reject => {
+                        outcome = Err(NoRoute::Refused(refusal));
+                        break;
+                    }
+                    OnError::Skip => draft.skipped.push(refusal),
+                    OnError::DeadLetter => draft.dead_letters.push(refusal),
                 }
-                draft.skipped.push(refusal);
             }
         }
         draft.found = found;

@@ -42,6 +42,8 @@ pub struct Rule {
     pub overflow: Overflow,
     /// What becomes of a refused message.
     pub on_error: OnError,
+    /// The Kafka topic of what cannot be stored; with `OnError::DeadLetter`, and only then.
+    pub dead_letter: Option<String>,
     /// How the partition is found.
     pub partition: PartitionSpec,
     /// Null values on the way to subscribers.
@@ -159,6 +161,11 @@ impl RuleSet {
     /// Whether some rule asks who a client is; otherwise `Inbound::identity` is not looked at.
     pub fn ask_identity(&self) -> bool {
         self.ask_identity
+    }
+
+    /// Whether some rule has a dead letter topic.
+    pub fn has_dead_letters(&self) -> bool {
+        self.rules.iter().any(|rule| rule.dead_letter.is_some())
     }
 
     /// Whether a PUBLISH with the retain flag may come at all.

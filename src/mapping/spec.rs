@@ -55,6 +55,8 @@ pub enum OnError {
     Reject,
     /// Acknowledged and counted.
     Skip,
+    /// Stored with its reason in the rule's dead letter topic, and then acknowledged; told if it cannot be stored there.
+    DeadLetter,
 }
 
 /// What becomes of null values on the way to subscribers.
@@ -139,6 +141,8 @@ pub struct RuleSpec {
     pub overflow: Option<Overflow>,
     /// What becomes of a refused message.
     pub on_error: Option<OnError>,
+    /// The topic of `OnError::DeadLetter`, which cannot be without it.
+    pub dead_letter: Option<String>,
     /// The Kafka side.
     pub kafka: KafkaSpec,
 }

@@ -1,6 +1,7 @@
 //! The mapping as its users see it: rules in, messages through, both ways.
 
 mod backwards;
+mod dead_letters;
 mod expressions;
 mod faults;
 mod foreign;

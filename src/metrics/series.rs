@@ -154,6 +154,7 @@ pub(super) struct RuleFamilies {
     bytes: Family<RuleDirection, Counter>,
     skipped: Family<RuleReason, Counter>,
     dropped: Family<RuleReason, Counter>,
+    dead_letters: Family<RuleReason, Counter>,
     headers_left_out: Family<OfRule, Counter>,
     offset_resets: Family<OfRule, Counter>,
 }
@@ -165,6 +166,7 @@ impl RuleFamilies {
             bytes: Family::default(),
             skipped: Family::default(),
             dropped: Family::default(),
+            dead_letters: Family::default(),
             headers_left_out: Family::default(),
             offset_resets: Family::default(),
         };
@@ -176,6 +178,8 @@ impl RuleFamilies {
             new.skipped.clone(),
         );
         registry.register("messages_dropped", "Messages given up, by rule and reason", new.dropped.clone());
+        let help = "Messages stored in the dead letter topic of their rule, by rule and reason";
+        registry.register("dead_letters", help, new.dead_letters.clone());
         registry.register(
             "headers_left_out",
             "Kafka headers that no MQTT property can hold, by rule",
@@ -203,6 +207,7 @@ impl RuleFamilies {
             bytes_out: self.bytes.get_or_create_owned(&to_device),
             skipped: self.skipped.clone(),
             dropped: self.dropped.clone(),
+            dead_letters: self.dead_letters.clone(),
             headers_left_out: self.headers_left_out.get_or_create_owned(&OfRule { rule: rule.clone() }),
             offset_resets: self.offset_resets.get_or_create_owned(&OfRule { rule: rule.clone() }),
             rule,
@@ -228,6 +233,7 @@ pub struct RuleCounters {
     pub offset_resets: Counter,
     skipped: Family<RuleReason, Counter>,
     dropped: Family<RuleReason, Counter>,
+    dead_letters: Family<RuleReason, Counter>,
 }
 
 impl RuleCounters {
@@ -244,6 +250,11 @@ impl RuleCounters {
     /// Counts a message that was given up: no room, no time, nobody to take it.
     pub fn dropped(&self, reason: &'static str) {
         self.dropped.get_or_create(&self.because(reason)).inc();
+    }
+
+    /// Counts a message that went to the dead letter topic.
+    pub fn dead_letter(&self, reason: &'static str) {
+        self.dead_letters.get_or_create(&self.because(reason)).inc();
     }
 
     fn because(&self, reason: &'static str) -> RuleReason {

@@ -103,7 +103,8 @@ fn judge(outcome: Outcome, rule: RuleId, shared: &Shared) -> Answer {
     }
     match shared.rules.rule(rule).on_error {
         OnError::Skip => Answer::Acked,
-        OnError::Reject => Answer::Refused {
+        // Of a dead letter: there is no place for this one.
+        OnError::Reject | OnError::DeadLetter => Answer::Refused {
             reason: reason(code),
             reason_string: Some(code.name()),
         },

@@ -10,9 +10,14 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Shared, answers, desk::Desk, retained::Job};
+use super::{
+    Shared, answers,
+    burying::{Obstacle, forget, keep},
+    desk::Desk,
+    retained::Job,
+};
 use crate::{
-    mapping::{Acknowledge, Draft, Inbound, NoRoute, OnError, Overflow, RefusalReason, Rule, Unmapped},
+    mapping::{Acknowledge, Draft, Inbound, NoRoute, Overflow, RefusalReason, Rule, Unmapped},
     mqtt::{PayloadFormat, Publish, QoS, ReasonCode},
     session::{Answer, Session, Ticket},
     upstream::{AppendError, Topic, TopicState, WriteOptions},
@@ -20,6 +25,8 @@ use crate::{
 
 /// Why a message is refused whose payload is no text, although it says so.
 const NOT_UTF8: &str = "not_utf8";
+/// Why a record is refused that would go to the proxy's own state.
+const STATE_TOPIC: &str = "state_topic";
 
 thread_local! {
     /// The scratch of routing: used and given back within one packet.
@@ -138,18 +145,19 @@ impl Desk {
             if waited.is_none() {
                 self.enter(draft, ticket);
             }
-            if draft.is_empty() {
+            let records = draft.len() + draft.dead_letters().len();
+            if records == 0 {
                 return Some(Answer::Acked);
             }
             let (mut done, mut whole) = (waited.unwrap_or(0), None);
-            while done < draft.len() {
-                match self.place(draft, done, &inbound, ticket) {
+            while done < records {
+                match self.place_any(draft, done, &inbound, ticket) {
                     Placed::Wait(wait) => {
                         let until = now + shared.settings.delivery_timeout;
                         self.blocked = Some(Box::new(Blocked {
                             ticket,
                             done,
-                            records: draft.len(),
+                            records,
                             wait,
                             until,
                         }));
@@ -171,70 +179,86 @@ impl Desk {
     pub(super) fn place(&mut self, draft: &Draft, at: usize, inbound: &Inbound<'_>, ticket: Option<Ticket>) -> Placed {
         let (topic, partition) = match self.destination(draft, at, inbound) {
             Ok(found) => found,
-            Err(placed) => return placed,
+            Err(obstacle) => return self.hinder(obstacle, draft, at, inbound, ticket),
         };
-        let rules = &self.shared.rules;
+        match self.append(draft, at, inbound, ticket, (&topic, partition)) {
+            Ok(placed) => placed,
+            Err(AppendError::MemoryFull) if may_drop(self.shared.rules.rule(draft.rule(at)), inbound) => {
+                self.shared.rule_counters[draft.rule(at).0 as usize].dropped("memory_full");
+                Placed::Done(Answer::Acked)
+            }
+            Err(error) => self.hinder(error.into(), draft, at, inbound, ticket),
+        }
+    }
+
+    fn append(
+        &mut self,
+        draft: &Draft,
+        at: usize,
+        inbound: &Inbound<'_>,
+        ticket: Option<Ticket>,
+        (topic, partition): (&Arc<Topic>, usize),
+    ) -> Result<Placed, AppendError> {
+        let shared = &self.shared;
+        let rules = &shared.rules;
         let id = draft.rule(at);
         let rule = rules.rule(id);
         let waiter = ticket
             .filter(|_| rule.acknowledge == Acknowledge::AfterKafka)
             .map(|t| (&self.receipts, answers::waiter(t, id)));
         let awaited = waiter.is_some();
+        let kept = keep(shared, &mut self.appender, (draft, at), inbound, waiter)?;
+        let waiter = kept.or(waiter);
         let options = WriteOptions {
             acks: rule.acks,
             compression: rule.compression,
         };
         let fields = draft.fields(at, rules, inbound);
         // A copy of it is kept until its offset is known: then it is written once more, and only then acknowledged.
-        let retained = self
-            .shared
-            .retained
-            .as_ref()
-            .filter(|_| inbound.publish.retain && rule.keeps_retained());
-        let kept = retained.map(|retained| (retained, retained.begin(Job::copy(inbound.topic, &fields, &topic, waiter))));
-        let waiter = match &kept {
-            Some((_, Err(_))) if inbound.publish.qos == QoS::AtMostOnce && rule.overflow == Overflow::Drop => {
-                self.shared.rule_counters[id.0 as usize].dropped("memory_full");
-                return Placed::Done(Answer::Acked);
+        let retained = shared.retained.as_ref().filter(|_| inbound.publish.retain && rule.keeps_retained());
+        let begun = retained.map(|retained| (retained, retained.begin(Job::copy(inbound.topic, &fields, topic, waiter))));
+        let waiter = match &begun {
+            Some((_, Err(weight))) => {
+                forget(shared, &mut self.appender, kept, AppendError::MemoryFull);
+                return if may_drop(rule, inbound) {
+                    Err(AppendError::MemoryFull)
+                } else {
+                    Ok(Placed::Wait(Wait::Retained(*weight)))
+                };
             }
-            Some((_, Err(weight))) => return Placed::Wait(Wait::Retained(*weight)),
             Some((_, Ok(waiter))) => Some(*waiter),
             None => waiter,
         };
-        let appended = self.appender.append(&topic, partition, &fields, options, waiter);
-        if let (Err(_), Some((retained, Ok((_, number))))) = (appended, kept) {
+        let appended = self.appender.append(topic, partition, &fields, options, waiter);
+        if let (Err(_), Some((retained, Ok((_, number))))) = (appended, begun) {
             retained.cancel(number);
         }
         match appended {
             Ok(()) => {
-                let counters = &self.shared.rule_counters[id.0 as usize];
+                let counters = &shared.rule_counters[id.0 as usize];
                 counters.messages_in.inc();
                 counters.bytes_in.inc_by(inbound.publish.payload.len() as u64);
-                if awaited { Placed::Awaited } else { Placed::Done(Answer::Acked) }
+                Ok(if awaited { Placed::Awaited } else { Placed::Done(Answer::Acked) })
             }
-            Err(AppendError::MemoryFull) if inbound.publish.qos == QoS::AtMostOnce && rule.overflow == Overflow::Drop => {
-                self.shared.rule_counters[id.0 as usize].dropped("memory_full");
-                Placed::Done(Answer::Acked)
-            }
-            Err(error) => self.not_taken(rule, error),
+            Err(error) => Err(forget(shared, &mut self.appender, kept, error)),
         }
     }
 
     /// The topic and partition of a record, if it can go there now.
-    pub(super) fn destination(&self, draft: &Draft, at: usize, inbound: &Inbound<'_>) -> Result<(Arc<Topic>, usize), Placed> {
+    pub(super) fn destination(&self, draft: &Draft, at: usize, inbound: &Inbound<'_>) -> Result<(Arc<Topic>, usize), Obstacle> {
         let rules = &self.shared.rules;
         let id = draft.rule(at);
-        let rule = rules.rule(id);
+        let refused = |why| Obstacle::Refused(ReasonCode::ImplementationSpecificError, why);
         let name = draft.kafka_topic(at, rules);
         if self.shared.is_state_topic(name) {
-            return Err(Placed::Done(self.refuse_state_topic(rule)));
+            return Err(refused(STATE_TOPIC));
         }
         let topic = match self.shared.cluster.topic(name) {
             TopicState::Ready(topic) => topic,
-            TopicState::Unknown => return Err(Placed::Wait(Wait::Topic(name.to_owned()))),
+            TopicState::Unknown => return Err(Obstacle::Wait(Wait::Topic(name.to_owned()))),
             TopicState::Missing => {
                 self.shared.missing.missing(name);
-                return Err(self.refuse(rule, ReasonCode::ImplementationSpecificError, "no_such_topic"));
+                return Err(refused("no_such_topic"));
             }
         };
         let count = topic.partitions.len();
@@ -243,39 +267,13 @@ impl Desk {
                 let partition = self.shared.spread.partition(choice, id, inbound.publish.payload.len(), count);
                 Ok((topic, partition))
             }
-            Err(refusal) => Err(self.refuse(rule, ReasonCode::ImplementationSpecificError, refusal.reason.as_str())),
-        }
-    }
-
-    /// A record that the cluster did not take.
-    pub(super) fn not_taken(&self, rule: &Rule, error: AppendError) -> Placed {
-        match error {
-            AppendError::MemoryFull => Placed::Wait(Wait::Memory),
-            AppendError::TooLarge => self.refuse(rule, ReasonCode::PacketTooLarge, "too_large"),
-            AppendError::NoPartition => self.refuse(rule, ReasonCode::ImplementationSpecificError, "no_such_partition"),
-            AppendError::Closed => Placed::Done(Answer::Unknown),
+            Err(refusal) => Err(refused(refusal.reason.as_str())),
         }
     }
 
     /// The proxy's own state is nobody's to write, whatever a topic puts into a rule's Kafka topic.
     pub(super) fn refuse_state_topic(&self, rule: &Rule) -> Answer {
-        self.refusal(rule, ReasonCode::ImplementationSpecificError, "state_topic")
-    }
-
-    fn refuse(&self, rule: &Rule, reason: ReasonCode, why: &'static str) -> Placed {
-        Placed::Done(self.refusal(rule, reason, why))
-    }
-
-    /// A record that will never be stored: the rule says whether the device is told.
-    fn refusal(&self, rule: &Rule, reason: ReasonCode, why: &'static str) -> Answer {
-        self.shared.metrics.refused(why);
-        match rule.on_error {
-            OnError::Reject => Answer::Refused {
-                reason,
-                reason_string: Some(why),
-            },
-            OnError::Skip => Answer::Acked,
-        }
+        self.refusal(rule, ReasonCode::ImplementationSpecificError, STATE_TOPIC)
     }
 
     /// A message that makes no record.
@@ -305,7 +303,7 @@ impl Desk {
     fn enter(&mut self, draft: &Draft, ticket: Option<Ticket>) {
         self.count_skipped(draft);
         if let Some(ticket) = ticket {
-            self.answers.expect(ticket, draft.len());
+            self.answers.expect(ticket, draft.len() + draft.dead_letters().len());
         }
     }
 }
@@ -318,8 +316,13 @@ impl Shared {
     }
 }
 
+/// Whether a message may be given up while memory is full.
+fn may_drop(rule: &Rule, inbound: &Inbound<'_>) -> bool {
+    inbound.publish.qos == QoS::AtMostOnce && rule.overflow == Overflow::Drop
+}
+
 /// What the device is told of a message that makes no record: what of it is wrong.
-fn reason_of(none: NoRoute) -> ReasonCode {
+pub(super) fn reason_of(none: NoRoute) -> ReasonCode {
     let NoRoute::Refused(refusal) = none else {
         return ReasonCode::TopicNameInvalid;
     };

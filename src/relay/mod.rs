@@ -22,8 +22,10 @@ mod audit;
 mod authenticate;
 mod behind;
 mod budget;
+mod burying;
 mod chunk;
 mod connection;
+mod dead_letters;
 mod desk;
 mod feed;
 mod frontier;
@@ -75,6 +77,7 @@ use authenticate::Logins;
 pub use authenticate::read as read_credentials;
 use budget::Budget;
 use connection::Connection;
+use dead_letters::{DeadLetters, Undertaker};
 use hub::Hub;
 use registry::Registry;
 use retained::{Retained, Tasks};
@@ -114,6 +117,9 @@ struct Shared {
     audit: Audit,
     retained: Option<Arc<Retained>>,
     _tasks: Option<Tasks>,
+    /// `None`: no rule has a topic for them.
+    dead_letters: Option<Arc<DeadLetters>>,
+    _undertaker: Option<Undertaker>,
 }
 
 impl Relay {
@@ -137,13 +143,17 @@ impl Relay {
         ));
         let shares = Shares::new(hub.clone(), &settings.group_prefix);
         let (retained, tasks) = settings.retained.clone().map(|own| Retained::start(own, &hub)).unzip();
+        let (cluster_of, timeout) = (cluster.clone(), settings.delivery_timeout);
+        let wanted = rules.has_dead_letters().then(|| (rules.clone(), rule_counters.clone()));
+        let letters = wanted.map(|(rules, counters)| DeadLetters::start(cluster_of, rules, counters, timeout));
+        let (dead_letters, undertaker) = letters.unzip();
         let registry = Registry::default();
         let spread = Spread::new(rules.len(), settings.batch_size);
         let said = Said::default();
         let store = settings
             .store
             .clone()
-            .map(|settings| Store::start(settings, &hub, retained.clone()));
+            .map(|settings| Store::start(settings, &hub, retained.clone(), dead_letters.clone()));
         let key_sets = KeySets::start(&settings.access.key_sets, &metrics.outside);
         let login_servers = LoginServers::new(&settings.access.login_servers, &metrics.outside);
         let logins = Arc::new(Logins::new(key_sets, login_servers));
@@ -164,6 +174,8 @@ impl Relay {
             audit: Audit::default(),
             retained,
             _tasks: tasks,
+            dead_letters,
+            _undertaker: undertaker,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -209,10 +221,15 @@ impl Relay {
         told
     }
 
-    /// Waits until all retained messages that were taken are on their way to Kafka. To be asked before the cluster is shut down.
+    /// Waits until all retained messages that were taken are on their way to Kafka, and dead letters are stored. To be asked before the
+    /// cluster is shut down.
     pub async fn settled(&self) {
+        // In this order: a message that is retained is kept until its second record is there.
         if let Some(retained) = &self.shared.retained {
             retained.written().await;
+        }
+        if let Some(letters) = &self.shared.dead_letters {
+            letters.written().await;
         }
     }
 

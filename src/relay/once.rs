@@ -5,6 +5,8 @@ use std::{num::NonZeroU16, sync::Arc, time::Instant};
 
 use super::{
     answers::refusal,
+    burying::{Obstacle, produced, reserve, unmappable},
+    dead_letters::HeldLetter,
     desk::Desk,
     hub::stored_source,
     inbound::{Blocked, DRAFT, Placed, Wait, inbound},
@@ -13,11 +15,11 @@ use super::{
     tenancy::Publishing,
 };
 use crate::{
-    mapping::{Draft, Inbound, OnError},
+    mapping::{DeadLetter, Draft, Failure, Inbound, OnError, RuleId},
     mqtt::{PacketId, Publish, QoS, ReasonCode},
     ownership::MOST_RECORDS,
     session::{Answer, Session, Ticket},
-    upstream::WriteOptions,
+    upstream::{AppendError, WriteOptions},
 };
 
 /// What becomes of a PUBLISH.
@@ -98,8 +100,12 @@ impl Desk {
             self.count_skipped(draft);
         }
         let mut records = Vec::with_capacity(draft.len());
-        for at in 0..draft.len() {
-            match self.make_one(draft, at, inbound) {
+        for at in 0..draft.len() + draft.dead_letters().len() {
+            let made = match draft.dead_letters().get(at.wrapping_sub(draft.len())) {
+                Some(refusal) => self.make_letter(refusal.rule, None, inbound, unmappable(*refusal)),
+                None => self.make_one(draft, at, inbound),
+            };
+            match made {
                 Ok(held) => records.push(held),
                 Err(Placed::Done(Answer::Acked)) => {}
                 Err(Placed::Done(answer)) => return Made::Answer(answer),
@@ -129,13 +135,24 @@ impl Desk {
     fn make_one(&mut self, draft: &Draft, at: usize, inbound: &Inbound<'_>) -> Result<Held, Placed> {
         let shared = self.shared.clone();
         let rule = shared.rules.rule(draft.rule(at));
-        let (topic, partition) = self.destination(draft, at, inbound)?;
+        let (topic, partition) = match self.destination(draft, at, inbound) {
+            Ok(found) => found,
+            Err(obstacle) => return self.make_otherwise(obstacle, draft, at, inbound),
+        };
         let options = WriteOptions {
             compression: rule.compression,
             ..WriteOptions::default()
         };
         let fields = draft.fields(at, &shared.rules, inbound);
         let retains = inbound.publish.retain && rule.keeps_retained();
+        let letter = match rule
+            .dead_letter
+            .as_ref()
+            .map(|_| reserve(&shared, &mut self.appender, (draft, at), inbound))
+        {
+            Some(Err(error)) => return self.make_otherwise(error.into(), draft, at, inbound),
+            letter => letter.and_then(Result::ok),
+        };
         match self.appender.single(&fields, options) {
             Ok(single) => Ok(Held {
                 single: Unsaid::new(single),
@@ -143,8 +160,61 @@ impl Desk {
                 source: stored_source(&topic, topic.partitions[partition].index()),
                 retained: retains.then(|| Arc::new(Job::copy(inbound.topic, &fields, &topic, None))),
                 skip: rule.on_error == OnError::Skip,
+                letter: letter.map(|(letter, reserved)| Unsaid::new(HeldLetter::new(letter, reserved))),
             }),
-            Err(error) => Err(self.not_taken(rule, error)),
+            Err(error) => {
+                let error = letter.map_or(error, |(_, reserved)| self.appender.put_back(reserved, error));
+                self.make_otherwise(error.into(), draft, at, inbound)
+            }
+        }
+    }
+
+    /// What the rule says of a record that met an obstacle.
+    fn make_otherwise(&mut self, obstacle: Obstacle, draft: &Draft, at: usize, inbound: &Inbound<'_>) -> Result<Held, Placed> {
+        let shared = self.shared.clone();
+        let rule = shared.rules.rule(draft.rule(at));
+        match obstacle {
+            Obstacle::Wait(wait) => Err(Placed::Wait(wait)),
+            Obstacle::Closed => Err(Placed::Done(Answer::Unknown)),
+            Obstacle::Refused(reason, why) if rule.on_error == OnError::DeadLetter => {
+                let topic = draft.kafka_topic(at, &shared.rules);
+                self.make_letter(draft.rule(at), Some(topic), inbound, (reason, produced(why)))
+            }
+            Obstacle::Refused(reason, why) => Err(Placed::Done(self.refusal(rule, reason, why))),
+        }
+    }
+
+    /// A dead letter, which has a pair like any record.
+    fn make_letter(
+        &mut self,
+        id: RuleId,
+        kafka_topic: Option<&str>,
+        inbound: &Inbound<'_>,
+        (reason, failure): (ReasonCode, Failure),
+    ) -> Result<Held, Placed> {
+        let shared = self.shared.clone();
+        let rule = shared.rules.rule(id);
+        let (topic, partition) = match self.grave(rule, inbound.topic) {
+            Ok(Some(grave)) => grave,
+            Ok(None) => return Err(Placed::Done(self.refusal(rule, reason, failure.why))),
+            Err(wait) => return Err(Placed::Wait(wait)),
+        };
+        let letter = DeadLetter::copy(&shared.rules, id, inbound, kafka_topic);
+        match self.appender.single(&letter.fields(failure), WriteOptions::default()) {
+            Ok(single) => {
+                shared.rule_counters[id.0 as usize].dead_letter(failure.why);
+                Ok(Held {
+                    single: Unsaid::new(single),
+                    to: topic.partitions[partition].clone(),
+                    source: stored_source(&topic, topic.partitions[partition].index()),
+                    retained: None,
+                    skip: false,
+                    letter: None,
+                })
+            }
+            Err(AppendError::MemoryFull) => Err(Placed::Wait(Wait::Memory)),
+            Err(AppendError::Closed) => Err(Placed::Done(Answer::Unknown)),
+            Err(AppendError::TooLarge | AppendError::NoPartition) => Err(Placed::Done(self.refusal(rule, reason, failure.why))),
         }
     }
 

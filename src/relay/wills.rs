@@ -7,7 +7,7 @@ use super::{
     inbound::{DRAFT, Placed, Wait, inbound},
 };
 use crate::{
-    mapping::Draft,
+    mapping::{Draft, OnError},
     mqtt::{Publish, ReasonCode},
     session::{Answer, OwnedWill},
 };
@@ -50,12 +50,14 @@ impl Desk {
         }
     }
 
-    /// Why a record is refused that would go to the proxy's own state; one that its rule skips is left out when the will is sent.
+    /// Why a record is refused that would go to the proxy's own state; one that its rule skips, or has a dead letter topic for, is left out
+    /// when the will is sent.
     fn own_state_among(&self, draft: &Draft) -> Option<ReasonCode> {
         let rules = &self.shared.rules;
         let own = |at: &usize| self.shared.is_state_topic(draft.kafka_topic(*at, rules));
+        let told = |at: &usize| rules.rule(draft.rule(*at)).on_error != OnError::DeadLetter;
         (0..draft.len())
-            .filter(own)
+            .filter(|at| own(at) && told(at))
             .find_map(|at| match self.refuse_state_topic(rules.rule(draft.rule(at))) {
                 Answer::Refused { reason, .. } => Some(reason),
                 Answer::Acked | Answer::Unknown => None,
@@ -86,8 +88,8 @@ impl Desk {
                 self.no_route(none, &inbound);
                 return None;
             }
-            while *done < draft.len() {
-                if let Placed::Wait(wait) = self.place(draft, *done, &inbound, None) {
+            while *done < draft.len() + draft.dead_letters().len() {
+                if let Placed::Wait(wait) = self.place_any(draft, *done, &inbound, None) {
                     return Some(wait);
                 }
                 *done += 1;

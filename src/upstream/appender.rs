@@ -34,14 +34,14 @@ pub enum AppendError {
 /// Appends records. A connection may keep one for its life and call [`kick`](Self::kick) after each read, or drop one each time.
 /// Not kicking leaves records unsent until the next kick of anybody.
 pub struct Appender {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     /// Brokers whose senders must be woken, each once. Keeps its capacity.
     kicks: Vec<(Arc<Broker>, Acks)>,
     now: Option<Instant>,
     /// What the record that found no memory needs.
-    wanted: usize,
+    pub(super) wanted: usize,
     /// Charged in advance, for that record.
-    granted: usize,
+    pub(super) granted: usize,
     /// See [`ahead`](Self::ahead).
     ahead: bool,
 }
@@ -189,7 +189,7 @@ impl Appender {
 }
 
 /// Takes `bytes`, first of what was granted, then of the budget; or nothing.
-fn charge(memory: &Memory, granted: &Cell<usize>, bytes: usize) -> bool {
+pub(super) fn charge(memory: &Memory, granted: &Cell<usize>, bytes: usize) -> bool {
     let ours = granted.get().min(bytes);
     let taken = ours == bytes || memory.charge(bytes - ours);
     if taken {

@@ -34,6 +34,7 @@ mod pace;
 mod produce;
 mod pumps;
 mod receipts;
+mod reserved;
 mod security;
 mod sender;
 mod settings;
@@ -56,6 +57,7 @@ pub use group::{
     Tenure, TopicPartition,
 };
 pub use receipts::{Outcome, Receipt, Receipts};
+pub use reserved::Reserved;
 pub use security::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource};
 pub use settings::{ConsumerSettings, Isolation, ProducerSettings, Settings, StateTopic};
 pub use singles::{Fate, Single};

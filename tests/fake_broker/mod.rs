@@ -87,6 +87,8 @@ pub struct Partition {
     pub followed: Option<i64>,
     /// By producer id: epoch, and (first sequence, last sequence, offset) of the last five.
     pub producers: HashMap<i64, (i16, VecDeque<KnownBatch>)>,
+    /// The code with which it refuses all that is produced.
+    pub refuses: Option<i16>,
 }
 
 pub struct Topic {

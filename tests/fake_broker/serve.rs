@@ -333,6 +333,7 @@ impl Node {
                     (_, Some(Fault::Code(code))) => (*code, -1),
                     (None, _) => (3, -1),
                     (Some(p), _) if p.leader != self.id => (6, -1),
+                    (Some(p), _) if p.refuses.is_some() => (p.refuses.unwrap(), -1),
                     (Some(p), Some(Fault::StoredBut(code))) => (*code, p.append(data.records.as_ref().unwrap()).1),
                     (Some(p), _) => p.append(data.records.as_ref().unwrap()),
                 };

@@ -28,7 +28,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{hub::Hub, retained::Retained};
+use super::{dead_letters::DeadLetters, hub::Hub, retained::Retained};
 use crate::{
     mapping::{RuleSet, partition_for_key},
     metrics::Metrics,
@@ -75,6 +75,8 @@ struct Around {
     metrics: Arc<Metrics>,
     /// For wills that are to be retained; `None` if no rule keeps any.
     retained: Option<Arc<Retained>>,
+    /// For what Kafka refuses; `None` if no rule has a topic for that.
+    dead_letters: Option<Arc<DeadLetters>>,
     fetches: Semaphore,
     beginning: watch::Sender<Beginning>,
 }
@@ -128,6 +130,7 @@ impl Around {
             rules,
             metrics,
             retained: None,
+            dead_letters: None,
             fetches: Semaphore::new(FETCHES),
             beginning: watch::Sender::default(),
         }
@@ -145,10 +148,11 @@ pub struct Store {
 
 impl Store {
     /// Begins to look for the topic and to read it.
-    pub fn start(settings: StoreSettings, hub: &Hub, retained: Option<Arc<Retained>>) -> Self {
+    pub fn start(settings: StoreSettings, hub: &Hub, retained: Option<Arc<Retained>>, dead_letters: Option<Arc<DeadLetters>>) -> Self {
         let (cluster, rules) = (hub.cluster.clone(), hub.rules.clone());
         let around = Arc::new(Around {
             retained,
+            dead_letters,
             ..Around::new(settings, cluster, rules, hub.metrics.clone())
         });
         let (found, partitions) = watch::channel(None);

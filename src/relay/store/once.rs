@@ -23,8 +23,12 @@ use super::{
 };
 use crate::{
     kafka::{batch::Producer, error::ErrorCode},
+    mapping::{Failure, Stage},
     ownership::{ConnectionId, Message, Outcome, Pair, Source, Tenure},
-    relay::retained::{Job, Retained},
+    relay::{
+        dead_letters::{DeadLetters, HeldLetter},
+        retained::{Job, Retained},
+    },
     upstream::{Cluster, Fate, Outcome as Written, Partition, Single},
 };
 
@@ -32,7 +36,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Held {
     /// The record.
-    pub single: Unsaid,
+    pub single: Unsaid<Single>,
     /// Where the rules of the moment want it.
     pub to: Arc<Partition>,
     /// The same, as it is stored.
@@ -41,20 +45,28 @@ pub struct Held {
     pub retained: Option<Arc<Job>>,
     /// A refusal of Kafka leaves it out, instead of refusing the message.
     pub skip: bool,
+    /// A refusal of Kafka makes this of it, instead of refusing the message.
+    pub letter: Option<Unsaid<HeldLetter>>,
 }
 
-/// A record until Kafka has it. All who hold it let it go at the same time: it counts in the producer's memory, of which the record that
+/// A record, or what may be made of it, until Kafka has it. All who hold it let it go at the same time: it counts in the producer's memory, of which the record that
 /// retains the same message needs some.
-#[derive(Clone, Debug)]
-pub struct Unsaid(Arc<Mutex<Option<Arc<Single>>>>);
+#[derive(Debug)]
+pub struct Unsaid<T>(Arc<Mutex<Option<Arc<T>>>>);
 
-impl Unsaid {
+impl<T> Clone for Unsaid<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Unsaid<T> {
     /// Nobody else holds it.
-    pub fn new(single: Single) -> Self {
-        Self(Arc::new(Mutex::new(Some(Arc::new(single)))))
+    pub fn new(whole: T) -> Self {
+        Self(Arc::new(Mutex::new(Some(Arc::new(whole)))))
     }
 
-    fn get(&self) -> Option<Arc<Single>> {
+    fn get(&self) -> Option<Arc<T>> {
         self.slot().clone()
     }
 
@@ -62,7 +74,7 @@ impl Unsaid {
         self.slot().take();
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<Single>>> {
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<T>>> {
         self.0.lock().expect("no code that holds this lock panics")
     }
 }
@@ -114,9 +126,14 @@ impl Task {
         };
         let held = records.and_then(at);
         let (cluster, keeper) = (self.around.cluster.clone(), self.around.retained.clone());
+        let letters = self.around.dead_letters.clone();
         self.errands.spawn(async move {
             let told = match held {
-                Some(held) => produce(&cluster, keeper.as_deref(), held, (pair, doubt)).await,
+                Some(held) => {
+                    let letter = held.letter.clone();
+                    let told = produce(&cluster, keeper.as_deref(), held, (pair, doubt)).await;
+                    bury(letters.as_deref(), letter.as_ref(), told).await
+                }
                 None => (Outcome::Refused, Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
             };
             Errand::Published(tenure, packet, pair, told)
@@ -148,6 +165,23 @@ pub(super) fn stamp(pair: &Pair) -> Producer {
     }
 }
 
+/// Where Kafka refuses a record and there is a dead letter of it, what becomes of that. An owner that dies in between leaves the next one to do
+/// both again: the record is refused once more, and its dead letter may come twice.
+async fn bury(letters: Option<&DeadLetters>, letter: Option<&Unsaid<HeldLetter>>, told: Told) -> Told {
+    let ((Outcome::Refused, Some(error)), Some(letters), Some(letter)) = (told, letters, letter.and_then(Unsaid::get)) else {
+        return told;
+    };
+    let failure = Failure {
+        stage: Stage::Produce,
+        why: error.name(),
+    };
+    match letters.bury_held(&letter, failure).await {
+        Written::Stored { .. } => (Outcome::Skipped, None),
+        Written::Refused(_) => told,
+        Written::Unknown | Written::Expired { .. } => (Outcome::Unknown, None),
+    }
+}
+
 async fn produce(cluster: &Cluster, keeper: Option<&Retained>, held: Held, (pair, doubt): (Pair, bool)) -> Told {
     let to = match held.source == pair.source {
         true => Some(held.to),
@@ -163,6 +197,7 @@ async fn produce(cluster: &Cluster, keeper: Option<&Retained>, held: Held, (pair
     match fate {
         Fate::Appended { offset, timestamp } => {
             held.single.let_go();
+            held.letter.iter().for_each(Unsaid::let_go);
             // The rules may have become others: of what they do not map any more nothing is retained.
             let job = held.retained.as_deref().filter(|_| held.source.topic == pair.source.topic);
             let Some((keeper, job)) = keeper.zip(job) else {
@@ -170,7 +205,7 @@ async fn produce(cluster: &Cluster, keeper: Option<&Retained>, held: Held, (pair
             };
             match retain(keeper, job, (pair.source.partition.cast_signed(), offset), timestamp).await {
                 // It is left out, but not the first: its sequence is used.
-                (Outcome::Refused, code) if held.skip => (Outcome::Appended, code),
+                (Outcome::Refused, code) if held.skip || held.letter.is_some() => (Outcome::Appended, code),
                 told => told,
             }
         }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::{Around, once};
 use crate::{
     kafka::error::ErrorCode,
-    mapping::{Draft, Inbound, PartitionChoice},
+    mapping::{DeadLetter, Draft, Failure, Inbound, PartitionChoice, RuleId, Stage},
     mqtt::{Publish, PublishProperties, UserProperties, publish::SharedProperties},
     ownership::{Outcome, Pair, StoredWill, Targets},
     relay::{hub::stored_source, inbound::inbound, retained::Job},
-    upstream::{AppendError, Fate, Topic, TopicState, WriteOptions},
+    upstream::{AppendError, Fate, Outcome as Written, Topic, TopicState, WriteOptions},
 };
 
 /// Where one record of a will goes: its number in the draft, topic and partition.
@@ -26,7 +26,15 @@ pub(super) async fn targets(around: &Around, client: &str, will: &StoredWill) ->
         tracing::warn!(client, topic = will.topic, "no rule maps a will any more: it is dropped");
         return Targets::new();
     }
-    let places = places(around, &draft, &inbound).await;
+    let (places, lost) = places(around, &draft, &inbound).await;
+    let unmappable = draft
+        .dead_letters()
+        .iter()
+        .map(|refusal| (refusal.rule, None, Failure::from(*refusal)));
+    for (rule, topic, failure) in unmappable.chain(lost) {
+        let letter = DeadLetter::copy(&around.rules, rule, &inbound, topic.as_deref());
+        bury(around, client, &letter, failure).await;
+    }
     places
         .iter()
         .map(|(_, topic, partition)| stored_source(topic, *partition))
@@ -42,7 +50,7 @@ pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, in
     if around.rules.route(&inbound, &mut draft).is_err() {
         return Outcome::Refused;
     }
-    let places = places(around, &draft, &inbound).await;
+    let (places, _) = places(around, &draft, &inbound).await;
     // The pair says where it goes. The rules may have become others since; what they say of that topic now is written there.
     let fits = |place: &&Place| *place.1.id.as_bytes() == pair.source.topic;
     let place = places.get(index).filter(fits).or_else(|| places.iter().find(fits));
@@ -93,22 +101,59 @@ pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, in
         Fate::Gap => Outcome::Gap,
         Fate::Unknown => Outcome::Unknown,
         Fate::Refused(error) => {
-            tracing::error!(
-                client,
-                topic = will.topic,
-                error = error.name(),
-                "Kafka refuses a will: it is dropped"
-            );
-            Outcome::Refused
+            let letter = rule.dead_letter.as_ref();
+            let letter = letter.map(|_| DeadLetter::copy(&around.rules, draft.rule(*record), &inbound, Some(&topic.name)));
+            drop(single);
+            refused(around, client, letter.as_ref(), error).await
         }
     }
 }
 
-/// Places of all records whose topics exist and are not the proxy's own, in the order of the draft.
-async fn places(around: &Around, draft: &Draft, inbound: &Inbound<'_>) -> Vec<Place> {
-    let mut places = Vec::with_capacity(draft.len());
+/// A will that Kafka refuses: it is over, unless nobody knows whether its dead letter is stored.
+async fn refused(around: &Around, client: &str, letter: Option<&DeadLetter>, error: ErrorCode) -> Outcome {
+    let (stage, why) = (Stage::Produce, error.name());
+    let Some(letter) = letter else {
+        tracing::error!(client, error = why, "Kafka refuses a will: it is dropped");
+        return Outcome::Refused;
+    };
+    match bury(around, client, letter, Failure { stage, why }).await {
+        // The whole is done again, by the same pair.
+        Written::Unknown | Written::Expired { .. } => Outcome::Unknown,
+        Written::Stored { .. } | Written::Refused(_) => Outcome::Refused,
+    }
+}
+
+/// Stores a will, or a record of it, in the dead letter topic of its rule.
+async fn bury(around: &Around, client: &str, letter: &DeadLetter, failure: Failure) -> Written {
+    let Some(letters) = &around.dead_letters else {
+        return Written::Unknown;
+    };
+    let outcome = letters.bury(letter, None, failure).await;
+    if !matches!(outcome, Written::Stored { .. }) {
+        tracing::error!(
+            client,
+            reason = failure.why,
+            ?outcome,
+            "a will cannot be stored, nor its dead letter"
+        );
+    }
+    outcome
+}
+
+/// A record of a will that has no place, for the dead letter topic of its rule: of which rule, for which Kafka topic, and why.
+type Lost = (RuleId, Option<String>, Failure);
+
+/// Places of all records whose topics exist and are not the proxy's own, in the order of the draft; and those that have none, of rules with
+/// a dead letter topic.
+async fn places(around: &Around, draft: &Draft, inbound: &Inbound<'_>) -> (Vec<Place>, Vec<Lost>) {
+    let (mut places, mut lost) = (Vec::with_capacity(draft.len()), Vec::new());
     for record in 0..draft.len() {
-        let name = draft.kafka_topic(record, &around.rules);
+        let (id, name) = (draft.rule(record), draft.kafka_topic(record, &around.rules));
+        let mut lose = |why| {
+            let stage = Stage::Produce;
+            let has_letters = around.rules.rule(id).dead_letter.is_some();
+            lost.extend(has_letters.then(|| (id, Some(name.to_owned()), Failure { stage, why })));
+        };
         // CONNECT refuses such a will; where its rule skips what is refused, or has changed since, it comes until here.
         if around.settings.state_topics.iter().any(|own| own == name) {
             tracing::warn!(
@@ -116,6 +161,7 @@ async fn places(around: &Around, draft: &Draft, inbound: &Inbound<'_>) -> Vec<Pl
                 topic = name,
                 "a will would be written to the proxy's own state: its record is dropped"
             );
+            lose("state_topic");
             continue;
         }
         let TopicState::Ready(topic) = around.cluster.topic_known(name).await else {
@@ -124,17 +170,21 @@ async fn places(around: &Around, draft: &Draft, inbound: &Inbound<'_>) -> Vec<Pl
                 topic = name,
                 "the Kafka topic of a will does not exist: its record is dropped"
             );
+            lose("no_such_topic");
             continue;
         };
         let partition = match draft.partition(record, &around.rules, inbound, topic.partitions.len() as u32) {
             Ok(PartitionChoice::Index(index)) => index.cast_signed(),
             // Wills are rare: no turn is kept for them.
             Ok(PartitionChoice::RoundRobin | PartitionChoice::Sticky) => 0,
-            Err(_) => continue,
+            Err(refusal) => {
+                lose(refusal.reason.as_str());
+                continue;
+            }
         };
         places.push((record, topic, partition));
     }
-    places
+    (places, lost)
 }
 
 fn user_properties(will: &StoredWill) -> SharedProperties {
