@@ -381,10 +381,10 @@ impl Core {
                 Verdict::Unknown | Verdict::Expired { .. } => drop(self.counters.expired.inc()),
             }
             batch.waiters.settle(partition.index, batch.verdict);
-            if let Some(bytes) = batch.bytes {
-                self.memory.recycle(bytes);
+            match batch.bytes {
+                Some(bytes) => self.memory.give_back(bytes, batch.charged),
+                None => self.memory.release(batch.charged),
             }
-            self.memory.release(batch.charged);
         }
     }
 }

@@ -21,6 +21,7 @@ use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 use super::{
     answers::Answer,
     frame::{api_name, decode},
+    pieces::Pieces,
     versions::Versions,
     wire::{CLOSED_BY_US, Frame, Wire},
 };
@@ -72,6 +73,22 @@ pub(crate) struct Call<R> {
     answer: PhantomData<fn() -> R>,
 }
 
+/// The body of a request.
+pub(crate) trait Body {
+    /// Writes it behind the header.
+    fn put(&self, version: i16, into: &mut Pieces) -> Result<(), CallError>;
+}
+
+impl<Q: Encodable + HeaderVersion> Body for Q {
+    fn put(&self, version: i16, into: &mut Pieces) -> Result<(), CallError> {
+        let size = self.compute_size(version).map_err(|_| NO_CODE)?;
+        into.end().reserve(size);
+        self.encode(into.end(), version).map_err(|_| NO_CODE)
+    }
+}
+
+const NO_CODE: CallError = CallError::Unsendable("the request cannot be encoded");
+
 impl Connection {
     /// The newest version of `api` that the broker, kafka-protocol and the caller (`most`) know.
     pub(crate) fn version(&self, api: ApiKey, most: i16) -> Option<i16> {
@@ -81,7 +98,7 @@ impl Connection {
     /// Puts a request on the wire. The order of calls is the order on the wire; the answer is awaited on the returned value.
     pub(crate) fn send<Q, R>(&self, api: ApiKey, version: i16, request: &Q, within: Duration) -> Result<Call<R>, CallError>
     where
-        Q: Encodable + HeaderVersion,
+        Q: Body,
         R: Answer,
     {
         self.wire.send(api, version, request, within)
@@ -90,7 +107,7 @@ impl Connection {
     /// As [`send`](Self::send), for a request that the broker does not answer (Produce with `acks` 0).
     pub(crate) fn send_unanswered<Q>(&self, api: ApiKey, version: i16, request: &Q, within: Duration) -> Result<Unanswered, CallError>
     where
-        Q: Encodable + HeaderVersion,
+        Q: Body,
     {
         self.wire.send_unanswered(api, version, request, within)
     }
@@ -121,14 +138,14 @@ impl Wire {
     /// See [`Connection::send`].
     pub(super) fn send<Q, R>(self: &Arc<Self>, api: ApiKey, version: i16, request: &Q, within: Duration) -> Result<Call<R>, CallError>
     where
-        Q: Encodable + HeaderVersion,
+        Q: Body,
         R: Answer,
     {
-        let bytes = self.encode(api, version, request)?;
+        let pieces = self.encode(api, version, request)?;
         let (reply, receiver) = oneshot::channel();
         let deadline = Instant::now() + within;
         let frame = Frame {
-            bytes,
+            pieces,
             deadline,
             written: None,
         };
@@ -145,12 +162,12 @@ impl Wire {
 
     fn send_unanswered<Q>(self: &Arc<Self>, api: ApiKey, version: i16, request: &Q, within: Duration) -> Result<Unanswered, CallError>
     where
-        Q: Encodable + HeaderVersion,
+        Q: Body,
     {
-        let bytes = self.encode(api, version, request)?;
+        let pieces = self.encode(api, version, request)?;
         let (sender, written) = oneshot::channel();
         let frame = Frame {
-            bytes,
+            pieces,
             deadline: Instant::now() + within,
             written: Some(sender),
         };
@@ -163,22 +180,19 @@ impl Wire {
     }
 
     /// Length, header and body; the place of the correlation id is left free.
-    fn encode<Q: Encodable + HeaderVersion>(&self, api: ApiKey, version: i16, request: &Q) -> Result<BytesMut, CallError> {
+    fn encode<Q: Body>(&self, api: ApiKey, version: i16, request: &Q) -> Result<Pieces, CallError> {
         let header = RequestHeader::default()
             .with_request_api_key(api as i16)
             .with_request_api_version(version)
             .with_client_id(Some(self.client_id.clone()));
-        let size = request
-            .compute_size(version)
-            .map_err(|_| CallError::Unsendable("the request cannot be encoded"))?;
-        let mut frame = BytesMut::with_capacity(size + 64 + self.client_id.len());
-        frame.put_u32(0);
-        encode_request_header_into_buffer(&mut frame, &header)
-            .and_then(|()| request.encode(&mut frame, version))
-            .map_err(|_| CallError::Unsendable("the request cannot be encoded"))?;
-        let length = u32::try_from(frame.len() - 4).map_err(|_| CallError::Unsendable("the request is too long"))?;
-        frame[..4].copy_from_slice(&length.to_be_bytes());
-        Ok(frame)
+        let mut head = BytesMut::with_capacity(64 + self.client_id.len());
+        head.put_u32(0);
+        encode_request_header_into_buffer(&mut head, &header).map_err(|_| NO_CODE)?;
+        let mut pieces = Pieces::starting(head);
+        request.put(version, &mut pieces)?;
+        let length = i32::try_from(pieces.len() - 4).map_err(|_| CallError::Unsendable("the request is too long"))?;
+        pieces.head[..4].copy_from_slice(&length.to_be_bytes());
+        Ok(pieces)
     }
 }
 

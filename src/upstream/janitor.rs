@@ -1,4 +1,5 @@
-//! Looks after what will not be sent any more: batches past their delivery timeout, wherever they are, and those of topics that are gone.
+//! Looks after what will not be sent any more: batches past their delivery timeout, wherever they are, those of topics that are gone, and
+//! memory that a request held for longer than anybody waited for it.
 
 use std::{
     sync::Arc,
@@ -20,6 +21,7 @@ pub(crate) async fn run(core: Arc<Core>) {
         tick.tick().await;
         if core.memory.used() > 0 {
             look(&core);
+            core.memory.look_for_lent();
         }
     }
 }

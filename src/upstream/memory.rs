@@ -1,7 +1,7 @@
 //! The producer's memory: one budget in bytes, and the buffers that go round.
 
 use std::sync::{
-    Mutex,
+    Mutex, MutexGuard,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
-/// The budget. Charged when a batch grows, released when it is settled.
+/// The budget. Charged when a batch grows, released when it is settled and no request holds it.
 pub(crate) struct Memory {
     limit: usize,
     used: AtomicUsize,
@@ -25,6 +25,8 @@ pub(crate) struct Memory {
     empty: Notify,
     /// Empty buffers for new batches; their bytes are not charged, so they are bounded on their own.
     pool: Mutex<Pool>,
+    /// Settled batches that a request still holds, with what is charged for them: the broker reads nothing, and another has them, or they are given up.
+    lent: Mutex<Vec<(Bytes, usize)>>,
     gauge: Gauge,
 }
 
@@ -53,6 +55,7 @@ impl Memory {
             freed: Notify::new(),
             empty: Notify::new(),
             pool: Mutex::default(),
+            lent: Mutex::default(),
             gauge,
         }
     }
@@ -178,8 +181,30 @@ impl Memory {
         buffer
     }
 
-    /// Takes the buffer of a settled batch back, if nobody else holds it and there is room for it.
-    pub(crate) fn recycle(&self, bytes: Bytes) {
+    /// Gives back what a settled batch takes: at once, or when the last request that carries it is gone.
+    pub(crate) fn give_back(&self, bytes: Bytes, charged: usize) {
+        if bytes.is_unique() {
+            self.recycle(bytes);
+            self.release(charged);
+        } else {
+            self.lent().push((bytes, charged));
+        }
+    }
+
+    /// Looks which of those that were not given back at once can be by now.
+    pub(crate) fn look_for_lent(&self) {
+        let back: Vec<_> = self.lent().extract_if(.., |(bytes, _)| bytes.is_unique()).collect();
+        for (bytes, charged) in back {
+            self.give_back(bytes, charged);
+        }
+    }
+
+    fn lent(&self) -> MutexGuard<'_, Vec<(Bytes, usize)>> {
+        self.lent.lock().expect("no code that holds this lock panics")
+    }
+
+    /// Keeps the buffer of a settled batch, if nobody else holds it and there is room for it.
+    fn recycle(&self, bytes: Bytes) {
         let Ok(bytes) = bytes.try_into_mut() else { return };
         let mut buffer = Vec::from(bytes);
         buffer.clear();
@@ -271,6 +296,21 @@ mod tests {
         drop(much);
         assert_eq!(looks(&mut little), Some(0));
         assert!(memory.charge(20 * 1024));
+    }
+
+    #[test]
+    fn what_a_request_holds_is_charged_until_it_is_gone() {
+        let memory = Memory::new(64 * 1024, Gauge::default());
+        assert!(memory.charge(3000));
+        let batch = Bytes::from(vec![1; 1000]);
+        let in_request = batch.clone();
+        memory.give_back(batch, 2000);
+        memory.give_back(Bytes::from(vec![1; 1000]), 1000);
+        memory.look_for_lent();
+        assert_eq!(memory.used(), 2000);
+        drop(in_request);
+        memory.look_for_lent();
+        assert_eq!(memory.used(), 0);
     }
 
     #[test]

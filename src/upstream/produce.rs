@@ -3,16 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use kafka_protocol::messages::{
-    ApiKey, ProduceRequest, ProduceResponse,
-    produce_request::{PartitionProduceData, TopicProduceData},
-};
+use kafka_protocol::messages::{ApiKey, ProduceResponse};
 
 use super::{
     accumulator::Answer,
+    batches::{BY_ID, Batches, TopicBatches},
     cluster::Core,
     connection::{Call, CallError, Connection, Unanswered},
-    metadata::topic_name,
     topics::Partition,
 };
 use crate::kafka::{
@@ -22,13 +19,12 @@ use crate::kafka::{
 
 /// The last version whose layout we send.
 const NEWEST_PRODUCE: i16 = 13;
-/// The first version that names topics by id.
-const BY_ID: i16 = 13;
 
 /// One batch in a request.
 pub(super) struct Part {
     pub(super) partition: Arc<Partition>,
     pub(super) ordinal: u64,
+    /// Empty once it is in a request.
     pub(super) bytes: Bytes,
     /// How often in a row its partition has failed before.
     pub(super) failures: u32,
@@ -59,35 +55,13 @@ pub(super) fn produce(core: &Core, connection: &Connection, parts: &[Part]) -> R
     let version = connection
         .version(ApiKey::Produce, most)
         .ok_or(CallError::Unsendable("the broker shares no version of Produce"))?;
-    let mut topics: Vec<(&Arc<Partition>, TopicProduceData)> = Vec::new();
-    for part in parts {
-        let piece = PartitionProduceData::default()
-            .with_index(part.partition.index)
-            .with_records(Some(part.bytes.clone()));
-        let topic = &part.partition;
-        match topics
-            .iter_mut()
-            .rev()
-            .find(|(first, _)| first.topic_id == topic.topic_id && first.topic == topic.topic)
-        {
-            Some((_, pieces)) => pieces.partition_data.push(piece),
-            None => {
-                let named = if version >= BY_ID {
-                    TopicProduceData::default().with_topic_id(topic.topic_id)
-                } else {
-                    TopicProduceData::default().with_name(topic_name(&topic.topic))
-                };
-                topics.push((topic, named.with_partition_data(vec![piece])));
-            }
-        }
-    }
     let acks = parts.first().map_or(Acks::All, |p| p.partition.acks());
     let timeout = core.settings.request_timeout;
-    let request = ProduceRequest::default()
-        .with_transactional_id(None)
-        .with_acks(acks.code())
-        .with_timeout_ms(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
-        .with_topic_data(topics.into_iter().map(|(_, data)| data).collect());
+    let request = Batches {
+        acks: acks.code(),
+        timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
+        topics: by_topic(parts),
+    };
     // The broker itself gives up after `timeout`; its answer needs a moment more.
     let within = timeout + Duration::from_secs(1);
     match acks {
@@ -96,6 +70,23 @@ pub(super) fn produce(core: &Core, connection: &Connection, parts: &[Part]) -> R
             .map(Awaited::Written),
         _ => connection.send(ApiKey::Produce, version, &request, within).map(Awaited::Answer),
     }
+}
+
+fn by_topic(parts: &[Part]) -> Vec<TopicBatches<'_>> {
+    let mut topics: Vec<TopicBatches<'_>> = Vec::new();
+    for part in parts {
+        let (name, id) = (&*part.partition.topic, part.partition.topic_id);
+        let batch = (part.partition.index, &part.bytes);
+        match topics.iter_mut().rev().find(|topic| topic.id == id && topic.name == name) {
+            Some(topic) => topic.batches.push(batch),
+            None => topics.push(TopicBatches {
+                name,
+                id,
+                batches: vec![batch],
+            }),
+        }
+    }
+    topics
 }
 
 /// What a broker tells of a part.

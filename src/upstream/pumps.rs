@@ -29,13 +29,13 @@ pub(super) async fn write_frames(wire: Arc<Wire>, mut half: WriteHalf) {
             return;
         }
         let deadline = due.deadline.unwrap_or_else(far);
-        let Some(frame) = due.frame else {
+        let Some(mut frame) = due.frame else {
             // Either way the loop looks again.
             let until = due.throttled.unwrap_or(deadline).min(deadline);
             let _ = timeout_at(until, wire.outgoing.notified()).await;
             continue;
         };
-        match timeout_at(deadline.min(frame.deadline), half.write_all(&frame.bytes)).await {
+        match timeout_at(deadline.min(frame.deadline), half.write_all(&mut frame.pieces.ready())).await {
             // Whoever asked may be gone.
             Ok(Ok(())) => drop(frame.written.map(|written| written.send(()))),
             Ok(Err(e)) => {

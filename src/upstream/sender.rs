@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use kafka_protocol::messages::ProduceResponse;
 use tokio::{sync::watch, task::JoinSet, time::sleep_until};
 
@@ -213,11 +214,13 @@ impl Sender {
     }
 
     /// Puts one request on the wire.
-    fn fly(&mut self, parts: Vec<Part>) {
+    fn fly(&mut self, mut parts: Vec<Part>) {
         let sent = match &self.connection {
             Some(connection) => produce(&self.core, connection, &parts),
             None => Err(CallError::Unsendable("no connection")),
         };
+        // From here on the queue has them, and the request until it is written: who else holds one keeps its memory from coming back.
+        parts.iter_mut().for_each(|part| part.bytes = Bytes::new());
         match sent {
             Ok(awaited) => self.flying.push_back(Flying {
                 awaited,

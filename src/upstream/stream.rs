@@ -2,6 +2,7 @@
 
 use std::io;
 
+use bytes::Buf;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -84,12 +85,12 @@ impl ReadHalf {
 }
 
 impl WriteHalf {
-    /// Writes all of `bytes`.
-    pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes all of `bytes`, many pieces at a time.
+    pub(crate) async fn write_all(&mut self, bytes: &mut impl Buf) -> io::Result<()> {
         match self {
-            Self::Tcp(half) => half.write_all(bytes).await,
+            Self::Tcp(half) => half.write_all_buf(bytes).await,
             Self::Tls(half) => {
-                half.write_all(bytes).await?;
+                half.write_all_buf(bytes).await?;
                 // What is encrypted may still wait in the session.
                 half.flush().await
             }

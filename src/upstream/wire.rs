@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::{messages::ApiKey, protocol::StrBytes};
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
 };
 
-use super::{connection::CallError, counters::Counters};
+use super::{connection::CallError, counters::Counters, pieces::Pieces};
 
 /// Requests that may wait for an answer on one connection. Far above what the lanes send; a bound all the same.
 const MOST_PENDING: usize = 1024;
@@ -64,7 +64,7 @@ type Reply = oneshot::Sender<Result<Bytes, CallError>>;
 
 /// A request that is not written yet.
 pub(super) struct Frame {
-    pub(super) bytes: BytesMut,
+    pub(super) pieces: Pieces,
     pub(super) deadline: Instant,
     /// Told when it is written, if no answer will come.
     pub(super) written: Option<oneshot::Sender<()>>,
@@ -96,7 +96,7 @@ pub(super) fn throttle(milliseconds: i32) -> Option<Duration> {
 impl Frame {
     /// Whether it belongs to an authentication. The API key stands behind the length.
     fn is_sasl(&self) -> bool {
-        let key = i16::from_be_bytes([self.bytes[4], self.bytes[5]]);
+        let key = i16::from_be_bytes([self.pieces.head[4], self.pieces.head[5]]);
         [ApiKey::SaslHandshake as i16, ApiKey::SaslAuthenticate as i16].contains(&key)
     }
 }
@@ -106,7 +106,7 @@ impl WireState {
         let correlation = self.next_correlation;
         self.next_correlation = correlation.wrapping_add(1);
         // The id stands behind length (4), API key (2) and version (2).
-        frame.bytes[8..12].copy_from_slice(&correlation.to_be_bytes());
+        frame.pieces.head[8..12].copy_from_slice(&correlation.to_be_bytes());
         // Its time begins when it may leave.
         let held_back = self.throttled.map(|until| until.saturating_duration_since(Instant::now()));
         frame.deadline += held_back.unwrap_or_default();
@@ -284,6 +284,8 @@ impl Wire {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
 
     fn frame(api: ApiKey, name: u8) -> Frame {
@@ -291,7 +293,7 @@ mod tests {
         bytes[4..6].copy_from_slice(&(api as i16).to_be_bytes());
         bytes[12] = name;
         Frame {
-            bytes,
+            pieces: Pieces::starting(bytes),
             deadline: Instant::now() + Duration::from_secs(10),
             written: None,
         }
@@ -306,7 +308,7 @@ mod tests {
     /// The names of what may be written now, with their correlation ids.
     fn written(wire: &Wire) -> Vec<(u8, u8)> {
         std::iter::from_fn(|| wire.due()?.frame)
-            .map(|frame| (frame.bytes[12], frame.bytes[11]))
+            .map(|frame| (frame.pieces.head[12], frame.pieces.head[11]))
             .collect()
     }
 

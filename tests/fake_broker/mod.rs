@@ -20,7 +20,7 @@ use std::{
 };
 
 use tokio::{
-    net::TcpListener,
+    net::TcpSocket,
     sync::{Notify, watch},
     task::JoinSet,
 };
@@ -190,6 +190,20 @@ pub struct Fake {
 impl Fake {
     /// `brokers` brokers with ids from 1.
     pub async fn start(brokers: i32) -> Self {
+        Self::listen(brokers, || TcpSocket::new_v4().unwrap()).await
+    }
+
+    /// The same behind sockets that keep little of what is not read yet.
+    pub async fn narrow(brokers: i32) -> Self {
+        let socket = || {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(64 * 1024).unwrap();
+            socket
+        };
+        Self::listen(brokers, socket).await
+    }
+
+    async fn listen(brokers: i32, socket: impl Fn() -> TcpSocket) -> Self {
         let mut fake = Self {
             world: Arc::default(),
             appended: Arc::default(),
@@ -204,7 +218,9 @@ impl Fake {
         };
         fake.tasks.spawn(groups::keep_time(Arc::clone(&fake.world)));
         for id in 1..=brokers {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let socket = socket();
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let listener = socket.listen(1024).unwrap();
             let address = listener.local_addr().unwrap();
             fake.addresses.push(address);
             fake.world().brokers.push((id, address));
