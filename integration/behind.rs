@@ -3,7 +3,8 @@
 //!
 //! What the others see is told against as many at another instance, which serves nobody that is behind.
 
-use crate::chaos::{is_long, resident, ticks};
+use crate::away::{resident, ticks};
+use crate::chaos::is_long;
 use crate::load::publish::{Load, Progress, Report, run};
 use crate::load::subscribe::{Audience, seat};
 use crate::load::{

@@ -6,11 +6,13 @@
 #![allow(clippy::unwrap_used)] // all of this is test code
 
 mod access;
+mod away;
 mod balancer;
 mod behind;
 mod chaos;
 mod compression;
 mod conversation;
+mod crew;
 mod deliver;
 mod edge;
 mod fetch;

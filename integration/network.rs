@@ -1,13 +1,14 @@
 //! A bad network between the proxy and Kafka: connections that are cut, stalled, delayed, and that end in the middle of a frame.
 //!
-//! Kafka advertises the address of a small TCP forwarder that does these things, so all of the proxy's connections go through it.
+//! Each of three brokers advertises the address of a small TCP forwarder that does these things, so all of the proxy's connections go through
+//! them, and meanwhile leaders move.
 
-use crate::chaos::{PATIENT, Siege, is_long};
+use crate::chaos::{PATIENT, Siege, busiest, flows_again, in_sync, is_long};
 use crate::publish::rule;
-use crate::stage::{Kafka, Proxy, free_address, free_base};
+use crate::stage::{Kafka, Proxy, free_base};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -120,33 +121,97 @@ impl Dice {
     }
 }
 
-#[test]
-fn a_network_that_cuts_stalls_delays_and_halves_costs_no_message_and_doubles_none() {
-    let (base, near) = (free_base(1), free_address());
-    let advertised = format!("advertised.listeners=PLAINTEXT://{near}");
-    let kafka = Kafka::start_with(base, 1, &[&advertised]);
-    let runtime = Runtime::new().unwrap();
-    let network = runtime.block_on(Network::between(near, format!("127.0.0.1:{base}").parse().unwrap()));
-    kafka.topic("weather", 4);
-    let proxy = Proxy::start(&near.to_string(), &rule("weather"), PATIENT);
-    let (seed, changes) = if is_long() {
-        (crate::load::publish::epoch().as_nanos() as u64, 600)
-    } else {
-        (7, 40)
-    };
-    println!("bad network: seed {seed}");
-    let siege = runtime.block_on(Siege::begin(&proxy, "weather", 2_000.0));
-    let mut dice = Dice(seed | 1);
-    for _ in 0..changes {
+/// Bad weather before one broker for as long as it is wanted, and then fair. Gives how often it has changed.
+fn storm(network: &Network, mut dice: Dice, over: &AtomicBool) -> u64 {
+    let mut changes = 0;
+    while !over.load(Relaxed) {
         let (weather, time) = dice.weather();
         network.weather.send_replace(weather);
         // So long the weather lasts, and so long it is fair again: both thrown, whatever the proxy makes of it.
         std::thread::sleep(time);
         network.weather.send_replace(Weather::Fair);
         std::thread::sleep(Duration::from_millis(50 + dice.throw(200)));
+        changes += 1;
     }
-    let ended = network.ended.load(Relaxed);
-    println!("bad network: {ended} connections were ended");
+    changes
+}
+
+/// Three brokers that have clients come to the ports from `near` on, listen for them from `far` on, and know each other by other ports.
+fn brokers_beyond(near: u16, far: u16) -> Kafka {
+    let base = free_base(3);
+    let port = |first: u16| format!("127.0.0.1:{{{}+node}}", first - 1);
+    let (brokers, controllers) = (port(base), port(base + 10));
+    let settings = [
+        format!("listeners=PLAINTEXT://{brokers},FAR://{},CONTROLLER://{controllers}", port(far)),
+        format!("advertised.listeners=PLAINTEXT://{brokers},FAR://{}", port(near)),
+        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,FAR:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+    ];
+    Kafka::start_with(base, 3, &settings.each_ref().map(String::as_str))
+}
+
+/// Ends the storms, also when the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Leaders move: by a kill, a restart, and in the long form by a pause.
+fn move_leaders(kafka: &Kafka, siege: &Siege) {
+    let killed = busiest(kafka, "weather", &[]);
+    kafka.command(&["kill", &killed]);
+    flows_again(siege, "messages flow while a broker is dead");
+    kafka.command(&["start"]);
+    in_sync(kafka, "weather");
+    kafka.command(&["restart", &busiest(kafka, "weather", &[killed])]);
+    flows_again(siege, "messages flow after a restart");
+    in_sync(kafka, "weather");
+    if is_long() {
+        let paused = busiest(kafka, "weather", &[]);
+        kafka.command(&["pause", &paused]);
+        // The pause is the weather: longer than `broker.session.timeout.ms`.
+        std::thread::sleep(Duration::from_secs(6));
+        kafka.command(&["resume", &paused]);
+        flows_again(siege, "messages flow after a pause");
+        in_sync(kafka, "weather");
+    }
+}
+
+#[test]
+fn a_network_that_cuts_stalls_delays_and_halves_while_leaders_move_costs_no_message_and_doubles_none() {
+    let (near, far) = (free_base(3), free_base(3));
+    let kafka = brokers_beyond(near, far);
+    kafka.command(&["topic", "weather", "6", "3", "min.insync.replicas=2"]);
+    let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let runtime = Runtime::new().unwrap();
+    let networks = [0, 1, 2].map(|at| runtime.block_on(Network::between(address(near + at), address(far + at))));
+    let bootstrap = [0, 1, 2].map(|at| address(near + at).to_string()).join(",");
+    let proxy = Proxy::start(&bootstrap, &rule("weather"), PATIENT);
+    let (seed, rounds) = if is_long() {
+        (crate::load::publish::epoch().as_nanos() as u64, 10)
+    } else {
+        (7, 1)
+    };
+    println!("bad network: seed {seed}");
+    let siege = runtime.block_on(Siege::begin(&proxy, "weather", 100, 1_500.0));
+    let over = AtomicBool::new(false);
+    let changes: u64 = std::thread::scope(|scope| {
+        let dice = |at: u64| Dice(seed.wrapping_add(at << 32) | 1);
+        let storms = [0, 1, 2].map(|at| {
+            let (network, over) = (&networks[at], &over);
+            scope.spawn(move || storm(network, dice(at as u64), over))
+        });
+        let until = Over(&over);
+        for _ in 0..rounds {
+            move_leaders(&kafka, &siege);
+        }
+        drop(until);
+        storms.into_iter().map(|storm| storm.join().unwrap()).sum()
+    });
+    let ended: u64 = networks.iter().map(|network| network.ended.load(Relaxed)).sum();
+    println!("bad network: {changes} changes of weather before three brokers, {ended} connections were ended");
     assert!(ended >= changes / 4, "the weather did harm");
     runtime.block_on(siege.account(&kafka, "weather", "bad network"));
 }

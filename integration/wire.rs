@@ -8,10 +8,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, AlterClientQuotasRequest, AlterClientQuotasResponse, ApiKey,
     DeleteTopicsRequest, DeleteTopicsResponse, DescribeProducersRequest, DescribeProducersResponse, EndTxnRequest, EndTxnResponse,
-    FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse,
-    RequestHeader, ResponseHeader, TopicName, TransactionalId, add_partitions_to_txn_request::AddPartitionsToTxnTopic,
-    alter_client_quotas_request as quotas, delete_topics_request::DeleteTopicState, describe_producers_request::TopicRequest,
-    produce_request as produce,
+    FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse, ListGroupsRequest, ListGroupsResponse,
+    ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName, TransactionalId,
+    add_partitions_to_txn_request::AddPartitionsToTxnTopic, alter_client_quotas_request as quotas, delete_topics_request::DeleteTopicState,
+    describe_producers_request::TopicRequest, produce_request as produce,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes, encode_request_header_into_buffer};
 
@@ -109,6 +109,13 @@ pub fn transaction(broker: &str, topic: &str, key: &str, values: &[&str], commit
         .with_committed(commit);
     let ended: EndTxnResponse = ask(broker, ApiKey::EndTxn, 3, &end);
     assert_eq!(ended.error_code, 0);
+}
+
+/// The groups that a broker coordinates.
+pub fn coordinated_groups(broker: &str) -> Vec<String> {
+    let answer: ListGroupsResponse = ask(broker, ApiKey::ListGroups, 4, &ListGroupsRequest::default());
+    assert_eq!(answer.error_code, 0);
+    answer.groups.iter().map(|group| group.group_id.to_string()).collect()
 }
 
 /// Lets a client id produce so many bytes a second at each broker.
