@@ -184,7 +184,7 @@ fn of_rules() {
         ("on_error: {dead_letter: dead}", Taken),
         ("retain: allow", Taken),
         ("retain: deny", Taken),
-        ("unmapped: drop", Later),
+        ("direction: publish\n    unmapped: drop", Taken),
         ("transform: 'select(.celsius > 90)'", Later),
         ("transform_back: .", Later),
         ("value: {format: json, schema: s}", Later),

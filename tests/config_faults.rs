@@ -324,6 +324,18 @@ fn rules_at_fault() {
             3,
             "names the state topic `mqtt-sessions`",
         ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}\n    unmapped: drop",
+            9,
+            15,
+            "this one maps both ways; leave `unmapped` out",
+        ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}\n    direction: publish\n    unmapped: keep",
+            10,
+            15,
+            "write `reject` or `drop`",
+        ),
         ("name: all\n    mqtt: \"a/b\"", 6, 5, "has no `kafka`"),
         ("name: all\n    mqtt: \"a/b\"\n    kafka: {key: k}", 8, 12, "has no `topic`"),
         ("name: all\n    kafka: {topic: t}", 6, 5, "has no `mqtt`"),
@@ -402,13 +414,7 @@ fn what_is_retained_is_bounded_and_rules_say_so() {
 #[test]
 fn what_comes_later_is_refused() {
     assert_fault(&with("sessions: {shared: share-group}"), 9, 20, "not supported yet");
-    for entry in [
-        "unmapped: drop",
-        "transform: .",
-        "transform_back: .",
-        "value: {format: json}",
-        "lookup: {}",
-    ] {
+    for entry in ["transform: .", "transform_back: .", "value: {format: json}", "lookup: {}"] {
         assert_refused_later(&with(&format!("    {entry}")));
     }
 }

@@ -273,3 +273,24 @@ async fn after_the_delivery_timeout_the_outcome_is_unknown() {
         (4, 4)
     );
 }
+
+#[tokio::test]
+async fn a_rule_that_maps_one_way_says_what_becomes_of_the_other() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    let rules = r#"rules:
+  - {name: commands, direction: subscribe, mqtt: "c/{key}", kafka: {topic: t}, unmapped: drop}
+  - {name: alarms, direction: publish, mqtt: "a/+", kafka: {topic: t}, unmapped: drop}"#;
+    let stage = Stage::start(fake, rules).await;
+    let mut five = stage.v5("five").await;
+    five.publish("c/1", 1, 1, "x").await;
+    assert_eq!(five.line().await, "puback 1");
+    five.publish("d/1", 1, 2, "x").await;
+    assert_eq!(five.line().await, "puback 2 0x90 unmapped");
+    for (filter, told) in [("a/1", "suback 1 1"), ("b/1", "suback 1 0x8f")] {
+        five.send_subscribe(&relay_stage::device::subscribe(filter, 1)).await;
+        assert_eq!(five.line().await, told);
+    }
+    assert_eq!(stage.metric("refusals_total{reason=\"unmapped\"}"), 4);
+    assert_eq!(stage.fake.all_values("t"), [] as [&str; 0]);
+}

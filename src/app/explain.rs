@@ -7,7 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::mapping::{NoRoute, NoSources, PartitionChoice, PartitionSpec, Reading, RuleId, RuleSet, Sample, SampleRecord, Verdict};
+use crate::mapping::{
+    NoRoute, NoSources, PartitionChoice, PartitionSpec, Reading, RuleId, RuleSet, Sample, SampleRecord, Unmapped, Verdict,
+};
 
 use super::exit::{Exit, answer, tell};
 
@@ -106,7 +108,10 @@ fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, S
     };
     let (records, why) = match explained.outcome {
         Ok(records) => (records, None),
-        Err(NoRoute::Unmapped(_)) => (vec![], Some("no rule matches".to_owned())),
+        Err(NoRoute::Unmapped(unmapped)) => {
+            let then = then(unmapped, "the message is acknowledged, and stored nowhere");
+            (vec![], Some(format!("no rule matches{then}")))
+        }
         Err(NoRoute::Refused(refusal)) => (vec![], Some(format!("refused: {}", refusal.reason.as_str()))),
     };
     let records = records.iter().map(|record| {
@@ -178,7 +183,10 @@ fn delivery(question: &Question, kafka_topic: &str, rules: &RuleSet) -> Value {
 fn filter_sources(filter: &str, rules: &RuleSet) -> Result<Value, String> {
     let (sources, why) = match rules.explain_filter(filter)? {
         Ok(sources) => (sources, None),
-        Err(NoSources::Unmapped) => (vec![], Some("no rule delivers such topics".to_owned())),
+        Err(NoSources::Unmapped(unmapped)) => {
+            let then = then(unmapped, "the subscription is granted, and nothing comes");
+            (vec![], Some(format!("no rule delivers such topics{then}")))
+        }
         Err(NoSources::NotReadable { why, .. }) => (vec![], Some(why)),
     };
     // A fixed key does not narrow what is read: other producers may have put it anywhere.
@@ -191,6 +199,14 @@ fn filter_sources(filter: &str, rules: &RuleSet) -> Result<Value, String> {
         })
     });
     Ok(json!({"sources": source.collect::<Vec<_>>(), "why": why}))
+}
+
+/// What is to be said where a refusal would not surprise.
+fn then(unmapped: Unmapped, drop: &str) -> String {
+    match unmapped {
+        Unmapped::Reject => String::new(),
+        Unmapped::Drop => format!(" (unmapped: drop: {drop})"),
+    }
 }
 
 /// Bytes as text; what is none as it is escaped in Rust.

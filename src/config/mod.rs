@@ -196,9 +196,8 @@ impl Walk<'_> {
     }
 
     fn unmapped(&mut self, top: &Section<'_>) -> Unmapped {
-        let words = [("reject", Unmapped::Reject), ("drop", Unmapped::Drop)];
         self.optional(top, "unmapped")
-            .and_then(|n| self.choice(n, "unmapped", &words, &[]))
+            .and_then(|n| self.choice(n, "unmapped", &rules::UNMAPPED, &[]))
             .unwrap_or_default()
     }
 }

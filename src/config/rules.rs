@@ -27,10 +27,11 @@ const RULE: Keys = Keys {
         "acknowledge",
         "overflow",
         "on_error",
+        "unmapped",
         "examples",
         "kafka",
     ],
-    later: &["unmapped", "transform", "transform_back", "value", "lookup"],
+    later: &["transform", "transform_back", "value", "lookup"],
 };
 const ON_ERROR: Keys = Keys {
     known: &["dead_letter"],
@@ -51,6 +52,9 @@ const RULE_KAFKA: Keys = Keys {
     ],
     later: &[],
 };
+
+/// Of the file, and of a rule.
+pub(super) const UNMAPPED: [(&str, Unmapped); 2] = [("reject", Unmapped::Reject), ("drop", Unmapped::Drop)];
 
 /// Beyond ten years it is a slip.
 const OFFLINE_RETENTION: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 365 * 86_400);
@@ -168,6 +172,7 @@ impl Walk<'_> {
                 &[],
             ),
             overflow: self.chosen(&section, "overflow", &[("wait", Overflow::Wait), ("drop", Overflow::Drop)], &[]),
+            unmapped: self.chosen(&section, "unmapped", &UNMAPPED, &[]),
             on_error,
             dead_letter: dead_letter.flatten(),
             ..RuleSpec::default()
@@ -346,6 +351,7 @@ fn node_of(rule: &Node, field: Field) -> Option<&Node> {
         Field::Acknowledge => &["acknowledge"],
         Field::Overflow => &["overflow"],
         Field::OnError => &["on_error"],
+        Field::Unmapped => &["unmapped"],
         Field::DeadLetter => &["on_error", "dead_letter"],
         Field::KafkaTopic => &["kafka", "topic"],
         Field::KafkaKey => &["kafka", "key"],

@@ -77,6 +77,15 @@ pub(super) fn check_retain(spec: &RuleSpec, faults: &mut Faults) {
     }
 }
 
+/// A rule that maps both ways leaves nothing of its topics to `unmapped`; copies are mapped one way only.
+pub(super) fn check_unmapped(spec: &RuleSpec, faults: &mut Faults) {
+    if spec.unmapped.is_some() && spec.direction == Direction::Both && !spec.also {
+        let message = "`unmapped` is for topics that a rule maps one way only, but this one maps both ways";
+        let remedy = "leave `unmapped` out, or make the rule `direction: publish` or `subscribe`";
+        faults.add(Field::Unmapped, None, message, remedy);
+    }
+}
+
 /// Checks the name of a dead letter topic, which has no holes.
 pub(super) fn check_dead_letter(spec: &RuleSpec, faults: &mut Faults) {
     let illegal = spec.dead_letter.as_deref().and_then(illegal_kafka_topic);

@@ -2,7 +2,9 @@
 
 use rustc_hash::FxHashMap;
 
-use super::checks::{check_dead_letter, check_header_name, check_kafka_topic, check_retain, check_unused, refuse_keys_of_the_other_way};
+use super::checks::{
+    check_dead_letter, check_header_name, check_kafka_topic, check_retain, check_unmapped, check_unused, refuse_keys_of_the_other_way,
+};
 use super::fault::{Fault, Faults, Field, Wrong};
 use super::filter::Filter;
 use super::inverse::plan_inverse;
@@ -34,6 +36,7 @@ impl RuleSet {
             by_slot: Vec::new(),
             templated: Vec::new(),
             unmapped,
+            unmapped_topics: Trie::new(),
         };
         let (mut reached, mut takers) = (Reached::new(), Takers::default());
         let (mut expressions, mut places) = (0, Vec::new());
@@ -81,6 +84,7 @@ impl RuleSet {
             self.trie.insert(filter, id);
             self.has_expressions |= filter.expression.is_some();
         }
+        self.note_unmapped(&rule, id);
         self.ask_identity |= rule.asks_identity();
         self.rules.push(rule);
     }
@@ -233,6 +237,7 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
     refuse_keys_of_the_other_way(&spec, faults);
     check_retain(&spec, faults);
     check_dead_letter(&spec, faults);
+    check_unmapped(&spec, faults);
     let shape = shape(&spec, faults);
     let filter = match &shape {
         Some(Shape::Filter(filter, _)) => Some(filter),
@@ -274,6 +279,7 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         acknowledge: spec.acknowledge.unwrap_or_default(),
         overflow: spec.overflow.unwrap_or_default(),
         on_error: spec.on_error.unwrap_or_default(),
+        unmapped: spec.unmapped,
         dead_letter: spec.dead_letter.filter(|_| spec.on_error == Some(OnError::DeadLetter)),
         partition: spec.kafka.partition.unwrap_or_default(),
         partition_template: partition,

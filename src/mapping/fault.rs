@@ -19,6 +19,8 @@ pub enum Field {
     Acknowledge,
     /// `overflow`
     Overflow,
+    /// `unmapped`
+    Unmapped,
     /// `on_error`
     OnError,
     /// `on_error.dead_letter`

@@ -31,6 +31,7 @@ mod spec;
 mod template;
 mod text;
 mod trie;
+mod unmapped;
 mod warnings;
 
 pub use dead_letter::{DeadLetter, Failure, Stage};

@@ -82,6 +82,20 @@ pub(super) fn record_template(written: &str, faults: &mut Faults) -> Option<Vec<
     (faults.list.len() == before).then_some(levels)
 }
 
+/// Whether a topic that has the levels of the template has its text where a level begins and ends, too.
+pub(super) fn may_make(levels: &[Vec<Part>], topic: &str) -> bool {
+    let text = |part: Option<&Part>| match part {
+        Some(Part::Text(text)) => text.clone(),
+        _ => String::new(),
+    };
+    // The last has the rest of the topic.
+    let mut found = topic.splitn(levels.len(), '/');
+    levels.iter().all(|level| {
+        let found = found.next();
+        found.is_some_and(|found| found.starts_with(&text(level.first())) && found.ends_with(&text(level.last())))
+    })
+}
+
 /// Appends the topic that the template makes of the record.
 pub(super) fn by_template<'a, H>(
     levels: &[Vec<Part>],

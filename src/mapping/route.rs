@@ -69,13 +69,14 @@ impl RuleSet {
         if self.has_expressions {
             self.keep_those_that_take(inbound.topic, &mut found);
         }
+        if found.is_empty() {
+            let unmapped = self.unmapped_topic(inbound.topic, &mut found);
+            draft.found = found;
+            return Err(NoRoute::Unmapped(unmapped));
+        }
         let ordinary = found.iter().copied().find(|&id| !self.rules[id as usize].also);
         let copies = found.iter().copied().filter(|&id| self.rules[id as usize].also);
-        let mut outcome = if found.is_empty() {
-            Err(NoRoute::Unmapped(self.unmapped))
-        } else {
-            Ok(())
-        };
+        let mut outcome = Ok(());
         for id in ordinary.into_iter().chain(copies) {
             let rule = &self.rules[id as usize];
             if let Err(reason) = draft.add(id, rule, inbound) {

@@ -44,6 +44,8 @@ pub struct Rule {
     pub on_error: OnError,
     /// The Kafka topic of what cannot be stored; with `OnError::DeadLetter`, and only then.
     pub dead_letter: Option<String>,
+    /// What becomes of its topics the other way round, if no rule maps them; `None`: what the set says.
+    pub(super) unmapped: Option<Unmapped>,
     /// How the partition is found.
     pub partition: PartitionSpec,
     /// Null values on the way to subscribers.
@@ -130,6 +132,8 @@ pub struct RuleSet {
     /// Delivering rules whose Kafka topic has holes, in order.
     pub(super) templated: Vec<u32>,
     pub(super) unmapped: Unmapped,
+    /// Topics of rules that only read and have a word of their own for messages.
+    pub(super) unmapped_topics: Trie,
 }
 
 impl RuleSet {

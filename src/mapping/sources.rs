@@ -3,7 +3,7 @@
 use super::filter::{Filter, Level, illegal_kafka_topic};
 use super::record_template::Part;
 use super::rules::{Rule, RuleId, RuleSet, Shape};
-use super::spec::PartitionSpec;
+use super::spec::{PartitionSpec, Unmapped};
 use super::template::Captured;
 
 /// What a subscriber of a filter reads.
@@ -21,8 +21,8 @@ pub struct Source {
 /// Why a filter reads nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoSources {
-    /// No rule delivers such topics.
-    Unmapped,
+    /// No rule delivers such topics; what then is to be done.
+    Unmapped(Unmapped),
     /// A rule would, but the filter leaves open from which Kafka topic.
     NotReadable {
         /// Which.
@@ -47,7 +47,7 @@ impl RuleSet {
             sources.extend(source);
         }
         if sources.is_empty() {
-            Err(NoSources::Unmapped)
+            Err(NoSources::Unmapped(self.unmapped_filter(filter)))
         } else {
             Ok(sources)
         }
@@ -123,8 +123,8 @@ pub(super) fn intersect<'a>(own: &Filter, filter: &'a str) -> Option<Captured<'a
     (left.is_none() || left == Some("#")).then_some(captured)
 }
 
-/// A subscribe rule reads one topic; all keys, since other producers choose the partition.
-fn record_source(id: RuleId, rule: &Rule, levels: &[Vec<Part>], filter: &str) -> Option<Source> {
+/// The topics that a subscribe rule makes, as far as a filter can say it.
+pub(super) fn record_filter(levels: &[Vec<Part>]) -> Filter {
     let levels = levels.iter().map(|level| match level.as_slice() {
         [] => Level::Literal(String::new()),
         [Part::Text(text)] => Level::Literal(text.clone()),
@@ -137,12 +137,16 @@ fn record_source(id: RuleId, rule: &Rule, levels: &[Vec<Part>], filter: &str) ->
         }
         _ => Level::One(None),
     });
-    let own = Filter {
+    Filter {
         levels: levels.collect(),
         captures: Vec::new(),
         expression: None,
-    };
-    intersect(&own, filter)?;
+    }
+}
+
+/// A subscribe rule reads one topic; all keys, since other producers choose the partition.
+fn record_source(id: RuleId, rule: &Rule, levels: &[Vec<Part>], filter: &str) -> Option<Source> {
+    intersect(&record_filter(levels), filter)?;
     Some(Source {
         rule: id,
         kafka_topic: rule.topic.constant()?.to_owned(),

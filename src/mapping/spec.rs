@@ -143,6 +143,8 @@ pub struct RuleSpec {
     pub on_error: Option<OnError>,
     /// The topic of `OnError::DeadLetter`, which cannot be without it.
     pub dead_letter: Option<String>,
+    /// What becomes of its topics the other way round, if no rule maps them; what the file says for all if not written.
+    pub unmapped: Option<Unmapped>,
     /// The Kafka side.
     pub kafka: KafkaSpec,
 }

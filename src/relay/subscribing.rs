@@ -194,14 +194,10 @@ impl Desk {
                 wishes.push(wish(sources));
                 granted
             }
-            Err(NoSources::Unmapped) => {
+            Err(NoSources::Unmapped(unmapped)) => {
                 let refusal = self.refuse_filter(ReasonCode::TopicFilterInvalid, "unmapped");
                 tracing::debug!(filter = filter.filter, why = "unmapped", "a filter gets no messages");
-                if self.shared.rules.unmapped() == Unmapped::Drop {
-                    granted
-                } else {
-                    refusal
-                }
+                if unmapped == Unmapped::Drop { granted } else { refusal }
             }
             Err(NoSources::NotReadable { why, .. }) => {
                 tracing::debug!(filter = filter.filter, why, "a filter is refused");

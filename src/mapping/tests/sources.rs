@@ -8,8 +8,8 @@ fn filters_name_their_sources() {
     assert_eq!(set.sources("v/1/s").unwrap(), [source(0, "t-s", Some("1"))]);
     assert_eq!(set.sources("+/+/s").unwrap(), [source(0, "t-s", None)]);
     assert!(matches!(set.sources("v/1/#"), Err(NoSources::NotReadable { rule: RuleId(0), .. })));
-    assert_eq!(set.sources("w/1/s"), Err(NoSources::Unmapped));
-    assert_eq!(set.sources("v/1"), Err(NoSources::Unmapped));
+    assert_eq!(set.sources("w/1/s"), Err(NoSources::Unmapped(Unmapped::Reject)));
+    assert_eq!(set.sources("v/1"), Err(NoSources::Unmapped(Unmapped::Reject)));
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn only_rules_that_deliver_are_sources() {
     assert_eq!(set.sources("a/b").unwrap(), [source(2, "both", Some("b"))]);
     assert_eq!(set.sources("a/b/c").unwrap(), [source(3, "out", None)]);
     assert_eq!(set.sources("#").unwrap(), [source(2, "both", None), source(3, "out", None)]);
-    assert_eq!(set.sources("$SYS/#"), Err(NoSources::Unmapped));
+    assert_eq!(set.sources("$SYS/#"), Err(NoSources::Unmapped(Unmapped::Reject)));
 }
 
 #[test]
