@@ -198,6 +198,8 @@ fn faults_have_their_place() {
             56,
             "holds no certificate",
         ),
+        ("limits: {connections_per_identity: 3}", 9, "without `authentication`"),
+        ("limits: {connections_per_identity: 0}", 36, "connections_per_identity"),
         ("authorization: []", 16, "is empty"),
         ("authorization: [{topics: [a]}]", 17, "one of `allow` and `deny`"),
         (

@@ -105,6 +105,10 @@ fn of_limits_sessions_and_the_rest_of_the_top() {
         ("limits: {connections: 100000}", Taken),
         ("limits: {connect_rate: 5000/s}", Taken),
         ("limits: {connections_per_address: 100}", Taken),
+        (
+            "limits: {connections_per_identity: 10}\nauthentication: [{method: anonymous}]",
+            Taken,
+        ),
         ("limits: {connect_packet_size: 64KiB}", Taken),
         ("limits: {topic_length: 200B, topic_levels: 7, subscriptions: 20}", Taken),
         ("limits: {message_rate: 100/s, byte_rate: 1MiB}", Taken),

@@ -236,3 +236,38 @@ async fn a_token_lets_in_until_it_expires() {
     assert!(ended >= now + 3, "not before the token expired");
     assert_eq!(answer(&stage, 5, &login("a", "any", &good)).await, "connack 0x86");
 }
+
+#[tokio::test]
+async fn an_identity_has_so_many_clients_and_no_more() {
+    let file = users();
+    std::fs::write(
+        file.path(),
+        passwords::with_user(&std::fs::read_to_string(file.path()).unwrap(), "vin43", b"s3cret").unwrap(),
+    )
+    .unwrap();
+    let methods = by_password(file.path(), "}, {method: anonymous");
+    let stage = stage(&format!("limits: {{connections_per_identity: 2}}\n{methods}")).await;
+    let enter = async |client| Device::connected_as(stage.address, 5, &login(client, "vin42", "s3cret")).await;
+    let (mut first, _second) = (enter("a").await, enter("b").await);
+    for (version, told) in [(5, "connack 0x97"), (4, "connack 0x03")] {
+        assert_eq!(answer(&stage, version, &login("c", "vin42", "s3cret")).await, told);
+    }
+    assert_eq!(
+        answer(&stage, 5, &login("c", "vin43", "s3cret")).await,
+        "connack 0x00",
+        "another has its own"
+    );
+    for client in ["d", "e", "f"] {
+        assert_eq!(answer(&stage, 5, &connect(client)).await, "connack 0x00", "nobody is no identity");
+    }
+    assert_eq!(stage.metric("refusals_total{reason=\"identity_limit\"}"), 2);
+    // A client that comes back takes its former connection over, which counts as long as it ends.
+    let again = enter("a").await;
+    assert_eq!(first.line().await, "disconnect 0x8e");
+    assert_eq!(answer(&stage, 5, &login("c", "vin42", "s3cret")).await, "connack 0x97");
+    drop(again);
+    let began = SystemTime::now();
+    while answer(&stage, 5, &login("c", "vin42", "s3cret")).await != "connack 0x00" {
+        assert!(began.elapsed().unwrap() < PATIENCE, "its place is never free");
+    }
+}

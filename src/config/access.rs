@@ -1,6 +1,7 @@
 //! `authorization` and `unauthorized`: what those may do who are let in. Who they are says `authentication`.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::auth::{Pattern, Right, Rights, Who};
@@ -22,7 +23,12 @@ const WHO: Keys = Keys {
 
 impl Walk<'_> {
     /// All of it. `authentication` of listeners comes in `listeners`.
-    pub(super) fn access(&mut self, top: &Section<'_>, listeners: HashMap<String, &Node>) -> Access {
+    pub(super) fn access(
+        &mut self,
+        top: &Section<'_>,
+        listeners: HashMap<String, &Node>,
+        connections_per_identity: Option<NonZeroU32>,
+    ) -> Access {
         let rights = self.optional(top, "authorization").map(|n| Arc::new(self.rights(n)));
         let mut shared = Shared {
             kept: rights.as_ref().map(|r| r.claims()).unwrap_or_default(),
@@ -31,7 +37,7 @@ impl Walk<'_> {
         let chain = self
             .optional(top, "authentication")
             .map(|n| Arc::new(self.chain(n, "authentication", &mut shared)));
-        let listeners = listeners
+        let listeners: HashMap<_, _> = listeners
             .into_iter()
             .map(|(name, n)| (name, Arc::new(self.chain(n, "listeners[].authentication", &mut shared))))
             .collect();
@@ -40,11 +46,20 @@ impl Walk<'_> {
             .optional(top, "unauthorized")
             .and_then(|n| self.choice(n, "unauthorized", &words, &[]))
             .unwrap_or_default();
+        if let Some(limits) = top.get("limits")
+            && connections_per_identity.is_some()
+            && chain.is_none()
+            && listeners.is_empty()
+        {
+            let remedy = "add `authentication`, or remove it: where everybody is let in nobody has an identity";
+            self.fault(limits.place, "`limits.connections_per_identity` without `authentication`", remedy);
+        }
         Access {
             chain,
             listeners,
             key_sets: shared.key_sets,
             login_servers: shared.login_servers,
+            connections_per_identity,
             rights,
             unauthorized,
         }

@@ -13,6 +13,7 @@ const LIMITS: Keys = Keys {
         "connections",
         "connect_rate",
         "connections_per_address",
+        "connections_per_identity",
         "packet_size",
         "connect_timeout",
         "receive_maximum",
@@ -40,6 +41,7 @@ pub(super) struct Limits {
     pub(super) downstream: downstream::Limits,
     pub(super) session: session::Settings,
     pub(super) rate: relay::ClientRate,
+    pub(super) connections_per_identity: Option<NonZeroU32>,
 }
 
 impl Walk<'_> {
@@ -66,6 +68,12 @@ impl Walk<'_> {
             .and_then(|n| self.number(n, "limits.connections_per_address", 1..=10_000_000))
         {
             limits.downstream.connections_per_address = Some(narrow(n));
+        }
+        if let Some(n) = self
+            .optional(&section, "connections_per_identity")
+            .and_then(|n| self.number(n, "limits.connections_per_identity", 1..=10_000_000))
+        {
+            limits.connections_per_identity = NonZeroU32::new(narrow(n));
         }
         if let Some(n) = self
             .optional(&section, "packet_size")

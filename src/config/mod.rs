@@ -166,7 +166,7 @@ impl Walk<'_> {
         let payload_format_check = payload_format_check
             .and_then(|n| self.flag(n, "payload_format_check"))
             .unwrap_or(false);
-        let access = self.access(&top, taken.authentication);
+        let access = self.access(&top, taken.authentication, limits.connections_per_identity);
         let (kafka, sweeps, state_topics) = kafka?;
         let rules = rules?;
         if let Some(store) = &mut store {

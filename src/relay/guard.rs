@@ -13,6 +13,7 @@ use super::{
     audit::{Event, Whom},
     authenticate::{Shown, now_seconds},
     desk::Desk,
+    identities::Counted,
     settings::{Access, Unauthorized},
 };
 use crate::{
@@ -34,6 +35,8 @@ pub struct Guard {
     /// Until its CONNECT is answered.
     certificate: Option<Box<CertificateIdentity>>,
     principal: Option<Principal>,
+    /// If identities have a limit.
+    counted: Option<Counted>,
     /// When its credentials are good no longer.
     pub expires: Option<Instant>,
     /// The last PUBLISH that was allowed: most devices have one topic.
@@ -85,6 +88,7 @@ impl Guard {
             rights: access.rights.clone(),
             certificate,
             principal: None,
+            counted: None,
             expires: None,
             allowed: None,
         }))
@@ -151,28 +155,56 @@ impl Desk {
 
     /// Takes the answer. False: the client is not let in, and was told so.
     pub(super) fn recognise(&mut self, verdict: Verdict, session: &mut Session, now: Instant) -> bool {
+        let seat = self.seat(&verdict, session.client_id());
         match verdict {
-            Verdict::Accepted { principal, expires } => {
+            Verdict::Accepted { principal, expires } if seat.is_ok() => {
                 if let Some(guard) = &mut self.guard {
                     guard.principal = principal;
+                    guard.counted = seat.unwrap_or_default();
                     let left = expires.map(|at| Duration::from_secs(at.saturating_sub(now_seconds())));
                     // Beyond what an Instant can say is never.
                     guard.expires = left.and_then(|left| now.checked_add(left));
                 }
                 true
             }
-            Verdict::Refused { reason, why } => {
-                self.shared.metrics.refused(why);
-                let whom = Whom {
-                    client: session.client_id(),
-                    identity: session.username().unwrap_or(""),
-                    peer: self.guard.as_ref().map(|g| g.peer),
-                };
-                self.shared.audit.tell(Event::Login, whom, "", why, now);
-                session.refuse(reason, now);
-                false
+            Verdict::Accepted { principal, .. } => {
+                let name = principal.map(|known| known.name);
+                self.turn_away(name.as_deref(), (ReasonCode::QuotaExceeded, "identity_limit"), session, now)
             }
+            Verdict::Refused { reason, why } => self.turn_away(None, (reason, why), session, now),
         }
+    }
+
+    /// Counts a client among those of its identity. An error: these are as many as may be.
+    fn seat(&self, verdict: &Verdict, client: &str) -> Result<Option<Counted>, ()> {
+        match (&self.shared.identities, verdict) {
+            (
+                Some(identities),
+                Verdict::Accepted {
+                    principal: Some(known), ..
+                },
+            ) => identities.enter(&known.name, client, self.mailbox.id()).map(Some).ok_or(()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Tells a client that it is not let in. False, always.
+    fn turn_away(
+        &mut self,
+        identity: Option<&str>,
+        (reason, why): (ReasonCode, &'static str),
+        session: &mut Session,
+        now: Instant,
+    ) -> bool {
+        self.shared.metrics.refused(why);
+        let whom = Whom {
+            client: session.client_id(),
+            identity: identity.or(session.username()).unwrap_or(""),
+            peer: self.guard.as_ref().map(|g| g.peer),
+        };
+        self.shared.audit.tell(Event::Login, whom, "", why, now);
+        session.refuse(reason, now);
+        false
     }
 
     /// Ends a session whose credentials have expired.

@@ -5,7 +5,8 @@
 //!
 //! * `connection` is the loop of one client, `desk` what is kept for it; `admission`, `inbound`, `answers`, `subscribing`, `placing`,
 //!   `granting`, `outbound` and `wills` hold its verbs.
-//! * `authenticate` asks who a client is, away from the reactor; `guard` keeps the answer and what it may do; `audit` tells of refusals.
+//! * `authenticate` asks who a client is, away from the reactor; `guard` keeps the answer and what it may do; `audit` tells of refusals,
+//!   `identities` counts the clients of each identity.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
 //! * `store` keeps sessions that outlive their connections; `once` carries their QoS 2 between it and the session, `tenancy` is what a
 //!   connection keeps for it, `resuming` and `arrivals` bring a session that goes on back to its places, `frontier` takes it forward.
@@ -32,6 +33,7 @@ mod frontier;
 mod granting;
 mod guard;
 mod hub;
+mod identities;
 mod inbound;
 mod index;
 mod mailbox;
@@ -79,6 +81,7 @@ use budget::Budget;
 use connection::Connection;
 use dead_letters::{DeadLetters, Undertaker};
 use hub::Hub;
+use identities::Identities;
 use registry::Registry;
 use retained::{Retained, Tasks};
 pub use roster::{RosterError, roster};
@@ -115,6 +118,8 @@ struct Shared {
     store: Option<Store>,
     logins: Arc<Logins>,
     audit: Audit,
+    /// If there is a limit for their clients.
+    identities: Option<Arc<Identities>>,
     retained: Option<Arc<Retained>>,
     _tasks: Option<Tasks>,
     /// `None`: no rule has a topic for them.
@@ -157,6 +162,7 @@ impl Relay {
         let key_sets = KeySets::start(&settings.access.key_sets, &metrics.outside);
         let login_servers = LoginServers::new(&settings.access.login_servers, &metrics.outside);
         let logins = Arc::new(Logins::new(key_sets, login_servers));
+        let identities = settings.access.connections_per_identity.map(Identities::new);
         let shared = Shared {
             settings,
             rules,
@@ -172,6 +178,7 @@ impl Relay {
             store,
             logins,
             audit: Audit::default(),
+            identities,
             retained,
             _tasks: tasks,
             dead_letters,

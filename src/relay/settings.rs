@@ -52,6 +52,8 @@ pub struct Access {
     pub key_sets: Vec<KeySetSettings>,
     /// Servers that they ask, by the numbers that they have there.
     pub login_servers: Vec<LoginSettings>,
+    /// Clients that may be connected at a time by the same identity; `None` is no limit.
+    pub connections_per_identity: Option<NonZeroU32>,
     /// `None` allows all that rules map.
     pub rights: Option<Arc<Rights>>,
     /// What becomes of a message of a 3.x client that must not publish it.
