@@ -141,9 +141,11 @@ fn a_password_is_put_into_its_file() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("users.txt");
-    let put = |user: &str, password: &str| {
+    let verifiers = folder.path().join("scram.txt");
+    let put_into = |file: &Path, more: &[&str], user: &str, password: &str| {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
             .args(["password", file.to_str().unwrap(), user])
+            .args(more)
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped())
@@ -154,6 +156,14 @@ fn a_password_is_put_into_its_file() {
         assert!(!String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).contains("hunter2"));
         output.status.code().unwrap()
     };
+    let put = |user: &str, password: &str| put_into(&file, &[], user, password);
+    let put_verifier = |user: &str, password: &str| put_into(&verifiers, &["--scram"], user, password);
+    assert_eq!((put_verifier("vin42", "hunter2\n"), put_verifier("vin43", "hunter2")), (0, 0));
+    assert_eq!((put_verifier("vin42", "hunter3"), put_verifier("vin42", "hünter2")), (0, 64));
+    let text = std::fs::read_to_string(&verifiers).unwrap();
+    let made = mqtt_kafka_proxy::auth::scram::Verifiers::parse(&text).unwrap();
+    assert!(text.lines().count() == 2 && made.knows("vin42") && made.knows("vin43"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.contains("$16384:")).count(), 2);
     assert_eq!(put("vin42", "hunter2\n"), 0);
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
@@ -172,5 +182,9 @@ fn a_password_is_put_into_its_file() {
         0o640,
         "what the owner allows stays"
     );
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "nothing is left beside the two"
+    );
 }

@@ -132,7 +132,8 @@ fn faults_have_their_place() {
         ("authentication: []", 17, "is empty"),
         ("authentication: [{identity: dns}]", 18, "no `method`"),
         ("authentication: [{method: pasword_file}]", 27, "did you mean `password_file`?"),
-        ("authentication: [{method: scram}]", 27, "not supported yet"),
+        ("authentication: [{method: scram}]", 18, "no `file`"),
+        ("authentication: [{method: scram, file: plain.txt}]", 40, "line 1: no verifier"),
         ("authentication: [{method: http}]", 18, "no `url`"),
         (
             "authentication: [{method: http, url: \"auth.example\"}]",

@@ -84,8 +84,7 @@ fn who_may_leave_the_client_id_empty() {
             client.session.accept(
                 Accepted {
                     assigned_client_id: Some("made-up".into()),
-                    present: None,
-                    stored: false,
+                    ..Accepted::default()
                 },
                 client.now,
             );
@@ -109,8 +108,7 @@ fn connack_is_honest_about_this_release() {
     client.session.accept(
         Accepted {
             assigned_client_id: Some("x1".into()),
-            present: None,
-            stored: false,
+            ..Accepted::default()
         },
         client.now,
     );
@@ -169,12 +167,6 @@ fn what_this_release_lacks_is_refused_by_name() {
     });
     assert_eq!(end(&outputs), (false, ReasonCode::RetainNotSupported));
     assert_eq!(client.received(), ["connack 0x9a"]);
-
-    let mut scram = connect(Version::V5);
-    scram.properties.authentication_method = Some("SCRAM-SHA-256");
-    let (mut client, outputs) = offer(scram);
-    assert_eq!(end(&outputs), (false, ReasonCode::BadAuthenticationMethod));
-    assert_eq!(client.received(), ["connack 0x8c"]);
 
     let mut client = Client::connected(Version::V5);
     let auth = Auth {
@@ -451,9 +443,8 @@ fn a_session_that_goes_on_has_its_subscriptions() {
         ..Present::default()
     });
     let accepted = Accepted {
-        assigned_client_id: None,
         present,
-        stored: false,
+        ..Accepted::default()
     };
     client.session.accept(accepted, client.now);
     assert_eq!(client.bytes(), [0x20, 2, 1, 0], "session present");

@@ -424,7 +424,9 @@ impl Model {
                 Output::PublishWill => assert_eq!(self.client.session.take_will().unwrap().topic.as_ref(), "gone"),
                 Output::Settled { token } => assert_eq!(token, 1),
                 Output::WindowOpen => assert!(self.client.session.window() > 0),
-                Output::Connect | Output::Publish { .. } | Output::PubRel { .. } | Output::PubRec { .. } => panic!("{output:?}"),
+                Output::Connect | Output::Authenticate | Output::Publish { .. } | Output::PubRel { .. } | Output::PubRec { .. } => {
+                    panic!("{output:?}")
+                }
             }
         }
     }

@@ -89,6 +89,8 @@ impl Connection {
         let (session, now) = (&mut self.session, self.now);
         match what {
             0 | 1 if !std::mem::take(&mut self.asked) => {}
+            0 if with >= 128 => session.challenge(b"challenge", now),
+            0 if session.is_live() => session.reauthenticated(b"proof", now),
             0 => session.accept(accepted(session.client_id()), now),
             1 => session.refuse(ReasonCode::NotAuthorized, now),
             2 => self.answer(with, Answer::Acked),
@@ -159,7 +161,7 @@ impl Connection {
     fn observe(&mut self) {
         while let Some(output) = self.session.poll() {
             match output {
-                Output::Connect => self.asked = true,
+                Output::Connect | Output::Authenticate => self.asked = true,
                 Output::Publish { ticket } => self.open.extend(ticket),
                 Output::Subscribe { ticket } => self.requests.push((ticket, Some(self.session.requested(ticket).len()))),
                 Output::Unsubscribe { ticket } => self.requests.push((ticket, None)),

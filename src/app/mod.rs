@@ -57,7 +57,8 @@ Examples:
 
 const PASSWORD: &str = "\
 Example:
-  mqtt-kafka-proxy password users.txt vin42 <secret.txt   the password is the first line of stdin";
+  mqtt-kafka-proxy password users.txt vin42 <secret.txt   the password is the first line of stdin
+  mqtt-kafka-proxy password --scram scram.txt vin42 <secret.txt   for `method: scram`";
 
 const EXPLAIN: &str = "\
 Examples:
@@ -110,6 +111,9 @@ enum Command {
         file: PathBuf,
         /// The user's name, which is the identity
         user: String,
+        /// For `method: scram`, whose file is another one
+        #[arg(long)]
+        scram: bool,
     },
     /// Tell what the rules make of a message, of a Kafka record, or of a subscriber's filter; nothing is sent or asked
     #[command(after_help = EXPLAIN)]
@@ -161,8 +165,8 @@ pub fn main() -> ExitCode {
             command: Command::Check { config, online },
         }) => check(&config, online),
         Ok(CommandLine {
-            command: Command::Password { file, user },
-        }) => password::put(&file, &user),
+            command: Command::Password { file, user, scram },
+        }) => password::put(&file, &user, scram),
         Ok(CommandLine {
             command: Command::Explain(question),
         }) => load(&question.config).map_or_else(|exit| exit, |config| explain::explain(&question, &config.rules)),

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::auth::passwords::with_user;
+use crate::auth::passwords::{entry, with_line};
+use crate::auth::scram;
 
 use super::exit::{Exit, answer, tell};
 
@@ -15,7 +16,7 @@ use super::exit::{Exit, answer, tell};
 const LONGEST: u64 = 65_535;
 
 /// Puts `user` into `file` with the password that is the first line of standard input.
-pub(super) fn put(file: &Path, user: &str) -> Exit {
+pub(super) fn put(file: &Path, user: &str, scram: bool) -> Exit {
     let password = match read_password() {
         Ok(password) => password,
         Err(why) => {
@@ -35,8 +36,13 @@ pub(super) fn put(file: &Path, user: &str) -> Exit {
         Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
         Err(e) => return unusable(e),
     };
-    let text = match with_user(&text, user, password.as_bytes()) {
-        Ok(text) => text,
+    let made = if scram {
+        verifier(user, &password)
+    } else {
+        entry(user, password.as_bytes())
+    };
+    let text = match made {
+        Ok(line) => with_line(&text, user, &line),
         Err(why) => {
             tell(&why);
             return Exit::Usage;
@@ -46,6 +52,12 @@ pub(super) fn put(file: &Path, user: &str) -> Exit {
         Ok(()) => answer(&format!("{}: {user} has this password now", file.display())),
         Err(e) => unusable(e),
     }
+}
+
+fn verifier(user: &str, password: &str) -> Result<String, String> {
+    let mut salt = [0; scram::SALT];
+    aws_lc_rs::rand::fill(&mut salt).map_err(|_| "the system gives no salt".to_owned())?;
+    scram::entry(user, password, &salt)
 }
 
 fn read_password() -> Result<Zeroizing<String>, String> {

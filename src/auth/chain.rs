@@ -9,6 +9,7 @@ use super::held::Held;
 use super::jwt::{self, Demands};
 use super::keys::{Fetched, Keys};
 use super::passwords::Passwords;
+use super::scram::{self, Verifiers};
 use crate::mqtt::ReasonCode;
 
 /// One way to tell who a client is.
@@ -25,6 +26,8 @@ pub enum Method {
         /// What tokens must say.
         demands: Demands,
     },
+    /// By enhanced authentication, SCRAM-SHA-256.
+    Scram(Held<Verifiers>),
     /// By the server of this number, which others ask.
     Http(usize),
     /// Whoever shows neither user name nor password may stay nobody.
@@ -96,6 +99,13 @@ pub enum Step {
     Ask(usize),
 }
 
+/// Enhanced authentication under way.
+#[derive(Debug)]
+pub struct Exchange {
+    scram: scram::Exchange,
+    binding: Binding,
+}
+
 /// Methods in order.
 #[derive(Debug)]
 pub struct Chain {
@@ -132,7 +142,7 @@ impl Chain {
         self.methods().any(|method| match method {
             Method::Passwords(_) | Method::Jwt { .. } => credentials.password.is_some(),
             Method::Http(_) => credentials.are_shown(),
-            Method::Certificate(_) | Method::Anonymous => false,
+            Method::Certificate(_) | Method::Scram(_) | Method::Anonymous => false,
         })
     }
 
@@ -178,6 +188,46 @@ impl Chain {
 }
 
 impl Chain {
+    /// Takes the first message of enhanced authentication: the exchange, and what the client is to answer. `nonce` as in
+    /// [`scram::Exchange::begin`]. None of the other methods is asked, whatever else the client shows.
+    ///
+    /// # Errors
+    /// The client is refused: there is no such method in this list (0x8C), or it is no such message.
+    pub fn begin(&self, message: &[u8], nonce: &str) -> Result<(Exchange, Vec<u8>), Verdict> {
+        let files = self.methods.iter().filter_map(|(method, binding)| match method {
+            Method::Scram(users) => Some((users.get(), *binding)),
+            _ => None,
+        });
+        let files: Vec<_> = files.collect();
+        if files.is_empty() {
+            return Err(refused(ReasonCode::BadAuthenticationMethod, "authentication_method"));
+        }
+        let begun = scram::Exchange::begin(files.iter().map(|(users, _)| &**users), message, nonce);
+        match begun {
+            Ok((scram, at, challenge)) => Ok((
+                Exchange {
+                    scram,
+                    binding: files[at].1,
+                },
+                challenge,
+            )),
+            Err(why) => Err(refused(ReasonCode::BadUserNameOrPassword, why)),
+        }
+    }
+
+    /// Takes the second one: the verdict, and where that is good our own proof for the client.
+    pub fn finish(&self, exchange: Exchange, message: &[u8], client: &str) -> (Verdict, Vec<u8>) {
+        match exchange.scram.finish(message) {
+            Ok((principal, proof)) => (self.bound(exchange.binding, Some(principal), None, client), proof),
+            Err(why) => (refused(ReasonCode::BadUserNameOrPassword, why), Vec::new()),
+        }
+    }
+
+    /// Whether there is a method of enhanced authentication.
+    pub fn is_enhanced(&self) -> bool {
+        self.methods().any(|method| matches!(method, Method::Scram(_)))
+    }
+
     /// The first password file that knows the user, and whether the password is right. One hash, whoever knows him and if nobody does: else
     /// the time would tell.
     fn check_password(&self, shown: &Credentials<'_>) -> Option<(usize, bool)> {
@@ -252,8 +302,8 @@ impl Method {
                     None => Look::No("identity_not_legal"),
                 }
             }
-            // All password files together are asked once, and servers by others: by the chain.
-            Self::Passwords(_) | Self::Http(_) => Look::NotMine,
+            // By the chain: all password files together are asked once, and servers by others. What SCRAM takes comes in no CONNECT alone.
+            Self::Passwords(_) | Self::Http(_) | Self::Scram(_) => Look::NotMine,
             Self::Jwt { keys, demands } => match shown.password.filter(|password| jwt::looks_like_one(password)) {
                 None => Look::NotMine,
                 Some(token) => match keys.get().map(|keys| jwt::check(token, &keys, demands, now)) {

@@ -16,10 +16,11 @@ mod keys;
 pub mod passwords;
 mod pattern;
 mod rights;
+pub mod scram;
 
 use std::sync::Arc;
 
-pub use chain::{Chain, Inquiry, Method, Step, Verdict};
+pub use chain::{Chain, Exchange, Inquiry, Method, Step, Verdict};
 pub use credentials::{Binding, Certificate, CertificateName, Credentials, SEPARATOR};
 pub use decision::Decision;
 pub use held::{Held, Look};

@@ -98,10 +98,16 @@ impl fmt::Debug for Passwords {
 /// # Errors
 /// The name cannot be one, or the system gives no salt.
 pub fn entry(user: &str, password: &[u8]) -> Result<String, String> {
+    check_name(user)?;
+    Ok(format!("{user}:{}", hash(password, Params::DEFAULT)?))
+}
+
+/// Whether a name can stand in a line.
+pub(super) fn check_name(user: &str) -> Result<(), String> {
     if super::Principal::new(user).is_none() || user.contains(':') || user.starts_with('#') || user.trim() != user {
         return Err("a user's name has no `:`, no control characters, no blanks around it, and does not begin with `#`".to_owned());
     }
-    Ok(format!("{user}:{}", hash(password, Params::DEFAULT)?))
+    Ok(())
 }
 
 /// A file's text with the line of one user put in or replaced; all other lines stay as they are.
@@ -109,11 +115,15 @@ pub fn entry(user: &str, password: &[u8]) -> Result<String, String> {
 /// # Errors
 /// As [`entry`].
 pub fn with_user(text: &str, user: &str, password: &[u8]) -> Result<String, String> {
-    let new = entry(user, password)?;
+    Ok(with_line(text, user, &entry(user, password)?))
+}
+
+/// The same with a line that is made already.
+pub fn with_line(text: &str, user: &str, new: &str) -> String {
     let is_theirs = |line: &str| line.trim().split_once(':').is_some_and(|(name, _)| name == user);
     let mut lines: Vec<&str> = text.lines().filter(|line| !is_theirs(line)).collect();
-    lines.push(&new);
-    Ok(lines.join("\n") + "\n")
+    lines.push(new);
+    lines.join("\n") + "\n"
 }
 
 fn hash(password: &[u8], params: Params) -> Result<PasswordHash, String> {

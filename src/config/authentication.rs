@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::auth::jwt::{Demands, KeySet};
 use crate::auth::passwords::Passwords;
+use crate::auth::scram::Verifiers;
 use crate::auth::{Binding, CertificateName, Chain, Held, Keys as TokenKeys, Method};
 use crate::kafka::sasl;
 use crate::pem;
@@ -56,14 +57,16 @@ enum Kindred {
     Passwords,
     Jwt,
     Http,
+    Scram,
     Anonymous,
 }
 
-const METHODS: [(&str, Kindred); 5] = [
+const METHODS: [(&str, Kindred); 6] = [
     ("certificate", Kindred::Certificate),
     ("password_file", Kindred::Passwords),
     ("jwt", Kindred::Jwt),
     ("http", Kindred::Http),
+    ("scram", Kindred::Scram),
     ("anonymous", Kindred::Anonymous),
 ];
 const NAMES: [(&str, CertificateName); 5] = [
@@ -130,14 +133,14 @@ impl Walk<'_> {
             self.fault(
                 node.place,
                 format!("an entry of `{name}` has no `method`"),
-                "write `{method: password_file, file: users.txt}`, or certificate, jwt, http, anonymous",
+                "write `{method: password_file, file: users.txt}`, or certificate, jwt, http, scram, anonymous",
             );
             return None;
         };
-        let kind = self.choice(method, &format!("{path}.method"), &METHODS, &["scram"])?;
+        let kind = self.choice(method, &format!("{path}.method"), &METHODS, &[])?;
         let keys = match kind {
             Kindred::Certificate => &CERTIFICATE,
-            Kindred::Passwords => &PASSWORD_FILE,
+            Kindred::Passwords | Kindred::Scram => &PASSWORD_FILE,
             Kindred::Jwt => &JWT,
             Kindred::Http => &HTTP,
             Kindred::Anonymous => &ANONYMOUS,
@@ -156,6 +159,7 @@ impl Walk<'_> {
                 Method::Certificate(name)
             }
             Kindred::Passwords => Method::Passwords(self.held(&section, "file", "users.txt", Passwords::parse)?),
+            Kindred::Scram => Method::Scram(self.held(&section, "file", "scram.txt", Verifiers::parse)?),
             Kindred::Jwt => self.jwt(&section, shared)?,
             Kindred::Http => self.login_server(&section, shared)?,
             Kindred::Anonymous => Method::Anonymous,

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot::error::TryRecvError, watch};
 use super::{
     audit::Event,
     desk::Desk,
+    enhanced::FAILED,
     guard::Identity,
     hub::Subscriber,
     mailbox::{Ending, Mailbox},
@@ -20,7 +21,7 @@ use super::{
     tenancy::Tenancy,
 };
 use crate::{
-    auth::Verdict,
+    auth::{Exchange, Verdict},
     mqtt::ReasonCode,
     ownership::{Body, ConnectionId, Offer, StoredWill},
     session::{Accepted, Present, Session, SubscriptionKey},
@@ -36,6 +37,8 @@ pub struct Admission {
     found: Option<watch::Receiver<Option<Arc<[Orders]>>>>,
     /// For a client that sent none.
     assigned: Option<String>,
+    /// What CONNACK says last of enhanced authentication.
+    proof: Option<Vec<u8>>,
     stage: Stage,
 }
 
@@ -50,6 +53,20 @@ enum Stage {
     Store,
 }
 
+impl Admission {
+    /// The second message of enhanced authentication has come.
+    pub(super) fn go_on(&mut self, finish: impl FnOnce(Exchange) -> (Verdict, Vec<u8>)) {
+        self.identity = match self.identity.take() {
+            Some(Identity::Challenged(exchange)) => {
+                let (verdict, proof) = finish(*exchange);
+                self.proof = Some(proof);
+                Some(Identity::Known(verdict))
+            }
+            other => other,
+        };
+    }
+}
+
 impl Desk {
     /// A CONNECT the session has no objection to.
     /// It is let in by [`admit`](Self::admit), at the end of the turn.
@@ -61,6 +78,7 @@ impl Desk {
             kafka: self.shared.cluster.state(),
             found: self.shared.store.as_ref().map(Store::found),
             assigned,
+            proof: None,
             stage: Stage::Kafka,
         }));
     }
@@ -75,11 +93,19 @@ impl Desk {
                 Ok(verdict) => verdict,
                 Err(TryRecvError::Empty) => return false,
                 // It ended by a panic.
-                Err(TryRecvError::Closed) => Verdict::Refused {
-                    reason: ReasonCode::UnspecifiedError,
-                    why: "login_failed",
-                },
+                Err(TryRecvError::Closed) => FAILED,
             },
+            Some(Identity::Begun(begun)) => match begun.try_recv() {
+                Ok(Ok((exchange, challenge))) => {
+                    admission.identity = Some(Identity::Challenged(Box::new(exchange)));
+                    session.challenge(&challenge, now);
+                    return false;
+                }
+                Ok(Err(verdict)) => verdict,
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Closed) => FAILED,
+            },
+            Some(Identity::Challenged(_)) => return false,
         };
         admission.identity = None;
         let client = admission.assigned.clone();
@@ -248,6 +274,7 @@ impl Desk {
             assigned_client_id: admission.assigned.take(),
             present,
             stored: self.tenancy.as_ref().is_some_and(|tenancy| tenancy.stored),
+            authentication_data: admission.proof.take(),
         };
         session.accept(accepted, now);
         self.let_in = session.is_live();

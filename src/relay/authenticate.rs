@@ -15,12 +15,16 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use tokio::sync::{Semaphore, oneshot};
 use zeroize::Zeroizing;
 
-use super::settings::Access;
+use super::{mailbox::Mailbox, settings::Access};
 use crate::{
-    auth::{Certificate, Chain, Credentials, Held, Inquiry, Keys, Look, Method, Step, Verdict, jwt::KeySet, passwords::Passwords},
+    auth::{
+        Certificate, Chain, Credentials, Exchange, Held, Inquiry, Keys, Look, Method, Step, Verdict, jwt::KeySet, passwords::Passwords,
+        scram::Verifiers,
+    },
     downstream::CertificateIdentity,
     mqtt::ReasonCode,
     resources::{KeySets, LoginServers},
@@ -61,6 +65,9 @@ impl Shown {
         }
     }
 }
+
+/// What the first message of enhanced authentication comes to: the exchange with what the client is to answer, or a refusal.
+pub type Begun = Result<(Exchange, Vec<u8>), Verdict>;
 
 /// All logins of the process.
 #[derive(Debug)]
@@ -119,16 +126,39 @@ impl Logins {
         });
     }
 
+    /// Takes the first message of enhanced authentication; the answer comes to `tell`, or `tell` is dropped. `wake` is rung then.
+    pub fn begin(self: &Arc<Self>, chain: Arc<Chain>, message: Vec<u8>, tell: oneshot::Sender<Begun>, mailbox: Arc<Mailbox>) {
+        let logins = self.clone();
+        tokio::spawn(async move {
+            // Dropped without a word: it ended by a panic.
+            if let Some(begun) = logins.begun(chain, message).await {
+                let _ = tell.send(begun);
+            }
+            mailbox.ring();
+        });
+    }
+
+    async fn begun(&self, chain: Arc<Chain>, message: Vec<u8>) -> Option<Begun> {
+        let Some(place) = Place::take(&self.waiting) else {
+            return Some(Err(busy()));
+        };
+        let turn = self.turns.clone().acquire_owned().await.ok()?;
+        drop(place);
+        let asked = tokio::task::spawn_blocking(move || {
+            let begun = begin(&chain, &message);
+            drop(turn);
+            begun
+        });
+        asked.await.ok()
+    }
+
     /// `None`: it ended by a panic. Cancel-safe.
     async fn decide(&self, chain: Arc<Chain>, shown: Shown) -> Option<Verdict> {
         let (shown, ended) = (Arc::new(shown), self.key_sets.ended());
         let (mut inquiry, mut waited) = (Inquiry::default(), false);
         loop {
             let Some(place) = Place::take(&self.waiting) else {
-                return Some(Verdict::Refused {
-                    reason: ReasonCode::ServerBusy,
-                    why: "too_many_logins",
-                });
+                return Some(busy());
             };
             let turn = self.turns.clone().acquire_owned().await.ok()?;
             drop(place);
@@ -158,18 +188,43 @@ impl Logins {
     }
 }
 
+fn busy() -> Verdict {
+    Verdict::Refused {
+        reason: ReasonCode::ServerBusy,
+        why: "too_many_logins",
+    }
+}
+
 fn go_on(chain: &Chain, inquiry: &mut Inquiry, shown: &Shown) -> Step {
+    refresh_all(chain);
+    chain.go_on(inquiry, &shown.credentials(), now_seconds())
+}
+
+fn begin(chain: &Chain, message: &[u8]) -> Begun {
+    refresh_all(chain);
+    let mut chance = [0; 18];
+    if aws_lc_rs::rand::fill(&mut chance).is_err() {
+        return Err(Verdict::Refused {
+            reason: ReasonCode::UnspecifiedError,
+            why: "login_failed",
+        });
+    }
+    chain.begin(message, &BASE64.encode(chance))
+}
+
+/// Reads the files of a chain that have changed.
+fn refresh_all(chain: &Chain) {
     let now = Instant::now();
     for method in chain.methods() {
         match method {
             Method::Passwords(users) => refresh(users, now, Passwords::parse),
+            Method::Scram(users) => refresh(users, now, Verifiers::parse),
             Method::Jwt {
                 keys: Keys::File(keys), ..
             } => refresh(keys, now, KeySet::parse),
             Method::Jwt { .. } | Method::Certificate(_) | Method::Http(_) | Method::Anonymous => {}
         }
     }
-    chain.go_on(inquiry, &shown.credentials(), now_seconds())
 }
 
 /// Reads a file again that has changed. One that cannot be used leaves the last reading in force, is told once, and read again at the next
@@ -191,6 +246,7 @@ pub fn read_anew(access: &Access) {
     for method in chains.flat_map(|chain| chain.methods()) {
         match method {
             Method::Passwords(users) => anew(users, Passwords::parse),
+            Method::Scram(users) => anew(users, Verifiers::parse),
             Method::Jwt {
                 keys: Keys::File(keys), ..
             } => anew(keys, KeySet::parse),

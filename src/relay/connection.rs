@@ -126,6 +126,7 @@ impl Connection {
         self.regard_taking(now);
         self.session.tick(now);
         self.desk.regard_expiry(&mut self.session, now);
+        self.desk.regard_enhanced(&mut self.session, now);
         self.desk.read_letters(&mut self.session, now);
         self.desk.read_receipts(&mut self.session, now);
         self.admit(now);
@@ -144,7 +145,7 @@ impl Connection {
     }
 
     /// Lets a CONNECT in that waits, unless its client has given it up meanwhile: a clean start would discard the session that the client
-    /// has resumed elsewhere. One that has said more behind it wants that to be heard. True if it was let in.
+    /// has resumed elsewhere. One that has said more behind it wants that to be heard. True if it may go on: it was let in, or is to answer AUTH.
     fn admit(&mut self, now: Instant) -> bool {
         if self.desk.admission.is_none() {
             return false;
@@ -155,7 +156,7 @@ impl Connection {
             self.session.lost(now);
         }
         self.desk.admit(&mut self.session, now);
-        self.session.is_live()
+        self.session.is_live() || self.session.is_challenged()
     }
 
     async fn wait(&mut self) -> Event {

@@ -96,6 +96,7 @@ impl Desk {
         while let Some(output) = session.poll() {
             match (output, packet) {
                 (Output::Connect, _) => self.offer(session),
+                (Output::Authenticate, _) => self.authenticate(session, now),
                 (Output::Publish { ticket }, Some(Packet::Publish(publish))) => self.publish(session, publish, ticket, now),
                 (Output::Subscribe { ticket }, Some(Packet::Subscribe(subscribe))) => self.subscribe(session, subscribe, ticket, now),
                 (Output::Unsubscribe { ticket }, Some(Packet::Unsubscribe(unsubscribe))) => {

@@ -11,13 +11,14 @@ use zeroize::Zeroizing;
 
 use super::{
     audit::{Event, Whom},
-    authenticate::{Shown, now_seconds},
+    authenticate::{Begun, Shown, now_seconds},
     desk::Desk,
+    enhanced::Enhanced,
     identities::Counted,
     settings::{Access, Unauthorized},
 };
 use crate::{
-    auth::{Action, Chain, Inquiry, Method, Principal, Rights, Step, Subject, Verdict},
+    auth::{Action, Chain, Exchange, Inquiry, Method, Principal, Rights, Step, Subject, Verdict},
     downstream::{CertificateIdentity, Link},
     mqtt::{Publish, QoS, ReasonCode, Version},
     session::{Answer, Session},
@@ -30,11 +31,14 @@ const LONGEST_REMEMBERED: usize = 256;
 #[derive(Debug)]
 pub struct Guard {
     peer: SocketAddr,
-    chain: Option<Arc<Chain>>,
+    /// Until the client is asked about.
+    pub(super) chain: Option<Arc<Chain>>,
     rights: Option<Arc<Rights>>,
     /// Until its CONNECT is answered.
     certificate: Option<Box<CertificateIdentity>>,
-    principal: Option<Principal>,
+    pub(super) principal: Option<Principal>,
+    /// Of a client that has named an authentication method.
+    pub(super) enhanced: Option<Box<Enhanced>>,
     /// If identities have a limit.
     counted: Option<Counted>,
     /// When its credentials are good no longer.
@@ -51,9 +55,14 @@ struct Allowed {
 }
 
 /// How far the question is who a client is.
+#[derive(Debug)]
 pub enum Identity {
     /// Asked.
     Asked(oneshot::Receiver<Verdict>),
+    /// The first message of enhanced authentication is looked at; the mailbox is rung then.
+    Begun(oneshot::Receiver<Begun>),
+    /// The client is to send the second one.
+    Challenged(Box<Exchange>),
     /// Answered.
     Known(Verdict),
 }
@@ -61,7 +70,11 @@ pub enum Identity {
 impl Identity {
     /// Until there is an answer. Cancel-safe.
     pub async fn answered(&mut self) {
-        let Self::Asked(asked) = self else { return };
+        let asked = match self {
+            Self::Asked(asked) => asked,
+            Self::Known(_) => return,
+            Self::Begun(_) | Self::Challenged(_) => return std::future::pending().await,
+        };
         let verdict = asked.await.unwrap_or(Verdict::Refused {
             reason: ReasonCode::UnspecifiedError,
             why: "login_failed",
@@ -88,6 +101,7 @@ impl Guard {
             rights: access.rights.clone(),
             certificate,
             principal: None,
+            enhanced: None,
             counted: None,
             expires: None,
             allowed: None,
@@ -119,6 +133,9 @@ impl Guard {
 impl Desk {
     /// Asks who a client is. Where nobody asks it is known to be nobody.
     pub(super) fn identify(&mut self, session: &Session) -> Identity {
+        if session.authentication().is_some() {
+            return self.begin_enhanced(session);
+        }
         let nobody = Verdict::Accepted {
             principal: None,
             expires: None,

@@ -5,7 +5,7 @@
 //!
 //! * `connection` is the loop of one client, `desk` what is kept for it; `admission`, `inbound`, `answers`, `subscribing`, `placing`,
 //!   `granting`, `outbound` and `wills` hold its verbs.
-//! * `authenticate` asks who a client is, away from the reactor; `guard` keeps the answer and what it may do; `audit` tells of refusals,
+//! * `authenticate` asks who a client is, away from the reactor; `enhanced` does so by AUTH; `guard` keeps the answer and what it may do; `audit` tells of refusals,
 //!   `identities` counts the clients of each identity.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
 //! * `store` keeps sessions that outlive their connections; `once` carries their QoS 2 between it and the session, `tenancy` is what a
@@ -28,6 +28,7 @@ mod chunk;
 mod connection;
 mod dead_letters;
 mod desk;
+mod enhanced;
 mod feed;
 mod frontier;
 mod granting;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::ending::connack_reason;
+use super::enhanced::Enhanced;
 use super::{Cause, Close, Expiry, Open, Options, Output, OwnedWill, Phase, Session};
 use crate::mqtt::{ConnAck, ConnAckProperties, Connect, Packet, PacketId, ReasonCode, Version};
 
@@ -48,19 +49,29 @@ impl Peer {
     }
 }
 
-/// User name and password, kept from CONNECT until its answer.
+/// User name and password, kept from CONNECT until its answer; of enhanced authentication what is kept longer.
 #[derive(Debug)]
 pub(super) struct Credentials {
     username: Option<Box<str>>,
     password: Option<Box<[u8]>>,
+    /// Of a client that has named an authentication method.
+    pub(super) enhanced: Option<Enhanced>,
 }
 
-impl Drop for Credentials {
-    /// A password does not stay behind in freed memory longer than it must.
-    fn drop(&mut self) {
+impl Credentials {
+    /// CONNECT is answered.
+    fn forget(&mut self) {
+        // A password does not stay behind in freed memory longer than it must.
         if let Some(password) = &mut self.password {
             password.fill(0);
         }
+        (self.username, self.password) = (None, None);
+    }
+}
+
+impl Drop for Credentials {
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 
@@ -73,6 +84,8 @@ pub struct Accepted {
     pub present: Option<Present>,
     /// It outlives its connection: QoS 2 steps leave only when the relay lets them.
     pub stored: bool,
+    /// The last word of enhanced authentication, for CONNACK.
+    pub authentication_data: Option<Vec<u8>>,
 }
 
 /// What a session that goes on has from before.
@@ -100,10 +113,13 @@ impl Session {
         }
         self.client_id = connect.client_id.into();
         self.will = connect.will.as_ref().map(|will| Box::new(OwnedWill::copy(will)));
-        if connect.username.is_some() || connect.password.is_some() {
+        let properties = &connect.properties;
+        let method = properties.authentication_method;
+        if connect.username.is_some() || connect.password.is_some() || method.is_some() {
             let credentials = Credentials {
                 username: connect.username.map(Into::into),
                 password: connect.password.map(Into::into),
+                enhanced: method.map(|method| Enhanced::new(method, properties.authentication_data)),
             };
             self.credentials = Some(Box::new(credentials));
         }
@@ -174,13 +190,16 @@ impl Session {
                 _ => return self.refuse(ReasonCode::ClientIdentifierNotValid, now),
             }
         }
-        self.credentials = None;
+        if let Some(credentials) = &mut self.credentials {
+            credentials.forget();
+        }
+        self.credentials.take_if(|credentials| credentials.enhanced.is_none());
         let server_keep_alive = self.server_keep_alive();
         let seconds = server_keep_alive.unwrap_or(self.peer.keep_alive);
         self.timer.keep_alive(Duration::from_secs(seconds.into()), now);
         // Still offered: a client that cannot take CONNACK never was connected, so it gets no DISCONNECT [MQTT-3.2.0-1] and leaves no will.
         let present = accepted.present.is_some();
-        if !self.send_connack(assigned, present, server_keep_alive) {
+        if !self.send_connack(assigned, present, server_keep_alive, accepted.authentication_data.as_deref()) {
             return self.end(ReasonCode::PacketTooLarge, "the client's maximum packet size is below CONNACK", now);
         }
         self.phase = Phase::Live;
@@ -213,8 +232,14 @@ impl Session {
     }
 
     /// False if the client does not take it. CONNACK says honestly what a session of this release is: nothing is retained if no rule allows it.
-    fn send_connack(&mut self, assigned: bool, session_present: bool, server_keep_alive: Option<u16>) -> bool {
+    fn send_connack(&mut self, assigned: bool, session_present: bool, server_keep_alive: Option<u16>, data: Option<&[u8]>) -> bool {
         // Out of the way of the borrow of `send`.
+        let mut credentials = self.credentials.take();
+        let enhanced = credentials.as_mut().and_then(|credentials| credentials.enhanced.as_mut());
+        let method = enhanced.map(|enhanced| {
+            enhanced.data = Box::default();
+            &*enhanced.method
+        });
         let client_id = std::mem::take(&mut self.client_id);
         let aliases = self.settings.topic_alias_maximum;
         let properties = ConnAckProperties {
@@ -228,6 +253,9 @@ impl Session {
             topic_alias_maximum: Some(aliases).filter(|&maximum| maximum > 0),
             shared_subscription_available: Some(true),
             server_keep_alive,
+            // [MQTT-4.12.0-5]
+            authentication_method: method,
+            authentication_data: data.filter(|_| method.is_some()),
             ..Default::default()
         };
         let connack = ConnAck {
@@ -236,7 +264,7 @@ impl Session {
             properties,
         };
         let sent = self.send(&Packet::ConnAck(connack));
-        self.client_id = client_id;
+        (self.client_id, self.credentials) = (client_id, credentials);
         sent
     }
 }
@@ -249,10 +277,6 @@ fn check(connect: &Connect<'_>, retain_available: bool) -> Result<(), (ReasonCod
     // [MQTT-3.1.3-8]
     if connect.client_id.is_empty() && connect.version == Version::V311 && !connect.clean_start {
         return Err((ReasonCode::ClientIdentifierNotValid, "an empty client id needs a clean session"));
-    }
-    // [MQTT-4.12.0-1]
-    if connect.properties.authentication_method.is_some() {
-        return Err((ReasonCode::BadAuthenticationMethod, "enhanced authentication is not supported"));
     }
     // [MQTT-3.2.2-13]
     if !retain_available && connect.will.as_ref().is_some_and(|will| will.retain) {

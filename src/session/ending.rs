@@ -50,7 +50,9 @@ impl Session {
         match self.phase {
             Phase::Closed => return,
             Phase::Fresh => {}
-            Phase::Offered => self.send_connack_refusal(connack_reason(reason), Some(detail).filter(|text| !text.is_empty())),
+            Phase::Offered | Phase::Challenged => {
+                self.send_connack_refusal(connack_reason(reason), Some(detail).filter(|text| !text.is_empty()));
+            }
             Phase::Live => {
                 self.send_disconnect(disconnect_reason(reason), detail);
                 self.give_will();

@@ -3,7 +3,7 @@
 //! Pure: no socket, no task, no clock. The relay that drives it feeds one input, then drains [`Session::poll`], then writes what lies in
 //! [`Session::outbox`]. Time is the `now` of each call, and [`Session::deadline`] says when the next [`Session::tick`] is due.
 //!
-//! The directions live in files of their own: `connect` (until CONNACK), `inbound` (device to Kafka), `outbound` (Kafka to device),
+//! The directions live in files of their own: `connect` (until CONNACK), `enhanced` (AUTH), `inbound` (device to Kafka), `outbound` (Kafka to device),
 //! `subscription` with its `table` (SUBSCRIBE and UNSUBSCRIBE), `stored` (what outlives the connection), `timer` (keep alive), `will`, `ending` (all ways out) and `alias`.
 //!
 //! Invariants, each held by `tests/session_properties.rs`, over connections by `tests/session_stored.rs`:
@@ -15,6 +15,7 @@
 mod alias;
 mod connect;
 mod ending;
+mod enhanced;
 mod inbound;
 mod outbound;
 mod output;
@@ -55,6 +56,8 @@ enum Phase {
     Fresh,
     /// CONNECT is with the relay, which accepts or refuses it.
     Offered,
+    /// AUTH was sent, and the client is to answer it.
+    Challenged,
     /// CONNACK with success was sent.
     Live,
     /// Over; only the outbox may still hold bytes.
@@ -120,6 +123,7 @@ impl Session {
             (Phase::Fresh, Packet::Connect(connect)) => self.connect(connect, now),
             // [MQTT-3.1.0-1]: the first packet is a CONNECT. Nobody is told why: this may be no MQTT client at all.
             (Phase::Fresh, _) => self.end(ReasonCode::ProtocolError, "the first packet was no CONNECT", now),
+            (Phase::Challenged, packet) => self.handle_challenged(packet, now),
             (Phase::Offered, _) => self.end(ReasonCode::ProtocolError, "a packet before the answer to CONNECT", now),
             (Phase::Closed, _) => {}
         }
@@ -142,8 +146,7 @@ impl Session {
             Packet::Disconnect(disconnect) => self.disconnect(disconnect, now),
             // [MQTT-3.1.0-2]
             Packet::Connect(_) => self.end(ReasonCode::ProtocolError, "a second CONNECT", now),
-            // [MQTT-4.12.0-1]: no CONNECT with an authentication method is ever accepted.
-            Packet::Auth(_) => self.end(ReasonCode::ProtocolError, "AUTH without enhanced authentication", now),
+            Packet::Auth(auth) => self.authenticate_again(auth, now),
             Packet::Publish(publish) => self.publish(publish, now),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 self.end(ReasonCode::ProtocolError, "a packet only servers send", now);
@@ -159,7 +162,7 @@ impl Session {
     /// When [`Session::tick`] is due next, if ever.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Fresh | Phase::Offered => Some(self.timer.connect_deadline()),
+            Phase::Fresh | Phase::Offered | Phase::Challenged => Some(self.timer.connect_deadline()),
             Phase::Live => self.timer.keep_alive_deadline(),
             Phase::Closed => None,
         }
@@ -172,6 +175,7 @@ impl Session {
         }
         match self.phase {
             Phase::Fresh => self.end_from_outside(ReasonCode::MaximumConnectTime, "no CONNECT within connect_timeout", now),
+            Phase::Challenged => self.end_from_outside(ReasonCode::NotAuthorized, "no AUTH within connect_timeout", now),
             Phase::Offered => self.end(ReasonCode::ServerUnavailable, "no connection within connect_timeout", now),
             // [MQTT-3.1.2-22]
             Phase::Live => self.end_from_outside(ReasonCode::KeepAliveTimeout, "nothing heard for one and a half keep alives", now),
@@ -200,7 +204,7 @@ impl Session {
     /// so its socket is left unread) and when too many SUBSCRIBEs and UNSUBSCRIBEs are unanswered.
     pub fn may_read(&self) -> bool {
         match self.phase {
-            Phase::Fresh => true,
+            Phase::Fresh | Phase::Challenged => true,
             Phase::Offered | Phase::Closed => false,
             Phase::Live => {
                 let answers_full = self.version != Version::V5 && self.inbound.unanswered() >= usize::from(self.settings.receive_maximum);
@@ -227,6 +231,11 @@ impl Session {
     /// Whether CONNACK with success was sent and the session has not ended.
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Live
+    }
+
+    /// Whether the client is to answer AUTH before CONNECT is answered.
+    pub fn is_challenged(&self) -> bool {
+        self.phase == Phase::Challenged
     }
 
     /// Whether the session has ended: write what the outbox holds, then close the socket.

@@ -15,6 +15,9 @@ pub struct Ticket(pub u32);
 pub enum Output {
     /// A CONNECT the session has no objection to: decide, then [`super::Session::accept`] or [`super::Session::refuse`].
     Connect,
+    /// The client goes on with enhanced authentication, or begins it again: [`super::Session::authentication`] has what it says. Before CONNACK decide
+    /// as with [`Output::Connect`], or ask for more by [`super::Session::challenge`]; afterwards [`super::Session::reauthenticated`] is the good end.
+    Authenticate,
     /// The PUBLISH just handled is to be stored. A ticket (QoS 1 and 2) is answered by [`super::Session::answer`].
     Publish {
         /// `None` for QoS 0.

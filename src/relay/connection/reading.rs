@@ -23,6 +23,7 @@ const PUBLISH: u8 = 3;
 impl Connection {
     /// Gives the session packet after packet, as long as it may read and each can go on.
     pub(super) fn read_packets(&mut self, now: Instant) {
+        self.regard_size();
         self.retry(now);
         while self.may_read() {
             let (packet, used) = match self.decoder.decode(self.link.input()) {
@@ -39,15 +40,24 @@ impl Connection {
             self.desk.act(&mut self.session, Some(&packet), now);
             if self.decoder.version.is_none() {
                 self.decoder.version = Some(self.session.version());
-                self.decoder.max_packet_size = self.desk.shared.settings.session.maximum_packet_size;
-                self.link.set_max_packet_size(self.decoder.max_packet_size);
             }
+            self.regard_size();
             if self.desk.is_blocked() {
                 break;
             }
             self.spend(used, now);
         }
         self.desk.kick();
+    }
+
+    /// Behind CONNECT larger packets are taken, but of a client that is still to prove by AUTH who it is.
+    fn regard_size(&mut self) {
+        let most = self.desk.shared.settings.session.maximum_packet_size;
+        let proves = self.session.authentication().is_some() && !self.session.is_live();
+        if self.decoder.version.is_some() && !proves && self.decoder.max_packet_size != most {
+            self.decoder.max_packet_size = most;
+            self.link.set_max_packet_size(most);
+        }
     }
 
     /// Tries the PUBLISH again that lies blocked at the front of the input.
