@@ -13,6 +13,7 @@ use kafka_protocol::messages::{
     add_partitions_to_txn_request::AddPartitionsToTxnTopic, alter_client_quotas_request as quotas, delete_topics_request::DeleteTopicState,
     describe_producers_request::TopicRequest, produce_request as produce,
 };
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse, metadata_request::MetadataRequestTopic};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes, encode_request_header_into_buffer};
 
 #[path = "../tests/fake_broker/records.rs"]
@@ -109,6 +110,18 @@ pub fn transaction(broker: &str, topic: &str, key: &str, values: &[&str], commit
         .with_committed(commit);
     let ended: EndTxnResponse = ask(broker, ApiKey::EndTxn, 3, &end);
     assert_eq!(ended.error_code, 0);
+}
+
+/// Whether a broker answers, and knows a leader of each partition of a topic.
+pub fn is_led(broker: &str, topic: &str) -> bool {
+    if TcpStream::connect(broker).is_err() {
+        return false;
+    }
+    let topic = MetadataRequestTopic::default().with_name(Some(TopicName(text(topic))));
+    let request = MetadataRequest::default().with_topics(Some(vec![topic]));
+    let answer: MetadataResponse = ask(broker, ApiKey::Metadata, 9, &request);
+    let topic = &answer.topics[0];
+    topic.error_code == 0 && topic.partitions.iter().all(|partition| partition.error_code == 0)
 }
 
 /// The groups that a broker coordinates.
