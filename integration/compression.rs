@@ -92,9 +92,8 @@ fn assert_codec(stored: &BTreeSet<i16>, codec: i16, whose: &str) {
     );
 }
 
-#[test]
-fn what_the_proxy_compresses_is_read_by_kcat_and_by_the_java_client() {
-    let (kafka, runtime) = (shared_kafka(), Runtime::new().unwrap());
+/// What the proxy compresses with each codec is stored so, and read by kcat. Gives the topics.
+pub fn ours_is_read_by_kcat(kafka: &Kafka, runtime: &Runtime) -> [String; 5] {
     let topic = |codec: &str| format!("ours-{codec}");
     let rules = CODECS.map(|(codec, _)| rule(&topic(codec)).replace("headers:", &format!("compression: {codec}, headers:")));
     CODECS.iter().for_each(|(codec, _)| kafka.topic(&topic(codec), 1));
@@ -116,10 +115,16 @@ fn what_the_proxy_compresses_is_read_by_kcat_and_by_the_java_client() {
             .unwrap()
             .exact(CLIENTS, MESSAGES)
             .unwrap();
-        let stored = runtime.block_on(stored_codecs(&kafka, &topic, u64::from(CLIENTS) * MESSAGES));
+        let stored = runtime.block_on(stored_codecs(kafka, &topic, u64::from(CLIENTS) * MESSAGES));
         assert_codec(&stored, number, &topic);
     }
-    let topics = CODECS.map(|(codec, _)| topic(codec));
+    CODECS.map(|(codec, _)| topic(codec))
+}
+
+#[test]
+fn what_the_proxy_compresses_is_read_by_kcat_and_by_the_java_client() {
+    let kafka = shared_kafka();
+    let topics = ours_is_read_by_kcat(&kafka, &Runtime::new().unwrap());
     let count = (u64::from(CLIENTS) * MESSAGES).to_string();
     let mut arguments = vec!["consume", &kafka.bootstrap, &count];
     arguments.extend(topics.iter().map(String::as_str));
@@ -139,7 +144,12 @@ fn what_the_proxy_compresses_is_read_by_kcat_and_by_the_java_client() {
 
 #[test]
 fn what_kcat_and_the_java_client_compress_is_delivered() {
-    let (kafka, runtime) = (shared_kafka(), Runtime::new().unwrap());
+    let kafka = shared_kafka();
+    theirs_is_delivered(&kafka, &Runtime::new().unwrap(), true);
+}
+
+/// What kcat compresses with each codec reaches a subscriber, and what the Java client does if `with_java`.
+pub fn theirs_is_delivered(kafka: &Kafka, runtime: &Runtime, with_java: bool) {
     let topic = |codec: &str| format!("theirs-{codec}");
     let rule = |(codec, _)| {
         let topic = topic(codec);
@@ -165,14 +175,19 @@ fn what_kcat_and_the_java_client_compress_is_delivered() {
         kcat.args(["-X", "linger.ms=100"]);
         fed(&mut kcat, &stamped(KCAT));
     }
-    let targets = CODECS.map(|(codec, _)| format!("{}={codec}", topic(codec)));
-    let mut arguments = vec!["produce", &kafka.bootstrap, "java"];
-    arguments.extend(targets.iter().map(String::as_str));
-    fed(&mut java(&arguments), &stamped(JAVA));
+    if with_java {
+        let targets = CODECS.map(|(codec, _)| format!("{}={codec}", topic(codec)));
+        let mut arguments = vec!["produce", &kafka.bootstrap, "java"];
+        arguments.extend(targets.iter().map(String::as_str));
+        fed(&mut java(&arguments), &stamped(JAVA));
+    }
+    let producers = if with_java { JAVA } else { KCAT } + 1;
+    let total = u64::from(producers) * MESSAGES;
     for ((codec, number), seated) in CODECS.into_iter().zip(seated) {
-        let received = runtime.block_on(seated.receive(2 * MESSAGES)).unwrap();
-        received[0].ledger.exact(2, MESSAGES).unwrap_or_else(|why| panic!("{codec}: {why}"));
-        let stored = runtime.block_on(stored_codecs(&kafka, &topic(codec), 2 * MESSAGES));
+        let received = runtime.block_on(seated.receive(total)).unwrap();
+        let whole = received[0].ledger.exact(producers, MESSAGES);
+        whole.unwrap_or_else(|why| panic!("{codec}: {why}"));
+        let stored = runtime.block_on(stored_codecs(kafka, &topic(codec), total));
         assert_codec(&stored, number, &topic(codec));
     }
 }

@@ -1,13 +1,16 @@
 //! The oldest Apache Kafka that is supported, with all that the proxy does to a Kafka.
 
+use crate::compression::{ours_is_read_by_kcat, theirs_is_delivered};
 use crate::groups::hand_over;
 use crate::load::client::{Client, Event, Version};
 use crate::load::ledger;
 use crate::load::publish::{Progress, run};
 use crate::publish::{crowd, rule};
+use crate::security::{Authority, PASSWORD, mechanisms, round_trip};
 use crate::sessions::{message, publish};
 use crate::stage::{DEADLINE, Kafka, Proxy, eventually, free_base};
 use crate::wire::{delete_topic, transaction};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::runtime::Runtime;
@@ -55,9 +58,43 @@ async fn publish_to_a_topic_that_is_made_anew(kafka: &Kafka, proxy: &Proxy) {
     assert_eq!(kafka.consume("anew", "%s"), ["it is led", "before it is known", "after"]);
 }
 
+/// Its listeners for TLS and for SASL in it, and the authority that signed their certificate. Kafka had no SCRAM without ZooKeeper then.
+struct Listeners {
+    authority: Authority,
+    tls: u16,
+    sasl: u16,
+}
+
+fn oldest_kafka() -> (Kafka, Listeners) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("authorities-{}", std::process::id()));
+    let authority = Authority::new(&folder, "oldest");
+    authority.issue("broker", &["localhost", "127.0.0.1"]);
+    let base = free_base(3);
+    let (tls, sasl, controller) = (base + 1, base + 2, base + 10);
+    let places = format!("PLAINTEXT://127.0.0.1:{base},SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl}");
+    let mut settings = vec![
+        format!("listeners={places},CONTROLLER://127.0.0.1:{controller}"),
+        format!("advertised.listeners={places}"),
+        "ssl.keystore.type=PEM".to_owned(),
+        format!("ssl.keystore.location={}", authority.file("broker.store")),
+    ];
+    settings.extend(mechanisms("sasl_ssl", &["PLAIN"]));
+    let kafka = Kafka::start_oldest(base, &settings.iter().map(String::as_str).collect::<Vec<_>>());
+    (kafka, Listeners { authority, tls, sasl })
+}
+
+/// A record each way over TLS, and over TLS with a password.
+fn get_in(kafka: &Kafka, listeners: &Listeners) {
+    let tls = format!("tls: {{ca: \"{}\"}}", listeners.authority.file("ca.pem"));
+    round_trip(kafka, listeners.tls, &format!("{{protocol: ssl, {tls}}}"), &[]);
+    let sasl = "sasl: {mechanism: PLAIN, username: proxy, password: \"${KAFKA_PASSWORD}\"}";
+    let security = format!("{{protocol: sasl_ssl, {sasl}, {tls}}}");
+    round_trip(kafka, listeners.sasl, &security, &[("KAFKA_PASSWORD", PASSWORD)]);
+}
+
 #[test]
 fn the_oldest_supported_kafka_does_all_that_is_needed() {
-    let kafka = Kafka::start_oldest(free_base(1));
+    let (kafka, listeners) = oldest_kafka();
     assert!(kafka.command(&["logs"]).contains("Kafka version: 3.3"));
     for topic in ["telemetry", "crowd", "commands", "anew"] {
         kafka.topic(topic, 1);
@@ -108,6 +145,12 @@ fn the_oldest_supported_kafka_does_all_that_is_needed() {
     // Members of a group.
     kafka.topic("grouped", 4);
     runtime.block_on(hand_over(&kafka, "grouped"));
+
+    // Every codec, both ways.
+    ours_is_read_by_kcat(&kafka, &runtime);
+    theirs_is_delivered(&kafka, &runtime, false);
+
+    get_in(&kafka, &listeners);
 
     // And the subscriber goes on.
     kafka.produce("commands", "42", &[], "after");

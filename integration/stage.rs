@@ -142,9 +142,9 @@ impl Kafka {
         Self::start_as(&[], base, nodes, settings, users)
     }
 
-    /// One node of the oldest release that is supported.
-    pub fn start_oldest(base: u16) -> Self {
-        Self::start_as(&["--oldest"], base, 1, &[], &[])
+    /// One node of the oldest release that is supported, with broker settings of its own.
+    pub fn start_oldest(base: u16, settings: &[&str]) -> Self {
+        Self::start_as(&["--oldest"], base, 1, settings, &[])
     }
 
     fn start_as(release: &[&str], base: u16, nodes: u16, settings: &[&str], users: &[&str]) -> Self {

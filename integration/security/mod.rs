@@ -16,10 +16,12 @@ use crate::publish::rule;
 use crate::stage::{Kafka, Proxy, eventually, output};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+pub use authority::Authority;
 use listeners::secure_kafka;
+pub use listeners::{PASSWORD, mechanisms};
 
 /// A device's message becomes a record, and a record reaches a device.
-fn round_trip(kafka: &Kafka, port: u16, security: &str, environment: &[(&str, &str)]) {
+pub fn round_trip(kafka: &Kafka, port: u16, security: &str, environment: &[(&str, &str)]) {
     static TOPICS: AtomicU32 = AtomicU32::new(0);
     let number = TOPICS.fetch_add(1, Relaxed);
     let (up, down) = (format!("secure-up-{number}"), format!("secure-down-{number}"));
