@@ -183,7 +183,7 @@ pub(super) fn accepted(me: &Identity, what: &str, code: i16) -> Result<(), Fault
     }
     let group = &me.settings.group;
     let cure = match code {
-        23 => "the group has members that are not this proxy's; it must be this proxy's own".to_owned(),
+        23 => "the group has members that are not this proxy's, or of another build's protocol: they must leave it".to_owned(),
         24 => "the name of the group is not allowed".to_owned(),
         30 => "the proxy's principal needs READ on the group".to_owned(),
         81 => "the group has as many members as the brokers' group.max.size allows".to_owned(),
