@@ -67,7 +67,9 @@ impl Custodian {
     /// Keeps the list of strays.
     pub(super) fn notice(&mut self, change: &Change<'_>, now: Millis) {
         // A state that counts makes no stray of what came before it: where the cleaner has removed an earlier one, its steps are met first.
-        if let Change::State(client, claim, ..) = *change {
+        if let Change::State(client, claim, ..) = *change
+            && !self.strays.is_empty()
+        {
             self.strays.remove(&(client.into(), claim));
         }
         match *change {
