@@ -203,6 +203,8 @@ async fn produce(cluster: &Cluster, keeper: Option<&Retained>, held: Held, (pair
             let Some((keeper, job)) = keeper.zip(job) else {
                 return (Outcome::Appended, None);
             };
+            // Where topics have LogAppendTime a new one has a timestamp, too, and clocks of brokers differ.
+            let timestamp = timestamp.filter(|_| doubt);
             match retain(keeper, job, (pair.source.partition.cast_signed(), offset), timestamp).await {
                 // It is left out, but not the first: its sequence is used.
                 (Outcome::Refused, code) if held.skip || held.letter.is_some() => (Outcome::Appended, code),
