@@ -356,3 +356,43 @@ async fn a_shared_subscription_begins_a_topic_that_was_made_anew_with_its_first_
     }
     takes(&mut device, 0..3).await;
 }
+
+/// Nobody has read it since it was deleted, so nobody knows.
+#[tokio::test]
+async fn a_session_comes_back_to_a_topic_that_was_just_deleted() {
+    let stage = Stage::start(cluster(Fake::start(1).await), RULES).await;
+    stage.fake.topic("late", 1);
+    let mut device = back(&stage, "d").await;
+    device.subscribed("#", 1).await;
+    stage.fake.record("late", 0, "k", "0");
+    takes(&mut device, [0]).await;
+    device.disconnect(0).await;
+    stage.fake.world().topics.remove("late").unwrap();
+    let mut device = back(&stage, "d").await;
+    let mut other = stage.v5("other").await;
+    other.subscribed("#", 1).await;
+    stage.fake.topic("late", 1);
+    stage.fake.record("late", 0, "k", "new");
+    for device in [&mut device, &mut other] {
+        takes(device, ["new"]).await;
+    }
+}
+
+/// The same of those who come.
+#[tokio::test]
+async fn who_subscribes_to_a_topic_that_was_just_deleted_gets_all_of_the_next() {
+    for filter in ["#", "$share/g/#"] {
+        let stage = Stage::start(cluster(Fake::start(1).await), RULES).await;
+        stage.fake.topic("late", 1);
+        stage.fake.record("late", 0, "k", "old");
+        until("it is known", || matches!(stage.cluster.topic("late"), TopicState::Ready(_))).await;
+        stage.fake.world().topics.remove("late").unwrap();
+        let mut device = stage.v5("first").await;
+        device.subscribed(filter, 1).await;
+        stage.fake.topic("late", 1);
+        for number in 0..3 {
+            stage.fake.record("late", 0, "k", &number.to_string());
+        }
+        takes(&mut device, 0..3).await;
+    }
+}

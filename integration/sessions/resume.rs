@@ -206,6 +206,54 @@ fn a_topic_that_was_made_anew_is_read_from_its_beginning() {
     });
 }
 
+/// One that is there when they subscribe makes room for one that is not, and for one that was deleted.
+#[test]
+fn a_topic_that_appears_is_read_from_its_beginning_by_those_who_have_waited_for_it() {
+    let kafka = shared_kafka();
+    kafka.topic("appears-first", 1);
+    kafka.topic("appears-again", 1);
+    let rules = ["first", "again", "later"].map(|name| {
+        format!("  - {{name: {name}, mqtt: \"appears/{name}/{{device}}\", kafka: {{topic: appears-{name}, key: \"{{device}}\"}}}}")
+    });
+    let proxy = || {
+        Proxy::start(
+            &kafka.bootstrap,
+            &format!("{}\nsessions: {{expiry: {{}}, instance_timeout: 2s}}", rules.join("\n")),
+            ", topics: {sessions: appears-sessions, retained: appears-retained, partitions: 4, replication: 1}",
+        )
+    };
+    let (one, other) = (proxy(), proxy());
+    let greeting = Greeting::staying("phone");
+    runtime().block_on(async {
+        let (mut phone, _) = connect(one.mqtt, greeting).await;
+        phone.subscribe("appears/#", 1).await.unwrap();
+        kafka.produce("appears-again", "1", &[], "before");
+        assert_eq!(message(&mut phone).await, "before");
+        phone.goodbye().await.unwrap();
+        delete_topic(&kafka.bootstrap, "appears-again");
+        let mut plain = Client::connect(one.mqtt, Version::V5, "plain").await.unwrap();
+        plain.subscribe("appears/#", 1).await.unwrap();
+        let (mut phone, present) = connect(other.mqtt, greeting).await;
+        assert!(present);
+        for topic in ["later", "again"] {
+            let topic = format!("appears-{topic}");
+            kafka.topic(&topic, 2);
+            for value in ["the first", "the second"] {
+                kafka.produce(&topic, "1", &[], value);
+                for device in [&mut phone, &mut plain] {
+                    assert_eq!(message(device).await, value, "{topic}");
+                }
+            }
+        }
+        // Another instance goes on where this one was.
+        phone.goodbye().await.unwrap();
+        kafka.produce("appears-again", "1", &[], "meanwhile");
+        let (mut phone, _) = connect(one.mqtt, greeting).await;
+        assert_eq!(message(&mut phone).await, "meanwhile");
+        quiet(&mut phone).await;
+    });
+}
+
 /// A subscriber with a session, for as long as its arguments say.
 fn mosquitto(proxy: &Proxy, arguments: &[&str]) -> Command {
     let mut command = Command::new("stdbuf");

@@ -348,7 +348,9 @@ async fn grow(hub: Arc<Hub>, topic_hub: Arc<TopicHub>, mut topic: Arc<Topic>) {
             return;
         }
         reading.see(&larger, true);
-        for partition in topic.partitions.len()..larger.partitions.len() {
+        // Whoever reads those of a topic whose name another has by now goes over to it.
+        let known = if larger.id.may_be(topic.id) { topic.partitions.len() } else { 0 };
+        for partition in known..larger.partitions.len() {
             let from = ends.get(partition).copied().unwrap_or(0);
             let partition = partition as i32;
             let wanted = reading.partitions.entry(partition).or_insert_with(Wanted::new);

@@ -31,28 +31,27 @@ pub async fn place(
     limit: Duration,
 ) {
     let until = tokio::time::Instant::now() + limit;
-    let mut seated = Vec::with_capacity(wishes.len());
+    let mut plain = Vec::with_capacity(wishes.len());
     let mut wanted = Vec::new();
     let mut answer = Subscribed::nothing(ticket);
     for wish in wishes {
         let (place, key) = (wish.place, wish.key);
+        answer.keys.push(key);
         if wish.shared.is_none() {
             let starts = (wish.retained && !wish.sources.is_empty()).then(Arc::<Starts>::default);
             if wish.retained {
                 wanted.push((place, key, wish.filter.clone(), starts.clone()));
             }
-            seated.push((place, key, sit(&hub, &mailbox, wish, starts, until).await));
+            plain.push((wish, starts));
             continue;
         }
-        answer.keys.push(key);
         match sit_shared(&shares, &mailbox, &wish, until).await {
             Ok(seat) => answer.shared.push((key, seat)),
             Err(why) => answer.refused.push((place, why)),
         }
     }
-    let ends = ends(&hub, partitions(&seated), until).await;
+    let (seated, ends) = sit_all(&hub, &mailbox, &plain, until).await;
     for (place, key, seats) in seated {
-        answer.keys.push(key);
         match seats.and_then(|seats| Ok((begin(&hub, key, &seats, &ends)?, seats))) {
             Ok((starts, seats)) => {
                 answer.starts.extend(starts);
@@ -100,6 +99,28 @@ async fn sit_shared(
 /// Kafka did not say in time what there is to know.
 pub(super) const UNAVAILABLE: &str = "kafka_unavailable";
 
+/// Seats for all of them, and where the partitions end. A topic that was deleted just now is only known to be away once that is asked: then
+/// it is a topic to come.
+async fn sit_all(
+    hub: &Arc<Hub>,
+    mailbox: &Arc<Mailbox>,
+    wishes: &[(Wish, Option<Arc<Starts>>)],
+    until: tokio::time::Instant,
+) -> (Vec<Seated>, Ends) {
+    loop {
+        let mut seated = Vec::with_capacity(wishes.len());
+        for (wish, starts) in wishes {
+            seated.push((wish.place, wish.key, sit(hub, mailbox, wish, starts.as_ref(), until).await));
+        }
+        let wanted = partitions(&seated);
+        let ends = ends(hub, wanted.clone(), until).await;
+        let is_lost = |(partition, topic): (&(Arc<str>, i32), &Arc<Topic>)| !ends.contains_key(partition) && hub.cluster.is_away(topic);
+        if tokio::time::Instant::now() >= until || !wanted.iter().any(is_lost) {
+            return (seated, ends);
+        }
+    }
+}
+
 /// Seats for a filter in all its Kafka topics, also in those that are not there or cannot be seen; it is refused if that is all of them.
 ///
 /// All partitions are read, also where the filter fixes the key: a producer with another partitioner than ours may have put
@@ -107,8 +128,8 @@ pub(super) const UNAVAILABLE: &str = "kafka_unavailable";
 async fn sit(
     hub: &Arc<Hub>,
     mailbox: &Arc<Mailbox>,
-    wish: Wish,
-    starts: Option<Arc<Starts>>,
+    wish: &Wish,
+    starts: Option<&Arc<Starts>>,
     until: tokio::time::Instant,
 ) -> Result<Vec<Seat>, &'static str> {
     let mut seats: Vec<Seat> = Vec::new();
@@ -116,7 +137,7 @@ async fn sit(
     if wish.sources.is_empty() {
         return Ok(seats);
     }
-    let subscriber = || Subscriber::new(mailbox.clone(), wish.key, wish.granted).with_starts(starts.clone());
+    let subscriber = || Subscriber::new(mailbox.clone(), wish.key, wish.granted).with_starts(starts.cloned());
     // Several rules may read one Kafka topic; one seat in it is enough.
     let names: BTreeSet<&str> = wish.sources.iter().map(|s| s.kafka_topic.as_str()).collect();
     let mut missing = Vec::new();

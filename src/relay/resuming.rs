@@ -97,14 +97,10 @@ pub async fn resume(
     until: Instant,
 ) {
     let refuse = || mailbox.store(Letter::Refuse(ReasonCode::ServerUnavailable));
-    let (Some((there, away)), Ok(shared)) = (
-        wanted(&hub, &body, until).await,
+    let (Some((stands, away)), Ok(shared)) = (
+        stand_up(&hub, &mut body, until).await,
         sit_in_shares(&shares, &mailbox, &body, receive_maximum, until).await,
     ) else {
-        return refuse();
-    };
-    let there: Vec<_> = there.iter().map(|(topic, wanted)| (topic.clone(), wanted)).collect();
-    let Some(stands) = stands(&hub, &mut body, &there, until).await else {
         return refuse();
     };
     let left = (!away.is_empty()).then(|| body.clone());
@@ -126,6 +122,20 @@ pub async fn resume(
     mailbox.store(Letter::Resumed(Box::new(resumed)));
     if let Some(body) = left {
         await_topics(&hub, &mailbox, &body, away).await;
+    }
+}
+
+/// Where the session stands in the topics that are there, and what is wanted of others. A topic that was deleted just now is only known to be
+/// away once it is asked where it ends. `None`: Kafka did not say in time what there is to know.
+async fn stand_up(hub: &Arc<Hub>, body: &mut Body, until: Instant) -> Option<(Vec<Stand>, Vec<Wanted>)> {
+    loop {
+        let (there, away) = wanted(hub, body, until).await?;
+        let asked: Vec<_> = there.iter().map(|(topic, wanted)| (topic.clone(), wanted)).collect();
+        match stands(hub, body, &asked, until).await {
+            Some(stands) => return Some((stands, away)),
+            None if Instant::now() < until && there.iter().any(|(topic, _)| hub.cluster.is_away(topic)) => {}
+            None => return None,
+        }
     }
 }
 

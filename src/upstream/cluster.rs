@@ -157,12 +157,23 @@ impl Cluster {
         }
     }
 
-    /// Waits until a topic has more partitions than this value of it; all of them come back. `None` after a shutdown. Cancel-safe.
+    /// Waits until a topic has more partitions than this value of it, or another has its name; all of them come back. `None` after a
+    /// shutdown. Cancel-safe.
     pub async fn topic_grows(&self, topic: &Topic) -> Option<Arc<Topic>> {
-        let grown = |state: &TopicState| matches!(state, TopicState::Ready(now) if now.partitions.len() > topic.partitions.len());
+        let is_other = |now: &Topic| now.partitions.len() > topic.partitions.len() || !now.id.may_be(topic.id);
+        let grown = |state: &TopicState| matches!(state, TopicState::Ready(now) if is_other(now));
         match self.topic_when(&topic.name, grown).await {
-            TopicState::Ready(now) if now.partitions.len() > topic.partitions.len() => Some(now),
+            TopicState::Ready(now) if is_other(&now) => Some(now),
             _ => None,
+        }
+    }
+
+    /// Whether there is no such topic any more, as far as is known: none of its name, or another.
+    pub fn is_away(&self, topic: &Topic) -> bool {
+        match self.topic(&topic.name) {
+            TopicState::Ready(now) => !now.id.may_be(topic.id),
+            TopicState::Missing => true,
+            TopicState::Unknown => false,
         }
     }
 

@@ -130,6 +130,9 @@ async fn persist(
         if Instant::now() >= deadline {
             return Err(ErrorCode::from(REQUEST_TIMED_OUT));
         }
+        if core.topics.is_away(partition) {
+            return Err(ErrorCode::from(UNKNOWN_TOPIC_OR_PARTITION));
+        }
         waiting = ask(partition, timestamp);
     }
 }

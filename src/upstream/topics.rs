@@ -36,27 +36,13 @@ pub struct Topic {
     pub appeared: bool,
 }
 
-#[cfg(test)]
-impl Topic {
-    /// One of these partitions, without an id, that nobody leads.
-    pub(crate) fn of(name: &str, partitions: i32) -> Self {
-        let name: Arc<str> = name.into();
-        Self {
-            id: TopicId::default(),
-            partitions: (0..partitions).map(|at| Partition::new(name.clone(), Uuid::nil(), at)).collect(),
-            appeared: false,
-            name,
-        }
-    }
-}
-
 /// Kafka's id of a topic (KIP-516).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TopicId(pub(crate) Uuid);
 
 impl TopicId {
     /// Whether both may name the same topic: a broker too old for ids tells none, and that is no other topic.
-    pub(crate) fn may_be(self, other: Self) -> bool {
+    pub fn may_be(self, other: Self) -> bool {
         self == other || self.0.is_nil() || other.0.is_nil()
     }
 
@@ -365,6 +351,13 @@ impl Topics {
         };
         topics.insert(name.into(), unknown);
         (TopicState::Unknown, true)
+    }
+
+    /// Whether a partition's topic is missing, or another has its name.
+    pub(crate) fn is_away(&self, partition: &Partition) -> bool {
+        let names = self.lock();
+        let missing = |entry: &Entry| matches!(entry.state, TopicState::Missing);
+        partition.is_gone() || names.get(&partition.topic).is_some_and(missing)
     }
 
     /// Forgets what was missing and is not wanted any more.

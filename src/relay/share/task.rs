@@ -151,9 +151,14 @@ async fn ends(shares: &Shares, topics: &BTreeSet<String>, until: Instant) -> Res
     let told = tokio::time::timeout_at(until, shares.hub.cluster.end_offsets(&partitions)).await;
     let mut ends = Ends::new();
     for ((topic, _), end) in partitions.into_iter().zip(told.map_err(|_| placing::UNAVAILABLE)?) {
-        let of = ends.entry((topic.name.clone(), topic.id)).or_default();
-        of.push(end.map_err(|_| placing::UNAVAILABLE)?);
+        match end {
+            Ok(end) => ends.entry((topic.name.clone(), topic.id)).or_default().push(end),
+            // It was deleted just now.
+            Err(_) if shares.hub.cluster.is_away(&topic) => away.push(topic.name.to_string()),
+            Err(_) => return Err(placing::UNAVAILABLE),
+        }
     }
+    away.dedup();
     Ok((ends, away))
 }
 

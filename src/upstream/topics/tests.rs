@@ -10,6 +10,19 @@ fn broker(id: i32) -> Arc<Broker> {
     Broker::new(id, format!("localhost:{id}"), fetcher, questions)
 }
 
+impl Topic {
+    /// One of these partitions, without an id, that nobody leads.
+    pub(crate) fn of(name: &str, partitions: i32) -> Self {
+        let name: Arc<str> = name.into();
+        Self {
+            id: TopicId::default(),
+            partitions: (0..partitions).map(|at| Partition::new(name.clone(), Uuid::nil(), at)).collect(),
+            appeared: false,
+            name,
+        }
+    }
+}
+
 /// Metadata and the answers to fetches tell of leaders, each in a task of its own.
 #[test]
 fn a_partition_never_has_the_id_of_one_leader_and_the_broker_of_another() {
