@@ -157,8 +157,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until a topic has more partitions than this value of it, or another has its name; all of them come back. `None` after a
-    /// shutdown. Cancel-safe.
+    /// Waits until a topic has more partitions than this value of it, or another has its name. `None` after a shutdown. Cancel-safe.
     pub async fn topic_grows(&self, topic: &Topic) -> Option<Arc<Topic>> {
         let is_other = |now: &Topic| now.partitions.len() > topic.partitions.len() || !now.id.may_be(topic.id);
         let grown = |state: &TopicState| matches!(state, TopicState::Ready(now) if is_other(now));

@@ -51,11 +51,13 @@ pub async fn accept(node: Node, listener: TcpListener) {
 
 async fn connection(mut node: Node, mut stream: TcpStream) {
     let mut quiet: Option<Instant> = None;
+    let mut first = [0];
     node.hang_ups.mark_unchanged();
     loop {
         tokio::select! {
             biased;
-            _ = stream.readable() => {}
+            // Unlike `readable`, not because of what was read before.
+            _ = stream.peek(&mut first) => {}
             _ = node.hang_ups.changed() => return,
         }
         if !node.runs().await {
