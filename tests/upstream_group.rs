@@ -200,6 +200,56 @@ async fn a_silent_coordinator_is_given_up_and_what_it_gave_is_lost_in_time() {
     assert_eq!(commits(&group, vec![commit(&again[0].tenure, 6, "")]).await, [Ok(())]);
 }
 
+/// Two brokers, of which the first is the group's coordinator and all else is at the second.
+async fn two() -> (Fake, Cluster) {
+    let fake = Fake::start(2).await;
+    fake.topic("t", 2);
+    fake.lead("t", 0, 2);
+    let mut settings = settings(&fake);
+    settings.bootstrap_servers = vec![fake.addresses[1].to_string()];
+    settings.request_timeout = Duration::from_secs(10);
+    fake.world().groups.move_to(1);
+    let cluster = Cluster::start(settings);
+    ready(&cluster, "t").await;
+    (fake, cluster)
+}
+
+/// It is paused after it was asked to join; its heir is known to the others long before the rebalance timeout.
+#[tokio::test]
+async fn who_waits_for_a_first_generation_notices_that_another_is_the_coordinator() {
+    let mut settings = member("g");
+    settings.rebalance_timeout = Duration::from_secs(30);
+    let (fake, cluster) = two().await;
+    fake.world().groups.fail(ApiKey::JoinGroup, [Fault::Silence]);
+    let mut group = cluster.join(settings);
+    until("it has asked to join", || {
+        fake.world().groups.faults[&(ApiKey::JoinGroup as i16)].is_empty()
+    })
+    .await;
+    fake.stop(&[1]);
+    fake.world().groups.move_to(2);
+    let since = std::time::Instant::now();
+    assert_eq!(assigned(&mut group).await.len(), 2);
+    assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
+}
+
+/// The session timeout is shorter than that of requests, as with `sessions.instance_timeout`.
+#[tokio::test]
+async fn a_member_whose_coordinator_is_paused_finds_the_next_before_its_session_is_over() {
+    let (fake, cluster) = two().await;
+    let mut group = cluster.join(GroupSettings {
+        session_timeout: Duration::from_secs(8),
+        ..member("g")
+    });
+    let all = assigned(&mut group).await;
+    fake.stop(&[1]);
+    fake.world().groups.move_to(2);
+    let beats = || fake.world().asked_in.contains_key(&(2, ApiKey::Heartbeat as i16));
+    until("the heir hears of it", beats).await;
+    // What it has is its own as before.
+    assert_eq!(commits(&group, vec![commit(&all[0].tenure, 5, "")]).await, [Ok(())]);
+}
+
 #[tokio::test]
 async fn a_static_member_that_comes_back_disturbs_nobody_and_two_of_one_name_fence_each_other() {
     let fake = Fake::start(1).await;

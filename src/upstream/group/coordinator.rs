@@ -13,16 +13,18 @@ use std::{
 
 use kafka_protocol::{
     messages::{
-        ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest,
-        JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
-        join_group_request::JoinGroupRequestProtocol, leave_group_request::MemberIdentity, sync_group_request::SyncGroupRequestAssignment,
+        ApiKey, GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
+        SyncGroupRequest, SyncGroupResponse, join_group_request::JoinGroupRequestProtocol, leave_group_request::MemberIdentity,
+        sync_group_request::SyncGroupRequestAssignment,
     },
     protocol::{Encodable, HeaderVersion, StrBytes},
 };
 use tokio::{sync::OnceCell, time::timeout};
 
 use super::{
-    embedded, limits, offsets,
+    embedded,
+    finding::{find, succeeded},
+    limits, offsets,
     requests::{Answer, Joined, Request},
     settings::GroupSettings,
     task,
@@ -31,7 +33,6 @@ use crate::{
     kafka::error::ErrorCode,
     upstream::{
         answers::Answer as Decoded,
-        bootstrap::{Among, any_connection},
         cluster::Core,
         connection::{CallError, Connection, ORDINARY_FRAME},
     },
@@ -55,7 +56,7 @@ pub(super) struct Identity {
     pub(super) settings: Arc<GroupSettings>,
     topics: Vec<Arc<str>>,
     /// How often the coordinator was looked for.
-    searches: AtomicUsize,
+    pub(super) searches: AtomicUsize,
 }
 
 /// Where the coordinator is, and the connections to it, each opened when it is first needed.
@@ -107,17 +108,26 @@ pub(super) fn millis(of: Duration) -> i32 {
     i32::try_from(of.as_millis()).unwrap_or(i32::MAX)
 }
 
+/// A heartbeat has at least so long, for the handshakes of a connection.
+const LEAST_BEAT: Duration = Duration::from_secs(2);
+
 /// Asks, within a bounded time. A coordinator that was found comes with the answer.
 pub(super) async fn ask(core: &Core, me: &Identity, at: Option<&Coordinator>, request: Request) -> (Answer, Option<Coordinator>) {
     let patience = core.settings.connect_timeout + core.settings.request_timeout;
     let patience = match request {
         Request::Join { .. } | Request::Sync { .. } => patience + me.settings.rebalance_timeout,
+        // There must be time to find its heir, more than once, before the session is over.
+        Request::Heartbeat { .. } => patience.min((me.settings.session_timeout / 4).max(LEAST_BEAT)),
         _ => patience,
     };
     let asked = async {
         match (request, at) {
             (Request::Find, _) => find(core, me).await.map(|found| (Answer::Found, Some(found))),
             (Request::Count { topics }, _) => Ok((Answer::Counted(task::count(core, topics).await), None)),
+            (request @ (Request::Join { .. } | Request::Sync { .. }), Some(at)) => tokio::select! {
+                answer = at.ask(core, me, request) => answer.map(|answer| (answer, None)),
+                () = succeeded(core, me, at) => Err(Fault::Call(CallError::Broken("another broker is the coordinator by now".into()))),
+            },
             (request, Some(at)) => at.ask(core, me, request).await.map(|answer| (answer, None)),
             (_, None) => Err(Fault::Call(CallError::Unsendable("the coordinator is not known"))),
         }
@@ -132,40 +142,6 @@ pub(super) async fn ask(core: &Core, me: &Identity, at: Option<&Coordinator>, re
         Ok(Err(Fault::Call(error))) => failed(error.to_string()),
         Err(_) => failed("no answer in time".to_owned()),
     }
-}
-
-/// Looks for the coordinator; versions from 4 on can ask for several at once (KIP-699).
-async fn find(core: &Core, me: &Identity) -> Result<Coordinator, Fault> {
-    // Another broker after each failure: one that cannot tell may go on not to.
-    let among = Among::All(me.searches.fetch_add(1, Relaxed));
-    let connection = any_connection(core, among).await.map_err(|why| CallError::Broken(why.into()))?;
-    let version = version_of(&connection, ApiKey::FindCoordinator, 4)?;
-    let key = text(&me.settings.group);
-    let request = if version >= 4 {
-        FindCoordinatorRequest::default().with_coordinator_keys(vec![key])
-    } else {
-        FindCoordinatorRequest::default().with_key(key)
-    };
-    let bound = core.settings.request_timeout;
-    let answer: FindCoordinatorResponse = connection.send(ApiKey::FindCoordinator, version, &request, bound)?.answer().await?;
-    let (code, node, host, port) = match answer.coordinators.into_iter().next() {
-        Some(one) => (one.error_code, one.node_id, one.host, one.port),
-        None if version >= 4 => return Err(Fault::Call(CallError::Unsendable("no coordinator in the answer"))),
-        None => (answer.error_code, answer.node_id, answer.host, answer.port),
-    };
-    accepted(me, "FindCoordinator", code)?;
-    let address = if host.contains(':') {
-        format!("[{}]:{port}", &*host)
-    } else {
-        format!("{}:{port}", &*host)
-    };
-    Ok(Coordinator {
-        node: node.0,
-        address,
-        seat: OnceCell::new(),
-        rest: OnceCell::new(),
-        subscribed: AtomicUsize::new(0),
-    })
 }
 
 /// The version to speak with a broker. A static member needs one that can carry its id.
@@ -194,6 +170,21 @@ pub(super) fn accepted(me: &Identity, what: &str, code: i16) -> Result<(), Fault
 }
 
 impl Coordinator {
+    pub(super) fn at(node: i32, address: String) -> Self {
+        Self {
+            node,
+            address,
+            seat: OnceCell::new(),
+            rest: OnceCell::new(),
+            subscribed: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether both are the same broker at the same place.
+    pub(super) fn is_at(&self, other: &Self) -> bool {
+        (self.node, &self.address) == (other.node, &other.address)
+    }
+
     /// The broker's id.
     pub(super) fn node(&self) -> i32 {
         self.node

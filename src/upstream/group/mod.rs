@@ -12,6 +12,7 @@ mod assign;
 mod coordinator;
 mod embedded;
 mod event;
+mod finding;
 mod limits;
 mod membership;
 mod offsets;
