@@ -10,8 +10,14 @@ use fake_broker::{
     Fake,
     client::{Log, PATIENCE, Producer, assert_stored_once, ready, settings, until},
 };
-use kafka_protocol::messages::ApiKey;
-use mqtt_kafka_proxy::upstream::{Cluster, Outcome, Start, State};
+use kafka_protocol::{
+    messages::{
+        ApiKey, FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+        ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
+    },
+    protocol::Message,
+};
+use mqtt_kafka_proxy::upstream::{Cluster, Commit, GroupEvent, GroupSettings, Outcome, Start, State};
 use program::{Program, address, get};
 use tokio::time::timeout;
 
@@ -73,6 +79,61 @@ async fn a_broker_that_forgot_our_versions_is_told_as_too_new() {
     let mut state = cluster.state();
     let new = |s: &State| matches!(s, State::Connecting { why } if why.contains("too new") && why.contains("Produce 13 is the newest"));
     timeout(PATIENCE, state.wait_for(new)).await.unwrap().unwrap();
+}
+
+/// A broker that is newer than all that is known here.
+#[tokio::test]
+async fn each_request_is_made_in_the_newest_version_that_is_known() {
+    // What kafka-protocol can write.
+    let all = [
+        (ApiKey::Produce, ProduceRequest::VERSIONS.max),
+        (ApiKey::Fetch, FetchRequest::VERSIONS.max),
+        (ApiKey::ListOffsets, ListOffsetsRequest::VERSIONS.max),
+        (ApiKey::Metadata, MetadataRequest::VERSIONS.max),
+        (ApiKey::InitProducerId, InitProducerIdRequest::VERSIONS.max),
+        (ApiKey::FindCoordinator, FindCoordinatorRequest::VERSIONS.max),
+        (ApiKey::JoinGroup, JoinGroupRequest::VERSIONS.max),
+        (ApiKey::SyncGroup, SyncGroupRequest::VERSIONS.max),
+        (ApiKey::Heartbeat, HeartbeatRequest::VERSIONS.max),
+        (ApiKey::OffsetFetch, OffsetFetchRequest::VERSIONS.max),
+        (ApiKey::OffsetCommit, OffsetCommitRequest::VERSIONS.max),
+        (ApiKey::LeaveGroup, LeaveGroupRequest::VERSIONS.max),
+    ];
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    for (api, _) in all {
+        offer(&fake, 1, api, Some((0, 99)));
+    }
+    let cluster = Cluster::start(settings(&fake));
+    let topic = ready(&cluster, "t").await;
+    Producer::new(&cluster).produce(&topic, 0, 1).await;
+    cluster.end_offsets(&[(topic.clone(), 0)]).await;
+    let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+    timeout(PATIENCE, reader.next()).await.unwrap().unwrap();
+    let mut group = cluster.join(GroupSettings {
+        group: "g".to_owned(),
+        topics: vec!["t".to_owned()],
+        heartbeat_interval: Duration::from_millis(50),
+        ..GroupSettings::default()
+    });
+    let assigned = loop {
+        match timeout(PATIENCE, group.next()).await.unwrap().unwrap() {
+            GroupEvent::Assigned(assigned) => break assigned,
+            other => assert!(matches!(other, GroupEvent::Generation { .. }), "{other:?}"),
+        }
+    };
+    let commit = Commit {
+        tenure: assigned[0].tenure.clone(),
+        offset: 1,
+        metadata: String::new(),
+    };
+    assert_eq!(group.committer().commit(vec![commit]).await, [Ok(())]);
+    until("a heartbeat", || fake.seen(ApiKey::Heartbeat) > 0).await;
+    group.leave().await;
+    let world = fake.world();
+    for (api, newest) in all {
+        assert_eq!(world.asked_in[&(1, api as i16)], newest, "{api:?}");
+    }
 }
 
 #[tokio::test]

@@ -92,6 +92,7 @@ async fn ask(core: &Core, link: &mut Option<Connection>) -> Result<Identity, Fai
         *link = Some(any_connection(core, Among::All(0)).await.map_err(Failure::Passing)?);
     }
     let connection = link.as_ref().expect("opened above");
+    // 6 is of two-phase commits (KIP-939), which kafka-protocol cannot write yet.
     let version = connection
         .version(ApiKey::InitProducerId, 5)
         .ok_or_else(|| Failure::Passing("the broker shares no version of InitProducerId".to_owned()))?;

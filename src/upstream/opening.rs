@@ -71,8 +71,10 @@ impl Connection {
         Ok(connection)
     }
 
-    /// ApiVersions in the newest version we know; a broker that does not know it answers 35 in the layout of version 0, and is
-    /// asked again in that one (KIP-511).
+    /// ApiVersions in version 3; a broker that does not know it answers 35 in the layout of version 0, and is asked again in that one (KIP-511).
+    ///
+    /// Not in version 4: it only lets features whose versions begin with 0 be told (KAFKA-17011), and no features are read here, while a broker
+    /// of before 4.0 would refuse it, and each connection to it would take another round trip.
     async fn ask_versions(&self, until: Instant) -> Result<Versions, CallError> {
         let request = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str("mqtt-kafka-proxy"))

@@ -16,8 +16,8 @@ use crate::upstream::{
     topics::Partition,
 };
 
-/// The last version whose layout we send.
-pub(super) const NEWEST_FETCH: i16 = 17;
+/// The last version whose layout we send. 17 and 18 brought fields of replicas that fetch (KIP-853, KIP-1166), which readers leave out.
+pub(super) const NEWEST_FETCH: i16 = 18;
 /// One batch may be larger than what was asked for; a broker's `message.max.bytes` is rarely above this.
 pub(super) const LARGEST_BATCH: usize = 128 * 1024 * 1024;
 /// A fetch of many partitions is answered with at most so many times `fetch_size`.
