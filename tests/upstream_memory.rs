@@ -10,7 +10,7 @@ use fake_broker::{
     client::{PATIENCE, Producer, ready, settings, until},
 };
 use mqtt_kafka_proxy::{
-    kafka::{Acks, RecordFields},
+    kafka::{Acks, RecordFields, batch},
     upstream::{AppendError, Cluster, Outcome, Topic, WriteOptions},
 };
 
@@ -114,4 +114,31 @@ fn what_is_given_up_is_in_memory_for_as_long_as_a_request_holds_it() {
     // It comes back when the brokers read again.
     fake.stop(&[]);
     runtime.block_on(until("nothing is held", || cluster.counters().memory_used.get() == 0));
+}
+
+#[test]
+fn a_record_by_itself_is_stamped_where_it_lies() {
+    let runtime = runtime();
+    let (_fake, cluster, topic) = runtime.block_on(stuck(100 * PATIENCE, 100 * PATIENCE));
+    let value = vec![7; 8 << 20];
+    let fields = RecordFields {
+        timestamp: 1,
+        key: None,
+        value: Some(&value),
+        headers: std::iter::empty(),
+    };
+    let single = cluster.appender().single(&fields, WriteOptions::default()).unwrap();
+    let stamp = batch::Producer {
+        producer_id: 5,
+        producer_epoch: 0,
+        base_sequence: 0,
+    };
+    let held = allocation_counter::measure(|| {
+        runtime.block_on(async {
+            let produced = cluster.produce_single(&single, &topic.partitions[0], &stamp, false);
+            // Nobody answers; it is on its way for all of this time.
+            assert!(tokio::time::timeout(Duration::from_millis(500), produced).await.is_err());
+        });
+    });
+    assert!(held.bytes_max < 1 << 20, "{held:?}");
 }

@@ -11,11 +11,11 @@ mod lane;
 mod spare;
 
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep, sleep_until},
@@ -43,8 +43,8 @@ const OVERDUE: Duration = Duration::from_secs(1);
 /// A record by itself. Its bytes count to the producer's memory until it is dropped.
 pub struct Single {
     core: Arc<Core>,
-    /// A sealed batch under no stamp.
-    batch: Bytes,
+    /// A sealed batch, under the stamp it was produced with last.
+    batch: Mutex<Bytes>,
     charged: usize,
 }
 
@@ -71,11 +71,16 @@ pub enum Fate {
 }
 
 impl Single {
-    /// The batch under a stamp.
+    /// The batch under a stamp. It is written where it lies; only while somebody else produces it, or a request of before still carries it, there
+    /// are two.
     fn stamped(&self, stamp: &Producer) -> Bytes {
-        let mut batch = self.batch.to_vec();
+        let mut kept = self.batch.lock().expect("no code that holds this lock panics");
+        let mut batch = std::mem::take(&mut *kept)
+            .try_into_mut()
+            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         restamp(&mut batch, stamp);
-        batch.into()
+        *kept = batch.freeze();
+        kept.clone()
     }
 }
 
@@ -117,7 +122,7 @@ impl Core {
         let compression = options.compression.unwrap_or(self.settings.producer.compression);
         Ok(Single {
             core: Arc::clone(self),
-            batch: builder.seal(&Producer::NONE, compression).bytes,
+            batch: Mutex::new(builder.seal(&Producer::NONE, compression).bytes),
             charged: needed,
         })
     }
