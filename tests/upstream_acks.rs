@@ -3,9 +3,11 @@
 
 mod fake_broker;
 
+use std::time::{Duration, Instant};
+
 use fake_broker::{
     Fake, Fault,
-    client::{Producer, assert_stored_once, ready, settings, started, until},
+    client::{PATIENCE, Producer, assert_stored_once, ready, settings, started, started_as, until},
 };
 use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::{
@@ -170,4 +172,55 @@ async fn further_records_do_not_begin_the_question_for_a_producer_id_anew() {
     fake.identities_held.send_replace(false);
     producer.receipts(2).await;
     assert_eq!(fake.seen(ApiKey::InitProducerId), 1);
+}
+
+fn requests(cluster: &Cluster) -> u64 {
+    cluster.counters().requests.get_or_create(&[("api", "produce")]).get()
+}
+
+/// While an answer is awaited records gather: until it comes, but for `linger` at most. With nothing in flight they wait for nobody.
+#[tokio::test]
+async fn linger_is_the_longest_that_records_wait_for_company() {
+    let linger = Duration::from_millis(600);
+    let (fake, cluster, topic) = started_as(1, 3, |settings| settings.producer.linger = linger).await;
+    let mut producer = Producer::new(&cluster);
+    for partition in 0..3 {
+        producer.produce(&topic, partition, 1).await;
+    }
+    let before = requests(&cluster);
+    fake.hold_produce(&[1]);
+    let began = Instant::now();
+    producer.append(&topic, 0, 1).unwrap();
+    until("the first has left", || requests(&cluster) == before + 1).await;
+    assert!(
+        began.elapsed() < linger / 2,
+        "it waited with nothing in flight: {:?}",
+        began.elapsed()
+    );
+    let began = Instant::now();
+    producer.append(&topic, 1, 1).unwrap();
+    producer.append(&topic, 2, 1).unwrap();
+    until("both have left", || requests(&cluster) > before + 1).await;
+    assert!(began.elapsed() > linger / 2, "they did not wait for company: {:?}", began.elapsed());
+    assert!(began.elapsed() < linger + linger / 2, "it is an upper bound: {:?}", began.elapsed());
+    assert_eq!(requests(&cluster), before + 2, "they share a request");
+    fake.hold_produce(&[]);
+    producer.receipts(3).await;
+}
+
+#[tokio::test]
+async fn records_that_linger_leave_with_the_next_answer() {
+    let (fake, cluster, topic) = started_as(1, 2, |settings| settings.producer.linger = 100 * PATIENCE).await;
+    let mut producer = Producer::new(&cluster);
+    for partition in 0..2 {
+        producer.produce(&topic, partition, 1).await;
+    }
+    let before = requests(&cluster);
+    fake.hold_produce(&[1]);
+    producer.append(&topic, 0, 1).unwrap();
+    until("the first has left", || requests(&cluster) == before + 1).await;
+    producer.append(&topic, 1, 1).unwrap();
+    fake.hold_produce(&[]);
+    // Long before their linger is over.
+    producer.receipts(2).await;
 }

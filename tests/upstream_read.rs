@@ -13,7 +13,7 @@ use fake_broker::{
     client::{self, Log, PATIENCE, Producer, cluster, next, read, ready, until},
 };
 use kafka_protocol::messages::ApiKey;
-use mqtt_kafka_proxy::kafka::error::ErrorCode;
+use mqtt_kafka_proxy::kafka::{Acks, error::ErrorCode};
 use mqtt_kafka_proxy::upstream::{Chunk, Cluster, Start, Topic, TopicState};
 use tokio::time::timeout;
 
@@ -51,6 +51,32 @@ async fn who_joins_during_a_long_poll_does_not_wait_for_it() {
     // The first is still served, too.
     producer.produce(&topic, 0, 3).await;
     assert_eq!(read(&mut quiet[0], 3).await, [7, 8, 9]);
+}
+
+/// The broker serves the requests of a connection one after the other: on that of the poll an acknowledgement would come after the poll's minute.
+#[tokio::test]
+async fn no_acknowledgement_waits_for_a_long_poll_at_the_same_broker() {
+    let fake = Fake::start(1).await;
+    let (cluster, topic) = cluster(&fake, "t", 2, FOR_EVER).await;
+    let mut reader = cluster.read(&topic, 0, Start::Tail);
+    until("the long poll is out", || !fake.world().polls.is_empty()).await;
+    let mut producer = Producer::new(&cluster);
+    for acks in [Acks::All, Acks::Leader, Acks::None] {
+        producer.options.acks = acks;
+        for round in 0..5 {
+            let began = Instant::now();
+            producer.produce(&topic, 1, 1).await;
+            assert!(began.elapsed() < Duration::from_secs(1), "{acks:?} {round}: {:?}", began.elapsed());
+        }
+    }
+    let began = Instant::now();
+    assert!(cluster.end_offsets(&[(topic.clone(), 1)]).await[0].is_ok());
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(fake.world().polls.len(), 1, "the poll was out all the time");
+    // And what ends the poll is acknowledged as soon.
+    producer.options.acks = Acks::All;
+    producer.produce(&topic, 0, 1).await;
+    assert_eq!(read(&mut reader, 1).await, [15]);
 }
 
 /// Bytes of memory that are kept as long as a chunk is; `None`: others keep them, too.
@@ -423,7 +449,7 @@ async fn a_lane_that_hangs_holds_up_nobody_who_joins() {
     fake.world().fetch_faults.push_back(Fault::Silence);
     let mut first = cluster.read(&topic, 0, Start::Offset(0));
     until("it hangs", || fake.world().fetch_faults.is_empty()).await;
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     for partition in 1..4 {
         let mut reader = cluster.read(&topic, partition, Start::Offset(0));
         assert_eq!(read(&mut reader, 1).await, [partition as u64]);

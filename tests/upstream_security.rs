@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use mqtt_kafka_proxy::upstream::{Cluster, SecuritySettings, Settings, State, TlsSettings};
+use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -86,4 +87,37 @@ async fn a_port_that_speaks_something_else_is_told() {
         let why = why(answer, true, false).await;
         assert!(why.contains(words) && why.contains("to ssl or sasl_ssl"), "{answer:?}: {why}");
     }
+}
+
+/// The name that a listener finds in the first bytes of a client that is told this address; `None`: a name was not sent.
+async fn named(host: &str) -> Option<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(&ca, rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap().pem()).unwrap();
+    let _cluster = Cluster::start(Settings {
+        bootstrap_servers: vec![format!("{host}:{}", listener.local_addr().unwrap().port())],
+        security: SecuritySettings {
+            tls: Some(TlsSettings {
+                ca: Some(ca),
+                identity: None,
+            }),
+            sasl: None,
+        },
+        ..Settings::default()
+    });
+    let hello = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let accepted = tokio_rustls::LazyConfigAcceptor::new(Acceptor::default(), stream).await.unwrap();
+        accepted.client_hello().server_name().map(str::to_owned)
+    };
+    tokio::time::timeout(Duration::from_secs(20), hello).await.expect("a ClientHello")
+}
+
+/// Balancers in front of several brokers go by it (SNI, RFC 6066 §3, which knows no names for addresses).
+#[tokio::test]
+async fn the_client_says_to_which_host_it_speaks() {
+    assert_eq!(named("localhost").await.as_deref(), Some("localhost"));
+    assert_eq!(named("127.0.0.1").await, None);
 }
