@@ -51,7 +51,11 @@ async fn fill(cluster: &Cluster, topic: &Topic) -> usize {
     for round in 0..10 {
         let mut appender = cluster.appender();
         for at in 0.. {
-            let acks = if at / PARTITIONS % 2 == 0 { Acks::All } else { Acks::Leader };
+            let acks = if (at / PARTITIONS).is_multiple_of(2) {
+                Acks::All
+            } else {
+                Acks::Leader
+            };
             let options = WriteOptions {
                 acks,
                 ..WriteOptions::default()
