@@ -3,7 +3,10 @@
 
 mod fake_broker;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fake_broker::{
     Fake,
@@ -98,26 +101,39 @@ fn requests_that_a_broker_does_not_read_are_no_second_copy_of_what_they_carry() 
     assert!(held.bytes_max as usize <= MEMORY, "{taken} records take {held:?}");
 }
 
+/// All that was taken is given up, and requests hold it.
+async fn give_up(cluster: &Cluster, topic: &Topic) {
+    fill(cluster, topic).await;
+    let mut last = Producer::new(cluster);
+    until("there is memory for a last one", || last.append(topic, 0, 1).is_ok()).await;
+    // When its time is over, that of all is.
+    let receipts = last.receipts(1).await;
+    assert!(matches!(receipts[0].outcome, Outcome::Expired { .. }), "{receipts:?}");
+}
+
 #[test]
 fn what_is_given_up_is_in_memory_for_as_long_as_a_request_holds_it() {
     let runtime = runtime();
     let (fake, cluster, topic) = runtime.block_on(stuck(Duration::from_secs(1), 100 * PATIENCE));
-    let held = allocation_counter::measure(|| {
-        runtime.block_on(async {
-            fill(&cluster, &topic).await;
-            let mut last = Producer::new(&cluster);
-            until("there is memory for a last one", || last.append(&topic, 0, 1).is_ok()).await;
-            // When its time is over, that of all is.
-            let receipts = last.receipts(1).await;
-            assert!(matches!(receipts[0].outcome, Outcome::Expired { .. }), "{receipts:?}");
-        });
-    });
+    let held = allocation_counter::measure(|| runtime.block_on(give_up(&cluster, &topic)));
     let used = cluster.counters().memory_used.get();
     assert!(used > 0, "the brokers have taken everything");
     assert!(held.bytes_current <= used + (KEPT + BESIDE) as i64, "{used} counted of {held:?}");
     // It comes back when the brokers read again.
     fake.stop(&[]);
     runtime.block_on(until("nothing is held", || cluster.counters().memory_used.get() == 0));
+}
+
+/// The records are settled; the sockets are nobody's concern any more.
+#[test]
+fn a_shutdown_does_not_wait_for_requests_whose_records_are_given_up() {
+    let runtime = runtime();
+    let (_fake, cluster, topic) = runtime.block_on(stuck(Duration::from_secs(1), 100 * PATIENCE));
+    runtime.block_on(give_up(&cluster, &topic));
+    assert!(cluster.counters().memory_used.get() > 0, "the brokers have taken everything");
+    let began = Instant::now();
+    runtime.block_on(cluster.shutdown());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[test]

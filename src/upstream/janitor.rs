@@ -2,7 +2,7 @@
 //! memory that a request held for longer than anybody waited for it.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,8 @@ pub(crate) async fn run(core: Arc<Core>) {
         tick.tick().await;
         if core.memory.used() > 0 {
             look(&core);
-            core.memory.look_for_lent();
+            // Who stops waits for records, not for sockets.
+            core.memory.look_for_lent(core.closing.load(Relaxed));
         }
     }
 }

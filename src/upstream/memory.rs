@@ -191,11 +191,12 @@ impl Memory {
         }
     }
 
-    /// Looks which of those that were not given back at once can be by now.
-    pub(crate) fn look_for_lent(&self) {
-        let back: Vec<_> = self.lent().extract_if(.., |(bytes, _)| bytes.is_unique()).collect();
+    /// Gives back what could not be at once, and can be by now; or `all` of it, at the end of the client.
+    pub(crate) fn look_for_lent(&self, all: bool) {
+        let back: Vec<_> = self.lent().extract_if(.., |(bytes, _)| all || bytes.is_unique()).collect();
         for (bytes, charged) in back {
-            self.give_back(bytes, charged);
+            self.recycle(bytes);
+            self.release(charged);
         }
     }
 
@@ -306,10 +307,10 @@ mod tests {
         let in_request = batch.clone();
         memory.give_back(batch, 2000);
         memory.give_back(Bytes::from(vec![1; 1000]), 1000);
-        memory.look_for_lent();
+        memory.look_for_lent(false);
         assert_eq!(memory.used(), 2000);
         drop(in_request);
-        memory.look_for_lent();
+        memory.look_for_lent(false);
         assert_eq!(memory.used(), 0);
     }
 
