@@ -336,6 +336,27 @@ fn rules_at_fault() {
             15,
             "write `reject` or `drop`",
         ),
+        // What is missing by a slip is not told twice, nor what follows from it.
+        (
+            "name: all\n    mqtt: \"a/{key}\"\n    kafka: {topic: t}\n    direcion: subscribe",
+            9,
+            5,
+            "did you mean `direction`?",
+        ),
+        (
+            "name: all\n    mqtt: \"a/{b}\"\n    kafka: {topic: t, kye: \"{b}\"}",
+            8,
+            23,
+            "did you mean `key`?",
+        ),
+        ("name: all\n    mqtt: \"a/b\"\n    kafka: {topc: t}", 8, 13, "did you mean `topic`?"),
+        ("nme: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}", 6, 5, "did you mean `name`?"),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}\n    on_error: {dead_leter: t}",
+            9,
+            16,
+            "did you mean `dead_letter`?",
+        ),
         ("name: all\n    mqtt: \"a/b\"", 6, 5, "has no `kafka`"),
         ("name: all\n    mqtt: \"a/b\"\n    kafka: {key: k}", 8, 12, "has no `topic`"),
         ("name: all\n    kafka: {topic: t}", 6, 5, "has no `mqtt`"),

@@ -154,7 +154,7 @@ impl Walk<'_> {
         let also = self.optional(&section, "also").and_then(|n| self.flag(n, "rules[].also"));
         // By the defaults a rule would have faults that are none.
         let unreadable = |key, read: bool| section.get(key).is_some() && !read;
-        let unreadable = unreadable("direction", direction.is_some()) || unreadable("also", also.is_some());
+        let unreadable = unreadable("direction", direction.is_some()) || unreadable("also", also.is_some()) || section.is_misspelt();
         let spec = RuleSpec {
             direction: direction.unwrap_or_default(),
             also: also.unwrap_or_default(),
@@ -229,6 +229,9 @@ impl Walk<'_> {
         let offline_retention = self
             .optional(&section, "offline_retention")
             .and_then(|n| self.duration(n, "rules[].kafka.offline_retention", OFFLINE_RETENTION));
+        if section.is_misspelt() {
+            return None;
+        }
         let (key, headers) = (key.map_or(Some(None), |key| key.map(Some))?, headers.unwrap_or(Some(vec![]))?);
         Some(KafkaSpec {
             topic: topic?,

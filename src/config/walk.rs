@@ -22,12 +22,19 @@ pub(super) struct Section<'t> {
     pub(super) name: String,
     pub(super) place: Place,
     entries: Vec<(&'t str, &'t Node)>,
+    /// Keys that are misspelt, as they are meant.
+    meant: Vec<&'t str>,
 }
 
 impl<'t> Section<'t> {
     /// The value of a key, if it stands there.
     pub(super) fn get(&self, key: &str) -> Option<&'t Node> {
         self.entries.iter().find(|(k, _)| *k == key).map(|(_, node)| *node)
+    }
+
+    /// Whether keys are misspelt. What follows from their absence is no fault of its own.
+    pub(super) fn is_misspelt(&self) -> bool {
+        !self.meant.is_empty()
     }
 
     /// A key's full name.
@@ -88,6 +95,7 @@ impl<'e> Walk<'e> {
             name: name.to_owned(),
             place: node.place,
             entries: Vec::with_capacity(entries.len()),
+            meant: vec![],
         };
         for (key, value) in entries {
             if keys.known.contains(&key.text.as_str()) {
@@ -103,7 +111,9 @@ impl<'e> Walk<'e> {
                 self.later(key.place, &shown(&section.path(&key.text)));
             } else {
                 let message = format!("unknown key {} in {}", quoted(&key.text), shown(name));
-                let remedy = match nearest(&key.text, keys.known.iter().chain(keys.later).copied()) {
+                let near = nearest(&key.text, keys.known.iter().chain(keys.later).copied());
+                section.meant.extend(near);
+                let remedy = match near {
                     Some(near) => format!("did you mean `{near}`?"),
                     // A merge key: some YAML readers have them.
                     None if key.text == "<<" => "write the keys out; an alias stands for one whole value".to_owned(),
@@ -129,10 +139,10 @@ impl<'e> Walk<'e> {
         );
     }
 
-    /// A key that must be there.
+    /// A key that must be there; one that is misspelt is noted already.
     pub(super) fn required<'t>(&mut self, section: &Section<'t>, key: &str, example: &str) -> Option<&'t Node> {
         let node = section.get(key);
-        if node.is_none() {
+        if node.is_none() && !section.meant.contains(&key) {
             self.fault(
                 section.place,
                 format!("{} has no `{key}`", shown(&section.name)),
