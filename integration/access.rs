@@ -1,6 +1,8 @@
 //! Each way to log in with real clients: right, wrong, missing, expired and malformed credentials, by mosquitto and paho in both versions.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -142,4 +144,94 @@ fn real_clients_are_let_in_with_what_is_right_and_with_nothing_else() {
     for secret in ["s3cret", good.as_str(), old.as_str(), forged.as_str()] {
         assert!(!log.contains(secret), "a secret in the log");
     }
+}
+
+/// A server that has `keys` at `/keys`, and at `/login` lets in whoever knows "0pen-up", as `web7`. Its address.
+fn server(keys: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it has one");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut reader = BufReader::new(stream.try_clone().expect("descriptors are left"));
+            let (mut head, mut length) = (String::new(), 0);
+            while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).is_ok_and(|read| read > 0) {
+                let line = head.lines().last().unwrap_or_default().to_ascii_lowercase();
+                length = line
+                    .strip_prefix("content-length:")
+                    .map_or(length, |n| n.trim().parse().unwrap_or(0));
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap_or_default();
+            let asked: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            let answer = match head.split(' ').nth(1) {
+                Some("/keys") => keys.as_str(),
+                _ if asked["password"] == "0pen-up" => r#"{"result": "allow", "identity": "web7"}"#,
+                _ => r#"{"result": "deny"}"#,
+            };
+            let length = answer.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{answer}"
+            );
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn real_clients_are_let_in_by_keys_and_decisions_of_a_server() {
+    let kafka = shared_kafka();
+    let topic = "logins-by-server";
+    kafka.topic(topic, 1);
+    let key = Ed25519KeyPair::generate().expect("a key");
+    let x = BASE64.encode(key.public_key());
+    let url = server(format!(r#"{{"keys": [{{"kty": "OKP", "crv": "Ed25519", "x": "{x}"}}]}}"#));
+    let rules = format!(
+        "  - {{name: {topic}, mqtt: \"{topic}/{{who}}\", kafka: {{topic: {topic}, key: \"{{who}}\"}}}}\n\
+         authentication:\n  \
+           - {{method: jwt, jwks: \"{url}/keys\"}}\n  \
+           - {{method: http, url: \"{url}/login\"}}\n\
+         authorization: [{{allow: [publish], topics: [\"{topic}/{{identity}}\"]}}]"
+    );
+    let proxy = Proxy::start(&kafka.bootstrap, &rules, "");
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("the clock runs").as_secs();
+    let (good, old) = (token(&key, "tok7", now + 3600), token(&key, "tok7", now - 60));
+    let mut stored = vec![];
+    for version in ["mqttv311", "mqttv5"] {
+        for (who, login) in [("tok7", ["-u", "any", "-P", &good]), ("web7", ["-u", "any", "-P", "0pen-up"])] {
+            let topic = format!("{topic}/{who}");
+            mosquitto(&proxy, version, &topic, version, &login).unwrap_or_else(|said| panic!("{version} {who}: {said}"));
+            stored.push(format!("{who}|{version}"));
+        }
+        for login in [&["-u", "any", "-P", &old][..], &["-u", "any", "-P", "wrong"], &[]] {
+            assert!(
+                mosquitto(&proxy, version, &format!("{topic}/web7"), "no", login).is_err(),
+                "{login:?}"
+            );
+        }
+    }
+    for version in ["4", "5"] {
+        assert_eq!(
+            paho(&proxy, version, "any", "0pen-up", &format!("{topic}/web7")),
+            "PUBACK 0",
+            "paho {version}"
+        );
+        stored.push(format!("web7|paho {version}"));
+        assert_eq!(
+            paho(&proxy, version, "any", "wrong", &format!("{topic}/web7")),
+            "CONNACK 134",
+            "paho {version}"
+        );
+    }
+    let mut found = eventually("all that was allowed", || {
+        let found = kafka.consume(topic, "%k|%s");
+        (found.len() >= stored.len()).then_some(found)
+    });
+    stored.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, stored, "that, and nothing else");
+    assert!(
+        !proxy.log().contains(&good) && !proxy.log().contains("right\""),
+        "a secret in the log"
+    );
 }

@@ -15,6 +15,8 @@ pub struct Balancer {
     child: Child,
     /// Where devices connect.
     pub mqtt: SocketAddr,
+    /// Where they do by TLS, which the instances end.
+    pub tls: SocketAddr,
 }
 
 impl Balancer {
@@ -62,7 +64,7 @@ impl Balancer {
             .spawn()
             .expect("haproxy can be run (make test installs it)");
         eventually("HAProxy listens", || TcpStream::connect(mqtt).ok());
-        Self { child, mqtt }
+        Self { child, mqtt, tls }
     }
 
     /// Connects a device. Until the balancer has noticed that an instance is gone, some of its connections lead nowhere.

@@ -33,6 +33,7 @@ mod shared;
 mod stage;
 mod state_topics;
 mod table;
+mod tls;
 mod trouble;
 mod wire;
 

@@ -95,6 +95,9 @@ pub fn certificates() -> &'static Path {
             .status()
             .expect("certs/make can be run");
         assert!(status.success(), "certs/make: {status}");
+        // Of all proxies, as of the instances behind one balancer.
+        let keys = output("openssl", &["rand", "-base64", "48"]);
+        fs::write(path.join("tickets"), keys).expect("the folder was just made");
         path
     })
 }
@@ -305,7 +308,8 @@ impl Proxy {
             "authentication: [{method: anonymous}]\n"
         };
         let pair = format!(
-            "tls: {{certificate: \"{certs}/server.pem\", key: \"{certs}/server.key\", client_ca: \"{certs}/ca.pem\", client_auth: optional}}"
+            "tls: {{certificate: \"{certs}/server.pem\", key: \"{certs}/server.key\", client_ca: \"{certs}/ca.pem\", client_auth: optional, \
+             ticket_keys: \"file:{certs}/tickets\"}}"
         );
         let text = format!(
             "listeners:\n  \

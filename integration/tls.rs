@@ -1,0 +1,148 @@
+//! TLS as others see it, by OpenSSL's client: what is not spoken, and sessions that go on at another instance.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+
+use crate::balancer::Balancer;
+use crate::publish::rule;
+use crate::shared_kafka;
+use crate::stage::{Proxy, certificates, eventually, output};
+
+/// Tries a handshake, and no more; what OpenSSL says of it if it came about, or else.
+fn handshake(proxy: &Proxy, more: &[&str]) -> Result<String, String> {
+    let (address, ca) = (proxy.tls.to_string(), certificates().join("ca.pem"));
+    let output = Command::new("openssl")
+        .args(["s_client", "-connect", &address, "-verify_return_error", "-CAfile"])
+        .arg(ca)
+        .args(more)
+        .stdin(Stdio::null())
+        .output()
+        .expect("openssl can be run");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    if output.status.success() { Ok(said) } else { Err(said) }
+}
+
+/// Kafka is of no use here, and is not there.
+fn proxy() -> Proxy {
+    Proxy::launch("127.0.0.1:1", &rule("tls"), "")
+}
+
+#[test]
+fn no_old_version_is_spoken() {
+    let proxy = proxy();
+    for version in ["-tls1", "-tls1_1"] {
+        // OpenSSL itself speaks them only at this level; it is the proxy that says no.
+        let said = handshake(&proxy, &[version, "-cipher", "ALL:@SECLEVEL=0"]).expect_err(version);
+        assert!(said.contains("SSL alert number"), "{version}: {said}");
+    }
+    for version in ["-tls1_2", "-tls1_3"] {
+        let said = handshake(&proxy, &[version]).unwrap_or_else(|said| panic!("{version}: {said}"));
+        assert!(said.contains("Compression: NONE"), "{said}");
+        if version == "-tls1_2" {
+            for words in ["Secure Renegotiation IS supported", "Extended master secret: yes"] {
+                assert!(said.contains(words), "no {words}: {said}");
+            }
+        }
+    }
+}
+
+/// Each cipher that OpenSSL knows is offered alone.
+#[test]
+fn only_ciphers_with_forward_secrecy_and_authenticated_encryption_are_taken() {
+    let proxy = proxy();
+    let known = output("openssl", &["ciphers", "-s", "-tls1_2", "ALL:COMPLEMENTOFALL:@SECLEVEL=0"]);
+    let known: Vec<&str> = known.trim().split(':').filter(|name| !name.starts_with("TLS_")).collect();
+    assert!(
+        known.contains(&"AES128-SHA") && known.len() > 30,
+        "weak ones are among them: {known:?}"
+    );
+    let offer = |name: &str| handshake(&proxy, &["-tls1_2", "-cipher", &format!("{name}:@SECLEVEL=0")]);
+    let (taken, refused): (Vec<_>, Vec<_>) = known
+        .into_iter()
+        .map(|name| (name, offer(name)))
+        .partition(|(_, tried)| tried.is_ok());
+    let is_strong = |name: &str| {
+        name.starts_with("ECDHE-")
+            && ["-AES128-GCM-", "-AES256-GCM-", "-CHACHA20-"]
+                .iter()
+                .any(|kind| name.contains(kind))
+    };
+    assert!(!taken.is_empty() && taken.iter().all(|(name, _)| is_strong(name)), "{taken:?}");
+    for (name, tried) in refused {
+        let said = tried.expect_err("refused");
+        assert!(said.contains("alert handshake failure"), "{name}: {said}");
+    }
+    for (suite, is_taken) in [
+        ("TLS_AES_128_GCM_SHA256", true),
+        ("TLS_AES_256_GCM_SHA384", true),
+        ("TLS_CHACHA20_POLY1305_SHA256", true),
+        ("TLS_AES_128_CCM_SHA256", false),
+        ("TLS_AES_128_CCM_8_SHA256", false),
+    ] {
+        assert_eq!(handshake(&proxy, &["-tls1_3", "-ciphersuites", suite]).is_ok(), is_taken, "{suite}");
+    }
+}
+
+/// A connection of OpenSSL that stays open.
+struct Held(Child);
+
+impl Held {
+    fn open(balancer: &Balancer, version: &str, session: [&str; 2]) -> Self {
+        let mut child = Command::new("openssl")
+            .args(["s_client", "-connect", &balancer.tls.to_string(), version])
+            .args(session)
+            .arg("-CAfile")
+            .arg(certificates().join("ca.pem"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl can be run");
+        let mut out = child.stdout.take().expect("its output is a pipe");
+        // All that it says at first, so that it never waits for us.
+        let mut said = [0; 1];
+        let mut text = Vec::new();
+        while !text.ends_with(b"Verify return code: ") && out.read(&mut said).expect("it can be read") == 1 {
+            text.push(said[0]);
+        }
+        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+        let held = Self(child);
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let kind = if session[0] == "-sess_in" {
+            "Reused, TLSv1."
+        } else {
+            "New, TLSv1."
+        };
+        assert!(text.contains(kind), "{version} {session:?}: {text}");
+        held
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The first connection stays open, so the balancer gives the second one to the other instance.
+#[test]
+fn a_session_of_one_instance_goes_on_at_the_other() {
+    let kafka = shared_kafka();
+    kafka.topic("tls-resumed", 1);
+    let [a, b] = [(); 2].map(|()| Proxy::start(&kafka.bootstrap, &rule("tls-resumed"), ""));
+    let balancer = Balancer::start(&[&a, &b]);
+    let opened = || [&a, &b].map(|proxy| proxy.metric(&["connections_opened_total", "\"tls\""]));
+    let folder = tempfile::tempdir().expect("a folder for sessions");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let before = opened();
+        let session = folder.path().join(version);
+        let file = session.to_str().expect("a path in UTF-8");
+        let _first = Held::open(&balancer, version, ["-sess_out", file]);
+        eventually("its session is there", || {
+            std::fs::metadata(&session).ok().filter(|meta| meta.len() > 0)
+        });
+        let _second = Held::open(&balancer, version, ["-sess_in", file]);
+        assert_eq!(opened(), before.map(|count| count + 1.0), "{version}: one at each");
+    }
+}
