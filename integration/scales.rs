@@ -97,7 +97,7 @@ pub fn period(what: impl FnOnce()) -> Period {
 }
 
 /// The 99th percentiles of the messages that were due in each whole slice of a period, in milliseconds.
-fn p99s(period: &Period, slice: Duration, fleet: &[Followed]) -> Vec<f64> {
+pub fn p99s(period: &Period, slice: Duration, fleet: &[Followed]) -> Vec<f64> {
     let slice = slice.as_micros() as u64;
     let mut slices = vec![Vec::new(); ((period.end - period.start) / slice) as usize];
     for (due, took) in fleet.iter().flat_map(|one| &one.latencies) {
