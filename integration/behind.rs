@@ -12,7 +12,7 @@ use crate::load::{
     ledger,
 };
 use crate::publish::{crowd, rule};
-use crate::scales::{Enough, Fleet, Followed, allow_all_descriptors, median, p99s, period, slower};
+use crate::scales::{Enough, Fleet, Followed, Period, allow_all_descriptors, median, p99s, period, slower};
 use crate::shared_kafka;
 use crate::stage::{DEADLINE, Proxy, eventually};
 use std::sync::Arc;
@@ -92,13 +92,46 @@ impl Stream {
     }
 }
 
+/// Messages of 4,000 bytes that only those get who will be stuck: more than a mailbox holds.
+const FILL: u16 = 100;
+
+/// What came of a time in which some were stuck.
+struct Turn {
+    period: Period,
+    /// Kilobytes that the instance holds more than before.
+    grown: u64,
+    /// What the stuck needed to be at the tail again.
+    released: Duration,
+    /// Processor time of the instance that has them, and of the other, in ticks of 10 ms.
+    busy: [u64; 2],
+}
+
+impl Turn {
+    fn of(runtime: &Runtime, stuck: &Audience, length: Duration, proxies: [&Proxy; 2]) -> Self {
+        let with = proxies[0];
+        let before = resident(with.id());
+        let waiting = runtime.block_on(seat(stuck)).unwrap().into_clients();
+        runtime.block_on(fill(with, FILL)).unwrap();
+        eventually("all of them are behind", || {
+            (with.metric(&["subscribers_behind"]) >= f64::from(stuck.clients)).then_some(())
+        });
+        let since = proxies.map(|proxy| ticks(proxy.id()));
+        // So long they are stuck.
+        let period = period(|| std::thread::sleep(length));
+        Self {
+            period,
+            busy: [0, 1].map(|side| ticks(proxies[side].id()) - since[side]),
+            grown: resident(with.id()).saturating_sub(before),
+            released: release(runtime, with, waiting, FILL),
+        }
+    }
+}
+
 /// A tenth of the subscribers of an instance do not take what comes, first at the one and then at the other.
 #[test]
 fn a_tenth_of_a_thousand_subscribers_is_stuck_and_the_others_do_not_notice() {
     const ALL: u32 = 1_000;
     const STUCK: u32 = ALL / 10;
-    /// Messages of 4,000 bytes that only they get: more than a mailbox holds.
-    const FILL: u16 = 100;
     const MOMENT: Duration = Duration::from_millis(400);
     allow_all_descriptors();
     let kafka = shared_kafka();
@@ -122,32 +155,23 @@ fn a_tenth_of_a_thousand_subscribers_is_stuck_and_the_others_do_not_notice() {
         ..crowd(proxies[0].mqtt, "seats", 5, u64::MAX)
     };
     let stream = Stream::begin(&runtime, load);
-    let (mut periods, mut grown, mut released) = (Vec::new(), 0, Duration::ZERO);
-    let mut busy = [0; 2];
-    for turn in 0..turns {
-        let (with, without) = (&proxies[turn % 2], &proxies[(turn + 1) % 2]);
-        let before = resident(with.id());
-        // They take ten messages and do not acknowledge them.
-        let waiting = audience(with, "seats/+/telemetry/#", STUCK, &format!("seats-stuck{turn}-"), Some(10));
-        let waiting = runtime.block_on(seat(&waiting)).unwrap().into_clients();
-        runtime.block_on(fill(with, FILL)).unwrap();
-        eventually("all of them are behind", || {
-            (with.metric(&["subscribers_behind"]) >= f64::from(STUCK)).then_some(())
-        });
-        let since = [with, without].map(|proxy| ticks(proxy.id()));
-        // So long they are stuck.
-        periods.push(period(|| std::thread::sleep(Duration::from_secs(seconds))));
-        busy[0] += ticks(with.id()) - since[0];
-        busy[1] += ticks(without.id()) - since[1];
-        grown = grown.max(resident(with.id()).saturating_sub(before));
-        released = released.max(release(&runtime, with, waiting, FILL));
-    }
+    let stuck: Vec<Turn> = (0..turns)
+        .map(|turn| {
+            let (with, without) = (&proxies[turn % 2], &proxies[(turn + 1) % 2]);
+            // They take ten messages and do not acknowledge them.
+            let waiting = audience(with, "seats/+/telemetry/#", STUCK, &format!("seats-stuck{turn}-"), Some(10));
+            Turn::of(&runtime, &waiting, Duration::from_secs(seconds), [with, without])
+        })
+        .collect();
+    let grown = stuck.iter().map(|turn| turn.grown).max().unwrap();
+    let released = stuck.iter().map(|turn| turn.released).max().unwrap();
+    let busy = [0, 1].map(|side| stuck.iter().map(|turn| turn.busy[side]).sum::<u64>());
     let fleets = stream.end(&runtime, fleets);
     let of = |turn: usize, slice| {
         let (with, without) = (&fleets[turn % 2], &fleets[(turn + 1) % 2]);
-        slower(&periods[turn], slice, with, without)
+        slower(&stuck[turn].period, slice, with, without)
     };
-    let without = (0..turns).flat_map(|turn| p99s(&periods[turn], MOMENT, &fleets[(turn + 1) % 2]));
+    let without = (0..turns).flat_map(|turn| p99s(&stuck[turn].period, MOMENT, &fleets[(turn + 1) % 2]));
     let without: Vec<f64> = without.collect();
     // What one of the two is always slower by, whoever has the stuck ones, falls out of the mean of both.
     let of_side = |side: usize| {
