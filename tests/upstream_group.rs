@@ -318,7 +318,7 @@ async fn what_an_operator_must_cure_is_told_with_its_cure() {
         (26, "group.min.session.timeout.ms"),
         (30, "READ"),
         (81, "group.max.size"),
-        (23, "own"),
+        (23, "another build's protocol"),
     ] {
         let fake = Fake::start(1).await;
         fake.topic("t", 1);
