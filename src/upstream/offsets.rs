@@ -34,6 +34,8 @@ pub(crate) const EARLIEST: i64 = -2;
 pub(crate) const EARLIEST_LOCAL: i64 = -4;
 /// The answer to a question for a time, if all records are older.
 const NO_SUCH_RECORD: i64 = -1;
+/// An answer that is late by so long makes us ask whether another broker leads by now.
+const OVERDUE: Duration = Duration::from_secs(1);
 const REQUEST_TIMED_OUT: i16 = 7;
 const NETWORK_EXCEPTION: i16 = 13;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -116,6 +118,7 @@ async fn persist(
                     _ => {}
                 },
                 () = moved => {}
+                () = doubt(core) => {}
                 () = sleep_until(deadline) => return Err(ErrorCode::from(REQUEST_TIMED_OUT)),
             }
         }
@@ -134,6 +137,17 @@ async fn persist(
             return Err(ErrorCode::from(UNKNOWN_TOPIC_OR_PARTITION));
         }
         waiting = ask(partition, timestamp);
+    }
+}
+
+/// Has the metadata asked for, again and again: another may lead instead of a broker that lets us wait, and where nobody reads or produces
+/// nobody else would notice. Never ends.
+async fn doubt(core: &Core) {
+    let mut doubts = 0;
+    loop {
+        sleep(OVERDUE).await;
+        core.refresh_all(doubts);
+        doubts += 1;
     }
 }
 
