@@ -2,26 +2,63 @@
 //!
 //! One after the other would not do: a name gives its addresses in the same order each time, and one that swallows packets would take all the
 //! time that a connection may take, at each attempt.
+//!
+//! Nor would one call do that is long under way: of a host that is gone the packets are swallowed, TCP repeats its own ever more seldom (after
+//! 1, 3, 7 s), and the name may have another address when it comes back. So each second it is dialled anew, beside those before.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
     net::{TcpStream, lookup_host},
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 /// The next address is tried after this time, or as soon as one has failed (§5 of the RFC).
 const APART: Duration = Duration::from_millis(250);
 /// Addresses of a name that are tried.
 const MOST: usize = 32;
+/// A call without an answer is repeated after this time.
+const AGAIN: Duration = Duration::from_secs(1);
+/// And given up after this one: so few are under way at a time, and one of them may take a way that is slow.
+const GIVEN_UP: Duration = Duration::from_secs(4);
 
 /// Connects to `host:port`. The caller bounds the time. Cancel-safe.
 ///
 /// # Errors
 /// The name has no address, or none of them answers: what the last one said.
 pub(crate) async fn dial(address: &str) -> io::Result<TcpStream> {
+    let address = address.to_owned();
+    again_and_again(move || call(address.clone())).await
+}
+
+async fn call(address: String) -> io::Result<TcpStream> {
     first_of(lookup_host(address).await?.take(MOST).collect()).await
+}
+
+/// The first result of calls that begin a second apart.
+async fn again_and_again<F>(call: impl Fn() -> F) -> io::Result<TcpStream>
+where
+    F: Future<Output = io::Result<TcpStream>> + Send + 'static,
+{
+    let mut calls = JoinSet::new();
+    loop {
+        calls.spawn(timeout(GIVEN_UP, call()));
+        let next = sleep(AGAIN);
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                biased;
+                Some(ended) = calls.join_next(), if !calls.is_empty() => {
+                    // Else it was given up, or the runtime ends.
+                    if let Ok(Ok(result)) = ended {
+                        return result;
+                    }
+                }
+                () = &mut next => break,
+            }
+        }
+    }
 }
 
 async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
@@ -80,6 +117,22 @@ mod tests {
         let stream = first_of(vec![hole, hole, at]).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), at);
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    }
+
+    /// TCP itself calls again 7 s after the first time.
+    #[tokio::test]
+    async fn a_host_that_comes_back_is_reached_within_a_second() {
+        let (hole, listener, held) = black_hole().await;
+        let dialling = tokio::spawn(async move { dial(&hole.to_string()).await });
+        // Past the second time that TCP calls by itself.
+        sleep(Duration::from_millis(3_200)).await;
+        assert!(!dialling.is_finished());
+        drop(held);
+        let back = Instant::now();
+        let accepting = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        dialling.await.unwrap().unwrap();
+        assert!(back.elapsed() < Duration::from_millis(1_500), "{:?}", back.elapsed());
+        accepting.abort();
     }
 
     #[tokio::test]
