@@ -17,7 +17,7 @@ use fake_broker::{
     client::{Log, PATIENCE, Producer, assert_stored_once, ready, settings, started, started_as, until},
 };
 use kafka_protocol::messages::ApiKey;
-use mqtt_kafka_proxy::upstream::{Cluster, Outcome, Start, State, TopicState};
+use mqtt_kafka_proxy::upstream::{Cluster, Outcome, Settings, Start, State, TopicState};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -349,6 +349,27 @@ async fn a_kafka_that_goes_away_is_noticed_also_while_nothing_is_asked_of_it() {
         .await
         .unwrap()
         .unwrap();
+}
+
+/// Whoever waits for Kafka's return waits for the next attempt: however long it was away, that is not far.
+#[tokio::test]
+async fn a_kafka_that_is_away_is_looked_for_each_second() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = Settings {
+        bootstrap_servers: vec![listener.local_addr().unwrap().to_string()],
+        ..Settings::default()
+    };
+    let _cluster = Cluster::start(settings);
+    let mut last: Option<Instant> = None;
+    for attempt in 0..8 {
+        let (closed, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        drop(closed);
+        let pause = last.replace(Instant::now()).map(|last| last.elapsed());
+        assert!(
+            pause.is_none_or(|pause| pause < Duration::from_millis(1_200)),
+            "{attempt}: {pause:?}"
+        );
+    }
 }
 
 /// Metadata that do not change make 40 partitions fail again and again: the cluster is asked ever more seldom. One whose leader moves

@@ -27,8 +27,7 @@ type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Connection, CallError>> + 
 /// Where to look.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Among {
-    /// The brokers of the last metadata, then the bootstrap list. The number turns the order, so that another comes first after a
-    /// failure.
+    /// The brokers of the last metadata and the bootstrap list, known ones first. The number turns the order, so that another comes first.
     All(usize),
     /// The bootstrap list: the cluster wants us to begin again (KIP-1102).
     Bootstrap,
@@ -61,16 +60,27 @@ pub(crate) async fn any_connection(core: &Core, among: Among) -> Result<Connecti
     })
 }
 
+/// The one whose turn it is, unless it cannot be reached.
+pub(crate) fn first(core: &Core, among: Among) -> Option<String> {
+    addresses(core, among).into_iter().next()
+}
+
 fn addresses(core: &Core, among: Among) -> Vec<String> {
-    let mut addresses: Vec<String> = Vec::new();
-    if let Among::All(turn) = among {
-        addresses.extend(core.all_brokers().iter().filter(|b| b.is_listed()).map(|b| b.address()));
-        addresses.sort_unstable();
-        let turn = turn.checked_rem(addresses.len()).unwrap_or(0);
-        addresses.rotate_left(turn);
-        addresses.truncate(MOST_KNOWN);
-    }
-    for server in &core.settings.bootstrap_servers {
+    let bootstrap = &core.settings.bootstrap_servers;
+    let Among::All(turn) = among else { return bootstrap.clone() };
+    let mut known: Vec<String> = core.all_brokers().iter().filter(|b| b.is_listed()).map(|b| b.address()).collect();
+    known.sort_unstable();
+    // A broker that is late may know of no other than itself: those of the list have their turn, too.
+    let mut addresses = joined(known, bootstrap);
+    let turn = turn.checked_rem(addresses.len()).unwrap_or(0);
+    addresses.rotate_left(turn);
+    addresses.truncate(MOST_KNOWN);
+    joined(addresses, bootstrap)
+}
+
+/// Behind these addresses those of the list that are not among them.
+fn joined(mut addresses: Vec<String>, bootstrap: &[String]) -> Vec<String> {
+    for server in bootstrap {
         if !addresses.contains(server) {
             addresses.push(server.clone());
         }

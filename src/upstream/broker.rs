@@ -67,8 +67,12 @@ impl Broker {
         self.address.lock().expect("no code that holds this lock panics").clone()
     }
 
-    pub(crate) fn moved_to(&self, address: String) {
-        *self.address.lock().expect("no code that holds this lock panics") = address;
+    /// Takes its address as told; whether that is news.
+    pub(crate) fn moved_to(&self, address: String) -> bool {
+        let mut known = self.address.lock().expect("no code that holds this lock panics");
+        let moved = *known != address;
+        *known = address;
+        moved
     }
 
     /// Whether the last metadata named it.

@@ -12,8 +12,7 @@ use std::{
 
 use kafka_protocol::{
     messages::{
-        ApiKey, MetadataRequest, MetadataResponse, TopicName,
-        metadata_request::MetadataRequestTopic,
+        MetadataResponse, TopicName,
         metadata_response::{MetadataResponsePartition, MetadataResponseTopic},
     },
     protocol::StrBytes,
@@ -22,14 +21,17 @@ use tokio::{sync::mpsc, time::sleep_until};
 
 use super::{
     backoff,
-    bootstrap::{Among, any_connection},
+    bootstrap::{self, Among, any_connection},
     broker::Broker,
     cluster::Core,
-    connection::{CallError, Connection},
-    fetch, janitor, offsets,
+    connection::Connection,
+    fetch,
+    inquiry::{Failure, inquire},
+    janitor, offsets,
     pace::Pace,
     sender, singles,
     topics::{Entry, Partition, Topic, TopicId, TopicState},
+    turn::{Turn, Worth},
 };
 use crate::kafka::{
     Acks,
@@ -48,8 +50,8 @@ const CONFIRM_MISSING: u32 = 2;
 /// Answers in a row that make a topic missing that was there.
 const CONFIRM_VANISHED: u32 = 5;
 
-/// Names in one request.
-const MOST_NAMES: usize = 1_000;
+/// The longest pause, less jitter, while no broker can be reached: devices wait for Kafka's return, and nobody else looks out for it.
+const MOST_PAUSE: Duration = Duration::from_millis(800);
 
 /// What a round leaves to do.
 struct Round {
@@ -57,6 +59,8 @@ struct Round {
     unsettled: bool,
     /// Topics are missing that may appear.
     missing: bool,
+    /// What the answers were worth.
+    worth: Worth,
 }
 
 /// Runs until the client stops.
@@ -64,16 +68,19 @@ pub(crate) async fn run(core: Arc<Core>) {
     let mut link: Option<Connection> = None;
     let mut failures = 0;
     let mut unsettled = 0;
-    let mut among = Among::All(0);
+    let mut turn = Turn::default();
+    let mut among = turn.among();
     let mut pace = Pace::new(Instant::now());
     let most_age = core.settings.metadata_max_age;
+    let mut doubted = true;
     let mut full = pace.begin(&core.doubts, true);
     loop {
         match round(&core, &mut link, full, among).await {
             Ok(round) => {
-                (failures, among) = (0, Among::All(0));
+                failures = 0;
                 unsettled = if round.unsettled { unsettled + 1 } else { 0 };
                 core.standing.away(None);
+                let passes = turn.answered(round.worth, doubted || round.unsettled, Instant::now());
                 let pause = match (round.unsettled, round.missing) {
                     (true, _) => backoff::wait(unsettled - 1, Duration::from_millis(50), Duration::from_secs(1)),
                     (false, true) => ASK_MISSING_AGAIN,
@@ -81,10 +88,21 @@ pub(crate) async fn run(core: Arc<Core>) {
                 };
                 news(&core, link.as_ref(), &mut pace, Instant::now() + pause).await;
                 let too_old = pace.last.elapsed() >= most_age;
+                if too_old {
+                    // What nobody doubts may be wrong, too: that a topic has not grown, for one.
+                    turn.pass();
+                }
+                if passes || too_old {
+                    leave(&core, &mut link, &mut turn);
+                }
+                among = turn.among();
+                let doubts = core.doubts.failures().is_some();
                 full = pace.begin(&core.doubts, too_old);
+                doubted = full && doubts;
             }
             Err(failure) => {
                 failures += 1;
+                turn.pass();
                 among = match failure {
                     Failure::Rebootstrap => {
                         tracing::info!("the cluster wants its clients to begin again with their bootstrap servers");
@@ -92,14 +110,25 @@ pub(crate) async fn run(core: Arc<Core>) {
                     }
                     Failure::Why(why) => {
                         core.standing.away(Some(why));
-                        Among::All(failures as usize)
+                        turn.among()
                     }
                 };
-                tokio::time::sleep(backoff::wait(failures - 1, Duration::from_millis(100), Duration::from_secs(2))).await;
+                tokio::time::sleep(backoff::wait(failures - 1, Duration::from_millis(100), MOST_PAUSE)).await;
+                doubted = true;
                 full = pace.begin(&core.doubts, true);
             }
         }
     }
+}
+
+/// Gives the connection up for one to the broker whose turn it is; to the one behind that, if it is that one. There may be no other.
+fn leave(core: &Core, link: &mut Option<Connection>, turn: &mut Turn) {
+    let Some(old) = link.take() else { return };
+    let comes_first = |turn: &Turn| bootstrap::first(core, turn.among()).as_deref() == Some(&*old.address);
+    if comes_first(turn) {
+        turn.pass();
+    }
+    *link = comes_first(turn).then_some(old);
 }
 
 /// Waits until somebody wants to know of a new name, those who doubt what is known have waited long enough, or it is `until`. A broker that
@@ -126,56 +155,30 @@ async fn ended(link: Option<&Connection>) {
     }
 }
 
-/// Why a round failed.
-enum Failure {
-    /// As an operator should read it.
-    Why(String),
-    /// The cluster wants us to begin again with the bootstrap servers (KIP-1102).
-    Rebootstrap,
-}
-
 async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, among: Among) -> Result<Round, Failure> {
     let names = due(core, full);
     if names.is_empty() && !full {
-        return Ok(outlook(core));
+        return Ok(outlook(core, Worth::default()));
     }
     let old = link.take_if(|l| l.is_open());
+    let learn = |answer: &MetadataResponse| learn(core, answer);
     // A broker may have closed it for idleness a moment ago: that is no sign of trouble, so a fresh one is tried before anybody is told.
     let known = match &old {
-        Some(connection) => inquire(core, connection, &names, core.settings.request_timeout.min(OLD_LINK_WAIT)).await,
+        Some(connection) => inquire(connection, &names, core.settings.request_timeout.min(OLD_LINK_WAIT), learn).await,
         None => Err(Failure::Why(String::new())),
     };
-    *link = match (old, known) {
-        (Some(old), Ok(())) => Some(old),
+    let (used, worth) = match (old, known) {
+        (Some(old), Ok(worth)) => (old, worth),
         (_, Err(Failure::Rebootstrap)) => return Err(Failure::Rebootstrap),
         _ => {
             let fresh = any_connection(core, among).await.map_err(Failure::Why)?;
-            inquire(core, &fresh, &names, core.settings.request_timeout).await?;
-            Some(fresh)
+            let worth = inquire(&fresh, &names, core.settings.request_timeout, learn).await?;
+            (fresh, worth)
         }
     };
+    *link = Some(used);
     core.topics.forget_unwanted();
-    Ok(outlook(core))
-}
-
-/// Asks for `names`, in several requests if there are very many, and takes in what is told.
-async fn inquire(core: &Arc<Core>, connection: &Connection, names: &[Arc<str>], within: Duration) -> Result<(), Failure> {
-    // Without names: only the brokers.
-    let mut chunks = names.chunks(MOST_NAMES);
-    let mut chunk = chunks.next().unwrap_or_default();
-    loop {
-        let asked = ask(connection, chunk, within).await;
-        let answer = asked.map_err(|e| Failure::Why(format!("{}: {e}", connection.address)))?;
-        match ErrorCode::from(answer.error_code) {
-            ErrorCode::REBOOTSTRAP_REQUIRED => return Err(Failure::Rebootstrap),
-            code if !code.is_ok() => return Err(Failure::Why(format!("Metadata: {}", code.name()))),
-            _ => learn(core, &answer),
-        }
-        match chunks.next() {
-            Some(next) => chunk = next,
-            None => return Ok(()),
-        }
-    }
+    Ok(outlook(core, worth))
 }
 
 /// The names to ask for: all, or those that are new, unsettled, or missing for a while.
@@ -200,7 +203,7 @@ fn leaderless(topic: &Topic) -> bool {
     topic.partitions.iter().any(|p| p.leader().is_none())
 }
 
-fn outlook(core: &Core) -> Round {
+fn outlook(core: &Core, worth: Worth) -> Round {
     let topics = core.topics.lock();
     Round {
         unsettled: topics.values().any(|e| match &e.state {
@@ -209,21 +212,8 @@ fn outlook(core: &Core) -> Round {
             TopicState::Missing => false,
         }),
         missing: topics.values().any(|e| matches!(e.state, TopicState::Missing)),
+        worth,
     }
-}
-
-async fn ask(connection: &Connection, names: &[Arc<str>], within: Duration) -> Result<MetadataResponse, CallError> {
-    let version = connection
-        .version(ApiKey::Metadata, 13)
-        .ok_or(CallError::Unsendable("the broker shares no version of Metadata"))?;
-    let topics = names
-        .iter()
-        .map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))))
-        .collect();
-    let request = MetadataRequest::default()
-        .with_topics(Some(topics))
-        .with_allow_auto_topic_creation(false);
-    connection.send(ApiKey::Metadata, version, &request, within)?.answer().await
 }
 
 /// A topic's name as requests want it.
@@ -231,7 +221,8 @@ pub(crate) fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }
 
-fn learn(core: &Arc<Core>, answer: &MetadataResponse) {
+fn learn(core: &Arc<Core>, answer: &MetadataResponse) -> Worth {
+    let mut worth = Worth::default();
     core.all_brokers().iter().for_each(|b| b.list_as_known(false));
     for told in &answer.brokers {
         let address = if told.host.contains(':') {
@@ -241,14 +232,17 @@ fn learn(core: &Arc<Core>, answer: &MetadataResponse) {
         };
         match core.broker(told.node_id.0) {
             Some(broker) => {
-                broker.moved_to(address);
+                worth.news |= broker.moved_to(address);
                 broker.list_as_known(true);
             }
-            None => start_broker(core, told.node_id.0, address),
+            None => {
+                worth.news = true;
+                start_broker(core, told.node_id.0, address);
+            }
         }
     }
     for told in &answer.topics {
-        learn_topic(core, told);
+        worth = worth.with(learn_topic(core, told));
     }
     core.changed.send_modify(|n| *n += 1);
     core.orphans.place();
@@ -257,6 +251,7 @@ fn learn(core: &Arc<Core>, answer: &MetadataResponse) {
         Acks::EACH.iter().for_each(|acks| broker.line(*acks).kick.notify_one());
         let _ = broker.fetcher.send(fetch::Command::Look);
     }
+    worth
 }
 
 fn start_broker(core: &Arc<Core>, id: i32, address: String) {
@@ -277,12 +272,14 @@ fn start_broker(core: &Arc<Core>, id: i32, address: String) {
     }
 }
 
-fn learn_topic(core: &Core, told: &MetadataResponseTopic) {
-    let Some(name) = told.name.as_ref() else { return };
+fn learn_topic(core: &Core, told: &MetadataResponseTopic) -> Worth {
+    let Some(name) = told.name.as_ref() else {
+        return Worth::default();
+    };
     let code = ErrorCode::from(told.error_code);
     let mut topics = core.topics.lock();
     let Found::Occupied(mut found) = topics.entry(Arc::from(&*name.0)) else {
-        return;
+        return Worth::default();
     };
     let name = Arc::clone(found.key());
     let entry = found.get_mut();
@@ -295,10 +292,12 @@ fn learn_topic(core: &Core, told: &MetadataResponseTopic) {
                 janitor::clear(core, old);
             }
             let topic = renew(&name, entry, told);
-            lead(core, &topic, &told.partitions);
+            let news = !matches!(&entry.state, TopicState::Ready(known) if Arc::ptr_eq(known, &topic));
+            let worth = lead(core, &topic, &told.partitions);
             entry.missing = 0;
             entry.topic = Some(Arc::clone(&topic));
             entry.state = TopicState::Ready(topic);
+            return worth.with(Worth { news, late: false });
         }
         // Not there, as far as this broker knows.
         Retry::AfterMetadata if code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => miss(&name, entry, code, false),
@@ -307,6 +306,7 @@ fn learn_topic(core: &Core, told: &MetadataResponseTopic) {
         // LEADER_NOT_AVAILABLE and its like: soon again.
         Retry::Again | Retry::AfterMetadata | Retry::AfterCoordinator => core.counters.error(code.name()),
     }
+    Worth::default()
 }
 
 /// An answer said that the topic cannot be used. One that was there is not taken away at one broker's word, whatever it says: it may not
@@ -364,7 +364,8 @@ fn renew(name: &Arc<str>, entry: &Entry, told: &MetadataResponseTopic) -> Arc<To
     }
 }
 
-fn lead(core: &Core, topic: &Topic, told: &[MetadataResponsePartition]) {
+fn lead(core: &Core, topic: &Topic, told: &[MetadataResponsePartition]) -> Worth {
+    let mut worth = Worth::default();
     for partition in told {
         let Some(ours) = usize::try_from(partition.partition_index)
             .ok()
@@ -373,6 +374,7 @@ fn lead(core: &Core, topic: &Topic, told: &[MetadataResponsePartition]) {
             continue;
         };
         let broker = core.broker(partition.leader_id.0);
-        ours.told_leader(broker.as_ref(), partition.leader_epoch);
+        worth = worth.with(ours.told_leader(broker.as_ref(), partition.leader_epoch));
     }
+    worth
 }

@@ -22,8 +22,10 @@ mod gathering;
 mod group;
 mod guard;
 mod handover;
+mod hints;
 pub mod http;
 mod identity;
+mod inquiry;
 mod janitor;
 mod layouts;
 mod memory;
@@ -46,6 +48,7 @@ mod state_topics;
 mod stream;
 mod table;
 mod topics;
+mod turn;
 mod versions;
 mod wire;
 

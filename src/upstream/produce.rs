@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use kafka_protocol::messages::{ApiKey, ProduceResponse};
+use kafka_protocol::messages::{ApiKey, BrokerId, ProduceResponse};
 
 use super::{
     accumulator::Answer,
@@ -97,6 +97,8 @@ pub(super) struct PartAnswer {
     pub(super) offset: i64,
     /// Of the batch that it has of before, or has given it itself (LogAppendTime); else -1.
     pub(super) timestamp: i64,
+    /// Who leads instead, and since which epoch; -1 if not told (KIP-951).
+    pub(super) leader: (BrokerId, i32),
 }
 
 /// What is told of each of `parts`, if anything is.
@@ -120,6 +122,7 @@ pub(super) fn answers_to(parts: &[Part], answer: &ProduceResponse) -> Vec<Option
                 code: partition.error_code,
                 offset: partition.base_offset,
                 timestamp: partition.log_append_time_ms,
+                leader: (partition.current_leader.leader_id, partition.current_leader.leader_epoch),
             });
             hint = at + 1;
         }
@@ -127,17 +130,19 @@ pub(super) fn answers_to(parts: &[Part], answer: &ProduceResponse) -> Vec<Option
     told
 }
 
-/// What a code means for the batch, and whether the next attempt should wait.
-pub(super) fn judge(core: &Core, part: &Part, code: i16, offset: i64) -> (Answer, bool) {
-    let error = ErrorCode::from(code);
+/// What an answer means for the batch, and whether the next attempt should wait.
+pub(super) fn judge(core: &Core, part: &Part, told: PartAnswer) -> (Answer, bool) {
+    let error = ErrorCode::from(told.code);
     if !error.is_ok() {
         core.counters.error(error.name());
     }
+    let mut heard = false;
     if error.retry() == Retry::AfterMetadata {
         core.refresh_all(part.failures);
+        heard = core.hear_of_leader(&part.partition, told.leader.0, told.leader.1);
     }
-    let answer = meaning(error, offset);
-    (answer, matches!(answer, Answer::NotStored | Answer::Doubt))
+    let answer = meaning(error, told.offset);
+    (answer, !heard && matches!(answer, Answer::NotStored | Answer::Doubt))
 }
 
 /// The class of the code decides, but where an idempotent producer must know more: what was stored, and what its sequence is worth.

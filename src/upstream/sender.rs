@@ -333,7 +333,7 @@ impl Sender {
     fn settle_parts(&mut self, parts: &[Part], answer: &ProduceResponse) {
         for (part, told) in parts.iter().zip(answers_to(parts, answer)) {
             let (answer, delay) = match told {
-                Some(told) => judge(&self.core, part, told.code, told.offset),
+                Some(told) => judge(&self.core, part, told),
                 None => (Answer::Doubt, true),
             };
             self.settle_part(part, answer, delay);

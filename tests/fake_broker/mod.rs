@@ -72,7 +72,7 @@ pub struct Partition {
     pub leader: i32,
     /// Counts its leaders (KIP-320); a request that names another is refused.
     pub epoch: i32,
-    /// Leader and epoch that metadata tell instead: those of a broker that is late.
+    /// Leader and epoch that metadata tell instead: those of a broker that is late (see [`World::late`]).
     pub told: Option<(i32, i32)>,
     /// Batches with their base offset written in.
     pub log: Vec<(i64, Vec<u8>)>,
@@ -110,6 +110,10 @@ pub struct World {
     pub offset_faults: VecDeque<Fault>,
     /// Of Metadata; a code is told for each topic.
     pub metadata_faults: VecDeque<Fault>,
+    /// The only broker whose metadata are late; all are, if `None`.
+    pub late: Option<i32>,
+    /// By topic: the id that late metadata tell, of the topic that had the name before.
+    pub former: HashMap<String, Uuid>,
     /// By client id: a topic that the client does not hear of yet.
     pub hidden: HashMap<String, String>,
     /// A topic that nobody has the right to see.
@@ -122,6 +126,8 @@ pub struct World {
     pub metadata_error: i16,
     /// By API key: the next answer asks for so many milliseconds of quiet on its connection (KIP-219).
     pub throttles: HashMap<i16, i32>,
+    /// What a connection brings while it was asked to be quiet is served only afterwards, as Kafka does.
+    pub mutes: bool,
     /// API keys of requests that came while their connection was asked to be quiet.
     pub too_early: Vec<i16>,
     /// By broker and API key: the version of the last request.

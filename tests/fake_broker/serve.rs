@@ -14,7 +14,7 @@ use kafka_protocol::{
         api_versions_response::ApiVersion,
         list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
         metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
-        produce_response::{PartitionProduceResponse, TopicProduceResponse},
+        produce_response::{LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse},
     },
     protocol::{Decodable, Encodable, StrBytes, decode_request_header_from_buffer},
 };
@@ -125,11 +125,16 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
             Some(Fault::WrongCorrelation) => out[4] ^= 0x55,
             _ => {}
         }
-        if throttle > 0 {
-            quiet = Some(Instant::now() + Duration::from_millis(throttle as u64));
+        let pause = Duration::from_millis(throttle.max(0) as u64);
+        let mutes = node.world.lock().unwrap().mutes;
+        if throttle > 0 && !mutes {
+            quiet = Some(Instant::now() + pause);
         }
         if stream.write_all(&out).await.is_err() {
             return;
+        }
+        if mutes {
+            tokio::time::sleep(pause).await;
         }
     }
 }
@@ -290,6 +295,7 @@ impl Node {
         let mut world = self.world.lock().unwrap();
         let error = std::mem::take(&mut world.metadata_error);
         world.named.push(request.topics.as_ref().map_or(0, Vec::len));
+        let late = world.late.is_none_or(|late| late == self.id);
         let brokers = world.brokers.iter().map(|(id, at)| {
             let host = StrBytes::from_string(at.ip().to_string());
             MetadataResponseBroker::default()
@@ -303,15 +309,17 @@ impl Node {
             match world.topics.get(name.as_str()) {
                 None => told.with_error_code(3),
                 Some(topic) => {
+                    let former = world.former.get(name.as_str()).filter(|_| late);
                     let partitions = topic.partitions.iter().enumerate().map(|(i, p)| {
-                        let (leader, epoch) = p.told.unwrap_or((p.leader, p.epoch));
+                        let (leader, epoch) = p.told.filter(|_| late).unwrap_or((p.leader, p.epoch));
                         MetadataResponsePartition::default()
                             .with_partition_index(i as i32)
                             .with_replica_nodes(world.admin.replicas(name.as_str()))
                             .with_leader_id(BrokerId(leader))
                             .with_leader_epoch(epoch)
                     });
-                    told.with_topic_id(topic.id).with_partitions(partitions.collect())
+                    told.with_topic_id(*former.unwrap_or(&topic.id))
+                        .with_partitions(partitions.collect())
                 }
             }
         });
@@ -324,6 +332,7 @@ impl Node {
     fn produce(&self, request: &ProduceRequest, fault: Option<&Fault>) -> ProduceResponse {
         let mut world = self.world.lock().unwrap();
         world.produces.push(request.topic_data.iter().map(|t| t.partition_data.len()).sum());
+        let tells = world.tells_leader;
         let mut responses = Vec::new();
         for topic in &request.topic_data {
             let ours = find(&mut world, &topic.name, topic.topic_id);
@@ -331,6 +340,10 @@ impl Node {
             let mut ours = ours;
             for data in &topic.partition_data {
                 let partition = ours.as_mut().and_then(|t| t.partitions.get_mut(data.index as usize));
+                let mut leader = LeaderIdAndEpoch::default();
+                if let Some(p) = partition.as_ref().filter(|p| tells && p.leader != self.id) {
+                    leader = leader.with_leader_id(BrokerId(p.leader)).with_leader_epoch(p.epoch);
+                }
                 let (code, offset) = match (partition, fault) {
                     (_, Some(Fault::Code(code))) => (*code, -1),
                     (None, _) => (3, -1),
@@ -343,7 +356,8 @@ impl Node {
                     PartitionProduceResponse::default()
                         .with_index(data.index)
                         .with_error_code(code)
-                        .with_base_offset(offset),
+                        .with_base_offset(offset)
+                        .with_current_leader(leader),
                 );
             }
             responses.push(

@@ -311,7 +311,9 @@ impl Slot {
         if code.retry() == Retry::AfterMetadata {
             core.refresh_all(self.failures);
         }
-        if !self.hear_of_leader(data, core) {
+        let told = &data.current_leader;
+        // Then there is nothing to wait for.
+        if !core.hear_of_leader(&self.partition, told.leader_id, told.leader_epoch) {
             self.fail();
         }
     }
@@ -327,19 +329,6 @@ impl Slot {
                 "Kafka refuses to let a partition be read; subscribers wait"
             );
         }
-    }
-
-    /// A broker that does not lead any more may say who does (KIP-951): then there is nothing to wait for.
-    fn hear_of_leader(&self, data: &PartitionData, core: &Core) -> bool {
-        let told = &data.current_leader;
-        if told.leader_epoch <= self.partition.leader_epoch() {
-            return false;
-        }
-        let Some(broker) = core.broker(told.leader_id.0) else {
-            return false;
-        };
-        self.partition.told_leader(Some(&broker), told.leader_epoch);
-        true
     }
 
     /// The log does not hold what was read: it was cut off, and may have grown anew since. Goes on where both part, so that nothing that

@@ -132,10 +132,7 @@ async fn request(core: &Arc<Core>, broker: &Broker, connection: &mut Option<Conn
             Some(PartAnswer {
                 code: UNKNOWN_PRODUCER_ID, ..
             }) => (Answer::OutOfOrder, None),
-            Some(told) => (
-                judge(core, part, told.code, told.offset).0,
-                Some(told.timestamp).filter(|at| *at >= 0),
-            ),
+            Some(told) => (judge(core, part, told).0, Some(told.timestamp).filter(|at| *at >= 0)),
             None => (Answer::Doubt, None),
         };
         // Whoever waited may have gone to another broker.

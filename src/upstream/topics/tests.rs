@@ -32,7 +32,7 @@ fn a_partition_never_has_the_id_of_one_leader_and_the_broker_of_another() {
         for _ in 0..2 {
             let (partition, told, brokers) = (&partition, &told, [broker(1), broker(2)]);
             scope.spawn(move || {
-                let tell = |at: usize| partition.told_leader(Some(&brokers[at % 2]), 0);
+                let tell = |at: usize| _ = partition.told_leader(Some(&brokers[at % 2]), 0);
                 (0..50_000).for_each(tell);
                 told.fetch_add(1, Relaxed);
             });

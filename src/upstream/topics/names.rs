@@ -1,0 +1,147 @@
+//! What is known of the names of topics that are in use.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use super::{Partition, Topic, TopicId};
+
+/// Names without a topic that are kept track of at one time. Bounds what devices can make us remember; names that have a topic are
+/// bounded by the cluster.
+const MOST_STRANGERS: usize = 10_000;
+/// New names between two counts of the strangers, so that a flood of names costs no count each.
+const COUNT_EVERY: usize = 64;
+/// A missing topic that nobody asked for in this time is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+/// What is known of a name.
+#[derive(Clone, Debug)]
+pub enum TopicState {
+    /// It exists.
+    Ready(Arc<Topic>),
+    /// The cluster says that it does not exist, or that we may not know it. Asked again every few seconds while somebody wants it.
+    Missing,
+    /// Not known yet; it has been asked for.
+    Unknown,
+}
+
+/// All names in use.
+#[derive(Default)]
+pub(crate) struct Topics {
+    names: Mutex<HashMap<Arc<str>, Entry>>,
+    /// Partitions of topics that were made anew, as long as somebody may append to them: the janitor settles it, or whoever waits for it
+    /// would do so for ever. Locked behind `names`.
+    buried: Mutex<Vec<Arc<Partition>>>,
+}
+
+pub(crate) struct Entry {
+    pub(crate) state: TopicState,
+    /// The last topic of that name, also while it is missing: if it comes back with the same id, its partitions go on.
+    pub(crate) topic: Option<Arc<Topic>>,
+    /// Answers in a row that said it does not exist.
+    pub(crate) missing: u32,
+    /// The last of them said something else: that we may not know it, for one.
+    pub(crate) hidden: bool,
+    wanted: Instant,
+    pub(crate) asked: Option<Instant>,
+}
+
+/// If there are too many names without a topic, the quarter that was wanted least recently goes. Whoever still wants one of them says
+/// so again (`Cluster::topic_known`); whoever wants a name that has a topic never meets this bound.
+fn forget_strangers(topics: &mut HashMap<Arc<str>, Entry>) {
+    let mut wanted: Vec<Instant> = topics.values().filter(|e| e.topic.is_none()).map(|e| e.wanted).collect();
+    if wanted.len() < MOST_STRANGERS {
+        return;
+    }
+    let quarter = wanted.len() / 4;
+    let cut = *wanted.select_nth_unstable(quarter).1;
+    topics.retain(|_, e| e.topic.is_some() || e.wanted > cut);
+}
+
+impl Entry {
+    /// Whether a topic of this id that is told of now has appeared.
+    pub(crate) fn appears(&self, id: TopicId) -> bool {
+        let was_away = matches!(self.state, TopicState::Missing);
+        match &self.topic {
+            None => was_away && !self.hidden,
+            Some(known) if !known.id.may_be(id) => true,
+            Some(known) => known.appeared && !was_away,
+        }
+    }
+}
+
+impl Topics {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
+        self.names.lock().expect("no code that holds this lock panics")
+    }
+
+    fn buried(&self) -> MutexGuard<'_, Vec<Arc<Partition>>> {
+        self.buried.lock().expect("no code that holds this lock panics")
+    }
+
+    /// Lays the partitions of a topic to rest whose name belongs to another by now.
+    pub(crate) fn bury(&self, old: &Topic) {
+        old.partitions.iter().for_each(Partition::bury);
+        self.buried().extend(old.partitions.iter().cloned());
+    }
+
+    /// What is known of `name`; the flag says that it is new here and should be asked for.
+    pub(crate) fn look_up(&self, name: &str) -> (TopicState, bool) {
+        let now = Instant::now();
+        let mut topics = self.lock();
+        if let Some(entry) = topics.get_mut(name) {
+            entry.wanted = now;
+            return (entry.state.clone(), false);
+        }
+        if topics.len() >= MOST_STRANGERS && topics.len().is_multiple_of(COUNT_EVERY) {
+            forget_strangers(&mut topics);
+        }
+        let unknown = Entry {
+            state: TopicState::Unknown,
+            topic: None,
+            missing: 0,
+            hidden: false,
+            wanted: now,
+            asked: None,
+        };
+        topics.insert(name.into(), unknown);
+        (TopicState::Unknown, true)
+    }
+
+    /// Forgets what was missing and is not wanted any more.
+    pub(crate) fn forget_unwanted(&self) {
+        let now = Instant::now();
+        self.lock().retain(|_, e| e.topic.is_some() || now - e.wanted < FORGET_AFTER);
+    }
+
+    /// Whether a partition's topic is missing, or another has its name.
+    pub(crate) fn is_away(&self, partition: &Partition) -> bool {
+        let names = self.lock();
+        let missing = |entry: &Entry| matches!(entry.state, TopicState::Missing);
+        partition.is_gone() || names.get(&partition.topic).is_some_and(missing)
+    }
+
+    /// A partition by its topic's id.
+    pub(crate) fn by_id(&self, topic: &[u8; 16], index: usize) -> Option<Arc<Partition>> {
+        let names = self.lock();
+        let topic = names.values().filter_map(|e| e.topic.as_ref()).find(|t| t.id.as_bytes() == topic)?;
+        topic.partitions.get(index).cloned()
+    }
+
+    /// All partitions, for the sweeps over them.
+    pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
+        let names = self.lock();
+        let mut buried = self.buried();
+        buried.retain(|partition| !partition.is_forgotten());
+        names
+            .values()
+            .filter_map(|e| e.topic.as_ref())
+            .flat_map(|t| &t.partitions)
+            .chain(buried.iter())
+            .flat_map(Partition::family)
+            .cloned()
+            .collect()
+    }
+}
