@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fake_broker::{
     Fake, Fault,
-    client::{PATIENCE, Producer, assert_stored_once, ready, settings, started, started_as},
+    client::{PATIENCE, Producer, assert_stored_once, ready, settings, started, started_as, until},
 };
 use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::upstream::{Cluster, Start};
@@ -113,6 +113,31 @@ async fn the_question_for_a_producer_id_waits_before_it_is_asked_again() {
     assert_stored_once(&fake, "t", 0, &receipts);
     // Of metadata, of the question, of the sender.
     assert_obeyed(&fake, &cluster, since, 3, ApiKey::InitProducerId);
+}
+
+/// What was under way when the broker asked for quiet is answered after that: no sign that another leads.
+#[tokio::test]
+async fn the_quiet_that_a_broker_asked_for_is_no_reason_to_doubt_it() {
+    const LONG: Duration = Duration::from_millis(2_500);
+    let (fake, cluster, topic) = started(1, 1).await;
+    let mut producer = Producer::new(&cluster);
+    let mut receipts = producer.produce(&topic, 0, 1).await;
+    fake.world().mutes = true;
+    fake.world().throttles.insert(ApiKey::Produce as i16, LONG.as_millis() as i32);
+    fake.hold_produce(&[1]);
+    let sent = || cluster.counters().requests.get_or_create(&[("api", "produce")]).get();
+    let before = sent();
+    for more in 1..=2 {
+        producer.append(&topic, 0, 1).unwrap();
+        until("it has left", || sent() == before + more).await;
+    }
+    fake.hold_produce(&[]);
+    receipts.extend(producer.receipts(1).await);
+    let (since, asked) = (Instant::now(), fake.seen(ApiKey::Metadata));
+    receipts.extend(producer.receipts(1).await);
+    assert!(since.elapsed() > LONG / 2, "it was not quiet: {:?}", since.elapsed());
+    assert_eq!(fake.seen(ApiKey::Metadata), asked);
+    assert_stored_once(&fake, "t", 0, &receipts);
 }
 
 /// Broken brokers must not hold us for days.

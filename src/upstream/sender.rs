@@ -190,7 +190,11 @@ impl Sender {
 
     /// When the next doubt is due: an answer is late, or records wait for a broker that is not reached.
     fn next_doubt(&self) -> Option<Instant> {
-        let late = self.flying.front().map(|f| f.since + OVERDUE);
+        // A broker that asked for quiet owes nothing until that is over.
+        let late = self
+            .flying
+            .front()
+            .map(|f| self.not_before.map_or(f.since, |quiet| quiet.max(f.since)) + OVERDUE);
         let unreached = (self.failures > 0 && self.connection.is_none() && !self.line.is_empty()).then_some(self.doubted);
         Some(late.or(unreached)?.max(self.doubted + self.until_next_doubt()))
     }
