@@ -63,7 +63,13 @@ async fn connection(mut node: Node, mut stream: TcpStream) {
         if !node.runs().await {
             return;
         }
-        let Ok(length) = stream.read_u32().await else { return };
+        // What was readable may have been read already.
+        let length = tokio::select! {
+            biased;
+            length = stream.read_u32() => length,
+            _ = node.hang_ups.changed() => return,
+        };
+        let Ok(length) = length else { return };
         let mut frame = vec![0; length as usize];
         if stream.read_exact(&mut frame).await.is_err() {
             return;
