@@ -10,11 +10,12 @@ use std::{
 
 use fake_broker::{
     Fake, Fault,
-    client::{PATIENCE, Producer, assert_stored_once, ready, settings, until},
+    client::{PATIENCE, Producer, assert_stored_once, read, ready, settings, until},
 };
 use kafka_protocol::messages::ApiKey;
-use mqtt_kafka_proxy::upstream::{Cluster, Topic};
+use mqtt_kafka_proxy::upstream::{Cluster, Outcome, Start, Topic, TopicState};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 /// Three brokers, a topic `t` of one partition that broker 2 leads, and a client that has its metadata from broker 2.
 async fn beside_two() -> (Fake, Cluster, Arc<Topic>) {
@@ -83,4 +84,52 @@ async fn a_refusal_of_records_that_names_the_leader_needs_no_metadata() {
     receipts.extend(producer.produce(&topic, 0, 1).await);
     assert_stored_once(&fake, "t", 0, &receipts);
     assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+}
+
+/// Broker 2 tells of the topic that had the name before; the client may never have heard of that one.
+#[tokio::test]
+async fn a_topic_that_is_over_does_not_come_back_by_the_word_of_one_broker() {
+    for known in [true, false] {
+        let (fake, cluster, mut topic) = beside_two().await;
+        let mut producer = Producer::new(&cluster);
+        let mut former = Uuid::from_u128(u128::MAX);
+        if known {
+            former = Uuid::from_bytes(*topic.id.as_bytes());
+            fake.topic("t", 1);
+            // Refused: its topic is over.
+            producer.append(&topic, 0, 1).unwrap();
+            until(
+                "it is another",
+                || matches!(cluster.topic("t"), TopicState::Ready(now) if now.id != topic.id),
+            )
+            .await;
+            producer.receipts(1).await;
+            topic = ready(&cluster, "t").await;
+        }
+        {
+            let mut world = fake.world();
+            world.late = Some(2);
+            world.former.insert("t".to_owned(), former);
+            // What is produced is refused until broker 2 was asked for metadata, and others after it.
+            world.produce_always = Some(Fault::Code(6));
+        }
+        let mut reader = cluster.read(&topic, 0, Start::Offset(0));
+        producer.append(&topic, 0, 1).unwrap();
+        for brokers in [&[2][..], &[1, 3]] {
+            fake.world().asked_in.clear();
+            until("it is asked", || {
+                assert!(
+                    matches!(cluster.topic("t"), TopicState::Ready(now) if now.id == topic.id),
+                    "{known}"
+                );
+                let asked = &fake.world().asked_in;
+                brokers.iter().any(|broker| asked.contains_key(&(*broker, ApiKey::Metadata as i16)))
+            })
+            .await;
+        }
+        fake.world().produce_always = None;
+        let receipts = producer.receipts(1).await;
+        assert!(matches!(receipts[0].outcome, Outcome::Stored { offset: 0, .. }), "{receipts:?}");
+        assert_eq!(read(&mut reader, 1).await, [receipts[0].ticket]);
+    }
 }

@@ -22,12 +22,12 @@ pub(super) enum Failure {
     Rebootstrap,
 }
 
-/// Asks for `names`, in several requests if there are very many, and has `learn` take in what is told.
+/// Asks for `names`, in several requests if there are very many, and has `learn` take in what the broker at this address tells.
 pub(super) async fn inquire(
     connection: &Connection,
     names: &[Arc<str>],
     within: Duration,
-    learn: impl Fn(&MetadataResponse) -> Worth,
+    learn: impl Fn(&MetadataResponse, &str) -> Worth,
 ) -> Result<Worth, Failure> {
     // Without names: only the brokers.
     let mut chunks = names.chunks(MOST_NAMES);
@@ -39,7 +39,7 @@ pub(super) async fn inquire(
         match ErrorCode::from(answer.error_code) {
             ErrorCode::REBOOTSTRAP_REQUIRED => return Err(Failure::Rebootstrap),
             code if !code.is_ok() => return Err(Failure::Why(format!("Metadata: {}", code.name()))),
-            _ => worth = worth.with(learn(&answer)),
+            _ => worth = worth.with(learn(&answer, &connection.address)),
         }
         match chunks.next() {
             Some(next) => chunk = next,

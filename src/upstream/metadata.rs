@@ -30,7 +30,7 @@ use super::{
     janitor, offsets,
     pace::Pace,
     sender, singles,
-    topics::{Entry, Partition, Topic, TopicId, TopicState},
+    topics::{Entry, Partition, Teller, Topic, TopicId, TopicState},
     turn::{Turn, Worth},
 };
 use crate::kafka::{
@@ -161,7 +161,7 @@ async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, amon
         return Ok(outlook(core, Worth::default()));
     }
     let old = link.take_if(|l| l.is_open());
-    let learn = |answer: &MetadataResponse| learn(core, answer);
+    let learn = |answer: &MetadataResponse, by: &str| learn(core, answer, by);
     // A broker may have closed it for idleness a moment ago: that is no sign of trouble, so a fresh one is tried before anybody is told.
     let known = match &old {
         Some(connection) => inquire(connection, &names, core.settings.request_timeout.min(OLD_LINK_WAIT), learn).await,
@@ -188,8 +188,8 @@ fn due(core: &Core, full: bool) -> Vec<Arc<str>> {
     for (name, entry) in core.topics.lock().iter_mut() {
         let due = match &entry.state {
             TopicState::Unknown => true,
-            TopicState::Missing => full || entry.asked.is_none_or(|at| now - at >= ASK_MISSING_AGAIN),
-            TopicState::Ready(topic) => full || entry.missing > 0 || leaderless(topic),
+            TopicState::Missing => full || entry.is_contested() || entry.asked.is_none_or(|at| now - at >= ASK_MISSING_AGAIN),
+            TopicState::Ready(topic) => full || entry.missing > 0 || entry.is_contested() || leaderless(topic),
         };
         if due {
             entry.asked = Some(now);
@@ -208,8 +208,8 @@ fn outlook(core: &Core, worth: Worth) -> Round {
     Round {
         unsettled: topics.values().any(|e| match &e.state {
             TopicState::Unknown => true,
-            TopicState::Ready(topic) => e.missing > 0 || leaderless(topic),
-            TopicState::Missing => false,
+            TopicState::Ready(topic) => e.missing > 0 || e.is_contested() || leaderless(topic),
+            TopicState::Missing => e.is_contested(),
         }),
         missing: topics.values().any(|e| matches!(e.state, TopicState::Missing)),
         worth,
@@ -221,7 +221,7 @@ pub(crate) fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }
 
-fn learn(core: &Arc<Core>, answer: &MetadataResponse) -> Worth {
+fn learn(core: &Arc<Core>, answer: &MetadataResponse, address: &str) -> Worth {
     let mut worth = Worth::default();
     core.all_brokers().iter().for_each(|b| b.list_as_known(false));
     for told in &answer.brokers {
@@ -241,12 +241,17 @@ fn learn(core: &Arc<Core>, answer: &MetadataResponse) -> Worth {
             }
         }
     }
+    let brokers = core.all_brokers();
+    let by = Teller {
+        broker: brokers.iter().find(|b| b.address() == address).map(|b| b.id),
+        only: brokers.len() == 1,
+    };
     for told in &answer.topics {
-        worth = worth.with(learn_topic(core, told));
+        worth = worth.with(learn_topic(core, told, by));
     }
     core.changed.send_modify(|n| *n += 1);
     core.orphans.place();
-    for broker in core.all_brokers() {
+    for broker in brokers {
         // Leaders may have moved: both look at what they hold.
         Acks::EACH.iter().for_each(|acks| broker.line(*acks).kick.notify_one());
         let _ = broker.fetcher.send(fetch::Command::Look);
@@ -272,7 +277,7 @@ fn start_broker(core: &Arc<Core>, id: i32, address: String) {
     }
 }
 
-fn learn_topic(core: &Core, told: &MetadataResponseTopic) -> Worth {
+fn learn_topic(core: &Core, told: &MetadataResponseTopic, by: Teller) -> Worth {
     let Some(name) = told.name.as_ref() else {
         return Worth::default();
     };
@@ -285,11 +290,16 @@ fn learn_topic(core: &Core, told: &MetadataResponseTopic) -> Worth {
     let entry = found.get_mut();
     match code.retry() {
         Retry::None => {
-            if let Some(old) = entry.topic.as_ref().filter(|old| !old.id.may_be(TopicId(told.topic_id))) {
+            let id = TopicId(told.topic_id);
+            if !entry.believes(id, by) {
+                return Worth::LATE;
+            }
+            if let Some(old) = entry.topic.clone().filter(|old| !old.id.may_be(id)) {
                 tracing::warn!(topic = &*name, "the topic was deleted and made anew");
                 // First, so that its heirs know under which stamps it may have sent.
-                core.topics.bury(old);
-                janitor::clear(core, old);
+                core.topics.bury(&old);
+                janitor::clear(core, &old);
+                entry.is_over(old.id);
             }
             let topic = renew(&name, entry, told);
             let news = !matches!(&entry.state, TopicState::Ready(known) if Arc::ptr_eq(known, &topic));

@@ -1,6 +1,7 @@
 //! Topics and partitions as the client knows them.
 
 mod names;
+mod rival;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 pub use names::TopicState;
 pub(crate) use names::{Entry, Topics};
+pub(crate) use rival::Teller;
 
 use super::{accumulator::PartitionQueue, broker::Broker, receipts::Waiters, turn::Worth};
 use crate::kafka::{Acks, error::ErrorCode};

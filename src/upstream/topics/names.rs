@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Partition, Topic, TopicId};
+use super::{
+    Partition, Topic, TopicId,
+    rival::{Rivals, Teller},
+};
 
 /// Names without a topic that are kept track of at one time. Bounds what devices can make us remember; names that have a topic are
 /// bounded by the cluster.
@@ -44,6 +47,8 @@ pub(crate) struct Entry {
     pub(crate) missing: u32,
     /// The last of them said something else: that we may not know it, for one.
     pub(crate) hidden: bool,
+    /// What late brokers may tell of this name.
+    rivals: Rivals,
     wanted: Instant,
     pub(crate) asked: Option<Instant>,
 }
@@ -61,6 +66,30 @@ fn forget_strangers(topics: &mut HashMap<Arc<str>, Entry>) {
 }
 
 impl Entry {
+    /// An answer told of a topic of this id. False: it may be one that was, told by a broker that is late; others are to be asked.
+    pub(crate) fn believes(&mut self, id: TopicId, by: Teller) -> bool {
+        match &self.topic {
+            Some(known) if !known.id.may_be(id) => {
+                let vacant = matches!(self.state, TopicState::Missing);
+                self.rivals.believe(id, by, vacant, Instant::now())
+            }
+            _ => {
+                self.rivals.withdrawn();
+                true
+            }
+        }
+    }
+
+    /// Another topic has its name.
+    pub(crate) fn is_over(&mut self, id: TopicId) {
+        self.rivals.bury(id);
+    }
+
+    /// Whether an answer told of another topic, which is not believed yet.
+    pub(crate) fn is_contested(&self) -> bool {
+        self.rivals.are_told()
+    }
+
     /// Whether a topic of this id that is told of now has appeared.
     pub(crate) fn appears(&self, id: TopicId) -> bool {
         let was_away = matches!(self.state, TopicState::Missing);
@@ -103,6 +132,7 @@ impl Topics {
             topic: None,
             missing: 0,
             hidden: false,
+            rivals: Rivals::default(),
             wanted: now,
             asked: None,
         };
