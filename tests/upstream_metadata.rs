@@ -268,6 +268,40 @@ async fn what_is_known_is_asked_for_again_at_its_age_without_any_error() {
     assert!(started.elapsed() >= Duration::from_millis(4 * 300), "{:?}", started.elapsed());
 }
 
+/// A topic that is forgotten and known again must not begin with sequences that its broker knows; one that is deleted is forgotten, too.
+#[tokio::test]
+async fn only_topics_in_use_are_asked_for() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake.topic("kept", 1);
+    let mut settings = settings(&fake);
+    settings.metadata_max_age = Duration::from_millis(100);
+    let cluster = Cluster::start(settings);
+    let kept = ready(&cluster, "kept").await;
+    let mut producer = Producer::new(&cluster);
+    let (mut receipts, mut waiting) = (Vec::new(), Producer::new(&cluster));
+    let only_one = || {
+        fake.world().named.clear();
+        until("only one is asked for", || fake.world().named.ends_with(&[1, 1, 1]))
+    };
+    for _ in 0..2 {
+        receipts.extend(producer.produce(&*ready(&cluster, "t").await, 0, 1).await);
+        only_one().await;
+    }
+    assert_stored_once(&fake, "t", 0, &receipts);
+    // What waits in it, or is under way, keeps it.
+    fake.hold_produce(&[1]);
+    waiting.append(&*ready(&cluster, "t").await, 0, 1).unwrap();
+    fake.world().named.clear();
+    until("many rounds", || fake.world().named.len() >= 20).await;
+    assert!(fake.world().named.iter().all(|names| *names == 2), "{:?}", fake.world().named);
+    fake.hold_produce(&[]);
+    waiting.receipts(1).await;
+    fake.world().topics.remove("t");
+    only_one().await;
+    assert!(Arc::ptr_eq(&kept, &ready(&cluster, "kept").await), "who holds it wants it");
+}
+
 /// All that is known of the cluster leads nowhere, and does not even refuse: the bootstrap list helps before one connect timeout is over.
 #[tokio::test]
 async fn brokers_that_all_hang_are_left_behind_for_the_bootstrap_list_within_seconds() {

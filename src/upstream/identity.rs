@@ -30,6 +30,18 @@ impl Identities {
         *self.current.lock().expect("no code that holds this lock panics")
     }
 
+    /// A partition is forgotten whose latest stamps were these. Should it be known again it would begin at sequence 0: of the same epoch that
+    /// would be acknowledged as known, and be nowhere. So all that begin from here on have a higher epoch, or another id.
+    pub(crate) fn retire(&self, used: Option<Identity>, dead: Option<i64>) {
+        let mut current = self.current.lock().expect("no code that holds this lock panics");
+        let Some(ours) = *current else { return };
+        if dead == Some(ours.producer_id) {
+            *current = None;
+        } else if let Some(used) = used.filter(|used| used.producer_id == ours.producer_id && used.epoch >= ours.epoch) {
+            *current = used.epoch.checked_add(1).map(|epoch| Identity { epoch, ..ours });
+        }
+    }
+
     /// Waits until there is an id other than `dead`. Retries for ever, with back-off.
     pub(crate) async fn other_than(&self, dead: Option<i64>, core: &Core) {
         let _one = self.asking.lock().await;
@@ -117,4 +129,35 @@ async fn ask(core: &Core, link: &mut Option<Connection>) -> Result<Identity, Fai
         Retry::Never | Retry::AfterJoin | Retry::Fatal => Failure::Refused(code),
         _ => Failure::Passing(format!("InitProducerId: {}", code.name())),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(producer_id: i64, epoch: i16) -> Identity {
+        Identity { producer_id, epoch }
+    }
+
+    fn after(used: Option<Identity>, dead: Option<i64>) -> Option<Identity> {
+        let identities = Identities {
+            current: Mutex::new(Some(identity(7, 3))),
+            ..Identities::default()
+        };
+        identities.retire(used, dead);
+        identities.current()
+    }
+
+    #[test]
+    fn what_a_forgotten_partition_used_is_not_used_again() {
+        let same = Some(identity(7, 3));
+        assert_eq!(after(same, None), Some(identity(7, 4)));
+        assert_eq!(after(Some(identity(7, 9)), None), Some(identity(7, 10)));
+        assert_eq!(after(Some(identity(7, i16::MAX)), None), None, "there is no higher one");
+        assert_eq!(after(None, Some(7)), None);
+        // It never used this id in this epoch or a later one.
+        for used in [None, Some(identity(7, 2)), Some(identity(6, 9))] {
+            assert_eq!(after(used, Some(5)), same);
+        }
+    }
 }

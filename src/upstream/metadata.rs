@@ -45,6 +45,8 @@ const OLD_LINK_WAIT: Duration = Duration::from_secs(2);
 const MOST_BROKERS: usize = 10_000;
 /// How often a missing topic is asked for while somebody wants it.
 pub(crate) const ASK_MISSING_AGAIN: Duration = Duration::from_secs(2);
+/// A topic that nobody wanted for so many times the age of metadata is forgotten.
+const AGES_UNUSED: u32 = 5;
 /// Answers in a row that make a new name missing. A broker may learn of a new topic later than the one who made it.
 const CONFIRM_MISSING: u32 = 2;
 /// Answers in a row that make a topic missing that was there.
@@ -177,7 +179,8 @@ async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, amon
         }
     };
     *link = Some(used);
-    core.topics.forget_unwanted();
+    let unused = core.settings.metadata_max_age * AGES_UNUSED;
+    core.topics.forget_unwanted(unused, &core.identities);
     Ok(outlook(core, worth))
 }
 

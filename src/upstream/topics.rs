@@ -19,7 +19,7 @@ pub use names::TopicState;
 pub(crate) use names::{Entry, Topics};
 pub(crate) use rival::Teller;
 
-use super::{accumulator::PartitionQueue, broker::Broker, receipts::Waiters, turn::Worth};
+use super::{accumulator::PartitionQueue, broker::Broker, identity::Identities, receipts::Waiters, turn::Worth};
 use crate::kafka::{Acks, error::ErrorCode};
 
 /// A topic. Stays usable after its leaders have moved; after it grew, a newer one with the same partitions and more takes its place.
@@ -221,7 +221,13 @@ impl Partition {
 
     /// Whether nothing waits in it and nobody else holds it, so nothing ever will.
     fn is_forgotten(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) == 1 && self.family().all(|one| one.lock().queue.is_empty())
+        self.family().all(|one| Arc::strong_count(one) == 1 && one.lock().queue.is_empty())
+    }
+
+    /// It is forgotten: the one that comes in its place, should its topic be wanted again, knows nothing of its sequences.
+    fn retire(&self, identities: &Identities) {
+        let (used, dead) = self.lock().queue.stamps();
+        identities.retire(used, dead);
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Slot> {

@@ -322,6 +322,11 @@ impl<W: Split> PartitionQueue<W> {
         self.flight.is_empty() && !self.has_new()
     }
 
+    /// What its latest stamps name, and the id that it must not use again.
+    pub(crate) fn stamps(&self) -> (Option<Identity>, Option<i64>) {
+        (self.identity, self.dead)
+    }
+
     /// What happened to batches since this was last asked.
     pub(crate) fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Partition, Topic, TopicId,
+    Identities, Partition, Topic, TopicId,
     rival::{Rivals, Teller},
 };
 
@@ -16,7 +16,7 @@ use super::{
 const MOST_STRANGERS: usize = 10_000;
 /// New names between two counts of the strangers, so that a flood of names costs no count each.
 const COUNT_EVERY: usize = 64;
-/// A missing topic that nobody asked for in this time is forgotten.
+/// A name without a topic that nobody asked for in this time is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// What is known of a name.
@@ -85,6 +85,14 @@ impl Entry {
         self.rivals.bury(id);
     }
 
+    /// Under the lock of the names, which is the only place to get a topic from that nobody holds.
+    fn is_unwanted(&self, now: Instant, unused: Duration) -> bool {
+        let since = now - self.wanted;
+        let Some(topic) = &self.topic else { return since >= FORGET_AFTER };
+        let ours = 1 + usize::from(matches!(self.state, TopicState::Ready(_)));
+        since >= unused && Arc::strong_count(topic) == ours && topic.partitions.iter().all(Partition::is_forgotten)
+    }
+
     /// Whether an answer told of another topic, which is not believed yet.
     pub(crate) fn is_contested(&self) -> bool {
         self.rivals.are_told()
@@ -140,10 +148,18 @@ impl Topics {
         (TopicState::Unknown, true)
     }
 
-    /// Forgets what was missing and is not wanted any more.
-    pub(crate) fn forget_unwanted(&self) {
+    /// Forgets what is not wanted any more: a name without a topic after a minute, a topic after `unused`, be it deleted or not, unless somebody
+    /// holds it or something waits in it. Those who want it again ask again.
+    pub(crate) fn forget_unwanted(&self, unused: Duration, identities: &Identities) {
         let now = Instant::now();
-        self.lock().retain(|_, e| e.topic.is_some() || now - e.wanted < FORGET_AFTER);
+        self.lock().retain(|_, entry| {
+            let forgets = entry.is_unwanted(now, unused);
+            if forgets {
+                let partitions = entry.topic.iter().flat_map(|topic| &topic.partitions);
+                partitions.for_each(|partition| partition.retire(identities));
+            }
+            !forgets
+        });
     }
 
     /// Whether a partition's topic is missing, or another has its name.
