@@ -8,6 +8,7 @@
 //! connection), then makes sure that each partition has a feed. A feed that somebody else began in between starts at an
 //! end offset asked for before our SUBACK, so whatever lies below it was stored while our SUBSCRIBE was still unanswered.
 
+mod known;
 mod seat;
 
 use std::{
@@ -35,6 +36,7 @@ use crate::{
     upstream::{Cluster, Topic, TopicId},
 };
 
+use known::Known;
 pub use seat::Seat;
 
 /// Kafka did not say where a topic ends.
@@ -115,7 +117,7 @@ pub struct Hub {
     pub(super) missing: Arc<Said>,
     pub(super) sweeps: Arc<SweepCache>,
     pub(super) budget: Arc<Budget>,
-    topics: Mutex<HashMap<Arc<str>, Arc<TopicHub>>>,
+    topics: Mutex<Known>,
 }
 
 /// One Kafka topic: who wants its records, and which of its partitions are read.
@@ -209,24 +211,13 @@ impl Hub {
         }
     }
 
-    fn topic(&self, name: &str) -> Arc<TopicHub> {
-        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(topic) = topics.get(name) {
-            return topic.clone();
-        }
-        let name: Arc<str> = name.into();
-        let topic = Arc::new(TopicHub {
-            name: name.clone(),
-            index: RwLock::default(),
-            reading: Mutex::default(),
-        });
-        topics.insert(name, topic.clone());
-        topic
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls `found` for each subscription in a Kafka topic that matches an MQTT topic.
     pub fn subscribers(&self, kafka_topic: &str, topic: &str, mut found: impl FnMut(&Subscriber)) {
-        let hub = self.topics.lock().unwrap_or_else(PoisonError::into_inner).get(kafka_topic).cloned();
+        let hub = self.known().get(kafka_topic);
         if let Some(hub) = hub {
             hub.index().matches(topic, &mut |subscriber| found(subscriber));
         }
@@ -234,7 +225,7 @@ impl Hub {
 
     /// Takes a seat: from now on what the running feeds of these partitions hand out reaches the subscriber.
     pub fn sit(self: &Arc<Self>, topic: Arc<Topic>, partitions: Vec<i32>, filter: &str, subscriber: Subscriber) -> Seat {
-        let hub = self.topic(&topic.name);
+        let hub = self.known().topic(&topic.name);
         hub.index
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -258,7 +249,7 @@ impl Hub {
 
     /// Takes the seats of a session that comes back, at the places where it stands. The result is one seat for each subscription.
     pub fn sit_again(self: &Arc<Self>, topic: &Arc<Topic>, places: &[(i32, i64)], subscribers: Vec<(Box<str>, Subscriber)>) -> Vec<Seat> {
-        let hub = self.topic(&topic.name);
+        let hub = self.known().topic(&topic.name);
         let mut reading = hub.lock();
         reading.sit(topic, subscribers.len());
         let arrivals = |(partition, position): &(i32, i64)| {

@@ -39,7 +39,7 @@ fn sit(hub: &Arc<Hub>, topic: &Arc<Topic>) -> Seat {
 
 /// From where on a partition is read.
 fn first_offset(hub: &Hub, partition: i32) -> Option<i64> {
-    let reading = hub.topic("t");
+    let reading = hub.known().topic("t");
     let reading = reading.lock();
     let feed = reading.partitions.get(&partition)?.feed.as_ref()?;
     Some(feed.first_offset)
