@@ -396,3 +396,97 @@ async fn who_subscribes_to_a_topic_that_was_just_deleted_gets_all_of_the_next() 
         takes(&mut device, 0..3).await;
     }
 }
+
+/// What was sent and not acknowledged when its topic went away is sent again when it is back: with the same packet id if the topic only
+/// could not be seen, otherwise with another, since the client's window is not held for what may be gone for good.
+#[tokio::test]
+async fn what_was_not_acknowledged_of_a_topic_that_was_away_is_sent_again() {
+    for is_hidden in [true, false] {
+        let stage = stage().await;
+        stage.fake.topic("late", 1);
+        let mut device = back(&stage, "d").await;
+        device.subscribed("l/#", 1).await;
+        for number in 0..4 {
+            stage.fake.record("late", 0, "k", &number.to_string());
+        }
+        let mut open = Vec::new();
+        for number in 0..4 {
+            open.push(device.message(&format!("l/k q1 {number}")).await);
+        }
+        // The first and the third are acknowledged.
+        device.puback(open[0]).await;
+        device.puback(open[2]).await;
+        device.disconnect(0).await;
+        let comes_back = take_away(&stage).await;
+        let stage = if is_hidden {
+            // Another instance, which has never seen it.
+            stage.fake.world().forbidden = Some("late".to_owned());
+            on(stage.fake.clone()).await
+        } else {
+            stage
+        };
+        let mut device = back(&stage, "d").await;
+        assert!(device.fence().await.is_empty());
+        comes_back();
+        stage.fake.world().forbidden = None;
+        for (number, former) in [(1, open[1]), (3, open[3])] {
+            let flag = if is_hidden { " dup" } else { "" };
+            let id = device.message(&format!("l/k q1{flag} {number}")).await;
+            assert!(!is_hidden || id == former);
+            device.puback(id).await;
+        }
+        stage.fake.record("late", 0, "k", "4");
+        takes(&mut device, [4]).await;
+        device.disconnect(0).await;
+        let mut device = back(&stage, "d").await;
+        assert!(device.fence().await.is_empty(), "all of it was acknowledged");
+    }
+}
+
+/// A session has one place in a log, for all of its subscriptions.
+#[tokio::test]
+async fn another_subscription_to_a_topic_that_a_session_waits_for_doubles_and_loses_nothing() {
+    let stage = stage().await;
+    stage.fake.topic("late", 1);
+    let mut device = back(&stage, "d").await;
+    device.subscribed("l/#", 1).await;
+    // Somebody else has it read meanwhile.
+    let mut other = stage.v5("other").await;
+    other.subscribed("l/#", 0).await;
+    stage.fake.record("late", 0, "k", "0");
+    takes(&mut device, [0]).await;
+    device.disconnect(0).await;
+    stage.fake.record("late", 0, "k", "1");
+    let comes_back = take_away(&stage).await;
+    let mut device = back(&stage, "d").await;
+    device.subscribed("#", 1).await;
+    comes_back();
+    stage.fake.record("late", 0, "k", "2");
+    takes(&mut device, [1, 2]).await;
+    stage.fake.record("late", 0, "k", "3");
+    takes(&mut device, [3]).await;
+    assert!(device.fence().await.is_empty());
+}
+
+/// Who has waited for it left before it came.
+#[tokio::test]
+async fn a_topic_that_comes_when_nobody_waits_for_it_any_more_grows_for_those_who_subscribe_later() {
+    let stage = stage().await;
+    stage.fake.topic("late", 1);
+    let mut device = back(&stage, "d").await;
+    device.subscribed("l/#", 1).await;
+    device.subscribed("c/#", 1).await;
+    device.disconnect(0).await;
+    let comes_back = take_away(&stage).await;
+    let mut device = back(&stage, "d").await;
+    device.unsubscribe("l/#").await;
+    comes_back();
+    until("it is back", || matches!(stage.cluster.topic("late"), TopicState::Ready(_))).await;
+    device.fence().await;
+    let mut later = stage.v5("later").await;
+    later.subscribed("l/#", 1).await;
+    stage.fake.grow("late");
+    stage.fake.record("late", 1, "k", "young");
+    takes(&mut later, ["young"]).await;
+    assert!(device.fence().await.is_empty());
+}

@@ -12,6 +12,7 @@ use super::{
     audit::Event,
     desk::Desk,
     enhanced::FAILED,
+    granting::is_read,
     guard::Identity,
     hub::Subscriber,
     mailbox::{Ending, Mailbox},
@@ -237,9 +238,9 @@ impl Desk {
         let mut unread = Vec::new();
         if let Some(tenancy) = &mut self.tenancy {
             open = tenancy.goes_on(&body.steps);
+            tenancy.waits(away, &body);
             unread = tenancy.unread(|source| starts.iter().any(|start| start.place == *source));
             starts.iter().for_each(|start| tenancy.begins(start, true));
-            tenancy.waits(away, &body);
         }
         self.outbound.begin(starts, |_| true);
         self.seats = seats;
@@ -250,22 +251,24 @@ impl Desk {
     }
 
     /// A Kafka topic can be read that was away when the session went on: it has subscriptions there, unless they are over by now.
-    pub(super) fn appeared(&mut self, session: &Session, stand: &Stand) {
-        let subscriptions = session.subscriptions();
+    pub(super) fn appeared(&mut self, session: &mut Session, stand: &Stand) {
+        let Some(tenancy) = &mut self.tenancy else { return };
+        let keys = tenancy.has_come(stand.topic());
         let subscriber = |key: SubscriptionKey| {
+            let subscriptions = session.subscriptions();
             let at = subscriptions.binary_search_by_key(&key, |s| s.key).ok()?;
             let (filter, options) = (&subscriptions[at].filter, subscriptions[at].options?);
             Some((filter.clone(), Subscriber::new(self.mailbox.clone(), key, options.qos)))
         };
-        let (seats, starts) = stand.sit(&self.shared.hub, subscriber);
-        if let Some(tenancy) = &mut self.tenancy {
-            stand.ends().for_each(|(source, end)| tenancy.ends_at(source, end));
-            starts.iter().for_each(|start| tenancy.begins(start, true));
-        }
+        let (seats, starts) = stand.sit(&self.shared.hub, &keys, subscriber);
+        stand.ends().for_each(|(source, end)| tenancy.ends_at(source, end));
+        starts.iter().for_each(|start| tenancy.begins(start, true));
         self.outbound.begin(starts, |_| true);
         for (key, seat) in seats {
             self.seats.entry(key).or_default().push(seat);
         }
+        let unread = tenancy.unread(|place| is_read(&self.seats, place));
+        unread.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
     }
 
     fn accept(&mut self, session: &mut Session, present: Option<Present>, now: Instant) {

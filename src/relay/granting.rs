@@ -112,7 +112,7 @@ impl Desk {
 }
 
 /// Whether any of the seats reads a partition.
-fn is_read(seats: &HashMap<SubscriptionKey, Vec<Seat>>, place: &Source) -> bool {
+pub(super) fn is_read(seats: &HashMap<SubscriptionKey, Vec<Seat>>, place: &Source) -> bool {
     seats.values().flatten().any(|seat| seat.reads(place))
 }
 

@@ -156,7 +156,8 @@ impl Reading {
         if topic.partitions.is_empty() {
             return;
         }
-        if !std::mem::replace(&mut self.is_seen, true) && !(waited && topic.appeared) {
+        let is_new = waited && topic.appeared;
+        if !std::mem::replace(&mut self.is_seen, true) && !is_new {
             self.known = topic.partitions.len();
         }
         self.id = *topic.id.as_bytes();
@@ -249,6 +250,10 @@ impl Hub {
 
     /// Takes the seats of a session that comes back, at the places where it stands. The result is one seat for each subscription.
     pub fn sit_again(self: &Arc<Self>, topic: &Arc<Topic>, places: &[(i32, i64)], subscribers: Vec<(Box<str>, Subscriber)>) -> Vec<Seat> {
+        // A watch for further partitions ends where nobody sits.
+        if subscribers.is_empty() {
+            return Vec::new();
+        }
         let hub = self.known().topic(&topic.name);
         let mut reading = hub.lock();
         reading.sit(topic, subscribers.len());

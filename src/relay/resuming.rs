@@ -18,6 +18,7 @@ use super::{
     share::{SharedSeat, SharedWish, Shares},
     store::Letter,
     subscribing::StartAt,
+    tenancy::Away,
 };
 use crate::{
     mqtt::{ReasonCode, topic::parse_share},
@@ -44,7 +45,7 @@ pub struct Resumed {
     /// Its places in shared subscriptions, which go on where their groups are.
     pub shared: Vec<(SubscriptionKey, SharedSeat)>,
     /// Those that get more once Kafka topics that are away can be read: [`Letter::Appeared`].
-    pub away: Vec<SubscriptionKey>,
+    pub away: Vec<Away>,
 }
 
 impl Resumed {
@@ -66,6 +67,17 @@ struct Wanted {
     /// The longest of the rules that they read it by; `None`: as far as the topic reaches.
     offline_retention: Option<Duration>,
     keys: Vec<SubscriptionKey>,
+}
+
+impl Wanted {
+    /// Of a topic that is away.
+    fn away(&self, hub: &Hub) -> Away {
+        Away {
+            topic: self.name.as_str().into(),
+            hidden: hub.cluster.is_hidden(&self.name),
+            keys: self.keys.clone(),
+        }
+    }
 }
 
 /// The session as the pure room has it. Subscriptions get keys from 0 on, in their order.
@@ -106,14 +118,14 @@ pub async fn resume(
     let left = (!away.is_empty()).then(|| body.clone());
     let mut resumed = Resumed::of(body);
     resumed.shared = shared;
-    resumed.away = away.iter().flat_map(|wanted| wanted.keys.iter().copied()).collect();
+    resumed.away = away.iter().map(|wanted| wanted.away(&hub)).collect();
     for stand in stands {
         let subscriptions = &resumed.body.subscriptions;
         let subscriber = |key: SubscriptionKey| {
             let stored = &subscriptions[key.0 as usize];
             Some((stored.filter.as_str().into(), Subscriber::new(mailbox.clone(), key, stored.qos)))
         };
-        let (seats, starts) = stand.sit(&hub, subscriber);
+        let (seats, starts) = stand.sit(&hub, &stand.keys(), subscriber);
         resumed.starts.extend(starts);
         for (key, seat) in seats {
             resumed.seats.entry(key).or_default().push(seat);

@@ -172,7 +172,7 @@ impl Desk {
             retained,
         };
         // It may have nothing yet, if it goes on in topics that are away.
-        let away = self.tenancy.as_deref().is_some_and(|tenancy| tenancy.away.contains(&key));
+        let away = self.tenancy.as_deref().is_some_and(|tenancy| tenancy.is_waiting(key));
         if away || self.seats.contains_key(&key) {
             let seats = self.seats.get_mut(&key).into_iter().flatten();
             seats.for_each(|seat| seat.grant(filter.qos));
@@ -190,7 +190,10 @@ impl Desk {
             Ok(sources) if sources.iter().any(|source| self.shared.is_state_topic(&source.kafka_topic)) => {
                 self.refuse_filter(ReasonCode::ImplementationSpecificError, "state_topic")
             }
-            Ok(sources) => {
+            Ok(mut sources) => {
+                if let Some(tenancy) = self.tenancy.as_deref_mut().filter(|_| shared.is_none()) {
+                    sources.retain(|source| !tenancy.waits_too(&source.kafka_topic, key));
+                }
                 wishes.push(wish(sources));
                 granted
             }

@@ -5,6 +5,7 @@
 //! after a crash. A QoS 2 message is told before it is sent, with a position behind it: so it never comes again under another packet id,
 //! and the QoS 1 messages before it that are open are told along.
 
+mod away;
 mod former;
 
 use std::{
@@ -26,6 +27,7 @@ use crate::{
     session::{Answer, SubscriptionKey, Ticket},
 };
 
+pub use away::Away;
 pub use former::Known;
 
 /// Between two reports.
@@ -59,8 +61,9 @@ pub struct Tenancy {
     pub resting: Vec<Resting>,
     /// Takes the seats of a session that goes on, also in topics that appear later.
     pub resuming: Option<AbortHandle>,
-    /// Its subscriptions that wait for such topics.
-    pub away: Vec<SubscriptionKey>,
+    away: Vec<Away>,
+    /// Messages of such topics that were open at QoS 1 when it went on, and whose packet ids are free again.
+    owed: BTreeSet<(Source, i64)>,
     report_at: Option<Instant>,
 }
 
@@ -156,6 +159,7 @@ impl Tenancy {
             resting: Vec::new(),
             resuming: None,
             away: Vec::new(),
+            owed: BTreeSet::new(),
             report_at: None,
         }
     }
@@ -197,7 +201,14 @@ impl Tenancy {
 
     /// A message was sent at QoS 1 (`Some`, with its packet id) and will be settled under the last token, or is for nobody or of QoS 0.
     pub fn passed(&mut self, source: Source, offset: i64, packet: Option<u16>, now: Instant) {
-        let progress = self.pass(source, offset);
+        let progress = match self.sources.get_mut(&source).filter(|_| self.owed.remove(&(source, offset))) {
+            Some(progress) => {
+                // It lies below what is told.
+                progress.told = None;
+                progress
+            }
+            None => self.pass(source, offset),
+        };
         if let Some(packet) = packet {
             progress.open.insert(offset, packet);
             self.sent(source, offset, packet, false);

@@ -36,7 +36,7 @@ use super::{
     standing::{Standing, State},
     state_topics::{self, Verdict},
     table::{self, Table},
-    topics::{Partition, Topic, TopicState, Topics},
+    topics::{Partition, Topic, Topics},
 };
 use crate::kafka::error::ErrorCode;
 
@@ -82,7 +82,7 @@ pub(crate) struct Core {
     pub(crate) doubts: Doubts,
     /// No more records are taken.
     pub(crate) closing: AtomicBool,
-    stopped: watch::Sender<bool>,
+    pub(super) stopped: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -133,65 +133,6 @@ impl Cluster {
     /// The counters, to be registered once.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.core.counters
-    }
-
-    /// What is known of a topic. An unknown name is asked for; [`topic_known`](Self::topic_known) waits for the answer.
-    pub fn topic(&self, name: &str) -> TopicState {
-        let (state, new) = self.core.topics.look_up(name);
-        if new {
-            self.core.refresh.notify_one();
-        }
-        state
-    }
-
-    /// Waits until it is known whether the topic exists; never [`TopicState::Unknown`], unless the client is shut down. Cancel-safe.
-    pub async fn topic_known(&self, name: &str) -> TopicState {
-        self.topic_when(name, |state| !matches!(state, TopicState::Unknown)).await
-    }
-
-    /// Waits until the topic exists; it is asked for every few seconds meanwhile. `None` after a shutdown. Cancel-safe.
-    pub async fn topic_appears(&self, name: &str) -> Option<Arc<Topic>> {
-        match self.topic_when(name, |state| matches!(state, TopicState::Ready(_))).await {
-            TopicState::Ready(topic) => Some(topic),
-            _ => None,
-        }
-    }
-
-    /// Waits until a topic has more partitions than this value of it, or another has its name. `None` after a shutdown. Cancel-safe.
-    pub async fn topic_grows(&self, topic: &Topic) -> Option<Arc<Topic>> {
-        let is_other = |now: &Topic| now.partitions.len() > topic.partitions.len() || !now.id.may_be(topic.id);
-        let grown = |state: &TopicState| matches!(state, TopicState::Ready(now) if is_other(now));
-        match self.topic_when(&topic.name, grown).await {
-            TopicState::Ready(now) if is_other(&now) => Some(now),
-            _ => None,
-        }
-    }
-
-    /// Whether there is no such topic any more, as far as is known: none of its name, or another.
-    pub fn is_away(&self, topic: &Topic) -> bool {
-        match self.topic(&topic.name) {
-            TopicState::Ready(now) => !now.id.may_be(topic.id),
-            TopicState::Missing => true,
-            TopicState::Unknown => false,
-        }
-    }
-
-    async fn topic_when(&self, name: &str, enough: impl Fn(&TopicState) -> bool) -> TopicState {
-        let mut changed = self.core.changed.subscribe();
-        let mut stopped = self.core.stopped.subscribe();
-        loop {
-            changed.mark_unchanged();
-            let state = self.topic(name);
-            if enough(&state) || *stopped.borrow_and_update() {
-                return state;
-            }
-            tokio::select! {
-                _ = changed.changed() => {}
-                _ = stopped.changed() => {}
-                // Says again that somebody wants it.
-                () = tokio::time::sleep(metadata::ASK_MISSING_AGAIN) => {}
-            }
-        }
     }
 
     pub(super) fn core(&self) -> &Arc<Core> {

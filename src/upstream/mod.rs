@@ -28,6 +28,7 @@ mod identity;
 mod inquiry;
 mod janitor;
 mod layouts;
+mod look_up;
 mod memory;
 mod metadata;
 mod naming;

@@ -36,38 +36,52 @@ struct Standing {
 }
 
 impl Stand {
-    /// Takes seats for its subscriptions, as far as `subscriber` has them; their starts are to be told before anything is handed out.
+    /// Its Kafka topic.
+    pub fn topic(&self) -> &str {
+        &self.topic.name
+    }
+
+    /// The subscriptions that read it, as they are stored.
+    pub fn keys(&self) -> Vec<SubscriptionKey> {
+        self.subscriptions.iter().map(|(key, _)| *key).collect()
+    }
+
+    /// Takes seats for these subscriptions, as far as `subscriber` has them; their starts are to be told before anything is handed out.
     pub fn sit(
         &self,
         hub: &Arc<Hub>,
+        keys: &[SubscriptionKey],
         subscriber: impl Fn(SubscriptionKey) -> Option<(Box<str>, Subscriber)>,
     ) -> (Vec<(SubscriptionKey, Seat)>, Vec<StartAt>) {
-        let (mut keys, mut subscribers) = (Vec::new(), Vec::new());
-        for (key, starts) in &self.subscriptions {
-            if let Some(subscriber) = subscriber(*key) {
-                keys.push((*key, starts));
-                subscribers.push(subscriber);
-            }
-        }
+        let with = |key: &SubscriptionKey| Some((*key, subscriber(*key)?));
+        let (keys, subscribers): (Vec<_>, Vec<_>) = keys.iter().filter_map(with).unzip();
         let places: Vec<(i32, i64)> = (0..).zip(self.places.iter().map(|place| place.position)).collect();
-        let (mut seats, mut starts_at) = (Vec::new(), Vec::new());
-        for ((key, starts), seat) in keys.into_iter().zip(hub.sit_again(&self.topic, &places, subscribers)) {
+        let (mut seats, mut starts) = (Vec::new(), Vec::new());
+        for (key, seat) in keys.into_iter().zip(hub.sit_again(&self.topic, &places, subscribers)) {
             for (partition, standing) in (0..).zip(&self.places) {
                 let (source, _) = hub.feed(&seat, partition, standing.end);
                 let place = stored_source(&self.topic, partition);
-                let offset = starts
-                    .get(&place)
-                    .map_or(standing.position, |start| (*start).max(standing.position));
-                starts_at.push(StartAt {
+                starts.push(StartAt {
                     key,
                     source,
                     place,
-                    offset,
+                    offset: self.start(key, place, *standing),
                 });
             }
             seats.push((key, seat));
         }
-        (seats, starts_at)
+        (seats, starts)
+    }
+
+    /// Where a subscription starts. One that came while the topic was away gets what is new then.
+    fn start(&self, key: SubscriptionKey, place: Source, Standing { position, end }: Standing) -> i64 {
+        let known = self.subscriptions.iter().find(|(known, _)| *known == key);
+        let start = match known {
+            Some((_, starts)) => starts.get(&place).copied().unwrap_or(position),
+            None if self.topic.appeared => 0,
+            None => end,
+        };
+        start.max(position)
     }
 
     /// Where the partitions ended.

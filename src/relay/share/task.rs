@@ -46,6 +46,8 @@ const NOTHING_YET: Duration = Duration::from_millis(500);
 /// Where the partitions of topics end when the first subscriber comes, or when a topic can be seen first that could not; by the name, since
 /// brokers may be too old for ids.
 type Ends = HashMap<(Arc<str>, TopicId), Vec<i64>>;
+/// Those of one topic that was away.
+type LateEnds = Option<((Arc<str>, TopicId), Vec<i64>)>;
 /// Kafka did not say where a topic ends.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -54,7 +56,7 @@ struct Task {
     share: Arc<Share>,
     ends: Ends,
     /// Those of topics that were away.
-    late: JoinSet<Option<((Arc<str>, TopicId), Vec<i64>)>>,
+    late: JoinSet<LateEnds>,
     readings: Vec<Reading>,
     /// Partitions that are ours, of topics that are not known here yet.
     unknown: Vec<Assigned>,
@@ -79,7 +81,7 @@ enum Event {
     Woken,
     CommitNow,
     /// Where a topic ends that was away.
-    Appeared(Option<((Arc<str>, TopicId), Vec<i64>)>),
+    Appeared(LateEnds),
 }
 
 /// Begins the membership. What the sources are is asked for until `until`.
@@ -159,11 +161,12 @@ async fn ends(shares: &Shares, topics: &BTreeSet<String>, until: Instant) -> Res
         }
     }
     away.dedup();
+    ends.retain(|(name, _), _| away.iter().all(|away| *away != **name));
     Ok((ends, away))
 }
 
 /// Where a topic ends that was not there or could not be seen, once it can. All of one that has appeared is younger than the subscription.
-async fn late_ends(hub: Arc<Hub>, name: String) -> Option<((Arc<str>, TopicId), Vec<i64>)> {
+async fn late_ends(hub: Arc<Hub>, name: String) -> LateEnds {
     loop {
         let topic = hub.cluster.topic_appears(&name).await?;
         let ends = if topic.appeared {

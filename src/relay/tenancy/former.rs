@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Progress, Tenancy};
 use crate::{
-    ownership::{Body, Place, Source, Steps},
+    ownership::{Place, Source, Steps},
     relay::{chunk::SourceId, once::id},
-    session::{Open, Reached, SubscriptionKey},
+    session::{Open, Reached},
 };
 
 /// What a record is to a session.
@@ -42,15 +42,6 @@ impl Tenancy {
         let mut open: Vec<_> = flight.chain(outbound).collect();
         open.sort_by_key(|(place, ..)| (place.source, place.offset));
         open.into_iter().filter_map(|open| self.enter(open)).collect()
-    }
-
-    /// Subscriptions wait for topics that are away; where they start there is known.
-    pub fn waits(&mut self, away: Vec<SubscriptionKey>, body: &Body) {
-        for key in &away {
-            let starts = body.subscriptions[key.0 as usize].starts.clone();
-            self.starts.entry(*key).or_default().extend(starts);
-        }
-        self.away = away;
     }
 
     fn enter(&mut self, (place, packet, reached): (Place, u16, Reached)) -> Option<Open> {
@@ -99,6 +90,7 @@ impl Tenancy {
     pub fn known(&self, source: Source, offset: i64) -> Known {
         match self.again.get(&(source, offset)) {
             Some(packet) => Known::Again(*packet),
+            None if self.owed.contains(&(source, offset)) => Known::New,
             None if self.sources.get(&source).is_some_and(|progress| offset < progress.resumed) => Known::Settled,
             None => Known::New,
         }
@@ -123,12 +115,21 @@ impl Tenancy {
         gone.into_iter().map(|(_, packet)| packet).collect()
     }
 
-    /// Messages from before of partitions that are not read any more.
+    /// Messages from before of partitions that are not read. While a topic of the session cannot be seen none is given up: it may be one of
+    /// its. One that is not there at all may come back all the same: what is open at QoS 1 is then sent once more.
     pub fn unread(&mut self, is_read: impl Fn(&Source) -> bool) -> Vec<u16> {
+        if self.away.iter().any(|away| away.hidden) {
+            return Vec::new();
+        }
         let (read, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.again)
             .into_iter()
             .partition(|((source, _), _)| is_read(source));
         self.again = read;
+        if !self.away.is_empty() {
+            let once = |packet: u16| self.open.values().any(|sent| sent.packet == packet && sent.exactly_once);
+            let owed = gone.iter().filter(|(_, packet)| !once(**packet)).map(|(place, _)| *place);
+            self.owed.extend(owed.collect::<Vec<_>>());
+        }
         gone.into_values().collect()
     }
 }
