@@ -179,7 +179,8 @@ async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, amon
         }
     };
     *link = Some(used);
-    let unused = core.settings.metadata_max_age * AGES_UNUSED;
+    // Whoever waits for a topic says so only now and then.
+    let unused = (core.settings.metadata_max_age * AGES_UNUSED).max(ASK_MISSING_AGAIN * 3);
     core.topics.forget_unwanted(unused, &core.identities);
     Ok(outlook(core, worth))
 }

@@ -56,6 +56,8 @@ impl Task {
     fn start(&self, topic: &Topic, partition: i32) -> Option<i64> {
         match self.ends.get(&(topic.name.clone(), topic.id)) {
             Some(ends) => Some(ends.get(partition as usize).copied().unwrap_or(0)),
+            // Another had its name when the subscription began.
+            None if self.ends.keys().any(|(name, _)| *name == topic.name) => Some(0),
             None => topic.appeared.then_some(0),
         }
     }
