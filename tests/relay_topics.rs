@@ -16,6 +16,7 @@ use relay_stage::{
 };
 
 const RULES: &str = r#"rules:
+  - {name: more, mqtt: "m/+", qos: 1, kafka: {topic: late}}
   - {name: cmds, direction: subscribe, mqtt: "c/{key}", qos: 1, kafka: {topic: cmds}}
   - {name: late, direction: subscribe, mqtt: "l/{key}", qos: 1, kafka: {topic: late}}
 sessions: {expiry: {}}"#;

@@ -31,8 +31,14 @@ impl Tenancy {
 
     /// A new subscription reads a topic. If the session waits for it, it waits with the others: a session has one place in a log.
     pub fn waits_too(&mut self, topic: &str, key: SubscriptionKey) -> bool {
-        let away = self.away.iter_mut().find(|away| *away.topic == *topic);
-        away.map(|away| away.keys.push(key)).is_some()
+        let Some(away) = self.away.iter_mut().find(|away| *away.topic == *topic) else {
+            return false;
+        };
+        // Several rules may read one Kafka topic; one seat in it is enough.
+        if !away.keys.contains(&key) {
+            away.keys.push(key);
+        }
+        true
     }
 
     /// A topic can be read; the subscriptions that have waited for it.

@@ -152,3 +152,18 @@ fn a_subscription_that_is_not_answered_yet_keeps_its_position() {
     tenancy.begins(&start(3, 50), false);
     assert_eq!(tenancy.report().positions, [(SOURCE, 50)]);
 }
+
+#[test]
+fn a_subscription_that_reads_a_topic_that_is_away_by_several_rules_waits_once() {
+    let (mut tenancy, _orders) = tenancy();
+    let (first, new) = (SubscriptionKey(0), SubscriptionKey(1));
+    tenancy.away = vec![Away {
+        topic: "t".into(),
+        hidden: false,
+        keys: vec![first],
+    }];
+    assert!(tenancy.waits_too("t", new) && tenancy.waits_too("t", new));
+    assert!(!tenancy.waits_too("other", new));
+    assert_eq!(tenancy.has_come("t"), [first, new]);
+    assert!(!tenancy.waits_too("t", new), "it is there");
+}
