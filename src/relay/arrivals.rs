@@ -2,8 +2,15 @@
 //!
 //! They take their seat and tell their place under one lock of the topic's index, and the feed looks here whenever it holds that lock. So
 //! nobody is given a record from the tail before those that it has missed.
+//!
+//! A feed ends when the last seat is given back, but it may be at work at that moment. What follows that it must not sleep through: it waits
+//! for the index with a fetch in its hands; somebody comes back, takes a seat of a new feed, and tells that one its place; the old one
+//! gets the index, finds the newcomer, and gives it a record from the tail. So it is told that it is over before anybody else can sit down.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::Notify;
 
@@ -14,6 +21,7 @@ use super::mailbox::Mailbox;
 pub struct Arrivals {
     come: Mutex<Vec<(Arc<Mailbox>, i64)>>,
     bell: Notify,
+    is_over: AtomicBool,
 }
 
 impl Arrivals {
@@ -27,6 +35,16 @@ impl Arrivals {
     /// All that have come.
     pub fn take(&self) -> Vec<(Arc<Mailbox>, i64)> {
         std::mem::take(&mut *self.come.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Nobody comes to this feed any more: whoever is found in the index later has told its place to another.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether that is so. Asked under the lock of the index.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
     }
 
     /// Waits until somebody may have come. Cancel-safe.

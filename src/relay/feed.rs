@@ -163,7 +163,7 @@ impl Feed {
         }
     }
 
-    fn hand_out(&mut self, chunk: upstream::Chunk) {
+    pub(super) fn hand_out(&mut self, chunk: upstream::Chunk) {
         self.take_arrivals();
         if chunk.reset {
             self.reset(chunk.offset);
@@ -171,7 +171,10 @@ impl Feed {
         let clock = Clock::now();
         let hub = self.scribe.hub.clone();
         let index = hub.index();
-        // Under the lock: whoever is found in the index has told where it stands.
+        // Under the lock: whoever is found in the index has told where it stands, unless it has told another feed.
+        if self.arrivals.is_over() {
+            return;
+        }
         self.take_arrivals();
         let mut aborted = Aborted::new(chunk.aborted);
         let mut batches = fetched::batches(chunk.bytes, LIMITS);

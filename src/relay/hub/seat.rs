@@ -61,6 +61,7 @@ impl Drop for Seat {
         reading.seats -= 1;
         if reading.seats == 0 {
             let Reading { partitions, growth, .. } = std::mem::take(&mut *reading);
+            partitions.values().for_each(|wanted| wanted.arrivals.end());
             let feeds = partitions.into_values().filter_map(|wanted| wanted.feed);
             feeds.map(|feed| feed.task).chain(growth).for_each(|task| task.abort());
         }

@@ -4,7 +4,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::{mapping::Unmapped, relay::settings::SweepSettings, upstream::Settings};
+use crate::{
+    kafka::{
+        Compression, RecordFields,
+        batch::{BatchBuilder, Producer},
+    },
+    mapping::{KafkaSpec, RuleSpec, Unmapped},
+    relay::settings::SweepSettings,
+    upstream::{Chunk, Settings},
+};
 
 /// One that reaches no Kafka.
 fn hub() -> Arc<Hub> {
@@ -12,11 +20,23 @@ fn hub() -> Arc<Hub> {
         bootstrap_servers: vec!["127.0.0.1:1".to_owned()],
         ..Default::default()
     });
+    let rule = RuleSpec {
+        name: "all".into(),
+        mqtt: "t/{key}".into(),
+        kafka: KafkaSpec {
+            topic: "t".into(),
+            key: Some("{key}".into()),
+            ..KafkaSpec::default()
+        },
+        ..RuleSpec::default()
+    };
+    let metrics = Arc::new(Metrics::new());
+    let counters = metrics.rules(["all"]).into();
     Arc::new(Hub::new(
         cluster,
-        Arc::new(RuleSet::compile(Vec::new(), Unmapped::Reject).unwrap()),
-        Arc::new(Metrics::new()),
-        Arc::new([]),
+        Arc::new(RuleSet::compile(vec![rule], Unmapped::Reject).unwrap()),
+        metrics,
+        counters,
         Arc::default(),
         SweepCache::new(SweepSettings::default(), 1024, Duration::from_secs(30), Gauge::default()),
         Budget::new(1 << 20, Gauge::default()),
@@ -70,5 +90,69 @@ async fn a_topic_that_has_come_is_read_from_its_beginning_for_those_who_wait_if_
         let comes = sit(&hub, &topic(1, appeared));
         hub.feed(&comes, 0, 7);
         assert_eq!(first_offset(&hub, 0), Some(if appeared { 0 } else { 7 }));
+    }
+}
+
+/// A fetch of one record, at offset 7.
+fn fetched() -> Chunk {
+    let mut batch = BatchBuilder::new();
+    let fields = RecordFields {
+        timestamp: 0,
+        key: Some(b"a"),
+        value: Some(b"v"),
+        headers: std::iter::empty(),
+    };
+    batch.append(&fields).unwrap();
+    let mut bytes = batch.seal(&Producer::NONE, Compression::None).bytes.to_vec();
+    // The base offset, which no checksum covers.
+    bytes[..8].copy_from_slice(&7_i64.to_be_bytes());
+    Chunk {
+        topic: "t".into(),
+        partition: 0,
+        bytes: bytes.into(),
+        offset: 7,
+        next_offset: 8,
+        high_watermark: 8,
+        last_stable_offset: 8,
+        aborted: Vec::new(),
+        reset: false,
+    }
+}
+
+fn comes_back(hub: &Arc<Hub>, topic: &Arc<Topic>, position: i64) -> (Arc<Mailbox>, Vec<Seat>) {
+    let mailbox = Arc::new(Mailbox::new(Arc::new(Notify::new()), hub.budget.clone()));
+    let subscriber = Subscriber::new(mailbox.clone(), SubscriptionKey(0), QoS::AtLeastOnce);
+    let seats = hub.sit_again(topic, &[(0, position)], vec![("#".into(), subscriber)]);
+    (mailbox, seats)
+}
+
+/// The feed of those who were here before may still have a fetch in its hands when somebody comes back to an earlier place.
+#[tokio::test]
+async fn a_feed_that_is_over_gives_nothing_to_who_comes_after() {
+    for last_leaves in [false, true] {
+        let (hub, topic) = (hub(), topic(1, false));
+        let first = sit(&hub, &topic);
+        hub.feed(&first, 0, 7);
+        let mut feed = {
+            let reading = first.hub.lock();
+            let wanted = &reading.partitions[&0];
+            let places = (wanted.arrivals.clone(), wanted.frontier.clone());
+            Feed::new(&hub, first.hub.clone(), &topic, 0, (wanted.source, 7), places)
+        };
+        let stays = if last_leaves {
+            drop(first);
+            None
+        } else {
+            Some(first)
+        };
+        let (behind, _seats) = comes_back(&hub, &topic, 3);
+        feed.hand_out(fetched());
+        assert!(behind.take().is_none(), "it has to have what lies between first");
+        if let Some(first) = stays {
+            assert_eq!(
+                first.subscriber.mailbox.take().map(|parcel| parcel.chunk.messages[0].offset),
+                Some(7)
+            );
+        }
     }
 }
