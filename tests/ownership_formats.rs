@@ -35,7 +35,8 @@ fn positions() -> impl Strategy<Value = BTreeMap<Source, i64>> {
 }
 
 fn steps() -> impl Strategy<Value = Steps> {
-    let outgoing = (place(), any::<bool>()).prop_map(|(place, released)| Outgoing { place, released });
+    let share = proptest::option::of("\\$share/[a-z]{1,3}/[a-z +/#]{1,5}").prop_map(|share| share.map(Into::into));
+    let outgoing = (place(), any::<bool>(), share).prop_map(|(place, released, share)| Outgoing { place, released, share });
     let open = btree_map(1..=u16::MAX, vec(pair(), 1..3), 0..4);
     (
         open,
@@ -321,13 +322,24 @@ fn the_text_is_the_documented_one() {
     let place = |offset| Place { source, offset };
     let steps = Steps {
         inbound: BTreeMap::from([(17, vec![pair])]),
-        outbound: BTreeMap::from([(
-            5,
-            Outgoing {
-                place: place(1234),
-                released: false,
-            },
-        )]),
+        outbound: BTreeMap::from([
+            (
+                5,
+                Outgoing {
+                    place: place(1234),
+                    released: false,
+                    share: None,
+                },
+            ),
+            (
+                6,
+                Outgoing {
+                    place: place(99),
+                    released: false,
+                    share: Some("$share/crew/jobs/+".into()),
+                },
+            ),
+        ]),
         flight: BTreeMap::from([(7, place(1250))]),
         positions: BTreeMap::from([(source, 1260)]),
     };
@@ -336,7 +348,8 @@ fn the_text_is_the_documented_one() {
     assert_eq!(
         String::from_utf8(record.value.unwrap()).unwrap(),
         concat!(
-            r#"{"v":1,"n":9,"in":["17 hBKuK8bnSVqDRrlT2pDEKQ/3 4711.0.5"],"out":["5 hBKuK8bnSVqDRrlT2pDEKQ/3@1234 sent"],"#,
+            r#"{"v":1,"n":9,"in":["17 hBKuK8bnSVqDRrlT2pDEKQ/3 4711.0.5"],"#,
+            r#""out":["5 hBKuK8bnSVqDRrlT2pDEKQ/3@1234 sent","6 hBKuK8bnSVqDRrlT2pDEKQ/3@99 sent $share/crew/jobs/+"],"#,
             r#""flight":["7 hBKuK8bnSVqDRrlT2pDEKQ/3@1250"],"positions":["hBKuK8bnSVqDRrlT2pDEKQ/3@1260"]}"#
         )
     );

@@ -13,11 +13,11 @@ use super::text::{Place, Source};
 const POSITIONS_EVERY: Millis = 1000;
 
 impl Owner {
-    /// A QoS 2 message got a packet id: it is sent when that is read back.
-    pub(super) fn send(&mut self, packet: u16, place: Place, outputs: &mut VecDeque<Output>) {
+    /// A QoS 2 message got a packet id, and came by that shared subscription if there is one: it is sent when that is read back.
+    pub(super) fn send(&mut self, packet: u16, place: Place, share: Option<Box<str>>, outputs: &mut VecDeque<Output>) {
         let released = false;
         self.body.steps.flight.remove(&packet);
-        self.body.steps.outbound.insert(packet, Outgoing { place, released });
+        self.body.steps.outbound.insert(packet, Outgoing { place, released, share });
         self.rest(Guard::PublishAfterReadBack, Dirty::Steps, Rests::Publish(packet), outputs);
     }
 

@@ -69,7 +69,17 @@ impl Partition {
 
     /// A QoS 2 message is to be sent with a packet id that is free.
     pub fn send(&mut self, connection: ConnectionId, packet: u16, place: Place, now: Millis) {
-        self.on(connection, now, |owner, outputs| owner.send(packet, place, outputs));
+        self.on(connection, now, |owner, outputs| owner.send(packet, place, None, outputs));
+    }
+
+    /// The same of a message that came by a shared subscription, as a filter. False: the connection owns no session any more.
+    pub fn send_shared(&mut self, connection: ConnectionId, packet: u16, place: Place, share: &str, now: Millis) -> bool {
+        let mut is_taken = false;
+        self.on(connection, now, |owner, outputs| {
+            owner.send(packet, place, Some(share.into()), outputs);
+            is_taken = true;
+        });
+        is_taken
     }
 
     /// A QoS 1 message was sent with a packet id that was free.

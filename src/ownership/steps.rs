@@ -1,11 +1,13 @@
 //! `steps:<client>@<claim offset>`: what changes often. Each record is the whole of it, so the last one counts.
 //!
 //! ```json
-//! {"v":1,"n":9,"in":["17 hBKuK8bnSVqDRrlT2pDEKQ/3 4711.0.5"],"out":["5 hBKuK8bnSVqDRrlT2pDEKQ/3@1234 sent"],
+//! {"v":1,"n":9,"in":["17 hBKuK8bnSVqDRrlT2pDEKQ/3 4711.0.5"],
+//!  "out":["5 hBKuK8bnSVqDRrlT2pDEKQ/3@1234 sent","6 hBKuK8bnSVqDRrlT2pDEKQ/3@99 sent $share/crew/jobs/+"],
 //!  "flight":["7 hBKuK8bnSVqDRrlT2pDEKQ/3@1250"],"positions":["hBKuK8bnSVqDRrlT2pDEKQ/3@1260"]}
 //! ```
 //! Lines begin with the packet id and are in its order. Of a position everything below is settled, but for what stands in `out` and
-//! `flight`: that says the same as settled ranges above the lowest open message, and is bounded by the client's receive maximum.
+//! `flight`: that says the same as settled ranges above the lowest open message, and is bounded by the client's receive maximum. What came
+//! by a shared subscription names it, and has nothing to do with positions.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,12 +19,42 @@ use super::text::{Pair, Place, Source, number};
 use super::{Fault, Key, VERSION};
 
 /// An outgoing QoS 2 message: written before its first PUBLISH, and once more before PUBREL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
     /// The record.
     pub place: Place,
     /// PUBREC has come: only PUBREL may be sent any more.
     pub released: bool,
+    /// The shared subscription that it came by, as a filter: from its pair on it is this client's alone [MQTT-4.8.2-4].
+    pub share: Option<Box<str>>,
+}
+
+impl Outgoing {
+    /// As it stands in a line behind its packet id. A filter may hold spaces, so it comes last.
+    fn to_line(&self, packet: u16) -> String {
+        let word = if self.released { "released" } else { "sent" };
+        let mut line = format!("{packet} {} {word}", self.place);
+        if let Some(share) = &self.share {
+            let _ = write!(line, " {share}");
+        }
+        line
+    }
+
+    fn from_line(rest: &str) -> Result<Self, Fault> {
+        let damaged = || Fault::Damaged("an outgoing message");
+        let mut words = rest.splitn(3, ' ');
+        let place = words.next().ok_or_else(damaged)?.parse()?;
+        let released = match words.next() {
+            Some("released") => true,
+            Some("sent") => false,
+            _ => return Err(damaged()),
+        };
+        let share = words.next().map(Into::into);
+        if share.as_deref().is_some_and(str::is_empty) {
+            return Err(damaged());
+        }
+        Ok(Self { place, released, share })
+    }
 }
 
 /// The steps of a session.
@@ -115,14 +147,9 @@ impl Steps {
                 line
             })
         });
-        let word = |released| if released { "released" } else { "sent" };
         Lines {
             inbound: inbound.collect(),
-            outbound: self
-                .outbound
-                .iter()
-                .map(|(id, out)| format!("{id} {} {}", out.place, word(out.released)))
-                .collect(),
+            outbound: self.outbound.iter().map(|(id, out)| out.to_line(*id)).collect(),
             flight: self.flight.iter().map(|(id, place)| format!("{id} {place}")).collect(),
             positions: positions_to_lines(&self.positions),
         }
@@ -136,14 +163,7 @@ impl Steps {
         }
         for line in &lines.outbound {
             let (id, rest) = packet_id(line)?;
-            let (place, word) = rest.split_once(' ').ok_or(Fault::Damaged("an outgoing message"))?;
-            let released = match word {
-                "released" => true,
-                "sent" => false,
-                _ => return Err(Fault::Damaged("an outgoing message")),
-            };
-            let place = place.parse()?;
-            append(&mut steps.outbound, id, Outgoing { place, released })?;
+            append(&mut steps.outbound, id, Outgoing::from_line(rest)?)?;
         }
         for line in &lines.flight {
             let (id, rest) = packet_id(line)?;

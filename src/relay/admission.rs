@@ -17,13 +17,13 @@ use super::{
     hub::Subscriber,
     mailbox::{Ending, Mailbox},
     once::id,
-    resuming::{Resumed, Stand, present as present_of, resume},
+    resuming::{Resumed, Stand, needs_kafka, present as present_of, resume},
     store::{Arrival, Order, Orders, Store},
     tenancy::Tenancy,
 };
 use crate::{
     auth::{Exchange, Verdict},
-    mqtt::ReasonCode,
+    mqtt::{QoS, ReasonCode},
     ownership::{Body, ConnectionId, Offer, StoredWill},
     session::{Accepted, Present, Session, SubscriptionKey},
     upstream::State,
@@ -209,10 +209,15 @@ impl Desk {
             // Rights may have changed since, or the client id has another owner now.
             body.subscriptions
                 .retain(|kept| self.may_keep(session.client_id(), &kept.filter, kept.qos, now));
+            for outgoing in body.steps.outbound.values_mut() {
+                let may = |share: &str| self.may_keep(session.client_id(), share, QoS::ExactlyOnce, now);
+                // As if it had come: its packet id is released.
+                outgoing.released |= outgoing.share.as_deref().is_some_and(|share| !may(share));
+            }
             body
         });
         match present {
-            Some(body) if !body.subscriptions.is_empty() => {
+            Some(body) if needs_kafka(&body) => {
                 let until = session.deadline().unwrap_or(now);
                 let of = (self.shared.hub.clone(), self.shared.shares.clone());
                 let resuming = tokio::spawn(resume(of, self.mailbox.clone(), body, session.receive_maximum(), until.into()));
@@ -232,6 +237,7 @@ impl Desk {
             seats,
             starts,
             shared,
+            again,
             away,
         } = resumed;
         let mut open = Vec::new();
@@ -245,6 +251,7 @@ impl Desk {
         self.outbound.begin(starts, |_| true);
         self.seats = seats;
         self.shares.seats.extend(shared);
+        self.shares.again.extend(again);
         let present = Present { open, ..present_of(&body) };
         self.accept(session, Some(present), now);
         unread.into_iter().filter_map(id).for_each(|packet| session.gone(packet));

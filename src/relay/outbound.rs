@@ -14,7 +14,7 @@ use super::{
     subscribing::StartAt,
     tenancy::{Known, Tenancy},
 };
-use crate::mqtt::QoS;
+use crate::mqtt::{PacketId, QoS};
 use crate::session::{Message, Session, SubscriptionKey, Taken};
 
 /// Unsent bytes above which messages wait in the mailbox for the socket. Below the session's own limit, beyond which it
@@ -125,24 +125,37 @@ impl Desk {
         now: Instant,
     ) -> Step {
         let Some(packet_id) = id(packet) else { return Step::Next };
+        if let Taken::WindowFull | Taken::OutboxFull = self.send_again(chunk, message, keys, packet_id, session, now) {
+            return Step::Wait;
+        }
+        if let Some(tenancy) = self.tenancy.as_deref_mut() {
+            tenancy.came_again(chunk.from, message.offset);
+        }
+        Step::Next
+    }
+
+    /// Sends a message once more, under the packet id that it has. One that is too large by now is gone.
+    pub(super) fn send_again(
+        &self,
+        chunk: &Chunk,
+        message: &Stored,
+        keys: &[SubscriptionKey],
+        packet_id: PacketId,
+        session: &mut Session,
+        now: Instant,
+    ) -> Taken {
         let payload = chunk.payload(message);
         let again = Message {
             // It has begun to be delivered in time.
             message_expiry_interval: remaining(message, now).map(|seconds| seconds.max(1)),
             ..as_message(chunk, message, &payload, keys)
         };
-        match session.redeliver(packet_id, &again, now) {
-            Taken::WindowFull | Taken::OutboxFull => return Step::Wait,
-            Taken::TooLarge => {
-                self.shared.rule_counters[message.rule].dropped("packet_too_large");
-                session.gone(packet_id);
-            }
-            _ => {}
+        let taken = session.redeliver(packet_id, &again, now);
+        if taken == Taken::TooLarge {
+            self.shared.rule_counters[message.rule].dropped("packet_too_large");
+            session.gone(packet_id);
         }
-        if let Some(tenancy) = self.tenancy.as_deref_mut() {
-            tenancy.came_again(chunk.from, message.offset);
-        }
-        Step::Next
+        taken
     }
 
     /// Gives it to those of its subscriptions that have started.
@@ -171,8 +184,7 @@ impl Desk {
         Step::Next
     }
 
-    /// Offers the session a message under a token, and counts what becomes of it. Only a message of QoS 2 can be asked for, so none of a
-    /// shared subscription: stored sessions are granted QoS 1 there.
+    /// Offers the session a message under a token, and counts what becomes of it.
     pub(super) fn offer_message(
         &self,
         chunk: &Chunk,

@@ -1,5 +1,6 @@
 //! A session that goes on takes its seats again, at the places where it stood: what came meanwhile lies in the log.
 
+mod again;
 mod standing;
 
 use std::{
@@ -28,6 +29,7 @@ use crate::{
 };
 use standing::stands;
 
+pub use again::Again;
 pub use standing::Stand;
 
 /// How long Kafka has to say where a topic that has appeared begins and ends.
@@ -44,6 +46,8 @@ pub struct Resumed {
     pub starts: Vec<StartAt>,
     /// Its places in shared subscriptions, which go on where their groups are.
     pub shared: Vec<(SubscriptionKey, SharedSeat)>,
+    /// What it has open at QoS 2 of shared subscriptions.
+    pub again: Vec<Again>,
     /// Those that get more once Kafka topics that are away can be read: [`Letter::Appeared`].
     pub away: Vec<Away>,
 }
@@ -56,6 +60,7 @@ impl Resumed {
             seats: HashMap::new(),
             starts: Vec::new(),
             shared: Vec::new(),
+            again: Vec::new(),
             away: Vec::new(),
         }
     }
@@ -78,6 +83,12 @@ impl Wanted {
             keys: self.keys.clone(),
         }
     }
+}
+
+/// Whether a session reads anything, or has messages open that must be read again.
+pub fn needs_kafka(body: &Body) -> bool {
+    let mut outbound = body.steps.outbound.values();
+    !body.subscriptions.is_empty() || outbound.any(|outgoing| outgoing.share.is_some() && !outgoing.released)
 }
 
 /// The session as the pure room has it. Subscriptions get keys from 0 on, in their order.
@@ -109,7 +120,8 @@ pub async fn resume(
     until: Instant,
 ) {
     let refuse = || mailbox.store(Letter::Refuse(ReasonCode::ServerUnavailable));
-    let (Some((stands, away)), Ok(shared)) = (
+    let (Some(again), Some((stands, away)), Ok(shared)) = (
+        again::find(&hub, &body, until).await,
         stand_up(&hub, &mut body, until).await,
         sit_in_shares(&shares, &mailbox, &body, receive_maximum, until).await,
     ) else {
@@ -117,7 +129,7 @@ pub async fn resume(
     };
     let left = (!away.is_empty()).then(|| body.clone());
     let mut resumed = Resumed::of(body);
-    resumed.shared = shared;
+    (resumed.shared, resumed.again) = (shared, again);
     resumed.away = away.iter().map(|wanted| wanted.away(&hub)).collect();
     for stand in stands {
         let subscriptions = &resumed.body.subscriptions;

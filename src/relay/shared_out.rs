@@ -1,16 +1,23 @@
 //! Messages of shared subscriptions on their way through a connection: to the session, and word of what became of them.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
 
 use rustc_hash::FxHashMap;
 
 use super::{
     desk::Desk,
+    once::id,
     outbound::{MAX_UNSENT, Step},
-    share::{Fate, Handed, HandoutId, Share, SharedSeat},
+    resuming::Again,
+    share::{Fate, Handed, HandoutId, Lent, Share, SharedSeat},
 };
 use crate::{
     mqtt::QoS,
+    ownership::Place,
     session::{Session, SubscriptionKey, Taken},
 };
 
@@ -25,9 +32,19 @@ pub struct SharedOut {
     /// The message that the client's window or socket did not take.
     waiting: Option<Handed>,
     /// Sent and not acknowledged, by their tokens.
-    flights: FxHashMap<u64, (Arc<Share>, HandoutId)>,
+    flights: FxHashMap<u64, Flight>,
+    /// What a stored session has from before, to be sent again.
+    pub(super) again: VecDeque<Again>,
     last_token: u64,
     turn: bool,
+}
+
+#[derive(Debug)]
+struct Flight {
+    share: Arc<Share>,
+    id: HandoutId,
+    /// The packet id of a message that the session has a pair of.
+    pair: Option<u16>,
 }
 
 impl SharedOut {
@@ -40,6 +57,11 @@ impl SharedOut {
 
 impl Desk {
     pub(super) fn hand_out_shared(&mut self, session: &mut Session, now: Instant) {
+        while let Some(again) = self.shares.again.pop_front() {
+            if self.give_shared_again(&again, session, now) == Step::Wait {
+                return self.shares.again.push_front(again);
+            }
+        }
         while session.is_live() && session.outbox().len() < MAX_UNSENT {
             let Some(handed) = self.shares.waiting.take().or_else(|| self.mailbox.take_handed()) else {
                 return;
@@ -65,27 +87,66 @@ impl Desk {
         match sent {
             Some(Taken::WindowFull | Taken::OutboxFull) => Step::Wait,
             Some(Taken::Sent { qos }) if qos != QoS::AtMostOnce => {
-                self.shares.last_token += 1;
-                self.shares.flights.insert(token, (handed.share.clone(), handed.id));
+                self.fly(token, handed, None);
+                Step::Next
+            }
+            Some(Taken::Asked) => {
+                let packet = session.last_packet_id();
+                self.fly(token, handed, Some(packet));
+                let place = Place {
+                    source: chunk.from,
+                    offset: message.offset,
+                };
+                let lent = Lent::new(handed.share.clone(), handed.id);
+                if let Some(tenancy) = self.tenancy.as_deref_mut() {
+                    tenancy.borrows(place, packet, lent);
+                }
                 Step::Next
             }
             _ => Step::Next,
         }
     }
 
+    fn fly(&mut self, token: u64, handed: &Handed, pair: Option<u16>) {
+        self.shares.last_token += 1;
+        let (share, id) = (handed.share.clone(), handed.id);
+        self.shares.flights.insert(token, Flight { share, id, pair });
+    }
+
+    /// Sends a message of QoS 2 that the session has from before, and that is nobody else's.
+    fn give_shared_again(&mut self, again: &Again, session: &mut Session, now: Instant) -> Step {
+        let Some(packet_id) = id(again.packet) else { return Step::Next };
+        let Some((chunk, at)) = &again.message else {
+            session.gone(packet_id);
+            return Step::Next;
+        };
+        let message = &chunk.messages[*at];
+        match self.send_again(chunk, message, again.key.as_slice(), packet_id, session, now) {
+            Taken::WindowFull | Taken::OutboxFull => Step::Wait,
+            _ => Step::Next,
+        }
+    }
+
     /// The client has acknowledged a message, or refused it for good.
     pub(super) fn settled(&mut self, token: u64, now: Instant) {
-        if let Some((share, id)) = self.shares.flights.remove(&token) {
-            share.done(id);
-        } else if let Some(tenancy) = self.tenancy.as_deref_mut() {
-            tenancy.settled(token, now);
+        let flight = self.shares.flights.remove(&token);
+        let tenancy = self.tenancy.as_deref_mut();
+        match flight {
+            Some(Flight { share, id, pair }) => {
+                share.done(id);
+                tenancy
+                    .zip(pair)
+                    .into_iter()
+                    .for_each(|(tenancy, packet)| tenancy.is_free(packet, now));
+            }
+            None => tenancy.into_iter().for_each(|tenancy| tenancy.settled(token, now)),
         }
     }
 
     /// The connection is over: what was not acknowledged goes to others, what was not sent after that.
     pub(super) fn leave_shares(&mut self) {
         let mut flights: Vec<(Arc<Share>, Vec<HandoutId>)> = Vec::new();
-        for (share, id) in std::mem::take(&mut self.shares.flights).into_values() {
+        for Flight { share, id, .. } in std::mem::take(&mut self.shares.flights).into_values() {
             match flights.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &share)) {
                 Some((_, ids)) => ids.push(id),
                 None => flights.push((share, vec![id])),
@@ -102,8 +163,7 @@ impl Desk {
 fn fate(taken: Taken) -> Fate {
     match taken {
         Taken::Sent { qos } => Fate::Sent(qos),
-        // Of stored sessions only, which are granted QoS 1 here.
-        Taken::Asked => Fate::Sent(QoS::ExactlyOnce),
+        Taken::Asked => Fate::Lent,
         Taken::WindowFull | Taken::OutboxFull => Fate::Waits,
         Taken::NotSubscribed | Taken::Closed => Fate::GivenBack,
         Taken::Dropped | Taken::TooLarge | Taken::Expired | Taken::NoLocal => Fate::LeftOut,

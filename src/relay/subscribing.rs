@@ -154,14 +154,7 @@ impl Desk {
             _ => return self.refuse_filter(ReasonCode::TopicFilterInvalid, "share_name"),
         };
         let plain = shared.map_or(filter.filter, |shared| shared.filter);
-        // What was not complete at the end of a connection is not the next one's in a shared subscription: at QoS 2 it would be lost.
-        let is_stored = self.tenancy.as_deref().is_some_and(|tenancy| tenancy.stored);
-        let highest = if shared.is_some() && is_stored {
-            QoS::AtLeastOnce
-        } else {
-            QoS::ExactlyOnce
-        };
-        let granted = granted(filter.qos.min(highest));
+        let granted = granted(filter.qos);
         let wish = |sources| Wish {
             place,
             key,

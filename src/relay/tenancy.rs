@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 use super::{
     chunk::SourceId,
     granting::Granted,
+    share::Lent,
     store::{Order, Orders, Report},
     subscribing::StartAt,
 };
@@ -98,6 +99,8 @@ struct Sent {
     offset: i64,
     packet: u16,
     exactly_once: bool,
+    /// It came by a shared subscription: the places in the log have nothing to do with it.
+    shared: bool,
 }
 
 #[derive(Debug)]
@@ -248,13 +251,32 @@ impl Tenancy {
             offset,
             packet,
             exactly_once,
+            shared: false,
         };
         self.open.insert(self.token, sent);
+    }
+
+    /// A QoS 2 message of a shared subscription is to be sent: asks the store.
+    pub fn borrows(&mut self, place: Place, packet: u16, lent: Lent) {
+        let report = Report {
+            settled: std::mem::take(&mut self.settled),
+            ..Report::default()
+        };
+        self.order(Order::SendShared(self.id, packet, place, lent, report));
+    }
+
+    /// Such a message reached its end.
+    pub fn is_free(&mut self, packet: u16, now: Instant) {
+        self.settled.push(packet);
+        self.report_at.get_or_insert(now + REPORT_EVERY);
     }
 
     /// A message reached its end.
     pub fn settled(&mut self, token: u64, now: Instant) {
         let Some(sent) = self.open.remove(&token) else { return };
+        if sent.shared {
+            return self.is_free(sent.packet, now);
+        }
         self.again.remove(&(sent.source, sent.offset));
         if let Some(progress) = self.sources.get_mut(&sent.source) {
             // Another one may stand there, see `looks_at`.

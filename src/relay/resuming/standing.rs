@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Wanted;
 use crate::{
-    ownership::{Body, Source},
+    ownership::{Body, Outgoing, Source},
     relay::{
         hub::{Hub, Seat, Subscriber, stored_source},
         inbound::now_ms,
@@ -137,7 +137,8 @@ fn place(body: &Body, source: Source, floor: i64) -> i64 {
         .iter()
         .filter_map(|subscription| subscription.starts.get(&source));
     let position = body.steps.positions.get(&source).copied();
-    let unreleased = body.steps.outbound.values().filter(|outgoing| !outgoing.released);
+    let in_order = |outgoing: &&Outgoing| !outgoing.released && outgoing.share.is_none();
+    let unreleased = body.steps.outbound.values().filter(in_order);
     let open = body.steps.flight.values().chain(unreleased.map(|outgoing| &outgoing.place));
     let again = open.filter(|place| place.source == source).map(|place| place.offset).min();
     let place = position.or(starts.min().copied()).unwrap_or(0).max(floor);

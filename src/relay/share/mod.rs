@@ -6,6 +6,7 @@
 //!
 //! A shared subscription reads for itself, beside the feeds: where it is in the log depends on what was acknowledged, not on the tail.
 
+mod lent;
 mod parts;
 mod reading;
 mod room;
@@ -26,6 +27,7 @@ use crate::{
     mqtt::{QoS, ReasonCode},
     session::SubscriptionKey,
 };
+pub use lent::Lent;
 use parts::Parts;
 pub use seats::{SharedSeat, SharedWish};
 pub use state::HandoutId;
@@ -159,6 +161,7 @@ impl Share {
         let (result, fate) = send();
         match fate {
             Fate::Sent(qos) => inner.state.sent(id, qos),
+            Fate::Lent => inner.state.lend(id),
             Fate::LeftOut => inner.state.done(id),
             Fate::GivenBack => drop(inner.state.give_back(id)),
             Fate::Waits => {}
@@ -195,6 +198,8 @@ impl Share {
 pub enum Fate {
     /// It was sent with this QoS.
     Sent(QoS),
+    /// A stored session is to have it: [`Lent`].
+    Lent,
     /// It is not sent to anybody.
     LeftOut,
     /// Another gets it.

@@ -64,6 +64,11 @@ enum Step {
     Waiting,
     /// QoS 1: sent, not acknowledged.
     Sent,
+    /// QoS 2 of a stored session: the session is about to write down that it has it.
+    Lent {
+        /// Its connection has ended meanwhile.
+        left: bool,
+    },
     /// QoS 2: its exchange has begun, so it is nobody else's any more [MQTT-4.8.2-5]. It only takes the member's room.
     Settled,
 }
@@ -165,6 +170,33 @@ impl<T: Clone> State<T> {
         }
     }
 
+    /// A stored session is about to take it.
+    pub fn lend(&mut self, id: HandoutId) {
+        if let Some(handout) = self.out.get_mut(&id) {
+            handout.step = Step::Lent { left: false };
+        }
+    }
+
+    /// The session has it: it is nobody else's any more.
+    pub fn keep(&mut self, id: HandoutId) {
+        let Some(handout) = self.out.get_mut(&id) else { return };
+        let Step::Lent { left } = handout.step else { return };
+        handout.step = Step::Settled;
+        let (part, offset) = (handout.part, handout.offset);
+        self.settle(part, offset);
+        if left {
+            self.take(id);
+        }
+    }
+
+    /// The session does not have it, and never will.
+    pub fn take_back(&mut self, id: HandoutId) {
+        if let Some(handout) = self.out.get_mut(&id).filter(|handout| matches!(handout.step, Step::Lent { .. })) {
+            handout.step = Step::Waiting;
+            self.give_back(id);
+        }
+    }
+
     fn settle(&mut self, part: PartId, offset: i64) {
         if let Some(part) = self.parts.get_mut(&part) {
             part.progress.settle(offset);
@@ -180,8 +212,16 @@ impl<T: Clone> State<T> {
         }
     }
 
-    /// Its member is gone, or does not want it any more. True: another will get what it may have had already.
+    /// Its member is gone, or does not want it any more. True: another will get what it may have had already. What is lent stays so: only
+    /// the log knows whether the session has it.
     pub fn give_back(&mut self, id: HandoutId) -> bool {
+        if let Some(Handout {
+            step: Step::Lent { left }, ..
+        }) = self.out.get_mut(&id)
+        {
+            *left = true;
+            return false;
+        }
         let Some(handout) = self.take(id).filter(|handout| handout.step != Step::Settled) else {
             return false;
         };

@@ -8,6 +8,7 @@ mod custodian;
 mod discard;
 mod failure;
 mod kept;
+mod lent;
 mod once;
 mod order;
 mod outputs;

@@ -10,6 +10,7 @@ use crate::{
     relay::{
         mailbox::Mailbox,
         resuming::{Resumed, Stand},
+        share::Lent,
     },
 };
 
@@ -70,6 +71,8 @@ pub enum Order {
     PubRel(ConnectionId, u16),
     /// A QoS 2 message is to be sent under a packet id; answered by [`Letter::Publish`].
     Send(ConnectionId, u16, Place, Report),
+    /// The same of a shared subscription's. What is lent is the session's when the pair is read back, and goes to others if it never is.
+    SendShared(ConnectionId, u16, Place, Lent, Report),
     /// A PUBREC without an error; answered by [`Letter::PubRel`].
     PubRec(ConnectionId, u16),
     /// Who is a member of the group of instances, if this one looks after the partition.

@@ -56,6 +56,11 @@ impl Task {
                 self.report(id, report, now);
                 self.partition.send(id, packet, place, now);
             }
+            Order::SendShared(id, packet, place, lent, report) => {
+                failure::step("send_taken");
+                self.report(id, report, now);
+                self.lend(id, (packet, place), lent, now);
+            }
             Order::PubRec(id, packet) => {
                 failure::step("pubrec_taken");
                 self.partition.pubrec(id, packet, now);

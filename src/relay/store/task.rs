@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     Around, failure,
     kept::{self, Kept, Latest},
+    lent::Borrowed,
     once::{Published, Told},
     order::{Arrival, Order},
     tail::{Met, Tail},
@@ -74,6 +75,7 @@ pub struct Task {
     pub(super) guests: HashMap<ConnectionId, Guest>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) errands: JoinSet<Errand>,
+    pub(super) borrowed: Vec<Borrowed>,
     /// Answers that were at hand.
     pub(super) at_hand: VecDeque<(u64, Option<Kept>)>,
     pub(super) flushes: Vec<oneshot::Sender<()>>,
@@ -121,6 +123,7 @@ impl Task {
             guests: HashMap::new(),
             waiting: Vec::new(),
             errands: JoinSet::new(),
+            borrowed: Vec::new(),
             at_hand: VecDeque::new(),
             flushes: Vec::new(),
             is_there: false,
@@ -292,7 +295,12 @@ impl Task {
 
     fn one(&mut self, record: &Record<'_>, now: Millis) {
         self.latest.keep(record);
+        if self.borrowed.is_empty() {
+            return self.partition.read(record, now);
+        }
+        let before = self.last_claim(record);
         self.partition.read(record, now);
+        self.resolve(record, before);
     }
 
     /// If the tail has come to the end that was asked for, those are let in who wait for it.

@@ -30,26 +30,30 @@ impl Tenancy {
         self.sources.extend(known);
         self.former = steps.inbound.keys().copied().collect();
         self.told = steps.flight.keys().copied().collect();
-        let flight = steps.flight.iter().map(|(packet, place)| (*place, *packet, Reached::AtLeastOnce));
+        let flight = steps
+            .flight
+            .iter()
+            .map(|(packet, place)| (*place, *packet, Reached::AtLeastOnce, false));
         let outbound = steps.outbound.iter().map(|(packet, outgoing)| {
             let reached = if outgoing.released {
                 Reached::Released
             } else {
                 Reached::ExactlyOnce
             };
-            (outgoing.place, *packet, reached)
+            (outgoing.place, *packet, reached, outgoing.share.is_some())
         });
         let mut open: Vec<_> = flight.chain(outbound).collect();
         open.sort_by_key(|(place, ..)| (place.source, place.offset));
         open.into_iter().filter_map(|open| self.enter(open)).collect()
     }
 
-    fn enter(&mut self, (place, packet, reached): (Place, u16, Reached)) -> Option<Open> {
+    fn enter(&mut self, (place, packet, reached, shared): (Place, u16, Reached, bool)) -> Option<Open> {
         let Place { source, offset } = place;
-        if reached != Reached::Released {
+        if reached != Reached::Released && !shared {
             self.again.insert((source, offset), packet);
         }
         self.sent(source, offset, packet, reached != Reached::AtLeastOnce);
+        self.open.entry(self.token).and_modify(|sent| sent.shared = shared);
         Some(Open {
             packet_id: id(packet)?,
             token: self.token,

@@ -59,6 +59,7 @@ fn what_is_open_from_before_comes_again_and_nothing_else_does() {
     let out = |offset, released| crate::ownership::Outgoing {
         place: at(offset),
         released,
+        share: None,
     };
     steps.outbound = [(5, out(15, false)), (6, out(12, true))].into();
     let open: Vec<_> = tenancy

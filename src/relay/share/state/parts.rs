@@ -85,7 +85,8 @@ impl<T: Clone> State<T> {
 
     /// Whether nothing of a partition waits for an acknowledgement.
     pub fn is_quiet(&self, part: PartId) -> bool {
-        !self.out.values().any(|handout| handout.part == part && handout.step == Step::Sent)
+        let waits = |handout: &Handout<T>| matches!(handout.step, Step::Sent | Step::Lent { .. });
+        !self.out.values().any(|handout| handout.part == part && waits(handout))
     }
 
     /// The log was cut off at `offset`: whatever is said about messages from there on does not count. Those below are what they were.

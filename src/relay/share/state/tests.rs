@@ -88,6 +88,40 @@ fn a_message_of_qos_2_on_its_way_is_nobody_elses() {
     assert_eq!(offsets_of(&all(&mut state), other), [2]);
 }
 
+/// Whether its connection has ended or not, the log decides.
+#[test]
+fn a_message_that_is_lent_is_settled_when_it_is_kept_and_goes_to_others_when_it_is_taken_back() {
+    for left in [false, true] {
+        for kept in [false, true] {
+            let mut state = State::default();
+            let member = state.join(1);
+            let part = part(&mut state, 0..1);
+            let (_, id, _) = state.hand_out().unwrap();
+            state.lend(id);
+            assert_eq!((committed(&mut state), state.is_quiet(part)), (Some(0), false));
+            let other = state.join(10);
+            if left {
+                assert!(!state.give_back(id));
+                state.retire(member);
+                assert_eq!(state.hand_out(), None, "it is nobody's yet");
+            }
+            if kept {
+                state.keep(id)
+            } else {
+                state.take_back(id)
+            }
+            let again = all(&mut state);
+            assert_eq!(offsets_of(&again, other), if kept { vec![] } else { vec![0] });
+            assert_eq!(committed(&mut state), kept.then_some(1));
+            assert_eq!(state.out.len(), if kept && left { 0 } else { 1 });
+            if kept && !left {
+                state.done(id);
+                assert!(state.out.is_empty());
+            }
+        }
+    }
+}
+
 #[test]
 fn at_most_once_is_settled_when_it_is_sent() {
     let mut state = State::default();

@@ -1,0 +1,86 @@
+//! QoS 2 messages of shared subscriptions that stored sessions are about to take: whose they are is read in the log.
+//!
+//! A message is the session's once a record with its pair was read back. It is the group's again when a new claim is read before such a
+//! record (what the former owner writes from then on counts for nothing), when the session ends, or when everything is read anew. Until
+//! then neither: were it given to another member when the connection ends, both would get it if the pair is there all the same; were it
+//! settled then, nobody would if it is not.
+
+use super::task::Task;
+use crate::{
+    ownership::{ConnectionId, Key, Millis, Outgoing, Place, Record, State, Steps},
+    relay::share::Lent,
+};
+
+/// A message that is lent to a session.
+#[derive(Debug)]
+pub(super) struct Borrowed {
+    client: Box<str>,
+    packet: u16,
+    place: Place,
+    lent: Lent,
+}
+
+impl Borrowed {
+    fn is_in(&self, steps: &Steps) -> bool {
+        let same = |outgoing: &&Outgoing| outgoing.share.is_some() && outgoing.place == self.place;
+        steps.outbound.get(&self.packet).filter(same).is_some()
+    }
+}
+
+/// Whose session a record is about.
+fn client<'a>(record: &Record<'a>) -> Option<&'a str> {
+    match Key::parse(record.key).ok()? {
+        Key::Checkpoint(_) => None,
+        key => Some(key.id()),
+    }
+}
+
+impl Task {
+    /// A session is to have a message under a packet id.
+    pub(super) fn lend(&mut self, id: ConnectionId, (packet, place): (u16, Place), lent: Lent, now: Millis) {
+        let Some(guest) = self.guests.get(&id) else { return };
+        let client = guest.client.clone();
+        if self.partition.send_shared(id, packet, place, &lent.filter(), now) {
+            self.borrowed.push(Borrowed {
+                client,
+                packet,
+                place,
+                lent,
+            });
+        }
+    }
+
+    /// The claim that counts for the client that a record is about, as far as the log was read.
+    pub(super) fn last_claim(&self, record: &Record<'_>) -> Option<i64> {
+        self.partition.index().entry(client(record)?)?.claim()
+    }
+
+    /// A record was read: what of the borrowed is decided by it. `before` is the last claim before it.
+    pub(super) fn resolve(&mut self, record: &Record<'_>, before: Option<i64>) {
+        let (Some(client), now) = (client(record), self.last_claim(record)) else {
+            return;
+        };
+        if before != now {
+            return self.borrowed.retain(|borrowed| *borrowed.client != *client);
+        }
+        let (Ok(Key::State(_, claim) | Key::Steps(_, claim)), Some(value)) = (Key::parse(record.key), record.value) else {
+            return;
+        };
+        if now != Some(claim) || !self.borrowed.iter().any(|borrowed| *borrowed.client == *client) {
+            return;
+        }
+        let steps = match Key::parse(record.key) {
+            Ok(Key::State(..)) => match State::parse(value) {
+                Ok((_, State::Goes(body))) => body.steps,
+                Ok(_) => return self.borrowed.retain(|borrowed| *borrowed.client != *client),
+                Err(_) => return,
+            },
+            _ => match Steps::parse(value) {
+                Ok((_, steps)) => steps,
+                Err(_) => return,
+            },
+        };
+        let written = |borrowed: &mut Borrowed| *borrowed.client == *client && borrowed.is_in(&steps);
+        self.borrowed.extract_if(.., written).for_each(|borrowed| borrowed.lent.keep());
+    }
+}

@@ -1,0 +1,192 @@
+//! QoS 2 messages of shared subscriptions that stored sessions take: whose each is, whatever ends in between (§4.8.2, §4.3.3).
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod fake_broker;
+mod relay_stage;
+
+use fake_broker::{
+    Fake, Fault,
+    client::until,
+    records::{Batch, record},
+};
+use mqttbytes::v5;
+use relay_stage::{
+    Stage,
+    device::{Device, taking},
+};
+
+const RULES: &str = r#"rules:
+  - {name: jobs, mqtt: "jobs/{key}", kafka: {topic: jobs, key: "{key}"}, qos: 2}
+sessions: {expiry: {}}"#;
+const SHARE: &str = "$share/g/jobs/#";
+
+async fn stage() -> Stage {
+    let fake = Fake::start(1).await;
+    fake.topic("jobs", 1);
+    fake.topic("mqtt-sessions", 1);
+    Stage::start(fake, RULES).await
+}
+
+/// CONNECT of a client whose session outlives its connections by ten minutes.
+fn staying(receive_maximum: u16) -> v5::Connect {
+    let mut connect = taking("stored", receive_maximum);
+    connect.clean_session = false;
+    connect.properties.as_mut().unwrap().session_expiry_interval = Some(600);
+    connect
+}
+
+async fn stored(stage: &Stage) -> Device {
+    Device::connected_as(stage.address, 5, &staying(10)).await
+}
+
+/// A member whose session ends with its connection, and that has the least room.
+async fn other(stage: &Stage) -> Device {
+    let mut other = Device::connected_as(stage.address, 5, &taking("other", 1)).await;
+    other.subscribed(SHARE, 2).await;
+    other
+}
+
+async fn pubrec(device: &mut Device, id: u16) {
+    device.bytes(&[0x50, 2, (id >> 8) as u8, id as u8]).await;
+}
+
+async fn pubcomp(device: &mut Device, id: u16) {
+    device.bytes(&[0x70, 2, (id >> 8) as u8, id as u8]).await;
+}
+
+fn write(stage: &Stage, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        stage.fake.record("jobs", 0, "a", &number.to_string());
+    }
+}
+
+/// What is to be written is tried again and again.
+fn nothing_is_written(stage: &Stage) {
+    stage.fake.world().produce_always = Some(Fault::Code(19));
+}
+
+/// Takes the next message whole.
+async fn takes(device: &mut Device, content: &str) {
+    let id = device.message(content).await;
+    completes(device, id).await;
+}
+
+async fn completes(device: &mut Device, id: u16) {
+    pubrec(device, id).await;
+    assert_eq!(device.line().await, format!("pubrel {id}"));
+    pubcomp(device, id).await;
+}
+
+async fn all_is_committed(stage: &Stage, records: i64) {
+    let committed = || -> i64 {
+        let world = stage.fake.world();
+        let groups = world.groups.groups.values();
+        groups.flat_map(|group| group.offsets.values()).map(|(offset, _)| offset).sum()
+    };
+    until("all of it is committed", || committed() == records).await;
+}
+
+/// Its packet ids, across connections, whatever other members do.
+#[tokio::test]
+async fn what_a_stored_session_has_not_completed_waits_for_it_alone() {
+    let stage = stage().await;
+    let mut device = stored(&stage).await;
+    device.subscribed(SHARE, 2).await;
+    write(&stage, 0..3);
+    let first = device.message("jobs/a q2 0").await;
+    let second = device.message("jobs/a q2 1").await;
+    let third = device.message("jobs/a q2 2").await;
+    pubrec(&mut device, second).await;
+    assert_eq!(device.line().await, format!("pubrel {second}"));
+    completes(&mut device, third).await;
+    drop(device);
+    // What the session has is done with for the group.
+    let mut other = other(&stage).await;
+    stage.fake.record("jobs", 0, "a", "3");
+    takes(&mut other, "jobs/a q2 3").await;
+    all_is_committed(&stage, 4).await;
+    let mut device = stored(&stage).await;
+    let again = [device.line().await, device.line().await];
+    let expected = [format!("pubrel {second}"), format!("publish {first} jobs/a q2 dup 0")];
+    assert_eq!(again, expected);
+    pubcomp(&mut device, second).await;
+    completes(&mut device, first).await;
+    assert!(device.fence().await.is_empty() && other.fence().await.is_empty());
+    device.disconnect(0).await;
+    assert!(stored(&stage).await.fence().await.is_empty(), "all are completed");
+}
+
+/// Also if the subscription is over, and the connection takes no more than one at a time.
+#[tokio::test]
+async fn what_is_open_is_completed_without_its_subscription_and_as_the_window_allows() {
+    let stage = stage().await;
+    let mut device = stored(&stage).await;
+    device.subscribed(SHARE, 2).await;
+    write(&stage, 0..3);
+    let mut ids = Vec::new();
+    for number in 0..3 {
+        ids.push(device.message(&format!("jobs/a q2 {number}")).await);
+    }
+    device.unsubscribe(SHARE).await;
+    drop(device);
+    let mut device = Device::connected_as(stage.address, 5, &staying(1)).await;
+    for (number, id) in ids.into_iter().enumerate() {
+        assert_eq!(device.message(&format!("jobs/a q2 dup {number}")).await, id);
+        assert!(device.fence().await.is_empty(), "it takes one at a time");
+        completes(&mut device, id).await;
+    }
+}
+
+/// A message that retention has removed is nobody's any more: its packet id is released.
+#[tokio::test]
+async fn what_is_gone_from_the_log_is_released() {
+    let stage = stage().await;
+    let mut device = stored(&stage).await;
+    device.subscribed(SHARE, 2).await;
+    write(&stage, 0..1);
+    let id = device.message("jobs/a q2 0").await;
+    drop(device);
+    stage.fake.cut_off("jobs", 0, 1, 0);
+    let mut device = stored(&stage).await;
+    assert_eq!(device.line().await, format!("pubrel {id}"));
+}
+
+/// Until its pair is read back, it is neither the session's nor the others'. Here the pair comes.
+#[tokio::test]
+async fn a_connection_that_ends_before_the_pair_is_read_back_leaves_the_message_to_its_session() {
+    let stage = stage().await;
+    let mut device = stored(&stage).await;
+    device.subscribed(SHARE, 2).await;
+    let mut other = other(&stage).await;
+    nothing_is_written(&stage);
+    write(&stage, 0..1);
+    until("the pair is on its way", || stage.metric("kafka_produce_retries_total") > 0).await;
+    assert!(device.fence().await.is_empty());
+    device.disconnect(0).await;
+    assert!(device.rest().await.is_empty());
+    assert!(other.fence().await.is_empty(), "the message is nobody's yet");
+    stage.fake.world().produce_always = None;
+    all_is_committed(&stage, 1).await;
+    assert!(other.fence().await.is_empty(), "it is the session's");
+    takes(&mut stored(&stage).await, "jobs/a q2 dup 0").await;
+}
+
+/// Somebody claims the session before its pair is there: it does not have the message, so another member gets it.
+#[tokio::test]
+async fn a_session_that_is_claimed_before_the_pair_is_there_has_not_got_the_message() {
+    let stage = stage().await;
+    let mut device = stored(&stage).await;
+    device.subscribed(SHARE, 2).await;
+    nothing_is_written(&stage);
+    write(&stage, 0..1);
+    until("the pair is on its way", || stage.metric("kafka_produce_retries_total") > 0).await;
+    let mut other = other(&stage).await;
+    assert!(other.fence().await.is_empty());
+    let claim = record("claim:stored", r#"{"v":1,"owner":"elsewhere","n":1,"since":1764102345678}"#);
+    let claim = claim.header("v", "1").header("owner", "elsewhere").header("n", "1");
+    stage.fake.write("mqtt-sessions", 0, &Batch::of(&[claim]).bytes());
+    assert_eq!(device.rest().await, ["disconnect 0x8e"]);
+    takes(&mut other, "jobs/a q2 0").await;
+    stage.fake.world().produce_always = None;
+    all_is_committed(&stage, 1).await;
+}
