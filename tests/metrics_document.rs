@@ -20,6 +20,7 @@ fn scraped() -> BTreeSet<String> {
     rule.skipped("c");
     rule.dropped("c");
     rule.dead_letter("c");
+    rule.transform_failed("c");
     metrics.refused("c");
     metrics.closed("c");
     metrics.malformed("c");

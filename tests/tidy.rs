@@ -97,6 +97,9 @@ const MAX_FUNCTION_LINES: usize = 70;
 /// Names that say nothing of what a thing is.
 const EMPTY_NAMES: &[&str] = &["Manager", "Handler", "Helper", "Util", "Utils", "Service", "Data", "Info"];
 
+/// Names that a foreign trait gives to what is implemented for it.
+const GIVEN_NAMES: &[(&str, &str)] = &[("mapping/jq/program.rs", "Data")];
+
 /// What must not be left lying about, in sources and tests. Written in halves, so that this list is not found.
 const LEFTOVERS: &[(&str, &str)] = &[
     ("todo", "!("),
@@ -305,6 +308,7 @@ fn files_and_functions_are_short_and_say_what_they_are() {
         faults.extend(
             empty_names(&code)
                 .into_iter()
+                .filter(|name| !GIVEN_NAMES.contains(&(path.as_str(), name)))
                 .map(|name| format!("{path}: the name `{name}` says nothing")),
         );
     }

@@ -12,6 +12,7 @@ mod resume;
 mod sharing;
 mod single;
 mod steps;
+mod transforms;
 mod wills;
 
 use std::net::SocketAddr;

@@ -112,7 +112,10 @@ fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, S
             let then = then(unmapped, "the message is acknowledged, and stored nowhere");
             (vec![], Some(format!("no rule matches{then}")))
         }
-        Err(NoRoute::Refused(refusal)) => (vec![], Some(format!("refused: {}", refusal.reason.as_str()))),
+        Err(NoRoute::Refused(refusal)) => {
+            let words = explained.trouble.map_or(String::new(), |words| format!(" ({words})"));
+            (vec![], Some(format!("refused: {}{words}", refusal.reason.as_str())))
+        }
     };
     let records = records.iter().map(|record| {
         let partition = match record.partition {

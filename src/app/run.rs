@@ -212,7 +212,9 @@ fn tell_of_open_listeners(config: &Config) {
 pub(super) fn named_topics(config: &Config) -> BTreeMap<String, String> {
     let mut topics = BTreeMap::<String, String>::new();
     for (_, rule) in config.rules.iter() {
-        for (topic, what) in [(rule.kafka_topic(), ""), (rule.dead_letter.as_deref(), "dead letters of ")] {
+        let chosen = rule.topics().iter().map(|topic| (Some(topic.as_str()), ""));
+        let named = [(rule.kafka_topic(), ""), (rule.dead_letter.as_deref(), "dead letters of ")];
+        for (topic, what) in named.into_iter().chain(chosen) {
             let Some(topic) = topic else { continue };
             let rules = topics.entry(topic.to_owned()).or_default();
             if !rules.is_empty() {

@@ -15,6 +15,7 @@ mod limits;
 mod listener_tls;
 mod listeners;
 mod problem;
+mod rule_places;
 mod rules;
 mod sasl;
 mod security;
@@ -22,6 +23,7 @@ mod sessions;
 mod topics;
 mod tree;
 mod units;
+mod values;
 mod walk;
 
 use std::fs::File;

@@ -12,7 +12,8 @@ use crate::mapping::{
 use crate::mqtt::QoS;
 
 use super::problem::Problem;
-use super::tree::{Key, Kind, Node, Place};
+use super::rule_places::{child, node_of, place_of};
+use super::tree::{Kind, Node};
 use super::walk::{Keys, Section, Walk, is_filled, written};
 
 const RULE: Keys = Keys {
@@ -28,10 +29,12 @@ const RULE: Keys = Keys {
         "overflow",
         "on_error",
         "unmapped",
+        "transform",
+        "value",
         "examples",
         "kafka",
     ],
-    later: &["transform", "transform_back", "value", "lookup"],
+    later: &["transform_back", "lookup"],
 };
 const ON_ERROR: Keys = Keys {
     known: &["dead_letter"],
@@ -40,6 +43,7 @@ const ON_ERROR: Keys = Keys {
 const RULE_KAFKA: Keys = Keys {
     known: &[
         "topic",
+        "topics",
         "key",
         "partition",
         "headers",
@@ -150,6 +154,9 @@ impl Walk<'_> {
             ("both", Direction::Both),
         ];
         let (on_error, dead_letter) = self.on_error(&section).unzip();
+        // `Some(None)`: it is there and cannot be read. Without it the rule would have faults that are none.
+        let transform = self.optional(&section, "transform").map(|n| self.text(n, "rules[].transform"));
+        let value = self.optional(&section, "value").map(|n| self.value(n));
         let direction = self.chosen(&section, "direction", &both_ways, &[]);
         let also = self.optional(&section, "also").and_then(|n| self.flag(n, "rules[].also"));
         // By the defaults a rule would have faults that are none.
@@ -185,6 +192,8 @@ impl Walk<'_> {
             mqtt: mqtt?,
             mqtt_regex: mqtt_regex?,
             kafka: kafka?,
+            transform: transform.map_or(Some(None), |transform| transform.map(Some))?,
+            value: value.map_or(Some(None), |value| value.map(Some))?,
             ..spec
         })
     }
@@ -212,6 +221,7 @@ impl Walk<'_> {
             Some(n) => self.text(n, "rules[].kafka.topic"),
             None => None,
         };
+        let topics = self.optional(&section, "topics").map(|n| self.texts(n, "rules[].kafka.topics"));
         // `Some(None)`: it is there and cannot be read. Without it the rule would have faults that are none.
         let key = self.optional(&section, "key").map(|n| self.text(n, "rules[].kafka.key"));
         let partition = self.optional(&section, "partition").and_then(|n| self.partition(n));
@@ -235,6 +245,7 @@ impl Walk<'_> {
         let (key, headers) = (key.map_or(Some(None), |key| key.map(Some))?, headers.unwrap_or(Some(vec![]))?);
         Some(KafkaSpec {
             topic: topic?,
+            topics: topics.unwrap_or(Some(vec![]))?,
             key,
             partition,
             headers,
@@ -327,59 +338,5 @@ impl Walk<'_> {
             .map(|(key, n)| Some((key.text.clone(), self.text(n, name)?)))
             .collect();
         read.into_iter().collect()
-    }
-}
-
-/// Where in the file a fault of `mapping` is.
-fn place_of(rule: &Node, fault: &Fault) -> Place {
-    if let Field::HeaderName(index) = fault.field {
-        return header(rule, index).map_or(rule.place, |(key, _)| key.place);
-    }
-    // A key that is not written has no place of its own.
-    let Some(node) = node_of(rule, fault.field) else {
-        return rule.place;
-    };
-    fault.at.filter(|_| !is_filled(node)).map_or(node.place, |at| node.place_at(at))
-}
-
-/// The value that a field is written as.
-fn node_of(rule: &Node, field: Field) -> Option<&Node> {
-    let path: &[&str] = match field {
-        Field::Name => &["name"],
-        Field::Mqtt => &["mqtt"],
-        Field::MqttRegex => &["mqtt_regex"],
-        Field::Also => &["also"],
-        Field::Qos => &["qos"],
-        Field::Retain => &["retain"],
-        Field::Acknowledge => &["acknowledge"],
-        Field::Overflow => &["overflow"],
-        Field::OnError => &["on_error"],
-        Field::Unmapped => &["unmapped"],
-        Field::DeadLetter => &["on_error", "dead_letter"],
-        Field::KafkaTopic => &["kafka", "topic"],
-        Field::KafkaKey => &["kafka", "key"],
-        Field::KafkaPartition => &["kafka", "partition"],
-        Field::KafkaTombstones => &["kafka", "tombstones"],
-        Field::KafkaTimestamp => &["kafka", "timestamp"],
-        Field::KafkaClientHeader => &["kafka", "client_header"],
-        Field::KafkaAcks => &["kafka", "acks"],
-        Field::KafkaCompression => &["kafka", "compression"],
-        Field::KafkaOfflineRetention => &["kafka", "offline_retention"],
-        Field::HeaderName(index) | Field::HeaderValue(index) => return header(rule, index).map(|(_, value)| value),
-    };
-    path.iter().try_fold(rule, |node, key| child(node, key))
-}
-
-fn header(rule: &Node, index: usize) -> Option<&(Key, Node)> {
-    match &child(child(rule, "kafka")?, "headers")?.kind {
-        Kind::Table(entries) => entries.get(index),
-        _ => None,
-    }
-}
-
-fn child<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
-    match &node.kind {
-        Kind::Table(entries) => entries.iter().find(|(k, _)| k.text == key).map(|(_, value)| value),
-        _ => None,
     }
 }

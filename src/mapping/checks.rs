@@ -7,8 +7,16 @@ use super::spec::{Direction, Retain, RuleSpec};
 use super::template::{Template, Token, lex, place_of};
 use crate::kafka::Acks;
 
+/// Checks what needs no template to be read.
+pub(super) fn check_words(spec: &RuleSpec, faults: &mut Faults) {
+    refuse_keys_of_the_other_way(spec, faults);
+    check_retain(spec, faults);
+    check_dead_letter(spec, faults);
+    check_unmapped(spec, faults);
+}
+
 /// What a rule says about a way that it does not take would be ignored, so it is refused.
-pub(super) fn refuse_keys_of_the_other_way(spec: &RuleSpec, faults: &mut Faults) {
+fn refuse_keys_of_the_other_way(spec: &RuleSpec, faults: &mut Faults) {
     if spec.direction == Direction::Subscribe {
         refuse_publish_keys(spec, faults);
     } else if spec.direction == Direction::Publish || spec.also {
@@ -47,6 +55,8 @@ fn refuse_publish_keys(spec: &RuleSpec, faults: &mut Faults) {
         (spec.acknowledge.is_some(), Field::Acknowledge, "acknowledge"),
         (spec.overflow.is_some(), Field::Overflow, "overflow"),
         (spec.on_error.is_some(), Field::OnError, "on_error"),
+        (spec.transform.is_some(), Field::Transform, "transform"),
+        (!spec.kafka.topics.is_empty(), Field::KafkaTopics(0), "kafka.topics"),
         (spec.kafka.key.is_some(), Field::KafkaKey, "kafka.key"),
         (spec.kafka.partition.is_some(), Field::KafkaPartition, "kafka.partition"),
         (!spec.kafka.headers.is_empty(), Field::HeaderName(0), "kafka.headers"),
@@ -67,7 +77,7 @@ fn refuse_publish_keys(spec: &RuleSpec, faults: &mut Faults) {
 }
 
 /// A retained message is ordered by the offset of its record, which `acks: none` never learns; and of copies none is kept.
-pub(super) fn check_retain(spec: &RuleSpec, faults: &mut Faults) {
+fn check_retain(spec: &RuleSpec, faults: &mut Faults) {
     if spec.also && spec.retain.is_some() && spec.direction != Direction::Subscribe {
         let message = "`retain` is the ordinary rule's to say, but this rule only makes copies";
         faults.add(Field::Retain, None, message, "leave `retain` out");
@@ -78,7 +88,7 @@ pub(super) fn check_retain(spec: &RuleSpec, faults: &mut Faults) {
 }
 
 /// A rule that maps both ways leaves nothing of its topics to `unmapped`; copies are mapped one way only.
-pub(super) fn check_unmapped(spec: &RuleSpec, faults: &mut Faults) {
+fn check_unmapped(spec: &RuleSpec, faults: &mut Faults) {
     if spec.unmapped.is_some() && spec.direction == Direction::Both && !spec.also {
         let message = "`unmapped` is for topics that a rule maps one way only, but this one maps both ways";
         let remedy = "leave `unmapped` out, or make the rule `direction: publish` or `subscribe`";
@@ -87,7 +97,7 @@ pub(super) fn check_unmapped(spec: &RuleSpec, faults: &mut Faults) {
 }
 
 /// Checks the name of a dead letter topic, which has no holes.
-pub(super) fn check_dead_letter(spec: &RuleSpec, faults: &mut Faults) {
+fn check_dead_letter(spec: &RuleSpec, faults: &mut Faults) {
     let illegal = spec.dead_letter.as_deref().and_then(illegal_kafka_topic);
     if let Some((at, why)) = illegal {
         let remedy = "write a name without placeholders: 1 to 249 of the ASCII letters, digits, `.`, `_` and `-`";
@@ -149,16 +159,18 @@ pub(super) fn check_kafka_topic(written: &str, reads_only: bool, faults: &mut Fa
 }
 
 /// Tells the captures that nothing uses.
-pub(super) fn check_unused(filter: &Filter, templates: &[&Template], faults: &mut Faults) {
+pub(super) fn check_unused(filter: &Filter, templates: &[&Template], program: Option<&str>, faults: &mut Faults) {
     for (i, (name, at)) in filter.captures.iter().enumerate() {
         let i = u8::try_from(i).expect("at most MAX_CAPTURES");
-        if !templates.iter().any(|template| template.uses(i)) {
+        let in_program = program.is_some_and(|program| program.contains(&format!("${name}")));
+        if !in_program && !templates.iter().any(|template| template.uses(i)) {
             let wild = match (&filter.expression, filter.is_rest(i)) {
                 (Some(_), _) => "(?:…)",
                 (None, true) => "#",
                 (None, false) => "+",
             };
-            let remedy = format!("use it in kafka.topic, key, partition, timestamp or headers, or write `{wild}` in its place");
+            let remedy =
+                format!("use it in kafka.topic, key, partition, timestamp or headers, or in a transform, or write `{wild}` in its place");
             faults.add(
                 filter.field(),
                 Some(*at),

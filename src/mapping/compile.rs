@@ -2,9 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::checks::{
-    check_dead_letter, check_header_name, check_kafka_topic, check_retain, check_unmapped, check_unused, refuse_keys_of_the_other_way,
-};
+use super::checks::{check_header_name, check_kafka_topic, check_unused, check_words};
 use super::fault::{Fault, Faults, Field, Wrong};
 use super::filter::Filter;
 use super::inverse::plan_inverse;
@@ -14,6 +12,7 @@ use super::shadow::Takers;
 use super::spec::{Direction, OnError, PartitionSpec, Retain, RuleSpec, Timestamp, Unmapped};
 use super::template::{Captured, Template};
 use super::text::template;
+use super::transform::conversion;
 use super::trie::Trie;
 use crate::kafka::Acks;
 use crate::mqtt::QoS;
@@ -99,6 +98,9 @@ impl RuleSet {
         for (rule, place) in self.rules.iter().zip(places) {
             let Some(topic) = &rule.dead_letter else { continue };
             let writer = *known.entry(topic).or_insert_with(|| {
+                if let Some(chooser) = self.rules.iter().find(|rule| rule.topics().contains(topic)) {
+                    return Some(chooser);
+                }
                 let same = self.slot(topic).and_then(|slot| constant.get(&Some(slot))).copied();
                 same.or_else(|| {
                     templated
@@ -234,10 +236,8 @@ fn shape(spec: &RuleSpec, faults: &mut Faults) -> Option<Shape> {
 
 fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
     let before = faults.list.len();
-    refuse_keys_of_the_other_way(&spec, faults);
-    check_retain(&spec, faults);
-    check_dead_letter(&spec, faults);
-    check_unmapped(&spec, faults);
+    check_words(&spec, faults);
+    let compiled = conversion(&spec, faults);
     let shape = shape(&spec, faults);
     let filter = match &shape {
         Some(Shape::Filter(filter, _)) => Some(filter),
@@ -262,7 +262,7 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
     if let Some(filter) = filter {
         let values = headers.iter().map(|(_, value)| value);
         let templates: Vec<&Template> = values.chain([&topic]).chain(&key).chain(&partition).chain(&timestamp).collect();
-        check_unused(filter, &templates, faults);
+        check_unused(filter, &templates, spec.transform.as_deref(), faults);
     }
     if faults.list.len() > before {
         return None;
@@ -294,6 +294,7 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         key,
         headers,
         shape: shape?,
+        conversion: compiled,
         has_inverse: true,
         topic_header: false,
     };

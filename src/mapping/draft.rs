@@ -10,6 +10,7 @@ use super::rules::{Rule, RuleId, RuleSet, TopicSlot};
 use super::said::time_of;
 use super::spec::PartitionSpec;
 use super::template::{Captured, Piece, Template};
+use super::transform::Ran;
 use crate::kafka::{Header, RecordFields};
 use crate::mqtt::Publish;
 
@@ -51,28 +52,44 @@ pub(super) enum Text {
     Own(Range<usize>),
 }
 
-#[derive(Debug)]
-struct Record {
+#[derive(Clone, Debug)]
+pub(super) struct Record {
     rule: u32,
     topic: Range<usize>,
-    key: Text,
+    /// Place of the Kafka topic among those that the rule's program may choose, if it chose one.
+    pub(super) chosen: Option<usize>,
+    pub(super) key: Text,
     /// What the rule's template made.
     partition: Option<u32>,
     timestamp: i64,
-    headers: Range<usize>,
+    pub(super) headers: Range<usize>,
     escaped: Range<usize>,
+    /// What the rule's conversion made, in the draft's values; otherwise the payload is the value.
+    pub(super) value: Option<Range<usize>>,
+}
+
+impl Record {
+    /// The rule that it is of.
+    pub(super) fn rule(&self) -> RuleId {
+        RuleId(self.rule)
+    }
 }
 
 /// Records of one message, and the memory they are made in. Keep one for each connection: it allocates only to grow.
 #[derive(Debug, Default)]
 pub struct Draft {
     pub(super) text: String,
+    /// Values that conversions made.
+    pub(super) values: Vec<u8>,
     pub(super) found: Vec<u32>,
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
     pub(super) headers: Vec<(Name, Value)>,
     escaped: Vec<Range<usize>>,
     pub(super) skipped: Vec<Refusal>,
     pub(super) dead_letters: Vec<Refusal>,
+    pub(super) ran: Vec<Ran>,
+    /// What a conversion said that failed.
+    pub(super) trouble: Option<String>,
 }
 
 impl Draft {
@@ -83,15 +100,19 @@ impl Draft {
 
     pub(super) fn clear(&mut self) {
         self.text.clear();
+        self.values.clear();
         self.found.clear();
         self.records.clear();
         self.headers.clear();
         self.escaped.clear();
         self.skipped.clear();
         self.dead_letters.clear();
+        self.ran.clear();
+        self.trouble = None;
     }
 
-    /// How many records the message makes, without dead letters; 0 only if every rule refused it with `on_error: skip` or `dead_letter`.
+    /// How many records the message makes, without dead letters; 0 only if every rule refused it with `on_error: skip` or `dead_letter`, or
+    /// its program made nothing of it.
     pub fn len(&self) -> usize {
         self.records.len()
     }
@@ -111,6 +132,16 @@ impl Draft {
         &self.dead_letters
     }
 
+    /// Runs of conversions, also of those that failed: to be counted.
+    pub fn ran(&self) -> &[Ran] {
+        &self.ran
+    }
+
+    /// What the conversion said that failed last, for people.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
     /// The rule that record `i` is of.
     pub fn rule(&self, i: usize) -> RuleId {
         RuleId(self.records[i].rule)
@@ -124,15 +155,17 @@ impl Draft {
 
     /// The Kafka topic of record `i`; a legal name.
     pub fn kafka_topic<'a>(&'a self, i: usize, set: &'a RuleSet) -> &'a str {
-        match self.topic_slot(i, set) {
-            Some(slot) => &set.slots[slot.0 as usize],
-            None => &self.text[self.records[i].topic.clone()],
+        let rule = set.rule(self.rule(i));
+        match (self.records[i].chosen, rule.slot) {
+            (Some(chosen), _) => &rule.topics()[chosen],
+            (None, Some(slot)) => &set.slots[slot.0 as usize],
+            (None, None) => &self.text[self.records[i].topic.clone()],
         }
     }
 
-    /// The slot of record `i`'s Kafka topic, if the rule names it without holes.
+    /// The slot of record `i`'s Kafka topic, if the rule names it without holes and its program chose no other.
     pub fn topic_slot(&self, i: usize, set: &RuleSet) -> Option<TopicSlot> {
-        set.rule(self.rule(i)).slot
+        set.rule(self.rule(i)).slot.filter(|_| self.records[i].chosen.is_none())
     }
 
     /// The partition of record `i` in a topic that has `count` of them (> 0).
@@ -152,7 +185,12 @@ impl Draft {
         }
     }
 
-    fn key<'a>(&'a self, i: usize, inbound: &Inbound<'a>) -> &'a str {
+    /// The Kafka topic that the rule's template made; empty if it has no holes.
+    pub(super) fn text_of(&self, record: &Record) -> &str {
+        &self.text[record.topic.clone()]
+    }
+
+    pub(super) fn key<'a>(&'a self, i: usize, inbound: &Inbound<'a>) -> &'a str {
         self.read(&self.records[i].key, inbound)
     }
 
@@ -182,7 +220,12 @@ impl Draft {
         RecordFields {
             timestamp: record.timestamp,
             key: Some(self.key(i, inbound).as_bytes()),
-            value: Some(inbound.publish.payload),
+            value: Some(
+                record
+                    .value
+                    .as_ref()
+                    .map_or(inbound.publish.payload, |made| &self.values[made.clone()]),
+            ),
             headers,
         }
     }
@@ -264,15 +307,26 @@ impl Draft {
             self.text.push_str(name);
             self.escaped.push(start..self.text.len());
         }
-        self.records.push(Record {
+        let record = Record {
             rule: id,
             topic,
+            chosen: None,
             key,
             partition,
             timestamp,
             headers: headers..self.headers.len(),
             escaped: escaped..self.escaped.len(),
-        });
-        Ok(())
+            value: None,
+        };
+        match &rule.conversion {
+            // An empty payload clears what is retained of its topic, and nothing else can be said of it.
+            Some(conversion) if !(inbound.publish.retain && inbound.publish.payload.is_empty()) => {
+                self.convert(conversion, rule, &record, inbound, filter, &captured)
+            }
+            _ => {
+                self.records.push(record);
+                Ok(())
+            }
+        }
     }
 }

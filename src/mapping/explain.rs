@@ -10,6 +10,7 @@ use super::partition::partition_for_key;
 use super::route::{NoRoute, Refusal, RefusalReason};
 use super::rules::{Rule, RuleId, RuleSet};
 use super::sources::{NoSources, Source};
+use super::transform::Made;
 use crate::mqtt::properties::UserProperties;
 use crate::mqtt::publish::SharedProperties;
 use crate::mqtt::topic::{validate_name, validate_plain_filter};
@@ -47,6 +48,8 @@ pub enum Verdict {
     Buries(RefusalReason),
     /// It matches, but this earlier rule is the ordinary one.
     Earlier(RuleId),
+    /// It matches, and its program makes no record of the message.
+    Drops,
     /// It matches, but this rule refuses the message for all.
     RefusedBy(RuleId),
     /// It only reads.
@@ -83,6 +86,8 @@ pub struct ExplainedPublish {
     pub verdicts: Vec<(RuleId, Verdict)>,
     /// Its records, or why there is none.
     pub outcome: Result<Vec<ExplainedRecord>, NoRoute>,
+    /// What a program said that failed.
+    pub trouble: Option<String>,
 }
 
 impl RuleSet {
@@ -123,7 +128,12 @@ impl RuleSet {
         let letter = |refusal: &Refusal| self.explained_letter(*refusal, &inbound, sample.partitions);
         let letters = draft.dead_letters().iter().map(letter);
         let outcome = routed.map(|()| (0..draft.len()).map(record).chain(letters).collect());
-        Ok(ExplainedPublish { verdicts, outcome })
+        let trouble = draft.trouble().map(str::to_owned);
+        Ok(ExplainedPublish {
+            verdicts,
+            outcome,
+            trouble,
+        })
     }
 
     fn explained_record(&self, draft: &Draft, i: usize, inbound: &Inbound<'_>, partitions: Option<u32>) -> ExplainedRecord {
@@ -180,6 +190,7 @@ impl RuleSet {
                 (None, Some(refusal), _) => Verdict::Refuses(refusal.reason),
                 // A message that one rule refuses is stored by none.
                 (None, None, Some(refused)) => Verdict::RefusedBy(refused.rule),
+                (None, None, None) if draft.ran().iter().any(|ran| ran.rule == id && ran.made == Made::Nothing) => Verdict::Drops,
                 (None, None, None) if rule.also => Verdict::Copies,
                 (None, None, None) => Verdict::Takes,
             }
@@ -209,6 +220,7 @@ impl fmt::Display for Verdict {
             Verdict::Refuses(reason) => write!(f, "matches and refuses it: {}", reason.as_str()),
             Verdict::Buries(reason) => write!(f, "matches and makes a dead letter of it: {}", reason.as_str()),
             Verdict::Earlier(_) => f.write_str("matches, but comes after the rule that takes it"),
+            Verdict::Drops => f.write_str("matches, and its program makes nothing of it"),
             Verdict::RefusedBy(_) => f.write_str("matches, but another rule refuses the message"),
             Verdict::OnlyReads => f.write_str("only reads Kafka"),
             Verdict::Differs(why) => write!(f, "no: {why}"),

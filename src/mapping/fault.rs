@@ -25,6 +25,12 @@ pub enum Field {
     OnError,
     /// `on_error.dead_letter`
     DeadLetter,
+    /// `transform`
+    Transform,
+    /// `value`
+    Value,
+    /// `kafka.topics`, this place
+    KafkaTopics(usize),
     /// `kafka.topic`
     KafkaTopic,
     /// `kafka.key`

@@ -10,6 +10,8 @@ use crate::mqtt::PayloadFormat;
 pub(super) enum Name {
     Fixed(&'static str),
     Rule(usize),
+    /// In the draft's own text, from and to.
+    Own(usize, usize),
 }
 
 #[derive(Clone, Debug)]
@@ -101,6 +103,7 @@ impl<'a, U: Iterator<Item = (&'a str, &'a str)>> Iterator for Headers<'a, U> {
         let name = match name {
             Name::Fixed(name) => name,
             Name::Rule(i) => self.rule.headers[*i].0.as_str(),
+            Name::Own(from, to) => &self.draft.text[*from..*to],
         };
         let properties = &self.inbound.publish.properties;
         let value = match value {

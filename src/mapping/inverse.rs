@@ -24,7 +24,13 @@ pub(super) enum Recover {
 
 /// Decides from where the way back takes each capture, and whether `mqtt.topic` must be written.
 pub(super) fn plan_inverse(rule: &mut Rule) {
+    let chooses_keys = rule.chooses_keys();
     let Shape::Filter(filter, recovers) = &mut rule.shape else { return };
+    if chooses_keys {
+        // Where its program left the key alone, it is that of any other rule; which that is only the header tells.
+        rule.topic_header = true;
+        return;
+    }
     if rule.key.is_none() {
         recovers.push(Recover::WholeKey);
         return;
@@ -72,7 +78,7 @@ where
     if constant.is_some_and(|constant| record.key.is_some_and(|key| key != constant.as_bytes())) {
         return Err(SkipReason::OtherForm);
     }
-    if recovers.is_empty() && filter.expression.is_some() {
+    if recovers.is_empty() && (filter.expression.is_some() || rule.chooses_keys()) {
         return Err(SkipReason::NoInverse);
     }
     let mut captured = Captured::default();

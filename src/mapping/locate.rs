@@ -164,6 +164,7 @@ fn could_have_made(rule: &Rule, reader: &Reader, topic: &str, key: Option<&[u8]>
     let Some(captured) = filter.captures(topic) else { return false };
     reader.is_target(rule, |template, name| template.gives(&captured, b"", name))
         && match &rule.key {
+            _ if rule.chooses_keys() => true,
             None => key == topic.as_bytes(),
             // A key of what the message said beside its topic cannot be checked; nor can one with the client id where the rule leaves
             // that out of the headers.

@@ -14,8 +14,10 @@ mod explain_record;
 mod expression;
 mod fault;
 mod filter;
+mod format;
 mod headers;
 mod inverse;
+mod jq;
 mod locate;
 mod own_headers;
 mod partition;
@@ -30,6 +32,7 @@ mod sources;
 mod spec;
 mod template;
 mod text;
+mod transform;
 mod trie;
 mod unmapped;
 mod warnings;
@@ -41,6 +44,8 @@ pub use explain::{ExplainedPublish, ExplainedRecord, Sample, Verdict};
 pub use explain_record::{ExplainedDelivery, ExplainedMessage, Reading, SampleRecord};
 pub use fault::{Fault, Field};
 pub use filter::illegal_kafka_topic;
+pub use format::Format;
+pub use jq::{Array, Envelope, Fields, Object, Value};
 pub use locate::{LocateScratch, Located};
 pub use partition::{murmur2, partition_for_key};
 pub use reader::Reader;
@@ -48,7 +53,10 @@ pub use route::{NoRoute, Refusal, RefusalReason};
 pub use rules::{Rule, RuleId, RuleSet, TopicSlot};
 pub use skip::{Skip, SkipReason};
 pub use sources::{NoSources, Source};
-pub use spec::{Acknowledge, Direction, KafkaSpec, OnError, Overflow, PartitionSpec, Retain, RuleSpec, Timestamp, Tombstones, Unmapped};
+pub use spec::{
+    Acknowledge, Direction, KafkaSpec, OnError, Overflow, PartitionSpec, Retain, RuleSpec, Timestamp, Tombstones, Unmapped, ValueSpec,
+};
+pub use transform::{Made, Ran};
 
 #[cfg(test)]
 mod tests;

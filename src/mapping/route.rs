@@ -37,10 +37,18 @@ pub enum RefusalReason {
     NoIdentity,
     /// A template has a user property that the message has not.
     NoUserProperty,
-    /// A template has a field of the payload, which is no JSON.
+    /// A template has a field of the payload, or a program reads it, and it is no JSON.
     NotJson,
     /// A template has a field that the payload has not, or that is no text, number or truth value.
     NoPayloadField,
+    /// The payload is to be text, and is not UTF-8.
+    NotText,
+    /// The rule's program ended with an error.
+    TransformError,
+    /// The rule's program was cut off: it took more steps, memory or stack than it may, or made too many records.
+    TransformLimit,
+    /// What the rule's program made is no value of the rule's format, or no record.
+    TransformOutput,
 }
 
 impl RefusalReason {
@@ -55,6 +63,10 @@ impl RefusalReason {
             RefusalReason::NoUserProperty => "no_user_property",
             RefusalReason::NotJson => "not_json",
             RefusalReason::NoPayloadField => "no_payload_field",
+            RefusalReason::NotText => "not_text",
+            RefusalReason::TransformError => "transform_error",
+            RefusalReason::TransformLimit => "transform_limit",
+            RefusalReason::TransformOutput => "transform_output",
         }
     }
 }

@@ -11,6 +11,7 @@ use super::record_template::Part;
 use super::said::Said;
 use super::spec::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Retain, Tombstones, Unmapped};
 use super::template::{Captured, Piece, Template};
+use super::transform::Conversion;
 use super::trie::Trie;
 use crate::kafka::{Acks, Compression};
 use crate::mqtt::QoS;
@@ -67,6 +68,8 @@ pub struct Rule {
     pub(super) key: Option<Template>,
     pub(super) headers: Vec<(String, Template)>,
     pub(super) shape: Shape,
+    /// `None`: payloads are not looked into.
+    pub(super) conversion: Option<Box<Conversion>>,
     /// Its topics can be told from Kafka topic, key and the rule's headers, `mqtt.topic` aside. True of rules that only read.
     pub(super) has_inverse: bool,
     /// `mqtt.topic` is written on every record: the way back would not find the topic, or an earlier rule would take it.
@@ -88,6 +91,17 @@ impl Rule {
         self.topic.constant()
     }
 
+    /// Kafka topics that its program may choose, beside its own.
+    pub fn topics(&self) -> &[String] {
+        self.conversion.as_ref().map_or(&[], |conversion| &conversion.topics)
+    }
+
+    /// Whether the program of the rule may give records keys of its own.
+    pub(super) fn chooses_keys(&self) -> bool {
+        let program = self.conversion.as_ref().and_then(|conversion| conversion.forth.as_ref());
+        program.is_some_and(|program| program.makes_records && program.mentions("key"))
+    }
+
     /// Whether its retained messages are kept: allowed, and there may be a subscriber who gets them.
     pub fn keeps_retained(&self) -> bool {
         self.retain == Retain::Allow && self.publishes() && self.delivers()
@@ -97,7 +111,9 @@ impl Rule {
     pub(super) fn asks_identity(&self) -> bool {
         let values = self.headers.iter().map(|(_, value)| value);
         let mut templates = values.chain(&self.key).chain(&self.partition_template).chain(&self.timestamp);
+        let program = self.conversion.as_ref().and_then(|conversion| conversion.forth.as_ref());
         templates.any(|template| template.pieces.contains(&Piece::Said(Said::Identity)))
+            || program.is_some_and(|program| program.mentions("$identity"))
     }
 
     pub(super) fn publishes(&self) -> bool {

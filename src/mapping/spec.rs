@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::format::Format;
 use crate::kafka::{Acks, Compression};
 use crate::mqtt::QoS;
 
@@ -145,8 +146,21 @@ pub struct RuleSpec {
     pub dead_letter: Option<String>,
     /// What becomes of its topics the other way round, if no rule maps them; what the file says for all if not written.
     pub unmapped: Option<Unmapped>,
+    /// The jq program that makes values for Kafka of payloads; none if not written.
+    pub transform: Option<String>,
+    /// Formats; payloads are not looked into if neither this nor a program is written.
+    pub value: Option<ValueSpec>,
     /// The Kafka side.
     pub kafka: KafkaSpec,
+}
+
+/// Formats of a rule as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ValueSpec {
+    /// What lies in Kafka.
+    pub format: Format,
+    /// What devices send and get; JSON if not written.
+    pub payload: Option<Format>,
 }
 
 /// The Kafka side of a rule as written.
@@ -154,6 +168,8 @@ pub struct RuleSpec {
 pub struct KafkaSpec {
     /// Template of the topic.
     pub topic: String,
+    /// Topics that `transform` may choose beside it.
+    pub topics: Vec<String>,
     /// Template of the key; the MQTT topic if not written.
     pub key: Option<String>,
     /// Hash if not written.

@@ -155,6 +155,8 @@ pub(super) struct RuleFamilies {
     skipped: Family<RuleReason, Counter>,
     dropped: Family<RuleReason, Counter>,
     dead_letters: Family<RuleReason, Counter>,
+    transform_failures: Family<RuleReason, Counter>,
+    transform_steps: Family<OfRule, Counter>,
     headers_left_out: Family<OfRule, Counter>,
     offset_resets: Family<OfRule, Counter>,
 }
@@ -167,6 +169,8 @@ impl RuleFamilies {
             skipped: Family::default(),
             dropped: Family::default(),
             dead_letters: Family::default(),
+            transform_failures: Family::default(),
+            transform_steps: Family::default(),
             headers_left_out: Family::default(),
             offset_resets: Family::default(),
         };
@@ -180,6 +184,10 @@ impl RuleFamilies {
         registry.register("messages_dropped", "Messages given up, by rule and reason", new.dropped.clone());
         let help = "Messages stored in the dead letter topic of their rule, by rule and reason";
         registry.register("dead_letters", help, new.dead_letters.clone());
+        let help = "Messages or records whose transform failed, by rule and reason";
+        registry.register("transform_failures", help, new.transform_failures.clone());
+        let help = "Steps that transforms took, some 50 ns each, by rule";
+        registry.register("transform_steps", help, new.transform_steps.clone());
         registry.register(
             "headers_left_out",
             "Kafka headers that no MQTT property can hold, by rule",
@@ -208,6 +216,8 @@ impl RuleFamilies {
             skipped: self.skipped.clone(),
             dropped: self.dropped.clone(),
             dead_letters: self.dead_letters.clone(),
+            transform_failures: self.transform_failures.clone(),
+            transform_steps: self.transform_steps.get_or_create_owned(&OfRule { rule: rule.clone() }),
             headers_left_out: self.headers_left_out.get_or_create_owned(&OfRule { rule: rule.clone() }),
             offset_resets: self.offset_resets.get_or_create_owned(&OfRule { rule: rule.clone() }),
             rule,
@@ -234,6 +244,9 @@ pub struct RuleCounters {
     skipped: Family<RuleReason, Counter>,
     dropped: Family<RuleReason, Counter>,
     dead_letters: Family<RuleReason, Counter>,
+    transform_failures: Family<RuleReason, Counter>,
+    /// Steps that the rule's transforms took.
+    pub transform_steps: Counter,
 }
 
 impl RuleCounters {
@@ -255,6 +268,11 @@ impl RuleCounters {
     /// Counts a message that went to the dead letter topic.
     pub fn dead_letter(&self, reason: &'static str) {
         self.dead_letters.get_or_create(&self.because(reason)).inc();
+    }
+
+    /// Counts a message or record whose transform failed.
+    pub fn transform_failed(&self, reason: &'static str) {
+        self.transform_failures.get_or_create(&self.because(reason)).inc();
     }
 
     fn because(&self, reason: &'static str) -> RuleReason {

@@ -17,7 +17,7 @@ use super::{
     retained::Job,
 };
 use crate::{
-    mapping::{Acknowledge, Draft, Inbound, NoRoute, Overflow, RefusalReason, Rule, Unmapped},
+    mapping::{Acknowledge, Draft, Inbound, Made, NoRoute, Overflow, RefusalReason, Rule, Unmapped},
     mqtt::{PayloadFormat, Publish, QoS, ReasonCode},
     session::{Answer, Session, Ticket},
     upstream::{AppendError, Topic, TopicState, WriteOptions},
@@ -53,6 +53,8 @@ pub struct Blocked {
     pub(super) done: usize,
     /// Records that it makes.
     pub(super) records: usize,
+    /// When it came, in milliseconds since the epoch: what it makes may depend on that, and stays the same.
+    pub(super) now_ms: i64,
     /// What it waits for.
     pub wait: Wait,
     /// When waiting ends with an unknown outcome.
@@ -100,7 +102,7 @@ impl Desk {
     /// Tries a PUBLISH again that waited.
     pub(super) fn resume(&mut self, session: &mut Session, publish: &Publish<'_>, now: Instant) {
         let Some(blocked) = self.blocked.take() else { return };
-        self.go_on(session, publish, blocked.ticket, Some(blocked.done), now);
+        self.go_on(session, publish, blocked.ticket, Some((blocked.done, blocked.now_ms)), now);
         match &mut self.blocked {
             Some(again) if now < blocked.until => again.until = blocked.until,
             Some(_) => self.give_up(session, now),
@@ -127,15 +129,22 @@ impl Desk {
     }
 
     /// Routes a PUBLISH and appends its records; if it has waited, from `waited` on.
-    fn go_on(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Option<Ticket>, waited: Option<usize>, now: Instant) {
+    fn go_on(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Option<Ticket>, waited: Option<(usize, i64)>, now: Instant) {
+        let (waited, came) = waited.unzip();
         if let Some(ticket) = ticket.filter(|_| self.is_once(publish)) {
-            return self.publish_once(session, publish, ticket, waited.is_some(), now);
+            return self.publish_once(session, publish, ticket, came, now);
         }
+        let now_ms = came.unwrap_or_else(now_ms);
         let answer = DRAFT.with_borrow_mut(|draft| {
             let shared = self.shared.clone();
             let identity = self.identity();
-            let inbound = inbound(publish, session.resolved_topic(publish), session.client_id(), identity.as_deref());
-            if let Err(none) = shared.rules.route(&inbound, draft) {
+            let (topic, client) = (session.resolved_topic(publish), session.client_id());
+            let inbound = inbound(publish, topic, client, identity.as_deref(), now_ms);
+            let routed = shared.rules.route(&inbound, draft);
+            if waited.is_none() {
+                self.count_runs(draft, &inbound);
+            }
+            if let Err(none) = routed {
                 return Some(self.no_route(none, &inbound));
             }
             if shared.retain_denied(publish, draft) {
@@ -158,6 +167,7 @@ impl Desk {
                             ticket,
                             done,
                             records,
+                            now_ms,
                             wait,
                             until,
                         }));
@@ -299,6 +309,23 @@ impl Desk {
         }
     }
 
+    /// Counts the runs of programs; each once for a message, also if it is routed again because it waited.
+    pub(super) fn count_runs(&self, draft: &Draft, inbound: &Inbound<'_>) {
+        for ran in draft.ran() {
+            let counters = &self.shared.rule_counters[ran.rule.0 as usize];
+            counters.transform_steps.inc_by(ran.steps);
+            match ran.made {
+                Made::Records(_) => {}
+                Made::Nothing => counters.dropped("not_selected"),
+                Made::Refused(reason) => {
+                    counters.transform_failed(reason.as_str());
+                    let (client, topic, why) = (inbound.client, inbound.topic, reason.as_str());
+                    tracing::debug!(client, topic, why, words = draft.trouble(), "a transform failed");
+                }
+            }
+        }
+    }
+
     /// What is done once for a PUBLISH, also if its first record waits.
     fn enter(&mut self, draft: &Draft, ticket: Option<Ticket>) {
         self.count_skipped(draft);
@@ -328,21 +355,31 @@ pub(super) fn reason_of(none: NoRoute) -> ReasonCode {
     };
     match refusal.reason {
         RefusalReason::IllegalKafkaTopic | RefusalReason::NoSuchPartition => ReasonCode::TopicNameInvalid,
-        RefusalReason::NotJson | RefusalReason::NoPayloadField => ReasonCode::PayloadFormatInvalid,
-        RefusalReason::NotAPartition | RefusalReason::NotATimestamp | RefusalReason::NoIdentity | RefusalReason::NoUserProperty => {
-            ReasonCode::ImplementationSpecificError
-        }
+        RefusalReason::NotJson | RefusalReason::NotText | RefusalReason::NoPayloadField => ReasonCode::PayloadFormatInvalid,
+        RefusalReason::NotAPartition
+        | RefusalReason::NotATimestamp
+        | RefusalReason::NoIdentity
+        | RefusalReason::NoUserProperty
+        | RefusalReason::TransformError
+        | RefusalReason::TransformLimit
+        | RefusalReason::TransformOutput => ReasonCode::ImplementationSpecificError,
     }
 }
 
-/// What the rules are told of a PUBLISH, or of a will, that came now.
-pub(super) fn inbound<'a>(publish: &'a Publish<'a>, topic: &'a str, client: &'a str, identity: Option<&'a str>) -> Inbound<'a> {
+/// What the rules are told of a PUBLISH, or of a will, that came at `now_ms`.
+pub(super) fn inbound<'a>(
+    publish: &'a Publish<'a>,
+    topic: &'a str,
+    client: &'a str,
+    identity: Option<&'a str>,
+    now_ms: i64,
+) -> Inbound<'a> {
     Inbound {
         publish,
         topic,
         client,
         identity,
-        now_ms: now_ms(),
+        now_ms,
     }
 }
 

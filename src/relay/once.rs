@@ -9,7 +9,7 @@ use super::{
     dead_letters::HeldLetter,
     desk::Desk,
     hub::stored_source,
-    inbound::{Blocked, DRAFT, Placed, Wait, inbound},
+    inbound::{Blocked, DRAFT, Placed, Wait, inbound, now_ms},
     retained::Job,
     store::{Held, Letter, Order, Unsaid},
     tenancy::Publishing,
@@ -37,11 +37,13 @@ impl Desk {
         publish.qos == QoS::ExactlyOnce && self.tenancy.as_ref().is_some_and(|tenancy| tenancy.stored)
     }
 
-    /// Makes the records of a PUBLISH and gives them to the store, all or none. They are acknowledged by Kafka whatever the rule asks for.
-    pub(super) fn publish_once(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Ticket, waited: bool, now: Instant) {
+    /// Makes the records of a PUBLISH, which has waited if it says when it `came`, and gives them to the store, all or none. They are acknowledged by Kafka whatever the rule asks for.
+    pub(super) fn publish_once(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Ticket, came: Option<i64>, now: Instant) {
         let identity = self.identity();
-        let inbound = inbound(publish, session.resolved_topic(publish), session.client_id(), identity.as_deref());
-        let made = DRAFT.with_borrow_mut(|draft| self.make(draft, &inbound, waited));
+        let now_ms = came.unwrap_or_else(now_ms);
+        let (topic, client) = (session.resolved_topic(publish), session.client_id());
+        let inbound = inbound(publish, topic, client, identity.as_deref(), now_ms);
+        let made = DRAFT.with_borrow_mut(|draft| self.make(draft, &inbound, came.is_some()));
         match made {
             Made::Records(records) => self.give_to_store(publish, ticket, Ok(records)),
             Made::Answer(answer) => self.leave_out(session, publish, ticket, answer, now),
@@ -51,6 +53,7 @@ impl Desk {
                     ticket: Some(ticket),
                     done: 0,
                     records: 1,
+                    now_ms,
                     wait,
                     until: now + self.shared.settings.delivery_timeout,
                 }));
@@ -90,7 +93,11 @@ impl Desk {
 
     fn make(&mut self, draft: &mut Draft, inbound: &Inbound<'_>, waited: bool) -> Made {
         let shared = self.shared.clone();
-        if let Err(none) = shared.rules.route(inbound, draft) {
+        let routed = shared.rules.route(inbound, draft);
+        if !waited {
+            self.count_runs(draft, inbound);
+        }
+        if let Err(none) = routed {
             return Made::Answer(self.no_route(none, inbound));
         }
         if shared.retain_denied(inbound.publish, draft) {

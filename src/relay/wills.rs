@@ -4,7 +4,7 @@ use tokio::time::timeout;
 
 use super::{
     desk::Desk,
-    inbound::{DRAFT, Placed, Wait, inbound},
+    inbound::{DRAFT, Placed, Wait, inbound, now_ms},
 };
 use crate::{
     mapping::{Draft, OnError},
@@ -32,7 +32,7 @@ impl Desk {
     /// Why no record could be made of a will, if so: its client is told at CONNECT, when it can still do something about it.
     pub(super) fn will_refused(&self, publish: &Publish<'_>, client: &str) -> Option<ReasonCode> {
         let identity = self.identity();
-        let inbound = inbound(publish, publish.topic, client, identity.as_deref());
+        let inbound = inbound(publish, publish.topic, client, identity.as_deref(), now_ms());
         let routed = DRAFT.with_borrow_mut(|draft| {
             self.shared.rules.route(&inbound, draft)?;
             if self.shared.retain_denied(publish, draft) {
@@ -65,8 +65,8 @@ impl Desk {
     }
 
     async fn place_will(&mut self, will: &OwnedWill, client: &str) {
-        let mut done = 0;
-        while let Some(wait) = self.place_from(&will.publish(), client, &mut done) {
+        let (mut done, now_ms) = (0, now_ms());
+        while let Some(wait) = self.place_from(&will.publish(), client, now_ms, &mut done) {
             match wait {
                 Wait::Memory => self.appender.memory_available().await,
                 Wait::Retained(weight) => match &self.shared.retained {
@@ -80,10 +80,10 @@ impl Desk {
     }
 
     /// Appends the records of a will from `done` on, for which nobody waits; what it must wait for comes back.
-    fn place_from(&mut self, publish: &Publish<'_>, client: &str, done: &mut usize) -> Option<Wait> {
+    fn place_from(&mut self, publish: &Publish<'_>, client: &str, now_ms: i64, done: &mut usize) -> Option<Wait> {
         let identity = self.identity();
         DRAFT.with_borrow_mut(|draft| {
-            let inbound = inbound(publish, publish.topic, client, identity.as_deref());
+            let inbound = inbound(publish, publish.topic, client, identity.as_deref(), now_ms);
             if let Err(none) = self.shared.rules.route(&inbound, draft) {
                 self.no_route(none, &inbound);
                 return None;

@@ -9,7 +9,11 @@ use crate::{
     mapping::{DeadLetter, Draft, Failure, Inbound, PartitionChoice, RuleId, Stage},
     mqtt::{Publish, PublishProperties, UserProperties, publish::SharedProperties},
     ownership::{Outcome, Pair, StoredWill, Targets},
-    relay::{hub::stored_source, inbound::inbound, retained::Job},
+    relay::{
+        hub::stored_source,
+        inbound::{inbound, now_ms},
+        retained::Job,
+    },
     upstream::{AppendError, Fate, Outcome as Written, Topic, TopicState, WriteOptions},
 };
 
@@ -20,7 +24,7 @@ type Place = (usize, Arc<Topic>, i32);
 pub(super) async fn targets(around: &Around, client: &str, will: &StoredWill) -> Targets {
     let user = user_properties(will);
     let publish = publish(will, user.as_bytes());
-    let inbound = inbound(&publish, publish.topic, client, will.identity.as_deref());
+    let inbound = inbound(&publish, publish.topic, client, will.identity.as_deref(), now_ms());
     let mut draft = Draft::new();
     if around.rules.route(&inbound, &mut draft).is_err() {
         tracing::warn!(client, topic = will.topic, "no rule maps a will any more: it is dropped");
@@ -45,7 +49,7 @@ pub(super) async fn targets(around: &Around, client: &str, will: &StoredWill) ->
 pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, index: usize, pair: Pair) -> Outcome {
     let user = user_properties(will);
     let publish = publish(will, user.as_bytes());
-    let inbound = inbound(&publish, publish.topic, client, will.identity.as_deref());
+    let inbound = inbound(&publish, publish.topic, client, will.identity.as_deref(), now_ms());
     let mut draft = Draft::new();
     if around.rules.route(&inbound, &mut draft).is_err() {
         return Outcome::Refused;

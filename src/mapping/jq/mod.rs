@@ -1,0 +1,16 @@
+//! jq programs: compiled when the file is loaded, run over one value at a time, bounded in steps, memory and stack.
+
+mod access;
+mod arithmetic;
+mod fuel;
+mod json;
+mod natives;
+mod program;
+mod recursion;
+mod value;
+
+pub(super) use program::{Output, Program, Trouble};
+pub use value::{Array, Envelope, Fields, Object, Value};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+//! A program, from its text to its outputs.
+
+use jaq_core::load::{self, Arena, File, Loader};
+use jaq_core::{Ctx, DataT, Exn, Lut, Vars};
+
+use super::fuel::{CutOff, budget, step, within};
+use super::natives::{definitions, functions};
+use super::recursion::chain_of_filters;
+use super::value::{Fields, Value};
+use crate::mapping::fault::Wrong;
+
+/// Outputs of one run, and so records of one message.
+const MOST_OUTPUTS: usize = 1_000;
+/// Characters of an error that are kept.
+const LONGEST_ERROR: usize = 200;
+/// Bytes of a program: beyond that it is no mapping any more.
+const LONGEST_PROGRAM: usize = 64 << 10;
+
+/// What the interpreter is given.
+struct Kind;
+
+impl DataT for Kind {
+    type V<'a> = Value;
+    type Data<'a> = Steps<'a>;
+}
+
+/// The program, which the interpreter asks for before each step.
+#[derive(Clone)]
+struct Steps<'a>(&'a Lut<Kind>);
+
+impl<'a> jaq_core::data::HasLut<'a, Kind> for Steps<'a> {
+    fn lut(&self) -> &'a Lut<Kind> {
+        step();
+        self.0
+    }
+}
+
+/// A compiled program.
+pub(in crate::mapping) struct Program {
+    filter: jaq_core::Filter<Kind>,
+    /// Names with their `$`, and whether the program uses them.
+    variables: Vec<(String, bool)>,
+    /// Whether it may say what a record has beside its value.
+    pub(in crate::mapping) makes_records: bool,
+    text: String,
+}
+
+/// Why a run failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::mapping) enum Trouble {
+    /// The payload is not of the format that it has to be.
+    Unreadable(&'static str),
+    /// The program said so.
+    Error(String),
+    /// It has cost too much.
+    CutOff,
+    /// What came out cannot be written as it should be.
+    Unwritable(String),
+}
+
+impl Trouble {
+    /// What a program or its output said, for people.
+    pub(in crate::mapping) fn words(self) -> Option<String> {
+        match self {
+            Trouble::Error(words) | Trouble::Unwritable(words) => Some(words),
+            Trouble::Unreadable(_) | Trouble::CutOff => None,
+        }
+    }
+}
+
+/// One output.
+pub(in crate::mapping) struct Output {
+    pub(in crate::mapping) value: Value,
+    /// What `record` was given.
+    pub(in crate::mapping) with: Option<Fields>,
+}
+
+impl Program {
+    /// Compiles a program that knows these variables (with `$`).
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub(in crate::mapping) fn compile(text: &str, variables: Vec<String>) -> Result<Program, Wrong> {
+        if text.len() > LONGEST_PROGRAM {
+            return Err(Wrong::new(
+                LONGEST_PROGRAM,
+                "the program is longer than 64 KiB",
+                "write a shorter one",
+            ));
+        }
+        check_nesting(text)?;
+        let arena = Arena::default();
+        let file = File { code: text, path: () };
+        let modules = Loader::new(definitions())
+            .load(&arena, file)
+            .map_err(|errors| unloadable(text, errors))?;
+        if let Some(call) = load::parse(text, |parser| parser.term()).as_ref().and_then(chain_of_filters) {
+            let message = format!("`{call}` calls itself with a filter that grows by each call");
+            let remedy = "hand a value on, as in `def f($x): …`, or use `recurse`, `until`, `while`, `reduce` or `foreach`";
+            return Err(Wrong::new(load::span(text, call).start, message, remedy));
+        }
+        let compiler = jaq_core::Compiler::default().with_funs(functions());
+        let filter = compiler
+            .with_global_vars(variables.iter().map(String::as_str))
+            .compile(modules)
+            .map_err(|errors| undefined(text, errors, &variables))?;
+        let used = |name: &String| text.contains(name.as_str());
+        Ok(Program {
+            filter,
+            makes_records: text.contains("record"),
+            variables: variables.into_iter().map(|name| (name.clone(), used(&name))).collect(),
+            text: text.to_owned(),
+        })
+    }
+
+    /// Whether the program has this word anywhere.
+    pub(in crate::mapping) fn mentions(&self, word: &str) -> bool {
+        self.text.contains(word)
+    }
+
+    /// Runs it over a payload of so many bytes, which `read` makes a value of. `variable` gives what one holds that is used; `take` is
+    /// handed each output. Gives the steps that it took, too.
+    pub(in crate::mapping) fn run(
+        &self,
+        payload: usize,
+        read: impl FnOnce() -> Result<Value, Trouble>,
+        variable: impl Fn(&str) -> Value,
+        mut take: impl FnMut(Output) -> Result<(), Trouble>,
+    ) -> (Result<(), Trouble>, u64) {
+        let (outcome, steps) = within(budget(payload), || {
+            let input = read()?;
+            let held = |(name, used): &(String, bool)| if *used { variable(name) } else { Value::Null };
+            let vars = Vars::new(self.variables.iter().map(held));
+            let context = Ctx::<Kind>::new(Steps(&self.filter.lut), vars);
+            for (number, output) in self.filter.id.run((context, input)).enumerate() {
+                if number == MOST_OUTPUTS {
+                    return Err(Trouble::CutOff);
+                }
+                take(opened(output.map_err(told)?))?;
+            }
+            Ok(())
+        });
+        let outcome = outcome.unwrap_or_else(|cut_off| {
+            Err(match cut_off {
+                CutOff::Spent | CutOff::TooDeep => Trouble::CutOff,
+                CutOff::Fault => Trouble::Error("the interpreter failed".to_owned()),
+            })
+        });
+        (outcome, steps)
+    }
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Program").field(&self.text).finish()
+    }
+}
+
+fn opened(output: Value) -> Output {
+    match output {
+        Value::Envelope(envelope) => Output {
+            value: envelope.value.clone(),
+            with: Some(envelope.with.clone()),
+        },
+        value => Output { value, with: None },
+    }
+}
+
+fn told(exception: Exn<'_, Value>) -> Trouble {
+    let mut text = match exception.get_err() {
+        Ok(error) => error.to_string(),
+        Err(_) => "it left a label that is not there".to_owned(),
+    };
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_ERROR) {
+        text.truncate(end);
+    }
+    Trouble::Error(text)
+}
+
+/// The parser goes down a level for each of these.
+fn check_nesting(text: &str) -> Result<(), Wrong> {
+    let mut open = 0_u32;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' | '[' | '{' => open += 1,
+            ')' | ']' | '}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if open > 100 {
+            return Err(Wrong::new(
+                at,
+                "more than 100 brackets within each other",
+                "define parts of the program with `def`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+const LANGUAGE: &str = "docs/transforms.md has the language and the functions that programs may call";
+
+fn unloadable(text: &str, errors: load::Errors<&str, ()>) -> Wrong {
+    let error = errors.into_iter().next().map(|(_, error)| error);
+    let at = |found: &str| {
+        if found.is_empty() {
+            text.len()
+        } else {
+            load::span(text, found).start
+        }
+    };
+    let found = |found: &str| {
+        if found.is_empty() {
+            "the end".to_owned()
+        } else {
+            format!("`{}`", short(found))
+        }
+    };
+    match error {
+        Some(load::Error::Lex(list)) => match list.into_iter().next() {
+            Some((expected, rest)) => Wrong::new(
+                at(rest),
+                format!("the program has {} where {} is expected", found(rest), expected.as_str()),
+                LANGUAGE,
+            ),
+            None => Wrong::new(0, "the program cannot be read", LANGUAGE),
+        },
+        Some(load::Error::Parse(list)) => match list.into_iter().next() {
+            Some((expected, rest)) => Wrong::new(
+                at(rest),
+                format!("the program has {} where {} is expected", found(rest), expected.as_str()),
+                LANGUAGE,
+            ),
+            None => Wrong::new(0, "the program cannot be read", LANGUAGE),
+        },
+        Some(load::Error::Io(list)) => {
+            let place = list.first().map_or(0, |(path, _)| load::span(text, path).start);
+            Wrong::new(place, "a program cannot load modules", "define what it needs with `def`")
+        }
+        None => Wrong::new(0, "the program cannot be read", LANGUAGE),
+    }
+}
+
+fn undefined(text: &str, errors: jaq_core::compile::Errors<&str, ()>, variables: &[String]) -> Wrong {
+    let of_text = |symbol: &str| {
+        let (from, to) = (text.as_ptr().addr(), text.as_ptr().addr() + text.len());
+        (from..to).contains(&symbol.as_ptr().addr()).then(|| load::span(text, symbol).start)
+    };
+    let symbol = errors.into_iter().flat_map(|(_, list)| list).next();
+    let Some((name, kind)) = symbol else {
+        return Wrong::new(0, "the program cannot be compiled", LANGUAGE);
+    };
+    let at = of_text(name).unwrap_or(0);
+    match kind {
+        jaq_core::compile::Undefined::Var if !variables.is_empty() => {
+            let mut wrong = Wrong::new(at, format!("there is no variable `{name}`"), "");
+            wrong.message.push_str(": there are ");
+            wrong.message.push_str(&variables.join(", "));
+            Wrong {
+                remedy: "captures of the rule are variables, too, as far as their names are jq's: letters, digits and `_`",
+                ..wrong
+            }
+        }
+        jaq_core::compile::Undefined::Filter(arity) => {
+            Wrong::new(at, format!("there is no function `{name}` with {arity} arguments"), LANGUAGE)
+        }
+        other => Wrong::new(at, format!("there is no {} `{name}`", other.as_str()), LANGUAGE),
+    }
+}
+
+fn short(text: &str) -> &str {
+    let end = text.char_indices().nth(20).map_or(text.len(), |(at, _)| at);
+    text[..end].lines().next().unwrap_or("")
+}

@@ -1,0 +1,231 @@
+//! Programs over values: what they make, and that none costs more than it may.
+
+use super::program::{Output, Program, Trouble};
+use super::value::Value;
+
+fn compile(text: &str) -> Program {
+    Program::compile(text, vec!["$vin".to_owned(), "$now".to_owned()]).unwrap_or_else(|wrong| panic!("{text}: {wrong:?}"))
+}
+
+fn run(text: &str, input: &str) -> (Result<Vec<String>, Trouble>, u64) {
+    let mut outputs = Vec::new();
+    let (outcome, steps) = compile(text).run(
+        input.len(),
+        || Value::from_json(input.as_bytes()).map_err(|_| Trouble::Unreadable("json")),
+        |name| if name == "$vin" { Value::text("42") } else { Value::int(1_000) },
+        |output: Output| {
+            outputs.push(output.value.to_json());
+            Ok(())
+        },
+    );
+    (outcome.map(|()| outputs), steps)
+}
+
+#[track_caller]
+fn gives(text: &str, input: &str, expected: &[&str]) {
+    assert_eq!(run(text, input).0.unwrap(), expected, "{text}");
+}
+
+#[test]
+fn programs_select_reshape_and_split() {
+    gives(
+        "select(.celsius > 90) | {vin: $vin, celsius, at: $now}",
+        r#"{"celsius":91.5}"#,
+        &[r#"{"vin":"42","celsius":91.5,"at":1000}"#],
+    );
+    gives("select(.celsius > 90)", r#"{"celsius":90}"#, &[]);
+    gives(
+        ".readings[] | {v: .}",
+        r#"{"readings":[1,2.50,"x"]}"#,
+        &[r#"{"v":1}"#, r#"{"v":2.5}"#, r#"{"v":"x"}"#],
+    );
+    gives(
+        "to_entries | map({(.key): .value + 1}) | add",
+        r#"{"b":1,"a":2}"#,
+        &[r#"{"b":2,"a":3}"#],
+    );
+    gives(".a.b |= . * 2 | del(.c) | .d[1:]", r#"{"a":{"b":4},"c":1,"d":[1,2,3]}"#, &["[2,3]"]);
+    gives(".a.b |= . * 2 | del(.c)", r#"{"a":{"b":4},"c":1}"#, &[r#"{"a":{"b":8}}"#]);
+    gives(
+        "[limit(3; range(10))], first(.[]), last, (map(. * .) | add)",
+        "[1,2,3]",
+        &["[0,1,2]", "1", "3", "14"],
+    );
+    gives(
+        "18446744073709551615, 9007199254740993, .",
+        "9223372036854775807",
+        &["18446744073709551615", "9007199254740993", "9223372036854775807"],
+    );
+    gives(
+        "\"\\(.a)-\\(.b)\" | ascii_upcase | split(\"-\")",
+        r#"{"a":"x","b":[1]}"#,
+        &[r#"["X","[1]"]"#],
+    );
+    gives(
+        "[.[] | tonumber? // \"no\"], (0 | todate), (\"1970-01-01T00:00:01.500Z\" | fromdate)",
+        r#"["1","x"]"#,
+        &[r#"[1,"no"]"#, r#""1970-01-01T00:00:00Z""#, "1.5"],
+    );
+    gives(
+        "@base64, (@base64 | @base64d), @uri, tojson, ([1,\"a\\\"b\"] | @csv)",
+        r#""a/ä""#,
+        &[r#""YS/DpA==""#, r#""a/ä""#, r#""a%2F%C3%A4""#, r#""\"a/ä\"""#, r#""1,\"a\"\"b\"""#],
+    );
+    gives(
+        "sort_by(.k) | group_by(.k) | map(length), any, all",
+        r#"[{"k":2},{"k":1},{"k":2}]"#,
+        &["[1,2]", "true", "true"],
+    );
+    gives(
+        "type, has(\"a\"), keys, (.. | numbers), contains({a: 1}), (try error(\"x\") catch .)",
+        r#"{"a":1}"#,
+        &["\"object\"", "true", "[\"a\"]", "1", "true", "\"x\""],
+    );
+    gives(
+        "walk(if type == \"number\" then . + 1 else . end), ([paths] | length), getpath([\"a\",0])",
+        r#"{"a":[1]}"#,
+        &[r#"{"a":[2]}"#, "2", "1"],
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_program_is_told_with_its_place() {
+    let wrong = |text: &str| {
+        Program::compile(text, vec!["$vin".to_owned()])
+            .err()
+            .map(|wrong| (wrong.at, wrong.message))
+    };
+    assert_eq!(
+        wrong(".a | foo(1)").unwrap(),
+        (5, "there is no function `foo` with 1 arguments".to_owned())
+    );
+    assert_eq!(wrong("{a: $nothing}").unwrap().0, 4);
+    assert_eq!(wrong(".a | (.b").unwrap().0, 8);
+    assert_eq!(wrong(".a | | .b").unwrap().0, 5);
+    assert_eq!(wrong("").unwrap().0, 0);
+    for away in [
+        "now",
+        "env",
+        "$ENV",
+        "halt",
+        "input",
+        "inputs",
+        "debug",
+        "include \"x\"; .",
+        "import \"x\" as x; .",
+        "$__prog_args",
+    ] {
+        assert!(wrong(away).is_some(), "{away}");
+    }
+    assert!(wrong("def f(g): f(g | .); f(.)").unwrap().1.contains("grows"));
+    assert!(wrong("def f(g): def h: f(g | g); h; f(.)").is_some());
+    assert!(wrong(&"(".repeat(10_000)).is_some() && wrong(&"[".repeat(60_000)).is_some());
+    assert_eq!(wrong("def f($x): if $x > 3 then $x else f($x + 1) end; f(0)"), None);
+    assert_eq!(wrong("def f(g): if . > 3 then . else g | f(g) end; f(. + 1)"), None);
+}
+
+/// Each would go on for ever, or take all memory, or the whole stack.
+const HOSTILE: &[&str] = &[
+    "def f: f; f",
+    "def f: f | f; f",
+    "def f: [f]; f",
+    "def f: (f, 1) | f; f",
+    "def f($x): f($x + 1); f(0)",
+    "def f(g): g | f(g); f(.)",
+    "range(infinite)",
+    "[range(infinite)]",
+    "last(range(infinite))",
+    "[limit(1e9; repeat(1))]",
+    "limit(1e9; range(infinite)) | empty",
+    "skip(1e9; range(infinite))",
+    "until(false; .)",
+    "[while(true; . + 1)]",
+    "[recurse(. + 1)]",
+    "[range(90)] | [recurse] | [recurse] | [recurse] | .. | .. | .. | .. | .. | empty",
+    "first(range(infinite) | select(false))",
+    "isempty(range(infinite) | empty)",
+    "reduce range(infinite) as $i (0; . + $i)",
+    "foreach range(infinite) as $i (0; . + 1; empty)",
+    "label $out | range(infinite) | select(. < 0) | break $out",
+    "try until(false; .) catch .",
+    "try (try until(false; .) catch until(false; .)) catch .",
+    "[.[]?, (until(false; .))?] | 1",
+    "(until(false; .) // 1)",
+    "\"x\" * 1e9 | length",
+    "\"x\" * 1e18",
+    "[range(1e9)] | length",
+    "reduce range(60) as $i (\"x\"; . + .) | length",
+    "reduce range(60) as $i ([0]; . + .) | length",
+    "reduce range(60) as $i (0; [., .]) | tojson",
+    "reduce range(60) as $i (0; [., .]) | . == (. | map(.))",
+    "reduce range(60) as $i (0; [., .]) | flatten",
+    "reduce range(60) as $i (0; [., .]) | [..] | length",
+    "reduce range(60) as $i (0; [., .]) | [paths] | length",
+    "reduce range(60) as $i (0; {a: ., b: .}) | . * .",
+    "reduce range(60) as $i (0; [., .]) | sort | error",
+    "reduce range(60) as $i (0; [., .]) | . as $x | contains($x)",
+    "reduce range(60) as $i (0; [., .]) | walk(.)",
+    "reduce range(100000) as $i (0; [.])",
+    "reduce range(100000) as $i (0; {a: .})",
+    "[range(100000)] as $p | null | setpath($p; 1)",
+    "[range(100000)] as $p | null | [path(getpath($p))] | length",
+    "[range(15000) | 0] as $p | null | [path(getpath($p))] | length",
+    "(\"[\" * 1000000) | fromjson",
+    "(\"[\" * 100000 + \"]\" * 100000) | fromjson? // until(false; .)",
+    "[range(3000)] as $a | [range(3000)] as $b | $a - $b | until(false; .)",
+    "[range(5000)] | [combinations(5)] | length",
+    "[[range(100)], [range(100)], [range(100)], [range(100)]] | [combinations] | length",
+    "[range(4000)] | indices([range(2000)]) | until(false; .)",
+    "(\"ab\" * 10000) as $s | [range(10000)] | map($s) | add | length",
+    "(\"a\" * 30000) | explode | map([., .]) | flatten | implode | split(\"\") | until(false; .)",
+    "def f: reduce .[] as $x (.; [f]); [1] | f",
+    "def f: .a |= f; f",
+    "def f: .[] |= f; [[1]] | f",
+    "path(def f: .a | f; f)",
+    "[.. |= [., .]] | until(false; .)",
+    "def f: try error(.) catch f; f",
+    "def f: . as [$a] | f; f",
+    "def f: if . then f else f end; f",
+    "def f: f as $x | f; f",
+    "def f: \"\\(f)\"; f",
+    "def f: {a: f}; f",
+    "def f: -f; f",
+    "def f: f + f; f",
+    "def f: label $x | f; f",
+    "[range(10000)] | sort_by(until(false; .))",
+    "[range(10000)] | group_by(range(infinite))",
+];
+
+/// They run on a stack as small as that of any thread of ours.
+#[test]
+fn no_program_goes_on_for_ever() {
+    let mut survivors = Vec::new();
+    for text in HOSTILE.iter().copied() {
+        let ran = std::thread::Builder::new()
+            .stack_size(2 << 20)
+            .spawn(move || run(text, "1"))
+            .unwrap()
+            .join()
+            .unwrap_or_else(|_| panic!("{text}"));
+        if !matches!(ran.0, Err(Trouble::CutOff | Trouble::Error(_))) || ran.1 > 21_000 {
+            survivors.push((text, ran));
+        }
+    }
+    assert!(survivors.is_empty(), "{survivors:#?}");
+}
+
+#[test]
+fn a_run_that_was_cut_off_leaves_nothing_behind() {
+    assert_eq!(run("until(false; .)", "1").0, Err(Trouble::CutOff));
+    gives("[range(100)] | length", "1", &["100"]);
+    // Outside of runs values are compared without a bound.
+    assert!((0..1_000_000).all(|_| Value::int(1) == Value::int(1)));
+}
+
+#[test]
+fn payloads_that_are_nested_deeply_are_no_json() {
+    let deep = "[".repeat(100_000);
+    assert_eq!(run(".", &deep).0, Err(Trouble::Unreadable("json")));
+    let legal = format!("{}{}", "[".repeat(120), "]".repeat(120));
+    gives(".. |= . | tojson | fromjson", &legal, &[&legal]);
+}

@@ -1,0 +1,215 @@
+//! What programs and formats of rules make of messages.
+
+use super::*;
+
+fn transforms(spec: RuleSpec, program: &str) -> RuleSpec {
+    RuleSpec {
+        transform: Some(program.into()),
+        ..spec
+    }
+}
+
+fn telemetry(program: &str) -> RuleSpec {
+    transforms(spec("telemetry", "v/{vin}/t", "t", Some("{vin}")), program)
+}
+
+fn formats(spec: RuleSpec, payload: Format, format: Format) -> RuleSpec {
+    let payload = Some(payload);
+    RuleSpec {
+        value: Some(ValueSpec { format, payload }),
+        ..spec
+    }
+}
+
+fn values(set: &RuleSet, payload: &[u8]) -> Vec<String> {
+    let records = write(set, &publish("v/42/t", payload)).unwrap();
+    records
+        .into_iter()
+        .map(|record| String::from_utf8(record.value.unwrap()).unwrap())
+        .collect()
+}
+
+fn refusal(set: &RuleSet, payload: &[u8]) -> RefusalReason {
+    match write(set, &publish("v/42/t", payload)) {
+        Err(NoRoute::Refused(refusal)) => refusal.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn faults(spec: RuleSpec) -> Vec<(Field, Option<usize>)> {
+    let faults = RuleSet::compile(vec![spec], Unmapped::Reject).unwrap_err();
+    faults.into_iter().map(|fault| (fault.field, fault.at)).collect()
+}
+
+#[test]
+fn a_program_knows_the_message_and_selects_reshapes_and_splits() {
+    let program =
+        "select(.celsius > 90) | {vin: $vin, celsius, at: $now, who: $identity, client: $client, $topic, unit: $user.unit, $qos, $retain}";
+    let set = compile(vec![telemetry(program)]);
+    assert!(set.ask_identity());
+    let block = user(&[("unit", "C")]);
+    let mut packet = publish("v/42/t", br#"{"celsius":91.50,"x":1}"#);
+    packet.properties.user = crate::mqtt::properties::UserProperties::from_block(&block);
+    let records = write(&set, &packet).unwrap();
+    let value = r#"{"vin":"42","celsius":91.5,"at":7,"who":"who","client":"c1","topic":"v/42/t","unit":"C","qos":1,"retain":false}"#;
+    assert_eq!(String::from_utf8_lossy(records[0].value.as_deref().unwrap()), value);
+    assert_eq!(
+        (records.len(), records[0].key(), records[0].header("unit")),
+        (1, "42", Some(&b"C"[..]))
+    );
+
+    assert!(values(&set, br#"{"celsius":90}"#).is_empty());
+    let set = compile(vec![telemetry(".readings[]")]);
+    assert_eq!(values(&set, br#"{"readings":[1,{"a":2},"x"]}"#), ["1", r#"{"a":2}"#, r#""x""#]);
+    assert!(values(&set, br#"{"readings":[]}"#).is_empty());
+}
+
+#[test]
+fn what_a_program_cannot_do_is_refused_with_its_reason_and_leaves_no_half() {
+    let set = compile(vec![telemetry(".a, if .b then error(\"no b\") else until(false; .) end")]);
+    assert_eq!(refusal(&set, b"{"), RefusalReason::NotJson);
+    assert_eq!(refusal(&set, b"[1]"), RefusalReason::TransformError);
+    assert_eq!(refusal(&set, br#"{"a":1,"b":1}"#), RefusalReason::TransformError);
+    assert_eq!(refusal(&set, br#"{"a":1}"#), RefusalReason::TransformLimit);
+    assert_eq!(
+        refusal(&compile(vec![telemetry("range(1001)")]), b"1"),
+        RefusalReason::TransformLimit
+    );
+
+    let skips = RuleSpec {
+        on_error: Some(OnError::Skip),
+        ..telemetry(".a, error")
+    };
+    let copies = also(transforms(spec("copies", "v/{vin}/t", "c", Some("{vin}")), ".a"));
+    let set = compile(vec![skips, copies]);
+    let records = write(&set, &publish("v/42/t", br#"{"a":1}"#)).unwrap();
+    assert_eq!((records.len(), records[0].topic.as_str()), (1, "c"));
+
+    let packet = publish("v/42/t", br#"{"a":1}"#);
+    let mut draft = Draft::new();
+    set.route(&inbound(&packet), &mut draft).unwrap();
+    assert_eq!((draft.skipped().len(), draft.ran().len()), (1, 2));
+    assert_eq!(draft.ran()[0].made, Made::Refused(RefusalReason::TransformError));
+    assert_eq!(draft.ran()[1].made, Made::Records(1));
+    assert!(draft.ran()[0].steps > 0 && draft.ordinary(&set).is_none());
+    assert_eq!(draft.trouble(), Some(r#"{"a":1}"#));
+}
+
+#[test]
+fn a_program_chooses_key_headers_and_one_of_the_topics_of_its_rule() {
+    let program = ".value | record({key: $vin, headers: {unit: \"C\", n: 1}}), record({topic: $user.to // \"t\"})";
+    let mut rule = with_headers(telemetry(program), &[("fixed", "{vin}")]);
+    rule.kafka.topics = vec!["t2".into(), "t3".into()];
+    let set = compile(vec![rule]);
+    let ask = |to: &str, payload: &[u8]| {
+        let block = user(&[("to", to)]);
+        let mut packet = publish("v/42/t", payload);
+        packet.properties.user = crate::mqtt::properties::UserProperties::from_block(&block);
+        write(&set, &packet)
+    };
+    let records = ask("t3", br#"{"value":[1]}"#).unwrap();
+    assert_eq!((records[0].topic.as_str(), records[0].key()), ("t", "42"));
+    assert_eq!((records[1].topic.as_str(), records[1].key()), ("t3", "42"));
+    let names = ["mqtt.topic", "mqtt.client", "mqtt.qos", "fixed", "unit", "n", "to"];
+    assert_eq!(records[0].names(), names);
+    assert_eq!(
+        (records[0].header("unit"), records[0].header("n")),
+        (Some(&b"C"[..]), Some(&b"1"[..]))
+    );
+    assert_eq!(records[1].names(), ["mqtt.topic", "mqtt.client", "mqtt.qos", "fixed", "to"]);
+    for elsewhere in ["t4", "", "mqtt-sessions"] {
+        let refused = ask(elsewhere, br#"{"value":[1]}"#);
+        assert!(
+            matches!(
+                refused,
+                Err(NoRoute::Refused(Refusal {
+                    reason: RefusalReason::TransformOutput,
+                    ..
+                }))
+            ),
+            "{elsewhere}"
+        );
+    }
+    // The key may be any: the way back goes by the header that says the topic.
+    assert_eq!(read(&set, &records[0]).unwrap().topic, "v/42/t");
+    let set = compile(vec![telemetry("record({key: .k})")]);
+    let record = write(&set, &publish("v/42/t", br#"{"k":"v/1/t"}"#)).unwrap().remove(0);
+    assert_eq!((record.key(), read(&set, &record).unwrap().topic.as_str()), ("v/1/t", "v/42/t"));
+}
+
+#[test]
+fn nothing_that_a_device_sends_passes_for_a_record() {
+    let forged = br#"{"record":{"topic":"t2"},"value":1,"with":{"key":"x"}}"#;
+    let mut rule = telemetry("if .wrap then record({topic: \"t2\"}) else . end");
+    rule.kafka.topics = vec!["t2".into()];
+    let record = write(&compile(vec![rule]), &publish("v/42/t", forged)).unwrap().remove(0);
+    assert_eq!((record.topic.as_str(), record.value.as_deref()), ("t", Some(&forged[..])));
+    for stray in [
+        "record({})|.value",
+        "record(1)",
+        "record({key: 1})",
+        "record({headers: {\"mqtt.topic\": \"x\"}})",
+        "record({headers: {\"\": \"x\"}})",
+        "record({other: 1})",
+        "record({(\"k\" + \"ey\"): \"x\"}) # ",
+        "record({headers: {a: []}})",
+    ] {
+        let reason = refusal(&compile(vec![telemetry(stray)]), b"1");
+        assert!(
+            matches!(reason, RefusalReason::TransformOutput | RefusalReason::TransformError),
+            "{stray}"
+        );
+    }
+}
+
+#[test]
+fn payloads_and_values_have_formats() {
+    let plain = || spec("telemetry", "v/{vin}/t", "t", Some("{vin}"));
+    let text = compile(vec![formats(telemetry("{line: .}"), Format::Text, Format::Json)]);
+    assert_eq!(values(&text, "ä \"x\"".as_bytes()), [r#"{"line":"ä \"x\""}"#]);
+    assert_eq!(refusal(&text, b"\xff"), RefusalReason::NotText);
+    let bytes = compile(vec![formats(telemetry("{bytes: .}"), Format::Bytes, Format::Json)]);
+    assert_eq!(values(&bytes, b"\xff\x00"), [r#"{"bytes":"/wA="}"#]);
+    let back = compile(vec![formats(telemetry(".b"), Format::Json, Format::Bytes)]);
+    assert_eq!(
+        write(&back, &publish("v/42/t", br#"{"b":"/wA="}"#)).unwrap()[0].value.as_deref(),
+        Some(&b"\xff\x00"[..])
+    );
+    for wrong in [&br#"{"b":"?"}"#[..], br#"{"b":1}"#] {
+        assert_eq!(refusal(&back, wrong), RefusalReason::TransformOutput);
+    }
+    let words = compile(vec![formats(telemetry(".w"), Format::Json, Format::Text)]);
+    assert_eq!(values(&words, br#"{"w":"a\nb"}"#), ["a\nb"]);
+    assert_eq!(refusal(&words, br#"{"w":1}"#), RefusalReason::TransformOutput);
+    // Without a program the payload is checked, and written as the format wants it.
+    let checked = compile(vec![formats(plain(), Format::Json, Format::Json)]);
+    assert_eq!(values(&checked, b" { \"a\" : 1.0 } "), [r#"{"a":1}"#]);
+    assert_eq!(refusal(&checked, b"x"), RefusalReason::NotJson);
+}
+
+#[test]
+fn an_empty_payload_that_is_retained_clears_and_is_no_programs_business() {
+    let set = compile(vec![telemetry(".a")]);
+    let packet = Publish {
+        retain: true,
+        ..publish("v/42/t", b"")
+    };
+    assert_eq!(write(&set, &packet).unwrap()[0].value.as_deref(), Some(&b""[..]));
+    assert_eq!(refusal(&set, b""), RefusalReason::NotJson);
+}
+
+#[test]
+fn faults_of_programs_stand_where_they_are() {
+    assert_eq!(faults(telemetry(".a | nothing(1)")), [(Field::Transform, Some(5))]);
+    assert_eq!(faults(telemetry("$other")), [(Field::Transform, Some(0))]);
+    let mut rule = telemetry(".");
+    rule.kafka.topics = vec!["t2".into()];
+    assert_eq!(faults(rule.clone()), [(Field::KafkaTopics(0), None)]);
+    rule.transform = Some("record({topic: \"t2\"})".into());
+    rule.kafka.topics.push("no topic".into());
+    assert_eq!(faults(rule), [(Field::KafkaTopics(1), Some(2))]);
+    let subscribes = transforms(subscribe("s", "a/{key}", "t"), ".");
+    assert_eq!(faults(subscribes), [(Field::Transform, None)]);
+    // A capture that only the program uses is used.
+    compile(vec![transforms(spec("s", "a/{x}/{y}", "t", Some("{x}")), "{y: $y}")]);
+}
