@@ -43,12 +43,14 @@ fn steps() -> impl Strategy<Value = Steps> {
         btree_map(1..=30_000_u16, outgoing, 0..4),
         btree_map(30_001..=u16::MAX, place(), 0..4),
         positions(),
+        any::<Option<u64>>(),
     )
-        .prop_map(|(inbound, outbound, flight, positions)| Steps {
+        .prop_map(|(inbound, outbound, flight, positions, run)| Steps {
             inbound,
             outbound,
             flight,
             positions,
+            run,
         })
 }
 
@@ -182,8 +184,8 @@ proptest! {
     }
 
     #[test]
-    fn checkpoints_come_back(n: u64, positions in positions()) {
-        let checkpoint = Checkpoint { n, positions };
+    fn checkpoints_come_back(run: u64, n: u64, positions in positions()) {
+        let checkpoint = Checkpoint { run, n, positions };
         let record = checkpoint.record("proxy-1").unwrap();
         prop_assert_eq!(Checkpoint::parse(record.value.as_deref().unwrap()), Ok(checkpoint));
         seen(&record, |seen| assert_eq!(seen, Seen::Checkpoint("proxy-1")));
@@ -342,6 +344,7 @@ fn the_text_is_the_documented_one() {
         ]),
         flight: BTreeMap::from([(7, place(1250))]),
         positions: BTreeMap::from([(source, 1260)]),
+        run: Some(1),
     };
     let record = steps.record("car-42", 1200, 9).unwrap();
     assert_eq!(record.key, "steps:car-42@1200");
@@ -350,8 +353,19 @@ fn the_text_is_the_documented_one() {
         concat!(
             r#"{"v":1,"n":9,"in":["17 hBKuK8bnSVqDRrlT2pDEKQ/3 4711.0.5"],"#,
             r#""out":["5 hBKuK8bnSVqDRrlT2pDEKQ/3@1234 sent","6 hBKuK8bnSVqDRrlT2pDEKQ/3@99 sent $share/crew/jobs/+"],"#,
-            r#""flight":["7 hBKuK8bnSVqDRrlT2pDEKQ/3@1250"],"positions":["hBKuK8bnSVqDRrlT2pDEKQ/3@1260"]}"#
+            r#""flight":["7 hBKuK8bnSVqDRrlT2pDEKQ/3@1250"],"positions":["hBKuK8bnSVqDRrlT2pDEKQ/3@1260"],"run":1}"#
         )
+    );
+    let checkpoint = Checkpoint {
+        run: 1,
+        n: 41,
+        positions: steps.positions,
+    };
+    let record = checkpoint.record("proxy-2-5f1c").unwrap();
+    assert_eq!(record.key, "checkpoint:proxy-2-5f1c");
+    assert_eq!(
+        String::from_utf8(record.value.unwrap()).unwrap(),
+        r#"{"v":1,"run":1,"n":41,"positions":["hBKuK8bnSVqDRrlT2pDEKQ/3@1260"]}"#
     );
     let claim = Claim::new("proxy-2-5f1c", 17, 1_764_102_345_678).record("car-42").unwrap();
     assert_eq!(

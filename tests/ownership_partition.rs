@@ -670,6 +670,326 @@ fn a_clean_start_before_the_log_is_read_is_claimed_after_that() {
     }
 }
 
+/// Another connection.
+const NEIGHBOUR: ConnectionId = ConnectionId(2);
+
+impl Stage {
+    /// A session that has settled everything below 10.
+    fn reads(&mut self, connection: ConnectionId, client: &str) {
+        let offer = Offer {
+            clean_start: false,
+            expiry: 3600,
+            will: None,
+        };
+        self.partition.connect(connection, client, offer, 0, self.now);
+        self.tail();
+        self.partition.position(connection, SOURCE, 10, self.now);
+        self.partition.subscribe(connection, 1, vec![subscription(1)], self.now);
+        self.tail();
+    }
+
+    /// A checkpoint with the feed there, while these have settled all. How many records it came to.
+    fn checkpoint(&mut self, feed: i64, rest: &[ConnectionId]) -> usize {
+        let before = self.log.len();
+        let feeds = [(SOURCE, feed)].into();
+        self.partition.checkpoint(&feeds, |connection| rest.contains(&connection), self.now);
+        self.tail();
+        self.log.len() - before
+    }
+}
+
+/// Another instance claims the session: where it stands, and what is open.
+fn found(log: &[NewRecord], client: &str) -> Steps {
+    let mut other = Stage::named("other", log.to_vec());
+    other.tail();
+    let offer = Offer {
+        clean_start: false,
+        expiry: 3600,
+        will: None,
+    };
+    other.partition.connect(NEIGHBOUR, client, offer, 0, other.now);
+    match &other.tail()[..] {
+        [Output::Connected { present: Some(body), .. }] => body.steps.clone(),
+        outputs => panic!("{outputs:?}"),
+    }
+}
+
+fn position(log: &[NewRecord], client: &str) -> i64 {
+    found(log, client).positions[&SOURCE]
+}
+
+#[test]
+fn a_session_at_the_tail_stands_at_the_checkpoint_of_who_owned_it_and_writes_nothing() {
+    let mut stage = Stage::new();
+    stage.reads(ME, "c");
+    assert_eq!(stage.checkpoint(50, &[ME]), 2, "it says that it is at the tail");
+    assert_eq!(stage.checkpoint(50, &[ME]), 0, "there is nothing new");
+    for feed in 51..100 {
+        stage.partition.position(ME, SOURCE, feed, stage.now);
+        stage.now += 1001;
+        stage.partition.tick(stage.now);
+        assert_eq!(stage.checkpoint(feed, &[ME]), 1);
+    }
+    assert_eq!(
+        found(&stage.log, "c"),
+        Steps {
+            positions: [(SOURCE, 99)].into(),
+            ..Steps::default()
+        }
+    );
+    // What the next owner writes is its own: checkpoints of the former speak for it no more.
+    let mut log = stage.log.clone();
+    let mut other = Stage::named("other", log.clone());
+    other.tail();
+    other.reads(NEIGHBOUR, "c");
+    log = other.log;
+    stage.checkpoint(500, &[ME]);
+    log.extend(stage.log.last().cloned());
+    assert_eq!(position(&log, "c"), 10);
+}
+
+#[test]
+fn a_session_that_is_slower_than_a_checkpoint_goes_by_its_own_and_holds_nobody_up() {
+    let mut stage = Stage::new();
+    stage.reads(ME, "c");
+    stage.reads(NEIGHBOUR, "d");
+    stage.checkpoint(50, &[ME, NEIGHBOUR]);
+    stage.partition.position(ME, SOURCE, 60, stage.now);
+    stage.checkpoint(100, &[NEIGHBOUR]);
+    assert_eq!(position(&stage.log, "d"), 60, "it waits once");
+    assert_eq!(
+        stage.checkpoint(200, &[NEIGHBOUR]),
+        2,
+        "c says that it is behind, and the checkpoint goes on"
+    );
+    assert_eq!((position(&stage.log, "c"), position(&stage.log, "d")), (60, 200));
+    // It writes for itself.
+    stage.partition.position(ME, SOURCE, 70, stage.now);
+    stage.now += 1001;
+    stage.partition.tick(stage.now);
+    stage.tail();
+    stage.checkpoint(300, &[NEIGHBOUR]);
+    assert_eq!((position(&stage.log, "c"), position(&stage.log, "d")), (70, 300));
+    stage.checkpoint(400, &[ME, NEIGHBOUR]);
+    assert_eq!(position(&stage.log, "c"), 400, "it has caught up");
+}
+
+/// The process dies between any two records: a message that was to be sent is open, or lies above the position.
+#[test]
+fn what_a_checkpoint_rests_on_comes_before_it() {
+    for exactly_once in [true, false] {
+        let mut stage = Stage::new();
+        stage.reads(ME, "c");
+        stage.checkpoint(50, &[ME]);
+        let before = stage.log.len();
+        let place = Place {
+            source: SOURCE,
+            offset: 60,
+        };
+        match exactly_once {
+            true => stage.partition.send(ME, 5, place, stage.now),
+            false => stage.partition.sent(ME, 5, place, stage.now),
+        }
+        stage.partition.position(ME, SOURCE, 61, stage.now);
+        stage.checkpoint(100, &[]);
+        assert!(stage.log.len() > before + 1);
+        for end in before..=stage.log.len() {
+            let Steps {
+                outbound,
+                flight,
+                positions,
+                ..
+            } = found(&stage.log[..end], "c");
+            let is_open = outbound.contains_key(&5) || flight.contains_key(&5);
+            assert!(is_open || positions[&SOURCE] <= 60, "{positions:?} after {end} records");
+        }
+    }
+}
+
+/// It has forgotten its sessions, and what it writes afterwards speaks for those only that it has claimed since.
+#[test]
+fn an_instance_that_stepped_down_speaks_for_nobody_of_before() {
+    let mut stage = Stage::new();
+    stage.reads(ME, "c");
+    stage.checkpoint(50, &[ME]);
+    stage.partition.step_down();
+    stage.drain();
+    stage.read = 0;
+    stage.tail();
+    stage.reads(NEIGHBOUR, "d");
+    stage.checkpoint(500, &[NEIGHBOUR]);
+    assert_eq!(position(&stage.log, "d"), 500);
+    assert!(position(&stage.log, "c") <= 50);
+}
+
+/// It is claimed elsewhere by somebody who dies before it has written a state: whoever is next goes by what the former owner wrote.
+#[test]
+fn a_session_that_was_taken_away_is_spoken_for_until_another_state_is_read() {
+    let mut stage = Stage::new();
+    stage.reads(ME, "c");
+    stage.reads(NEIGHBOUR, "d");
+    stage.checkpoint(50, &[ME, NEIGHBOUR]);
+    stage.log.push(Claim::new("gone", 1, stage.now).record("c").unwrap());
+    stage.tail();
+    stage.checkpoint(100, &[ME, NEIGHBOUR]);
+    assert_eq!(position(&stage.log, "c"), 50);
+    let claim = stage.log.len() as i64;
+    stage.log.push(Claim::new("third", 1, stage.now).record("c").unwrap());
+    let body = Box::new(Body::fresh(stage.now));
+    stage.log.push(State::Goes(body).record("c", claim, 2, "third").unwrap());
+    stage.tail();
+    stage.checkpoint(200, &[NEIGHBOUR]);
+    assert_eq!(position(&stage.log, "d"), 200);
+}
+
+/// The former owner does not know yet that it is one: steps that it writes behind the claim are nobody's, and its checkpoint rests on them. By the
+/// time that the claimer has got the bodies it has read that checkpoint.
+#[test]
+fn a_checkpoint_that_comes_behind_a_claim_says_nothing_to_the_claimer() {
+    let mut stage = Stage::new();
+    stage.reads(ME, "c");
+    stage.checkpoint(50, &[ME]);
+    let before = stage.log.len();
+    stage.partition.send(
+        ME,
+        5,
+        Place {
+            source: SOURCE,
+            offset: 60,
+        },
+        stage.now,
+    );
+    stage.partition.position(ME, SOURCE, 61, stage.now);
+    stage.checkpoint(100, &[]);
+    let late = stage.log.split_off(before);
+    assert!(late.len() > 1, "steps, and a checkpoint");
+    let mut other = Stage::named("other", stage.log);
+    other.tail();
+    let offer = Offer {
+        clean_start: false,
+        expiry: 3600,
+        will: None,
+    };
+    other.partition.connect(NEIGHBOUR, "c", offer, 0, other.now);
+    let Some(Output::Append(claim)) = other.partition.poll() else {
+        panic!()
+    };
+    other.log.extend(claim);
+    other.log.extend(late);
+    let mut fetches = Vec::new();
+    while other.read < other.log.len() {
+        let (record, now) = (other.log[other.read].clone(), other.now);
+        record_of(&record, other.read as i64, |record| other.partition.read(record, now));
+        other.read += 1;
+        while let Some(output) = other.partition.poll() {
+            let Output::Fetch { serial, offset } = output else {
+                panic!("{output:?}")
+            };
+            fetches.push((serial, offset));
+        }
+    }
+    for (serial, offset) in fetches {
+        let (record, now) = (other.log[offset as usize].clone(), other.now);
+        record_of(&record, offset, |record| other.partition.fetched(serial, Some(record), now));
+    }
+    let outputs = other.tail();
+    let [Output::Connected { present: Some(body), .. }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert!(body.steps.outbound.is_empty());
+    assert_eq!(body.steps.positions[&SOURCE], 50);
+}
+
+/// An unclean election: what is written where the log was cut off is new.
+#[test]
+fn a_checkpoint_goes_back_with_a_log_that_was_cut_off() {
+    let mut stage = Stage::new();
+    stage.reads(ME, "c");
+    stage.checkpoint(100, &[ME]);
+    stage.checkpoint(70, &[ME]);
+    assert_eq!(position(&stage.log, "c"), 70);
+    stage.checkpoint(80, &[ME]);
+    assert_eq!(position(&stage.log, "c"), 80);
+    // Its connection was told sooner.
+    stage.partition.position(ME, SOURCE, 60, stage.now);
+    stage.now += 1001;
+    stage.partition.tick(stage.now);
+    stage.tail();
+    assert_eq!(position(&stage.log, "c"), 60);
+}
+
+/// A checkpoint that cannot be read, or is none of ours, costs the age of a position and nothing else.
+#[test]
+fn a_damaged_checkpoint_counts_as_none() {
+    let mut stage = Stage::new();
+    stage.reads(ME, "c");
+    stage.checkpoint(50, &[ME]);
+    stage.checkpoint(60, &[ME]);
+    let mut log = stage.log.clone();
+    let last = log.last_mut().unwrap();
+    last.value = Some(b"{\"v\":1,\"run\":1}".to_vec());
+    assert_eq!(position(&log, "c"), 50);
+    log.last_mut().unwrap().value = Some(b"{\"v\":2}".to_vec());
+    assert_eq!(position(&log, "c"), 50);
+}
+
+/// As long as a session may go by it, it stays; then the custodian removes it.
+#[test]
+fn checkpoints_of_an_instance_that_is_gone_are_removed_after_its_sessions_were_claimed() {
+    let mut stage = Stage::new();
+    stage.reads(ME, "c");
+    stage.checkpoint(50, &[ME]);
+    stage.checkpoint(90, &[ME]);
+    let mut custodian = Stage::named("custodian", stage.log.clone());
+    custodian.tail();
+    custodian.partition.members(Some(["custodian".into()].into()), custodian.now);
+    let removed = |stage: &Stage| {
+        stage
+            .log
+            .iter()
+            .position(|record| record.key == "checkpoint:me" && record.value.is_none())
+    };
+    for _ in 0..200 {
+        custodian.now += 1000;
+        custodian.partition.tick(custodian.now);
+        custodian.tail();
+    }
+    let at = removed(&custodian).expect("it is removed");
+    assert_eq!(position(&custodian.log[..at], "c"), 90, "it was claimed before");
+    assert_eq!(position(&custodian.log, "c"), 90);
+    let tombstones = custodian
+        .log
+        .iter()
+        .filter(|record| record.key == "checkpoint:me" && record.value.is_none());
+    assert_eq!(tombstones.count(), 1);
+}
+
+#[test]
+fn without_the_steps_of_a_checkpoint() {
+    goes_wrong_without(Guard::CheckpointAfterSteps, what_a_checkpoint_rests_on_comes_before_it);
+}
+
+#[test]
+fn without_a_run_of_its_own() {
+    goes_wrong_without(Guard::OwnRun, an_instance_that_stepped_down_speaks_for_nobody_of_before);
+}
+
+#[test]
+fn without_a_look_at_the_claim() {
+    goes_wrong_without(
+        Guard::CheckpointBeforeClaim,
+        a_checkpoint_that_comes_behind_a_claim_says_nothing_to_the_claimer,
+    );
+}
+
+#[test]
+fn without_holding_for_who_was_taken_away() {
+    goes_wrong_without(
+        Guard::HoldForgotten,
+        a_session_that_was_taken_away_is_spoken_for_until_another_state_is_read,
+    );
+}
+
 /// Plays with a guard left out: it must go wrong.
 fn goes_wrong_without(guard: Guard, play: fn()) {
     LEFT_OUT.set(Some(guard));

@@ -83,8 +83,8 @@ fn missed_within(guard: Guard, schedules: u64) {
     }
 }
 
-/// One test for each guard that random schedules find missing: the simulation can fail. The rest (the minute, bids, the floor, the span)
-/// take coincidences that are too rare for it; `tests/ownership_partition.rs` plays those, and goes wrong without them.
+/// One test for each guard that random schedules find missing: the simulation can fail. The rest (the minute, bids, the floor, the span, what
+/// a checkpoint rests on, its run, the claims before it, those who hold it) take coincidences that are too rare for it; `tests/ownership_partition.rs` plays those, and goes wrong without them.
 macro_rules! missed {
     ($($name:ident: $guard:ident within $schedules:literal;)*) => {$(
         #[test]
@@ -95,7 +95,7 @@ macro_rules! missed {
 }
 
 missed! {
-    without_read_back_before_connack: ConnAckAfterOwnState within 400;
+    without_read_back_before_connack: ConnAckAfterOwnState within 2000;
     without_read_back_before_producing: ProduceAfterReadBack within 100;
     without_read_back_before_pubcomp: PubCompAfterReadBack within 600;
     without_read_back_before_suback: SubAckAfterReadBack within 2000;
@@ -107,4 +107,9 @@ missed! {
     without_read_back_before_wills: WillAfterReadBack within 100;
     without_a_pair_for_wills: WillByPair within 50;
     without_stopping_at_a_foreign_claim: StopAtForeignClaim within 50;
+    without_the_next_epoch_after_a_gap: EpochAfterGap within 2000;
+    without_leaving_what_cannot_be_read: LeaveUnreadable within 2000;
+    without_wills_that_outlive_a_shutdown: WillsOutliveShutdown within 400;
+    without_a_checkpoint_that_waits: CheckpointWaits within 2000;
+    without_a_mark_at_the_tail: OnlyAtTheTail within 2000;
 }

@@ -208,3 +208,122 @@ async fn what_is_written_behind_a_log_that_was_cut_off_meanwhile_is_new_to_who_r
         device.puback(id).await;
     }
 }
+
+/// The records of stored sessions that are written as their positions move: those of clients, and checkpoints.
+fn written(stage: &Stage) -> (usize, usize) {
+    let values = stage.fake.values("mqtt-sessions", 0);
+    let checkpoints = values.iter().filter(|value| is_checkpoint(value)).count();
+    (values.len() - checkpoints, checkpoints)
+}
+
+fn is_checkpoint(value: &str) -> bool {
+    value.starts_with(r#"{"v":1,"run":"#)
+}
+
+/// A stage with these checkpoints, and devices that get what is written under `c/` and their names, all at the tail.
+async fn at_the_tail(fake: impl Into<std::sync::Arc<Fake>>, every: Duration, devices: usize) -> (Stage, Vec<Device>) {
+    let rules = RULES.replace(
+        "rules:",
+        "rules:\n  - {name: back, direction: subscribe, mqtt: \"c/{key}\", qos: 1, kafka: {topic: t}}",
+    );
+    let stage = Stage::with(fake, &rules, |config| {
+        config.store.as_mut().unwrap().checkpoint_every = every;
+    })
+    .await;
+    let mut there = Vec::new();
+    for number in 0..devices {
+        let mut device = Device::connected_as(stage.address, 5, &staying(&format!("d{number}"))).await;
+        device.subscribed(&format!("c/d{number}"), 1).await;
+        there.push(device);
+    }
+    let named = |stage: &Stage| {
+        let values = stage.fake.values("mqtt-sessions", 0);
+        values
+            .iter()
+            .filter(|value| !is_checkpoint(value) && value.contains(r#""run":1"#))
+            .count()
+    };
+    until("all are spoken for", || named(&stage) >= devices && written(&stage).1 > 0).await;
+    (stage, there)
+}
+
+/// A message a second for each of them, and not one write for any: what is written is bounded by checkpoints.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_sessions_at_the_tail_cost_a_write_every_few_seconds_and_not_a_thousand_each_second() {
+    const DEVICES: usize = 1000;
+    const SECONDS: usize = 6;
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    let every = Duration::from_millis(2500);
+    let (stage, devices) = at_the_tail(fake, every, DEVICES).await;
+    let (own, checkpoints) = written(&stage);
+    let began = std::time::Instant::now();
+    let mut taking = Vec::new();
+    for (number, mut device) in devices.into_iter().enumerate() {
+        taking.push(tokio::spawn(async move {
+            for second in 0..SECONDS {
+                let id = device.message(&format!("c/d{number} q1 {second}")).await;
+                device.puback(id).await;
+            }
+            device
+        }));
+    }
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    for text in 0..SECONDS {
+        second.tick().await;
+        for number in 0..DEVICES {
+            stage.fake.record("t", 0, &format!("d{number}"), &text.to_string());
+        }
+    }
+    let mut devices = Vec::new();
+    for taken in taking {
+        devices.push(taken.await.unwrap());
+    }
+    until("a checkpoint says all that is settled", || {
+        let end = format!("/0@{}\"]}}", DEVICES * SECONDS);
+        let values = stage.fake.values("mqtt-sessions", 0);
+        values.iter().any(|value| is_checkpoint(value) && value.ends_with(&end))
+    })
+    .await;
+    let (own, checkpoints) = (written(&stage).0 - own, written(&stage).1 - checkpoints);
+    let most = (began.elapsed().as_secs_f64() / every.as_secs_f64()) as usize + 2;
+    println!("{DEVICES} sessions, {SECONDS} messages each: {checkpoints} checkpoints and {own} records of sessions");
+    assert!((1..=most).contains(&checkpoints), "{checkpoints} checkpoints, not {most}");
+    // Of a machine that is busy a few may be slower than a checkpoint: each says so, and that it has caught up.
+    assert!(
+        own <= DEVICES * SECONDS / 20,
+        "{own} records of sessions beside {checkpoints} checkpoints"
+    );
+}
+
+/// Nothing is sent to a session for as long as others get a thousand messages: whoever claims it reads on where the checkpoint is.
+#[tokio::test]
+async fn a_session_to_which_nothing_is_sent_stands_where_the_last_checkpoint_is() {
+    let fake = std::sync::Arc::new(Fake::start(1).await);
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    let (stage, mut devices) = at_the_tail(fake.clone(), Duration::from_millis(300), 1).await;
+    let own = written(&stage).0;
+    for number in 0..1000 {
+        fake.record("t", 0, "somebody", &number.to_string());
+    }
+    until("a checkpoint passes them", || {
+        let values = fake.values("mqtt-sessions", 0);
+        values.iter().any(|value| is_checkpoint(value) && value.ends_with("/0@1000\"]}"))
+    })
+    .await;
+    assert_eq!(written(&stage).0, own, "and nothing is written of the session");
+    let (elsewhere, _) = at_the_tail(fake.clone(), Duration::from_secs(600), 0).await;
+    let mut idle = Device::connected_as(elsewhere.address, 5, &staying("d0")).await;
+    let state = fake
+        .values("mqtt-sessions", 0)
+        .into_iter()
+        .rfind(|value| value.contains("connected"))
+        .unwrap();
+    assert!(state.contains(r#"/0@1000"]"#), "{state}");
+    fake.record("t", 0, "d0", "for it");
+    let id = idle.message("c/d0 q1 for it").await;
+    idle.puback(id).await;
+    assert_eq!(devices[0].rest().await, ["disconnect 0x8e"]);
+}

@@ -1,6 +1,7 @@
 //! Sessions that live in Kafka: two instances of the proxy, which share nothing but the cluster.
 
 mod buried;
+mod checkpoints;
 mod endings;
 mod hopping;
 mod leaving;

@@ -15,6 +15,8 @@ const EXPIRY: Keys = Keys {
     known: &["default", "max"],
     later: &[],
 };
+/// Between two checkpoints.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 /// Bytes of `sessions.group_prefix`.
 const LONGEST_PREFIX: usize = 100;
 const HOUR: u32 = 3600;
@@ -52,6 +54,7 @@ impl Walk<'_> {
             state_topics: Vec::new(),
             retained: None,
             instance_timeout: self.instance_timeout(&section),
+            checkpoint_every: CHECKPOINT_EVERY,
             local_takeover: local_takeover.unwrap_or(false),
             fresh_if_damaged: self.damaged(&section),
         })

@@ -123,7 +123,10 @@ impl Partition {
                 return self.claim(&client, now);
             }
             Phase::Barrier(_) => return self.forget(&client),
-            Phase::Live => owner.end_connection(end, now),
+            Phase::Live => {
+                owner.leave_the_tail(&self.checkpoints.last());
+                owner.end_connection(end, now);
+            }
             // The claim may still come true: then the session is ours, and disconnected.
             _ => owner.offer = None,
         }

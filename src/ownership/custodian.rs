@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Key;
+use super::guard::{Guard, keeps};
 use super::index::{Change, Entry};
 use super::output::Output;
 use super::partition::Partition;
@@ -44,6 +45,14 @@ pub(super) struct Custodian {
     walk_at: Millis,
     /// Questions for a record that tells a client id.
     looks: BTreeMap<u64, i64>,
+    /// Where the tail was when the walk began.
+    walk_from: i64,
+    /// Writers of the states of clients that are connected, as this walk has met them: by their checkpoints somebody may go.
+    writers: BTreeSet<Box<str>>,
+    /// It has met a claim without a state: who wrote the state before it is not known.
+    met_between: bool,
+    /// Checkpoints that were removed, by where they lay.
+    removed: BTreeMap<i64, Millis>,
 }
 
 impl Custodian {
@@ -133,12 +142,20 @@ impl Partition {
         if self.custodian.cursor == 0 && now < self.custodian.walk_at {
             return;
         }
+        if self.custodian.cursor == 0 {
+            self.custodian.walk_from = self.position;
+        }
         let room = LOOKS.saturating_sub(self.custodian.looks.len());
         let found = self.index.walk(self.custodian.cursor).take(STEP);
         let (mut next, mut seen, mut offsets) = (0, 0, Vec::new());
+        let (mut writers, mut between) = (BTreeSet::new(), false);
         for (after, entry) in found {
             next = after;
             seen += 1;
+            between |= entry.is_between() && entry.is_stored();
+            if entry.is_connected() {
+                writers.insert(self.index.owner(entry));
+            }
             if self.needs(entry, false, now).is_some() {
                 offsets.extend(entry.state().or(entry.claim()));
             }
@@ -146,7 +163,11 @@ impl Partition {
                 break;
             }
         }
+        let writers: Vec<Box<str>> = writers.into_iter().map(Into::into).collect();
+        self.custodian.writers.extend(writers);
+        self.custodian.met_between |= between;
         if seen < STEP && offsets.len() < room {
+            self.clean_checkpoints(now);
             // The whole index was seen: what was forgotten is being looked at.
             next = 0;
             self.custodian.walk_at = now + WALK_EVERY;
@@ -175,7 +196,7 @@ impl Partition {
         let open = entry.is_connected() || entry.has_will() || entry.is_between();
         let stuck = entry.is_between() && entry.is_stored() && entry.claimed_at() + PATIENCE <= now;
         match () {
-            () if entry.is_unreadable() => None,
+            () if entry.is_unreadable() && keeps(Guard::LeaveUnreadable) => None,
             () if entry.is_ended() && !entry.is_between() => {
                 (custodian && entry.due(END_KEPT).is_some_and(|at| at <= now)).then_some(Needs::Cleaning)
             }
@@ -228,6 +249,24 @@ impl Partition {
             if *since + PATIENCE <= now {
                 *since = now;
                 records.push(NewRecord::tombstone(Key::Bid(client, *of)));
+            }
+        }
+        self.append(records);
+    }
+
+    /// A walk is over: the checkpoints of instances that are gone, and by which no session goes any more, are removed. A paused one may write
+    /// another; without one each session goes by its own position, so nothing depends on the moment.
+    fn clean_checkpoints(&mut self, now: Millis) {
+        let custodian = &mut self.custodian;
+        let writers = std::mem::take(&mut custodian.writers);
+        let unsure = std::mem::take(&mut custodian.met_between) || custodian.members.is_none();
+        custodian.removed.retain(|_, at| *at + PATIENCE > now);
+        let mut records = Vec::new();
+        for (instance, at) in self.known.iter().filter(|_| !unsure) {
+            let gone = *instance != *self.settings.instance && !custodian.is_member(instance) && !writers.contains(instance);
+            if gone && at < custodian.walk_from && !custodian.removed.contains_key(&at) {
+                custodian.removed.insert(at, now);
+                records.push(NewRecord::tombstone(Key::Checkpoint(instance)));
             }
         }
         self.append(records);

@@ -37,6 +37,24 @@ pub enum Guard {
     StopAtForeignClaim,
     /// A fresh claim voids older states that come after it.
     Floor,
+    /// What a checkpoint rests on is wanted before it.
+    CheckpointAfterSteps,
+    /// A checkpoint lies no higher than the positions of those it speaks for who have something open.
+    CheckpointWaits,
+    /// A checkpoint speaks for nobody who is behind.
+    OnlyAtTheTail,
+    /// A checkpoint that comes after a claim says nothing to the claimer.
+    CheckpointBeforeClaim,
+    /// Who was forgotten and is still spoken for holds its checkpoints back.
+    HoldForgotten,
+    /// After a gap the message goes by the next epoch.
+    EpochAfterGap,
+    /// What cannot be read is claimed by nobody but its client.
+    LeaveUnreadable,
+    /// A process that stops drops no will.
+    WillsOutliveShutdown,
+    /// An instance that has forgotten everything speaks for nobody whom it had.
+    OwnRun,
 }
 
 #[cfg(test)]

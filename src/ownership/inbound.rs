@@ -267,7 +267,9 @@ impl Owner {
             }
             Outcome::Gap => {
                 *progress = Progress::Open;
-                self.take_next_epoch(packet, pair, pair.sequence);
+                if keeps(Guard::EpochAfterGap) {
+                    self.take_next_epoch(packet, pair, pair.sequence);
+                }
             }
             // Nor was that of one that is left out; what follows it in the same message has its sequence already.
             Outcome::Skipped => {

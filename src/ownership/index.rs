@@ -146,6 +146,8 @@ pub enum Change<'a> {
     Cleaned(&'a str, i64),
     /// A bid was cleaned up.
     BidCleaned(&'a str, i64),
+    /// A checkpoint of an instance, or its end.
+    Checkpoint(&'a str),
     /// Nothing anybody must act on.
     Nothing,
 }
@@ -223,7 +225,8 @@ impl Index {
             Seen::StateGone(client, generation) => self.state_gone(client, generation),
             Seen::Steps(client, generation, n) => self.steps(client, generation, n.ok(), record),
             Seen::StepsGone(client, generation) => self.steps_gone(client, generation),
-            Seen::Checkpoint(_) | Seen::Unknown => Change::Nothing,
+            Seen::Checkpoint(instance) => Change::Checkpoint(instance),
+            Seen::Unknown => Change::Nothing,
         }
     }
 

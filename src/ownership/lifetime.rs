@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use super::adopt::{Adopted, adopt};
+use super::checkpoints::Known;
 use super::guard::{Guard, keeps};
 use super::output::{End, Output};
 use super::owner::{Dirty, Fetching, Owner, Phase, Rests};
 use super::partition::Partition;
 use super::record::{Millis, Record};
-use super::state::{Body, NEVER, State, StoredSubscription};
+use super::state::{Body, NEVER, State, StateHead, StoredSubscription};
 use super::steps::Steps;
 use super::{Fault, Key};
 use crate::mqtt::ReasonCode;
@@ -25,6 +26,7 @@ impl Partition {
         let fetching = Fetching {
             state_at: entry.state().unwrap_or_default(),
             steps_at: entry.steps(),
+            checkpoints: self.known.clone(),
             ..Fetching::default()
         };
         let offsets = [Some(fetching.state_at), fetching.steps_at];
@@ -54,7 +56,21 @@ impl Partition {
         let taken = record.ok_or(Fault::Damaged("a record that is gone"));
         match taken.and_then(|record| fetching.take(record, client)) {
             Ok(None) => {}
-            Ok(Some(body)) => self.adopt(client, body, now),
+            Ok(Some(Found { body: None, .. })) => self.adopt(client, None, now),
+            Ok(Some(Found {
+                body: Some(mut body),
+                at,
+                writer,
+                checkpoints,
+            })) => {
+                let checkpoints = if keeps(Guard::CheckpointBeforeClaim) {
+                    &checkpoints
+                } else {
+                    &self.known
+                };
+                checkpoints.speak(&writer, at, &mut body.steps);
+                self.adopt(client, Some(body), now);
+            }
             Err(_) => self.damaged(client, now),
         }
     }
@@ -96,12 +112,26 @@ impl Partition {
     }
 }
 
+/// The session that was found.
+struct Found {
+    /// `None`: it is over.
+    body: Option<Box<Body>>,
+    /// Offset of the last record that says where it stands.
+    at: i64,
+    /// The instance that wrote it.
+    writer: Box<str>,
+    checkpoints: Known,
+}
+
 impl Fetching {
     /// Takes one of the bodies; with the last the session is complete.
-    fn take(&mut self, record: &Record<'_>, client: &str) -> Result<Option<Option<Box<Body>>>, Fault> {
+    fn take(&mut self, record: &Record<'_>, client: &str) -> Result<Option<Found>, Fault> {
         let value = record.value.ok_or(Fault::Damaged("a state without a value"))?;
         match Key::parse(record.key)? {
-            Key::State(owner, _) if owner == client && record.offset == self.state_at => self.state = Some(State::parse(value)?),
+            Key::State(owner, _) if owner == client && record.offset == self.state_at => {
+                self.state = Some(State::parse(value)?);
+                self.writer = StateHead::parse(record)?.owner.into();
+            }
             Key::Steps(owner, _) if owner == client && Some(record.offset) == self.steps_at => self.steps = Some(Steps::parse(value)?),
             // Two clients with one hash, or an index that is wrong: either way this is not the session.
             _ => return Err(Fault::Damaged("another client's record")),
@@ -109,13 +139,20 @@ impl Fetching {
         if self.state.is_none() || self.steps.is_some() != self.steps_at.is_some() {
             return Ok(None);
         }
-        let Some((state_n, State::Goes(mut body))) = self.state.take() else {
-            return Ok(Some(None));
+        let mut found = Found {
+            body: None,
+            at: self.state_at,
+            writer: std::mem::take(&mut self.writer),
+            checkpoints: std::mem::take(&mut self.checkpoints),
         };
-        if let Some((_, steps)) = self.steps.take().filter(|(n, _)| *n > state_n) {
-            body.steps = steps;
+        if let Some((state_n, State::Goes(mut body))) = self.state.take() {
+            if let Some((_, steps)) = self.steps.take().filter(|(n, _)| *n > state_n) {
+                body.steps = steps;
+                found.at = self.steps_at.unwrap_or(found.at);
+            }
+            found.body = Some(body);
         }
-        Ok(Some(Some(body)))
+        Ok(Some(found))
     }
 }
 
@@ -140,7 +177,7 @@ impl Owner {
     pub(super) fn end_connection(&mut self, end: End, now: Millis) {
         self.body.connected = false;
         self.body.since = now;
-        if let End::Goodbye { .. } = end {
+        if matches!(end, End::Goodbye { .. }) || end == End::Shutdown && !keeps(Guard::WillsOutliveShutdown) {
             self.body.will = None;
         }
         if let End::Goodbye { expiry: Some(expiry) } | End::Lost { expiry: Some(expiry) } = end {

@@ -12,12 +12,13 @@
 //! The formats, each with an example in its file: `key`, `claim`, `state` (with `will`), `steps`, `checkpoint`, and `text` for what is
 //! compact inside them; `seen` is a record as every tail sees it, by key and headers. `index` is what an instance keeps of all sessions.
 //! `partition` is the machine (with `requests`), `owner` one client id in it: `adopt` (what a claimer makes of what it finds), `lifetime`, `inbound`,
-//! `outbound`, `sending` (wills); `custodian` looks after what is nobody's.
+//! `outbound`, `sending` (wills); `checkpoints` spares them the writes of positions; `custodian` looks after what is nobody's.
 //! `roster` is what an operator sees.
 
 mod adopt;
 mod arriving;
 mod checkpoint;
+mod checkpoints;
 mod claim;
 mod custodian;
 mod fault;

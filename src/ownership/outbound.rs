@@ -1,6 +1,6 @@
 //! To the client: QoS 2 by pairs of (packet id, record), QoS 1 and positions as they come by (§4.3, §4.4 of MQTT).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::guard::Guard;
 use super::output::{ConnectionId, Output};
@@ -47,10 +47,20 @@ impl Owner {
         }
     }
 
-    /// Everything of a source below `offset` was sent or is not wanted.
-    pub(super) fn position(&mut self, source: Source, offset: i64, now: Millis) {
+    /// Everything of a source below `offset` was sent or is not wanted. Nothing is written of that where the next checkpoint says it, given
+    /// that the last, `settled`, has. A position that goes back (the log was cut off, a subscription begins anew) is told by the session itself.
+    pub(super) fn position(&mut self, source: Source, offset: i64, settled: &BTreeMap<Source, i64>, now: Millis) {
+        let spoken_for = settled.get(&source).filter(|_| self.body.steps.run.is_some());
+        let before = self.body.steps.positions.get(&source);
+        let goes_back = before.into_iter().chain(spoken_for).any(|known| *known > offset);
+        let is_told = before.is_some() && spoken_for.is_some() && !goes_back;
+        if goes_back {
+            self.leave_the_tail(settled);
+        }
         self.body.steps.positions.insert(source, offset);
-        self.positions_moved(now);
+        if !is_told {
+            self.positions_moved(now);
+        }
     }
 
     fn positions_moved(&mut self, now: Millis) {

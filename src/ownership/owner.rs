@@ -1,7 +1,8 @@
 //! One client id as its owner sees it, from the claim to the end. What it does about packets is in `inbound`, `outbound` and `sending`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use super::checkpoints::Known;
 use super::guard::{Guard, keeps};
 use super::inbound::Inbound;
 use super::output::{ConnectionId, Offer, Output, Tenure};
@@ -9,6 +10,7 @@ use super::record::{Millis, NewRecord};
 use super::sending::WillRun;
 use super::state::{Body, State};
 use super::steps::Steps;
+use super::text::Source;
 use super::{Fault, Key, MAX_PART};
 
 /// Bytes kept free for the pairs of wills.
@@ -44,6 +46,10 @@ pub(super) struct Fetching {
     pub(super) state: Option<(u64, State)>,
     pub(super) steps_at: Option<i64>,
     pub(super) steps: Option<(u64, Steps)>,
+    /// Who wrote the state.
+    pub(super) writer: Box<str>,
+    /// The checkpoints before the claim.
+    pub(super) checkpoints: Known,
 }
 
 /// What rests on a record that is to be read back.
@@ -93,6 +99,10 @@ pub(super) struct Owner {
     pub(super) dirty: Option<Dirty>,
     /// In the order of their numbers.
     pub(super) waiting: VecDeque<(u64, Rests)>,
+    /// The run that the last record names.
+    pub(super) spoken_by: Option<u64>,
+    /// At the last checkpoint it had settled all that the feeds had handed out.
+    pub(super) rested: bool,
     /// When positions that have moved are written at the latest.
     pub(super) positions_due: Option<Millis>,
     pub(super) inbound: Inbound,
@@ -119,6 +129,8 @@ impl Owner {
             n: 0,
             dirty: None,
             waiting: VecDeque::new(),
+            spoken_by: None,
+            rested: false,
             positions_due: None,
             inbound: Inbound::default(),
             wills: Vec::new(),
@@ -148,15 +160,17 @@ impl Owner {
         self.dirty = self.dirty.max(Some(dirty));
     }
 
-    /// The records that are wanted now; counts them.
+    /// The records that are wanted now; counts them. `settled` is the last checkpoint.
     ///
     /// # Errors
     /// [`Fault::TooLarge`]: the session has outgrown a record.
-    pub(super) fn records(&mut self, instance: &str) -> Result<Vec<NewRecord>, Fault> {
+    pub(super) fn records(&mut self, instance: &str, settled: &BTreeMap<Source, i64>) -> Result<Vec<NewRecord>, Fault> {
         let Some(dirty) = self.dirty.take() else { return Ok(Vec::new()) };
         self.n += 1;
         self.positions_due = None;
+        self.catch_up(settled);
         let (client, claim) = (&*self.client, self.key_claim());
+        self.spoken_by = self.body.steps.run.filter(|_| self.phase != Phase::Ending);
         if self.phase == Phase::Ending {
             let end = State::Ended(self.body.since).record(client, claim, self.n, instance)?;
             return Ok(self.with_cleaning(vec![end, NewRecord::tombstone(Key::Steps(client, claim))]));

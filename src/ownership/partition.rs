@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::checkpoints::{Checkpoints, Known};
 use super::claim::ClaimHead;
 use super::custodian::Custodian;
 use super::guard::{Guard, keeps};
@@ -38,8 +39,12 @@ pub struct Partition {
     pub(super) barred: Vec<Box<str>>,
     pub(super) custodian: Custodian,
     pub(super) outputs: VecDeque<Output>,
+    /// The last checkpoint of each instance.
+    pub(super) known: Known,
+    /// Those of this one.
+    pub(super) checkpoints: Checkpoints,
     /// Owners whose records are to be written at the next poll.
-    dirty: BTreeSet<Box<str>>,
+    pub(super) dirty: BTreeSet<Box<str>>,
     timetable: BTreeSet<(Millis, Box<str>)>,
     /// Owners that wait for a body, by the serial number of the question.
     pub(super) fetching: BTreeMap<u64, Tenure>,
@@ -65,6 +70,8 @@ impl Partition {
             barred: Vec::new(),
             custodian: Custodian::default(),
             outputs: VecDeque::new(),
+            known: Known::default(),
+            checkpoints: Checkpoints::default(),
             dirty: BTreeSet::new(),
             timetable: BTreeSet::new(),
             fetching: BTreeMap::new(),
@@ -115,7 +122,9 @@ impl Partition {
         // Numbers go on: an own claim from before must not be taken for a new one.
         let (serial, claims, wills) = (self.serial, self.claims, self.wills);
         let custodian = std::mem::take(&mut self.custodian).afresh();
+        let checkpoints = std::mem::take(&mut self.checkpoints).afresh();
         *self = Self::new(settings);
+        self.checkpoints = checkpoints;
         (self.serial, self.claims, self.wills, self.custodian) = (serial, claims, wills, custodian);
         let reason = ReasonCode::ServerUnavailable;
         let close = |connection| Output::Close { connection, reason };
@@ -131,6 +140,7 @@ impl Partition {
         self.position = record.offset + 1;
         let change = self.index.read(record);
         self.custodian.notice(&change, now);
+        self.checkpoints.notice(&change);
         match change {
             Change::Claimed(client, head) => self.claimed(client, head, record.offset, now),
             Change::VoidBid(client, of) => {
@@ -140,6 +150,7 @@ impl Partition {
                 }
             }
             Change::State(client, claim, Some(n), _) | Change::Steps(client, claim, n) => self.read_back(client, claim, n, now),
+            Change::Checkpoint(instance) => self.known.read(instance, record),
             _ => {}
         }
         self.pass_barriers(now);
@@ -260,7 +271,7 @@ impl Partition {
     /// Wants the records of an owner written.
     pub(super) fn write(&mut self, client: &str) {
         let Some(owner) = self.owners.get_mut(client) else { return };
-        match owner.records(&self.settings.instance) {
+        match owner.records(&self.settings.instance, &self.checkpoints.last()) {
             Ok(records) if records.is_empty() => {}
             Ok(records) => self.outputs.push_back(Output::Append(records)),
             Err(_) => self.outgrown(client),
@@ -288,6 +299,7 @@ impl Partition {
     /// Forgets an owner; what was not written is lost.
     pub(super) fn forget(&mut self, client: &str) {
         let Some(owner) = self.owners.remove(client) else { return };
+        self.checkpoints.hold(&owner);
         if let Some(at) = owner.deadline {
             self.timetable.remove(&(at, client.into()));
         }

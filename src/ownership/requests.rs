@@ -100,7 +100,8 @@ impl Partition {
     /// Everything of a source below `offset` was sent or is not wanted. Messages that are open are known by [`Partition::send`] and
     /// [`Partition::sent`] before.
     pub fn position(&mut self, connection: ConnectionId, source: Source, offset: i64, now: Millis) {
-        self.on(connection, now, |owner, _| owner.position(source, offset, now));
+        let settled = self.checkpoints.last();
+        self.on(connection, now, |owner, _| owner.position(source, offset, &settled, now));
     }
 
     /// A SUBSCRIBE was granted; what has the same filter is replaced. Positions of new sources are told before.

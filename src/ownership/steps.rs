@@ -3,11 +3,12 @@
 //! ```json
 //! {"v":1,"n":9,"in":["17 hBKuK8bnSVqDRrlT2pDEKQ/3 4711.0.5"],
 //!  "out":["5 hBKuK8bnSVqDRrlT2pDEKQ/3@1234 sent","6 hBKuK8bnSVqDRrlT2pDEKQ/3@99 sent $share/crew/jobs/+"],
-//!  "flight":["7 hBKuK8bnSVqDRrlT2pDEKQ/3@1250"],"positions":["hBKuK8bnSVqDRrlT2pDEKQ/3@1260"]}
+//!  "flight":["7 hBKuK8bnSVqDRrlT2pDEKQ/3@1250"],"positions":["hBKuK8bnSVqDRrlT2pDEKQ/3@1260"],"run":1}
 //! ```
 //! Lines begin with the packet id and are in its order. Of a position everything below is settled, but for what stands in `out` and
 //! `flight`: that says the same as settled ranges above the lowest open message, and is bounded by the client's receive maximum. What came
 //! by a shared subscription names it, and has nothing to do with positions.
+//! With `run` the session is at the tail of all these sources, and later checkpoints of that run speak for it: see `checkpoints`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -68,6 +69,8 @@ pub struct Steps {
     pub flight: BTreeMap<u16, Place>,
     /// The next offset to look at.
     pub positions: BTreeMap<Source, i64>,
+    /// Checkpoints of this run of its owner speak for these positions, too.
+    pub run: Option<u64>,
 }
 
 /// The lists as JSON has them; empty ones are left out.
@@ -82,11 +85,13 @@ pub(super) struct Lines {
     flight: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     positions: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<u64>,
 }
 
 impl Lines {
     pub(super) fn is_empty(&self) -> bool {
-        self.inbound.is_empty() && self.outbound.is_empty() && self.flight.is_empty() && self.positions.is_empty()
+        self.inbound.is_empty() && self.outbound.is_empty() && self.flight.is_empty() && self.positions.is_empty() && self.run.is_none()
     }
 }
 
@@ -104,6 +109,8 @@ struct Written {
     flight: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     positions: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<u64>,
 }
 
 impl Steps {
@@ -120,6 +127,7 @@ impl Steps {
             outbound: lines.outbound,
             flight: lines.flight,
             positions: lines.positions,
+            run: lines.run,
         };
         let headers = vec![("v", VERSION.to_string()), ("n", n.to_string())];
         NewRecord::json(Key::Steps(client, claim), headers, &written)
@@ -136,6 +144,7 @@ impl Steps {
             outbound: written.outbound,
             flight: written.flight,
             positions: written.positions,
+            run: written.run,
         };
         Ok((written.n, Self::from_lines(&lines)?))
     }
@@ -152,6 +161,7 @@ impl Steps {
             outbound: self.outbound.iter().map(|(id, out)| out.to_line(*id)).collect(),
             flight: self.flight.iter().map(|(id, place)| format!("{id} {place}")).collect(),
             positions: positions_to_lines(&self.positions),
+            run: self.run,
         }
     }
 
@@ -173,6 +183,7 @@ impl Steps {
             append(&mut steps.flight, id, rest.parse()?)?;
         }
         steps.positions = positions_from_lines(&lines.positions)?;
+        steps.run = lines.run;
         Ok(steps)
     }
 }

@@ -204,6 +204,7 @@ impl Desk {
     pub(super) fn let_in(&mut self, session: &mut Session, present: Option<Box<Body>>, stored: bool, now: Instant) {
         if let Some(tenancy) = &mut self.tenancy {
             tenancy.stored = stored;
+            tenancy.look_soon(now);
         }
         let present = present.map(|mut body| {
             // Rights may have changed since, or the client id has another owner now.
@@ -247,6 +248,7 @@ impl Desk {
             tenancy.waits(away, &body);
             unread = tenancy.unread(|source| starts.iter().any(|start| start.place == *source));
             starts.iter().for_each(|start| tenancy.begins(start, true));
+            tenancy.look_soon(now);
         }
         self.outbound.begin(starts, |_| true);
         self.seats = seats;
@@ -258,7 +260,7 @@ impl Desk {
     }
 
     /// A Kafka topic can be read that was away when the session went on: it has subscriptions there, unless they are over by now.
-    pub(super) fn appeared(&mut self, session: &mut Session, stand: &Stand) {
+    pub(super) fn appeared(&mut self, session: &mut Session, stand: &Stand, now: Instant) {
         let Some(tenancy) = &mut self.tenancy else { return };
         let keys = tenancy.has_come(stand.topic());
         let subscriber = |key: SubscriptionKey| {
@@ -270,6 +272,7 @@ impl Desk {
         let (seats, starts) = stand.sit(&self.shared.hub, &keys, subscriber);
         stand.ends().for_each(|(source, end)| tenancy.ends_at(source, end));
         starts.iter().for_each(|start| tenancy.begins(start, true));
+        tenancy.look_soon(now);
         self.outbound.begin(starts, |_| true);
         for (key, seat) in seats {
             self.seats.entry(key).or_default().push(seat);

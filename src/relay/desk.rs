@@ -124,9 +124,7 @@ impl Desk {
         for letter in letters {
             self.letter(session, letter, now);
         }
-        if let Some(tenancy) = &mut self.tenancy {
-            tenancy.tick(now);
-        }
+        self.look_at_tenancy(now);
         self.read_late(session);
         // A process that stops is told again with each look.
         self.ending = ending.filter(|ending| *ending != Ending::ShutDown || self.draining.is_none());
@@ -235,6 +233,23 @@ impl Desk {
         }
     }
 
+    /// Tells the store how far the client is, if it is time; once it has settled all there is, the checkpoints do.
+    fn look_at_tenancy(&mut self, now: Instant) {
+        let Some(mut tenancy) = self.tenancy.take_if(|tenancy| tenancy.is_due(now)) else {
+            return;
+        };
+        let is_settled = tenancy.is_settled() && !self.outbound.is_busy() && self.asked.is_empty();
+        if is_settled {
+            tenancy.tick();
+        }
+        if !is_settled || !self.mailbox.rest() {
+            self.take_forward(&mut tenancy);
+            tenancy.tick();
+            tenancy.look_again(self.mailbox.is_clear(), now);
+        }
+        self.tenancy = Some(tenancy);
+    }
+
     /// Whoever has taken all has come as far as the feeds. Those are asked first: what they hand out after that is not counted.
     fn take_forward(&self, tenancy: &mut Tenancy) {
         let frontiers: Vec<_> = self.seats.values().flatten().flat_map(Seat::frontiers).collect();
@@ -261,7 +276,7 @@ impl Desk {
         match letter {
             Letter::Connected { present, stored } => self.let_in(session, present, stored, now),
             Letter::Resumed(resumed) => self.resumed(session, *resumed, now),
-            Letter::Appeared(stand) => self.appeared(session, &stand),
+            Letter::Appeared(stand) => self.appeared(session, &stand, now),
             Letter::Refuse(reason) => {
                 self.shared.metrics.refused(reason.name());
                 session.refuse(reason, now);

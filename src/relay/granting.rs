@@ -64,6 +64,9 @@ impl Desk {
             }
         }
         session.answer_subscribe(answer.ticket, &reasons, now);
+        if let Some(tenancy) = &mut self.tenancy {
+            tenancy.look_soon(now);
+        }
         for (key, seats) in answer.seats {
             // An UNSUBSCRIBE may have overtaken it: then the seats are given back here.
             let Ok(at) = session.subscriptions().binary_search_by_key(&key, |s| s.key) else {

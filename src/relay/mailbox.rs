@@ -4,6 +4,8 @@
 //! A mailbox is bounded in bytes, its own and those of the chunks it pins. What does not fit at QoS 0 is left out and counted [MQTT-4.3.1-1 allows
 //! it]; at QoS 1 and 2 nothing may be left out: whoever delivers is told, keeps the offset, and is rung when there is room again.
 
+mod rest;
+
 use std::{
     collections::VecDeque,
     sync::{
@@ -133,6 +135,8 @@ struct Inner {
     /// Somebody was told that there is room. The share of the budget may have become smaller since, also by what is to be delivered
     /// now: were that refused, it would be tried again and again.
     invited: bool,
+    /// Its connection had settled all that it had taken out, and has taken nothing since.
+    at_rest: bool,
     /// Nobody looks into it any more.
     closed: bool,
     ending: Option<Ending>,
@@ -258,7 +262,9 @@ impl Mailbox {
 
     /// The oldest parcel. It stays charged until `settle`.
     pub fn take(&self) -> Option<Parcel> {
-        self.lock().parcels.pop_front()
+        let mut inner = self.lock();
+        inner.at_rest &= inner.parcels.is_empty();
+        inner.parcels.pop_front()
     }
 
     /// Gives back what a parcel was charged with, once its messages are in the session's hands.

@@ -33,6 +33,10 @@ pub use former::Known;
 
 /// Between two reports.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// Between two reports of one that has something open, and is at the tail: less than between two checkpoints, or it would count as behind.
+const OPEN_EVERY: Duration = Duration::from_secs(3);
+/// Longest time until it is seen that one has caught up, to which nothing is sent.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// See the head of the file.
 pub struct Tenancy {
@@ -66,6 +70,8 @@ pub struct Tenancy {
     /// Messages of such topics that were open at QoS 1 when it went on, and whose packet ids are free again.
     owed: BTreeSet<(Source, i64)>,
     report_at: Option<Instant>,
+    /// Until the next look after that.
+    pause: Duration,
 }
 
 /// An answer that waits until what it says is written.
@@ -115,6 +121,8 @@ struct Progress {
     resumed: i64,
     /// The position that the store knows.
     told: Option<i64>,
+    /// The lowest that was open at the last look.
+    waits_for: Option<i64>,
 }
 
 impl Progress {
@@ -125,6 +133,7 @@ impl Progress {
             floor: told.unwrap_or(0),
             resumed: told.unwrap_or(0),
             told,
+            waits_for: None,
         }
     }
 
@@ -164,6 +173,7 @@ impl Tenancy {
             away: Vec::new(),
             owed: BTreeSet::new(),
             report_at: None,
+            pause: REPORT_EVERY,
         }
     }
 
@@ -216,7 +226,7 @@ impl Tenancy {
             progress.open.insert(offset, packet);
             self.sent(source, offset, packet, false);
         }
-        self.report_at.get_or_insert(now + REPORT_EVERY);
+        self.look_soon(now);
     }
 
     /// Everything of a partition below `next` was handed out, and nothing of it waits.
@@ -268,7 +278,7 @@ impl Tenancy {
     /// Such a message reached its end.
     pub fn is_free(&mut self, packet: u16, now: Instant) {
         self.settled.push(packet);
-        self.report_at.get_or_insert(now + REPORT_EVERY);
+        self.look_soon(now);
     }
 
     /// A message reached its end.
@@ -287,7 +297,7 @@ impl Tenancy {
         if sent.exactly_once || self.told.remove(&sent.packet) {
             self.settled.push(sent.packet);
         }
-        self.report_at.get_or_insert(now + REPORT_EVERY);
+        self.look_soon(now);
     }
 
     /// When the next report is due.
@@ -295,10 +305,42 @@ impl Tenancy {
         self.report_at.filter(|_| self.stored)
     }
 
-    /// Reports, if it is time.
-    pub fn tick(&mut self, now: Instant) {
-        if self.deadline().is_some_and(|at| at <= now) {
-            let report = self.report();
+    /// Has it looked at soon: something of it may have changed.
+    pub fn look_soon(&mut self, now: Instant) {
+        let at = now + REPORT_EVERY;
+        self.pause = REPORT_EVERY;
+        self.report_at = Some(self.report_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// It does not rest: has it looked at again, sooner if nothing waits for it but what it has open.
+    pub fn look_again(&mut self, is_clear: bool, now: Instant) {
+        self.pause = (2 * self.pause).min(if is_clear { OPEN_EVERY } else { LOOK_EVERY });
+        self.report_at.get_or_insert(now + self.pause);
+    }
+
+    /// Whether it is time for a report.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.deadline().is_some_and(|at| at <= now)
+    }
+
+    /// Whether nothing is open, asked for or missing: of what it was handed all is settled.
+    pub fn is_settled(&self) -> bool {
+        let nothing_open = self.open.is_empty() && self.again.is_empty() && self.resting.is_empty();
+        nothing_open && self.owed.is_empty() && self.away.is_empty()
+    }
+
+    /// Reports what has changed. A message of QoS 1 that was open at the last look already is told, with its packet id: so a client that
+    /// takes its time keeps no position down.
+    pub fn tick(&mut self) {
+        for progress in self.sources.values_mut() {
+            let lowest = progress.open.first_key_value().map(|(lowest, _)| *lowest);
+            if lowest.is_some() && progress.waits_for == lowest {
+                progress.floor = progress.next.max(progress.floor);
+            }
+            progress.waits_for = lowest;
+        }
+        let report = self.report();
+        if report != Report::default() {
             self.order(Order::Report(self.id, report));
         }
     }

@@ -19,7 +19,7 @@ const fn source(topic: u8, partition: u32) -> Source {
 pub const OUT1: Source = source(1, 0);
 pub const OUT2: Source = source(2, 0);
 /// From the clients.
-const IN: [Source; 2] = [source(3, 0), source(3, 1)];
+pub const IN: [Source; 2] = [source(3, 0), source(3, 1)];
 pub const WILLS: Source = source(4, 0);
 
 /// Where a message goes: most into one partition, some into two.
@@ -126,6 +126,8 @@ pub struct Client {
     /// One of those was a clean start: whatever it believes of its session, a late CONNECT may have discarded it. No protocol helps
     /// against that, so nothing but progress is asked for.
     gave_up_clean: bool,
+    /// A record of its session was damaged.
+    pub damaged: bool,
     /// One of those asked for a shorter life of the session than others.
     gave_up_short: bool,
     /// It has discarded its own state, and says so until it is answered.
@@ -157,6 +159,7 @@ impl Client {
             expiry: 0,
             gave_up: false,
             gave_up_clean: false,
+            damaged: false,
             gave_up_short: false,
             wants_clean: false,
             has_state: false,
@@ -166,6 +169,13 @@ impl Client {
 
     pub fn is_live(&self) -> bool {
         self.live
+    }
+
+    /// A record of its session is damaged: what is promised to the others is not to it.
+    pub fn is_damaged(&mut self) {
+        self.damaged = true;
+        self.gave_up_clean = true;
+        self.may_exist = true;
     }
 
     /// A CONNECT; calm ones are for good.
@@ -346,7 +356,7 @@ impl Client {
         if !present && !offer.clean_start && must && !self.gave_up_clean && !self.gave_up_short {
             return Err("a session was lost".to_owned());
         }
-        self.may_exist = offer.expiry > 0 || self.gave_up;
+        self.may_exist = offer.expiry > 0 || self.gave_up || self.damaged;
         self.must_exist = None;
         self.live = true;
         self.wants_clean = false;
@@ -416,16 +426,17 @@ impl Client {
         self.life.check(Some(topics))?;
         for payload in (0..self.next).map(|n| self.number as u64 * 1000 + n) {
             // Nothing is promised of what was refused; only nobody may say that it is there.
+            let lost = targets(payload).iter().any(|source| kafka.lost.contains(&(*source, payload)));
             let refused = targets(payload).iter().any(|source| kafka.refused.contains(&(*source, payload)));
             for source in targets(payload).into_iter().filter(|_| !refused || self.done.contains(&payload)) {
                 let count = topics
                     .get(&source)
                     .map_or(0, |all| all.iter().filter(|known| **known == payload).count());
-                let lost = count == 0 && self.done.contains(&payload);
-                if count > 1 || lost {
+                let missing = count == 0 && self.done.contains(&payload) && !lost;
+                if count > 1 || missing {
                     return Err(format!("message {payload} is in Kafka {count} times"));
                 }
-                if count == 0 && !self.abandoned.contains(&payload) && !self.flights.values().any(|(open, _)| *open == payload) {
+                if count == 0 && !lost && !self.abandoned.contains(&payload) && !self.flights.values().any(|(open, _)| *open == payload) {
                     return Err(format!("message {payload} was given up"));
                 }
             }
@@ -434,8 +445,10 @@ impl Client {
     }
 
     /// Records of a client in the order of their first sending, in each partition.
-    pub fn check_order(&self, topics: &BTreeMap<Source, Vec<u64>>) -> Result<(), String> {
-        for source in IN.into_iter().filter(|_| !self.gave_up_clean) {
+    pub fn check_order(&self, kafka: &Kafka) -> Result<(), String> {
+        let topics = &kafka.topics;
+        // What Kafka has lost comes again behind what it has kept.
+        for source in IN.into_iter().filter(|_| !self.gave_up_clean && kafka.lost.is_empty()) {
             let own = |payload: &&u64| **payload / 1000 == self.number as u64 && !self.abandoned.contains(payload);
             let payloads: Vec<u64> = topics.get(&source).into_iter().flatten().filter(own).copied().collect();
             if !payloads.is_sorted() {

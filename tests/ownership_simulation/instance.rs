@@ -29,6 +29,23 @@ struct Relay {
     promised: BTreeMap<Source, i64>,
     positions: BTreeMap<Source, i64>,
     open: BTreeSet<u16>,
+    /// Its QoS 1 messages are not told: its position waits for the lowest without PUBACK. Otherwise they are, and it does not.
+    waits: bool,
+    unacked: BTreeMap<u16, i64>,
+}
+
+impl Relay {
+    /// Below that everything at QoS 1 is settled, but for what is told.
+    fn settled(&self) -> i64 {
+        let next = self.positions.get(&OUT1).copied().unwrap_or(0);
+        self.unacked.values().copied().min().unwrap_or(next)
+    }
+
+    /// It has had, and settled, all that the feeds have handed out.
+    fn rests(&self, feeds: &BTreeMap<Source, i64>) -> bool {
+        let has_had = |(source, feed): (&Source, &i64)| self.positions.get(source).is_some_and(|at| at >= feed);
+        self.live && self.subscribed && self.open.is_empty() && feeds.iter().all(has_had)
+    }
 }
 
 pub struct Instance {
@@ -45,6 +62,8 @@ pub struct Instance {
     relays: BTreeMap<ConnectionId, Relay>,
     pub paused: Option<Millis>,
     pub dead: bool,
+    /// It ends when all is written.
+    pub stops: bool,
     pub told: Option<BTreeSet<Box<str>>>,
 }
 
@@ -68,10 +87,10 @@ impl Around<'_> {
 }
 
 impl Instance {
-    pub fn new(name: String) -> Self {
+    pub fn new(name: String, fresh_if_damaged: bool) -> Self {
         let settings = Settings {
             instance: name.as_str().into(),
-            fresh_if_damaged: false,
+            fresh_if_damaged,
             operator: false,
         };
         Self {
@@ -87,6 +106,7 @@ impl Instance {
             relays: BTreeMap::new(),
             paused: None,
             dead: false,
+            stops: false,
             told: None,
         }
     }
@@ -125,6 +145,25 @@ impl Instance {
 
     pub fn tick(&mut self, around: &mut Around<'_>) {
         self.partition.tick(around.now);
+        self.drain(around);
+    }
+
+    /// As by SIGTERM: all connections end, and the process when all is written.
+    pub fn stop(&mut self, around: &mut Around<'_>) {
+        around.tell(|| format!("{} stops", self.name));
+        self.stops = true;
+        for id in self.relays.keys().copied().collect::<Vec<_>>() {
+            self.end(id, End::Shutdown, around);
+        }
+    }
+
+    /// Time for a checkpoint.
+    pub fn checkpoint(&mut self, around: &mut Around<'_>) {
+        let end = |source: &Source| around.kafka.topics.get(source).map_or(0, Vec::len) as i64;
+        let feeds = [OUT1, OUT2].map(|source| (source, end(&source))).into();
+        let relays = &self.relays;
+        let rests = |id: ConnectionId| relays.get(&id).is_some_and(|relay| relay.rests(&feeds));
+        self.partition.checkpoint(&feeds, rests, around.now);
         self.drain(around);
     }
 
@@ -209,7 +248,8 @@ impl Instance {
         }
         let Some(packet) = link.up.pop_front() else { return };
         if let Up::Connect(offer) = packet {
-            self.relays.insert(id, Relay::default());
+            let waits = id.0.is_multiple_of(2);
+            self.relays.insert(id, Relay { waits, ..Relay::default() });
             let (client, end) = (link.client.clone(), around.kafka.end);
             around.tell(|| format!("{} takes CONNECT {} of {client}: {offer:?}", self.name, id.0));
             self.partition.connect(id, &client, offer, end, now);
@@ -223,6 +263,11 @@ impl Instance {
                 self.partition.publish(id, packet, targets(payload), now);
             }
             Up::PubRel(packet) => self.partition.pubrel(id, packet, now),
+            Up::PubAck(packet) if relay.unacked.contains_key(&packet) => {
+                relay.open.remove(&packet);
+                relay.unacked.remove(&packet);
+                self.partition.position(id, OUT1, relay.settled(), now);
+            }
             Up::PubAck(packet) | Up::PubComp(packet) => {
                 relay.open.remove(&packet);
                 self.partition.settled(id, packet, now);
@@ -289,13 +334,19 @@ impl Instance {
         relay.open.insert(packet);
         relay.positions.insert(place.source, place.offset + 1);
         let now = around.now;
+        let mut settled = place.offset + 1;
         if place.source == OUT2 {
             self.partition.send(id, packet, place, now);
         } else {
-            self.partition.sent(id, packet, place, now);
+            if relay.waits {
+                relay.unacked.insert(packet, place.offset);
+                settled = relay.settled();
+            } else {
+                self.partition.sent(id, packet, place, now);
+            }
             around.links[id.0 as usize].down.push_back(Down::Publish(packet, place));
         }
-        self.partition.position(id, place.source, place.offset + 1, now);
+        self.partition.position(id, place.source, settled, now);
         self.drain(around);
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::ownership::{Millis, NewRecord, Outcome, Pair, Record, Source};
+use crate::ownership::{Key, Millis, NewRecord, Outcome, Pair, Record, Source};
 
 /// `min.compaction.lag.ms` and `delete.retention.ms` of `mqtt-sessions`.
 const TEN_MINUTES: Millis = 600_000;
@@ -30,6 +30,12 @@ pub struct Kafka {
     /// Payloads that it does not take (there).
     pub refused: BTreeSet<(Source, u64)>,
     producers: BTreeMap<(i64, Source), Producer>,
+    /// By what each payload was written.
+    pairs: BTreeMap<Source, Vec<Pair>>,
+    /// Payloads that were there and are lost.
+    pub lost: BTreeSet<(Source, u64)>,
+    /// Bids for each client.
+    pub bids: BTreeMap<String, usize>,
     next_id: i64,
 }
 
@@ -37,6 +43,9 @@ impl Kafka {
     pub fn append(&mut self, record: NewRecord, now: Millis) -> i64 {
         let offset = self.end;
         self.end += 1;
+        if let Ok(Key::Bid(client, _)) = Key::parse(record.key.as_bytes()) {
+            *self.bids.entry(client.to_owned()).or_default() += usize::from(record.value.is_some());
+        }
         self.log.push(Stored {
             offset,
             timestamp: now,
@@ -67,8 +76,13 @@ impl Kafka {
             ..Producer::default()
         });
         if pair.epoch < producer.epoch {
-            // 47 INVALID_PRODUCER_EPOCH: no pair of ours has an older epoch than one that was used.
-            return Err("fenced");
+            // 47 INVALID_PRODUCER_EPOCH: no pair of ours has an older epoch than one that was used; but one that went on after a gap has, while it
+            // is still on its way.
+            return if self.lost.is_empty() {
+                Err("fenced")
+            } else {
+                Ok(Outcome::Unknown)
+            };
         }
         if pair.epoch > producer.epoch {
             if pair.sequence != 0 {
@@ -88,12 +102,40 @@ impl Kafka {
         if producer.last.back().is_some_and(|last| pair.sequence != last + 1) {
             return Ok(Outcome::Gap);
         }
-        producer.last.push_back(pair.sequence);
-        if producer.last.len() > 5 {
-            producer.last.pop_front();
-        }
+        producer.take(pair.sequence);
+        self.pairs.entry(pair.source).or_default().push(pair);
         self.topics.entry(pair.source).or_default().push(payload);
         Ok(Outcome::Appended)
+    }
+
+    /// An unclean election: the last records of a partition are gone, and the new leader knows of producers what its log tells.
+    pub fn cut_off(&mut self, source: Source, count: usize) {
+        let (Some(payloads), Some(pairs)) = (self.topics.get_mut(&source), self.pairs.get_mut(&source)) else {
+            return;
+        };
+        let left = payloads.len().saturating_sub(count);
+        self.lost.extend(payloads.drain(left..).map(|payload| (source, payload)));
+        pairs.truncate(left);
+        self.producers.retain(|(_, of), _| *of != source);
+        for pair in pairs {
+            let producer = self.producers.entry((pair.producer, source)).or_default();
+            if pair.epoch > producer.epoch {
+                (producer.epoch, producer.last) = (pair.epoch, VecDeque::new());
+            }
+            producer.take(pair.sequence);
+        }
+    }
+
+    /// The last record of the log is damaged; whose it is.
+    pub fn damage(&mut self, behind_headers: bool) -> Option<String> {
+        let record = &mut self.log.last_mut()?.record;
+        let body = ["state:", "steps:", "checkpoint:"].iter().any(|kind| record.key.starts_with(kind));
+        record.value.as_ref().filter(|_| body)?;
+        record.value = Some(b"{\"v\":1".to_vec());
+        if !behind_headers {
+            record.headers.clear();
+        }
+        Some(Key::parse(record.key.as_bytes()).ok()?.id().to_owned())
     }
 
     /// The cleaner, up to an offset of its choice below what may be cleaned: of each key the last record stays; a tombstone goes when
@@ -111,6 +153,15 @@ impl Kafka {
             let stays = last.get(&stored.record.key) == Some(&stored.offset) && !(stored.record.value.is_none() && old);
             stored.offset >= limit || stays
         });
+    }
+}
+
+impl Producer {
+    fn take(&mut self, sequence: i32) {
+        self.last.push_back(sequence);
+        if self.last.len() > 5 {
+            self.last.pop_front();
+        }
     }
 }
 

@@ -62,12 +62,13 @@ impl Wills {
     }
 
     /// `gave_up`: the client once left a CONNECT before its answer, which may have had any effect in between.
-    pub fn check(&self, sent: &[u64], gave_up: impl Fn(usize) -> bool) -> Result<(), String> {
+    /// `damaged`: what is stored of the client cannot be read, so its will may be lost.
+    pub fn check(&self, sent: &[u64], gave_up: impl Fn(usize) -> bool, damaged: impl Fn(usize) -> bool) -> Result<(), String> {
         for (number, will) in self.0.iter().enumerate() {
             let count = sent.iter().filter(|payload| **payload == number as u64).count();
             let due = will.answered && will.lost_at.is_some() && !will.said_goodbye;
             let least = match will.returned {
-                _ if !due => 0,
+                _ if !due || damaged(will.client) => 0,
                 _ if will.delay == 0 => 1,
                 _ if gave_up(will.client) => 0,
                 Some(Return::ToNothing) | None => 1,

@@ -1,8 +1,8 @@
 //! One schedule: a storm of events, then calm until everybody is content, then three hours of silence. At the end all is counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::client::{Client, Link, OUT1, OUT2, Up, WILLS, targets};
+use crate::client::{Client, IN, Link, OUT1, OUT2, Up, WILLS, targets};
 use crate::instance::{Around, Instance};
 use crate::kafka::Kafka;
 use crate::ownership::{ConnectionId, End, Millis};
@@ -13,6 +13,8 @@ use crate::wills::Wills;
 const INSTANCE_TIMEOUT: Millis = 15_000;
 /// What is on its way reaches Kafka within this, if its sender does not run any more.
 const ON_ITS_WAY: Millis = 60_000;
+/// Bids in five hours for a session that cannot be read: at most one of each instance, when it is over.
+const BIDS_FOR_DAMAGED: usize = 5;
 /// Steps of calm within which everybody must be content.
 const PATIENCE: usize = 20_000;
 
@@ -25,6 +27,7 @@ enum Event {
     Tail(usize),
     Answer(usize),
     Tick(usize),
+    Checkpoint(usize),
     Packet(usize, ConnectionId),
     Feed(usize, ConnectionId),
     Notice(usize, ConnectionId),
@@ -36,7 +39,9 @@ enum Event {
     Goodbye(usize),
     Record,
     Crash,
+    Stop,
     Pause,
+    CutOff,
     Compact,
     Sleep,
 }
@@ -52,6 +57,12 @@ pub struct World {
     clients: Vec<Client>,
     wills: Wills,
     serial: u64,
+    /// Kafka loses what it has acknowledged.
+    loses: bool,
+    /// Records of sessions are damaged.
+    damages: bool,
+    /// Whose session cannot be read gets a fresh one.
+    fresh: bool,
     /// Faults have ceased.
     calm: bool,
     tell: bool,
@@ -64,6 +75,7 @@ impl World {
         let places = random.between(2, 5) as usize;
         let clients = random.between(1, 3) as usize;
         let total = random.between(4, 14);
+        let (loses, damages, fresh) = (random.one_in(3), random.one_in(6), random.one_in(2));
         let mut world = Self {
             random,
             now: 1_764_102_345_000,
@@ -74,6 +86,9 @@ impl World {
             clients: (0..clients).map(|number| Client::new(number, total)).collect(),
             wills: Wills::default(),
             serial: 0,
+            loses,
+            damages,
+            fresh,
             calm: false,
             tell,
             history: Vec::new(),
@@ -87,7 +102,7 @@ impl World {
 
     fn start(&mut self) -> usize {
         self.serial += 1;
-        self.instances.push(Instance::new(format!("i{}", self.serial)));
+        self.instances.push(Instance::new(format!("i{}", self.serial), self.fresh));
         self.instances.len() - 1
     }
 
@@ -117,13 +132,25 @@ impl World {
         self.tell(|| "calm".to_owned());
         self.calm = true;
         self.calm_down()?;
+        let bids = self.kafka.bids.clone();
         self.silence()?;
+        for client in self.clients.iter().filter(|client| client.damaged) {
+            let of = |bids: &BTreeMap<String, usize>| bids.get(&*client.id).copied().unwrap_or(0);
+            let more = of(&self.kafka.bids) - of(&bids);
+            if more > BIDS_FOR_DAMAGED {
+                return Err(format!("a session that cannot be read was bid for {more} times"));
+            }
+        }
         for client in &self.clients {
             client.check(&self.kafka)?;
-            client.check_order(&self.kafka.topics)?;
+            client.check_order(&self.kafka)?;
         }
         let sent = self.kafka.topics.get(&WILLS).cloned().unwrap_or_default();
-        self.wills.check(&sent, |client| self.clients[client].gave_up)?;
+        let unsure = |client: usize| self.clients[client].gave_up || self.clients[client].damaged;
+        self.wills.check(&sent, unsure, |client| self.clients[client].damaged)?;
+        if self.clients.iter().any(|client| client.damaged) && !self.fresh {
+            return Ok(());
+        }
         let left = |instance: &&Instance| instance.runs() && !instance.partition.index().is_empty();
         match self.instances.iter().find(left) {
             Some(instance) => Err(format!("{} still knows of a session", instance.name)),
@@ -141,7 +168,7 @@ impl World {
             if self
                 .clients
                 .iter()
-                .all(|client| client.is_live() && client.is_content(&self.kafka.topics))
+                .all(|client| client.is_live() && client.is_content(&self.kafka.topics) || client.damaged && !self.fresh)
             {
                 return Ok(());
             }
@@ -227,6 +254,9 @@ impl World {
             events.push((4, Event::Answer(index)));
         }
         events.push((1, Event::Tick(index)));
+        if instance.partition.has_connections() {
+            events.push((1, Event::Checkpoint(index)));
+        }
         if self.is_news(index) {
             events.push((1, Event::Group(index)));
         }
@@ -295,6 +325,8 @@ impl World {
         let may = [
             (8, 2, Event::Record),
             (30, 1, Event::Crash),
+            (60, 1, Event::Stop),
+            (if self.loses { 12 } else { u64::MAX }, 2, Event::CutOff),
             (16, 2, Event::Pause),
             (20, 2, Event::Compact),
             (60, 2, Event::Sleep),
@@ -308,7 +340,12 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::Append(i) => self.at(i, |instance, around| instance.append(around)),
+            Event::Append(i) => {
+                self.at(i, |instance, around| instance.append(around));
+                self.damage();
+                let instance = &mut self.instances[i];
+                instance.dead |= instance.stops && instance.appends.is_empty();
+            }
             Event::Produce(i) => {
                 let at = self.random.below(self.instances[i].produces.len() as u64) as usize;
                 // In the calm nothing is lost any more, or the silence may be too short for what is tried again.
@@ -330,6 +367,7 @@ impl World {
             Event::Tail(i) => self.at(i, |instance, around| instance.tail(around)),
             Event::Answer(i) => self.at(i, |instance, around| instance.take_answer(around)),
             Event::Tick(i) => self.at(i, |instance, around| instance.tick(around)),
+            Event::Checkpoint(i) => self.at(i, |instance, around| instance.checkpoint(around)),
             Event::Packet(i, id) => self.at(i, |instance, around| instance.packet(id, around)),
             Event::Feed(i, id) => self.at(i, |instance, around| instance.feed(id, around)),
             Event::Notice(i, id) => self.at(i, |instance, around| instance.end(id, End::Lost { expiry: None }, around)),
@@ -359,6 +397,12 @@ impl World {
                 records.push(records.len() as u64);
             }
             Event::Crash => self.crash(),
+            Event::Stop => self.stop(),
+            Event::CutOff => {
+                let (source, count) = (self.random.pick(&IN), self.random.between(1, 4));
+                self.tell(|| format!("{source} loses {count} records"));
+                self.kafka.cut_off(source, count as usize);
+            }
             Event::Pause => self.pause(),
             Event::Compact => {
                 let upto = self.random.below(self.kafka.end as u64 + 1) as i64;
@@ -452,6 +496,29 @@ impl World {
             link.noticed = true;
         }
         self.places[at] = self.start();
+    }
+
+    /// An instance is stopped in good order, and another takes its place.
+    fn stop(&mut self) {
+        let at = self.random.below(self.places.len() as u64) as usize;
+        let index = self.places[at];
+        if self.instances[index].runs() {
+            self.at(index, |instance, around| instance.stop(around));
+            self.places[at] = self.start();
+        }
+    }
+
+    /// What has just been written may be damaged.
+    fn damage(&mut self) {
+        if !self.damages || self.calm || !self.random.one_in(60) {
+            return;
+        }
+        let behind_headers = self.random.one_in(2);
+        let Some(id) = self.kafka.damage(behind_headers) else { return };
+        self.tell(|| "which is damaged".to_owned());
+        if let Some(client) = self.clients.iter_mut().find(|client| *client.id == *id) {
+            client.is_damaged();
+        }
     }
 
     fn pause(&mut self) {

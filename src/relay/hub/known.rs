@@ -24,6 +24,11 @@ impl Known {
         self.topics.get(name).cloned()
     }
 
+    /// All that somebody sits in, or did not long ago.
+    pub(super) fn all(&self) -> Vec<Arc<TopicHub>> {
+        self.topics.values().cloned().collect()
+    }
+
     /// The topic, to sit down in.
     pub(super) fn topic(&mut self, name: &str) -> Arc<TopicHub> {
         if let Some(topic) = self.get(name) {

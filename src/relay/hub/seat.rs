@@ -1,8 +1,11 @@
 //! The place of a subscription in a Kafka topic.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
 
-use super::{Reading, Subscriber, TopicHub};
+use super::{Hub, Reading, Subscriber, TopicHub};
 use crate::{mqtt::QoS, ownership::Source, relay::retained::Starts, upstream::Topic};
 
 /// The place of one subscription in one Kafka topic; dropping it leaves.
@@ -35,8 +38,7 @@ impl Seat {
 
     /// How far all partitions of its topic are read.
     pub fn frontiers(&self) -> Vec<(Source, i64)> {
-        let reading = self.hub.lock();
-        reading.partitions.values().filter_map(|wanted| wanted.frontier.get()).collect()
+        self.hub.lock().frontiers()
     }
 
     /// Whether a partition is read for it.
@@ -47,6 +49,21 @@ impl Seat {
     /// The partitions it needs.
     pub fn partitions(&self) -> &[i32] {
         &self.partitions
+    }
+}
+
+impl Hub {
+    /// How far all partitions are read that somebody sits in.
+    pub fn frontiers(&self) -> BTreeMap<Source, i64> {
+        let topics = self.known().all();
+        topics.iter().flat_map(|topic| topic.lock().frontiers()).collect()
+    }
+}
+
+impl Reading {
+    /// How far its partitions are read.
+    fn frontiers(&self) -> Vec<(Source, i64)> {
+        self.partitions.values().filter_map(|wanted| wanted.frontier.get()).collect()
     }
 }
 

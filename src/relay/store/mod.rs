@@ -2,8 +2,9 @@
 //!
 //! One task for each partition of the topic (`task`, `outputs`) has its tail (`tail`), what it is to be appended (`writer`) and the latest records
 //! (`kept`). Connections give it `order`s and get letters back through their mailboxes. `once` produces QoS 2 by pairs, `wills` sends wills, `custodian` is the
-//! membership in the group of instances.
+//! membership in the group of instances, `checkpoint` spares sessions at the tail the writes of their positions.
 
+mod checkpoint;
 mod custodian;
 mod discard;
 mod failure;
@@ -56,6 +57,9 @@ pub struct StoreSettings {
     pub retained: Option<String>,
     /// How long the group's coordinator may hear nothing of an instance before others take it for dead.
     pub instance_timeout: Duration,
+    /// Between two checkpoints of a partition. What a session at the tail has settled at QoS 1 may come again after a crash if it is younger.
+    /// Longer than two seconds and a half, or a client that gets something each second goes by its own writes.
+    pub checkpoint_every: Duration,
     /// Throw-away clients (clean start, expiry 0) are taken over within an instance only, and cost Kafka nothing.
     pub local_takeover: bool,
     /// Whose session cannot be read gets a fresh one, instead of 0x88.
@@ -79,6 +83,8 @@ struct Around {
     /// For what Kafka refuses; `None` if no rule has a topic for that.
     dead_letters: Option<Arc<DeadLetters>>,
     fetches: Semaphore,
+    /// The feeds; an operator has none.
+    hub: Option<Arc<Hub>>,
     beginning: watch::Sender<Beginning>,
 }
 
@@ -133,6 +139,7 @@ impl Around {
             retained: None,
             dead_letters: None,
             fetches: Semaphore::new(FETCHES),
+            hub: None,
             beginning: watch::Sender::default(),
         }
     }
@@ -149,11 +156,12 @@ pub struct Store {
 
 impl Store {
     /// Begins to look for the topic and to read it.
-    pub fn start(settings: StoreSettings, hub: &Hub, retained: Option<Arc<Retained>>, dead_letters: Option<Arc<DeadLetters>>) -> Self {
+    pub fn start(settings: StoreSettings, hub: &Arc<Hub>, retained: Option<Arc<Retained>>, dead_letters: Option<Arc<DeadLetters>>) -> Self {
         let (cluster, rules) = (hub.cluster.clone(), hub.rules.clone());
         let around = Arc::new(Around {
             retained,
             dead_letters,
+            hub: Some(hub.clone()),
             ..Around::new(settings, cluster, rules, hub.metrics.clone())
         });
         let (found, partitions) = watch::channel(None);

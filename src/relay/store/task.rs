@@ -88,6 +88,8 @@ pub struct Task {
     /// Sessions and bytes that the metrics know of.
     counted: (i64, i64),
     counted_at: Option<Instant>,
+    /// When the next checkpoint is due.
+    pub(super) checkpoint_at: Option<Instant>,
 }
 
 /// What there is to do.
@@ -131,6 +133,7 @@ impl Task {
             is_member: false,
             counted: (0, 0),
             counted_at: None,
+            checkpoint_at: None,
         }
     }
 
@@ -154,6 +157,8 @@ impl Task {
                 Event::Errand(errand) => self.errand(errand),
                 Event::Time => self.partition.tick(now()),
             }
+            self.drain();
+            self.checkpoint();
             self.drain();
             if self.is_member {
                 if !self.writer.is_idle() {

@@ -103,12 +103,61 @@ fn a_position_waits_for_the_lowest_message_without_an_answer() {
     tenancy.settled(3, now);
     tenancy.passed(SOURCE, 20, None, now);
     assert_eq!(tenancy.deadline(), Some(now + REPORT_EVERY));
-    tenancy.tick(now + REPORT_EVERY);
+    assert!(!tenancy.is_due(now) && tenancy.is_due(now + REPORT_EVERY));
+    tenancy.tick();
     let Ok(Order::Report(ConnectionId(1), report)) = orders.try_recv() else {
         panic!()
     };
     assert_eq!(report.positions, [(SOURCE, 21)]);
     assert_eq!(tenancy.deadline(), None);
+}
+
+/// A client that takes its time keeps no position down: what it has open is told, once.
+#[test]
+fn a_message_that_is_open_for_long_is_told_with_its_packet_id() {
+    let (mut tenancy, mut orders) = tenancy();
+    let now = Instant::now();
+    tenancy.passed(SOURCE, 10, Some(1), now);
+    tenancy.passed(SOURCE, 11, Some(2), now);
+    tenancy.settled(2, now);
+    tenancy.tick();
+    let Ok(Order::Report(_, report)) = orders.try_recv() else {
+        panic!()
+    };
+    assert_eq!((report.positions, report.sent), (vec![(SOURCE, 10)], vec![]));
+    assert!(!tenancy.is_settled());
+    tenancy.reached(SOURCE, 40);
+    tenancy.tick();
+    let Ok(Order::Report(_, report)) = orders.try_recv() else {
+        panic!()
+    };
+    assert_eq!((report.positions, report.sent), (vec![(SOURCE, 40)], vec![(1, at(10))]));
+    tenancy.tick();
+    assert!(orders.try_recv().is_err(), "there is nothing new");
+    tenancy.settled(1, now);
+    tenancy.tick();
+    let Ok(Order::Report(_, report)) = orders.try_recv() else {
+        panic!()
+    };
+    assert_eq!((report.settled, report.positions), (vec![1], vec![]));
+    assert!(tenancy.is_settled());
+}
+
+/// Who waits behind others is looked at ever more rarely, until something comes.
+#[test]
+fn who_does_not_rest_is_looked_at_again_and_soon_if_something_comes() {
+    let (mut tenancy, _orders) = tenancy();
+    let now = Instant::now();
+    let pause = |tenancy: &mut Tenancy, is_clear| {
+        tenancy.report();
+        tenancy.look_again(is_clear, now);
+        tenancy.deadline().unwrap() - now
+    };
+    assert_eq!(pause(&mut tenancy, true), 2 * REPORT_EVERY);
+    assert_eq!([0; 2].map(|_| pause(&mut tenancy, true)), [OPEN_EVERY; 2]);
+    assert!((0..9).any(|_| pause(&mut tenancy, false) == LOOK_EVERY));
+    tenancy.passed(SOURCE, 10, None, now);
+    assert_eq!(tenancy.deadline(), Some(now + REPORT_EVERY));
 }
 
 #[test]
