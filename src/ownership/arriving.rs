@@ -28,6 +28,7 @@ impl Partition {
         self.connections.insert(connection, client.into());
         if throw_away {
             owner.phase = Phase::Barrier(barrier);
+            owner.barrier = barrier;
             self.barred.push(client.into());
             self.owners.insert(client.into(), owner);
             self.pass_barriers(now);

@@ -14,6 +14,9 @@ use super::steps::Steps;
 use super::{Fault, Key};
 use crate::mqtt::ReasonCode;
 
+/// How far the clocks of two instances may lie apart.
+const UNEVEN: Millis = 60_000;
+
 impl Partition {
     /// The own claim was read: what was written before it is what is found.
     pub(super) fn look_for_session(&mut self, client: &str, now: Millis) {
@@ -90,6 +93,13 @@ impl Partition {
 
     fn adopt(&mut self, client: &str, found: Option<Box<Body>>, now: Millis) {
         let Some(owner) = self.owners.get_mut(client) else { return };
+        if found.as_deref().is_some_and(|body| owner.is_outrun_by(body))
+            && let Some(connection) = owner.connection.take()
+        {
+            self.connections.remove(&connection);
+            let reason = ReasonCode::SessionTakenOver;
+            self.outputs.push_back(Output::Close { connection, reason });
+        }
         owner.offer = owner.offer.take().filter(|_| owner.connection.is_some());
         let Adopted { body, present } = adopt(found.map(|body| *body), owner.offer.as_ref(), now);
         owner.body = body;
@@ -157,6 +167,20 @@ impl Fetching {
 }
 
 impl Owner {
+    /// Whether a session that a throw-away one finds behind its claim may be younger than its CONNECT. It discards those that are older. But its
+    /// claim comes behind its CONNACK, and what follows that must not cost a session: the client leaves, unnoticed, and makes a session
+    /// elsewhere; that is claimed, and its client told; then our claim arrives. So the session stays, as after any other end, and both connections are
+    /// told that there is another; the client that lives comes again, and its claim decides.
+    fn is_outrun_by(&self, found: &Body) -> bool {
+        // What has been stored before its CONNECT it has seen, and has not been answered at once.
+        let connected_at = self.body.since;
+        self.answered
+            && match self.barrier {
+                0 => found.since + UNEVEN >= connected_at,
+                barrier => self.older.is_some_and(|generation| generation >= barrier),
+            }
+    }
+
     pub(super) fn subscribe(&mut self, ticket: u32, granted: Vec<StoredSubscription>, outputs: &mut VecDeque<Output>) {
         for subscription in granted {
             let mut known = self.body.subscriptions.iter_mut();

@@ -82,6 +82,8 @@ pub(super) struct Owner {
     pub(super) offer: Option<Offer>,
     /// CONNACK has left already: the session is a throw-away one.
     pub(super) answered: bool,
+    /// The end of the log after its CONNECT had come; 0 if nobody knows.
+    pub(super) barrier: i64,
     /// Another owner of this instance was forgotten in its favour.
     pub(super) succeeds: bool,
     pub(super) phase: Phase,
@@ -119,6 +121,7 @@ impl Owner {
             connection: None,
             offer: None,
             answered: false,
+            barrier: 0,
             succeeds: false,
             phase: Phase::Claiming,
             token,
