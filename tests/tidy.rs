@@ -88,6 +88,8 @@ const PURE: &[&str] = &[
     "upstream/group/embedded",
     "upstream/group/membership",
     "upstream/group/requests",
+    "upstream/group/share/request",
+    "upstream/group/share/session",
 ];
 const IMPURE: &[&str] = &["tokio::", "async fn", "std::net", "std::fs", "std::env", "::now()", "rand::"];
 

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use mqtt_kafka_proxy::upstream::decode_answer;
 
 /// The APIs by their keys, each with its newest version.
-pub const APIS: [(i16, i16); 18] = [
+pub const APIS: [(i16, i16); 23] = [
     (0, 13),
     (1, 18),
     (2, 10),
@@ -25,6 +25,11 @@ pub const APIS: [(i16, i16); 18] = [
     (32, 4),
     (36, 2),
     (19, 7),
+    (44, 1),
+    (76, 1),
+    (78, 2),
+    (90, 0),
+    (91, 0),
 ];
 /// Bytes of memory that a byte on the wire may become at most: an element of three bytes with an unknown tagged field of three.
 const MOST_GROWTH: u64 = 128;

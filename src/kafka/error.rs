@@ -138,7 +138,7 @@ const TABLE: [(i16, &str, Retry); 138] = {
         (107, "INELIGIBLE_REPLICA", Never),
         (108, "NEW_LEADER_ELECTED", Never),
         (109, "OFFSET_MOVED_TO_TIERED_STORAGE", Never),
-        (110, "FENCED_MEMBER_EPOCH", Never),
+        (110, "FENCED_MEMBER_EPOCH", AfterJoin),
         (111, "UNRELEASED_INSTANCE_ID", Never),
         (112, "UNSUPPORTED_ASSIGNOR", Never),
         (113, "STALE_MEMBER_EPOCH", Never),
@@ -199,12 +199,22 @@ impl ErrorCode {
     pub const TOPIC_ALREADY_EXISTS: Self = Self(36);
     /// 38: there are not as many brokers.
     pub const INVALID_REPLICATION_FACTOR: Self = Self(38);
+    /// 42: not as the broker expects it.
+    pub const INVALID_REQUEST: Self = Self(42);
+    /// 68: a group has members where it must have none.
+    pub const NON_EMPTY_GROUP: Self = Self(68);
+    /// 69: there is no such group, or it is one of another type.
+    pub const GROUP_ID_NOT_FOUND: Self = Self(69);
     /// 79: join again with the member id that comes with this (KIP-394).
     pub const MEMBER_ID_REQUIRED: Self = Self(79);
     /// 82: another member has taken the `group.instance.id` (KIP-345).
     pub const FENCED_INSTANCE_ID: Self = Self(82);
     /// 89: a quota of the cluster.
     pub const THROTTLING_QUOTA_EXCEEDED: Self = Self(89);
+    /// 110: the member's epoch is not the coordinator's (KIP-848).
+    pub const FENCED_MEMBER_EPOCH: Self = Self(110);
+    /// 121: a record is not acquired by the member that acknowledges it (KIP-932).
+    pub const INVALID_RECORD_STATE: Self = Self(121);
     /// 129: the client should begin again with its bootstrap servers (KIP-1102).
     pub const REBOOTSTRAP_REQUIRED: Self = Self(129);
 
@@ -225,6 +235,11 @@ impl ErrorCode {
     /// Whether the broker does not know the fetch session as we do (KIP-227): the next fetch must be a full one.
     pub fn is_fetch_session(self) -> bool {
         matches!(self.0, 70 | 71 | 106)
+    }
+
+    /// Whether an acknowledgement speaks of a record that is not the member's any more (KIP-932): it has not gone wrong with the others.
+    pub fn is_of_records(self) -> bool {
+        matches!(self, Self::INVALID_RECORD_STATE | Self::INVALID_REQUEST)
     }
 
     /// Kafka's name for it.

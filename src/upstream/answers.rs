@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use kafka_protocol::{
     messages::{
-        ApiKey, ApiVersionsResponse, CreateTopicsResponse, DescribeConfigsResponse, FetchResponse, FindCoordinatorResponse,
-        HeartbeatResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse,
-        OffsetCommitResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse, SaslAuthenticateResponse,
-        SaslHandshakeResponse, SyncGroupResponse,
+        AlterShareGroupOffsetsResponse, ApiKey, ApiVersionsResponse, CreateTopicsResponse, DescribeConfigsResponse,
+        DescribeShareGroupOffsetsResponse, FetchResponse, FindCoordinatorResponse, HeartbeatResponse, IncrementalAlterConfigsResponse,
+        InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
+        OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
+        ShareFetchResponse, ShareGroupHeartbeatResponse, SyncGroupResponse,
     },
     protocol::{Decodable, HeaderVersion},
 };
@@ -65,7 +66,12 @@ answers! {
         CreateTopicsResponse CreateTopics,
         InitProducerIdResponse InitProducerId,
         DescribeConfigsResponse DescribeConfigs,
-        OffsetForLeaderEpochResponse OffsetForLeaderEpoch;
+        OffsetForLeaderEpochResponse OffsetForLeaderEpoch,
+        IncrementalAlterConfigsResponse IncrementalAlterConfigs,
+        ShareGroupHeartbeatResponse ShareGroupHeartbeat,
+        ShareFetchResponse ShareFetch,
+        DescribeShareGroupOffsetsResponse DescribeShareGroupOffsets,
+        AlterShareGroupOffsetsResponse AlterShareGroupOffsets;
     never:
         SaslHandshakeResponse SaslHandshake,
         SaslAuthenticateResponse SaslAuthenticate

@@ -23,7 +23,7 @@ use super::{
     broker::Broker,
     counters::Counters,
     fetch::{self, Keeping, Orphans, Reader, Start},
-    group::{self, Group, GroupSettings},
+    group::{self, Group, GroupSettings, ShareGroup, ShareStart, Terms},
     identity::Identities,
     janitor,
     memory::Memory,
@@ -222,6 +222,28 @@ impl Cluster {
     /// Becomes a member of a consumer group. Never fails: what the coordinator refuses comes as an event.
     pub fn join(&self, settings: GroupSettings) -> Group {
         group::join(&self.core, settings)
+    }
+
+    /// Becomes a member of a share group (KIP-932). Never fails, as [`join`](Self::join).
+    pub fn join_share(&self, group: String, topics: Vec<String>) -> ShareGroup {
+        group::share::join(&self.core, group, topics)
+    }
+
+    /// Before the first member joins a share group: partitions that were never read by it begin at `starts`, those that appear later at
+    /// their beginning. Gives what is set for the group.
+    ///
+    /// # Errors
+    /// Why not, in one word.
+    pub async fn prepare_share_group(&self, group: &str, starts: &[ShareStart]) -> Result<Terms, &'static str> {
+        group::share::prepare(&self.core, group, starts).await
+    }
+
+    /// Which requests of share groups (KIP-932, KIP-1206, KIP-1222) a broker lacks; `None`: it has all.
+    ///
+    /// # Errors
+    /// Why no broker tells.
+    pub async fn lacks_share_groups(&self) -> Result<Option<String>, String> {
+        group::share::lacking(&self.core).await
     }
 
     /// Takes no more records, waits a bounded time (10 s) for those in flight, then ends all tasks. What has no outcome by then is reported as expired.

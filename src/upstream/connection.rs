@@ -95,6 +95,11 @@ impl Connection {
         self.versions.newest(api, most)
     }
 
+    /// Whether the broker offers this version of an API that we encode ourselves.
+    pub(crate) fn offers(&self, api: ApiKey, version: i16) -> bool {
+        self.versions.offers(api, version)
+    }
+
     /// Puts a request on the wire. The order of calls is the order on the wire; the answer is awaited on the returned value.
     pub(crate) fn send<Q, R>(&self, api: ApiKey, version: i16, request: &Q, within: Duration) -> Result<Call<R>, CallError>
     where

@@ -60,6 +60,13 @@ impl Walk<'_> {
                 Field::Text => self.sized(2)?,
                 Field::Records => self.sized(4)?,
                 Field::Array(size, element) => self.array(*size, element)?,
+                Field::Nullable(parts) => {
+                    let there = self.rest.first()?.cast_signed() >= 0;
+                    self.skip(1)?;
+                    if there {
+                        self.parts(parts)?;
+                    }
+                }
                 Field::Tags(known) => self.tags(known)?,
             }
         }

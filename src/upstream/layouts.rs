@@ -3,6 +3,8 @@
 //! What is written here is Kafka's message definitions as far as lengths go; `guard` walks them. A test holds each row against
 //! kafka-protocol's encoder in each version.
 
+mod share_groups;
+
 use kafka_protocol::messages::{
     ApiKey, api_versions_response as versions, create_topics_response as created, describe_configs_response as configs,
     fetch_response as fetch, find_coordinator_response as coordinator, join_group_response as join, leave_group_response as leave,
@@ -41,6 +43,8 @@ pub(super) enum Field {
     Records,
     /// A count and so many elements, each of so many bytes in memory once it is decoded; null allowed.
     Array(usize, &'static [Part]),
+    /// A byte that is negative if nothing follows, else a structure.
+    Nullable(&'static [Part]),
     /// Tagged fields; not present in old layouts. Known tags hold the given layout.
     Tags(&'static [(u32, &'static [Part])]),
 }
@@ -97,6 +101,11 @@ pub(super) const LAYOUTS: &[Layout] = &[
     row(ApiKey::DescribeConfigs,      "describe_configs",        4,  4,     DESCRIBE_CONFIGS),
     row(ApiKey::OffsetForLeaderEpoch, "offset_for_leader_epoch", 4,  4,     EPOCHS),
     row(ApiKey::SaslAuthenticate,     "sasl_authenticate",       2,  2,     SASL_AUTHENTICATE),
+    row(ApiKey::IncrementalAlterConfigs, "incremental_alter_configs", 1, 1, share_groups::ALTER_CONFIGS),
+    row(ApiKey::ShareGroupHeartbeat,  "share_group_heartbeat",   1,  0,     share_groups::HEARTBEAT),
+    row(ApiKey::ShareFetch,           "share_fetch",             2,  0,     share_groups::FETCH),
+    row(ApiKey::DescribeShareGroupOffsets, "describe_share_group_offsets", 0, 0, share_groups::DESCRIBE_OFFSETS),
+    row(ApiKey::AlterShareGroupOffsets, "alter_share_group_offsets", 0, 0,  share_groups::ALTER_OFFSETS),
 ];
 
 const LEADER: &[Part] = &[all(Fixed(4 + 4)), all(Tags(&[]))];

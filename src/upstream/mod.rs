@@ -59,8 +59,8 @@ pub use cluster::Cluster;
 pub use counters::{Counters, Label};
 pub use fetch::{Chunk, Reader, Start};
 pub use group::{
-    Assigned, Commit, CommitError, Committed, Committer, Group, GroupEvent, GroupSettings, MOST_METADATA, MOST_USER_DATA, Revocation,
-    Tenure, TopicPartition,
+    AckKind, Acquired, AcquiredRange, Assigned, Commit, CommitError, Committed, Committer, Group, GroupEvent, GroupSettings, Lease,
+    MOST_METADATA, MOST_USER_DATA, Revocation, ShareEvent, ShareGroup, ShareStart, Tenure, Terms, TopicPartition,
 };
 pub use receipts::{Outcome, Receipt, Receipts};
 pub use reserved::Reserved;

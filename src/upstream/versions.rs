@@ -26,6 +26,11 @@ impl Versions {
         self.0.iter().find(|(key, _)| *key == api as i16).map(|(_, range)| *range)
     }
 
+    /// Whether the broker offers this version of an API that we encode ourselves.
+    pub(super) fn offers(&self, api: ApiKey, version: i16) -> bool {
+        self.offered(api).is_some_and(|range| (range.min..=range.max).contains(&version))
+    }
+
     /// The newest version of `api` that the broker, kafka-protocol, our layouts and the caller (`most`) know.
     pub(super) fn newest(&self, api: ApiKey, most: i16) -> Option<i16> {
         let both = ours(api, most)?.intersect(&self.offered(api)?);

@@ -7,21 +7,24 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
-        ApiKey, ApiVersionsResponse, BrokerId, CreateTopicsResponse, DescribeConfigsResponse, FetchResponse, FindCoordinatorResponse,
-        GroupId, HeartbeatResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse,
-        OffsetCommitResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse, ProducerId, ResponseHeader,
-        SaslAuthenticateResponse, SaslHandshakeResponse, SyncGroupResponse, TopicName, api_versions_response as versions,
-        create_topics_response as created, describe_configs_response as configs, fetch_response as fetch,
-        find_coordinator_response as coordinator, join_group_response as join, leave_group_response as leave,
-        list_offsets_response as offsets, metadata_response as metadata, offset_commit_response as commit,
-        offset_fetch_response as committed, offset_for_leader_epoch_response as epochs, produce_response as produce,
+        AlterShareGroupOffsetsResponse, ApiKey, ApiVersionsResponse, BrokerId, CreateTopicsResponse, DescribeConfigsResponse,
+        DescribeShareGroupOffsetsResponse, FetchResponse, FindCoordinatorResponse, GroupId, HeartbeatResponse,
+        IncrementalAlterConfigsResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse,
+        MetadataResponse, OffsetCommitResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse, ProducerId,
+        ResponseHeader, SaslAuthenticateResponse, SaslHandshakeResponse, ShareFetchResponse, ShareGroupHeartbeatResponse,
+        SyncGroupResponse, TopicName, alter_share_group_offsets_response as moved, api_versions_response as versions,
+        create_topics_response as created, describe_configs_response as configs, describe_share_group_offsets_response as begun,
+        fetch_response as fetch, find_coordinator_response as coordinator, incremental_alter_configs_response as altered,
+        join_group_response as join, leave_group_response as leave, list_offsets_response as offsets, metadata_response as metadata,
+        offset_commit_response as commit, offset_fetch_response as committed, offset_for_leader_epoch_response as epochs,
+        produce_response as produce, share_fetch_response as acquired, share_group_heartbeat_response as beaten,
     },
-    protocol::{Encodable, HeaderVersion, StrBytes},
+    protocol::{Encodable, HeaderVersion, StrBytes, VersionRange},
 };
 use uuid::Uuid;
 
 /// Every API that the client calls.
-pub const APIS: [ApiKey; 18] = [
+pub const APIS: [ApiKey; 23] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -40,7 +43,19 @@ pub const APIS: [ApiKey; 18] = [
     ApiKey::DescribeConfigs,
     ApiKey::SaslAuthenticate,
     ApiKey::CreateTopics,
+    ApiKey::IncrementalAlterConfigs,
+    ApiKey::ShareGroupHeartbeat,
+    ApiKey::ShareFetch,
+    ApiKey::DescribeShareGroupOffsets,
+    ApiKey::AlterShareGroupOffsets,
 ];
+
+/// The versions that we speak of an API. Of ShareFetch one more than kafka-protocol, with the answers of the one before.
+pub fn versions_of(api: ApiKey) -> VersionRange {
+    let VersionRange { min, max } = api.valid_versions();
+    let max = if api == ApiKey::ShareFetch { 2 } else { max };
+    VersionRange { min, max }
+}
 
 /// A full answer, from its correlation id on.
 pub fn full(api: ApiKey, v: i16) -> Bytes {
@@ -63,6 +78,11 @@ pub fn full(api: ApiKey, v: i16) -> Bytes {
         ApiKey::OffsetForLeaderEpoch => frame(&ended(v), api, v),
         ApiKey::DescribeConfigs => frame(&configured(v), api, v),
         ApiKey::SaslAuthenticate => frame(&authenticated(v), api, v),
+        ApiKey::IncrementalAlterConfigs => frame(&altered(v), api, v),
+        ApiKey::ShareGroupHeartbeat => frame(&beaten(), api, v),
+        ApiKey::ShareFetch => frame(&acquired(), api, v),
+        ApiKey::DescribeShareGroupOffsets => frame(&begun(), api, v),
+        ApiKey::AlterShareGroupOffsets => frame(&moved(), api, v),
         _ => panic!("{api:?} is not called"),
     }
 }
@@ -75,7 +95,7 @@ fn frame<A: Encodable + HeaderVersion>(answer: &A, api: ApiKey, version: i16) ->
         .with_unknown_tagged_fields(tags(header_version > 0))
         .encode(&mut out, header_version)
         .unwrap();
-    answer.encode(&mut out, version).unwrap();
+    answer.encode(&mut out, version.min(api.valid_versions().max)).unwrap();
     out.freeze()
 }
 
@@ -406,6 +426,92 @@ fn authenticated(v: i16) -> SaslAuthenticateResponse {
         .with_error_message(Some(text()))
         .with_auth_bytes(Bytes::from_static(b"challenge"))
         .with_unknown_tagged_fields(tags(v >= 2))
+}
+
+fn altered(v: i16) -> IncrementalAlterConfigsResponse {
+    let one = altered::AlterConfigsResourceResponse::default()
+        .with_error_message(Some(text()))
+        .with_resource_name(text())
+        .with_unknown_tagged_fields(tags(v >= 1));
+    IncrementalAlterConfigsResponse::default()
+        .with_responses(vec![one.clone(), one])
+        .with_unknown_tagged_fields(tags(v >= 1))
+}
+
+fn beaten() -> ShareGroupHeartbeatResponse {
+    let topic = beaten::TopicPartitions::default()
+        .with_topic_id(Uuid::from_u128(5))
+        .with_partitions(vec![1, 2, 3])
+        .with_unknown_tagged_fields(tags(true));
+    let assignment = beaten::Assignment::default()
+        .with_topic_partitions(vec![topic.clone(), topic])
+        .with_unknown_tagged_fields(tags(true));
+    ShareGroupHeartbeatResponse::default()
+        .with_error_message(Some(text()))
+        .with_member_id(Some(text()))
+        .with_assignment(Some(assignment))
+        .with_unknown_tagged_fields(tags(true))
+}
+
+fn acquired() -> ShareFetchResponse {
+    let range = acquired::AcquiredRecords::default()
+        .with_last_offset(9)
+        .with_unknown_tagged_fields(tags(true));
+    let leader = acquired::LeaderIdAndEpoch::default()
+        .with_leader_epoch(2)
+        .with_unknown_tagged_fields(tags(true));
+    let partition = acquired::PartitionData::default()
+        .with_error_message(Some(text()))
+        .with_acknowledge_error_message(Some(text()))
+        .with_current_leader(leader)
+        .with_records(Some(Bytes::from_static(b"records")))
+        .with_acquired_records(vec![range.clone(), range])
+        .with_unknown_tagged_fields(tags(true));
+    let topic = acquired::ShareFetchableTopicResponse::default()
+        .with_topic_id(Uuid::from_u128(5))
+        .with_partitions(vec![partition.clone(), partition])
+        .with_unknown_tagged_fields(tags(true));
+    let node = acquired::NodeEndpoint::default()
+        .with_host(text())
+        .with_rack(Some(text()))
+        .with_unknown_tagged_fields(tags(true));
+    ShareFetchResponse::default()
+        .with_error_message(Some(text()))
+        .with_responses(vec![topic.clone(), topic])
+        .with_node_endpoints(vec![node])
+        .with_unknown_tagged_fields(tags(true))
+}
+
+fn begun() -> DescribeShareGroupOffsetsResponse {
+    let partition = begun::DescribeShareGroupOffsetsResponsePartition::default()
+        .with_error_message(Some(text()))
+        .with_unknown_tagged_fields(tags(true));
+    let topic = begun::DescribeShareGroupOffsetsResponseTopic::default()
+        .with_topic_name(name())
+        .with_partitions(vec![partition.clone(), partition])
+        .with_unknown_tagged_fields(tags(true));
+    let group = begun::DescribeShareGroupOffsetsResponseGroup::default()
+        .with_group_id(GroupId(text()))
+        .with_topics(vec![topic.clone(), topic])
+        .with_error_message(Some(text()))
+        .with_unknown_tagged_fields(tags(true));
+    DescribeShareGroupOffsetsResponse::default()
+        .with_groups(vec![group.clone(), group])
+        .with_unknown_tagged_fields(tags(true))
+}
+
+fn moved() -> AlterShareGroupOffsetsResponse {
+    let partition = moved::AlterShareGroupOffsetsResponsePartition::default()
+        .with_error_message(Some(text()))
+        .with_unknown_tagged_fields(tags(true));
+    let topic = moved::AlterShareGroupOffsetsResponseTopic::default()
+        .with_topic_name(name())
+        .with_partitions(vec![partition.clone(), partition])
+        .with_unknown_tagged_fields(tags(true));
+    AlterShareGroupOffsetsResponse::default()
+        .with_error_message(Some(text()))
+        .with_responses(vec![topic.clone(), topic])
+        .with_unknown_tagged_fields(tags(true))
 }
 
 /// The same answer with a tagged field of its end whose size is said to be `size`. The answer must be a flexible one.

@@ -4,6 +4,8 @@
 //! protocol as a pure state machine, `requests` its seam, `coordinator` turns that into Kafka's requests, `task` drives both.
 //! Reading the partitions is the user's business.
 //!
+//! `share` is membership in a share group (KIP-932), which is another protocol.
+//!
 //! Groups are joined under an assignment protocol of this proxy's own, so a group cannot be shared with other clients: the coordinator
 //! refuses whoever knows no protocol in common with all members. What is sent is Kafka's consumer protocol all the same, and so are
 //! the commits: Kafka's tools show both.
@@ -18,6 +20,7 @@ mod membership;
 mod offsets;
 mod requests;
 mod settings;
+pub(super) mod share;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -29,6 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::cluster::Core;
 pub use event::{Assigned, Commit, CommitError, Committed, GroupEvent, Revocation, Tenure, TopicPartition};
 pub use settings::{GroupSettings, MOST_METADATA, MOST_USER_DATA};
+pub use share::{AckKind, Acquired, AcquiredRange, Lease, ShareEvent, ShareGroup, ShareStart, Terms};
 use task::Command;
 
 /// Events that wait for the user beside those of one generation.
