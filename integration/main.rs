@@ -29,6 +29,7 @@ mod rules;
 mod scales;
 mod security;
 mod sessions;
+mod share_groups;
 mod shared;
 mod stage;
 mod state_topics;

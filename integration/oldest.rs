@@ -8,6 +8,7 @@ use crate::load::publish::{Progress, run};
 use crate::publish::{crowd, rule};
 use crate::security::{Authority, PASSWORD, mechanisms, round_trip};
 use crate::sessions::{message, publish};
+use crate::share_groups::SHARE_GROUP;
 use crate::stage::{DEADLINE, Kafka, Proxy, eventually, free_base};
 use crate::wire::{delete_topic, transaction};
 use std::path::Path;
@@ -56,6 +57,24 @@ async fn publish_to_a_topic_that_is_made_anew(kafka: &Kafka, proxy: &Proxy) {
     eventually("it is known", || proxy.log().contains("made anew").then_some(()));
     publish(&mut publisher, TOPIC, "after").await;
     assert_eq!(kafka.consume("anew", "%s"), ["it is led", "before it is known", "after"]);
+}
+
+/// It has none: whoever is configured for them is told so, and no shared subscription becomes one of the other kind.
+async fn share_groups_are_refused(kafka: &Kafka) {
+    let rules = format!("{COMMANDS}\n{SHARE_GROUP}");
+    let (code, said) = Proxy::check_online(&kafka.bootstrap, &rules, "");
+    let words = "the brokers lack ShareGroupHeartbeat 1, ShareFetch 2";
+    assert!(code != 0 && said.contains(words), "{code}: {said}");
+    let proxy = Proxy::start(&kafka.bootstrap, &rules, "");
+    eventually("it is told at start", || {
+        proxy.log().contains("the brokers have no share groups").then_some(())
+    });
+    for (version, code) in [(Version::V5, 0x9e), (Version::V4, 0x80)] {
+        let mut client = Client::connect(proxy.mqtt, version, "refused").await.unwrap();
+        assert_eq!(client.subscribe("$share/g/commands/42", 1).await.unwrap(), code, "{version:?}");
+        assert_eq!(client.subscribe("commands/42", 1).await.unwrap(), 1, "others are not harmed");
+    }
+    assert_eq!(proxy.metric(&["shared_memberships"]), 0.0);
 }
 
 /// Its listeners for TLS and for SASL in it, and the authority that signed their certificate. Kafka had no SCRAM without ZooKeeper then.
@@ -151,6 +170,8 @@ fn the_oldest_supported_kafka_does_all_that_is_needed() {
     theirs_is_delivered(&kafka, &runtime, false);
 
     get_in(&kafka, &listeners);
+
+    runtime.block_on(share_groups_are_refused(&kafka));
 
     // And the subscriber goes on.
     kafka.produce("commands", "42", &[], "after");

@@ -6,6 +6,7 @@ use crate::load::client::{Client, Event, Version};
 use crate::load::ledger::Stamp;
 use crate::load::publish::{Load, Progress, run};
 use crate::publish::{crowd, rule};
+use crate::share_groups::SHARE_GROUP;
 use crate::shared_kafka;
 use crate::stage::{DEADLINE, Proxy, eventually};
 use std::collections::{HashMap, HashSet};
@@ -137,19 +138,26 @@ fn reaches(seen: &Mutex<Seen>, count: u64) {
 
 #[test]
 fn members_come_and_go_on_two_instances_and_one_is_killed() {
-    come_and_go("crew", 2);
+    come_and_go("crew", 2, 4, "");
 }
 
 #[test]
 fn members_come_and_go_on_three_instances_and_one_is_killed() {
-    come_and_go("staff", 3);
+    come_and_go("staff", 3, 4, "");
 }
 
-fn come_and_go(topic: &'static str, instances: usize) {
+/// More instances than partitions, and each takes part.
+#[test]
+fn members_of_a_share_group_come_and_go_on_three_instances_and_one_is_killed() {
+    come_and_go("pool", 3, 1, SHARE_GROUP);
+}
+
+fn come_and_go(topic: &'static str, instances: usize, partitions: u32, sessions: &str) {
     const MEMBERS: usize = 12;
     let kafka = shared_kafka();
-    kafka.topic(topic, 4);
-    let mut proxies: Vec<Proxy> = (0..instances).map(|_| Proxy::start(&kafka.bootstrap, &rule(topic), "")).collect();
+    kafka.topic(topic, partitions);
+    let rules = format!("{}\n{sessions}", rule(topic));
+    let mut proxies: Vec<Proxy> = (0..instances).map(|_| Proxy::start(&kafka.bootstrap, &rules, "")).collect();
     let addresses: Vec<SocketAddr> = proxies.iter().map(|proxy| proxy.mqtt).collect();
     let each: u64 = if is_long() { 50_000 } else { 500 };
     let runtime = Runtime::new().unwrap();

@@ -116,6 +116,9 @@ pub fn output(program: &str, arguments: &[&str]) -> String {
     text
 }
 
+/// For so long a [`Kafka::start`] locks a message of a share group, unless its lock is renewed.
+pub const LOCK: Duration = Duration::from_secs(2);
+
 /// A real Apache Kafka.
 pub struct Kafka {
     folder: PathBuf,
@@ -125,9 +128,14 @@ pub struct Kafka {
 }
 
 impl Kafka {
-    /// One node on a free port.
+    /// One node on a free port, whose locks of share groups run out soon.
     pub fn start() -> Self {
-        Self::start_on(free_base(1), 1)
+        let lock = LOCK.as_millis();
+        let locks = [
+            "group.share.min.record.lock.duration.ms=1000",
+            &format!("group.share.record.lock.duration.ms={lock}"),
+        ];
+        Self::start_with(free_base(1), 1, &locks)
     }
 
     /// So many nodes (1 or 3) whose brokers listen on `base` and above.

@@ -122,7 +122,7 @@ fn of_limits_sessions_and_the_rest_of_the_top() {
         ("sessions: {expiry: {}, takeover: global}", Taken),
         ("sessions: {expiry: {default: 1h, max: 7d}, damaged: refuse}", Taken),
         ("sessions: {shared: consumer-group}", Taken),
-        ("sessions: {shared: share-group}", Later),
+        ("sessions: {shared: share-group}", Taken),
         ("sessions: {expiry: {}, instance_timeout: 15s}", Taken),
         ("sessions: {group_prefix: \"mqtt-\"}", Taken),
         ("payload_format_check: true", Taken),

@@ -434,7 +434,6 @@ fn what_is_retained_is_bounded_and_rules_say_so() {
 /// Names of the contract whose function comes later: refused, never ignored, and their values are not repeated.
 #[test]
 fn what_comes_later_is_refused() {
-    assert_fault(&with("sessions: {shared: share-group}"), 9, 20, "not supported yet");
     for entry in ["transform_back: .", "lookup: {}"] {
         assert_refused_later(&with(&format!("    {entry}")));
     }

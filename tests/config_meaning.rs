@@ -12,7 +12,7 @@ use mqtt_kafka_proxy::downstream::{Address, ClientAuth, ListenerLimits, Protocol
 use mqtt_kafka_proxy::kafka::{Acks, Compression};
 use mqtt_kafka_proxy::mapping::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Tombstones, Unmapped};
 use mqtt_kafka_proxy::mqtt::QoS;
-use mqtt_kafka_proxy::relay::StateTopics;
+use mqtt_kafka_proxy::relay::{SharedKind, StateTopics};
 use mqtt_kafka_proxy::session::Expiry;
 use mqtt_kafka_proxy::upstream::{Isolation, StateTopic};
 
@@ -59,7 +59,7 @@ rules:
   - {name: commands, direction: subscribe, mqtt: "c/{key}", qos: 1, kafka: {topic: c, tombstones: deliver}}
 unmapped: drop
 payload_format_check: true
-sessions: {expiry: {default: 5m, max: 1d}, takeover: local, instance_timeout: 7s, damaged: fresh, shared: consumer-group, group_prefix: "floor-"}
+sessions: {expiry: {default: 5m, max: 1d}, takeover: local, instance_timeout: 7s, damaged: fresh, shared: share-group, group_prefix: "floor-"}
 retained: {memory: 2MiB}
 admin: {address: "127.0.0.1:9090"}
 "#,
@@ -118,7 +118,7 @@ admin: {address: "127.0.0.1:9090"}
     };
     let (sessions, retained) = (topic("s"), topic("r"));
     assert_eq!(config.state_topics, StateTopics { sessions, retained });
-    assert_eq!(config.group_prefix, "floor-");
+    assert_eq!((&*config.group_prefix, config.shared), ("floor-", SharedKind::ShareGroup));
     assert!(config.payload_format_check);
     // No rule that publishes takes retained messages, and CONNACK says so.
     assert_eq!((config.retained_memory, config.session.retain_available), (2 << 20, false));

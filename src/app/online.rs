@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::mapping::PartitionSpec;
+use crate::relay::SharedKind;
 use crate::resources;
 use crate::upstream::{Cluster, State, StateTopic, TopicState, Verdict};
 
@@ -49,6 +50,9 @@ async fn look(config: &Config) -> Exit {
     report.right(&format!("Kafka is reached, {}", count(cluster.brokers().len(), "broker")));
     mapped_topics(config, &cluster, &mut report).await;
     own_topics(&state_topics(config), &cluster, &mut report).await;
+    if config.shared == SharedKind::ShareGroup {
+        share_groups(&cluster, &mut report).await;
+    }
     key_sets(config, &mut report).await;
     report.exit
 }
@@ -135,6 +139,18 @@ async fn own_topics(topics: &[StateTopic], cluster: &Cluster, report: &mut Repor
             Verdict::Creatable => report.right(&format!("{name}: not there; `run` makes it (state)")),
             Verdict::Wrong(faults) => faults.iter().for_each(|fault| report.wrong(fault)),
         }
+    }
+}
+
+/// What shared subscriptions need of the brokers.
+async fn share_groups(cluster: &Cluster, report: &mut Report) {
+    match cluster.lacks_share_groups().await {
+        Ok(None) => report.right("share groups: the brokers have them"),
+        Ok(Some(lacks)) => report.wrong(&format!(
+            "share groups: the brokers lack {lacks} (Apache Kafka 4.2 or newer has them): every shared subscription would be refused; write \
+             `consumer-group` for sessions.shared"
+        )),
+        Err(why) => report.wrong(&format!("share groups: no broker tells of them: {why}")),
     }
 }
 

@@ -15,8 +15,8 @@ use crate::admin::{Admin, Ready};
 use crate::config::Config;
 use crate::downstream::{Gate, Listener};
 use crate::metrics::Metrics;
-use crate::relay::{self, Relay};
-use crate::upstream::{self, Cluster, StateTopic};
+use crate::relay::{self, Relay, SharedKind};
+use crate::upstream::{self, Cluster, State, StateTopic};
 
 use super::descriptors::make_room;
 use super::exit::{Exit, tell};
@@ -70,6 +70,9 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     let (end, ending) = watch::channel(false);
     let mut open = ports.open(&relay, &cluster, &metrics, &ending);
     tokio::spawn(look_at(cluster.clone(), topics));
+    if config.shared == SharedKind::ShareGroup {
+        tokio::spawn(look_for_share_groups(cluster.clone()));
+    }
     let certificates = std::mem::take(&mut open.certificates);
     let read_anew = || {
         certificates.iter().for_each(|read| read());
@@ -234,6 +237,19 @@ async fn look_at(cluster: Cluster, topics: BTreeMap<String, String>) {
     }
 }
 
+/// Tells at once, and not only a device that meets it, if the brokers cannot do what `sessions.shared` asks for.
+async fn look_for_share_groups(cluster: Cluster) {
+    // Its end is that of the client.
+    let _ = cluster.state().wait_for(|state| *state == State::Ready).await;
+    if let Ok(Some(lacks)) = cluster.lacks_share_groups().await {
+        tracing::error!(
+            lacks,
+            "`sessions.shared` is `share-group`, and the brokers have no share groups (Apache Kafka 4.2 or newer has them): shared subscriptions are \
+             refused"
+        );
+    }
+}
+
 /// The state topics that this configuration rests on.
 pub(super) fn state_topics(config: &Config) -> Vec<StateTopic> {
     let topics = &config.state_topics;
@@ -259,6 +275,7 @@ fn relay_settings(config: &Config) -> relay::Settings {
         rate: config.rate,
         sweeps: config.sweeps,
         group_prefix: config.group_prefix.clone(),
+        shared: config.shared,
         payload_format_check: config.payload_format_check,
         fetch_size: config.kafka.consumer.fetch_size,
         store: config.store.clone(),

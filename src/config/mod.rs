@@ -80,6 +80,8 @@ pub struct Config {
     pub store: Option<relay::StoreSettings>,
     /// `sessions.group_prefix`: in front of the names of consumer groups.
     pub group_prefix: String,
+    /// `sessions.shared`: what groups those are.
+    pub shared: relay::SharedKind,
     /// `retained.memory`, in bytes.
     pub retained_memory: usize,
     /// `rules`, with `unmapped`: at least one.
@@ -159,7 +161,7 @@ impl Walk<'_> {
             .and_then(|n| self.kafka(n));
         let sessions = self.optional(&top, "sessions");
         let mut store = sessions.and_then(|n| self.sessions(n, &mut limits.session));
-        let group_prefix = sessions.and_then(|n| self.shared(n));
+        let (group_prefix, shared) = sessions.map(|n| self.shared(n)).unwrap_or_default();
         let retained_memory = self.retained(&top);
         let unmapped = self.unmapped(&top);
         let example = "[{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt}}]";
@@ -187,6 +189,7 @@ impl Walk<'_> {
             sweeps,
             state_topics,
             group_prefix: group_prefix.unwrap_or_else(|| "mqtt-".to_owned()),
+            shared,
             retained_memory,
             rules,
             store,

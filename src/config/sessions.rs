@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{relay::StoreSettings, session};
+use crate::{
+    relay::{SharedKind, StoreSettings},
+    session,
+};
 
 use super::tree::Node;
 use super::walk::{Keys, Section, Walk};
@@ -60,18 +63,27 @@ impl Walk<'_> {
         })
     }
 
-    /// Of `sessions`, what shared subscriptions are made with: the group prefix.
-    pub(super) fn shared(&mut self, node: &Node) -> Option<String> {
+    /// Of `sessions`, what shared subscriptions are made with: the group prefix, and what groups those are.
+    pub(super) fn shared(&mut self, node: &Node) -> (Option<String>, SharedKind) {
         // What is wrong with the section as a whole is told once, also when it is looked at twice.
-        let section = self.section(node, "sessions", &SESSIONS)?;
-        if let Some(shared) = self.optional(&section, "shared") {
-            self.choice(shared, "sessions.shared", &[("consumer-group", ())], &["share-group"]);
-        }
-        let prefix = self.optional(&section, "group_prefix")?;
-        let text = self.text(prefix, "sessions.group_prefix")?;
+        let Some(section) = self.section(node, "sessions", &SESSIONS) else {
+            return (None, SharedKind::default());
+        };
+        let kinds = [
+            ("consumer-group", SharedKind::ConsumerGroup),
+            ("share-group", SharedKind::ShareGroup),
+        ];
+        let kind = self.optional(&section, "shared");
+        let kind = kind.and_then(|n| self.choice(n, "sessions.shared", &kinds, &[]));
+        let prefix = self.optional(&section, "group_prefix").and_then(|n| self.group_prefix(n));
+        (prefix, kind.unwrap_or_default())
+    }
+
+    fn group_prefix(&mut self, node: &Node) -> Option<String> {
+        let text = self.text(node, "sessions.group_prefix")?;
         if text.len() > LONGEST_PREFIX || text.contains(char::is_control) {
             self.fault(
-                prefix.place,
+                node.place,
                 "`sessions.group_prefix` is too long, or has control characters",
                 "it is in front of the names of consumer groups: 100 bytes at most",
             );

@@ -6,11 +6,11 @@ use prometheus_client::registry::Registry;
 /// The counters of all shared subscriptions.
 #[derive(Clone, Debug, Default)]
 pub struct SharedCounters {
-    /// Those that have subscribers here, each a member of a consumer group.
+    /// Those that have subscribers here, each a member of a consumer group or a share group.
     pub memberships: Gauge,
     /// Messages that their subscriber did not acknowledge before it was gone; others get them.
     pub redelivered: Counter,
-    /// Commits that Kafka did not take.
+    /// Commits that Kafka did not take, and acknowledgements to share groups that came too late.
     pub commit_failures: Counter,
 }
 
@@ -19,7 +19,7 @@ impl SharedCounters {
         let new = Self::default();
         registry.register(
             "shared_memberships",
-            "Shared subscriptions with subscribers here: memberships in consumer groups",
+            "Shared subscriptions with subscribers here: memberships in consumer groups or share groups",
             new.memberships.clone(),
         );
         registry.register(
@@ -29,7 +29,7 @@ impl SharedCounters {
         );
         registry.register(
             "shared_commit_failures",
-            "Commits of shared subscriptions that Kafka did not take",
+            "Commits of shared subscriptions that Kafka did not take, and acknowledgements to share groups that came too late",
             new.commit_failures.clone(),
         );
         new

@@ -244,6 +244,7 @@ mod tests {
             fetch_size: 1024,
             store: None,
             group_prefix: String::new(),
+            shared: super::super::SharedKind::default(),
             payload_format_check: false,
             access: Default::default(),
             retained: None,

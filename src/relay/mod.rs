@@ -88,6 +88,7 @@ use retained::{Retained, Tasks};
 pub use roster::{RosterError, roster};
 use said::Said;
 pub use settings::{Access, ClientRate, RetainedSettings, Settings, StateTopics, SweepSettings, Unauthorized};
+pub use share::SharedKind;
 use share::Shares;
 use spread::Spread;
 use store::Store;
@@ -147,7 +148,7 @@ impl Relay {
             ),
             Budget::new(settings.sweeps.for_messages(), metrics.waiting_bytes.clone()),
         ));
-        let shares = Shares::new(hub.clone(), &settings.group_prefix);
+        let shares = Shares::new(hub.clone(), &settings.group_prefix, settings.shared);
         let (retained, tasks) = settings.retained.clone().map(|own| Retained::start(own, &hub)).unzip();
         let (cluster_of, timeout) = (cluster.clone(), settings.delivery_timeout);
         let wanted = rules.has_dead_letters().then(|| (rules.clone(), rule_counters.clone()));

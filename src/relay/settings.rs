@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::StoreSettings;
+use super::{StoreSettings, share::SharedKind};
 use crate::{
     auth::{Chain, Rights},
     resources::{KeySetSettings, LoginSettings},
@@ -27,6 +27,8 @@ pub struct Settings {
     pub sweeps: SweepSettings,
     /// In front of the names of the consumer groups of shared subscriptions.
     pub group_prefix: String,
+    /// What groups those are.
+    pub shared: SharedKind,
     /// Retained messages; `None`: no rule keeps any.
     pub retained: Option<RetainedSettings>,
     /// Names of the topics of the proxy's own state: devices neither write nor read them, whatever they put into a rule's Kafka topic.

@@ -76,6 +76,7 @@ impl Stage {
             rate: config.rate,
             sweeps: config.sweeps,
             group_prefix: config.group_prefix.clone(),
+            shared: config.shared,
             payload_format_check: config.payload_format_check,
             fetch_size: config.kafka.consumer.fetch_size,
             store: config.store,

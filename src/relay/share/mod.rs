@@ -1,12 +1,16 @@
 //! Shared subscriptions (§4.8.2 of version 5): the subscribers of this instance to one share name and filter are one member of a consumer
-//! group, whose partitions are shared out among the instances.
+//! group, whose partitions are shared out among the instances, or of a share group, which gives out messages one by one.
 //!
-//! `state` knows which message is with whom, `task` is the membership, `reading` makes messages of the records of one partition, `room` is the memory for that,
-//! `seats` is how connections come and go, `parts` how many seats one may have.
+//! `state` knows which message is with whom, `task` is the membership in a consumer group, `reading` makes messages of the records of one partition, `room` is
+//! the memory for that; `locking` is the membership in a share group, `acquired` makes messages of what that gives out. `seats` is how
+//! connections come and go, `parts` how many seats one may have.
 //!
 //! A shared subscription reads for itself, beside the feeds: where it is in the log depends on what was acknowledged, not on the tail.
 
+mod acquired;
 mod lent;
+mod locking;
+mod messages;
 mod parts;
 mod reading;
 mod room;
@@ -44,8 +48,19 @@ const TOO_MANY_OF_ONE: &str = "too_many_shared_subscriptions_of_client";
 pub fn reason(why: &str) -> ReasonCode {
     match why {
         TOO_MANY | TOO_MANY_OF_ONE => ReasonCode::QuotaExceeded,
+        locking::NOT_SUPPORTED => ReasonCode::SharedSubscriptionsNotSupported,
         _ => ReasonCode::ImplementationSpecificError,
     }
+}
+
+/// What Kafka has for shared subscriptions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SharedKind {
+    /// Each partition is with one instance at a time, and messages are redelivered in order.
+    #[default]
+    ConsumerGroup,
+    /// Share groups (KIP-932): any instance gets messages of any partition.
+    ShareGroup,
 }
 
 /// Which shared subscription: share name and filter.
@@ -56,6 +71,7 @@ pub struct Shares {
     hub: Arc<Hub>,
     /// In front of the names of the groups.
     prefix: Box<str>,
+    kind: SharedKind,
     live: Mutex<HashMap<Name, Arc<Share>>>,
     parts: Arc<Parts>,
     /// Memberships that have not ended.
@@ -114,10 +130,11 @@ pub struct Handed {
 
 impl Shares {
     /// None yet.
-    pub fn new(hub: Arc<Hub>, prefix: &str) -> Arc<Self> {
+    pub fn new(hub: Arc<Hub>, prefix: &str, kind: SharedKind) -> Arc<Self> {
         Arc::new(Self {
             hub,
             prefix: prefix.into(),
+            kind,
             live: Mutex::default(),
             parts: Arc::default(),
             running: watch::Sender::new(0),
@@ -149,6 +166,29 @@ impl Share {
     /// Short sections, each of which leaves it consistent.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands out what can be; how many messages.
+    fn hand_out(self: &Arc<Self>) -> usize {
+        let mut count = 0;
+        loop {
+            let mut inner = self.lock();
+            let Some((member, id, message)) = inner.state.hand_out() else {
+                return count;
+            };
+            let to: Option<(Arc<Mailbox>, _)> = inner.boxes.get(&member).cloned();
+            drop(inner);
+            count += 1;
+            // One that has just left gives back what it did not get.
+            let Some((mailbox, key)) = to else { continue };
+            mailbox.hand(Handed {
+                share: self.clone(),
+                id,
+                key,
+                chunk: message.chunk,
+                at: message.at,
+            });
+        }
     }
 
     /// Has a message sent, if that is still this instance's business: `send` is called at most once, and says what became of it. The

@@ -7,11 +7,15 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Message, room::Room, state::PartId};
+use super::{
+    Message,
+    messages::{Scratch, finish},
+    room::Room,
+    state::PartId,
+};
 use crate::{
-    kafka::fetched::{self, Batch, Batches, RecordView},
-    mapping::{self, LocateScratch, Stored},
-    mqtt::{publish::SharedProperties, topic},
+    kafka::fetched::{self, Batch, Batches},
+    mapping,
     relay::{
         aborted::Aborted,
         budget::Budget,
@@ -22,13 +26,6 @@ use crate::{
     },
     upstream::{Chunk, Reader, Start, Tenure, Topic, TopicState},
 };
-
-/// Memory that is used again, for all partitions of a shared subscription.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    locate: LocateScratch,
-    properties: SharedProperties,
-}
 
 /// A partition as it is read.
 pub(super) struct Reading {
@@ -278,7 +275,8 @@ impl Reading {
             match record {
                 Ok(record) if record.offset < self.next => continue,
                 Ok(record) => {
-                    self.record(&record, filter, clock, scratch);
+                    let with = (&*self.hub, &self.rules_of_topic, self.tenure.of.partition);
+                    scratch.write(with, &mut self.builder, &record, (filter, clock));
                     self.next = record.offset.saturating_add(1);
                 }
                 Err(error) => {
@@ -287,44 +285,12 @@ impl Reading {
                 }
             }
             if self.builder.is_full() {
-                self.finish(messages);
+                finish(&mut self.builder, messages);
                 return self.next <= batch.last_offset;
             }
         }
-        self.finish(messages);
+        finish(&mut self.builder, messages);
         self.next = self.next.max(batch.last_offset.saturating_add(1));
         false
-    }
-
-    fn record(&mut self, record: &RecordView<'_>, filter: &str, clock: Clock, scratch: &mut Scratch) {
-        let stored = Stored::from(record);
-        let hub = &self.hub;
-        let partition = self.tenure.of.partition;
-        let located = match hub.rules.locate(&self.rules_of_topic, partition, &stored, &mut scratch.locate) {
-            Ok(located) => located,
-            Err(skip) => {
-                if let Some(rule) = skip.rule {
-                    hub.rule_counters[rule.0 as usize].skipped(skip.reason.as_str());
-                }
-                return;
-            }
-        };
-        if !topic::matches(filter, located.topic) {
-            return;
-        }
-        let with = (&*hub.rules, &*hub.rule_counters, &mut scratch.properties);
-        scribe::push(&mut self.builder, with, &located, &stored, record.offset, clock);
-    }
-
-    fn finish(&mut self, messages: &mut Vec<(i64, Message)>) {
-        if self.builder.is_empty() {
-            return;
-        }
-        let chunk = Arc::new(self.builder.finish());
-        let each = (0..chunk.messages.len()).map(|at| {
-            let chunk = chunk.clone();
-            (chunk.messages[at].offset, Message { chunk, at })
-        });
-        messages.extend(each);
     }
 }

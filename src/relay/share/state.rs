@@ -1,9 +1,11 @@
 //! Who of this instance has which message of a shared subscription, and what becomes of those that come back.
 //!
-//! A value machine without I/O: `task` brings partitions and their messages in and takes hand-outs and positions to commit, connections
+//! A value machine without I/O: `task`, or `locking`, brings partitions and their messages in and takes hand-outs and positions to commit, connections
 //! say what became of what they were handed. A message is with one member at a time. What a member gives back goes out again
 //! before everything that was not handed out yet, in the order of the log.
 
+mod ledger;
+mod locks;
 mod parts;
 
 use std::{
@@ -14,6 +16,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use crate::mqtt::QoS;
+pub use ledger::Said;
 use parts::Part;
 
 /// A member of this instance: one subscription of one session. Never used again.
@@ -115,6 +118,7 @@ impl<T: Clone> State<T> {
         for id in waiting {
             self.give_back(id);
         }
+        self.release_excess();
     }
 
     /// Changes a member, and where it stands among those that have room.
@@ -199,7 +203,7 @@ impl<T: Clone> State<T> {
 
     fn settle(&mut self, part: PartId, offset: i64) {
         if let Some(part) = self.parts.get_mut(&part) {
-            part.progress.settle(offset);
+            part.ledger.settle(offset);
         }
     }
 
@@ -212,8 +216,8 @@ impl<T: Clone> State<T> {
         }
     }
 
-    /// Its member is gone, or does not want it any more. True: another will get what it may have had already. What is lent stays so: only
-    /// the log knows whether the session has it.
+    /// Its member is gone, or does not want it any more. True: another will get what it may have had already; in a share group that may be one
+    /// of another instance. What is lent stays so: only the log knows whether the session has it.
     pub fn give_back(&mut self, id: HandoutId) -> bool {
         if let Some(Handout {
             step: Step::Lent { left }, ..
@@ -228,8 +232,11 @@ impl<T: Clone> State<T> {
         let Some(part) = self.parts.get_mut(&handout.part).filter(|part| !part.closing) else {
             return false;
         };
-        part.returned.insert(handout.offset, handout.item);
-        handout.step == Step::Sent
+        let was_sent = handout.step == Step::Sent;
+        if !was_sent || !part.ledger.release(handout.offset) {
+            part.returned.insert(handout.offset, handout.item);
+        }
+        was_sent
     }
 
     fn take(&mut self, id: HandoutId) -> Option<Handout<T>> {

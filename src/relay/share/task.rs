@@ -23,13 +23,10 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{
-    Readiness, Share, Shares,
-    reading::{Reading, Scratch},
-};
+use super::{Readiness, Share, SharedKind, Shares, locking, messages::Scratch, reading::Reading};
 use crate::{
     mapping::Source,
-    relay::{hub::Hub, mailbox::Mailbox, placing, share::Handed},
+    relay::{hub::Hub, placing},
     upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings, Topic, TopicId},
 };
 use commits::Outcome;
@@ -45,7 +42,7 @@ const MOST_ROUNDS: usize = 16;
 const NOTHING_YET: Duration = Duration::from_millis(500);
 /// Where the partitions of topics end when the first subscriber comes, or when a topic can be seen first that could not; by the name, since
 /// brokers may be too old for ids.
-type Ends = HashMap<(Arc<str>, TopicId), Vec<i64>>;
+pub(super) type Ends = HashMap<(Arc<str>, TopicId), Vec<i64>>;
 /// Those of one topic that was away.
 type LateEnds = Option<((Arc<str>, TopicId), Vec<i64>)>;
 /// Kafka did not say where a topic ends.
@@ -90,7 +87,10 @@ pub(super) fn begin(shares: Arc<Shares>, share: Arc<Share>, sources: &[Source], 
     shares.running.send_modify(|running| *running += 1);
     shares.hub.metrics.shared.memberships.inc();
     tokio::spawn(async move {
-        run(&shares, &share, topics, until).await;
+        match shares.kind {
+            SharedKind::ConsumerGroup => run(&shares, &share, topics, until).await,
+            SharedKind::ShareGroup => locking::run(&shares, &share, topics, until).await,
+        }
         shares.hub.metrics.shared.memberships.dec();
         shares.running.send_modify(|running| *running -= 1);
     });
@@ -137,7 +137,7 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>,
 }
 
 /// Where the topics end that are there; the names of the others.
-async fn ends(shares: &Shares, topics: &BTreeSet<String>, until: Instant) -> Result<(Ends, Vec<String>), &'static str> {
+pub(super) async fn ends(shares: &Shares, topics: &BTreeSet<String>, until: Instant) -> Result<(Ends, Vec<String>), &'static str> {
     let (mut there, mut away) = (Vec::new(), Vec::new());
     for name in topics {
         match placing::known(&shares.hub, name, until).await? {
@@ -288,7 +288,7 @@ impl Task {
                     inner.state.reach(reading.part, read.reached);
                 }
             }
-            if self.hand_out() == 0 {
+            if self.share.hand_out() == 0 {
                 return self.settle_down();
             }
         }
@@ -306,28 +306,6 @@ impl Task {
             if reading.wants_fetch() && reading.has_room() && self.share.lock().state.wants(reading.part) {
                 reading.resume();
             }
-        }
-    }
-
-    fn hand_out(&self) -> usize {
-        let mut count = 0;
-        loop {
-            let mut inner = self.share.lock();
-            let Some((member, id, message)) = inner.state.hand_out() else {
-                return count;
-            };
-            let to: Option<(Arc<Mailbox>, _)> = inner.boxes.get(&member).cloned();
-            drop(inner);
-            count += 1;
-            // One that has just left gives back what it did not get.
-            let Some((mailbox, key)) = to else { continue };
-            mailbox.hand(Handed {
-                share: self.share.clone(),
-                id,
-                key,
-                chunk: message.chunk,
-                at: message.at,
-            });
         }
     }
 

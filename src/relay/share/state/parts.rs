@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Handout, PartId, State, Step};
+use super::{Handout, PartId, State, Step, ledger::Ledger};
 use crate::progress::{Position, Progress};
 
 /// Messages of a partition that may be with members. With as many the metadata of a commit nearly always hold what is settled between them.
@@ -12,11 +12,11 @@ pub(super) const MOST_OPEN: usize = 400;
 #[derive(Debug)]
 pub(super) struct Part<T> {
     /// All that was read and is not settled is open in it, what waits in the queue included.
-    pub(super) progress: Progress,
+    pub(super) ledger: Ledger,
     /// It is about to be given up: nothing of it goes out any more.
     pub(super) closing: bool,
     /// Not handed out yet.
-    queue: VecDeque<(i64, T)>,
+    pub(super) queue: VecDeque<(i64, T)>,
     /// What members have given back.
     pub(super) returned: BTreeMap<i64, T>,
     /// What was told to commit last.
@@ -24,9 +24,19 @@ pub(super) struct Part<T> {
 }
 
 impl<T> Part<T> {
+    pub(super) fn new(ledger: Ledger) -> Self {
+        Self {
+            ledger,
+            closing: false,
+            queue: VecDeque::new(),
+            returned: BTreeMap::new(),
+            told: None,
+        }
+    }
+
     /// Whether something of it can be handed out: what has come back in any case.
     pub(super) fn is_ready(&self) -> bool {
-        let with_members = self.progress.open() - self.queue.len();
+        let with_members = self.ledger.open() - self.queue.len();
         !self.closing && (!self.returned.is_empty() || !self.queue.is_empty() && with_members < MOST_OPEN)
     }
 
@@ -40,27 +50,20 @@ impl<T: Clone> State<T> {
     /// This instance has a partition.
     pub fn begin(&mut self, progress: Progress) -> PartId {
         let id = PartId(self.fresh());
-        let part = Part {
-            progress,
-            closing: false,
-            queue: VecDeque::new(),
-            returned: BTreeMap::new(),
-            told: None,
-        };
-        self.parts.insert(id, part);
+        self.parts.insert(id, Part::new(Ledger::Log(progress)));
         id
     }
 
     /// Whether more of a partition should be read.
     pub fn wants(&self, part: PartId) -> bool {
-        let wants = |part: &Part<T>| !part.closing && part.queue.is_empty() && part.progress.open() < MOST_OPEN;
+        let wants = |part: &Part<T>| !part.closing && part.queue.is_empty() && part.ledger.open() < MOST_OPEN;
         !self.members.is_empty() && self.parts.get(&part).is_some_and(wants)
     }
 
     /// A message of a partition, in the order of the log.
     pub fn push(&mut self, part: PartId, offset: i64, item: T) {
         if let Some(part) = self.parts.get_mut(&part).filter(|part| !part.closing)
-            && part.progress.start(offset)
+            && part.ledger.start(offset)
         {
             part.queue.push_back((offset, item));
         }
@@ -68,8 +71,10 @@ impl<T: Clone> State<T> {
 
     /// Nothing else below `offset` is for anybody.
     pub fn reach(&mut self, part: PartId, offset: i64) {
-        if let Some(part) = self.parts.get_mut(&part).filter(|part| !part.closing) {
-            part.progress.reach(offset);
+        if let Some(part) = self.parts.get_mut(&part).filter(|part| !part.closing)
+            && let Ledger::Log(progress) = &mut part.ledger
+        {
+            progress.reach(offset);
         }
     }
 
@@ -92,7 +97,9 @@ impl<T: Clone> State<T> {
     /// The log was cut off at `offset`: whatever is said about messages from there on does not count. Those below are what they were.
     pub fn cut_off(&mut self, part: PartId, offset: i64) {
         if let Some(part) = self.parts.get_mut(&part) {
-            part.progress.cut_off(offset);
+            if let Ledger::Log(progress) = &mut part.ledger {
+                progress.cut_off(offset);
+            }
             part.queue.retain(|(at, _)| *at < offset);
             part.returned.split_off(&offset);
             part.told = None;
@@ -106,7 +113,7 @@ impl<T: Clone> State<T> {
         self.forget(part, |_| true);
     }
 
-    fn forget(&mut self, part: PartId, which: impl Fn(&Handout<T>) -> bool) {
+    pub(super) fn forget(&mut self, part: PartId, which: impl Fn(&Handout<T>) -> bool) {
         let of = self.out.iter().filter(|(_, handout)| handout.part == part && which(handout));
         let of: Vec<_> = of.map(|(id, _)| *id).collect();
         for id in of {
@@ -118,7 +125,8 @@ impl<T: Clone> State<T> {
     pub fn moved(&mut self) -> Vec<(PartId, Position)> {
         let mut moved = Vec::new();
         for (id, part) in &mut self.parts {
-            let position = part.progress.position();
+            let Ledger::Log(progress) = &part.ledger else { continue };
+            let position = progress.position();
             if part.told.as_ref() != Some(&position) {
                 part.told = Some(position.clone());
                 moved.push((*id, position));
@@ -129,7 +137,10 @@ impl<T: Clone> State<T> {
 
     /// What may be committed of one partition.
     pub fn position(&self, part: PartId) -> Option<Position> {
-        self.parts.get(&part).map(|part| part.progress.position())
+        match &self.parts.get(&part)?.ledger {
+            Ledger::Log(progress) => Some(progress.position()),
+            Ledger::Locks(_) => None,
+        }
     }
 
     /// What was told of a partition last was not committed.

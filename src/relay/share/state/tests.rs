@@ -201,3 +201,78 @@ fn of_a_large_batch_no_more_goes_out_than_a_commit_can_tell() {
     let position = state.position(id).unwrap();
     assert_eq!((position.offset, position.settled.len()), (0, 2));
 }
+
+/// Records of a share group, of which the last two are given out for the last time.
+fn locked(state: &mut State<i64>, offsets: std::ops::Range<i64>) -> PartId {
+    let (part, end) = (state.begin_locked(), offsets.end);
+    for offset in offsets {
+        state.push_locked(part, offset, offset >= end - 2, offset);
+    }
+    part
+}
+
+#[test]
+fn in_a_share_group_each_message_is_told_of_and_what_one_that_is_gone_had_is_released() {
+    let mut state = State::default();
+    let (gone, stays) = (state.join(4), state.join(1));
+    assert_eq!(state.room_left(), 5);
+    let part = locked(&mut state, 0..6);
+    let handed = all(&mut state);
+    assert_eq!((handed.len(), state.room_left()), (5, 0));
+    let of_gone: Vec<_> = handed.iter().filter(|(to, ..)| *to == gone).collect();
+    of_gone[..3].iter().for_each(|(_, id, _)| state.sent(*id, QoS::AtLeastOnce));
+    state.done(of_gone[0].1);
+    assert_eq!(state.said(), [(part, vec![(of_gone[0].2, Said::Done)])]);
+    assert!(
+        state.give_back(of_gone[1].1) && state.give_back(of_gone[2].1),
+        "it may have had them"
+    );
+    state.retire(gone);
+    // What was not sent to it waits for one who has no room: that is released, too. But for the last two, which nobody would get any more.
+    let (_, mut said) = state.said().pop().unwrap();
+    said.sort_unstable_by_key(|(offset, _)| *offset);
+    let mut expected: Vec<i64> = of_gone[1..]
+        .iter()
+        .map(|(.., offset)| *offset)
+        .filter(|offset| *offset < 4)
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(
+        said,
+        expected.into_iter().map(|offset| (offset, Said::Released)).collect::<Vec<_>>()
+    );
+    assert_eq!(state.last(), 2);
+    let kept = handed.iter().find(|(to, ..)| *to == stays).unwrap();
+    state.sent(kept.1, QoS::ExactlyOnce);
+    assert_eq!(state.said(), [(part, vec![(kept.2, Said::Done)])], "its exchange has begun");
+    state.done(kept.1);
+    let (to, id, offset) = state.hand_out().unwrap();
+    assert!(to == stays && offset >= 4, "{offset}");
+    state.sent(id, QoS::AtLeastOnce);
+    assert!(state.give_back(id));
+    assert_eq!(
+        (state.said(), state.hand_out().unwrap().2),
+        (vec![], 4),
+        "it stays as long as anybody does"
+    );
+}
+
+#[test]
+fn what_is_locked_for_others_by_now_is_not_sent_and_not_told_of() {
+    let mut state = State::default();
+    state.join(2);
+    let part = locked(&mut state, 0..10);
+    let handed = all(&mut state);
+    state.sent(handed[0].1, QoS::AtLeastOnce);
+    (0..3).for_each(|offset| state.expire(part, offset));
+    assert!(!state.may_send(handed[1].1));
+    state.done(handed[0].1);
+    assert_eq!(state.said(), []);
+    assert_eq!(state.hand_out().unwrap().2, 3);
+    // The same record again, and one that is here already.
+    state.push_locked(part, 0, false, 0);
+    state.push_locked(part, 5, false, 5);
+    assert_eq!(state.room_left(), 0);
+    state.end(part);
+    assert_eq!((state.hand_out(), state.room_left(), state.is_all_quiet()), (None, 2, true));
+}

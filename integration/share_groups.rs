@@ -1,0 +1,107 @@
+//! Shared subscriptions over share groups (KIP-932). That members come and go is in `shared`.
+
+use crate::load::client::{Client, Event, Version};
+use crate::publish::rule;
+use crate::sessions::publish;
+use crate::shared_kafka;
+use crate::stage::{DEADLINE, LOCK, Proxy, eventually};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+/// Behind the rules of a configuration.
+pub const SHARE_GROUP: &str = "sessions: {shared: share-group}";
+
+fn proxy(bootstrap: &str, topic: &str) -> Proxy {
+    Proxy::start(bootstrap, &format!("{}\n{SHARE_GROUP}", rule(topic)), "")
+}
+
+async fn member(proxy: &Proxy, id: &str, filter: &str, qos: u8) -> Client {
+    let mut client = Client::connect_taking(proxy.mqtt, Version::V5, id, Some(4)).await.unwrap();
+    assert_eq!(client.subscribe(filter, qos).await.unwrap(), qos);
+    client
+}
+
+/// The next message: its packet id and its text.
+async fn next(client: &mut Client, within: Duration) -> Option<(Event, String)> {
+    let event = client.next_within(within).await.ok()?;
+    match &event {
+        Event::Publish { payload, .. } => {
+            let text = String::from_utf8(payload.to_vec()).unwrap();
+            Some((event, text))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn answer(client: &mut Client, event: &Event) {
+    client.answer(event).unwrap();
+    client.flush().await.unwrap();
+}
+
+#[test]
+fn whatever_is_stored_from_suback_on_is_delivered_also_of_a_group_that_is_new() {
+    let kafka = shared_kafka();
+    kafka.topic("fresh", 3);
+    let proxy = proxy(&kafka.bootstrap, "fresh");
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut publisher = Client::connect(proxy.mqtt, Version::V5, "publisher").await.unwrap();
+        for round in 0..10 {
+            let topic = format!("fresh/{round}/telemetry/rpm");
+            publish(&mut publisher, &topic, "before").await;
+            let mut one = member(&proxy, &format!("one-{round}"), &format!("$share/g{round}/fresh/#"), 1).await;
+            publish(&mut publisher, &topic, "after").await;
+            let (event, text) = next(&mut one, DEADLINE).await.expect("it is delivered");
+            assert_eq!(text, "after", "and nothing from before the SUBSCRIBE");
+            answer(&mut one, &event).await;
+        }
+    });
+}
+
+#[test]
+fn what_one_that_is_gone_had_goes_to_one_of_another_instance_at_once_and_what_a_slow_one_has_stays_its_own() {
+    let kafka = shared_kafka();
+    kafka.topic("locks", 1);
+    let (first, second) = (proxy(&kafka.bootstrap, "locks"), proxy(&kafka.bootstrap, "locks"));
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {
+        let filter = "$share/g/locks/#";
+        let topic = "locks/1/telemetry/rpm";
+        let mut gone = member(&first, "gone", filter, 1).await;
+        let mut publisher = Client::connect(first.mqtt, Version::V5, "publisher").await.unwrap();
+        publish(&mut publisher, topic, "one").await;
+        let (_, text) = next(&mut gone, DEADLINE).await.unwrap();
+        assert_eq!(text, "one");
+        let mut other = member(&second, "other", filter, 1).await;
+        // Its lock is renewed for as long as its subscriber has it.
+        assert!(next(&mut other, 3 * LOCK).await.is_none(), "the slow one keeps it");
+        let since = Instant::now();
+        drop(gone);
+        let (event, text) = next(&mut other, DEADLINE).await.expect("it is released");
+        assert_eq!(text, "one");
+        assert!(since.elapsed() < LOCK, "before its lock has run out: {:?}", since.elapsed());
+        assert_eq!(first.metric(&["shared_redelivered"]), 1.0);
+        answer(&mut other, &event).await;
+        // It is settled: what a third one gets is the next.
+        eventually("it is nobody's any more", || {
+            (second.metric(&["shared_memberships"]) == 1.0).then_some(())
+        });
+        other.goodbye().await.unwrap();
+        let mut third = member(&first, "third", filter, 2).await;
+        publish(&mut publisher, topic, "two").await;
+        let (event, text) = next(&mut third, DEADLINE).await.unwrap();
+        assert_eq!(text, "two");
+        // Of QoS 2: when its exchange has begun it is nobody else's [MQTT-4.8.2-5].
+        answer(&mut third, &event).await;
+        drop(third);
+        let mut fourth = member(&second, "fourth", filter, 1).await;
+        publish(&mut publisher, topic, "three").await;
+        let (event, text) = next(&mut fourth, DEADLINE).await.unwrap();
+        assert_eq!(text, "three");
+        answer(&mut fourth, &event).await;
+        assert_eq!(
+            second.metric(&["shared_commit_failures"]) + first.metric(&["shared_commit_failures"]),
+            0.0
+        );
+    });
+}

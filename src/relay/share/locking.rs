@@ -1,0 +1,256 @@
+//! The membership of this instance in the share group (KIP-932) of one shared subscription: Kafka locks messages for it one by one, they go
+//! out, and what became of each is said.
+//!
+//! Where the group begins is set before anybody joins it, and before SUBACK: where the partitions end when the first subscriber comes.
+//! No more is locked than members have room for, since what is locked here others do not get. What stays locked while its subscriber
+//! takes its time has its lock renewed.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Readiness, Share, Shares,
+    acquired::{Made, make},
+    messages::Scratch,
+    state::{PartId, Said},
+    task,
+};
+use crate::{
+    relay::{budget::Budget, placing::UNAVAILABLE},
+    upstream::{AckKind, Acquired, Lease, ShareEvent, ShareGroup, ShareStart, Terms},
+};
+
+/// Why a shared subscription is refused: the cluster cannot do what the configuration asks for.
+pub(super) const NOT_SUPPORTED: &str = "share_groups_not_supported";
+/// How long those who have left, the last of all, may still acknowledge.
+const GRACE: Duration = Duration::from_secs(2);
+/// Bytes of messages that may be with members, or wait for them: with all memory in use, and otherwise.
+const HELD: std::ops::RangeInclusive<usize> = 256 * 1024..=8 * 1024 * 1024;
+
+struct Task {
+    share: Arc<Share>,
+    shares: Arc<Shares>,
+    group: ShareGroup,
+    parts: HashMap<Lease, PartId>,
+    leases: HashMap<PartId, Lease>,
+    held: Arc<Budget>,
+    scratch: Scratch,
+    patience: Option<Instant>,
+    terms: Terms,
+}
+
+pub(super) async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>, until: Instant) {
+    let terms = match prepare(shares, share, &topics, until).await {
+        Ok(terms) => terms,
+        Err(why) => {
+            shares.end(share, true);
+            share.ready.send_replace(Readiness::Refused(why));
+            return;
+        }
+    };
+    tell(share, &terms);
+    let group = shares.hub.cluster.join_share(shares.group(share), topics.into_iter().collect());
+    let mut task = Task {
+        held: shares.hub.budget.part(&share.wake),
+        shares: shares.clone(),
+        share: share.clone(),
+        group,
+        parts: HashMap::new(),
+        leases: HashMap::new(),
+        scratch: Scratch::default(),
+        patience: None,
+        terms,
+    };
+    task.live().await;
+    task.acknowledge();
+    task.end_all();
+    task.group.leave().await;
+}
+
+async fn prepare(shares: &Shares, share: &Share, topics: &BTreeSet<String>, until: Instant) -> Result<Terms, &'static str> {
+    let cluster = &shares.hub.cluster;
+    let prepared = async {
+        match cluster.lacks_share_groups().await {
+            Ok(None) => {}
+            Ok(Some(lacks)) => {
+                let share = share.share_name();
+                tracing::error!(
+                    share,
+                    lacks,
+                    "`sessions.shared` is `share-group`, and the brokers have no share groups (Apache Kafka 4.2 or newer): a shared subscription \
+                     is refused"
+                );
+                return Err(NOT_SUPPORTED);
+            }
+            Err(_) => return Err(UNAVAILABLE),
+        }
+        // What is not there now is younger than the group, and is read from its beginning.
+        let (ends, _) = task::ends(shares, topics, until).await?;
+        let starts = ends.into_iter().map(|((topic, _), offsets)| ShareStart { topic, offsets });
+        let starts: Vec<ShareStart> = starts.collect();
+        cluster.prepare_share_group(&shares.group(share), &starts).await
+    };
+    tokio::time::timeout_at(until, prepared).await.unwrap_or(Err(UNAVAILABLE))
+}
+
+/// What an operator should know of the terms.
+fn tell(share: &Share, terms: &Terms) {
+    let (share, lock) = (share.share_name(), terms.lock);
+    match terms.deliveries {
+        Some(deliveries) => tracing::warn!(
+            share,
+            deliveries,
+            ?lock,
+            "a message that so many subscribers were given and did not acknowledge is given to nobody any more (share.delivery.count.limit of \
+             the group); locks are renewed as long as a subscriber is connected"
+        ),
+        None => tracing::warn!(
+            share,
+            "Kafka does not say how often it gives out a message that is not acknowledged (DESCRIBE_CONFIGS on the group): 5 times unless set \
+             otherwise, then nobody gets it"
+        ),
+    }
+}
+
+impl Task {
+    /// Until nobody here takes part any more, or the client is shut down.
+    async fn live(&mut self) {
+        loop {
+            while self.share.hand_out() > 0 {}
+            self.acknowledge();
+            if self.is_deserted() && self.shares.end(&self.share, false) {
+                return;
+            }
+            self.group.want(self.room());
+            let (share, patience) = (self.share.clone(), self.patience);
+            tokio::select! {
+                event = self.group.next() => match event {
+                    Some(event) => self.told(event),
+                    None => {
+                        self.shares.end(&self.share, true);
+                        return;
+                    }
+                },
+                () = share.wake.notified() => {}
+                () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {}
+            }
+        }
+    }
+
+    fn room(&self) -> usize {
+        let has_memory = self.held.used() <= self.held.share(*HELD.start(), *HELD.end());
+        if has_memory { self.share.lock().state.room_left() } else { 0 }
+    }
+
+    /// Whether nobody here takes part any more, and what was sent is acknowledged or has had time for that.
+    fn is_deserted(&mut self) -> bool {
+        let inner = self.share.lock();
+        if !inner.state.is_deserted() {
+            self.patience = None;
+            return false;
+        }
+        let now = Instant::now();
+        now >= *self.patience.get_or_insert(now + GRACE) || inner.state.is_all_quiet()
+    }
+
+    /// Says what became of messages.
+    fn acknowledge(&self) {
+        let said = self.share.lock().state.said();
+        for (part, records) in said {
+            let Some(lease) = self.leases.get(&part) else { continue };
+            for (offset, said) in records {
+                let kind = match said {
+                    Said::Done => AckKind::Accept,
+                    Said::Released => AckKind::Release,
+                };
+                self.group.acknowledge(*lease, offset, offset, kind);
+            }
+        }
+    }
+
+    fn told(&mut self, event: ShareEvent) {
+        match event {
+            ShareEvent::Joined => self.is_ready(Readiness::Ready),
+            ShareEvent::Refused => self.is_ready(Readiness::Refused("group_refused")),
+            ShareEvent::Acquired(acquired) => self.take(&acquired),
+            ShareEvent::Lost(lease) => self.lose(lease),
+            ShareEvent::Expired(lease, offset) => {
+                tracing::warn!(
+                    share = self.share.share_name(),
+                    offset,
+                    "the lock of a message has run out: it comes again"
+                );
+                if let Some(part) = self.parts.get(&lease) {
+                    self.share.lock().state.expire(*part, offset);
+                }
+            }
+            ShareEvent::Late(count) => {
+                self.shares.hub.metrics.shared.commit_failures.inc_by(count);
+                tracing::debug!(
+                    share = self.share.share_name(),
+                    count,
+                    "acknowledgements were too late: the messages come again"
+                );
+            }
+        }
+    }
+
+    /// The first answer to the SUBSCRIBEs that wait.
+    fn is_ready(&self, news: Readiness) {
+        self.share.ready.send_if_modified(|ready| {
+            let waits = *ready == Readiness::Waiting || news == Readiness::Ready;
+            if waits {
+                *ready = news;
+            }
+            waits
+        });
+    }
+
+    fn take(&mut self, acquired: &Acquired) {
+        let (hub, share) = (&self.shares.hub, &self.share);
+        let Made { messages, settled } = make(hub, &self.held, acquired, share.filter(), &mut self.scratch);
+        for (first, last, kind) in settled {
+            self.group.acknowledge(acquired.lease, first, last, kind);
+        }
+        let mut inner = share.lock();
+        let part = *self.parts.entry(acquired.lease).or_insert_with(|| inner.state.begin_locked());
+        self.leases.insert(part, acquired.lease);
+        for (offset, deliveries, message) in messages {
+            let is_last = self
+                .terms
+                .deliveries
+                .is_some_and(|most| u32::try_from(deliveries).is_ok_and(|count| count >= most));
+            inner.state.push_locked(part, offset, is_last, message);
+        }
+    }
+
+    fn lose(&mut self, lease: Lease) {
+        let Some(part) = self.parts.remove(&lease) else { return };
+        self.leases.remove(&part);
+        self.share.lock().state.end(part);
+        tracing::info!(
+            share = self.share.share_name(),
+            "another broker has messages to give out, or a connection to one has ended: what was not acknowledged comes again"
+        );
+    }
+
+    /// Whoever may still hold messages is told that they are not its own any more.
+    fn end_all(&mut self) {
+        let mut inner = self.share.lock();
+        let last = inner.state.last();
+        self.parts.values().for_each(|part| inner.state.end(*part));
+        drop(inner);
+        if last > 0 {
+            tracing::warn!(
+                share = self.share.share_name(),
+                messages = last,
+                "messages were given out as often as share.delivery.count.limit allows and are not acknowledged: nobody gets them any more"
+            );
+        }
+    }
+}
