@@ -55,6 +55,37 @@ fn an_expression_takes_what_a_filter_cannot_and_gives_it_back() {
     assert!(proxy.metric(&["records_skipped_total", "lines", "no_inverse"]) >= 2.0);
 }
 
+/// A subscription by a wildcard where the rule has the plant in the Kafka topic's name: it reads those that there are, and one that is made later from
+/// its first record on.
+#[test]
+fn kafka_topics_are_read_by_the_form_of_their_names_also_those_that_come_later() {
+    let kafka = shared_kafka();
+    ["form-nord", "form-sued", "formless"]
+        .into_iter()
+        .for_each(|topic| kafka.topic(topic, 1));
+    let rules = "  - {name: forms, direction: subscribe, mqtt: \"forms/{site}/{key}\", qos: 1, kafka: {topic: \"form-{site}\"}}
+  - {name: halls, mqtt: \"form-halls/{hall}/{x}\", qos: 1, kafka: {topic: \"form-hall-{hall}\", key: \"{x}\"}}";
+    let proxy = Proxy::start(&kafka.bootstrap, rules, "");
+    let all = Subscriber::mosquitto(&proxy, "mqttv5", "forms/+/k");
+    let one = Subscriber::mosquitto(&proxy, "mqttv311", "forms/sued/#");
+    // The version, in another word, is the client id.
+    let halls = Subscriber::mosquitto(&proxy, "5", "form-halls/#");
+    kafka.produce("form-nord", "k", &[], "1");
+    assert_eq!(all.message(), "message forms/nord/k|1|1");
+    kafka.produce("form-sued", "k", &[], "2");
+    assert_eq!(all.message(), "message forms/sued/k|1|2");
+    assert_eq!(one.message(), "message forms/sued/k|1|2");
+    ["form-west", "form-hall-7"].into_iter().for_each(|topic| kafka.topic(topic, 1));
+    kafka.produce("form-west", "k", &[], "3");
+    publish(&proxy, "device", "form-halls/7/x", "4", &[]);
+    // Whoever subscribes has the topics listed for all.
+    let _another = Subscriber::mosquitto(&proxy, "311", "forms/+/other");
+    assert_eq!(all.message(), "message forms/west/k|1|3");
+    assert_eq!(halls.message(), "message form-halls/7/x|1|4");
+    kafka.produce("form-west", "k", &[], "5");
+    assert_eq!(all.message(), "message forms/west/k|1|5");
+}
+
 /// A proxy that asks for the password of `vin42`, has such rules, and keeps its state in topics of its own.
 fn asking(kafka: &Kafka, name: &str, rules: &str) -> Proxy {
     let folder = tempfile::tempdir().expect("a folder for files").keep();

@@ -168,8 +168,7 @@ fn a_filter_is_followed_to_what_is_read() {
     let all = json!({"rule": "commands", "topic": "vehicle-commands", "partitions": "all", "key": null});
     assert_eq!(vehicle["sources"][0], all);
     assert_eq!(told(&["--subscribe", "plant/north/#"])["sources"][0]["topic"], "plant-north");
-    let open = told(&["--subscribe", "plant/+/temperature"]);
-    assert!(open["why"].as_str().unwrap().contains("halls"), "{open}");
+    assert_eq!(told(&["--subscribe", "plant/+/temperature"])["sources"][0]["topic"], "plant-*");
     assert_eq!(told(&["--subscribe", "$SYS/#"])["why"], "no rule delivers such topics");
 }
 

@@ -311,7 +311,7 @@ proptest! {
             let key = draft.fields(0, &set, &inbound).key;
             let sources = set.sources(&topic).unwrap();
             let source = sources.iter().find(|source| source.rule == draft.rule(0)).unwrap();
-            prop_assert_eq!(source.kafka_topic.as_str(), draft.kafka_topic(0, &set));
+            prop_assert_eq!(source.named(), Some(draft.kafka_topic(0, &set)));
             prop_assert!(source.key.is_none() || source.key.as_deref() == key);
         }
     }

@@ -7,9 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::mapping::{
-    NoRoute, NoSources, PartitionChoice, PartitionSpec, Reading, RuleId, RuleSet, Sample, SampleRecord, Unmapped, Verdict,
-};
+use crate::mapping::{NoRoute, PartitionChoice, PartitionSpec, Reading, RuleId, RuleSet, Sample, SampleRecord, Unmapped, Verdict};
 
 use super::exit::{Exit, answer, tell};
 
@@ -186,17 +184,16 @@ fn delivery(question: &Question, kafka_topic: &str, rules: &RuleSet) -> Value {
 fn filter_sources(filter: &str, rules: &RuleSet) -> Result<Value, String> {
     let (sources, why) = match rules.explain_filter(filter)? {
         Ok(sources) => (sources, None),
-        Err(NoSources::Unmapped(unmapped)) => {
+        Err(unmapped) => {
             let then = then(unmapped, "the subscription is granted, and nothing comes");
             (vec![], Some(format!("no rule delivers such topics{then}")))
         }
-        Err(NoSources::NotReadable { why, .. }) => (vec![], Some(why)),
     };
     // A fixed key does not narrow what is read: other producers may have put it anywhere.
     let source = sources.iter().map(|source| {
         json!({
             "rule": rules.rule(source.rule).name,
-            "topic": source.kafka_topic,
+            "topic": source.kafka_topics.to_string(),
             "partitions": "all",
             "key": source.key.as_deref().map(text),
         })

@@ -11,7 +11,9 @@ pub mod fetched;
 pub mod record;
 pub mod sasl;
 pub mod split;
+pub mod topic_pattern;
 
 pub use acks::Acks;
 pub use compression::Compression;
 pub use record::{Header, RecordFields};
+pub use topic_pattern::TopicPattern;

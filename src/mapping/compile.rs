@@ -12,6 +12,7 @@ use super::shadow::Takers;
 use super::spec::{Direction, OnError, PartitionSpec, Retain, RuleSpec, Timestamp, Unmapped};
 use super::template::{Captured, Template};
 use super::text::template;
+use super::topic_captures;
 use super::transform::conversion;
 use super::trie::Trie;
 use crate::kafka::Acks;
@@ -191,13 +192,13 @@ fn check_name(name: &str, names: &mut FxHashMap<String, usize>, i: usize, faults
 }
 
 /// The template of a partition, if it is one.
-fn partition(spec: Option<&PartitionSpec>, filter: Option<&Filter>, known: bool, faults: &mut Faults) -> Option<Template> {
+fn partition(spec: Option<&PartitionSpec>, filter: Option<&Filter>, faults: &mut Faults) -> Option<Template> {
     let Some(PartitionSpec::Template(written)) = spec else {
         return None;
     };
     let before = faults.list.len();
-    let template = template(written, Field::KafkaPartition, filter, known, faults);
-    if template.constant().is_some() && faults.list.len() == before && known {
+    let template = template(written, Field::KafkaPartition, filter, faults);
+    if template.constant().is_some() && faults.list.len() == before && filter.is_some() {
         let remedy = "write hash, round-robin, sticky, a number from 0, or a template with a placeholder";
         faults.add(
             Field::KafkaPartition,
@@ -210,11 +211,11 @@ fn partition(spec: Option<&PartitionSpec>, filter: Option<&Filter>, known: bool,
 }
 
 /// The template of a timestamp, if it is one.
-fn timestamp(spec: Option<&Timestamp>, filter: Option<&Filter>, known: bool, faults: &mut Faults) -> Option<Template> {
+fn timestamp(spec: Option<&Timestamp>, filter: Option<&Filter>, faults: &mut Faults) -> Option<Template> {
     let Some(Timestamp::Template(written)) = spec else { return None };
     let before = faults.list.len();
-    let template = template(written, Field::KafkaTimestamp, filter, known, faults);
-    if template.constant().is_some() && faults.list.len() == before && known {
+    let template = template(written, Field::KafkaTimestamp, filter, faults);
+    if template.constant().is_some() && faults.list.len() == before && filter.is_some() {
         let remedy = "write `receipt`, or a template with a placeholder, for example \"{payload.time}\"";
         faults.add(Field::KafkaTimestamp, Some(0), format!("`{written}` is no timestamp"), remedy);
     }
@@ -222,11 +223,11 @@ fn timestamp(spec: Option<&Timestamp>, filter: Option<&Filter>, known: bool, fau
 }
 
 /// The MQTT side.
-fn shape(spec: &RuleSpec, faults: &mut Faults) -> Option<Shape> {
+fn shape(spec: &RuleSpec, captures: &Filter, faults: &mut Faults) -> Option<Shape> {
     let (field, filter) = match (&spec.mqtt_regex, spec.direction) {
         // Told with the keys of the other way.
         (Some(_), Direction::Subscribe) => return None,
-        (None, Direction::Subscribe) => return record_template(&spec.mqtt, faults).map(Shape::Record),
+        (None, Direction::Subscribe) => return record_template(&spec.mqtt, captures, faults).map(Shape::Record),
         (Some(expression), _) => (Field::MqttRegex, Filter::expression(expression)),
         (None, _) => (Field::Mqtt, Filter::parse(&spec.mqtt)),
     };
@@ -238,26 +239,27 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
     let before = faults.list.len();
     check_words(&spec, faults);
     let compiled = conversion(&spec, faults);
-    let shape = shape(&spec, faults);
+    let captures = match spec.direction {
+        Direction::Subscribe => Filter::of_topic(&spec.kafka.topic, faults),
+        _ => Filter::default(),
+    };
+    topic_captures::check_unused(&captures, &spec.mqtt, faults);
+    let shape = shape(&spec, &captures, faults);
     let filter = match &shape {
         Some(Shape::Filter(filter, _)) => Some(filter),
         _ => None,
     };
     // Without a filter only the syntax of the templates can be told; unknown names would be a second fault for one cause.
-    let known = filter.is_some() || spec.direction == Direction::Subscribe;
-    let topic = template(&spec.kafka.topic, Field::KafkaTopic, filter, known, faults);
-    let key = spec
-        .kafka
-        .key
-        .as_ref()
-        .map(|key| template(key, Field::KafkaKey, filter, known, faults));
+    let of_topic = filter.or(Some(&captures).filter(|_| spec.direction == Direction::Subscribe));
+    let topic = template(&spec.kafka.topic, Field::KafkaTopic, of_topic, faults);
+    let key = spec.kafka.key.as_ref().map(|key| template(key, Field::KafkaKey, filter, faults));
     let mut headers = Vec::new();
     for (i, (name, text)) in spec.kafka.headers.iter().enumerate() {
         check_header_name(name, i, &spec.kafka.headers, faults);
-        headers.push((name.clone(), template(text, Field::HeaderValue(i), filter, known, faults)));
+        headers.push((name.clone(), template(text, Field::HeaderValue(i), filter, faults)));
     }
-    let partition = partition(spec.kafka.partition.as_ref(), filter, known, faults);
-    let timestamp = timestamp(spec.kafka.timestamp.as_ref(), filter, known, faults);
+    let partition = partition(spec.kafka.partition.as_ref(), filter, faults);
+    let timestamp = timestamp(spec.kafka.timestamp.as_ref(), filter, faults);
     check_kafka_topic(&spec.kafka.topic, spec.direction == Direction::Subscribe, faults);
     if let Some(filter) = filter {
         let values = headers.iter().map(|(_, value)| value);

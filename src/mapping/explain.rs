@@ -9,7 +9,8 @@ use super::filter::{Filter, Level};
 use super::partition::partition_for_key;
 use super::route::{NoRoute, Refusal, RefusalReason};
 use super::rules::{Rule, RuleId, RuleSet};
-use super::sources::{NoSources, Source};
+use super::sources::Source;
+use super::spec::Unmapped;
 use super::transform::Made;
 use crate::mqtt::properties::UserProperties;
 use crate::mqtt::publish::SharedProperties;
@@ -202,7 +203,7 @@ impl RuleSet {
     ///
     /// # Errors
     /// It is no filter, or a shared one, in words.
-    pub fn explain_filter(&self, filter: &str) -> Result<Result<Vec<Source>, NoSources>, String> {
+    pub fn explain_filter(&self, filter: &str) -> Result<Result<Vec<Source>, Unmapped>, String> {
         validate_plain_filter(filter).map_err(|e| e.as_str().to_owned())?;
         if filter.starts_with("$share/") {
             return Err("a shared subscription reads what its filter reads: leave `$share/NAME/` out".to_owned());

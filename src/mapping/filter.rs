@@ -17,7 +17,7 @@ pub(super) enum Level {
 }
 
 /// Which topics a rule takes: a parsed filter, or an expression.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Filter {
     pub(super) levels: Vec<Level>,
     /// Names and where they stand in the written filter.

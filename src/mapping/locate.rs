@@ -146,7 +146,7 @@ impl RuleSet {
         let rule = &self.rules[id as usize];
         match &rule.shape {
             Shape::Filter(filter, recovers) => by_inverse(rule, filter, recovers, reader, record, out)?,
-            Shape::Record(levels) => by_template(levels, &reader.topic, partition, record, out)?,
+            Shape::Record(levels) => by_template(levels, (&reader.topic, &rule.topic), partition, record, out)?,
         }
         if is_topic_name(out) {
             Ok(())

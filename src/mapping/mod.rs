@@ -32,6 +32,7 @@ mod sources;
 mod spec;
 mod template;
 mod text;
+mod topic_captures;
 mod transform;
 mod trie;
 mod unmapped;
@@ -52,7 +53,7 @@ pub use reader::Reader;
 pub use route::{NoRoute, Refusal, RefusalReason};
 pub use rules::{Rule, RuleId, RuleSet, TopicSlot};
 pub use skip::{Skip, SkipReason};
-pub use sources::{NoSources, Source};
+pub use sources::{KafkaTopics, Source};
 pub use spec::{
     Acknowledge, Direction, KafkaSpec, OnError, Overflow, PartitionSpec, Retain, RuleSpec, Timestamp, Tombstones, Unmapped, ValueSpec,
 };

@@ -2,22 +2,30 @@
 
 use super::deliver::Stored;
 use super::fault::{Faults, Field};
+use super::filter::Filter;
 use super::own_headers::Raw;
 use super::skip::SkipReason;
-use super::template::{Token, lex, place_of};
+use super::template::{Captured, Template, Token, lex, place_of};
 
 /// A piece of a level of a subscribe rule's template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Text(String),
-    Key { rest: bool },
+    Key {
+        rest: bool,
+    },
     Partition,
     Topic,
-    Header { name: String, rest: bool },
+    /// What the capture of this place holds, of those of the rule's Kafka topic.
+    Capture(u8),
+    Header {
+        name: String,
+        rest: bool,
+    },
 }
 
-/// Parses the template of a subscribe rule into its levels.
-pub(super) fn record_template(written: &str, faults: &mut Faults) -> Option<Vec<Vec<Part>>> {
+/// Parses the template of a subscribe rule into its levels. `captures` are those of its Kafka topic.
+pub(super) fn record_template(written: &str, captures: &Filter, faults: &mut Faults) -> Option<Vec<Vec<Part>>> {
     let before = faults.list.len();
     let tokens = lex(written).map_err(|wrong| faults.wrong(Field::Mqtt, wrong)).ok()?;
     let mut levels: Vec<Vec<Part>> = vec![Vec::new()];
@@ -51,25 +59,12 @@ pub(super) fn record_template(written: &str, faults: &mut Faults) -> Option<Vec<
                 }
             }
             Token::Hole { at, name, rest } => {
-                let part = match (name.as_str(), rest) {
-                    ("key", rest) => Part::Key { rest },
-                    ("partition", false) => Part::Partition,
-                    ("topic", false) => Part::Topic,
-                    (other, rest) if other.len() > 7 && other.starts_with("header.") => Part::Header {
-                        name: other[7..].to_owned(),
-                        rest,
-                    },
-                    _ => {
-                        let remedy = "a subscribe rule knows {key}, {partition}, {topic} and {header.NAME}";
-                        let mark = if rest { "#" } else { "" };
-                        faults.add(
-                            Field::Mqtt,
-                            Some(at),
-                            format!("`{{{name}{mark}}}` is not a placeholder here"),
-                            remedy,
-                        );
-                        continue;
-                    }
+                let Some(part) = hole(&name, rest, captures) else {
+                    let remedy = "a subscribe rule knows {key}, {partition}, {topic}, {header.NAME} and the captures of its Kafka topic";
+                    let mark = if rest { "#" } else { "" };
+                    let message = format!("`{{{name}{mark}}}` is not a placeholder here");
+                    faults.add(Field::Mqtt, Some(at), message, remedy);
+                    continue;
                 };
                 rest_at = rest.then_some(at);
                 levels.last_mut().expect("never empty").push(part);
@@ -80,6 +75,21 @@ pub(super) fn record_template(written: &str, faults: &mut Faults) -> Option<Vec<
         faults.add(Field::Mqtt, Some(0), "not a topic name", "a topic name has 1 to 65,535 bytes");
     }
     (faults.list.len() == before).then_some(levels)
+}
+
+/// What a placeholder stands for.
+fn hole(name: &str, rest: bool, captures: &Filter) -> Option<Part> {
+    match (name, rest) {
+        ("key", rest) => Some(Part::Key { rest }),
+        ("partition", false) => Some(Part::Partition),
+        ("topic", false) => Some(Part::Topic),
+        (other, rest) if other.len() > 7 && other.starts_with("header.") => Some(Part::Header {
+            name: other[7..].to_owned(),
+            rest,
+        }),
+        (other, false) => captures.capture(other).map(Part::Capture),
+        _ => None,
+    }
 }
 
 /// Whether a topic that has the levels of the template has its text where a level begins and ends, too.
@@ -99,7 +109,7 @@ pub(super) fn may_make(levels: &[Vec<Part>], topic: &str) -> bool {
 /// Appends the topic that the template makes of the record.
 pub(super) fn by_template<'a, H>(
     levels: &[Vec<Part>],
-    kafka_topic: &str,
+    (kafka_topic, template): (&str, &Template),
     partition: i32,
     record: &Stored<'a, H>,
     out: &mut String,
@@ -108,6 +118,10 @@ where
     H: Iterator<Item = Raw<'a>> + Clone,
 {
     use std::fmt::Write;
+    let mut captured = Captured::default();
+    if template.constant().is_none() && !template.read_back(kafka_topic, &mut captured) {
+        return Err(SkipReason::OtherForm);
+    }
     for (place, level) in levels.iter().enumerate() {
         if place > 0 {
             out.push('/');
@@ -116,6 +130,7 @@ where
             let (text, rest) = match part {
                 Part::Text(text) => (text.as_str(), true),
                 Part::Topic => (kafka_topic, false),
+                Part::Capture(i) => (captured[usize::from(*i)].unwrap_or_default(), false),
                 Part::Key { rest } => (utf8_key(record.key)?, *rest),
                 Part::Header { name, rest } => (header(record.headers.clone(), name)?, *rest),
                 Part::Partition => {

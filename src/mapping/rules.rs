@@ -231,7 +231,10 @@ impl RuleSet {
 
     /// Whether the topic template of this rule may be filled to this name.
     fn may_name(&self, id: u32, kafka_topic: &str) -> bool {
-        let topic = &self.rules[id as usize].topic;
-        !topic.is_unambiguous(|_| false) || topic.read_back(kafka_topic, &mut Captured::default())
+        let rule = &self.rules[id as usize];
+        let topic = &rule.topic;
+        // Of rules that only read, holes are parted by text, which says where each ends.
+        let is_free = rule.filter().is_some() && !topic.is_unambiguous(|_| false);
+        is_free || topic.read_back(kafka_topic, &mut Captured::default())
     }
 }

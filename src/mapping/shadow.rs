@@ -71,7 +71,7 @@ impl Needs {
             match part {
                 Part::Key { rest } => needs.add(None, form(*rest)),
                 Part::Header { name, rest } => needs.add(Some(name), form(*rest)),
-                Part::Text(_) | Part::Topic | Part::Partition => {}
+                Part::Text(_) | Part::Topic | Part::Partition | Part::Capture(_) => {}
             }
         }
         needs

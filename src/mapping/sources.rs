@@ -1,10 +1,12 @@
 //! Which Kafka topics a subscriber's filter reads.
 
-use super::filter::{Filter, Level, illegal_kafka_topic};
+use super::filter::{Filter, Level, illegal_kafka_char, illegal_kafka_topic};
 use super::record_template::Part;
 use super::rules::{Rule, RuleId, RuleSet, Shape};
 use super::spec::{PartitionSpec, Unmapped};
-use super::template::Captured;
+use super::template::{Captured, Piece, Template};
+use crate::kafka::TopicPattern;
+use crate::kafka::topic_pattern::is_internal;
 
 /// What a subscriber of a filter reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,67 +14,110 @@ pub struct Source {
     /// By which rule.
     pub rule: RuleId,
     /// From where.
-    pub kafka_topic: String,
+    pub kafka_topics: KafkaTopics,
     /// The only key that the filter can want, if it is one. Records of this rule lie in its murmur2 partition;
     /// another producer's may lie elsewhere if its partitioner is another.
     pub key: Option<Vec<u8>>,
 }
 
-/// Why a filter reads nothing.
+impl Source {
+    /// The Kafka topic, if it is one whose name is known.
+    pub fn named(&self) -> Option<&str> {
+        match &self.kafka_topics {
+            KafkaTopics::One(name) => Some(name),
+            KafkaTopics::Like(_) => None,
+        }
+    }
+}
+
+/// Kafka topics of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoSources {
-    /// No rule delivers such topics; what then is to be done.
-    Unmapped(Unmapped),
-    /// A rule would, but the filter leaves open from which Kafka topic.
-    NotReadable {
-        /// Which.
-        rule: RuleId,
-        /// For the reason string.
-        why: String,
-    },
+pub enum KafkaTopics {
+    /// This one.
+    One(String),
+    /// All of the cluster whose names have this form: the filter leaves open which. It may be more than the filter wants.
+    Like(TopicPattern),
+}
+
+impl std::fmt::Display for KafkaTopics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            KafkaTopics::One(name) => f.write_str(name),
+            KafkaTopics::Like(pattern) => pattern.fmt(f),
+        }
+    }
 }
 
 impl RuleSet {
     /// The sources of a valid subscriber's filter (without `$share`). Walks all rules: meant for SUBSCRIBE.
-    pub fn sources(&self, filter: &str) -> Result<Vec<Source>, NoSources> {
+    ///
+    /// # Errors
+    /// No rule delivers such topics; what then is to be done.
+    pub fn sources(&self, filter: &str) -> Result<Vec<Source>, Unmapped> {
         let mut sources = Vec::new();
         for (id, rule) in self.iter().filter(|(_, rule)| rule.delivers()) {
             let source = match &rule.shape {
-                Shape::Filter(own, _) => match intersect(own, filter) {
-                    Some(captured) => rule_source(id, rule, filter, &captured)?,
-                    None => None,
-                },
+                Shape::Filter(own, _) => intersect(own, filter).and_then(|captured| rule_source(id, rule, filter, &captured)),
                 Shape::Record(levels) => record_source(id, rule, levels, filter),
             };
             sources.extend(source);
         }
         if sources.is_empty() {
-            Err(NoSources::Unmapped(self.unmapped_filter(filter)))
+            Err(self.unmapped_filter(filter))
         } else {
             Ok(sources)
         }
     }
+
+    /// Whether some filter may leave open from which Kafka topics it is read.
+    pub fn reads_patterns(&self) -> bool {
+        !self.templated.is_empty()
+    }
 }
 
-fn rule_source(id: RuleId, rule: &Rule, filter: &str, captured: &Captured<'_>) -> Result<Option<Source>, NoSources> {
-    let mut kafka_topic = String::new();
-    if !rule.topic.render(captured, None, &mut kafka_topic) {
-        let why = format!("the filter must name each level that chooses the Kafka topic of rule {}", rule.name);
-        return Err(NoSources::NotReadable { rule: id, why });
-    }
-    if illegal_kafka_topic(&kafka_topic).is_some() {
-        return Ok(None); // Nothing was ever stored there.
-    }
+fn rule_source(id: RuleId, rule: &Rule, filter: &str, captured: &Captured<'_>) -> Option<Source> {
+    let kafka_topics = kafka_topics(&rule.topic, captured)?;
     let mut text = String::new();
     let key = match &rule.key {
         None => (!filter.contains(['+', '#'])).then(|| filter.as_bytes().to_vec()),
         Some(key) => key.render(captured, None, &mut text).then(|| text.into_bytes()),
     };
-    Ok(Some(Source {
+    Some(Source {
         rule: id,
-        kafka_topic,
+        kafka_topics,
         key: key.filter(|_| rule.partition == PartitionSpec::Hash),
-    }))
+    })
+}
+
+/// The Kafka topics that a template makes with these captures. `None`: no legal one, so nothing was ever stored there, or Kafka's own.
+fn kafka_topics(template: &Template, captured: &Captured<'_>) -> Option<KafkaTopics> {
+    let (mut name, mut is_open) = (String::new(), false);
+    for piece in &template.pieces {
+        match piece {
+            Piece::Text(text) => name.push_str(text),
+            Piece::Capture(i) => match captured[usize::from(*i)] {
+                Some(text) if illegal_kafka_char(text).is_some() => return None,
+                Some(text) => name.push_str(text),
+                None => {
+                    is_open = true;
+                    name.push('*');
+                }
+            },
+            // The Kafka topic has neither.
+            Piece::Client | Piece::Said(_) => return None,
+        }
+    }
+    let written = match template.pieces.first() {
+        Some(Piece::Text(text)) => text,
+        _ => "",
+    };
+    if is_internal(&name, written) {
+        return None;
+    }
+    if is_open {
+        return Some(KafkaTopics::Like(TopicPattern::new(&name)));
+    }
+    illegal_kafka_topic(&name).is_none().then_some(KafkaTopics::One(name))
 }
 
 /// What captures hold for all topics that both filters match; `None` if there is no such topic. Of an expression and a filter with
@@ -128,6 +173,7 @@ pub(super) fn record_filter(levels: &[Vec<Part>]) -> Filter {
     let levels = levels.iter().map(|level| match level.as_slice() {
         [] => Level::Literal(String::new()),
         [Part::Text(text)] => Level::Literal(text.clone()),
+        [Part::Capture(i)] => Level::One(Some(*i)),
         parts
             if parts
                 .iter()
@@ -144,12 +190,12 @@ pub(super) fn record_filter(levels: &[Vec<Part>]) -> Filter {
     }
 }
 
-/// A subscribe rule reads one topic; all keys, since other producers choose the partition.
+/// A subscribe rule reads all keys, since other producers choose the partition.
 fn record_source(id: RuleId, rule: &Rule, levels: &[Vec<Part>], filter: &str) -> Option<Source> {
-    intersect(&record_filter(levels), filter)?;
+    let captured = intersect(&record_filter(levels), filter)?;
     Some(Source {
         rule: id,
-        kafka_topic: rule.topic.constant()?.to_owned(),
+        kafka_topics: kafka_topics(&rule.topic, &captured)?,
         key: None,
     })
 }

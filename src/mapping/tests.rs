@@ -14,6 +14,7 @@ mod unmapped;
 mod warnings;
 
 use super::*;
+use crate::kafka::TopicPattern;
 use crate::mqtt::publish::SharedProperties;
 use crate::mqtt::{Publish, PublishProperties, QoS};
 
@@ -55,7 +56,10 @@ fn compile(specs: Vec<RuleSpec>) -> RuleSet {
 fn source(rule: u32, kafka_topic: &str, key: Option<&str>) -> Source {
     Source {
         rule: RuleId(rule),
-        kafka_topic: kafka_topic.into(),
+        kafka_topics: match kafka_topic.contains('*') {
+            true => KafkaTopics::Like(TopicPattern::new(kafka_topic)),
+            false => KafkaTopics::One(kafka_topic.into()),
+        },
         key: key.map(|key| key.as_bytes().to_vec()),
     }
 }

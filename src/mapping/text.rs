@@ -5,8 +5,8 @@ use super::filter::Filter;
 use super::said::Said;
 use super::template::{Piece, Template, Token, lex};
 
-/// Compiles a template. `known` is false if the filter could not be read: then only its syntax can be told.
-pub(super) fn template(written: &str, field: Field, filter: Option<&Filter>, known: bool, faults: &mut Faults) -> Template {
+/// Compiles a template. Without a filter, which could not be read, only its syntax can be told.
+pub(super) fn template(written: &str, field: Field, filter: Option<&Filter>, faults: &mut Faults) -> Template {
     let mut pieces = Vec::new();
     let tokens = lex(written).unwrap_or_else(|wrong| {
         faults.wrong(field, wrong);
@@ -16,7 +16,7 @@ pub(super) fn template(written: &str, field: Field, filter: Option<&Filter>, kno
     for token in tokens {
         match token {
             Token::Text { text, .. } => pieces.push(Piece::Text(text)),
-            Token::Hole { at, name, rest } => match hole(at, &name, rest, field, filter, known, faults) {
+            Token::Hole { at, name, rest } => match hole(at, &name, rest, field, filter, faults) {
                 Some(piece) => pieces.push(piece),
                 None => pieces.push(Piece::Text("x".into())),
             },
@@ -26,15 +26,9 @@ pub(super) fn template(written: &str, field: Field, filter: Option<&Filter>, kno
 }
 
 /// What a placeholder stands for; `None` if that is a fault or cannot be known.
-fn hole(at: usize, name: &str, rest: bool, field: Field, filter: Option<&Filter>, known: bool, faults: &mut Faults) -> Option<Piece> {
-    let Some(filter) = filter else {
-        // A subscribe rule has no key and no headers at all, which is told elsewhere.
-        if known && field == Field::KafkaTopic {
-            let message = format!("`{{{name}}}`: a subscribe rule reads one Kafka topic");
-            faults.add(field, Some(at), message, "name it without placeholders");
-        }
-        return None;
-    };
+fn hole(at: usize, name: &str, rest: bool, field: Field, filter: Option<&Filter>, faults: &mut Faults) -> Option<Piece> {
+    // A subscribe rule has no key and no headers at all, which is told elsewhere.
+    let filter = filter?;
     if name == "client" && !rest {
         // The Kafka topic has a check of its own for it.
         return (field != Field::KafkaTopic).then_some(Piece::Client);

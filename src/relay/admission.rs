@@ -221,7 +221,9 @@ impl Desk {
             Some(body) if needs_kafka(&body) => {
                 let until = session.deadline().unwrap_or(now);
                 let of = (self.shared.hub.clone(), self.shared.shares.clone());
-                let resuming = tokio::spawn(resume(of, self.mailbox.clone(), body, session.receive_maximum(), until.into()));
+                let places = body.steps.positions.iter().map(|(source, next)| (*source, *next));
+                let to = (self.mailbox.clone(), self.lookouts(places.collect()).cloned());
+                let resuming = tokio::spawn(resume(of, to, body, session.receive_maximum(), until.into()));
                 if let Some(tenancy) = &mut self.tenancy {
                     tenancy.resuming = Some(resuming.abort_handle());
                 }
@@ -277,7 +279,7 @@ impl Desk {
         for (key, seat) in seats {
             self.seats.entry(key).or_default().push(seat);
         }
-        let unread = tenancy.unread(|place| is_read(&self.seats, place));
+        let unread = tenancy.unread(|place| is_read(&self.seats, self.lookouts.as_deref(), place));
         unread.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
     }
 

@@ -11,6 +11,7 @@ use super::{
     guard::Guard,
     hub::Seat,
     inbound::{Blocked, Wait},
+    lookouts::Lookouts,
     mailbox::{Ending, Mailbox},
     outbound::Outbound,
     shared_out::SharedOut,
@@ -41,6 +42,8 @@ pub struct Desk {
     pub(super) outbound: Outbound,
     pub(super) shares: SharedOut,
     pub(super) seats: HashMap<SubscriptionKey, Vec<Seat>>,
+    /// If rules read Kafka topics by names with holes.
+    pub(super) lookouts: Option<Arc<Lookouts>>,
     /// SUBSCRIBEs whose topics are being looked for.
     pub(super) asked: Vec<Asked>,
     /// The PUBLISH at the front of the input that cannot go on yet.
@@ -75,6 +78,7 @@ impl Desk {
             outbound: Outbound::default(),
             shares: SharedOut::default(),
             seats: HashMap::new(),
+            lookouts: None,
             asked: Vec::new(),
             blocked: None,
             unanswered: 0,
@@ -225,6 +229,7 @@ impl Desk {
         }
         self.mailbox.close();
         self.seats.clear();
+        self.lookouts.iter().for_each(|lookouts| lookouts.close());
         self.leave_shares();
         // Nobody waits for them, and while Kafka is away they would wait long.
         self.asked.drain(..).for_each(|asked| asked.placing.abort());
@@ -252,7 +257,8 @@ impl Desk {
 
     /// Whoever has taken all has come as far as the feeds. Those are asked first: what they hand out after that is not counted.
     fn take_forward(&self, tenancy: &mut Tenancy) {
-        let frontiers: Vec<_> = self.seats.values().flatten().flat_map(Seat::frontiers).collect();
+        let late = self.lookouts.iter().flat_map(|lookouts| lookouts.frontiers());
+        let frontiers: Vec<_> = self.seats.values().flatten().flat_map(Seat::frontiers).chain(late).collect();
         if !self.outbound.is_busy() && self.mailbox.is_clear() {
             frontiers.into_iter().for_each(|(source, next)| tenancy.reached(source, next));
         }

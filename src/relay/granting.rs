@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Instant};
 use super::{
     desk::Desk,
     hub::Seat,
+    lookouts::Lookouts,
     once::id,
     store::Order,
     subscribing::Subscribed,
@@ -21,7 +22,7 @@ impl Desk {
     pub(super) fn grant(&mut self, session: &mut Session, granted: Granted, now: Instant) {
         match self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
             Some(tenancy) => {
-                let read = |place: &Source| is_read(&self.seats, place);
+                let read = |place: &Source| is_read(&self.seats, self.lookouts.as_deref(), place);
                 granted
                     .answer
                     .starts
@@ -58,6 +59,9 @@ impl Desk {
         let retained = answer.retained.into_iter().filter(|stream| stands(stream.key));
         retained.for_each(|stream| self.outbound.retained.begin(stream));
         for key in answer.keys {
+            if !stands(key) {
+                self.lookouts.iter().for_each(|lookouts| lookouts.end(key));
+            }
             // A client may ask twice in a row; what it asked for last still waits then.
             if let Some(at) = self.outbound.pending.iter().position(|k| *k == key) {
                 self.outbound.pending.swap_remove(at);
@@ -92,12 +96,13 @@ impl Desk {
         for (requested, filter) in session.requested(ticket).iter().zip(unsubscribe.filters.iter()) {
             if let Requested::Removed { key } = requested {
                 self.seats.remove(key);
+                self.lookouts.iter().for_each(|lookouts| lookouts.end(*key));
                 self.shares.seats.remove(key);
                 self.outbound.retained.end(*key);
                 self.outbound.starts.retain(|(k, _), _| k != key);
                 if let Some(tenancy) = self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
                     tenancy.ends(*key);
-                    unread.extend(tenancy.unread(|place| is_read(&self.seats, place)));
+                    unread.extend(tenancy.unread(|place| is_read(&self.seats, self.lookouts.as_deref(), place)));
                     removed.push((*filter).into());
                 }
             }
@@ -115,8 +120,8 @@ impl Desk {
 }
 
 /// Whether any of the seats reads a partition.
-pub(super) fn is_read(seats: &HashMap<SubscriptionKey, Vec<Seat>>, place: &Source) -> bool {
-    seats.values().flatten().any(|seat| seat.reads(place))
+pub(super) fn is_read(seats: &HashMap<SubscriptionKey, Vec<Seat>>, lookouts: Option<&Lookouts>, place: &Source) -> bool {
+    seats.values().flatten().any(|seat| seat.reads(place)) || lookouts.is_some_and(|lookouts| lookouts.reads(place))
 }
 
 /// A SUBSCRIBE that is decided.

@@ -8,6 +8,7 @@
 //! connection), then makes sure that each partition has a feed. A feed that somebody else began in between starts at an
 //! end offset asked for before our SUBACK, so whatever lies below it was stored while our SUBSCRIBE was still unanswered.
 
+mod grow;
 mod known;
 mod seat;
 
@@ -18,7 +19,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use tokio::task::AbortHandle;
@@ -36,11 +36,9 @@ use crate::{
     upstream::{Cluster, Topic, TopicId},
 };
 
+use grow::grow;
 use known::Known;
 pub use seat::Seat;
-
-/// Kafka did not say where a topic ends.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A partition of a topic as sessions name it.
 pub fn stored_source(topic: &Topic, partition: i32) -> Source {
@@ -117,7 +115,15 @@ pub struct Hub {
     pub(super) missing: Arc<Said>,
     pub(super) sweeps: Arc<SweepCache>,
     pub(super) budget: Arc<Budget>,
+    /// Names of the topics of the proxy's own state.
+    own: Vec<String>,
     topics: Mutex<Known>,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
 }
 
 /// One Kafka topic: who wants its records, and which of its partitions are read.
@@ -208,8 +214,19 @@ impl Hub {
             missing,
             sweeps,
             budget,
+            own: Vec::new(),
             topics: Mutex::default(),
         }
+    }
+
+    /// The same, with these topics of the proxy's own state: nobody reads them by a name with holes.
+    pub fn with_own(self, own: &[String]) -> Self {
+        Self { own: own.to_vec(), ..self }
+    }
+
+    /// Whether a topic is of the proxy's own state.
+    pub(super) fn is_own(&self, name: &str) -> bool {
+        self.own.iter().any(|own| own == name)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -320,41 +337,6 @@ impl Hub {
             }
         });
         running.first_offset
-    }
-}
-
-/// Reads partitions that a topic gains, from their beginning: they are younger than the seats that are taken, so everything in
-/// them was stored after those SUBSCRIBEs. So is a topic that appears. One that could not be seen may be old: it is read from where it ends
-/// once it can. Ends with the last seat.
-async fn grow(hub: Arc<Hub>, topic_hub: Arc<TopicHub>, mut topic: Arc<Topic>) {
-    while let Some(larger) = hub.cluster.topic_grows(&topic).await {
-        let mut ends = Vec::new();
-        if topic.partitions.is_empty() && !larger.appeared {
-            // Who sits down from here on asks for the ends, too.
-            topic_hub.lock().see(&larger, true);
-            let Some(told) = hub.ends_of(&larger).await else {
-                tokio::time::sleep(ASK_AGAIN).await;
-                continue;
-            };
-            ends = told;
-        }
-        let mut reading = topic_hub.lock();
-        // Aborted, but not yet gone.
-        if reading.seats == 0 {
-            return;
-        }
-        reading.see(&larger, true);
-        // Whoever reads those of a topic whose name another has by now goes over to it.
-        let known = if larger.id.may_be(topic.id) { topic.partitions.len() } else { 0 };
-        for partition in known..larger.partitions.len() {
-            let from = ends.get(partition).copied().unwrap_or(0);
-            let partition = partition as i32;
-            let wanted = reading.partitions.entry(partition).or_insert_with(Wanted::new);
-            hub.run(wanted, &topic_hub, &larger, partition, from);
-        }
-        reading.known = reading.known.max(larger.partitions.len());
-        drop(reading);
-        topic = larger;
     }
 }
 

@@ -11,6 +11,7 @@
 //! * `store` keeps sessions that outlive their connections; `once` carries their QoS 2 between it and the session, `tenancy` is what a
 //!   connection keeps for it, `resuming` and `arrivals` bring a session that goes on back to its places, `frontier` takes it forward.
 //! * `retained` keeps retained messages and knows which a subscription gets, `retaining` hands them out.
+//! * `lookouts` brings subscriptions to Kafka topics that come later and that they read by their names.
 //! * `registry` finds the connection of a client id; `hub`, `feed`, `scribe`, `chunk` and `index` bring records to subscribers,
 //!   `behind`, `sweep` and `sweep_cache` to those that cannot keep up; `permits` and `patience` share out the memory for that.
 //! * `share` are the shared subscriptions of all connections, `shared_out` what one connection has of them.
@@ -37,6 +38,7 @@ mod hub;
 mod identities;
 mod inbound;
 mod index;
+mod lookouts;
 mod mailbox;
 mod once;
 mod outbound;
@@ -134,7 +136,7 @@ impl Relay {
     pub fn new(settings: Settings, rules: Arc<RuleSet>, cluster: Cluster, metrics: Arc<Metrics>) -> Self {
         let rule_counters: Arc<[_]> = metrics.rules(rules.iter().map(|(_, rule)| rule.name.as_str())).into();
         let missing = Arc::new(Said::default());
-        let hub = Arc::new(Hub::new(
+        let hub = Hub::new(
             cluster.clone(),
             rules.clone(),
             metrics.clone(),
@@ -147,7 +149,8 @@ impl Relay {
                 metrics.reads_waiting_bytes.clone(),
             ),
             Budget::new(settings.sweeps.for_messages(), metrics.waiting_bytes.clone()),
-        ));
+        );
+        let hub = Arc::new(hub.with_own(&settings.state_topics));
         let shares = Shares::new(hub.clone(), &settings.group_prefix, settings.shared);
         let (retained, tasks) = settings.retained.clone().map(|own| Retained::start(own, &hub)).unzip();
         let (cluster_of, timeout) = (cluster.clone(), settings.delivery_timeout);

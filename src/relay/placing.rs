@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     hub::{Hub, Seat, Subscriber, stored_source, to_come},
+    lookouts::{Looking, Lookouts, patterns, topics},
     mailbox::Mailbox,
     retained::{Retained, Starts},
     share::{SharedSeat, SharedWish, Shares},
@@ -21,11 +22,14 @@ use crate::{
     upstream::{Topic, TopicState},
 };
 
+/// Whose seats they are.
+type To<'a> = (&'a Arc<Mailbox>, Option<&'a Arc<Lookouts>>);
+
 /// Places all wishes of one SUBSCRIBE within `limit` and puts the answer into the mailbox.
 pub async fn place(
     (hub, shares): (Arc<Hub>, Arc<Shares>),
     retained: Option<Arc<Retained>>,
-    mailbox: Arc<Mailbox>,
+    (mailbox, lookouts): (Arc<Mailbox>, Option<Arc<Lookouts>>),
     ticket: Ticket,
     wishes: Vec<Wish>,
     limit: Duration,
@@ -50,7 +54,7 @@ pub async fn place(
             Err(why) => answer.refused.push((place, why)),
         }
     }
-    let (seated, ends) = sit_all(&hub, &mailbox, &plain, until).await;
+    let (seated, ends) = sit_all(&hub, (&mailbox, lookouts.as_ref()), &plain, until).await;
     for (place, key, seats) in seated {
         match seats.and_then(|seats| Ok((begin(&hub, key, &seats, &ends)?, seats))) {
             Ok((starts, seats)) => {
@@ -75,6 +79,11 @@ pub async fn place(
             .iter()
             .any(|(place, wanted, ..)| wanted == key && answer.refused.iter().any(|(refused, _)| refused == place))
     });
+    for (wish, _) in plain.iter().filter(|(wish, _)| !wish.sources.is_empty()) {
+        if answer.refused.iter().any(|(refused, _)| *refused == wish.place) {
+            lookouts.iter().for_each(|lookouts| lookouts.end(wish.key));
+        }
+    }
     mailbox.subscribed(answer);
 }
 
@@ -101,16 +110,11 @@ pub(super) const UNAVAILABLE: &str = "kafka_unavailable";
 
 /// Seats for all of them, and where the partitions end. A topic that was deleted just now is only known to be away once that is asked: then
 /// it is a topic to come.
-async fn sit_all(
-    hub: &Arc<Hub>,
-    mailbox: &Arc<Mailbox>,
-    wishes: &[(Wish, Option<Arc<Starts>>)],
-    until: tokio::time::Instant,
-) -> (Vec<Seated>, Ends) {
+async fn sit_all(hub: &Arc<Hub>, to: To<'_>, wishes: &[(Wish, Option<Arc<Starts>>)], until: tokio::time::Instant) -> (Vec<Seated>, Ends) {
     loop {
         let mut seated = Vec::with_capacity(wishes.len());
         for (wish, starts) in wishes {
-            seated.push((wish.place, wish.key, sit(hub, mailbox, wish, starts.as_ref(), until).await));
+            seated.push((wish.place, wish.key, sit(hub, to, wish, starts.as_ref(), until).await));
         }
         let wanted = partitions(&seated);
         let ends = ends(hub, wanted.clone(), until).await;
@@ -118,6 +122,8 @@ async fn sit_all(
         if tokio::time::Instant::now() >= until || !wanted.iter().any(is_lost) {
             return (seated, ends);
         }
+        let begun = wishes.iter().filter(|(wish, _)| !wish.sources.is_empty());
+        begun.for_each(|(wish, _)| to.1.into_iter().for_each(|lookouts| lookouts.end(wish.key)));
     }
 }
 
@@ -127,7 +133,7 @@ async fn sit_all(
 /// the record anywhere, and records of any producer are delivered.
 async fn sit(
     hub: &Arc<Hub>,
-    mailbox: &Arc<Mailbox>,
+    (mailbox, lookouts): To<'_>,
     wish: &Wish,
     starts: Option<&Arc<Starts>>,
     until: tokio::time::Instant,
@@ -139,21 +145,43 @@ async fn sit(
     }
     let subscriber = || Subscriber::new(mailbox.clone(), wish.key, wish.granted).with_starts(starts.cloned());
     // Several rules may read one Kafka topic; one seat in it is enough.
-    let names: BTreeSet<&str> = wish.sources.iter().map(|s| s.kafka_topic.as_str()).collect();
+    let (mut names, lookout) = topics(hub, &wish.sources, until).await.ok_or(UNAVAILABLE)?;
+    names.retain(|name| wish.awaited.iter().all(|awaited| **awaited != **name));
     let mut missing = Vec::new();
-    for name in names {
+    for name in &names {
         match known(hub, name, until).await? {
-            Some(topic) => seats.push(hub.sit(topic.clone(), all_of(&topic), &wish.filter, subscriber())),
+            Some(topic) => {
+                // Whoever would find it later sits down first.
+                lookouts.into_iter().for_each(|lookouts| lookouts.come(&topic));
+                seats.push(hub.sit(topic.clone(), all_of(&topic), &wish.filter, subscriber()));
+            }
             None => missing.push(name),
         }
     }
-    if seats.is_empty() {
+    if seats.is_empty() && lookout.is_none() {
         return Err("no_such_topic");
     }
     // See `hub::grow`.
-    let to_come = missing.into_iter().map(to_come);
-    seats.extend(to_come.map(|topic| hub.sit(topic, Vec::new(), &wish.filter, subscriber())));
+    for name in missing {
+        lookouts.into_iter().for_each(|lookouts| lookouts.awaits(name));
+        seats.push(hub.sit(to_come(name), Vec::new(), &wish.filter, subscriber()));
+    }
+    if let (Some(lookouts), Some(lookout)) = (lookouts, lookout) {
+        lookouts.begin(looking(wish, names), lookout);
+    }
     Ok(seats)
+}
+
+/// What a wish looks out for that has its seats in these topics.
+fn looking(wish: &Wish, names: BTreeSet<String>) -> Looking<'_> {
+    let known = names.into_iter().map(Arc::from);
+    Looking {
+        key: wish.key,
+        filter: &wish.filter,
+        granted: wish.granted,
+        patterns: patterns(&wish.sources),
+        known: known.chain(wish.awaited.iter().map(|name| Arc::from(&**name))).collect(),
+    }
 }
 
 fn all_of(topic: &Topic) -> Vec<i32> {

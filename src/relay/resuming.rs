@@ -4,15 +4,19 @@ mod again;
 mod standing;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     hub::{Hub, Seat, Subscriber},
+    lookouts::{Looking, Lookouts, patterns},
     mailbox::Mailbox,
     once::id,
     placing::{UNAVAILABLE, known},
@@ -22,6 +26,8 @@ use super::{
     tenancy::Away,
 };
 use crate::{
+    kafka::TopicPattern,
+    mapping::{KafkaTopics, Source},
     mqtt::{ReasonCode, topic::parse_share},
     ownership::{Body, StoredSubscription},
     session::{Options, Present, SubscriptionKey},
@@ -114,13 +120,13 @@ pub fn present(body: &Body) -> Present {
 /// read on when they can be: this ends when it waits for none, or is aborted.
 pub async fn resume(
     (hub, shares): (Arc<Hub>, Arc<Shares>),
-    mailbox: Arc<Mailbox>,
+    (mailbox, lookouts): (Arc<Mailbox>, Option<Arc<Lookouts>>),
     mut body: Box<Body>,
     receive_maximum: usize,
     until: Instant,
 ) {
     let refuse = || mailbox.store(Letter::Refuse(ReasonCode::ServerUnavailable));
-    let (Some(again), Some((stands, away)), Ok(shared)) = (
+    let (Some(again), Some((stands, Wishes { away, outlooks, .. })), Ok(shared)) = (
         again::find(&hub, &body, until).await,
         stand_up(&hub, &mut body, until).await,
         sit_in_shares(&shares, &mailbox, &body, receive_maximum, until).await,
@@ -143,6 +149,20 @@ pub async fn resume(
             resumed.seats.entry(key).or_default().push(seat);
         }
     }
+    if let Some(lookouts) = lookouts {
+        for (key, patterns, known) in outlooks {
+            let stored = &resumed.body.subscriptions[key.0 as usize];
+            let lookout = hub.cluster.look_out(patterns.clone());
+            let looking = Looking {
+                key,
+                filter: &stored.filter,
+                granted: stored.qos,
+                patterns,
+                known,
+            };
+            lookouts.begin(looking, lookout);
+        }
+    }
     mailbox.store(Letter::Resumed(Box::new(resumed)));
     if let Some(body) = left {
         await_topics(&hub, &mailbox, &body, away).await;
@@ -151,13 +171,13 @@ pub async fn resume(
 
 /// Where the session stands in the topics that are there, and what is wanted of others. A topic that was deleted just now is only known to be
 /// away once it is asked where it ends. `None`: Kafka did not say in time what there is to know.
-async fn stand_up(hub: &Arc<Hub>, body: &mut Body, until: Instant) -> Option<(Vec<Stand>, Vec<Wanted>)> {
+async fn stand_up(hub: &Arc<Hub>, body: &mut Body, until: Instant) -> Option<(Vec<Stand>, Wishes)> {
     loop {
-        let (there, away) = wanted(hub, body, until).await?;
-        let asked: Vec<_> = there.iter().map(|(topic, wanted)| (topic.clone(), wanted)).collect();
+        let wishes = wanted(hub, body, until).await?;
+        let asked: Vec<_> = wishes.there.iter().map(|(topic, wanted)| (topic.clone(), wanted)).collect();
         match stands(hub, body, &asked, until).await {
-            Some(stands) => return Some((stands, away)),
-            None if Instant::now() < until && there.iter().any(|(topic, _)| hub.cluster.is_away(topic)) => {}
+            Some(stands) => return Some((stands, wishes)),
+            None if Instant::now() < until && wishes.there.iter().any(|(topic, _)| hub.cluster.is_away(topic)) => {}
             None => return None,
         }
     }
@@ -220,25 +240,65 @@ async fn sit_in_shares(
     Ok(seats)
 }
 
-/// What the subscriptions want: in topics that are there, and in others. `None`: Kafka did not say in time which topics there are.
-async fn wanted(hub: &Arc<Hub>, body: &Body, until: Instant) -> Option<(Vec<(Arc<Topic>, Wanted)>, Vec<Wanted>)> {
+/// What the subscriptions want.
+struct Wishes {
+    /// In topics that are there.
+    there: Vec<(Arc<Topic>, Wanted)>,
+    /// In others.
+    away: Vec<Wanted>,
+    /// Those that look out for topics that come later, with the names of these and of the topics that it has got here.
+    outlooks: Vec<(SubscriptionKey, Vec<TopicPattern>, HashSet<Arc<str>>)>,
+}
+
+/// What the subscriptions want. `None`: Kafka did not say in time which topics there are.
+async fn wanted(hub: &Arc<Hub>, body: &Body, until: Instant) -> Option<Wishes> {
+    let keys = (0..body.subscriptions.len() as u32).map(SubscriptionKey);
+    let of = |key: SubscriptionKey| {
+        (
+            key,
+            hub.rules.sources(&body.subscriptions[key.0 as usize].filter).unwrap_or_default(),
+        )
+    };
+    let read: Vec<(SubscriptionKey, Vec<Source>)> = keys.map(of).collect();
+    let listed = listed(hub, read.iter().flat_map(|(_, sources)| patterns(sources)).collect(), until).await?;
     let mut topics: BTreeMap<String, Wanted> = BTreeMap::new();
-    for (at, subscription) in body.subscriptions.iter().enumerate() {
-        let key = SubscriptionKey(at as u32);
-        for source in hub.rules.sources(&subscription.filter).unwrap_or_default() {
-            let retention = hub.rules.rule(source.rule).offline_retention;
-            let wanted = topics.entry(source.kafka_topic).or_insert_with_key(|name| Wanted {
-                name: name.clone(),
-                offline_retention: retention,
-                keys: Vec::new(),
-            });
-            wanted.offline_retention = wanted.offline_retention.zip(retention).map(|(longest, own)| longest.max(own));
-            // Several rules may read one Kafka topic; one seat in it is enough.
-            if wanted.keys.last() != Some(&key) {
-                wanted.keys.push(key);
+    let mut want = |name: &str, source: &Source, key: SubscriptionKey| {
+        let retention = hub.rules.rule(source.rule).offline_retention;
+        let wanted = topics.entry(name.to_owned()).or_insert_with_key(|name| Wanted {
+            name: name.clone(),
+            offline_retention: retention,
+            keys: Vec::new(),
+        });
+        wanted.offline_retention = wanted.offline_retention.zip(retention).map(|(longest, own)| longest.max(own));
+        // Several rules may read one Kafka topic; one seat in it is enough.
+        if wanted.keys.last() != Some(&key) {
+            wanted.keys.push(key);
+        }
+    };
+    // What is named may be away, and is then waited for; those who mean it by other names wait, too.
+    let named: BTreeSet<&str> = read.iter().flat_map(|(_, sources)| sources).filter_map(Source::named).collect();
+    let mut outlooks = Vec::new();
+    for (key, sources) in &read {
+        for source in sources {
+            match &source.kafka_topics {
+                KafkaTopics::One(name) => want(name, source, *key),
+                KafkaTopics::Like(pattern) => {
+                    let others = listed.iter().map(|name| &**name).filter(|name| !named.contains(name));
+                    let all = named.iter().copied().chain(others);
+                    all.filter(|name| pattern.matches(name)).for_each(|name| want(name, source, *key));
+                }
             }
         }
+        let patterns = patterns(sources);
+        if !patterns.is_empty() {
+            outlooks.push((*key, patterns));
+        }
     }
+    let got = |(key, patterns): (SubscriptionKey, Vec<TopicPattern>)| {
+        let its = topics.iter().filter(|(_, wanted)| wanted.keys.contains(&key));
+        (key, patterns, its.map(|(name, _)| Arc::from(&**name)).collect())
+    };
+    let outlooks = outlooks.into_iter().map(got).collect();
     let (mut there, mut away) = (Vec::new(), Vec::new());
     for (name, wanted) in topics {
         match known(hub, &name, until).await.ok()? {
@@ -246,5 +306,14 @@ async fn wanted(hub: &Arc<Hub>, body: &Body, until: Instant) -> Option<(Vec<(Arc
             None => away.push(wanted),
         }
     }
-    Some((there, away))
+    Some(Wishes { there, away, outlooks })
+}
+
+/// The topics of the cluster that have such names. `None`: Kafka did not say in time.
+async fn listed(hub: &Hub, patterns: Vec<TopicPattern>, until: Instant) -> Option<Vec<Arc<str>>> {
+    if patterns.is_empty() {
+        return Some(Vec::new());
+    }
+    let names = timeout_at(until, hub.cluster.look_out(patterns).now()).await.ok()??;
+    Some(names.into_iter().filter(|name| !hub.is_own(name)).collect())
 }

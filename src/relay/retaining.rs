@@ -24,7 +24,7 @@ impl Shared {
 
     /// Whether a Kafka topic is one of the proxy's own state.
     pub(super) fn is_state_topic(&self, name: &str) -> bool {
-        self.settings.state_topics.iter().any(|own| own == name)
+        self.hub.is_own(name)
     }
 
     /// Whether a subscription gets retained messages with its SUBSCRIBE (§3.8.3.1). `new`: it did not exist before.

@@ -1,6 +1,6 @@
 //! From a SUBSCRIBE to what must be asked of Kafka, and from its answers to what is granted. What lies in between is `placing`.
 
-use std::time::Instant;
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use tokio::task::AbortHandle;
 
@@ -9,12 +9,13 @@ use super::{
     desk::Desk,
     granting::Granted,
     hub::Seat,
+    lookouts::Lookouts,
     placing::place as place_wishes,
     retained::Stream,
     share::{self, SharedSeat},
 };
 use crate::{
-    mapping::{NoSources, Source, Unmapped},
+    mapping::{KafkaTopics, Source, Unmapped},
     mqtt::{QoS, ReasonCode, Subscribe, SubscribeFilter, topic},
     ownership::Source as StoredSource,
     session::{Requested, Session, SubscriptionKey, Ticket},
@@ -43,6 +44,8 @@ pub struct Wish {
     pub granted: QoS,
     /// What must be read for it. Empty: it is read already.
     pub sources: Vec<Source>,
+    /// Kafka topics of those that come otherwise: the session goes on there when they do.
+    pub awaited: Vec<Box<str>>,
     /// Of a shared subscription: unacknowledged messages that the client takes.
     pub shared: Option<usize>,
     /// It gets retained messages.
@@ -122,12 +125,13 @@ impl Desk {
             let answer = Subscribed::nothing(ticket);
             return self.grant(session, Granted { answer, reasons }, now);
         }
+        let lookouts = self.lookouts(HashMap::new()).cloned();
         let shared = &self.shared;
         self.outbound.pending.extend(wishes.iter().map(|w| w.key));
         let placing = tokio::spawn(place_wishes(
             (shared.hub.clone(), shared.shares.clone()),
             shared.retained.clone(),
-            self.mailbox.clone(),
+            (self.mailbox.clone(), lookouts),
             ticket,
             wishes,
             shared.settings.delivery_timeout,
@@ -155,12 +159,13 @@ impl Desk {
         };
         let plain = shared.map_or(filter.filter, |shared| shared.filter);
         let granted = granted(filter.qos);
-        let wish = |sources| Wish {
+        let wish = |(sources, awaited)| Wish {
             place,
             key,
             filter: filter.filter.into(),
             granted: filter.qos,
             sources,
+            awaited,
             shared: shared.map(|_| receive_maximum),
             retained,
         };
@@ -169,9 +174,10 @@ impl Desk {
         if away || self.seats.contains_key(&key) {
             let seats = self.seats.get_mut(&key).into_iter().flatten();
             seats.for_each(|seat| seat.grant(filter.qos));
+            self.lookouts.iter().for_each(|lookouts| lookouts.grant(key, filter.qos));
             // Its retained messages are sent once more [MQTT-3.8.4-4].
             if retained {
-                wishes.push(wish(Vec::new()));
+                wishes.push(wish((Vec::new(), Vec::new())));
             }
             return granted;
         }
@@ -180,26 +186,52 @@ impl Desk {
         }
         match self.shared.rules.sources(plain) {
             // The proxy's own state is nobody's to read, whatever the filter puts into a rule's Kafka topic.
-            Ok(sources) if sources.iter().any(|source| self.shared.is_state_topic(&source.kafka_topic)) => {
+            Ok(sources) if sources.iter().any(|source| self.is_state(&source.kafka_topics)) => {
                 self.refuse_filter(ReasonCode::ImplementationSpecificError, "state_topic")
             }
-            Ok(mut sources) => {
-                if let Some(tenancy) = self.tenancy.as_deref_mut().filter(|_| shared.is_none()) {
-                    sources.retain(|source| !tenancy.waits_too(&source.kafka_topic, key));
-                }
-                wishes.push(wish(sources));
+            Ok(sources) => {
+                let (sources, awaited) = match shared {
+                    None => self.leave_to_session(sources, key),
+                    Some(_) => (sources, Vec::new()),
+                };
+                wishes.push(wish((sources, awaited)));
                 granted
             }
-            Err(NoSources::Unmapped(unmapped)) => {
+            Err(unmapped) => {
                 let refusal = self.refuse_filter(ReasonCode::TopicFilterInvalid, "unmapped");
                 tracing::debug!(filter = filter.filter, why = "unmapped", "a filter gets no messages");
                 if unmapped == Unmapped::Drop { granted } else { refusal }
             }
-            Err(NoSources::NotReadable { why, .. }) => {
-                tracing::debug!(filter = filter.filter, why, "a filter is refused");
-                self.refuse_filter(ReasonCode::ImplementationSpecificError, "not_readable")
-            }
         }
+    }
+
+    /// Without those that come by the session, which waits for their topics; and the names of topics that do, of those that have holes.
+    fn leave_to_session(&mut self, mut sources: Vec<Source>, key: SubscriptionKey) -> (Vec<Source>, Vec<Box<str>>) {
+        let mut awaited = Vec::new();
+        if let Some(tenancy) = self.tenancy.as_deref_mut() {
+            sources.retain(|source| match &source.kafka_topics {
+                KafkaTopics::One(name) => !tenancy.waits_too(name, key),
+                KafkaTopics::Like(pattern) => {
+                    awaited.extend(tenancy.waits_along(pattern, key));
+                    true
+                }
+            });
+        }
+        (sources, awaited)
+    }
+
+    /// The proxy's own state is nobody's to read. Names with holes leave it out by themselves.
+    fn is_state(&self, topics: &KafkaTopics) -> bool {
+        matches!(topics, KafkaTopics::One(name) if self.shared.is_state_topic(name))
+    }
+
+    /// What looks out for Kafka topics that come later, if rules read any by names with holes. `places`: where the session stands.
+    pub(super) fn lookouts(&mut self, places: HashMap<StoredSource, i64>) -> Option<&Arc<Lookouts>> {
+        let hub = &self.shared.hub;
+        if self.lookouts.is_none() && hub.rules.reads_patterns() {
+            self.lookouts = Some(Lookouts::new(hub.clone(), self.mailbox.clone(), places));
+        }
+        self.lookouts.as_ref()
     }
 
     fn refuse_filter(&self, reason: ReasonCode, why: &'static str) -> ReasonCode {

@@ -17,19 +17,18 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
-use tokio::{sync::mpsc, time::sleep_until};
+use tokio::time::sleep_until;
 
 use super::{
     backoff,
     bootstrap::{self, Among, any_connection},
-    broker::Broker,
+    brokers,
     cluster::Core,
     connection::Connection,
     fetch,
     inquiry::{Failure, inquire},
-    janitor, offsets,
+    janitor,
     pace::Pace,
-    sender, singles,
     topics::{Entry, Partition, Teller, Topic, TopicId, TopicState},
     turn::{Turn, Worth},
 };
@@ -41,8 +40,8 @@ use crate::kafka::{
 /// How long a connection that was there before may owe an answer: a broker that is paused or cut off must not hold up the news of who
 /// leads instead of it. A fresh one gets the whole request timeout.
 const OLD_LINK_WAIT: Duration = Duration::from_secs(2);
-/// Brokers that are kept track of, far beyond any cluster: each has tasks.
-const MOST_BROKERS: usize = 10_000;
+/// How long a broker that has just answered may take to list all topics.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
 /// How often a missing topic is asked for while somebody wants it.
 pub(crate) const ASK_MISSING_AGAIN: Duration = Duration::from_secs(2);
 /// A topic that nobody wanted for so many times the age of metadata is forgotten.
@@ -159,7 +158,8 @@ async fn ended(link: Option<&Connection>) {
 
 async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, among: Among) -> Result<Round, Failure> {
     let names = due(core, full);
-    if names.is_empty() && !full {
+    let listing = core.listings.due(core.settings.metadata_max_age);
+    if names.is_empty() && !full && listing.is_none() {
         return Ok(outlook(core, Worth::default()));
     }
     let old = link.take_if(|l| l.is_open());
@@ -178,11 +178,23 @@ async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, amon
             (fresh, worth)
         }
     };
+    let listed = match listing {
+        Some(question) => {
+            core.listings
+                .list(&used, question, LISTED_WITHIN.min(core.settings.request_timeout))
+                .await
+        }
+        None => true,
+    };
     *link = Some(used);
     // Whoever waits for a topic says so only now and then.
     let unused = (core.settings.metadata_max_age * AGES_UNUSED).max(ASK_MISSING_AGAIN * 3);
     core.topics.forget_unwanted(unused, &core.identities);
-    Ok(outlook(core, worth))
+    let mut outlook = outlook(core, worth);
+    if !listed {
+        (outlook.unsettled, outlook.worth.late) = (true, true);
+    }
+    Ok(outlook)
 }
 
 /// The names to ask for: all, or those that are new, unsettled, or missing for a while.
@@ -241,7 +253,7 @@ fn learn(core: &Arc<Core>, answer: &MetadataResponse, address: &str) -> Worth {
             }
             None => {
                 worth.news = true;
-                start_broker(core, told.node_id.0, address);
+                brokers::begin(core, told.node_id.0, address);
             }
         }
     }
@@ -261,24 +273,6 @@ fn learn(core: &Arc<Core>, answer: &MetadataResponse, address: &str) -> Worth {
         let _ = broker.fetcher.send(fetch::Command::Look);
     }
     worth
-}
-
-fn start_broker(core: &Arc<Core>, id: i32, address: String) {
-    if core.all_brokers().len() >= MOST_BROKERS {
-        return;
-    }
-    let (fetcher, commands) = mpsc::unbounded_channel();
-    let (questions, asked) = mpsc::unbounded_channel();
-    let broker = Broker::new(id, address, fetcher, questions);
-    core.add_broker(&broker);
-    for acks in Acks::EACH {
-        core.spawn(sender::run(Arc::clone(core), Arc::clone(&broker), acks));
-    }
-    core.spawn(fetch::run(Arc::clone(core), Arc::clone(&broker), commands));
-    core.spawn(offsets::run(Arc::clone(core), Arc::clone(&broker), asked));
-    for _ in 0..core.settings.producer.qos2_connections {
-        core.spawn(singles::run(Arc::clone(core), Arc::clone(&broker)));
-    }
 }
 
 fn learn_topic(core: &Core, told: &MetadataResponseTopic, by: Teller) -> Worth {

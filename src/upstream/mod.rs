@@ -11,6 +11,7 @@ pub mod backoff;
 mod batches;
 mod bootstrap;
 mod broker;
+mod brokers;
 mod cluster;
 mod connection;
 mod counters;
@@ -28,6 +29,7 @@ mod identity;
 mod inquiry;
 mod janitor;
 mod layouts;
+mod listing;
 mod look_up;
 mod memory;
 mod metadata;
@@ -62,6 +64,7 @@ pub use group::{
     AckKind, Acquired, AcquiredRange, Assigned, Commit, CommitError, Committed, Committer, Group, GroupEvent, GroupSettings, Lease,
     MOST_METADATA, MOST_USER_DATA, Revocation, ShareEvent, ShareGroup, ShareStart, Tenure, Terms, TopicPartition,
 };
+pub use listing::Lookout;
 pub use receipts::{Outcome, Receipt, Receipts};
 pub use reserved::Reserved;
 pub use security::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource};

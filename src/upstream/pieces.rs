@@ -11,7 +11,7 @@ const SMALL: usize = 1024;
 
 /// Bytes that are written one piece after the other; what is written is let go of.
 #[derive(Default)]
-pub(super) struct Pieces {
+pub(crate) struct Pieces {
     /// The first, which can still be changed.
     pub(super) head: BytesMut,
     rest: VecDeque<Bytes>,

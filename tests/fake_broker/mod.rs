@@ -138,6 +138,8 @@ pub struct World {
     pub produce_always: Option<Fault>,
     /// How many names each Metadata request had.
     pub named: Vec<usize>,
+    /// Metadata requests for all topics.
+    pub listings: usize,
     /// Requests seen, by API key.
     pub seen: HashMap<i16, usize>,
     /// Partitions named in each Fetch, in order of arrival.

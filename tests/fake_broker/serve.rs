@@ -301,6 +301,7 @@ impl Node {
         let mut world = self.world.lock().unwrap();
         let error = std::mem::take(&mut world.metadata_error);
         world.named.push(request.topics.as_ref().map_or(0, Vec::len));
+        world.listings += usize::from(request.topics.is_none());
         let late = world.late.is_none_or(|late| late == self.id);
         let brokers = world.brokers.iter().map(|(id, at)| {
             let host = StrBytes::from_string(at.ip().to_string());
@@ -309,8 +310,16 @@ impl Node {
                 .with_host(host)
                 .with_port(at.port().into())
         });
-        let names = request.topics.iter().flatten().map(|t| t.name.clone().unwrap());
-        let topics = names.map(|name| {
+        let names: Vec<TopicName> = match &request.topics {
+            Some(topics) => topics.iter().map(|topic| topic.name.clone().unwrap()).collect(),
+            // Whoever names none gets all that it may see.
+            None => {
+                let seen = |name: &&String| Some(*name) != world.forbidden.as_ref();
+                let names = world.topics.keys().filter(seen).cloned();
+                names.map(|name| TopicName(StrBytes::from_string(name))).collect()
+            }
+        };
+        let topics = names.into_iter().map(|name| {
             let told = MetadataResponseTopic::default().with_name(Some(name.clone()));
             match world.topics.get(name.as_str()) {
                 None => told.with_error_code(3),

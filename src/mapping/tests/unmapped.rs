@@ -33,7 +33,7 @@ fn of(set: &RuleSet, topic: &str, expected: Option<Unmapped>) {
 fn of_filter(set: &RuleSet, filter: &str, expected: Option<Unmapped>) {
     match (set.sources(filter), expected) {
         (Ok(_), None) => {}
-        (Err(NoSources::Unmapped(unmapped)), Some(expected)) => assert_eq!(unmapped, expected, "{filter}"),
+        (Err(unmapped), Some(expected)) => assert_eq!(unmapped, expected, "{filter}"),
         (found, _) => panic!("{filter}: {found:?}"),
     }
 }

@@ -1,5 +1,7 @@
 //! Moments between two steps of others, in which a topic is larger than a seat knows it.
 
+use std::time::Duration;
+
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 

@@ -13,6 +13,7 @@ use crate::{
         chunk::{Chunk, ChunkBuilder, SourceId},
         feed::LIMITS,
         hub::Hub,
+        lookouts::topics,
         placing::known,
         scribe::{self, Clock},
     },
@@ -62,8 +63,9 @@ enum Seen {
 async fn topic_of(hub: &Arc<Hub>, share: &str, place: Place, until: Instant) -> Option<Seen> {
     let filter = topic::parse_share(share).ok().flatten().map_or(share, |share| share.filter);
     let mut seen = Seen::Gone;
-    for source in hub.rules.sources(filter).unwrap_or_default() {
-        let name = &source.kafka_topic;
+    // Of those that are listed by the form of their names, one that cannot be seen is as good as gone.
+    let (names, _) = topics(hub, &hub.rules.sources(filter).unwrap_or_default(), until).await?;
+    for name in &names {
         match known(hub, name, until).await.ok()? {
             Some(topic) if stored_topic(&topic) == place.source.topic => return Some(Seen::There(topic)),
             None if hub.cluster.is_hidden(name) => seen = Seen::Hidden,

@@ -21,12 +21,15 @@ use super::{
     task,
 };
 use crate::{
+    mapping::Source,
     relay::{budget::Budget, placing::UNAVAILABLE},
     upstream::{AckKind, Acquired, Lease, ShareEvent, ShareGroup, ShareStart, Terms},
 };
 
 /// Why a shared subscription is refused: the cluster cannot do what the configuration asks for.
 pub(super) const NOT_SUPPORTED: &str = "share_groups_not_supported";
+/// The same: a share group is joined for topics whose names are known.
+const OPEN_TOPICS: &str = "share_group_needs_topics";
 /// How long those who have left, the last of all, may still acknowledge.
 const GRACE: Duration = Duration::from_secs(2);
 /// Bytes of messages that may be with members, or wait for them: with all memory in use, and otherwise.
@@ -44,8 +47,13 @@ struct Task {
     terms: Terms,
 }
 
-pub(super) async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>, until: Instant) {
-    let terms = match prepare(shares, share, &topics, until).await {
+pub(super) async fn run(shares: &Arc<Shares>, share: &Arc<Share>, sources: &[Source], until: Instant) {
+    let topics: BTreeSet<String> = sources.iter().filter_map(Source::named).map(str::to_owned).collect();
+    let prepared = match sources.iter().all(|source| source.named().is_some()) {
+        true => prepare(shares, share, &topics, until).await,
+        false => Err(OPEN_TOPICS),
+    };
+    let terms = match prepared {
         Ok(terms) => terms,
         Err(why) => {
             shares.end(share, true);
@@ -91,6 +99,9 @@ async fn prepare(shares: &Shares, share: &Share, topics: &BTreeSet<String>, unti
         }
         // What is not there now is younger than the group, and is read from its beginning.
         let (ends, _) = task::ends(shares, topics, until).await?;
+        if ends.is_empty() {
+            return Err("no_such_topic");
+        }
         let starts = ends.into_iter().map(|((topic, _), offsets)| ShareStart { topic, offsets });
         let starts: Vec<ShareStart> = starts.collect();
         cluster.prepare_share_group(&shares.group(share), &starts).await

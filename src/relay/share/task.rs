@@ -7,15 +7,10 @@
 
 mod coming;
 mod commits;
+mod found;
 mod going;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    future::poll_fn,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -26,10 +21,11 @@ use tokio::{
 use super::{Readiness, Share, SharedKind, Shares, locking, messages::Scratch, reading::Reading};
 use crate::{
     mapping::Source,
-    relay::{hub::Hub, placing},
-    upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings, Topic, TopicId},
+    upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings},
 };
 use commits::Outcome;
+pub(super) use found::ends;
+use found::{Ends, Found, LateEnds, begin_to_look, late_ends};
 use going::Going;
 
 /// What was acknowledged is committed so often: after a crash that much comes again.
@@ -40,20 +36,14 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const MOST_ROUNDS: usize = 16;
 /// A member that others have given nothing after so long has nothing to begin with.
 const NOTHING_YET: Duration = Duration::from_millis(500);
-/// Where the partitions of topics end when the first subscriber comes, or when a topic can be seen first that could not; by the name, since
-/// brokers may be too old for ids.
-pub(super) type Ends = HashMap<(Arc<str>, TopicId), Vec<i64>>;
-/// Those of one topic that was away.
-type LateEnds = Option<((Arc<str>, TopicId), Vec<i64>)>;
-/// Kafka did not say where a topic ends.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-
 struct Task {
     shares: Arc<Shares>,
     share: Arc<Share>,
     ends: Ends,
     /// Those of topics that were away.
     late: JoinSet<LateEnds>,
+    /// What is read by names with holes, and was found so far.
+    found: Found,
     readings: Vec<Reading>,
     /// Partitions that are ours, of topics that are not known here yet.
     unknown: Vec<Assigned>,
@@ -79,25 +69,27 @@ enum Event {
     CommitNow,
     /// Where a topic ends that was away.
     Appeared(LateEnds),
+    /// The topics with the names that are looked out for; `None` after a shutdown.
+    Listed(Option<Vec<Arc<str>>>),
 }
 
 /// Begins the membership. What the sources are is asked for until `until`.
 pub(super) fn begin(shares: Arc<Shares>, share: Arc<Share>, sources: &[Source], until: Instant) {
-    let topics: BTreeSet<String> = sources.iter().map(|source| source.kafka_topic.clone()).collect();
+    let sources = sources.to_vec();
     shares.running.send_modify(|running| *running += 1);
     shares.hub.metrics.shared.memberships.inc();
     tokio::spawn(async move {
         match shares.kind {
-            SharedKind::ConsumerGroup => run(&shares, &share, topics, until).await,
-            SharedKind::ShareGroup => locking::run(&shares, &share, topics, until).await,
+            SharedKind::ConsumerGroup => run(&shares, &share, &sources, until).await,
+            SharedKind::ShareGroup => locking::run(&shares, &share, &sources, until).await,
         }
         shares.hub.metrics.shared.memberships.dec();
         shares.running.send_modify(|running| *running -= 1);
     });
 }
 
-async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>, until: Instant) {
-    let (ends, away) = match ends(shares, &topics, until).await {
+async fn run(shares: &Arc<Shares>, share: &Arc<Share>, sources: &[Source], until: Instant) {
+    let (found, ends, away) = match begin_to_look(shares, sources, until).await {
         Ok(found) => found,
         Err(why) => {
             shares.end(share, true);
@@ -107,7 +99,7 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>,
     };
     let mut group = shares.hub.cluster.join(GroupSettings {
         group: shares.group(share),
-        topics: topics.into_iter().collect(),
+        topics: found.topics.iter().map(|name| name.to_string()).collect(),
         heartbeat_interval: HEARTBEAT,
         ..GroupSettings::default()
     });
@@ -118,6 +110,7 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>,
         share: share.clone(),
         ends,
         late: away.into_iter().map(|name| late_ends(shares.hub.clone(), name)).collect(),
+        found,
         readings: Vec::new(),
         unknown: Vec::new(),
         patience: None,
@@ -134,51 +127,6 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, topics: BTreeSet<String>,
     // Whoever may still hold messages is told that they are not its own any more.
     task.readings.drain(..).for_each(|reading| share.lock().state.end(reading.part));
     group.leave().await;
-}
-
-/// Where the topics end that are there; the names of the others.
-pub(super) async fn ends(shares: &Shares, topics: &BTreeSet<String>, until: Instant) -> Result<(Ends, Vec<String>), &'static str> {
-    let (mut there, mut away) = (Vec::new(), Vec::new());
-    for name in topics {
-        match placing::known(&shares.hub, name, until).await? {
-            Some(topic) => there.push(topic),
-            None => away.push(name.clone()),
-        }
-    }
-    if there.is_empty() {
-        return Err("no_such_topic");
-    }
-    let all = |topic: &Arc<Topic>| (0..topic.partitions.len() as i32).map(|at| (topic.clone(), at)).collect::<Vec<_>>();
-    let partitions: Vec<_> = there.iter().flat_map(all).collect();
-    let told = tokio::time::timeout_at(until, shares.hub.cluster.end_offsets(&partitions)).await;
-    let mut ends = Ends::new();
-    for ((topic, _), end) in partitions.into_iter().zip(told.map_err(|_| placing::UNAVAILABLE)?) {
-        match end {
-            Ok(end) => ends.entry((topic.name.clone(), topic.id)).or_default().push(end),
-            // It was deleted just now.
-            Err(_) if shares.hub.cluster.is_away(&topic) => away.push(topic.name.to_string()),
-            Err(_) => return Err(placing::UNAVAILABLE),
-        }
-    }
-    away.dedup();
-    ends.retain(|(name, _), _| away.iter().all(|away| *away != **name));
-    Ok((ends, away))
-}
-
-/// Where a topic ends that was not there or could not be seen, once it can. All of one that has appeared is younger than the subscription.
-async fn late_ends(hub: Arc<Hub>, name: String) -> LateEnds {
-    loop {
-        let topic = hub.cluster.topic_appears(&name).await?;
-        let ends = if topic.appeared {
-            Some(Vec::new())
-        } else {
-            hub.ends_of(&topic).await
-        };
-        if let Some(ends) = ends {
-            return Some(((topic.name.clone(), topic.id), ends));
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
-    }
 }
 
 impl Task {
@@ -211,6 +159,12 @@ impl Task {
                     self.ends.extend(found);
                     self.take_known();
                 }
+                Event::Listed(None) => self.found.lookout = None,
+                Event::Listed(Some(names)) => {
+                    if let Some(topics) = self.found.take(names, &self.shares.hub) {
+                        group.subscribe(topics).await;
+                    }
+                }
                 Event::CommitNow => {
                     self.take_known();
                     self.commit();
@@ -230,6 +184,7 @@ impl Task {
             commit_at,
             wanted,
             late,
+            found,
             ..
         } = self;
         let keeps = readings.iter().any(|reading| reading.leaves_at().is_some());
@@ -255,6 +210,7 @@ impl Task {
             event = fetched => event,
             Some(outcome) = commits.join_next() => Event::Committed(outcome.unwrap_or_default()),
             () = share.wake.notified() => Event::Woken,
+            names = found.change() => Event::Listed(names),
             Some(found) = late.join_next() => Event::Appeared(found.ok().flatten()),
             _ = commit_at.tick(), if may_commit => Event::CommitNow,
             Ok(()) = wanted.changed(), if keeps => Event::Woken,
@@ -351,7 +307,7 @@ impl Task {
     /// Lets SUBSCRIBEs be answered, once whatever is stored from now on will be delivered.
     fn regard_ready(&self) {
         let Some((since, members)) = self.generation else { return };
-        let nothing = members > 1 && since.elapsed() >= NOTHING_YET;
+        let nothing = self.found.topics.is_empty() || members > 1 && since.elapsed() >= NOTHING_YET;
         let begun = match self.has_nothing() {
             true => nothing,
             false => self.unknown.is_empty() && self.readings.iter().all(|reading| reading.is_committed),

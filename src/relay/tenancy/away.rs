@@ -2,7 +2,7 @@
 //! (`resuming`).
 
 use super::Tenancy;
-use crate::{ownership::Body, session::SubscriptionKey};
+use crate::{kafka::TopicPattern, ownership::Body, session::SubscriptionKey};
 
 /// Such a topic.
 #[derive(Debug)]
@@ -39,6 +39,19 @@ impl Tenancy {
             away.keys.push(key);
         }
         true
+    }
+
+    /// A new subscription reads all topics with such names. Where the session waits for one, it waits with the others; the names of these.
+    pub fn waits_along(&mut self, pattern: &TopicPattern, key: SubscriptionKey) -> Vec<Box<str>> {
+        let of_it = |away: &&mut Away| pattern.matches(&away.topic);
+        let mut names = Vec::new();
+        for away in self.away.iter_mut().filter(of_it) {
+            if !away.keys.contains(&key) {
+                away.keys.push(key);
+            }
+            names.push(away.topic.clone());
+        }
+        names
     }
 
     /// A topic can be read; the subscriptions that have waited for it.

@@ -54,7 +54,6 @@ const STATIC: [(ApiKey, i16); 5] = [
 /// Who the member is.
 pub(super) struct Identity {
     pub(super) settings: Arc<GroupSettings>,
-    topics: Vec<Arc<str>>,
     /// How often the coordinator was looked for.
     pub(super) searches: AtomicUsize,
 }
@@ -83,10 +82,8 @@ impl From<CallError> for Fault {
 
 impl Identity {
     pub(super) fn new(settings: Arc<GroupSettings>) -> Self {
-        let topics = settings.topics.iter().map(|topic| Arc::from(&**topic)).collect();
         Self {
             settings,
-            topics,
             searches: AtomicUsize::new(0),
         }
     }
@@ -192,8 +189,13 @@ impl Coordinator {
 
     async fn ask(&self, core: &Core, me: &Identity, request: Request) -> Result<Answer, Fault> {
         match request {
-            Request::Join { member, owned, generation } => {
-                let subscription = embedded::subscription(&me.topics, &me.settings.user_data, &owned, generation);
+            Request::Join {
+                member,
+                topics,
+                owned,
+                generation,
+            } => {
+                let subscription = embedded::subscription(&topics, &me.settings.user_data, &owned, generation);
                 self.join(core, me, &member, subscription).await
             }
             Request::Sync {

@@ -77,6 +77,12 @@ impl Group {
         self.committer.clone()
     }
 
+    /// Wants all partitions of these topics instead of those from before: another generation is asked for. Cancel-safe.
+    pub async fn subscribe(&self, topics: impl IntoIterator<Item = Arc<str>>) {
+        // If the task has ended there is nothing to be had.
+        drop(self.committer.0.send(Command::Subscribe(topics.into_iter().collect())).await);
+    }
+
     /// Says goodbye, a static member too: commits that were accepted reach Kafka first, then the others get the partitions. Takes the
     /// request timeout at most; if the coordinator is away by then, it finds out by itself.
     pub async fn leave(self) {

@@ -22,6 +22,8 @@ pub(super) enum Request {
     Join {
         /// Empty: the coordinator makes one up.
         member: String,
+        /// Whose partitions it wants.
+        topics: Vec<Arc<str>>,
         owned: Vec<TopicPartition>,
         /// Of what is owned; below 0 if nothing is, and another number after each loss.
         generation: i32,

@@ -32,6 +32,8 @@ const MOST_CALLS: usize = 10_000;
 #[derive(Debug)]
 pub(super) enum Command {
     Commit(Vec<(Commit, oneshot::Sender<Result<(), CommitError>>)>),
+    /// The topics whose partitions it wants from now on.
+    Subscribe(BTreeSet<Arc<str>>),
     Leave(oneshot::Sender<()>),
 }
 
@@ -161,6 +163,10 @@ impl Task {
                     self.calls.insert(self.next_call, reply);
                     machine.commit(self.next_call, commit, now());
                 }
+            }
+            Command::Subscribe(topics) => {
+                machine.subscribe(topics, now());
+                machine.topics(snapshot(&self.core, &machine.watched()), now());
             }
             Command::Leave(reply) => {
                 self.goodbye = Some(reply);

@@ -58,7 +58,7 @@ impl Task {
             Some(ends) => Some(ends.get(partition as usize).copied().unwrap_or(0)),
             // Another had its name when the subscription began.
             None if self.ends.keys().any(|(name, _)| *name == topic.name) => Some(0),
-            None => topic.appeared.then_some(0),
+            None => (topic.appeared || self.found.is_young(&topic.name)).then_some(0),
         }
     }
 }

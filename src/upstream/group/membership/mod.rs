@@ -110,6 +110,8 @@ pub(super) enum Phase {
 pub(super) struct Membership {
     rules: Rules,
     topics: Vec<Arc<str>>,
+    /// Those that the last JoinGroup named.
+    subscribed: Vec<Arc<str>>,
     phase: Phase,
     /// The coordinator is known.
     found: bool,
@@ -166,6 +168,7 @@ impl Membership {
         let mut membership = Self {
             rules,
             topics,
+            subscribed: Vec::new(),
             phase: Phase::Finding,
             found: false,
             member: String::new(),
@@ -235,6 +238,13 @@ impl Membership {
         } else if let Some(flight) = self.commits.land(ticket) {
             self.committed(flight, answer, now);
         }
+        self.tick(now);
+    }
+
+    /// The user wants the partitions of these topics from now on.
+    pub(super) fn subscribe(&mut self, topics: BTreeSet<Arc<str>>, now: Instant) {
+        self.topics = topics.into_iter().collect();
+        self.rejoin |= self.topics != self.subscribed;
         self.tick(now);
     }
 

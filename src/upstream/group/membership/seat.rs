@@ -31,6 +31,7 @@ impl Membership {
             // The user may be behind; then others wait for it, up to the rebalance timeout.
             Phase::Joining if self.events.is_empty() && !self.holdings.is_revoking() => Request::Join {
                 member: self.member.clone(),
+                topics: self.topics.clone(),
                 owned: self.holdings.owned(),
                 generation: if self.held >= 0 { self.held } else { -1 - self.losses },
             },
@@ -46,6 +47,7 @@ impl Membership {
         };
         if matches!(request, Request::Join { .. }) {
             self.first_join.get_or_insert(now);
+            self.subscribed.clone_from(&self.topics);
         }
         let ticket = Self::ask(&mut self.next_ticket, &mut self.actions, request);
         self.seat.asked(ticket, now, self.generation);
@@ -182,6 +184,8 @@ impl Membership {
         let change = self.holdings.apply(&assignment.partitions, &self.known, until);
         // Nobody else was given what is shed here, since this member said that it has it: the next generation shares it out.
         self.rejoin |= change.shed;
+        // The user wants others since.
+        self.rejoin |= self.topics != self.subscribed;
         if let Some((partitions, number)) = change.revoked {
             self.events.push_back(Event::Revoked { partitions, number });
         }

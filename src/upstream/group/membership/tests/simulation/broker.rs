@@ -30,7 +30,9 @@ impl World {
             return self.reply(line, ticket, answer);
         }
         let answer = match request {
-            Request::Join { member, owned, generation } => return self.join(line, ticket, member, &owned, generation),
+            Request::Join {
+                member, owned, generation, ..
+            } => return self.join(line, ticket, member, &owned, generation),
             Request::Sync {
                 member,
                 generation,

@@ -23,6 +23,7 @@ fn a_generation_is_told_before_what_it_brings_and_offsets_come_with_it() {
     let request = script.answer(join, joined(7));
     let asked_as = Request::Join {
         member: "m".to_owned(),
+        topics: vec![std::sync::Arc::from("t")],
         owned: Vec::new(),
         generation: -1,
     };

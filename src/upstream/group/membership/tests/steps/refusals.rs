@@ -22,6 +22,7 @@ fn unknown_member_and_illegal_generation_lose_all_and_join_again() {
         let request = script.answer(join, joined(5));
         let asked_as = Request::Join {
             member: member.to_owned(),
+            topics: vec![std::sync::Arc::from("t")],
             owned: Vec::new(),
             generation: -2,
         };
