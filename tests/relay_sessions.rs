@@ -327,3 +327,52 @@ async fn a_session_to_which_nothing_is_sent_stands_where_the_last_checkpoint_is(
     idle.puback(id).await;
     assert_eq!(devices[0].rest().await, ["disconnect 0x8e"]);
 }
+
+/// A PUBLISH of QoS 2 that is to be retained; PUBREC has come.
+async fn retained(device: &mut Device, topic: &str, id: u16, payload: &str) {
+    let mut publish = v5::Publish::new(topic, level(2), payload);
+    (publish.pkid, publish.retain) = (id, true);
+    device.send_publish(&publish).await;
+    assert_eq!(device.line().await, format!("pubrec {id}"));
+    device.pubrel(id).await;
+    assert_eq!(device.line().await, format!("pubcomp {id}"));
+}
+
+/// The topic has LogAppendTime, so also of a new record its broker says when it was appended, and its clock is behind that of the broker which
+/// has the retained topic. By the timestamps the message would be older than the one that is retained, which lies in another partition.
+#[tokio::test]
+async fn a_new_message_is_retained_whatever_the_clocks_of_brokers_say() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 2);
+    fake.topic("mqtt-sessions", 1);
+    fake.topic("mqtt-retained", 1);
+    for partition in &mut fake.world().topics.get_mut("t").unwrap().partitions {
+        partition.log_append_time = Some(1);
+    }
+    let rules = RULES.replace("partition: 0", "partition: round-robin");
+    let stage = Stage::with(fake, &rules, |config| config.session.retain_available = true).await;
+    let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
+    retained(&mut device, "t/1", 1, "first").await;
+    retained(&mut device, "t/1", 2, "second").await;
+    let (one, other) = (stage.fake.values("t", 0), stage.fake.values("t", 1));
+    assert_eq!((one.len(), other.len()), (1, 1), "each lies in a partition of its own");
+    assert_eq!(stage.fake.values("mqtt-retained", 0), ["first", "second"]);
+}
+
+/// The message is in the topic of its rule, so it is no dead letter: it is acknowledged, and that it is not retained is counted.
+#[tokio::test]
+async fn a_stored_message_that_kafka_does_not_retain_is_counted_and_is_no_dead_letter() {
+    let fake = Fake::start(1).await;
+    for topic in ["t", "mqtt-sessions", "mqtt-retained", "dead"] {
+        fake.topic(topic, 1);
+    }
+    fake.world().topics.get_mut("mqtt-retained").unwrap().partitions[0].refuses = Some(87);
+    let rules = RULES.replace("partition: 0}}", "partition: 0}, on_error: {dead_letter: dead}}");
+    let stage = Stage::with(fake, &rules, |config| config.session.retain_available = true).await;
+    let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
+    let before = stage.refusals();
+    retained(&mut device, "t/1", 1, "kept").await;
+    assert_eq!(stage.fake.values("t", 0), ["kept"]);
+    assert_eq!(stage.fake.values("dead", 0), Vec::<String>::new());
+    assert_eq!(stage.refusals(), before + 1);
+}

@@ -89,6 +89,8 @@ pub struct Partition {
     pub producers: HashMap<i64, (i16, VecDeque<KnownBatch>)>,
     /// The code with which it refuses all that is produced.
     pub refuses: Option<i16>,
+    /// It has LogAppendTime, and its leader's clock stands there.
+    pub log_append_time: Option<i64>,
 }
 
 pub struct Topic {

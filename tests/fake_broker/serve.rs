@@ -359,6 +359,7 @@ impl Node {
                 if let Some(p) = partition.as_ref().filter(|p| tells && p.leader != self.id) {
                     leader = leader.with_leader_id(BrokerId(p.leader)).with_leader_epoch(p.epoch);
                 }
+                let stamp = partition.as_ref().and_then(|p| p.log_append_time);
                 let (code, offset) = match (partition, fault) {
                     (_, Some(Fault::Code(code))) => (*code, -1),
                     (None, _) => (3, -1),
@@ -372,6 +373,7 @@ impl Node {
                         .with_index(data.index)
                         .with_error_code(code)
                         .with_base_offset(offset)
+                        .with_log_append_time_ms(stamp.unwrap_or(-1))
                         .with_current_leader(leader),
                 );
             }
