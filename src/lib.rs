@@ -7,6 +7,7 @@ pub mod app;
 pub mod auth;
 pub mod config;
 pub mod downstream;
+pub mod import;
 pub mod kafka;
 pub mod mapping;
 pub mod metrics;

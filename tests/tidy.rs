@@ -12,6 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("metrics", &[]),
     ("pem", &[]),
+    ("import", &[]),
     ("mqtt", &["wire"]),
     ("kafka", &["wire"]),
     ("mapping", &["mqtt", "kafka"]),
@@ -69,6 +70,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "mapping",
             "auth",
             "metrics",
+            "import",
         ],
     ),
 ];
@@ -83,6 +85,7 @@ const PURE: &[&str] = &[
     "session/",
     "ownership/",
     "progress/",
+    "import/",
     "upstream/accumulator",
     "upstream/group/assign",
     "upstream/group/embedded",

@@ -6,6 +6,7 @@
 mod descriptors;
 mod exit;
 mod explain;
+mod import;
 mod lifecycle;
 mod logs;
 mod online;
@@ -30,6 +31,7 @@ Examples:
   mqtt-kafka-proxy check -c proxy.yaml     every fault of the file at once, with line and column
   mqtt-kafka-proxy explain vehicles/42/telemetry/rpm     which rules take a message, which records it makes
   mqtt-kafka-proxy run -c proxy.yaml       until SIGTERM or SIGINT
+  mqtt-kafka-proxy import confluent kafka-mqtt.properties >proxy.yaml
   mqtt-kafka-proxy sessions list           what is stored of clients, straight from Kafka
 More with each command: mqtt-kafka-proxy COMMAND --help
 
@@ -37,8 +39,9 @@ Exit codes:
    0  done; of `run`: ended by a signal, with everything in flight finished or given up within the bound
   64  faults in the configuration, a certificate or key of a listener that cannot be read or used, or a command line
       that is not understood
-  65  of `explain`: the answer is that nothing comes of it: no record, no message, or nothing to read
-  66  the configuration file cannot be read; of `sessions show` and `sessions end`: there is no such session
+  65  of `explain`: the answer is that nothing comes of it: no record, no message, or nothing to read; of `import`: the file says nothing
+      that rules could be made of
+  66  the configuration file, or the one to import, cannot be read; of `sessions show` and `sessions end`: there is no such session
   69  of `check --online` and `sessions`: Kafka is not reached, or is not as the configuration needs it
   70  a fault of the program itself
   71  the system refuses: a port is taken or forbidden, no threads
@@ -67,6 +70,11 @@ Examples:
   mqtt-kafka-proxy explain --subscribe 'vehicles/42/#'                                  what a subscriber reads
 
 Exit codes: 0, and 65 if the answer is that nothing comes of it: no record, no message, or nothing to read";
+
+const IMPORT: &str = "\
+Examples:
+  mqtt-kafka-proxy import confluent kafka-mqtt.properties >proxy.yaml
+  mqtt-kafka-proxy import confluent kafka-mqtt.properties mqtt.jaas >proxy.yaml   with the login modules of its listeners";
 
 const SESSIONS: &str = "\
 Examples:
@@ -118,6 +126,9 @@ enum Command {
     /// Tell what the rules make of a message, of a Kafka record, or of a subscriber's filter; nothing is sent or asked
     #[command(after_help = EXPLAIN)]
     Explain(explain::Question),
+    /// Write the configuration of another gateway as proxy.yaml to stdout, with a comment for each setting that has no equal
+    #[command(subcommand, after_help = IMPORT)]
+    Import(import::From),
     /// Tell what is stored of clients, straight from Kafka; no instance need run
     #[command(subcommand, after_help = SESSIONS)]
     Sessions(Sessions),
@@ -170,6 +181,9 @@ pub fn main() -> ExitCode {
         Ok(CommandLine {
             command: Command::Explain(question),
         }) => load(&question.config).map_or_else(|exit| exit, |config| explain::explain(&question, &config.rules)),
+        Ok(CommandLine {
+            command: Command::Import(from),
+        }) => import::import(&from),
         Ok(CommandLine {
             command: Command::Sessions(wanted),
         }) => sessions(&wanted),

@@ -1,0 +1,47 @@
+//! `import`: a configuration of another gateway, as `proxy.yaml` on stdout.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::import::{self, Source};
+
+use super::exit::{Exit, answer, tell};
+
+/// Of what.
+#[derive(Debug, Subcommand)]
+pub(super) enum From {
+    /// The Confluent MQTT Proxy: kafka-mqtt.properties, and the JAAS files that its Java was given
+    Confluent {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Writes it to stdout.
+pub(super) fn import(from: &From) -> Exit {
+    let From::Confluent { files } = from;
+    let mut sources = Vec::with_capacity(files.len());
+    for path in files {
+        let name = path.display().to_string();
+        match std::fs::read(path) {
+            // Whatever its encoding, its settings are ASCII.
+            Ok(bytes) => sources.push(Source {
+                name,
+                text: String::from_utf8_lossy(&bytes).into_owned(),
+            }),
+            Err(e) => {
+                tell(&format_args!("{name}: cannot be read: {e}"));
+                return Exit::NoInput;
+            }
+        }
+    }
+    match import::confluent(&sources) {
+        Ok(yaml) => answer(yaml.trim_end()),
+        Err(why) => {
+            tell(&why);
+            Exit::Nothing
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `topic.regex.list`: pairs of a Kafka topic and an expression, `TOPIC:EXPRESSION`, with commas between.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+
+use super::{Import, producer::acks};
+use crate::import::{
+    expression::rust,
+    yaml::{comment, text},
+};
+
+/// Longest name of a rule.
+const NAME: usize = 64;
+
+/// `rules`, with what becomes of topics that none maps.
+pub(super) fn rules(import: &mut Import) -> Result<String, String> {
+    let list = import.take("topic.regex.list").ok_or("there is no `topic.regex.list`")?;
+    let acks = acks(import);
+    let mut out = String::from("rules:\n");
+    let (mut names, mut seen) = (HashSet::new(), HashSet::new());
+    let mut takes_all = false;
+    let mut written = 0;
+    for pair in pairs(&list.value) {
+        let Some((topic, expression)) = pair.split_once(':') else {
+            import
+                .open
+                .push(format!("{}: `{pair}` is no pair of a Kafka topic and an expression", list.place()));
+            continue;
+        };
+        let (topic, expression) = (topic.trim(), expression.trim());
+        let is_all = expression == ".*";
+        if takes_all || !seen.insert(expression.to_owned()) {
+            out.push_str(&comment(&format!(
+                "{topic}:{expression} is never reached: what it takes goes to one before it."
+            )));
+            continue;
+        }
+        takes_all |= is_all;
+        let mqtt = match rust(expression) {
+            Ok(_) if is_all => "mqtt: \"#\"".to_owned(),
+            Ok(expression) => format!("mqtt_regex: {}", text(&expression)),
+            Err(why) => {
+                import
+                    .open
+                    .push(format!("{}: the expression `{expression}` of `{topic}`: {why}", list.place()));
+                continue;
+            }
+        };
+        let acks = acks.map(|acks| format!(", acks: {acks}")).unwrap_or_default();
+        let name = name(topic, &mut names);
+        let kafka = format!("{{topic: {}{acks}}}", text(&topic.replace('{', "{{").replace('}', "}}")));
+        writeln!(out, "  - {{name: {name}, direction: publish, {mqtt}, kafka: {kafka}}}").expect("a String takes all");
+        written += 1;
+    }
+    if written == 0 {
+        return Err(format!(
+            "{}: no rule can be made of `topic.regex.list`: {}",
+            list.place(),
+            import.open.join("; ")
+        ));
+    }
+    import
+        .notes
+        .push("topics that begin with `$` are taken only by an expression whose first level is written out".to_owned());
+    out.push_str(
+        "\n# As there: what no expression matches is acknowledged and stored nowhere, and a SUBSCRIBE is granted, though nothing comes.\n",
+    );
+    out.push_str("# `reject` tells the devices.\nunmapped: drop\n");
+    Ok(out)
+}
+
+/// The pairs: a comma in an expression belongs to it, unless what looks like a Kafka topic and a colon follows.
+fn pairs(list: &str) -> Vec<String> {
+    let mut pairs: Vec<String> = Vec::new();
+    for piece in list.split(',') {
+        let begins = piece.split_once(':').is_some_and(|(topic, _)| {
+            let topic = topic.trim();
+            !topic.is_empty() && topic.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+        });
+        match pairs.last_mut() {
+            Some(last) if !begins => {
+                last.push(',');
+                last.push_str(piece);
+            }
+            _ => pairs.push(piece.to_owned()),
+        }
+    }
+    pairs
+        .iter()
+        .map(|pair| pair.trim().to_owned())
+        .filter(|pair| !pair.is_empty())
+        .collect()
+}
+
+/// A name of its own for the rule of a topic.
+fn name(topic: &str, names: &mut HashSet<String>) -> String {
+    let legal: String = topic
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        .take(NAME - 6)
+        .collect();
+    let stem = if legal.is_empty() { "rule".to_owned() } else { legal };
+    let numbered = (2..).map(|number| format!("{stem}-{number}"));
+    let name = std::iter::once(stem.clone()).chain(numbered).find(|name| !names.contains(name));
+    let name = name.expect("there are more numbers than rules");
+    names.insert(name.clone());
+    text(&name)
+}

@@ -1,0 +1,248 @@
+//! Listeners, and TLS and SASL on both sides.
+
+use core::net::SocketAddr;
+use std::fmt::Write;
+use std::path::Path;
+
+use super::{Import, LOGIN_OF_CLIENTS, LOGIN_OF_KAFKA, Login};
+use crate::import::yaml::text;
+
+const DEFAULT_LISTENER: &str = "0.0.0.0:1883";
+
+/// A store of keys and certificates, as PEM files.
+struct Pem {
+    certificate: String,
+    key: String,
+}
+
+/// `listeners`, and `authentication` where clients log in.
+pub(super) fn listeners(import: &mut Import) -> Result<String, String> {
+    let protocol = import.take("listeners.security.protocol").map(|p| p.value.to_uppercase());
+    let protocol = protocol.as_deref().unwrap_or("PLAINTEXT");
+    let (is_tls, logs_in) = match protocol {
+        "PLAINTEXT" => (false, false),
+        "SSL" | "TLS" => (true, false),
+        "SASL_PLAINTEXT" => (false, true),
+        "SASL_SSL" | "SASL_TLS" => (true, true),
+        other => return Err(format!("`listeners.security.protocol`: `{other}` is not known")),
+    };
+    let written = import.take("listeners").map_or_else(|| DEFAULT_LISTENER.to_owned(), |p| p.value);
+    let tls = if is_tls { tls(import) } else { String::new() };
+    let mut out = String::from("listeners:\n");
+    let word = if is_tls { "mqtts" } else { "mqtt" };
+    for (at, listener) in written.split(',').map(str::trim).filter(|one| !one.is_empty()).enumerate() {
+        let name = if at == 0 { word.to_owned() } else { format!("{word}-{}", at + 1) };
+        let address = text(&address(import, listener));
+        writeln!(out, "  - {{name: {name}, address: {address}, protocol: {word}{tls}}}").expect("a String takes all");
+    }
+    if logs_in {
+        out.push_str(&authentication(import));
+    }
+    Ok(out)
+}
+
+/// Where a listener listens, as a number.
+fn address(import: &mut Import, listener: &str) -> String {
+    let place = listener.rsplit("://").next().unwrap_or_default().trim_end_matches('/');
+    if place.parse::<SocketAddr>().is_ok() {
+        return place.to_owned();
+    }
+    let (host, port) = place.rsplit_once(':').unwrap_or((place, "1883"));
+    match host {
+        "localhost" => format!("127.0.0.1:{port}"),
+        "" => format!("0.0.0.0:{port}"),
+        host => {
+            import.notes.push(format!(
+                "listeners: `{host}` is a name; 0.0.0.0 listens at all addresses, of which you may write one"
+            ));
+            format!("0.0.0.0:{port}")
+        }
+    }
+}
+
+fn tls(import: &mut Import) -> String {
+    let pem = store(import, "listeners.ssl.keystore", "server");
+    let client = import
+        .properties
+        .take_first(&["listeners.ssl.client.auth", "listeners.ssl.client.authentication"]);
+    let client = client.map(|p| p.value.to_lowercase());
+    let client_auth = match client.as_deref() {
+        Some("required") => Some("required"),
+        Some("requested") => Some("optional"),
+        _ => None,
+    };
+    let mut out = format!(", tls: {{certificate: {}, key: {}", text(&pem.certificate), text(&pem.key));
+    let ca = trust(import, "listeners.ssl.truststore", "client-ca");
+    match (client_auth, ca) {
+        (Some(client_auth), ca) => {
+            let ca = ca.unwrap_or_else(|| "client-ca.pem".to_owned());
+            write!(out, ", client_ca: {}, client_auth: {client_auth}", text(&ca)).expect("a String takes all");
+        }
+        (None, Some(_)) => import
+            .notes
+            .push("listeners.ssl.truststore: not used, as no client shows a certificate".to_owned()),
+        (None, None) => {}
+    }
+    out.push('}');
+    out
+}
+
+/// The certificate and key of a store. Those of Java are no PEM; how that is made of them is told.
+fn store(import: &mut Import, key: &str, otherwise: &str) -> Pem {
+    let location = import.take(&format!("{key}.location")).map(|p| p.value);
+    let kind = import.take(&format!("{key}.type")).map(|p| p.value.to_uppercase());
+    let password = import.take(&format!("{key}.password"));
+    let of_key = import.take(&format!("{}.key.password", key.trim_end_matches(".keystore")));
+    let secrets = [password, of_key].into_iter().flatten();
+    secrets.for_each(|secret| import.properties.leave(secret, "PEM files have no password"));
+    match (location, kind.as_deref()) {
+        (Some(path), Some("PEM")) => Pem {
+            certificate: path.clone(),
+            key: path,
+        },
+        (location, kind) => {
+            let path = location.unwrap_or_else(|| format!("{otherwise}.jks"));
+            let stem = Path::new(&path).with_extension("");
+            let stem = stem.display();
+            import.notes.push(format!("{key}: make PEM files of the store:"));
+            if kind != Some("PKCS12") {
+                import.notes.push(format!(
+                    "  keytool -importkeystore -srckeystore {path} -destkeystore {stem}.p12 -deststoretype PKCS12"
+                ));
+            }
+            let p12 = if kind == Some("PKCS12") {
+                path.clone()
+            } else {
+                format!("{stem}.p12")
+            };
+            import.notes.push(format!("  openssl pkcs12 -in {p12} -nokeys -out {stem}.pem"));
+            import
+                .notes
+                .push(format!("  openssl pkcs12 -in {p12} -nocerts -nodes -out {stem}.key"));
+            Pem {
+                certificate: format!("{stem}.pem"),
+                key: format!("{stem}.key"),
+            }
+        }
+    }
+}
+
+/// The authorities of a trust store.
+fn trust(import: &mut Import, key: &str, otherwise: &str) -> Option<String> {
+    let location = import.take(&format!("{key}.location"));
+    let kind = import.take(&format!("{key}.type")).map(|p| p.value.to_uppercase());
+    if let Some(password) = import.take(&format!("{key}.password")) {
+        import.properties.leave(password, "PEM files have no password");
+    }
+    let path = location?.value;
+    if kind.as_deref() == Some("PEM") {
+        return Some(path);
+    }
+    let pem = Path::new(&path).with_file_name(format!("{otherwise}.pem")).display().to_string();
+    import.notes.push(format!(
+        "{key}: make a PEM file of the store: keytool -list -rfc -keystore {path} > {pem}"
+    ));
+    Some(pem)
+}
+
+fn authentication(import: &mut Import) -> String {
+    let login = import.login(LOGIN_OF_CLIENTS);
+    let module = login.as_ref().map(|login| login.module.as_str()).unwrap_or_default();
+    if module.ends_with(".PropertyFileLoginModule") {
+        let file = login.as_ref().and_then(|login| login.option("file")).unwrap_or("its file");
+        import.notes.push(format!(
+            "users.txt: for each user of {file}: mqtt-kafka-proxy password users.txt NAME"
+        ));
+    } else {
+        let which = if module.is_empty() {
+            "is in no file that was given"
+        } else {
+            "is no file of passwords"
+        };
+        import.open.push(format!(
+            "who is let in: the login module `{LOGIN_OF_CLIENTS}` {which}; `authentication` asks a password file"
+        ));
+    }
+    "\nauthentication: [{method: password_file, file: users.txt}]\n".to_owned()
+}
+
+/// `kafka.security`, or nothing.
+pub(super) fn kafka(import: &mut Import) -> String {
+    let Some(protocol) = import.take_of_kafka("security.protocol") else {
+        return String::new();
+    };
+    let word = protocol.value.to_lowercase();
+    if !["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"].contains(&word.as_str()) {
+        import
+            .open
+            .push(format!("{}: {} = {} is not known", protocol.place(), protocol.key, protocol.value));
+        return String::new();
+    }
+    let mut out = format!("  security:\n    protocol: {word}\n");
+    if word.ends_with("ssl") {
+        out.push_str(&kafka_tls(import));
+    }
+    if word.starts_with("sasl") {
+        out.push_str(&kafka_sasl(import));
+    }
+    out
+}
+
+fn kafka_tls(import: &mut Import) -> String {
+    if let Some(property) = import.take_of_kafka("ssl.endpoint.identification.algorithm") {
+        if property.value.to_lowercase() == "https" {
+            import
+                .notes
+                .push("brokers' names are compared with their certificates, as `https` says".to_owned());
+        }
+    }
+    let prefix = |import: &Import, key: &str| {
+        let own = format!("producer.{key}");
+        if import.properties.has(&own) { own } else { key.to_owned() }
+    };
+    let (trust_key, store_key) = (prefix(import, "ssl.truststore.location"), prefix(import, "ssl.keystore.location"));
+    let mut parts = Vec::new();
+    if let Some(ca) = trust(import, trust_key.trim_end_matches(".location"), "kafka-ca") {
+        parts.push(format!("ca: {}", text(&ca)));
+    }
+    if import.properties.has(&store_key) {
+        let pem = store(import, store_key.trim_end_matches(".location"), "kafka");
+        parts.push(format!("certificate: {}, key: {}", text(&pem.certificate), text(&pem.key)));
+    }
+    match parts.is_empty() {
+        true => String::new(),
+        false => format!("    tls: {{{}}}\n", parts.join(", ")),
+    }
+}
+
+fn kafka_sasl(import: &mut Import) -> String {
+    let mechanism = import
+        .take_of_kafka("sasl.mechanism")
+        .map_or_else(|| "GSSAPI".to_owned(), |p| p.value.to_uppercase());
+    let login = match import.take_of_kafka("sasl.jaas.config") {
+        Some(config) => Login::read(&config.value),
+        None => import.login(LOGIN_OF_KAFKA),
+    };
+    let user = login.as_ref().and_then(|login| login.option("username"));
+    if !["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].contains(&mechanism.as_str()) {
+        import.open.push(format!(
+            "sasl.mechanism: `{mechanism}` is to be replaced by one of those that proxy.yaml shows"
+        ));
+    }
+    let has_password = login.as_ref().is_some_and(|login| login.option("password").is_some());
+    if user.is_none() || !has_password {
+        import
+            .open
+            .push("sasl.jaas.config: it names no user with a password; the name is taken from the environment, KAFKA_USER, too".to_owned());
+    }
+    let user = user.map_or_else(|| "\"${KAFKA_USER:-proxy}\"".to_owned(), text);
+    let mechanism = if mechanism == "GSSAPI" || mechanism == "OAUTHBEARER" {
+        "SCRAM-SHA-512"
+    } else {
+        &mechanism
+    };
+    // No secret stands in `proxy.yaml`.
+    let note = "KAFKA_PASSWORD: an environment variable with the password of `sasl.jaas.config`";
+    import.notes.push(note.to_owned());
+    format!("    sasl: {{mechanism: {mechanism}, username: {user}, password: \"${{KAFKA_PASSWORD}}\"}}\n")
+}

@@ -1,0 +1,96 @@
+//! A file of Java properties, each with its line.
+
+use java_properties::{LineContent, PropertiesIter};
+
+use super::Source;
+
+/// One setting.
+#[derive(Clone, Debug)]
+pub(super) struct Property {
+    pub(super) key: String,
+    pub(super) value: String,
+    /// `FILE:LINE`.
+    place: String,
+}
+
+/// All settings; what nobody has asked for when all is written has no equal.
+#[derive(Debug, Default)]
+pub(super) struct Properties {
+    list: Vec<Property>,
+    /// What has no equal: where it stands, its key, and why.
+    left: Vec<(String, String, String)>,
+}
+
+impl Properties {
+    /// Reads one more file. Of a key that stands there twice the last counts, as in Java.
+    ///
+    /// # Errors
+    /// It is no file of properties; in words, with its name and line.
+    pub(super) fn read(&mut self, source: &Source) -> Result<(), String> {
+        let mut fault = None;
+        // They are read as ISO 8859-1 unless told otherwise; those of today are UTF-8.
+        let lines = PropertiesIter::new_with_encoding(source.text.as_bytes(), encoding_rs::UTF_8);
+        for line in lines {
+            match line {
+                Ok(line) => {
+                    let place = format!("{}:{}", source.name, line.line_number());
+                    if let LineContent::KVPair(key, value) = line.consume_content() {
+                        let value = value.trim().to_owned();
+                        match self.list.iter_mut().find(|known| known.key == key) {
+                            Some(known) => {
+                                let before = std::mem::replace(known, Property { key, value, place });
+                                self.left.push((before.place, before.key, "set again below".to_owned()));
+                            }
+                            None => self.list.push(Property { key, value, place }),
+                        }
+                    }
+                }
+                Err(error) => {
+                    fault.get_or_insert(format!("{}: {error}", source.name));
+                }
+            }
+        }
+        fault.map_or(Ok(()), Err)
+    }
+
+    /// The value of a setting, which is used by that.
+    pub(super) fn take(&mut self, key: &str) -> Option<Property> {
+        let at = self.list.iter().position(|one| one.key == key)?;
+        Some(self.list.remove(at)).filter(|one| !one.value.is_empty())
+    }
+
+    /// The same of the first of several names that is set; the others stay.
+    pub(super) fn take_first(&mut self, keys: &[&str]) -> Option<Property> {
+        keys.iter().find_map(|key| self.take(key))
+    }
+
+    /// Whether a setting is there that nobody has taken.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.list.iter().any(|one| one.key == key)
+    }
+
+    /// A setting that was taken has no equal, and why.
+    pub(super) fn leave(&mut self, property: Property, why: impl Into<String>) {
+        self.left.push((property.place, property.key, why.into()));
+    }
+
+    /// All that has no equal, in the order of the files; `why` says it of those that nobody has taken.
+    pub(super) fn left(mut self, why: impl Fn(&str) -> &'static str) -> Vec<String> {
+        for property in std::mem::take(&mut self.list) {
+            let why = why(&property.key);
+            self.leave(property, why);
+        }
+        let line = |place: &str| place.rsplit(':').next().and_then(|line| line.parse::<usize>().ok());
+        self.left
+            .sort_by_key(|(place, ..)| (place.rsplit_once(':').map(|(file, _)| file.to_owned()), line(place)));
+        let told = |(place, key, why): (String, String, String)| format!("{place}: {key}: {why}");
+        self.left.into_iter().map(told).collect()
+    }
+}
+
+impl Property {
+    /// Where it stands.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+}

@@ -1,0 +1,192 @@
+//! `import`: what it writes of another gateway's files is a configuration that `check` takes, and that makes the same records.
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
+    let command = command.args(arguments).current_dir(folder).env("KAFKA_PASSWORD", "hunter2");
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// The folder of an import that `check` takes, and what was written.
+#[track_caller]
+fn imported(files: &[(&str, &str)]) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+    let (code, yaml, err) = run(folder.path(), &[&["import", "confluent"], &names[..]].concat());
+    assert_eq!((code, err.as_str()), (0, ""), "{yaml}");
+    std::fs::write(folder.path().join("proxy.yaml"), &yaml).unwrap();
+    (folder, yaml)
+}
+
+#[track_caller]
+fn checked(folder: &Path, yaml: &str) {
+    let (code, out, err) = run(folder, &["check"]);
+    assert!(code == 0 && out.contains("ok"), "{out}{err}\n{yaml}");
+    assert!(!err.contains("warning"), "{err}\n{yaml}");
+}
+
+/// What the imported rules make of a message: Kafka topic, key and value.
+#[track_caller]
+fn record(folder: &Path, topic: &str, payload: &str) -> Option<(String, String, String)> {
+    let (_, out, _) = run(folder, &["explain", topic, "--payload", payload, "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let record = told["records"].get(0)?;
+    let text = |key: &str| record[key].as_str().unwrap().to_owned();
+    Some((text("topic"), text("key"), text("value")))
+}
+
+#[test]
+fn the_first_expression_that_matches_names_the_kafka_topic_and_the_mqtt_topic_is_the_key() {
+    let properties = "\
+# A development setup.
+listeners=0.0.0.0:1883
+bootstrap.servers=PLAINTEXT://broker-1:9092,broker-2:9092
+topic.regex.list=temperature:.*temperature, brightness:.*/(light|brightness), numbered:dev/\\\\d{1,3}/.*, rest:.*, late:x
+stream.threads.num=1
+producer.acks=1
+producer.linger.ms=5
+producer.compression.type=lz4
+confluent.topic.replication.factor=1
+";
+    let (folder, yaml) = imported(&[("kafka-mqtt-dev.properties", properties)]);
+    checked(folder.path(), &yaml);
+    let made = |topic: &str| record(folder.path(), topic, "21").map(|(kafka, key, value)| (kafka, key == topic, value));
+    for (topic, kafka) in [
+        ("car/engine/temperature", "temperature"),
+        ("temperature", "temperature"),
+        ("house/light", "brightness"),
+        ("dev/42/x", "numbered"),
+        // Java's `\d` is ASCII.
+        ("dev/٤٢/x", "rest"),
+        ("anything", "rest"),
+        ("x", "rest"),
+    ] {
+        assert_eq!(made(topic), Some((kafka.to_owned(), true, "21".to_owned())), "{topic}\n{yaml}");
+    }
+    for words in [
+        "bootstrap_servers: [\"broker-1:9092\", \"broker-2:9092\"]",
+        "producer: {linger: 5ms, compression: lz4}",
+        "acks: leader",
+        "# late:x is never reached",
+        "kafka-mqtt-dev.properties:5: stream.threads.num: there is a thread for each core",
+        "kafka-mqtt-dev.properties:9: confluent.topic.replication.factor: no licence is needed",
+    ] {
+        assert!(yaml.contains(words), "{words}\n{yaml}");
+    }
+    assert!(!yaml.contains("To be decided"), "{yaml}");
+}
+
+#[test]
+fn a_cluster_that_asks_for_a_login_is_written_with_it() {
+    let properties = "\
+topic.regex.list=fleet:.*
+listeners=127.0.0.1:1883
+bootstrap.servers=pkc-1.example:9092
+producer.security.protocol=SASL_SSL
+producer.ssl.endpoint.identification.algorithm=https
+producer.sasl.mechanism=PLAIN
+producer.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\
+  username=\"K\\\\\"E${Y}\" password=\"secret;\";
+confluent.topic.bootstrap.servers=pkc-1.example:9092
+confluent.topic.security.protocol=SASL_SSL
+confluent.topic.sasl.mechanism=PLAIN
+";
+    let (folder, yaml) = imported(&[("kafka-mqtt.properties", properties)]);
+    checked(folder.path(), &yaml);
+    assert!(yaml.contains("protocol: sasl_ssl"), "{yaml}");
+    let login = r#"sasl: {mechanism: PLAIN, username: "K\"E$${Y}", password: "${KAFKA_PASSWORD}"}"#;
+    assert!(yaml.contains(login) && !yaml.contains("secret"), "{yaml}");
+    assert!(!yaml.contains("To be decided"), "{yaml}");
+    assert_eq!(record(folder.path(), "v/1", "x").unwrap().0, "fleet");
+}
+
+#[test]
+fn clients_with_passwords_over_tls_are_asked_by_a_password_file() {
+    let properties = "\
+topic.regex.list=fleet:.*
+listeners=tcp://0.0.0.0:8883
+listeners.security.protocol=SASL_SSL
+listeners.ssl.keystore.location=proxy.jks
+listeners.ssl.keystore.password=changeit
+listeners.ssl.key.password=changeit
+listeners.ssl.truststore.location=trust.jks
+listeners.ssl.client.auth=required
+mqtt.message.max.bytes=65536
+bootstrap.servers=localhost:9092
+";
+    let jaas = "\
+// For the listeners
+ConfluentKafkaMqtt {
+  io.confluent.mqtt.protocol.security.PropertyFileLoginModule required
+  file=\"/etc/mqtt/credentials.txt\";
+};
+";
+    let (_folder, yaml) = imported(&[("kafka-mqtt.properties", properties), ("mqtt.jaas", jaas)]);
+    for words in [
+        r#"{name: mqtts, address: "0.0.0.0:8883", protocol: mqtts, tls: {certificate: "proxy.pem", key: "proxy.key", client_ca: "client-ca.pem", client_auth: required}}"#,
+        "authentication: [{method: password_file, file: users.txt}]",
+        "for each user of /etc/mqtt/credentials.txt: mqtt-kafka-proxy password users.txt NAME",
+        "keytool -importkeystore -srckeystore proxy.jks",
+        "limits: {packet_size: 65541B}",
+    ] {
+        assert!(yaml.contains(words), "{words}\n{yaml}");
+    }
+    assert!(!yaml.contains("changeit") && !yaml.contains("To be decided"), "{yaml}");
+}
+
+#[test]
+fn what_has_no_equal_is_told_and_the_rest_is_written() {
+    let properties = "\
+topic.regex.list=a:(?=x).*,b:b/{1,2}.*,c:c/.*
+bootstrap.servers=localhost:9092
+listeners=edge.example:1884
+producer.linger.ms=5000
+producer.max.request.size=100
+no.such.setting=1
+";
+    let (folder, yaml) = imported(&[("p", properties)]);
+    checked(folder.path(), &yaml);
+    for words in [
+        "the expression `(?=x).*` of `a`",
+        "`linger` is 1000ms, its bound",
+        "p:5: producer.max.request.size: what is too large",
+        "p:6: no.such.setting: not known",
+        "`edge.example` is a name",
+    ] {
+        assert!(yaml.contains(words), "{words}\n{yaml}");
+    }
+    assert_eq!(record(folder.path(), "b//x", "1").unwrap().0, "b");
+    assert_eq!(record(folder.path(), "c/x", "1").unwrap().0, "c");
+    assert_eq!(record(folder.path(), "d", "1"), None);
+}
+
+#[test]
+fn what_no_rule_can_be_made_of_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, why) in [
+        ("listeners=0.0.0.0:1883\n", "there is no `topic.regex.list`"),
+        ("topic.regex.list=a:.*\n", "there is no `bootstrap.servers`"),
+        ("topic.regex.list=a:(\nbootstrap.servers=x:1\n", "no rule can be made"),
+        (
+            "topic.regex.list=a:.*\nbootstrap.servers=x:1\nlisteners.security.protocol=X\n",
+            "`X` is not known",
+        ),
+    ] {
+        std::fs::write(folder.path().join("p"), text).unwrap();
+        let (code, out, err) = run(folder.path(), &["import", "confluent", "p"]);
+        assert_eq!((code, out.as_str()), (65, ""), "{text}");
+        assert!(err.contains(why), "{err}");
+    }
+    let (code, _, err) = run(folder.path(), &["import", "confluent", "nowhere"]);
+    assert!(code == 66 && err.contains("nowhere: cannot be read"), "{err}");
+}
