@@ -83,14 +83,14 @@ pub fn confluent(sources: &[Source]) -> Result<String, String> {
     let kafka = kafka(&mut import)?;
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let mut out = comment(&format!("Made by `mqtt-kafka-proxy import confluent {}`.", names.join(" ")));
-    told(&mut out, "To be decided:", import.open);
-    told(&mut out, "To be done, or to be known:", import.notes);
-    told(&mut out, "Without an equal:", import.properties.left(why));
+    told(&mut out, "To be decided:", &import.open);
+    told(&mut out, "To be done, or to be known:", &import.notes);
+    told(&mut out, "Without an equal:", &import.properties.left(why));
     write!(out, "\n{listeners}\n{limits}{kafka}\n{rules}").expect("a String takes all");
     Ok(out)
 }
 
-fn told(out: &mut String, title: &str, words: Vec<String>) {
+fn told(out: &mut String, title: &str, words: &[String]) {
     if !words.is_empty() {
         out.push_str(&comment(title));
         words.iter().for_each(|line| out.push_str(&comment(&format!("* {line}"))));

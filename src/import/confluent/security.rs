@@ -189,12 +189,10 @@ pub(super) fn kafka(import: &mut Import) -> String {
 }
 
 fn kafka_tls(import: &mut Import) -> String {
-    if let Some(property) = import.take_of_kafka("ssl.endpoint.identification.algorithm") {
-        if property.value.to_lowercase() == "https" {
-            import
-                .notes
-                .push("brokers' names are compared with their certificates, as `https` says".to_owned());
-        }
+    let names = import.take_of_kafka("ssl.endpoint.identification.algorithm");
+    if names.is_some_and(|property| property.value.eq_ignore_ascii_case("https")) {
+        let note = "brokers' names are compared with their certificates, as `https` says";
+        import.notes.push(note.to_owned());
     }
     let prefix = |import: &Import, key: &str| {
         let own = format!("producer.{key}");
