@@ -21,6 +21,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::metrics::{self, Metrics};
@@ -171,6 +172,8 @@ async fn answer(
 
 /// A scrape reads `/proc`, so it runs where blocking is allowed.
 async fn scrape(metrics: Arc<Metrics>) -> Response<Full<Bytes>> {
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
     match tokio::task::spawn_blocking(move || metrics.encode()).await {
         Ok(body) => typed(StatusCode::OK, metrics::CONTENT_TYPE, body),
         // Only while the runtime ends.

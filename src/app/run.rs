@@ -156,13 +156,7 @@ impl Ports {
             let (name, protocol, address) = (listener.name(), listener.protocol(), listener.address());
             tracing::info!(listener = name, protocol, %address, "listening");
             let (relay, living) = (relay.clone(), living.clone());
-            let on_link = move |link| {
-                let (relay, living) = (relay.clone(), living.clone());
-                async move {
-                    relay.serve(link).await;
-                    drop(living);
-                }
-            };
+            let on_link = move |link| relay.serve(link, living.clone());
             certificates.push(Box::new(listener.read_files_anew()));
             tasks.spawn(listener.run(on_link, ended(ending.clone())));
         }

@@ -119,10 +119,14 @@ impl Entrance {
     }
 
     /// Everything in its order; `None` is counted.
-    pub(super) async fn enter(&self, socket: Socket, peer: SocketAddr, opened: Instant, mut seat: Seat) -> Option<Link> {
+    pub(super) async fn enter(self: Arc<Self>, socket: Socket, opened: Instant, mut seat: Seat) -> Option<Link> {
+        let peer = seat.peer;
         let deadline = tokio::time::Instant::from_std(opened + seat.connect_timeout());
         let refusal = match tokio::time::timeout_at(deadline, self.pass(socket, peer, &mut seat)).await {
-            Ok(Ok(entered)) => return Some(Link::new(entered.stream, entered.peer, opened, seat).told(entered.told)),
+            Ok(Ok(entered)) => {
+                seat.peer = entered.peer;
+                return Some(Link::new(entered.stream, opened, seat).told(entered.told));
+            }
             Ok(Err(e)) => {
                 tracing::debug!(listener = &*seat.listener.name, %peer, error = %e, "refused before CONNECT");
                 e.refusal()

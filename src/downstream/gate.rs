@@ -3,7 +3,7 @@
 //! What does not get in is closed and counted. It is not left in the kernel's queue: a device that is refused at once
 //! backs off, one that hangs tries again beside the first attempt and makes the storm larger.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ impl Gate {
     }
 
     /// Takes a seat for one connection, or says why not. Rates are asked when its client is known, by [`Seat::enter`].
-    pub(super) fn admit(self: &Arc<Self>, listener: &Arc<ListenerState>) -> Result<Seat, ConnectionRefusal> {
+    pub(super) fn admit(self: &Arc<Self>, listener: &Arc<ListenerState>, peer: SocketAddr) -> Result<Seat, ConnectionRefusal> {
         take_one(&self.open, self.limits.connections).ok_or(ConnectionRefusal::Limit)?;
         let connections = listener.limits.connections.unwrap_or(u32::MAX);
         if take_one(&listener.open, connections).is_none() {
@@ -55,6 +55,7 @@ impl Gate {
             gate: self.clone(),
             listener: listener.clone(),
             address: None,
+            peer,
         })
     }
 }
@@ -127,6 +128,8 @@ pub(super) struct Seat {
     pub(super) listener: Arc<ListenerState>,
     /// Under which it is counted among those of its address. Boxed: most have no such limit.
     address: Option<Box<IpAddr>>,
+    /// Where the connection comes from, as far as it is known.
+    pub(super) peer: SocketAddr,
 }
 
 impl Seat {
@@ -166,6 +169,11 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        // tokio catches the panic of a task, but what lives in it is dropped while it unwinds.
+        if std::thread::panicking() {
+            self.listener.counters.panics.inc();
+            tracing::error!(peer = %self.peer, "a connection's task panicked; only that connection ended");
+        }
         self.gate.open.fetch_sub(1, Ordering::Relaxed);
         self.listener.counters.current.dec();
         self.listener.open.fetch_sub(1, Ordering::Relaxed);
@@ -238,7 +246,7 @@ mod tests {
         let state = Arc::new(ListenerState::new("tcp", crate::metrics::Metrics::new().listener("tcp"), own));
         let now = Instant::now();
         let enter = |last: u8| {
-            let mut seat = gate.admit(&state)?;
+            let mut seat = gate.admit(&state, ([10, 0, 0, last], 1).into())?;
             seat.enter(Some(IpAddr::from([10, 0, 0, last])), now).map(|()| seat)
         };
         let first = enter(1).unwrap();

@@ -50,7 +50,6 @@ pub struct Link {
     start: usize,
     end: usize,
     max_packet_size: u32,
-    peer: SocketAddr,
     opened: Instant,
     seat: Seat,
     /// Of a device whose TLS has ended at a balancer that is believed; without a name if the device has shown no certificate.
@@ -58,7 +57,7 @@ pub struct Link {
 }
 
 impl Link {
-    pub(super) fn new(stream: Stream, peer: SocketAddr, opened: Instant, seat: Seat) -> Self {
+    pub(super) fn new(stream: Stream, opened: Instant, seat: Seat) -> Self {
         Self {
             stream,
             lent: None,
@@ -66,7 +65,6 @@ impl Link {
             start: 0,
             end: 0,
             max_packet_size: u32::MAX,
-            peer,
             opened,
             seat,
             told: None,
@@ -168,7 +166,7 @@ impl Link {
 
     /// Where the connection comes from; behind a balancer that says so, where its client does. 0.0.0.0:0 on a Unix socket.
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        self.seat.peer
     }
 
     /// The name of the listener that took it.

@@ -87,7 +87,7 @@ impl Listener {
         move || entrance.read_files_anew()
     }
 
-    /// Accepts until `shutdown` resolves, and gives each connection to `on_link` in a task of its own. Those tasks go
+    /// Accepts until `shutdown` resolves, and runs what `on_link` makes of each connection in a task of its own. Those tasks go
     /// on after the return; ending them is their owner's affair.
     pub async fn run<F, Fut>(self, on_link: F, shutdown: impl Future<Output = ()>)
     where
@@ -130,7 +130,7 @@ impl Listener {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let opened = Instant::now();
-        let admitted = self.gate.admit(&self.state).and_then(|mut seat| {
+        let admitted = self.gate.admit(&self.state, peer).and_then(|mut seat| {
             if !self.entrance.tells_clients() {
                 // A Unix socket is of this machine, its clients have no address.
                 let client = matches!(socket, Socket::Tcp(_)).then(|| peer.ip());
@@ -142,42 +142,18 @@ impl Listener {
             Ok(seat) => seat,
             Err(reason) => return self.state.refuse(reason, opened),
         };
-        let watch = PanicWatch {
-            metrics: self.metrics.clone(),
-            peer,
-        };
-        let on_link = on_link.clone();
         if self.entrance.is_open() {
-            // Apart from the other way, so that a plain connection's task has no room for handshakes.
-            let link = Link::new(Stream::Plain(socket), peer, opened, seat);
-            tokio::spawn(async move {
-                let _watch = watch;
-                on_link(link).await;
-            });
+            // Nothing around it: a plain connection's task has no room for handshakes, nor for a second link.
+            tokio::spawn(on_link(Link::new(Stream::Plain(socket), opened, seat)));
             return;
         }
-        let entrance = self.entrance.clone();
+        // Boxed: its memory goes when it is done, not with the connection.
+        let entered = Box::pin(self.entrance.clone().enter(socket, opened, seat));
+        let on_link = on_link.clone();
         tokio::spawn(async move {
-            let _watch = watch;
-            // Boxed: its memory goes when it is done, not with the connection.
-            if let Some(link) = Box::pin(entrance.enter(socket, peer, opened, seat)).await {
+            if let Some(link) = entered.await {
                 on_link(link).await;
             }
         });
-    }
-}
-
-/// Lives in a connection's task. tokio catches the panic of a task, but what lives in it is dropped while it unwinds.
-struct PanicWatch {
-    metrics: Arc<Metrics>,
-    peer: SocketAddr,
-}
-
-impl Drop for PanicWatch {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.metrics.connection_panics.inc();
-            tracing::error!(peer = %self.peer, "a connection's task panicked; only that connection ended");
-        }
     }
 }

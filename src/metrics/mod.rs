@@ -61,6 +61,8 @@ pub struct Metrics {
     pub retained: Retained,
     /// Stored sessions.
     pub stored: Stored,
+    /// Tasks of the runtime; whoever answers a scrape says how many there are.
+    pub tasks: Gauge,
     /// Tasks of connections that ended by a panic: each is a defect to report.
     pub connection_panics: Counter,
     refusals: Family<Reason, Counter>,
@@ -78,6 +80,12 @@ impl Metrics {
         own.register("build", "Version of this binary", Info::new(version));
         let ready = Gauge::default();
         own.register("ready", "1 while the instance is ready for clients", ready.clone());
+        let tasks = Gauge::default();
+        own.register(
+            "tasks",
+            "Tasks that have not ended; each connection has at least one",
+            tasks.clone(),
+        );
         let connections = ConnectionFamilies::register(own);
         let packets = PacketCounters::register(own);
         let rules = RuleFamilies::register(own);
@@ -134,6 +142,7 @@ impl Metrics {
             reads_waiting_bytes,
             retained,
             stored,
+            tasks,
             connection_panics,
             refusals,
             closed,
@@ -149,7 +158,7 @@ impl Metrics {
 
     /// The counters of one listener. The same name gives the same counters.
     pub fn listener(&self, name: &str) -> ListenerCounters {
-        self.connections.listener(name)
+        self.connections.listener(name, &self.connection_panics)
     }
 
     /// The counters of one rule. The same name gives the same counters, so a reload goes on counting.

@@ -113,7 +113,7 @@ impl ConnectionFamilies {
         new
     }
 
-    pub(super) fn listener(&self, name: &str) -> ListenerCounters {
+    pub(super) fn listener(&self, name: &str, panics: &Counter) -> ListenerCounters {
         let listener: Arc<str> = name.into();
         let by = |reason: ConnectionRefusal| RefusedBy {
             listener: listener.clone(),
@@ -126,6 +126,7 @@ impl ConnectionFamilies {
             opened: self.opened.get_or_create_owned(&OfListener {
                 listener: listener.clone(),
             }),
+            panics: panics.clone(),
             refused: ConnectionRefusal::ALL.map(|reason| self.refused.get_or_create_owned(&by(reason))),
         }
     }
@@ -138,6 +139,8 @@ pub struct ListenerCounters {
     pub current: Gauge,
     /// Connections taken in since the start.
     pub opened: Counter,
+    /// Tasks of connections that ended by a panic, of all listeners.
+    pub panics: Counter,
     refused: [Counter; 8],
 }
 
@@ -290,7 +293,7 @@ mod tests {
     #[test]
     fn each_refusal_counts_under_its_own_reason() {
         let mut registry = Registry::default();
-        let counters = ConnectionFamilies::register(&mut registry).listener("tcp");
+        let counters = ConnectionFamilies::register(&mut registry).listener("tcp", &Counter::default());
         for (times, reason) in ConnectionRefusal::ALL.into_iter().enumerate() {
             for _ in 0..=times {
                 counters.refused(reason);

@@ -254,8 +254,11 @@ impl Desk {
         }
         self.outbound.begin(starts, |_| true);
         self.seats = seats;
-        self.shares.seats.extend(shared);
-        self.shares.again.extend(again);
+        if !shared.is_empty() || !again.is_empty() {
+            let shares = self.shares.get_or_insert_default();
+            shares.seats.extend(shared);
+            shares.again.extend(again);
+        }
         let present = Present { open, ..present_of(&body) };
         self.accept(session, Some(present), now);
         unread.into_iter().filter_map(id).for_each(|packet| session.gone(packet));

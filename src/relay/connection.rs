@@ -88,18 +88,20 @@ impl Connection {
         }
     }
 
-    /// Runs until the session is over and its last bytes are written.
-    pub async fn serve(link: Link, shared: Arc<Shared>) {
+    /// Runs until the session is over and its last bytes are written, and drops `alive` then.
+    ///
+    /// Not an `async fn`: the memory of one holds its arguments beside the connection that is made of them, for as long as it runs.
+    pub fn serve(link: Link, shared: Arc<Shared>, alive: impl Send + 'static) -> impl Future<Output = ()> + Send {
         // Only where debug lines are asked for, and then with each of them: a client id may be empty, or not its own.
         let span = tracing::debug_span!("connection", peer = %link.peer(), listener = link.listener());
-        async {
-            let mut connection = Self::new(link, shared);
+        let mut connection = span.in_scope(|| Self::new(link, shared));
+        async move {
             connection.run().await;
             // Boxed: the task of an idle connection has no room for its end.
             Box::pin(connection.finish()).await;
+            drop(alive);
         }
         .instrument(span)
-        .await;
     }
 
     /// Until the session is over.
@@ -231,8 +233,8 @@ mod tests {
     const CONNECT: &[u8] = &[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 1, b'a'];
     const DISCONNECT: &[u8] = &[0xe0, 0];
 
-    /// A relay that maps nothing, so what it is told is counted as unmapped, and a connection of it.
-    async fn connection() -> (Connection, TcpStream, Arc<Metrics>) {
+    /// A relay that maps nothing, so what it is told is counted as unmapped, and a connection to it.
+    async fn link() -> (Link, Arc<Shared>, TcpStream, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::new());
         let settings = Settings {
             session: Arc::new(session::Settings::default()),
@@ -272,13 +274,22 @@ mod tests {
         };
         tokio::spawn(listener.run(on_link, std::future::pending()));
         let device = TcpStream::connect(address).await.unwrap();
-        (Connection::new(links.recv().await.unwrap(), relay.shared), device, metrics)
+        (links.recv().await.unwrap(), relay.shared, device, metrics)
+    }
+
+    #[tokio::test]
+    async fn the_task_of_an_idle_connection_holds_little_more_than_the_connection() {
+        let (link, shared, _device, _) = link().await;
+        let task = size_of_val(&Connection::serve(link, shared, ()));
+        let own = size_of::<Connection>();
+        assert!(own <= 1280 && task <= own + 320, "{task} bytes, {own} of them the connection's own");
     }
 
     #[tokio::test]
     async fn who_must_end_is_heard_out() {
         for ending in [Ending::TakenOver, Ending::ByOperator, Ending::ShutDown] {
-            let (mut connection, mut device, metrics) = connection().await;
+            let (link, shared, mut device, metrics) = link().await;
+            let mut connection = Connection::new(link, shared);
             device.write_all(CONNECT).await.unwrap();
             connection.turn();
             while !connection.session.is_live() {

@@ -30,6 +30,8 @@ use crate::{
 thread_local! {
     /// Receipts on their way from the cluster to a session: used and emptied within one turn of a connection.
     static RECEIPTS: RefCell<Vec<Receipt>> = const { RefCell::new(Vec::new()) };
+    /// Packets that a turn of a connection has read, and those that it has written; empty at its end.
+    static TALLY: RefCell<PacketTally> = RefCell::default();
 }
 
 /// The relay's side of one connection.
@@ -40,7 +42,8 @@ pub struct Desk {
     pub(super) appender: Appender,
     pub(super) answers: Answers,
     pub(super) outbound: Outbound,
-    pub(super) shares: SharedOut,
+    /// Of a connection with shared subscriptions, or that had one.
+    pub(super) shares: Option<Box<SharedOut>>,
     pub(super) seats: HashMap<SubscriptionKey, Vec<Seat>>,
     /// If rules read Kafka topics by names with holes.
     pub(super) lookouts: Option<Arc<Lookouts>>,
@@ -63,7 +66,6 @@ pub struct Desk {
     pub(super) entered: bool,
     /// CONNACK with success has left: there is a connection, and it has a will.
     pub(super) let_in: bool,
-    pub(super) tally: PacketTally,
     /// Who the client is and what it may do; `None` where everybody may everything.
     pub(super) guard: Option<Box<Guard>>,
 }
@@ -76,7 +78,7 @@ impl Desk {
             appender: shared.cluster.appender(),
             answers: Answers::default(),
             outbound: Outbound::default(),
-            shares: SharedOut::default(),
+            shares: None,
             seats: HashMap::new(),
             lookouts: None,
             asked: Vec::new(),
@@ -89,7 +91,6 @@ impl Desk {
             tenancy: None,
             entered: false,
             let_in: false,
-            tally: PacketTally::default(),
             guard,
             shared,
         }
@@ -201,8 +202,10 @@ impl Desk {
 
     /// Adds the packets of a turn, those read and those the session has written, to the metrics.
     pub(super) fn count_packets(&mut self, session: &mut Session) {
-        self.tally.sent(&session.take_sent());
-        self.shared.metrics.packets.add(&mut self.tally);
+        TALLY.with_borrow_mut(|tally| {
+            tally.sent(&session.take_sent());
+            self.shared.metrics.packets.add(tally);
+        });
     }
 
     pub(super) fn malformed(&mut self, error: &DecodeError, session: &Session) {
@@ -311,6 +314,6 @@ impl Desk {
 
     /// Counts a packet that was read.
     pub(super) fn note(&mut self, first_byte: u8) {
-        self.tally.received(first_byte);
+        TALLY.with_borrow_mut(|tally| tally.received(first_byte));
     }
 }

@@ -84,7 +84,7 @@ impl Desk {
         }
         for (key, seat) in answer.shared {
             if session.subscriptions().binary_search_by_key(&key, |s| s.key).is_ok() {
-                self.shares.seats.entry(key).or_insert(seat);
+                self.shares.get_or_insert_default().seats.entry(key).or_insert(seat);
             }
         }
     }
@@ -97,7 +97,7 @@ impl Desk {
             if let Requested::Removed { key } = requested {
                 self.seats.remove(key);
                 self.lookouts.iter().for_each(|lookouts| lookouts.end(*key));
-                self.shares.seats.remove(key);
+                self.shares.as_mut().map(|shares| shares.seats.remove(key));
                 self.outbound.retained.end(*key);
                 self.outbound.starts.retain(|(k, _), _| k != key);
                 if let Some(tenancy) = self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {

@@ -192,9 +192,9 @@ impl Relay {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Serves one connection until it is over.
-    pub async fn serve(&self, link: Link) {
-        Connection::serve(link, self.shared.clone()).await;
+    /// Serves one connection until it is over, and drops `alive` then.
+    pub fn serve<T: Send + 'static>(&self, link: Link, alive: T) -> impl Future<Output = ()> + Send + use<T> {
+        Connection::serve(link, self.shared.clone(), alive)
     }
 
     /// Reads all files of users and keys again, also those that do not look changed, and asks for key sets by URL. What is wrong with one is told.

@@ -48,7 +48,7 @@ pub(super) enum Step {
 impl Desk {
     /// Hands messages to the session until there is none, or it takes no more. Shared subscriptions and others come first by turns.
     pub(super) fn hand_out(&mut self, session: &mut Session, now: Instant) {
-        let shared_first = self.shares.takes_turn();
+        let shared_first = self.shares.as_mut().is_some_and(|shares| shares.takes_turn());
         if shared_first {
             self.hand_out_shared(session, now);
         }

@@ -57,17 +57,18 @@ impl SharedOut {
 
 impl Desk {
     pub(super) fn hand_out_shared(&mut self, session: &mut Session, now: Instant) {
-        while let Some(again) = self.shares.again.pop_front() {
+        while let Some(again) = self.shares.as_mut().and_then(|shares| shares.again.pop_front()) {
             if self.give_shared_again(&again, session, now) == Step::Wait {
-                return self.shares.again.push_front(again);
+                return self.shares.get_or_insert_default().again.push_front(again);
             }
         }
         while session.is_live() && session.outbox().len() < MAX_UNSENT {
-            let Some(handed) = self.shares.waiting.take().or_else(|| self.mailbox.take_handed()) else {
+            let waiting = self.shares.as_mut().and_then(|shares| shares.waiting.take());
+            let Some(handed) = waiting.or_else(|| self.mailbox.take_handed()) else {
                 return;
             };
             if self.give_shared(&handed, session, now) == Step::Wait {
-                self.shares.waiting = Some(handed);
+                self.shares.get_or_insert_default().waiting = Some(handed);
                 return;
             }
         }
@@ -78,7 +79,7 @@ impl Desk {
         if self.outbound.pending.contains(&handed.key) {
             return Step::Wait;
         }
-        let token = SHARED | (self.shares.last_token + 1);
+        let token = SHARED | (self.shares.get_or_insert_default().last_token + 1);
         let (chunk, message) = (&handed.chunk, &handed.chunk.messages[handed.at]);
         let sent = handed.share.send(handed.id, || {
             let taken = self.offer_message(chunk, message, &[handed.key], token, session, now);
@@ -108,9 +109,10 @@ impl Desk {
     }
 
     fn fly(&mut self, token: u64, handed: &Handed, pair: Option<u16>) {
-        self.shares.last_token += 1;
+        let shares = self.shares.get_or_insert_default();
+        shares.last_token += 1;
         let (share, id) = (handed.share.clone(), handed.id);
-        self.shares.flights.insert(token, Flight { share, id, pair });
+        shares.flights.insert(token, Flight { share, id, pair });
     }
 
     /// Sends a message of QoS 2 that the session has from before, and that is nobody else's.
@@ -129,7 +131,7 @@ impl Desk {
 
     /// The client has acknowledged a message, or refused it for good.
     pub(super) fn settled(&mut self, token: u64, now: Instant) {
-        let flight = self.shares.flights.remove(&token);
+        let flight = self.shares.as_mut().and_then(|shares| shares.flights.remove(&token));
         let tenancy = self.tenancy.as_deref_mut();
         match flight {
             Some(Flight { share, id, pair }) => {
@@ -145,8 +147,9 @@ impl Desk {
 
     /// The connection is over: what was not acknowledged goes to others, what was not sent after that.
     pub(super) fn leave_shares(&mut self) {
+        let Some(shares) = self.shares.take() else { return };
         let mut flights: Vec<(Arc<Share>, Vec<HandoutId>)> = Vec::new();
-        for Flight { share, id, .. } in std::mem::take(&mut self.shares.flights).into_values() {
+        for Flight { share, id, .. } in shares.flights.into_values() {
             match flights.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &share)) {
                 Some((_, ids)) => ids.push(id),
                 None => flights.push((share, vec![id])),
@@ -155,8 +158,7 @@ impl Desk {
         for (share, ids) in flights {
             self.shared.metrics.shared.redelivered.inc_by(share.give_back(ids));
         }
-        self.shares.waiting = None;
-        self.shares.seats.clear();
+        drop((shares.waiting, shares.seats));
     }
 }
 

@@ -181,7 +181,7 @@ impl Desk {
             }
             return granted;
         }
-        if self.shares.seats.contains_key(&key) {
+        if self.shares.as_ref().is_some_and(|shares| shares.seats.contains_key(&key)) {
             return granted;
         }
         match self.shared.rules.sources(plain) {

@@ -96,13 +96,7 @@ impl Stage {
         let (end, mut ending) = watch::channel(false);
         let (living, alive) = mpsc::channel::<()>(1);
         let serve = relay.clone();
-        let on_link = move |link| {
-            let (relay, living) = (serve.clone(), living.clone());
-            async move {
-                relay.serve(link).await;
-                drop(living);
-            }
-        };
+        let on_link = move |link| serve.serve(link, living.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(listener.run(on_link, async move { drop(ending.wait_for(|end| *end).await) }));
         Self {

@@ -17,11 +17,8 @@ async fn pair() -> (Link, TcpStream) {
     let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     let state = std::sync::Arc::new(ListenerState::new("tcp", Metrics::new().listener("tcp"), ListenerLimits::default()));
     let (tcp, peer) = accepted.unwrap();
-    let seat = Gate::new(Limits::default()).admit(&state).unwrap();
-    (
-        Link::new(Stream::Plain(Socket::Tcp(tcp)), peer, Instant::now(), seat),
-        client.unwrap(),
-    )
+    let seat = Gate::new(Limits::default()).admit(&state, peer).unwrap();
+    (Link::new(Stream::Plain(Socket::Tcp(tcp)), Instant::now(), seat), client.unwrap())
 }
 
 /// Fills until `count` unconsumed bytes are there.
