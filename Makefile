@@ -34,13 +34,13 @@ $(CARGO_DENY):
 	cargo install --quiet --locked cargo-deny@$(CARGO_DENY_VERSION) --root $(CACHE)/cargo
 
 # The stable compiler has the sanitizers, too; it only asks for this variable. What is found new stays out of the repository's corpus.
-chaos: ## the long forms: brokers killed, paused and restarted, a bad network, Kafka away for a minute, under load; instances killed, left and paused; simulated groups and owners
+chaos: ## the long forms: 100,000 hostile connections; brokers killed, paused and restarted, a bad network, Kafka away for a minute, under load; instances killed, left and paused; simulated groups and owners
 	@integration/need cargo cc openssl mosquitto_pub kcat paho haproxy nss_wrapper
 	@integration/kafka/kafka install
 	@rm -rf target/tmp/{kafka,proxy,certs,authorities}-*
 	CHAOS=long cargo test --locked --lib group::membership -- --nocapture
 	SCHEDULES=1000000 cargo test --release --locked --test ownership_simulation no_schedule -- --nocapture
-	CHAOS=long cargo test --release --locked --test integration -- --nocapture --test-threads 1 chaos away:: network behind shared:: sessions::hopping sessions::paused instances_are_killed_and retained::what_is_acknowledged
+	CHAOS=long cargo test --release --locked --test integration -- --nocapture --test-threads 1 chaos away:: network behind shared:: sessions::hopping sessions::paused instances_are_killed_and retained::what_is_acknowledged hostile
 
 fuzz: $(CARGO_FUZZ) ## fuzzes the decoders, configurations and connections, FUZZ_SECONDS=60 for each target
 	@integration/need cargo cc g++
@@ -53,7 +53,7 @@ $(CARGO_FUZZ):
 	@integration/need cargo cc
 	cargo install --quiet --locked cargo-fuzz@$(CARGO_FUZZ_VERSION) --root $(CACHE)/cargo
 
-bench: ## micro-benchmarks, then publishing and the Kafka client alone, beside librdkafka and the socket floor; fails if the client misses its goals
+bench: ## micro-benchmarks, then publishing and the Kafka client alone, beside librdkafka and the socket floor; handshakes, idle memory; fails if a goal is missed
 	@integration/need cargo cc openssl kcat rdkafka
 	@integration/kafka/kafka install
 	cargo bench --locked --no-fail-fast

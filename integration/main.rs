@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // all of this is test code
 
 mod access;
+mod attackers;
 mod away;
 mod balancer;
 mod behind;
@@ -17,6 +18,7 @@ mod deliver;
 mod edge;
 mod fetch;
 mod groups;
+mod hostile;
 mod impatient;
 #[path = "../benches/load/mod.rs"]
 mod load;

@@ -251,7 +251,7 @@ pub struct Proxy {
     pub tls: SocketAddr,
     /// WebSocket, path `/mqtt`.
     pub ws: SocketAddr,
-    /// WebSocket over TLS, with the same certificate.
+    /// WebSocket over TLS, with the same certificate. Nobody is asked for one: browsers give up then.
     pub wss: SocketAddr,
     /// Metrics, health, readiness.
     pub admin: SocketAddr,
@@ -315,16 +315,14 @@ impl Proxy {
         } else {
             "authentication: [{method: anonymous}]\n"
         };
-        let pair = format!(
-            "tls: {{certificate: \"{certs}/server.pem\", key: \"{certs}/server.key\", client_ca: \"{certs}/ca.pem\", client_auth: optional, \
-             ticket_keys: \"file:{certs}/tickets\"}}"
-        );
+        let pair = format!("certificate: \"{certs}/server.pem\", key: \"{certs}/server.key\", ticket_keys: \"file:{certs}/tickets\"");
+        let asking = format!("client_ca: \"{certs}/ca.pem\", client_auth: optional");
         let text = format!(
             "listeners:\n  \
                - {{name: tcp, address: \"{mqtt}\", protocol: mqtt}}\n  \
-               - {{name: tls, address: \"{tls}\", protocol: mqtts, {pair}}}\n  \
+               - {{name: tls, address: \"{tls}\", protocol: mqtts, tls: {{{pair}, {asking}}}}}\n  \
                - {{name: ws, address: \"{ws}\", protocol: ws}}\n  \
-               - {{name: wss, address: \"{wss}\", protocol: wss, {pair}}}\n\
+               - {{name: wss, address: \"{wss}\", protocol: wss, tls: {{{pair}}}}}\n\
              admin: {{address: \"{admin}\"}}\n\
              {access}kafka: {{bootstrap_servers: [{bootstrap}]{kafka}{topics}}}\nrules:\n{rules}\n",
         );

@@ -78,14 +78,8 @@ impl Metrics {
         let own = registry.sub_registry_with_prefix("mqtt_kafka_proxy");
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         own.register("build", "Version of this binary", Info::new(version));
-        let ready = Gauge::default();
-        own.register("ready", "1 while the instance is ready for clients", ready.clone());
-        let tasks = Gauge::default();
-        own.register(
-            "tasks",
-            "Tasks that have not ended; each connection has at least one",
-            tasks.clone(),
-        );
+        let ready = gauge(own, "ready", "1 while the instance is ready for clients");
+        let tasks = gauge(own, "tasks", "Tasks that have not ended; each connection has at least one");
         let connections = ConnectionFamilies::register(own);
         let packets = PacketCounters::register(own);
         let rules = RuleFamilies::register(own);
@@ -94,12 +88,8 @@ impl Metrics {
         let unreadable_batches = counter(own, "unreadable_batches", "Record batches of Kafka that cannot be read");
         let help = "Record batches that could not be read, and were asked for again";
         let batches_read_again = counter(own, "batches_read_again", help);
-        let subscribers_behind = Gauge::default();
-        own.register(
-            "subscribers_behind",
-            "Subscribers that cannot keep up and are served from the log, for each partition",
-            subscribers_behind.clone(),
-        );
+        let help = "Subscribers that cannot keep up and are served from the log, for each partition";
+        let subscribers_behind = gauge(own, "subscribers_behind", help);
         let shared = SharedCounters::register(own);
         let outside = OutsideCounters::register(own);
         let waiting_bytes = Gauge::default();
@@ -198,6 +188,12 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
+    let gauge = Gauge::default();
+    registry.register(name, help, gauge.clone());
+    gauge
 }
 
 fn counter(own: &mut Registry, name: &str, help: &str) -> Counter {

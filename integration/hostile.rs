@@ -1,0 +1,257 @@
+//! Honest clients beside very many hostile connections, over every kind of listener: the honest ones go on, the memory of the proxy stays
+//! bounded, and in the end nothing is left of the others.
+//!
+//! The short form runs with the other tests; `make chaos` sets CHAOS and runs the long one: 100,000 connections, up to 15,000 at a time.
+
+use crate::attackers::{Door, Target, Wire, behind_all_others, greeting, packet, storm};
+use crate::chaos::is_long;
+use crate::publish::rule;
+use crate::shared_kafka;
+use crate::stage::{DEADLINE, Proxy, eventually};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+
+const TOPIC: &str = "hostile";
+const TASKS: &str = "proxy_tasks ";
+const CONNECTIONS: &str = "proxy_connections{";
+/// Three at each listener.
+const HONEST: usize = 12;
+/// From one message of a client to its next.
+const PACE: Duration = Duration::from_millis(20);
+/// Memory for each of those that may be there at a time: what an idle TLS connection may take. Beside it, what all of them share.
+const MEMORY_EACH: u64 = 16 << 10;
+const MEMORY_SHARED: u64 = 64 << 20;
+
+/// How much of it.
+struct Extent {
+    total: usize,
+    at_a_time: usize,
+    per_second: usize,
+    connect_timeout: Duration,
+    quiet: Duration,
+}
+
+const SHORT: Extent = Extent {
+    total: 2_000,
+    at_a_time: 1_000,
+    per_second: 300,
+    connect_timeout: Duration::from_secs(2),
+    quiet: Duration::from_secs(2),
+};
+const LONG: Extent = Extent {
+    total: 100_000,
+    at_a_time: 15_000,
+    per_second: 3_000,
+    connect_timeout: Duration::from_secs(10),
+    quiet: Duration::from_secs(15),
+};
+
+/// One client that publishes at QoS 1 at a fixed pace.
+struct Honest {
+    wire: Box<dyn Wire>,
+    framed: bool,
+    topic: String,
+}
+
+impl Honest {
+    async fn come(target: &Target, number: usize, topic: &str) -> Self {
+        let door = [Door::Mqtt, Door::Mqtts, Door::Ws, Door::Wss][number % 4];
+        let wire = target.enter(door, number).await.unwrap();
+        let framed = matches!(door, Door::Ws | Door::Wss);
+        let topic = format!("{topic}/{number}/telemetry/a");
+        let mut honest = Self { wire, framed, topic };
+        honest.say(&greeting(&format!("honest-{number}"))).await;
+        assert_eq!(honest.hear().await, [0x20, 2, 0, 0]);
+        honest
+    }
+
+    async fn say(&mut self, packet: &[u8]) {
+        if self.framed {
+            // Final, binary, masked by zeros.
+            let head = [0x82, 0x80 | packet.len() as u8, 0, 0, 0, 0];
+            assert!(packet.len() < 126);
+            self.wire.write_all(&head).await.unwrap();
+        }
+        self.wire.write_all(packet).await.unwrap();
+        self.wire.flush().await.unwrap();
+    }
+
+    /// An answer of four bytes.
+    async fn hear(&mut self) -> [u8; 4] {
+        if self.framed {
+            let mut head = [0; 2];
+            self.wire.read_exact(&mut head).await.unwrap();
+            assert_eq!(head, [0x82, 4]);
+        }
+        let mut answer = [0; 4];
+        self.wire.read_exact(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// From when a message was due to its PUBACK, of each, until it is told to stop.
+    async fn publish(mut self, stop: Arc<AtomicBool>) -> (Self, Vec<Duration>) {
+        let mut times = vec![];
+        let mut due = tokio::time::Instant::now();
+        for id in (1..=u16::MAX).cycle() {
+            if stop.load(Relaxed) {
+                break;
+            }
+            tokio::time::sleep_until(due).await;
+            let [high, low] = id.to_be_bytes();
+            let topic = self.topic.as_bytes();
+            let body = [&[0, topic.len() as u8], topic, &[high, low], b"honest"].concat();
+            self.say(&packet(0x32, &body)).await;
+            let answer = tokio::time::timeout(DEADLINE, self.hear()).await.unwrap();
+            assert_eq!(answer, [0x40, 2, high, low]);
+            times.push(due.elapsed());
+            due += PACE;
+        }
+        (self, times)
+    }
+}
+
+/// The honest clients, on a thread of their own beside those of the attackers.
+struct Company {
+    runtime: Runtime,
+    clients: Vec<Honest>,
+    answered: usize,
+}
+
+impl Company {
+    fn come(target: &Target, topic: &str) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let come = async {
+            let mut clients = vec![];
+            for number in 0..HONEST {
+                clients.push(Honest::come(target, number, topic).await);
+            }
+            clients
+        };
+        let clients = runtime.block_on(come);
+        let answered = 0;
+        Self {
+            runtime,
+            clients,
+            answered,
+        }
+    }
+
+    /// They publish for as long as `meanwhile` takes: the 99th percentile of their answers.
+    fn publish(&mut self, meanwhile: impl FnOnce()) -> Duration {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut running = JoinSet::new();
+        for client in self.clients.drain(..) {
+            running.spawn_on(client.publish(Arc::clone(&stop)), self.runtime.handle());
+        }
+        meanwhile();
+        stop.store(true, Relaxed);
+        let mut times = vec![];
+        for (client, own) in self.runtime.block_on(running.join_all()) {
+            self.clients.push(client);
+            times.extend(own);
+        }
+        self.answered += times.len();
+        times.sort_unstable();
+        times[times.len() * 99 / 100]
+    }
+}
+
+/// The most of what was seen while it went on.
+#[derive(Clone, Copy, Default)]
+struct Peak {
+    memory: u64,
+    connections: f64,
+}
+
+/// Looks again and again until `done`.
+fn watch(proxy: &Proxy, done: &AtomicBool) -> Peak {
+    let mut peak = Peak::default();
+    while !done.load(Relaxed) {
+        peak.memory = peak.memory.max(resident(proxy));
+        peak.connections = peak.connections.max(proxy.metric(&[CONNECTIONS]));
+        // The interval of the look.
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    peak
+}
+
+fn resident(proxy: &Proxy) -> u64 {
+    proxy.metric(&["process_resident_memory_bytes"]) as u64
+}
+
+/// The attack, from its own threads.
+fn attack(proxy: &Proxy, target: &Arc<Target>, extent: &Extent) -> Peak {
+    let runtime = behind_all_others();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(proxy, &done));
+        let Extent {
+            total,
+            at_a_time,
+            per_second,
+            ..
+        } = *extent;
+        let stormed = runtime.block_on(runtime.spawn(storm(Arc::clone(target), total, at_a_time, per_second)));
+        done.store(true, Relaxed);
+        stormed.unwrap();
+        watching.join().unwrap()
+    })
+}
+
+#[test]
+fn honest_clients_go_on_beside_hostile_ones_of_whom_nothing_is_left() {
+    let extent = if is_long() { LONG } else { SHORT };
+    let kafka = shared_kafka();
+    kafka.topic(TOPIC, 1);
+    let timeout = extent.connect_timeout.as_secs();
+    let rules = format!("{}\nlimits: {{connect_timeout: {timeout}s, connect_rate: 100000/s}}", rule(TOPIC));
+    let mut proxy = Proxy::start(&kafka.bootstrap, &rules, "");
+    let target = Arc::new(Target::new(&proxy, extent.connect_timeout));
+    let mut company = Company::come(&target, TOPIC);
+    // These spans are what is measured.
+    let before = company.publish(|| std::thread::sleep(extent.quiet));
+    let (memory, tasks) = (resident(&proxy), proxy.metric(&[TASKS]));
+    // An instance that nobody attacks, on the same machine at the same time: what that has no part in is not the proxy's doing.
+    let calm = Proxy::start(&kafka.bootstrap, &rules, "");
+    let mut beside = Company::come(&Target::new(&calm, extent.connect_timeout), TOPIC);
+    let (mut peak, mut attacked) = (Peak::default(), Duration::ZERO);
+    let unharmed = beside.publish(|| attacked = company.publish(|| peak = attack(&proxy, &target, &extent)));
+    let after = company.publish(|| std::thread::sleep(extent.quiet));
+    eventually("only the honest ones are left", || {
+        (proxy.metric(&[CONNECTIONS]) == HONEST as f64).then_some(())
+    });
+    eventually("their tasks have ended", || (proxy.metric(&[TASKS]) <= tasks).then_some(()));
+    let grown = peak.memory.saturating_sub(memory);
+    println!(
+        "{} hostile connections, up to {} at a time: p99 before {before:.1?}, meanwhile {attacked:.1?}, of another \
+         instance then {unharmed:.1?}, after {after:.1?}; memory {} MiB, \
+         at most {} MiB more, in the end {} MiB; tasks before {tasks}, after {}",
+        extent.total,
+        peak.connections,
+        memory >> 20,
+        grown >> 20,
+        resident(&proxy) >> 20,
+        proxy.metric(&[TASKS])
+    );
+    let bound = MEMORY_SHARED + MEMORY_EACH * extent.at_a_time as u64;
+    assert!(grown < bound, "{grown} bytes more for {} connections", peak.connections);
+    // The short form shares two cores with other tests: there is left that nobody waits for an attacker.
+    let slack = if is_long() { Duration::ZERO } else { extent.connect_timeout / 2 };
+    assert!(
+        attacked <= 2 * before.max(unharmed) + slack,
+        "p99 {before:?} before, {attacked:?} meanwhile, {unharmed:?} without attackers"
+    );
+    assert_eq!(proxy.metric(&["connection_panics_total"]), 0.0);
+    let stored = kafka.consume(TOPIC, "%s");
+    assert_eq!(
+        stored.len(),
+        company.answered + beside.answered,
+        "all that was acknowledged, and nothing else"
+    );
+    assert!(stored.iter().all(|value| value == "honest"));
+    assert!(proxy.terminate().success());
+}
