@@ -16,7 +16,7 @@ demo: ## the round trip on this machine: a real Kafka, the proxy, mosquitto and 
 	@integration/demo
 
 test: ## all tests, the ones against a real Kafka included; installs what they need
-	@integration/need cargo cc openssl mosquitto_pub kcat paho haproxy nss_wrapper
+	@integration/need cargo cc openssl mosquitto_pub kcat paho haproxy nss_wrapper chromium certutil mqttjs
 	@integration/kafka/kafka install
 	@integration/kafka/kafka --oldest install
 	@rm -rf target/tmp/{kafka,proxy,certs,authorities}-*

@@ -49,15 +49,15 @@ fn paho(proxy: &Proxy, version: &str, user: &str, password: &str, topic: &str) -
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned()
 }
 
-fn token(key: &Ed25519KeyPair, subject: &str, expires: u64) -> String {
+pub fn token(key: &Ed25519KeyPair, subject: &str, expires: u64) -> String {
     let claims = format!(r#"{{"sub": "{subject}", "exp": {expires}}}"#);
     let signed = format!("{}.{}", BASE64.encode(r#"{"alg":"EdDSA"}"#), BASE64.encode(claims));
     let signature = BASE64.encode(key.sign(signed.as_bytes()));
     format!("{signed}.{signature}")
 }
 
-/// A proxy that takes certificates, tokens and passwords, in this order, and lets each identity publish below its own name.
-fn proxy(kafka: &Kafka, topic: &str, key: &Ed25519KeyPair) -> Proxy {
+/// A proxy that takes certificates, tokens and passwords, in this order, and lets each identity publish and subscribe below its own name.
+pub fn proxy(kafka: &Kafka, topic: &str, key: &Ed25519KeyPair) -> Proxy {
     let folder = tempfile::tempdir().expect("a folder for files").keep();
     let users = mqtt_kafka_proxy::auth::passwords::entry("vin42", b"s3cret").expect("a legal name");
     fs::write(folder.join("users.txt"), users).expect("the folder was just made");
@@ -71,7 +71,7 @@ fn proxy(kafka: &Kafka, topic: &str, key: &Ed25519KeyPair) -> Proxy {
            - {{method: certificate}}\n  \
            - {{method: jwt, jwks: \"{folder}/keys.json\"}}\n  \
            - {{method: password_file, file: \"{folder}/users.txt\"}}\n\
-         authorization: [{{allow: [publish], topics: [\"{topic}/{{identity}}\"]}}]"
+         authorization: [{{allow: [publish, subscribe], topics: [\"{topic}/{{identity}}\"]}}]"
     );
     Proxy::start(&kafka.bootstrap, &rules, "")
 }

@@ -10,6 +10,7 @@ mod attackers;
 mod away;
 mod balancer;
 mod behind;
+mod browser;
 mod chaos;
 mod compression;
 mod conversation;
