@@ -3,7 +3,7 @@
 //!
 //! The two take turns; each run is a process of its own whose CPU time is counted.
 
-use crate::measure::{Run, compile, median, ratio, run_client, runs_json};
+use crate::measure::{Outcome, Run, compile, median, ratio, run_client, runs_json};
 use crate::stage::{Kafka, output};
 use std::fmt::Write as _;
 use std::io;
@@ -30,14 +30,6 @@ struct Programs {
     own: String,
     producer: String,
     consumer: String,
-}
-
-/// What came of all rounds.
-pub struct Outcome {
-    /// The figures.
-    pub json: String,
-    /// Each kind of work whose median is beyond its goal, with both.
-    pub missed: Vec<String>,
 }
 
 /// Runs all rounds and prints the table.

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used)] // a benchmark that cannot go on ends, loudly
 
 mod clients;
+mod devices;
+mod idle;
 #[path = "mod.rs"]
 mod load;
 mod measure;
@@ -14,6 +16,7 @@ mod scenario;
 mod sessions;
 #[path = "../../integration/stage.rs"]
 mod stage;
+mod storm;
 
 use clap::{Args, Parser, Subcommand};
 use load::client::Version;
@@ -62,7 +65,8 @@ enum Command {
         delays: Vec<u64>,
     },
     /// All scenarios (the default), or one: `publish` is the proxy beside the socket floor and librdkafka, `clients` its Kafka client
-    /// alone beside librdkafka, `sessions` takeovers, returns and what stored sessions cost.
+    /// alone beside librdkafka, `sessions` takeovers, returns and what stored sessions cost, `storm` CONNECTs and TLS handshakes, `idle` the
+    /// memory of connections.
     Scenario {
         #[arg(long)]
         only: Option<String>,
@@ -166,14 +170,24 @@ fn scenarios(runtime: &tokio::runtime::Runtime, only: Option<&str>, rounds: usiz
     if only.is_none_or(|name| name == "sessions") {
         measure::write("sessions", &sessions::run(runtime, &kafka)?)?;
     }
-    if only.is_none_or(|name| name == "clients") {
-        let outcome = clients::run(&kafka, rounds, seconds)?;
-        measure::write("clients", &outcome.json)?;
-        if !outcome.missed.is_empty() {
-            return Err(io::Error::other(format!("missed: {}", outcome.missed.join("; "))));
-        }
+    let mut missed = Vec::new();
+    let mut judge = |name, outcome: measure::Outcome| {
+        missed.extend(outcome.missed);
+        measure::write(name, &outcome.json)
+    };
+    if only.is_none_or(|name| name == "storm") {
+        judge("storm", storm::run(runtime, &kafka, rounds, seconds)?)?;
     }
-    Ok(())
+    if only.is_none_or(|name| name == "idle") {
+        judge("idle", idle::run(runtime, &kafka)?)?;
+    }
+    if only.is_none_or(|name| name == "clients") {
+        judge("clients", clients::run(&kafka, rounds, seconds)?)?;
+    }
+    if missed.is_empty() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("missed: {}", missed.join("; "))))
 }
 
 impl PublishArguments {

@@ -20,6 +20,15 @@ pub struct Run {
     pub p99: u64,
 }
 
+/// What came of a scenario that has goals.
+#[derive(Default)]
+pub struct Outcome {
+    /// The figures.
+    pub json: String,
+    /// Goals that were missed, in words.
+    pub missed: Vec<String>,
+}
+
 /// User and system time of a process and all its threads; `self` is this one.
 pub fn cpu(process: &str) -> io::Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
