@@ -106,9 +106,9 @@ fn a_message_that_is_lent_is_settled_when_it_is_kept_and_goes_to_others_when_it_
                 assert_eq!(state.hand_out(), None, "it is nobody's yet");
             }
             if kept {
-                state.keep(id)
+                state.keep(id);
             } else {
-                state.take_back(id)
+                state.take_back(id);
             }
             let again = all(&mut state);
             assert_eq!(offsets_of(&again, other), if kept { vec![] } else { vec![0] });

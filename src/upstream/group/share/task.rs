@@ -39,7 +39,8 @@ use crate::{
 
 /// Between signs of life as long as the coordinator has not said how often it wants them.
 const BEAT: Duration = Duration::from_secs(3);
-/// After the first sign of life the next comes soon: the coordinator may only by then have what is to be read.
+/// As long as there is nothing to read the next sign of life comes sooner, and later each time: the coordinator may only by then have what is to be
+/// read.
 const SOON: Duration = Duration::from_millis(200);
 /// Epochs that are no epochs.
 const JOIN: i32 = 0;
@@ -62,6 +63,8 @@ struct Task {
     board: Arc<Board>,
     events: mpsc::Sender<ShareEvent>,
     failures: u32,
+    /// Signs of life in a row that brought nothing to read.
+    idle: u32,
     /// The user knows that it is refused.
     told: bool,
     joined: bool,
@@ -89,6 +92,7 @@ pub(super) async fn run(
         board,
         events,
         failures: 0,
+        idle: 0,
         told: false,
         joined: false,
     };
@@ -179,7 +183,12 @@ impl Task {
         self.told = false;
         let asked = u64::try_from(answer.heartbeat_interval_ms).unwrap_or(0);
         let interval = if asked == 0 { BEAT } else { Duration::from_millis(asked) };
-        if began || self.assigned.is_empty() { SOON } else { interval }
+        if began || self.assigned.is_empty() {
+            self.idle += 1;
+            return backoff::wait(self.idle - 1, SOON, interval);
+        }
+        self.idle = 0;
+        interval
     }
 
     async fn refused(&mut self, error: ErrorCode, why: &str) -> Duration {
