@@ -1,10 +1,12 @@
 //! Shared subscriptions over share groups (KIP-932). That members come and go is in `shared`.
 
+use crate::chaos::{PATIENT, Siege, busiest};
+use crate::crew::Crew;
 use crate::load::client::{Client, Event, Version};
 use crate::publish::rule;
 use crate::sessions::publish;
 use crate::shared_kafka;
-use crate::stage::{DEADLINE, LOCK, Proxy, eventually};
+use crate::stage::{DEADLINE, Kafka, LOCK, Proxy, eventually, free_base};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
@@ -104,4 +106,23 @@ fn what_one_that_is_gone_had_goes_to_one_of_another_instance_at_once_and_what_a_
             0.0
         );
     });
+}
+
+/// With it go the leaders of partitions, what they gave out, and maybe who coordinates the group.
+#[test]
+fn a_broker_that_is_killed_costs_a_share_group_no_message() {
+    let kafka = Kafka::start_on(free_base(3), 3);
+    kafka.command(&["topic", "guild", "3", "3", "min.insync.replicas=2"]);
+    let proxy = Proxy::start(&kafka.bootstrap, &format!("{}\n{SHARE_GROUP}", rule("guild")), PATIENT);
+    let runtime = Runtime::new().unwrap();
+    let crew = runtime.block_on(Crew::begin(&proxy, "union", "guild/+/telemetry/#"));
+    let siege = runtime.block_on(Siege::begin(&proxy, "guild", 20, 400.0));
+    crew.goes_on();
+    let node = busiest(&kafka, "guild", &[]);
+    kafka.command(&["kill", &node]);
+    crew.goes_on();
+    kafka.command(&["start"]);
+    crew.goes_on();
+    let report = runtime.block_on(siege.account(&kafka, "guild", "a broker of a share group killed"));
+    runtime.block_on(crew.account(report.acknowledged));
 }
