@@ -8,6 +8,7 @@ use super::{
     Shared,
     admission::Admission,
     answers::Answers,
+    granting::is_read,
     guard::Guard,
     hub::Seat,
     inbound::{Blocked, Wait},
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     metrics::PacketTally,
     mqtt::{Packet, codec::DecodeError},
-    ownership::End,
+    ownership::{End, Source},
     session::{Cause, Close, Output, OwnedWill, Session, SubscriptionKey},
     upstream::{Appender, Receipt, Receipts},
 };
@@ -246,7 +247,10 @@ impl Desk {
         let Some(mut tenancy) = self.tenancy.take_if(|tenancy| tenancy.is_due(now)) else {
             return;
         };
-        let is_settled = tenancy.is_settled() && !self.outbound.is_busy() && self.asked.is_empty();
+        // A topic that it knows by its name's form may be there, and read for others, before it sits in it again.
+        let read = |place: &Source| is_read(&self.seats, self.lookouts.as_deref(), place);
+        let misses_none = self.lookouts.is_none() || tenancy.all_places(read);
+        let is_settled = misses_none && tenancy.is_settled() && !self.outbound.is_busy() && self.asked.is_empty();
         if is_settled {
             tenancy.tick();
         }

@@ -329,6 +329,11 @@ impl Tenancy {
         nothing_open && self.owed.is_empty() && self.away.is_empty()
     }
 
+    /// Whether something holds of all partitions in which it has a place.
+    pub fn all_places(&self, holds: impl Fn(&Source) -> bool) -> bool {
+        self.sources.keys().all(holds)
+    }
+
     /// Reports what has changed. A message of QoS 1 that was open at the last look already is told, with its packet id: so a client that
     /// takes its time keeps no position down.
     pub fn tick(&mut self) {

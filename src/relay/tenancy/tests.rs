@@ -143,6 +143,17 @@ fn a_message_that_is_open_for_long_is_told_with_its_packet_id() {
     assert!(tenancy.is_settled());
 }
 
+/// A checkpoint speaks of all of them, so it rests only when all are read for it.
+#[test]
+fn each_partition_in_which_it_has_a_place_is_asked_for() {
+    let (mut tenancy, _orders) = tenancy();
+    tenancy.goes_on(&standing_at(10));
+    assert!(tenancy.all_places(|place| *place == SOURCE));
+    let partition = SOURCE.partition + 1;
+    tenancy.reached(Source { partition, ..SOURCE }, 3);
+    assert!(!tenancy.all_places(|place| *place == SOURCE));
+}
+
 /// Who waits behind others is looked at ever more rarely, until something comes.
 #[test]
 fn who_does_not_rest_is_looked_at_again_and_soon_if_something_comes() {
