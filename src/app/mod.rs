@@ -126,6 +126,8 @@ enum Command {
     /// Tell what the rules make of a message, of a Kafka record, or of a subscriber's filter; nothing is sent or asked
     #[command(after_help = EXPLAIN)]
     Explain(explain::Question),
+    /// Write the JSON Schema of proxy.yaml to stdout, for editors
+    Schema,
     /// Write the configuration of another gateway as proxy.yaml to stdout, with a comment for each setting that has no equal
     #[command(subcommand, after_help = IMPORT)]
     Import(import::From),
@@ -181,6 +183,7 @@ pub fn main() -> ExitCode {
         Ok(CommandLine {
             command: Command::Explain(question),
         }) => load(&question.config).map_or_else(|exit| exit, |config| explain::explain(&question, &config.rules)),
+        Ok(CommandLine { command: Command::Schema }) => exit::answer(config::SCHEMA.trim_end()),
         Ok(CommandLine {
             command: Command::Import(from),
         }) => import::import(&from),

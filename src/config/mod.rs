@@ -38,6 +38,9 @@ pub use problem::{LoadError, Problem};
 use tree::{Node, Place};
 use walk::{Keys, Section, Walk};
 
+/// JSON Schema of the file, for editors; the tests hold it against the parser.
+pub const SCHEMA: &str = include_str!("../../docs/proxy.schema.json");
+
 /// Largest file that is read, in bytes.
 pub const LARGEST_FILE: u64 = 4 << 20;
 
