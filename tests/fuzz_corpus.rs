@@ -16,6 +16,8 @@ mod mqtt_decode;
 mod ownership_record;
 #[path = "../fuzz/bodies/proxy_header.rs"]
 mod proxy_header;
+#[path = "../fuzz/bodies/scram.rs"]
+mod scram;
 #[path = "../fuzz/bodies/websocket.rs"]
 mod websocket;
 
@@ -103,6 +105,16 @@ fn jwt_holds_for_its_corpus() {
         taken += usize::from(jwt::check(&bytes));
     }
     assert!(taken >= 6, "the corpus reaches behind the first refusal: {taken}");
+}
+
+#[test]
+fn scram_holds_for_its_corpus() {
+    let mut let_in = 0;
+    for (name, bytes) in corpus("scram") {
+        println!("{name}");
+        let_in += usize::from(scram::check(&bytes));
+    }
+    assert!(let_in >= 3, "the corpus reaches behind the first refusal: {let_in}");
 }
 
 #[test]
