@@ -17,6 +17,7 @@ pub mod pem;
 pub mod progress;
 pub mod relay;
 pub mod resources;
+pub mod schema;
 pub mod session;
 pub mod upstream;
 pub mod wire;

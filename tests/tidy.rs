@@ -15,14 +15,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("import", &[]),
     ("mqtt", &["wire"]),
     ("kafka", &["wire"]),
-    ("mapping", &["mqtt", "kafka"]),
+    ("schema", &["wire"]),
+    ("mapping", &["mqtt", "kafka", "schema"]),
     ("auth", &["mqtt"]),
     ("session", &["mqtt"]),
     ("progress", &["kafka"]),
     ("ownership", &["mqtt", "session"]),
     ("downstream", &["mqtt", "metrics", "pem"]),
     ("upstream", &["kafka", "metrics", "pem"]),
-    ("resources", &["mapping", "auth", "upstream", "metrics"]),
+    ("resources", &["schema", "mapping", "auth", "upstream", "metrics"]),
     (
         "relay",
         &[
@@ -46,6 +47,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "mqtt",
             "kafka",
+            "schema",
             "mapping",
             "auth",
             "session",
@@ -80,6 +82,7 @@ const PURE: &[&str] = &[
     "wire/",
     "mqtt/",
     "kafka/",
+    "schema/",
     "mapping/",
     "auth/",
     "session/",

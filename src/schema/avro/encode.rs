@@ -1,0 +1,214 @@
+//! From JSON to Avro's binary encoding.
+
+use serde_json::{Map, Value};
+
+use super::{Avro, Branch, Field, Node, UuidForm, logical};
+use crate::{
+    schema::{DEEPEST, MOST_VALUES, Misfit},
+    wire::varint,
+};
+
+/// Integers up to here a JSON number with a point holds, too (2^53).
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+struct Encoder<'a> {
+    avro: &'a Avro,
+    /// Values that still may be tried. Branches of unions are tried one after the other, which in a schema that contains itself could
+    /// double with each level.
+    left: usize,
+}
+
+pub(super) fn encode(avro: &Avro, value: &Value, out: &mut Vec<u8>) -> Result<(), Misfit> {
+    let mut encoder = Encoder { avro, left: MOST_VALUES };
+    if avro.is_bare() {
+        out.extend_from_slice(&bytes(&avro.nodes[avro.root], value)?);
+        return Ok(());
+    }
+    encoder.value(avro.root, value, 0, out)
+}
+
+impl Encoder<'_> {
+    fn value(&mut self, place: usize, value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), Misfit> {
+        self.left = self.left.checked_sub(1).ok_or_else(|| Misfit::too_much("has too many values"))?;
+        if depth > DEEPEST {
+            return Err(Misfit::too_much(format!("lies more than {DEEPEST} deep")));
+        }
+        let avro = self.avro;
+        match (&avro.nodes[place], value) {
+            (Node::Null, Value::Null) => {}
+            (Node::Boolean, Value::Bool(truth)) => out.push(u8::from(*truth)),
+            (Node::Date, Value::String(text)) => varint::put(i64::from(logical::day(text)?), out),
+            (Node::Int | Node::Date, value) => {
+                let int = integer(value)?;
+                i32::try_from(int).map_err(|_| Misfit::mismatch("has no place in 32 bits"))?;
+                varint::put(int, out);
+            }
+            (Node::Moment(parts), Value::String(text)) => varint::put(logical::moment(text, *parts)?, out),
+            (Node::Long | Node::Moment(_), value) => varint::put(integer(value)?, out),
+            (Node::Float, value) => {
+                let double = number(value)?;
+                let float = double as f32;
+                if double.is_finite() && !float.is_finite() {
+                    return Err(Misfit::mismatch("is too large for a float"));
+                }
+                out.extend_from_slice(&float.to_le_bytes());
+            }
+            (Node::Double, value) => out.extend_from_slice(&number(value)?.to_le_bytes()),
+            (Node::String, Value::String(text)) => prefixed(text.as_bytes(), out),
+            (Node::Uuid(UuidForm::Text), Value::String(text)) => {
+                logical::uuid(text)?;
+                prefixed(text.as_bytes(), out);
+            }
+            (Node::Uuid(UuidForm::Fixed), Value::String(text)) => out.extend_from_slice(logical::uuid(text)?.as_bytes()),
+            (Node::Enum(symbols), Value::String(text)) => {
+                let at = symbols.iter().position(|symbol| symbol == text);
+                varint::put(at.ok_or_else(|| Misfit::mismatch("is none of the symbols"))? as i64, out);
+            }
+            (Node::Fixed(size), Value::String(text)) => {
+                let start = out.len();
+                logical::text_as_bytes(text, out)?;
+                if out.len() - start != *size {
+                    return Err(Misfit::mismatch(format!(
+                        "stands for {} bytes instead of {size}",
+                        out.len() - start
+                    )));
+                }
+            }
+            (Node::Decimal(decimal), value) if decimal.size.is_some() => out.extend(logical::decimal(value, *decimal)?),
+            (node @ (Node::Bytes | Node::Decimal(_) | Node::Uuid(UuidForm::Bytes)), value) => prefixed(&bytes(node, value)?, out),
+            (Node::Array(items), Value::Array(values)) => self.items(*items, values, depth, out)?,
+            (Node::Map(values), Value::Object(entries)) => self.entries(*values, entries, depth, out)?,
+            (Node::Record(fields), Value::Object(values)) => self.record(fields, values, depth, out)?,
+            (Node::Union(branches), value) => self.union(branches, value, depth, out)?,
+            (node, _) => return Err(Misfit::mismatch(format!("should be {}", wanted(node)))),
+        }
+        Ok(())
+    }
+
+    fn items(&mut self, node: usize, values: &[Value], depth: usize, out: &mut Vec<u8>) -> Result<(), Misfit> {
+        if !values.is_empty() {
+            varint::put(values.len() as i64, out);
+        }
+        for (at, value) in values.iter().enumerate() {
+            self.value(node, value, depth + 1, out).map_err(|misfit| misfit.within(at))?;
+        }
+        out.push(0);
+        Ok(())
+    }
+
+    fn entries(&mut self, node: usize, entries: &Map<String, Value>, depth: usize, out: &mut Vec<u8>) -> Result<(), Misfit> {
+        if !entries.is_empty() {
+            varint::put(entries.len() as i64, out);
+        }
+        for (name, value) in entries {
+            prefixed(name.as_bytes(), out);
+            self.value(node, value, depth + 1, out).map_err(|misfit| misfit.within(name))?;
+        }
+        out.push(0);
+        Ok(())
+    }
+
+    fn record(&mut self, fields: &[Field], values: &Map<String, Value>, depth: usize, out: &mut Vec<u8>) -> Result<(), Misfit> {
+        let mut known = 0;
+        for field in fields {
+            let given = values.get(&field.name);
+            known += usize::from(given.is_some());
+            let missing = || Misfit::mismatch("is missing").within(&field.name);
+            let value = given.or(field.default.as_ref()).ok_or_else(missing)?;
+            self.value(field.node, value, depth + 1, out)
+                .map_err(|misfit| misfit.within(&field.name))?;
+        }
+        if known == values.len() {
+            return Ok(());
+        }
+        let unknown = values.keys().find(|name| fields.iter().all(|field| field.name != **name));
+        Err(Misfit::mismatch("is no field of the schema").within(unknown.map_or("", String::as_str)))
+    }
+
+    /// The first branch that takes the value as it is; else the one that an object names with its only member, as in Avro's own JSON.
+    fn union(&mut self, branches: &[Branch], value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), Misfit> {
+        let start = out.len();
+        let mut only = None;
+        for (at, branch) in branches.iter().enumerate() {
+            varint::put(at as i64, out);
+            match self.value(branch.node, value, depth + 1, out) {
+                Ok(()) => return Ok(()),
+                Err(misfit) if self.left == 0 => return Err(misfit),
+                // Of the usual kind, null and one other, the other knows what is wrong.
+                Err(misfit) => only = (!matches!(self.avro.nodes[branch.node], Node::Null)).then_some(misfit).or(only),
+            }
+            out.truncate(start);
+        }
+        if let Value::Object(object) = value
+            && let Some((name, inner)) = object.iter().next().filter(|_| object.len() == 1)
+            && let Some(at) = branches.iter().position(|branch| branch.name == *name)
+        {
+            varint::put(at as i64, out);
+            return self
+                .value(branches[at].node, inner, depth + 1, out)
+                .map_err(|misfit| misfit.within(name));
+        }
+        let choices = branches.iter().filter(|branch| branch.name != "null").count();
+        let none = || Misfit::mismatch("is none of the union");
+        Err(only.filter(|_| choices == 1 && !value.is_null()).unwrap_or_else(none))
+    }
+}
+
+/// Bytes whose length is not fixed.
+fn bytes(node: &Node, value: &Value) -> Result<Vec<u8>, Misfit> {
+    match (node, value) {
+        (Node::Decimal(decimal), value) => logical::decimal(value, *decimal),
+        (Node::Uuid(_), Value::String(text)) => Ok(logical::uuid(text)?.as_bytes().to_vec()),
+        (_, Value::String(text)) => {
+            let mut bytes = Vec::with_capacity(text.len());
+            logical::text_as_bytes(text, &mut bytes)?;
+            Ok(bytes)
+        }
+        (node, _) => Err(Misfit::mismatch(format!("should be {}", wanted(node)))),
+    }
+}
+
+fn prefixed(bytes: &[u8], out: &mut Vec<u8>) {
+    varint::put(bytes.len() as i64, out);
+    out.extend_from_slice(bytes);
+}
+
+fn integer(value: &Value) -> Result<i64, Misfit> {
+    let whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT;
+    let integer = value.as_i64().or_else(|| value.as_f64().filter(whole).map(|number| number as i64));
+    let too_large = value.is_u64();
+    integer.filter(|_| value.as_i64().is_some() || !too_large).ok_or_else(|| {
+        Misfit::mismatch(match too_large {
+            true => "has no place in 64 bits",
+            false => "should be an integer",
+        })
+    })
+}
+
+fn number(value: &Value) -> Result<f64, Misfit> {
+    let named = || match value.as_str()? {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => None,
+    };
+    value.as_f64().or_else(named).ok_or_else(|| Misfit::mismatch("should be a number"))
+}
+
+fn wanted(node: &Node) -> &'static str {
+    match node {
+        Node::Null => "null",
+        Node::Boolean => "true or false",
+        Node::Int | Node::Long => "an integer",
+        Node::Date => "an integer, or a day",
+        Node::Moment(_) => "an integer, or a time",
+        Node::Float | Node::Double | Node::Decimal(_) => "a number",
+        Node::Bytes | Node::Fixed(_) => "text that stands for bytes",
+        Node::String => "text",
+        Node::Uuid(_) => "a UUID",
+        Node::Enum(_) => "one of the symbols",
+        Node::Array(_) => "an array",
+        Node::Map(_) | Node::Record(_) => "an object",
+        Node::Union(_) | Node::Begun => "something else",
+    }
+}
