@@ -16,10 +16,11 @@ demo: ## the round trip on this machine: a real Kafka, the proxy, mosquitto and 
 	@integration/demo
 
 test: ## all tests, the ones against a real Kafka included; installs what they need
-	@integration/need cargo cc openssl mosquitto_pub kcat paho haproxy nss_wrapper chromium certutil mqttjs
+	@integration/need cargo cc openssl mosquitto_pub kcat paho confluent haproxy nss_wrapper chromium certutil mqttjs
 	@integration/kafka/kafka install
 	@integration/kafka/kafka --oldest install
-	@rm -rf target/tmp/{kafka,proxy,certs,authorities}-*
+	@integration/registry/registry install
+	@rm -rf target/tmp/{kafka,proxy,certs,authorities,registry}-*
 	cargo test --workspace --locked || { echo "logs of Kafka and the proxies: target/tmp/{kafka,proxy}-*" >&2; exit 1; }
 
 check: $(CARGO_DENY) ## formatting, lints, licences and bans, documentation without a warning

@@ -39,6 +39,7 @@ mod state_topics;
 mod table;
 mod tls;
 mod trouble;
+mod values;
 mod wire;
 
 use stage::Kafka;

@@ -192,6 +192,7 @@ fn of_rules() {
         ("transform: 'select(.celsius > 90)'", Taken),
         ("transform_back: .", Later),
         ("value: {format: json, payload: text}", Taken),
+        ("value: {format: avro, registry: \"http://r:8081\"}", Taken),
         ("lookup: {vins: vins.csv}", Later),
         ("examples: [{topic: a/b, payload: c, becomes: {key: b, value: c}}]", Taken),
     ] {

@@ -77,6 +77,55 @@ fn a_value_at_fault_is_told_where_it_stands() {
 }
 
 #[test]
+fn values_at_fault() {
+    for (value, at, words) in [
+        ("{registry: \"http://r\"}", "{", "has no `format`"),
+        ("{format: avro}", "{", "has no `registry`"),
+        ("{format: arvo, registry: \"http://r\"}", "arvo", "did you mean `avro`?"),
+        ("{format: avro, registry: \"r:8081\"}", "\"r", "does not begin with http://"),
+        ("{format: avro, registry: \"http://r/?x=y\"}", "\"http", "has a query"),
+        (
+            "{format: avro, registry: \"http://r\", message: a.B}",
+            "a.B",
+            "only for `format: protobuf`",
+        ),
+        ("{format: avro, registry: \"http://r\", username: a}", "a}", "write both of them"),
+        (
+            "{format: avro, registry: \"http://r\", token: abc}",
+            "abc",
+            "stands in the file itself",
+        ),
+        ("{format: avro, registry: \"http://r\", refresh: 1s}", "1s", "out of range"),
+        ("{format: avro, registry: \"http://r\", subject: \"\"}", "\"\"}", "no subject"),
+        // Nothing is registered by the proxy.
+        ("{format: avro, registry: \"http://r\", auto_register: true}", "auto", "unknown key"),
+    ] {
+        let line = format!("  - {{name: b, mqtt: \"b/{{x}}\", kafka: {{topic: b, key: \"{{x}}\"}}, value: {value}}}");
+        let column = line.find(value).unwrap() + value.find(at).unwrap() + 1;
+        assert_fault(
+            &GOOD.replacen("rules:\n", &format!("rules:\n{line}\n"), 1),
+            6,
+            u32::try_from(column).unwrap(),
+            words,
+        );
+    }
+    // A topic that is not always the same one names no subject, and what is only read needs none.
+    for (rule, words) in [
+        (
+            "{name: b, mqtt: \"b/{x}\", kafka: {topic: \"b-{x}\"}, value: {format: avro, registry: \"http://r\"}}",
+            "write `subject`",
+        ),
+        (
+            "{name: b, direction: subscribe, mqtt: \"b/{key}\", kafka: {topic: b}, value: {format: avro, registry: \"http://r\", subject: s}}",
+            "only reads",
+        ),
+    ] {
+        let fault = only(&GOOD.replacen("rules:\n", &format!("rules:\n  - {rule}\n"), 1));
+        assert!(fault.to_string().contains(words), "{fault}");
+    }
+}
+
+#[test]
 fn listeners_at_fault() {
     for (listener, column, words) in [
         ("{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtts}", 5, "without `tls`"),

@@ -7,7 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::mapping::{NoRoute, PartitionChoice, PartitionSpec, Reading, RuleId, RuleSet, Sample, SampleRecord, Unmapped, Verdict};
+use crate::mapping::{
+    NoRoute, PartitionChoice, PartitionSpec, Reading, RuleId, RuleSet, Sample, SampleRecord, SchemaSpec, Unmapped, Verdict,
+};
 
 use super::exit::{Exit, answer, tell};
 
@@ -131,6 +133,9 @@ fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, S
             "headers": record.headers.iter().map(|(name, value)| json!({"name": name, "value": text(value)})).collect::<Vec<_>>(),
             "value": text(&record.value),
         });
+        if let Some(value) = rules.rule(record.rule).schema.as_ref().filter(|_| !record.dead_letter) {
+            told["schema"] = json!(schema(value));
+        }
         if record.dead_letter {
             told["dead_letter"] = json!(true);
         }
@@ -144,6 +149,15 @@ fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, S
         "records": records.collect::<Vec<_>>(),
         "why": why,
     }))
+}
+
+/// What becomes of a value before it is in Kafka; the registry is not asked here.
+fn schema(value: &SchemaSpec) -> String {
+    let subject = value.writer.as_ref().map_or("", |writing| &writing.subject);
+    format!(
+        "the value becomes {} by the newest schema of {subject}, or is refused; no registry is asked for it here",
+        value.format()
+    )
 }
 
 fn delivery(question: &Question, kafka_topic: &str, rules: &RuleSet) -> Value {
@@ -167,13 +181,20 @@ fn delivery(question: &Question, kafka_topic: &str, rules: &RuleSet) -> Value {
     let (message, why) = match explained.outcome {
         Ok(message) => {
             let user = message.user.iter().map(|(name, value)| json!({"name": name, "value": value}));
-            let told = json!({
+            let mut told = json!({
                 "rule": rules.rule(message.rule).name,
                 "topic": message.topic,
                 "qos": message.qos,
                 "user": user.collect::<Vec<_>>(),
                 "payload": text(&message.payload),
             });
+            if let Some(value) = &rules.rule(message.rule).schema {
+                let words = format!(
+                    "the value is taken as JSON; in Kafka it is {}, with its schema's id in front",
+                    value.format()
+                );
+                told["schema"] = json!(words);
+            }
             (Some(told), None)
         }
         Err(skip) => (None, Some(format!("passed over: {}", skip.reason.as_str()))),
@@ -251,6 +272,7 @@ fn section(out: &mut String, title: &str, item: &Value) {
         "user",
         "value",
         "payload",
+        "schema",
     ] {
         match &item[name] {
             Value::Null => {}

@@ -108,7 +108,7 @@ enum Command {
         /// The configuration file
         #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
         config: PathBuf,
-        /// Ask Kafka too: whether it takes us, has the topics of the rules, and state topics as they must be
+        /// Ask Kafka too: whether it takes us, has the topics of the rules, and state topics as they must be; and schema registries
         #[arg(long)]
         online: bool,
     },

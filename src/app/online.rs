@@ -1,4 +1,4 @@
-//! `check --online`: whether the cluster and the key sets are there and as the configuration needs them. Nothing is made or changed.
+//! `check --online`: whether the cluster, the key sets and the schemas are there and as the configuration needs them. Nothing is made or changed.
 //!
 //! What is right goes to stdout, each fault to stderr as one line with its remedy.
 
@@ -54,6 +54,7 @@ async fn look(config: &Config) -> Exit {
         share_groups(&cluster, &mut report).await;
     }
     key_sets(config, &mut report).await;
+    subjects(config, &mut report).await;
     report.exit
 }
 
@@ -151,6 +152,18 @@ async fn share_groups(cluster: &Cluster, report: &mut Report) {
              `consumer-group` for sessions.shared"
         )),
         Err(why) => report.wrong(&format!("share groups: no broker tells of them: {why}")),
+    }
+}
+
+async fn subjects(config: &Config, report: &mut Report) {
+    for registry in &config.registries {
+        let url = &registry.http.url;
+        for (subject, newest) in resources::examine(registry).await {
+            match newest {
+                Ok(id) => report.right(&format!("{url}: {subject} is written with the schema {id}")),
+                Err(why) => report.wrong(&format!("{url}: {subject}: {why}")),
+            }
+        }
     }
 }
 

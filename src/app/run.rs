@@ -274,6 +274,7 @@ fn relay_settings(config: &Config) -> relay::Settings {
         fetch_size: config.kafka.consumer.fetch_size,
         store: config.store.clone(),
         access: config.access.clone(),
+        registries: config.registries.clone(),
         retained: config.rules.keeps_retained().then(|| relay::RetainedSettings {
             topic: config.state_topics.retained.name.clone(),
             memory: config.retained_memory,

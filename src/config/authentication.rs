@@ -48,6 +48,8 @@ const ANONYMOUS: Keys = Keys {
     known: &["method"],
     later: &[],
 };
+/// An address of both.
+const KEYS_EXAMPLE: &str = "https://login.example/keys";
 /// Clocks that differ by more than this are broken.
 const MOST_LEEWAY: Duration = Duration::from_secs(600);
 
@@ -226,7 +228,7 @@ impl Walk<'_> {
             }
             return self.held(section, "jwks", "keys.json", KeySet::parse).map(TokenKeys::File);
         }
-        let http = self.http(section, "jwks");
+        let http = self.http(section, "jwks", KEYS_EXAMPLE);
         let refresh = match self.optional(section, "refresh") {
             Some(n) => self.duration(n, &section.path("refresh"), REFRESH)?,
             None => Duration::from_secs(3600),
@@ -249,7 +251,7 @@ impl Walk<'_> {
 
     /// A server that is asked about logins.
     fn login_server(&mut self, section: &Section<'_>, shared: &mut Shared) -> Option<Method> {
-        let http = self.http(section, "url");
+        let http = self.http(section, "url", KEYS_EXAMPLE);
         let token = self.optional(section, "token").map(|n| {
             let legal = |text: &str| sasl::is_token(text.trim());
             self.secret(n, &section.path("token"), legal, "is no bearer token")
@@ -286,11 +288,11 @@ impl Walk<'_> {
     }
 
     /// An address that is asked by HTTP, and `ca`, who signs its certificate.
-    fn http(&mut self, section: &Section<'_>, key: &str) -> Option<HttpSettings> {
-        let node = self.required(section, key, "https://login.example/keys")?;
+    pub(super) fn http(&mut self, section: &Section<'_>, key: &str, example: &str) -> Option<HttpSettings> {
+        let node = self.required(section, key, example)?;
         let url = self.parsed(node, &section.path(key), |text| {
-            let remedy = "write for example \"https://login.example/keys\"";
-            text.parse::<HttpUrl>().map_err(|wrong| (wrong.to_owned(), remedy.to_owned()))
+            let remedy = format!("write for example \"{example}\"");
+            text.parse::<HttpUrl>().map_err(|wrong| (wrong.to_owned(), remedy))
         });
         let ca = self.optional(section, "ca").map(|n| {
             let name = section.path("ca");

@@ -2,7 +2,7 @@
 //!
 //! [`load`] reads the file, `tree` makes values of it that know their line and column, `walk` takes them as what they
 //! should be and notes every fault, and each file beside this one knows a part of the contract: `listeners`, `limits`,
-//! `sessions`, `cluster` (`kafka`), `rules`. The settings themselves belong to the modules that obey them. Nothing is ignored: a key
+//! `sessions`, `cluster` (`kafka`), `rules`, `values` (of rules). The settings themselves belong to the modules that obey them. Nothing is ignored: a key
 //! that has no function in this release is a fault that says so. A value that came from the environment is in no error.
 
 mod access;
@@ -31,6 +31,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::mapping::{RuleSet, Unmapped};
+use crate::resources::RegistrySettings;
 use crate::{admin, downstream, relay, session, upstream};
 
 pub use problem::{LoadError, Problem};
@@ -89,6 +90,8 @@ pub struct Config {
     pub retained_memory: usize,
     /// `rules`, with `unmapped`: at least one.
     pub rules: RuleSet,
+    /// Of `rules[].value`: the registries that they name, each once.
+    pub registries: Vec<RegistrySettings>,
     /// `payload_format_check`: a message that says that its payload is UTF-8 is refused if it is not.
     pub payload_format_check: bool,
     /// `authentication`, `authorization`, `unauthorized`.
@@ -196,6 +199,7 @@ impl Walk<'_> {
             retained_memory,
             rules,
             store,
+            registries: std::mem::take(&mut self.registries),
             payload_format_check,
             access,
             admin,

@@ -156,9 +156,12 @@ impl Walk<'_> {
         let (on_error, dead_letter) = self.on_error(&section).unzip();
         // `Some(None)`: it is there and cannot be read. Without it the rule would have faults that are none.
         let transform = self.optional(&section, "transform").map(|n| self.text(n, "rules[].transform"));
-        let value = self.optional(&section, "value").map(|n| self.value(n));
         let direction = self.chosen(&section, "direction", &both_ways, &[]);
         let also = self.optional(&section, "also").and_then(|n| self.flag(n, "rules[].also"));
+        let value = match (self.optional(&section, "value"), &kafka) {
+            (Some(n), Some(kafka)) => Some(self.value(n, direction.unwrap_or_default(), &kafka.topic)),
+            _ => None,
+        };
         // By the defaults a rule would have faults that are none.
         let unreadable = |key, read: bool| section.get(key).is_some() && !read;
         let unreadable = unreadable("direction", direction.is_some()) || unreadable("also", also.is_some()) || section.is_misspelt();
@@ -187,13 +190,15 @@ impl Walk<'_> {
         if unreadable {
             return None;
         }
+        let (value, schema) = value.map_or(Some((None, None)), |value| value)?;
         Some(RuleSpec {
             name: name?,
             mqtt: mqtt?,
             mqtt_regex: mqtt_regex?,
             kafka: kafka?,
             transform: transform.map_or(Some(None), |transform| transform.map(Some))?,
-            value: value.map_or(Some(None), |value| value.map(Some))?,
+            value,
+            schema,
             ..spec
         })
     }

@@ -4,6 +4,8 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use crate::resources::RegistrySettings;
+
 use super::environment::expand;
 use super::problem::{Problem, nearest, quoted};
 use super::tree::{Kind, Node, Place};
@@ -52,6 +54,8 @@ pub(super) struct Walk<'e> {
     pub(super) problems: Vec<Problem>,
     /// What is no fault, and yet to be told.
     pub(super) warnings: Vec<Problem>,
+    /// That rules name, each once.
+    pub(super) registries: Vec<RegistrySettings>,
     /// Relative paths begin here: the folder of the file.
     folder: &'e Path,
     environment: &'e dyn Fn(&str) -> Option<String>,
@@ -64,6 +68,7 @@ impl<'e> Walk<'e> {
         Self {
             problems: vec![],
             warnings: vec![],
+            registries: vec![],
             folder,
             environment,
             filled: RefCell::default(),

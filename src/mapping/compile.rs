@@ -291,6 +291,7 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
         acks: spec.kafka.acks.unwrap_or_default(),
         compression: spec.kafka.compression,
         offline_retention: spec.kafka.offline_retention,
+        schema: spec.schema,
         topic,
         slot: None,
         key,

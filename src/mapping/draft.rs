@@ -44,12 +44,26 @@ pub enum PartitionChoice {
     RoundRobin,
 }
 
+/// Bytes of memory for values that are kept from one message to the next.
+const MOST_KEPT: usize = 64 * 1024;
+
 #[derive(Clone, Debug)]
 pub(super) enum Text {
     /// The MQTT topic, or a part of it.
     Topic(Range<usize>),
     /// In the draft's own text.
     Own(Range<usize>),
+}
+
+/// What a record has as its value.
+#[derive(Clone, Debug)]
+pub(super) enum RecordValue {
+    /// The payload.
+    Payload,
+    /// What the rule's conversion or schema has made of it, in the draft's values.
+    Own(Range<usize>),
+    /// Null.
+    Null,
 }
 
 #[derive(Clone, Debug)]
@@ -64,8 +78,7 @@ pub(super) struct Record {
     timestamp: i64,
     pub(super) headers: Range<usize>,
     escaped: Range<usize>,
-    /// What the rule's conversion made, in the draft's values; otherwise the payload is the value.
-    pub(super) value: Option<Range<usize>>,
+    pub(super) value: RecordValue,
 }
 
 impl Record {
@@ -90,6 +103,8 @@ pub struct Draft {
     pub(super) ran: Vec<Ran>,
     /// What a conversion said that failed.
     pub(super) trouble: Option<String>,
+    /// Without a schema at hand a value stays what it is: for those who explain.
+    pub(super) lenient: bool,
 }
 
 impl Draft {
@@ -109,6 +124,7 @@ impl Draft {
         self.dead_letters.clear();
         self.ran.clear();
         self.trouble = None;
+        self.values.shrink_to(MOST_KEPT);
     }
 
     /// How many records the message makes, without dead letters; 0 only if every rule refused it with `on_error: skip` or `dead_letter`, or
@@ -220,12 +236,11 @@ impl Draft {
         RecordFields {
             timestamp: record.timestamp,
             key: Some(self.key(i, inbound).as_bytes()),
-            value: Some(
-                record
-                    .value
-                    .as_ref()
-                    .map_or(inbound.publish.payload, |made| &self.values[made.clone()]),
-            ),
+            value: match &record.value {
+                RecordValue::Payload => Some(inbound.publish.payload),
+                RecordValue::Own(range) => Some(&self.values[range.clone()]),
+                RecordValue::Null => None,
+            },
             headers,
         }
     }
@@ -260,6 +275,30 @@ impl Draft {
     fn partition_number(&mut self, template: &Template, captured: &Captured<'_>, inbound: &Inbound<'_>) -> Result<u32, RefusalReason> {
         let made = self.render(template, captured, inbound)?;
         self.read(&made, inbound).parse().map_err(|_| RefusalReason::NotAPartition)
+    }
+
+    /// Writes the values of the records from `from` on as the rule's schema says, if it has one.
+    fn obey_schema(&mut self, rule: &Rule, from: usize, inbound: &Inbound<'_>) -> Result<(), RefusalReason> {
+        let Some(schema) = &rule.schema else { return Ok(()) };
+        for at in from..self.records.len() {
+            let json = match &self.records[at].value {
+                RecordValue::Own(range) => &self.values[range.clone()],
+                RecordValue::Payload | RecordValue::Null => inbound.publish.payload,
+            };
+            let start = self.values.len();
+            let value = schema.parse(json);
+            match value.and_then(|value| schema.write(value.as_ref(), &mut self.values)) {
+                Ok(true) => self.records[at].value = RecordValue::Own(start..self.values.len()),
+                Ok(false) => self.records[at].value = RecordValue::Null,
+                Err(unwritable) if self.lenient && unwritable.reason == RefusalReason::NoSchema => {}
+                Err(unwritable) => {
+                    self.records.truncate(from);
+                    self.trouble = unwritable.misfit.map(|misfit| misfit.to_string());
+                    return Err(unwritable.reason);
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn add(&mut self, id: u32, rule: &Rule, inbound: &Inbound<'_>) -> Result<(), RefusalReason> {
@@ -316,17 +355,16 @@ impl Draft {
             timestamp,
             headers: headers..self.headers.len(),
             escaped: escaped..self.escaped.len(),
-            value: None,
+            value: RecordValue::Payload,
         };
+        let before = self.records.len();
         match &rule.conversion {
             // An empty payload clears what is retained of its topic, and nothing else can be said of it.
             Some(conversion) if !(inbound.publish.retain && inbound.publish.payload.is_empty()) => {
-                self.convert(conversion, rule, &record, inbound, filter, &captured)
+                self.convert(conversion, rule, &record, inbound, filter, &captured)?;
             }
-            _ => {
-                self.records.push(record);
-                Ok(())
-            }
+            _ => self.records.push(record),
         }
+        self.obey_schema(rule, before, inbound)
     }
 }

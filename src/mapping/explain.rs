@@ -123,6 +123,7 @@ impl RuleSet {
             now_ms: sample.now_ms,
         };
         let mut draft = Draft::new();
+        draft.lenient = true;
         let routed = self.route(&inbound, &mut draft);
         let verdicts = self.verdicts(sample.topic, &draft, routed);
         let record = |i| self.explained_record(&draft, i, &inbound, sample.partitions);

@@ -70,6 +70,16 @@ pub struct ExplainedDelivery {
 }
 
 impl RuleSet {
+    /// What becomes of a value. One without a schema at hand, which people write as it is, stays what it is.
+    fn explained_payload(&self, id: RuleId, value: Option<&[u8]>) -> Result<Vec<u8>, Skip> {
+        let (mut memory, value) = (Vec::new(), value.unwrap_or(b""));
+        match self.payload(id, Some(value), &mut memory) {
+            Ok(payload) => Ok(payload.to_vec()),
+            Err(SkipReason::NotFramed) => Ok(value.to_vec()),
+            Err(reason) => Err(Skip { rule: Some(id), reason }),
+        }
+    }
+
     /// What subscribers get of a record.
     pub fn explain_record(&self, sample: &SampleRecord<'_>) -> ExplainedDelivery {
         let headers = sample.headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
@@ -100,16 +110,17 @@ impl RuleSet {
         let readings = reader.rules.iter().map(|&id| (RuleId(id), reading(id))).collect();
         let (mut scratch, mut properties) = (LocateScratch::default(), SharedProperties::new());
         let located = self.locate(&reader, sample.partition, &stored, &mut scratch);
-        let outcome = located.map(|located| {
+        let outcome = located.and_then(|located| {
+            let payload = self.explained_payload(located.rule, sample.value)?;
             let message = self.message(&located, &stored, &mut properties);
             let user = UserProperties::from_block(message.shared_properties).iter();
-            ExplainedMessage {
+            Ok(ExplainedMessage {
                 rule: message.rule,
                 topic: message.topic.to_owned(),
                 qos: message.qos as u8,
-                payload: message.payload.to_vec(),
+                payload,
                 user: user.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            }
+            })
         });
         let idle = named.filter(|_| writer.is_none() && !place.copy && !reader.is_empty());
         ExplainedDelivery {

@@ -26,6 +26,7 @@ mod record_template;
 mod route;
 mod rules;
 mod said;
+mod schema;
 mod shadow;
 mod skip;
 mod sources;
@@ -52,6 +53,7 @@ pub use partition::{murmur2, partition_for_key};
 pub use reader::Reader;
 pub use route::{NoRoute, Refusal, RefusalReason};
 pub use rules::{Rule, RuleId, RuleSet, TopicSlot};
+pub use schema::{MissingSchema, SchemaSpec, Unwritable, Writing};
 pub use skip::{Skip, SkipReason};
 pub use sources::{KafkaTopics, Source};
 pub use spec::{

@@ -49,6 +49,12 @@ pub enum RefusalReason {
     TransformLimit,
     /// What the rule's program made is no value of the rule's format, or no record.
     TransformOutput,
+    /// The schema of the rule's values is not known: its registry was not reached yet, or has none that can be used.
+    NoSchema,
+    /// The payload is not as the schema says.
+    SchemaMismatch,
+    /// The payload, or what it becomes, is larger or deeper than is taken apart.
+    ValueTooLarge,
 }
 
 impl RefusalReason {
@@ -67,6 +73,9 @@ impl RefusalReason {
             RefusalReason::TransformError => "transform_error",
             RefusalReason::TransformLimit => "transform_limit",
             RefusalReason::TransformOutput => "transform_output",
+            RefusalReason::NoSchema => "no_schema",
+            RefusalReason::SchemaMismatch => "schema_mismatch",
+            RefusalReason::ValueTooLarge => "value_too_large",
         }
     }
 }

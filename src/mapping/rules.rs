@@ -9,6 +9,7 @@ use super::inverse::Recover;
 use super::reader::Reader;
 use super::record_template::Part;
 use super::said::Said;
+use super::schema::SchemaSpec;
 use super::spec::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Retain, Tombstones, Unmapped};
 use super::template::{Captured, Piece, Template};
 use super::transform::Conversion;
@@ -59,6 +60,8 @@ pub struct Rule {
     pub compression: Option<Compression>,
     /// A session that returns starts at most so far back; `None`: as far as the topic reaches.
     pub offline_retention: Option<Duration>,
+    /// The schemas of its values; `None`: payloads and values are the same bytes.
+    pub schema: Option<SchemaSpec>,
     pub(super) partition_template: Option<Template>,
     /// `None`: the time of receipt.
     pub(super) timestamp: Option<Template>,

@@ -32,6 +32,14 @@ pub enum SkipReason {
     NoInverse,
     /// What results is no legal topic name.
     IllegalTopic,
+    /// The rule says that values have a schema, and this one does not begin with the id of one.
+    NotFramed,
+    /// The schema of the value is not known: its registry has none that can be used, or could not be asked in time.
+    NoSchema,
+    /// The value is not as its schema says.
+    SchemaMismatch,
+    /// The value is larger or deeper than is taken apart.
+    ValueTooLarge,
 }
 
 impl SkipReason {
@@ -47,6 +55,10 @@ impl SkipReason {
             SkipReason::OtherForm => "other_form",
             SkipReason::NoInverse => "no_inverse",
             SkipReason::IllegalTopic => "illegal_topic",
+            SkipReason::NotFramed => "not_framed",
+            SkipReason::NoSchema => "no_schema",
+            SkipReason::SchemaMismatch => "schema_mismatch",
+            SkipReason::ValueTooLarge => "value_too_large",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::format::Format;
+use super::schema::SchemaSpec;
 use crate::kafka::{Acks, Compression};
 use crate::mqtt::QoS;
 
@@ -150,6 +151,8 @@ pub struct RuleSpec {
     pub transform: Option<String>,
     /// Formats; payloads are not looked into if neither this nor a program is written.
     pub value: Option<ValueSpec>,
+    /// The schemas of its values; `None`: payloads and values are the same bytes.
+    pub schema: Option<SchemaSpec>,
     /// The Kafka side.
     pub kafka: KafkaSpec,
 }

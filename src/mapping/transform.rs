@@ -1,7 +1,7 @@
 //! What a rule makes of a payload beside mapping its topic: the format is read, a program runs, and what comes out is written. A rule
 //! without any of that has no conversion, and its payloads are never looked at.
 
-use super::draft::{Draft, Inbound, Record, Text};
+use super::draft::{Draft, Inbound, Record, RecordValue, Text};
 use super::fault::{Faults, Field};
 use super::filter::{Filter, illegal_kafka_topic};
 use super::format::Format;
@@ -210,7 +210,7 @@ impl Draft {
         let start = self.values.len();
         conversion.value.encode(&output.value, &mut self.values)?;
         let mut record = like.clone();
-        record.value = Some(start..self.values.len());
+        record.value = RecordValue::Own(start..self.values.len());
         for (name, value) in output.with.iter().flatten() {
             match (&**name, value) {
                 ("topic", Value::Text(topic)) => self.choose_topic(&mut record, topic, rule, inbound)?,

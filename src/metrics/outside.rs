@@ -1,4 +1,4 @@
-//! What is counted of the servers that say who clients are.
+//! What is counted of the servers that are asked: who clients are, and what schemas say.
 
 use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use prometheus_client::registry::{Registry, Unit};
@@ -16,6 +16,10 @@ pub struct OutsideCounters {
     pub login_failures: Counter,
     /// Logins decided by an answer that was known.
     pub login_cached: Counter,
+    /// Questions to schema registries.
+    pub registry_requests: Counter,
+    /// Of these, those without an answer that could be used; that there is no such schema is one.
+    pub registry_failures: Counter,
     /// From a question, its turn included, to its answer.
     pub login_latency: Histogram,
 }
@@ -28,6 +32,8 @@ impl OutsideCounters {
             login_requests: Counter::default(),
             login_failures: Counter::default(),
             login_cached: Counter::default(),
+            registry_requests: Counter::default(),
+            registry_failures: Counter::default(),
             login_latency: Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]),
         };
         registry.register("key_set_fetches", "Key sets fetched", new.key_set_fetches.clone());
@@ -41,6 +47,10 @@ impl OutsideCounters {
         registry.register("login_cache_hits", help, new.login_cached.clone());
         let help = "From a question about a login to its answer";
         registry.register_with_unit("login_request_latency", help, Unit::Seconds, new.login_latency.clone());
+        let help = "Questions to schema registries";
+        registry.register("schema_registry_requests", help, new.registry_requests.clone());
+        let help = "Questions to schema registries without an answer that could be used";
+        registry.register("schema_registry_failures", help, new.registry_failures.clone());
         new
     }
 }

@@ -249,6 +249,7 @@ mod tests {
             shared: super::super::SharedKind::default(),
             payload_format_check: false,
             access: Default::default(),
+            registries: Vec::new(),
             retained: None,
             state_topics: Vec::new(),
         };

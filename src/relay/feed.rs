@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     kafka::fetched::{self, Batch, Limits},
+    mapping::MissingSchema,
     metrics::Metrics,
+    resources::Registries,
     upstream::{self, Cluster, Reader, Start, Topic},
 };
 
@@ -45,6 +47,7 @@ pub struct Feed {
     told_behind: i64,
     arrivals: Arc<Arrivals>,
     frontier: Arc<Frontier>,
+    registries: Arc<Registries>,
 }
 
 /// What there is to do.
@@ -83,6 +86,7 @@ impl Feed {
             told_behind: 0,
             arrivals,
             frontier,
+            registries: hub.registries.clone(),
         }
     }
 
@@ -90,11 +94,12 @@ impl Feed {
     pub async fn run(mut self) {
         loop {
             match self.event().await {
-                Event::Tail(chunk) => self.hand_out(chunk),
+                Event::Tail(chunk) => self.take(chunk).await,
                 Event::Behind if let Some(offset) = self.behind.cut() => self.cut_off(offset),
                 Event::Behind => {
                     let hub = self.scribe.hub.clone();
-                    self.behind.step(&mut self.scribe, &hub.index(), self.next);
+                    let missing = self.behind.step(&mut self.scribe, &hub.index(), self.next);
+                    self.wait_for_schema(missing).await;
                 }
                 Event::Arrived => self.take_arrivals(),
                 Event::Gone if !self.find_again().await => return,
@@ -163,7 +168,24 @@ impl Feed {
         }
     }
 
-    pub(super) fn hand_out(&mut self, chunk: upstream::Chunk) {
+    /// Hands a fetch out, in pieces where a schema has to be waited for.
+    async fn take(&mut self, mut chunk: upstream::Chunk) {
+        while let Some(missing) = self.hand_out(chunk.clone()) {
+            chunk.reset = false;
+            self.wait_for_schema(Some((missing, self.next))).await;
+        }
+    }
+
+    /// Has the schema of a record looked for. Nothing else of the partition is read meanwhile, or the order would be lost; that is bounded.
+    async fn wait_for_schema(&mut self, missing: Option<(MissingSchema, i64)>) {
+        if let Some((schema, offset)) = missing {
+            self.registries.look_up(&schema.catalog, schema.id).await;
+            self.scribe.has_waited(offset);
+        }
+    }
+
+    /// Gives the schema that the record at `next` waits for, if one does.
+    pub(super) fn hand_out(&mut self, chunk: upstream::Chunk) -> Option<MissingSchema> {
         self.take_arrivals();
         if chunk.reset {
             self.reset(chunk.offset);
@@ -173,17 +195,20 @@ impl Feed {
         let index = hub.index();
         // Under the lock: whoever is found in the index has told where it stands, unless it has told another feed.
         if self.arrivals.is_over() {
-            return;
+            return None;
         }
         self.take_arrivals();
         let mut aborted = Aborted::new(chunk.aborted);
         let mut batches = fetched::batches(chunk.bytes, LIMITS);
-        let mut doubtful = None;
+        let (mut doubtful, mut missing) = (None, None);
         while let (Some(base), Some(batch)) = (batches.next_base(), batches.next()) {
             match batch {
                 Ok(batch) if aborted.covers(&batch) || batch.last_offset < self.next => {}
                 Ok(batch) => {
-                    self.batch(&batch, &index, clock);
+                    missing = self.batch(&batch, &index, clock);
+                    if missing.is_some() {
+                        break;
+                    }
                     self.next = self.next.max(batch.last_offset.saturating_add(1));
                 }
                 Err(error) if base <= self.doubted || !error.may_pass() => {
@@ -204,9 +229,11 @@ impl Feed {
                 self.doubted = base;
                 self.read_from_next();
             }
+            None if missing.is_some() => {}
             None => self.next = self.next.max(chunk.next_offset),
         }
         self.frontier.set(stored_source(&self.topic, self.scribe.partition), self.next);
+        missing
     }
 
     /// Reads from `next` on, whatever was on its way.
@@ -246,19 +273,29 @@ impl Feed {
         }
     }
 
-    fn batch(&mut self, batch: &Batch, index: &Index<Subscriber>, clock: Clock) {
+    /// Up to the first record that has to wait for its schema, at which `next` is then.
+    fn batch(&mut self, batch: &Batch, index: &Index<Subscriber>, clock: Clock) -> Option<MissingSchema> {
         for record in batch.records() {
-            match record {
+            let record = match record {
                 Ok(record) if record.offset < self.next => continue,
-                Ok(record) => self
-                    .scribe
-                    .record(&record, index, clock, |subscriber| !self.behind.holds(subscriber)),
-                Err(error) => return self.scribe.unreadable(&error),
+                Ok(record) => record,
+                Err(error) => {
+                    self.scribe.unreadable(&error);
+                    return None;
+                }
+            };
+            let noted = self
+                .scribe
+                .record(&record, index, clock, |subscriber| !self.behind.holds(subscriber));
+            if let Err(missing) = noted {
+                self.next = record.offset;
+                return Some(missing);
             }
             if self.scribe.is_full() {
                 self.flush();
             }
         }
+        None
     }
 
     fn flush(&mut self) {

@@ -32,6 +32,7 @@ use crate::{
     metrics::{Metrics, RuleCounters},
     mqtt::QoS,
     ownership::Source,
+    resources::Registries,
     session::SubscriptionKey,
     upstream::{Cluster, Topic, TopicId},
 };
@@ -117,6 +118,7 @@ pub struct Hub {
     pub(super) budget: Arc<Budget>,
     /// Names of the topics of the proxy's own state.
     own: Vec<String>,
+    pub(super) registries: Arc<Registries>,
     topics: Mutex<Known>,
 }
 
@@ -199,12 +201,12 @@ impl Hub {
     /// Nothing is read until somebody sits down.
     pub fn new(
         cluster: Cluster,
-        rules: Arc<RuleSet>,
+        (rules, rule_counters): (Arc<RuleSet>, Arc<[RuleCounters]>),
         metrics: Arc<Metrics>,
-        rule_counters: Arc<[RuleCounters]>,
         missing: Arc<Said>,
         sweeps: Arc<SweepCache>,
         budget: Arc<Budget>,
+        registries: Arc<Registries>,
     ) -> Self {
         Self {
             cluster,
@@ -215,6 +217,7 @@ impl Hub {
             sweeps,
             budget,
             own: Vec::new(),
+            registries,
             topics: Mutex::default(),
         }
     }

@@ -226,7 +226,11 @@ impl Desk {
         let fields = draft.fields(at, rules, inbound);
         // A copy of it is kept until its offset is known: then it is written once more, and only then acknowledged.
         let retained = shared.retained.as_ref().filter(|_| inbound.publish.retain && rule.keeps_retained());
-        let begun = retained.map(|retained| (retained, retained.begin(Job::copy(inbound.topic, &fields, topic, waiter))));
+        let begun = retained.map(|retained| {
+            let mut memory = Vec::new();
+            let payload = rules.payload_of_own(id, fields.value, inbound, &mut memory);
+            (retained, retained.begin(Job::copy(inbound.topic, &fields, payload, topic, waiter)))
+        });
         let waiter = match &begun {
             Some((_, Err(weight))) => {
                 forget(shared, &mut self.appender, kept, AppendError::MemoryFull);
@@ -355,14 +359,19 @@ pub(super) fn reason_of(none: NoRoute) -> ReasonCode {
     };
     match refusal.reason {
         RefusalReason::IllegalKafkaTopic | RefusalReason::NoSuchPartition => ReasonCode::TopicNameInvalid,
-        RefusalReason::NotJson | RefusalReason::NotText | RefusalReason::NoPayloadField => ReasonCode::PayloadFormatInvalid,
+        RefusalReason::NotJson
+        | RefusalReason::NotText
+        | RefusalReason::NoPayloadField
+        | RefusalReason::SchemaMismatch
+        | RefusalReason::ValueTooLarge => ReasonCode::PayloadFormatInvalid,
         RefusalReason::NotAPartition
         | RefusalReason::NotATimestamp
         | RefusalReason::NoIdentity
         | RefusalReason::NoUserProperty
         | RefusalReason::TransformError
         | RefusalReason::TransformLimit
-        | RefusalReason::TransformOutput => ReasonCode::ImplementationSpecificError,
+        | RefusalReason::TransformOutput
+        | RefusalReason::NoSchema => ReasonCode::ImplementationSpecificError,
     }
 }
 

@@ -72,7 +72,7 @@ use crate::{
     downstream::Link,
     mapping::RuleSet,
     metrics::{Metrics, RuleCounters},
-    resources::{KeySets, LoginServers},
+    resources::{KeySets, LoginServers, Registries},
     upstream::Cluster,
 };
 
@@ -136,11 +136,11 @@ impl Relay {
     pub fn new(settings: Settings, rules: Arc<RuleSet>, cluster: Cluster, metrics: Arc<Metrics>) -> Self {
         let rule_counters: Arc<[_]> = metrics.rules(rules.iter().map(|(_, rule)| rule.name.as_str())).into();
         let missing = Arc::new(Said::default());
+        let registries = Arc::new(Registries::start(&settings.registries, &metrics.outside));
         let hub = Hub::new(
             cluster.clone(),
-            rules.clone(),
+            (rules.clone(), rule_counters.clone()),
             metrics.clone(),
-            rule_counters.clone(),
             missing.clone(),
             SweepCache::new(
                 settings.sweeps,
@@ -149,6 +149,7 @@ impl Relay {
                 metrics.reads_waiting_bytes.clone(),
             ),
             Budget::new(settings.sweeps.for_messages(), metrics.waiting_bytes.clone()),
+            registries,
         );
         let hub = Arc::new(hub.with_own(&settings.state_topics));
         let shares = Shares::new(hub.clone(), &settings.group_prefix, settings.shared);

@@ -165,7 +165,11 @@ impl Desk {
                 single: Unsaid::new(single),
                 to: topic.partitions[partition].clone(),
                 source: stored_source(&topic, topic.partitions[partition].index()),
-                retained: retains.then(|| Arc::new(Job::copy(inbound.topic, &fields, &topic, None))),
+                retained: retains.then(|| {
+                    let mut memory = Vec::new();
+                    let payload = shared.rules.payload_of_own(draft.rule(at), fields.value, inbound, &mut memory);
+                    Arc::new(Job::copy(inbound.topic, &fields, payload, &topic, None))
+                }),
                 skip: rule.on_error == OnError::Skip,
                 letter: letter.map(|(letter, reserved)| Unsaid::new(HeldLetter::new(letter, reserved))),
             }),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     kafka::fetched::{BatchError, RecordView},
-    mapping::{self, LocateScratch, Located, RuleSet, Stored},
+    mapping::{self, LocateScratch, Located, MissingSchema, RuleSet, Stored},
     metrics::{Metrics, RuleCounters},
     mqtt::publish::SharedProperties,
     upstream::Topic,
@@ -41,6 +41,10 @@ pub struct Scribe {
     outgoing: Outgoing,
     scratch: LocateScratch,
     properties: SharedProperties,
+    /// Payloads of values that have a schema.
+    payload: Vec<u8>,
+    /// The record whose schema was waited for: without it by now, it is passed over.
+    waited: Option<i64>,
     /// Rung when a mailbox that did not take all has room again.
     room: Arc<Notify>,
 }
@@ -61,6 +65,8 @@ impl Scribe {
             outgoing: FxHashMap::default(),
             scratch: LocateScratch::default(),
             properties: SharedProperties::new(),
+            payload: Vec::new(),
+            waited: None,
             room: Arc::default(),
         }
     }
@@ -102,8 +108,22 @@ impl Scribe {
         );
     }
 
+    /// The schema of the record at `offset` was looked for.
+    pub fn has_waited(&mut self, offset: i64) {
+        self.waited = Some(offset);
+    }
+
     /// Notes a record for all that match it and for whom `wants` says so. Hand it out when [`is_full`](Self::is_full).
-    pub fn record(&mut self, record: &RecordView<'_>, index: &Index<Subscriber>, clock: Clock, wants: impl Fn(&Subscriber) -> bool) {
+    ///
+    /// # Errors
+    /// Somebody wants it, and it cannot be read before its schema is known. Nothing of it is noted.
+    pub fn record(
+        &mut self,
+        record: &RecordView<'_>,
+        index: &Index<Subscriber>,
+        clock: Clock,
+        wants: impl Fn(&Subscriber) -> bool,
+    ) -> Result<(), MissingSchema> {
         let stored = Stored::from(record);
         let located = match self.rules.locate(&self.rules_of_topic, self.partition, &stored, &mut self.scratch) {
             Ok(located) => located,
@@ -111,20 +131,34 @@ impl Scribe {
                 if let Some(rule) = skip.rule {
                     self.rule_counters[rule.0 as usize].skipped(skip.reason.as_str());
                 }
-                return;
+                return Ok(());
             }
         };
-        let mut pushed = None;
+        let missing = self.rules.missing_schema(located.rule, record.value);
+        let mut missing = missing.filter(|_| self.waited != Some(record.offset));
+        let (mut pushed, mut waits) = (None, None);
         index.matches(located.topic, &mut |subscriber| {
-            if !wants(subscriber) {
+            if waits.is_some() || !wants(subscriber) {
+                return;
+            }
+            if missing.is_some() {
+                waits = missing.take();
                 return;
             }
             let message = *pushed.get_or_insert_with(|| {
-                let with = (&*self.rules, &*self.rule_counters, &mut self.properties);
+                let with = Making {
+                    rules: &self.rules,
+                    counters: &self.rule_counters,
+                    properties: &mut self.properties,
+                    payload: &mut self.payload,
+                };
                 push(&mut self.builder, with, &located, &stored, record.offset, clock)
             });
-            address(&mut self.outgoing, subscriber, message);
+            if let Some(message) = message {
+                address(&mut self.outgoing, subscriber, message);
+            }
         });
+        waits.map_or(Ok(()), Err)
     }
 
     /// Whether what is noted should be handed out.
@@ -188,34 +222,60 @@ pub fn deleted(counters: &[RuleCounters], of: &mapping::Reader, topic: &str, par
     );
 }
 
-/// Makes the message of a record; its place in the chunk.
+/// What messages are made with.
+pub struct Making<'s> {
+    /// By these rules.
+    pub rules: &'s RuleSet,
+    /// Theirs.
+    pub counters: &'s [RuleCounters],
+    /// Memory that is used again.
+    pub properties: &'s mut SharedProperties,
+    /// The same, for payloads.
+    pub payload: &'s mut Vec<u8>,
+}
+
+/// Makes the message of a record; its place in the chunk. `None`: its value cannot be read, which is counted.
 pub fn push<'s, 'r: 's, H>(
     builder: &mut ChunkBuilder,
-    (rules, counters, properties): (&RuleSet, &[RuleCounters], &'s mut SharedProperties),
+    Making {
+        rules,
+        counters,
+        properties,
+        payload,
+    }: Making<'s>,
     located: &Located<'s>,
     stored: &Stored<'r, H>,
     offset: i64,
     clock: Clock,
-) -> usize
+) -> Option<usize>
 where
     H: Iterator<Item = (&'r [u8], Option<&'r [u8]>)> + Clone,
 {
+    let rule = located.rule.0 as usize;
+    let payload = match rules.payload(located.rule, stored.value, payload) {
+        Ok(payload) => payload,
+        Err(reason) => {
+            counters[rule].skipped(reason.as_str());
+            return None;
+        }
+    };
     let delivered = rules.message(located, stored, properties);
-    let rule = delivered.rule.0 as usize;
     counters[rule].headers_left_out.inc_by(u64::from(delivered.left_out));
-    builder.push(&Parts {
-        offset,
-        qos: delivered.qos,
-        retain: delivered.retain,
-        expires: delivered
-            .message_expiry_interval
-            .map(|seconds| clock.end(stored.timestamp, seconds)),
-        rule,
-        topic: delivered.topic,
-        client: delivered.client,
-        properties: delivered.shared_properties,
-        payload: delivered.payload,
-    })
+    Some(
+        builder.push(&Parts {
+            offset,
+            qos: delivered.qos,
+            retain: delivered.retain,
+            expires: delivered
+                .message_expiry_interval
+                .map(|seconds| clock.end(stored.timestamp, seconds)),
+            rule,
+            topic: delivered.topic,
+            client: delivered.client,
+            properties: delivered.shared_properties,
+            payload,
+        }),
+    )
 }
 
 /// Notes that a subscriber gets a message; once, however many of its subscriptions match.

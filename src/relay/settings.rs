@@ -5,7 +5,7 @@ use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
 use super::{StoreSettings, share::SharedKind};
 use crate::{
     auth::{Chain, Rights},
-    resources::{KeySetSettings, LoginSettings},
+    resources::{KeySetSettings, LoginSettings, RegistrySettings},
     session,
     upstream::StateTopic,
 };
@@ -37,6 +37,8 @@ pub struct Settings {
     pub fetch_size: usize,
     /// `None`: sessions end with their connections.
     pub store: Option<StoreSettings>,
+    /// Schema registries that rules name.
+    pub registries: Vec<RegistrySettings>,
     /// Who is let in, and what they may do.
     pub access: Access,
     /// A message that says that its payload is UTF-8 is refused if it is not.

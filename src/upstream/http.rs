@@ -31,7 +31,7 @@ use super::{
     security::{Remedies, Tls, TlsSettings},
 };
 
-pub use super::security::{OF_KEY_SETS, OF_LOGINS, OF_TOKEN_ENDPOINTS};
+pub use super::security::{OF_KEY_SETS, OF_LOGINS, OF_REGISTRIES, OF_TOKEN_ENDPOINTS};
 pub use url::HttpUrl;
 
 /// A connection that has been idle for longer is not used again: servers close theirs, some after five seconds, most after a minute.
@@ -99,6 +99,12 @@ impl HttpClient {
             .header(HOST, self.url.authority())
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, concat!("mqtt-kafka-proxy/", env!("CARGO_PKG_VERSION")))
+    }
+
+    /// The same, of what lies below this address.
+    pub fn request_below(&self, method: Method, path: &str) -> request::Builder {
+        self.request(method)
+            .uri(format!("{}/{path}", self.url.path().trim_end_matches('/')))
     }
 
     /// Asks. What is asked must bear being asked twice: a kept connection may break when it is used, and then a new one is.

@@ -81,6 +81,7 @@ impl Stage {
             fetch_size: config.kafka.consumer.fetch_size,
             store: config.store,
             access: config.access,
+            registries: config.registries,
             retained: config.session.retain_available.then(|| relay::RetainedSettings {
                 topic: config.state_topics.retained.name.clone(),
                 memory: config.retained_memory,

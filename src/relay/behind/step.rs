@@ -3,6 +3,7 @@
 use super::Behind;
 use crate::{
     kafka::fetched::Batch,
+    mapping::MissingSchema,
     relay::{
         hub::Subscriber,
         index::Index,
@@ -13,20 +14,20 @@ use crate::{
 
 impl Behind {
     /// Hands out one chunk or batch, whichever is less: the tail of the same partition waits for it. `tail`: the offset of the feed; those who
-    /// come to it are not behind any more.
-    pub fn step(&mut self, scribe: &mut Scribe, index: &Index<Subscriber>, tail: i64) {
+    /// come to it are not behind any more. Gives the schema that a record waits for, and its offset, if one does: it is the next then.
+    pub fn step(&mut self, scribe: &mut Scribe, index: &Index<Subscriber>, tail: i64) -> Option<(MissingSchema, i64)> {
         self.leave_out(tail);
         if let Some((from, to)) = self.deleted.take() {
             scribe.deleted(from, to);
         }
         let turn = self.turn;
-        let Some(sweep) = self.sweeps.get_mut(turn).filter(|sweep| sweep.is_active && !sweep.is_over) else {
-            return;
-        };
+        let sweep = self.sweeps.get_mut(turn).filter(|sweep| sweep.is_active && !sweep.is_over)?;
+        let mut missing = None;
         let cursor = sweep.cursor;
         let end = match sweep.next_batch() {
             Next::Batch(batch) => {
-                let rest = self.hand_out(&batch, scribe, index, cursor, tail);
+                let rest;
+                (rest, missing) = self.hand_out(&batch, scribe, index, cursor, tail);
                 let end = rest.unwrap_or(batch.last_offset.saturating_add(1));
                 if rest.is_some() {
                     self.sweeps[turn].keep_batch(batch);
@@ -38,18 +39,33 @@ impl Behind {
                 scribe.unreadable(&error);
                 end
             }
-            Next::Again(error) => return scribe.read_again(&error),
-            Next::TooLarge(bytes) => return self.give_up(turn, cursor, bytes),
+            Next::Again(error) => {
+                scribe.read_again(&error);
+                return None;
+            }
+            Next::TooLarge(bytes) => {
+                self.give_up(turn, cursor, bytes);
+                return None;
+            }
         };
         self.advance(turn, cursor, end.clamp(cursor, tail.max(cursor)), tail);
         if end >= tail {
             // What it holds beyond belongs to the feed, and it must not go on behind that.
             self.sweeps.remove(turn);
         }
+        missing.zip(Some(end))
     }
 
-    /// Hands out the records from `cursor` up to `tail`, and stops when a chunk is full; the offset to go on at, if anything may be left.
-    fn hand_out(&mut self, batch: &Batch, scribe: &mut Scribe, index: &Index<Subscriber>, cursor: i64, tail: i64) -> Option<i64> {
+    /// Hands out the records from `cursor` up to `tail`, and stops when a chunk is full; the offset to go on at, if anything may be left,
+    /// and the schema that the record there waits for.
+    fn hand_out(
+        &mut self,
+        batch: &Batch,
+        scribe: &mut Scribe,
+        index: &Index<Subscriber>,
+        cursor: i64,
+        tail: i64,
+    ) -> (Option<i64>, Option<MissingSchema>) {
         let clock = Clock::now();
         for record in batch.records() {
             let record = match record {
@@ -63,17 +79,21 @@ impl Behind {
                 continue;
             }
             let members = &self.members;
-            scribe.record(&record, index, clock, |subscriber| {
+            let noted = scribe.record(&record, index, clock, |subscriber| {
                 let member = members.get(&subscriber.mailbox.id());
                 member.is_some_and(|m| !m.full && m.position >= cursor && m.position <= record.offset)
             });
+            if let Err(missing) = noted {
+                self.flush(scribe);
+                return (Some(record.offset), Some(missing));
+            }
             if scribe.is_full() {
                 self.flush(scribe);
-                return Some(record.offset + 1);
+                return (Some(record.offset + 1), None);
             }
         }
         self.flush(scribe);
-        None
+        (None, None)
     }
 
     fn flush(&mut self, scribe: &mut Scribe) {

@@ -36,12 +36,12 @@ fn hub() -> Arc<Hub> {
     let counters = metrics.rules(["all"]).into();
     Arc::new(Hub::new(
         cluster,
-        Arc::new(RuleSet::compile(vec![rule], Unmapped::Reject).unwrap()),
+        (Arc::new(RuleSet::compile(vec![rule], Unmapped::Reject).unwrap()), counters),
         metrics,
-        counters,
         Arc::default(),
         SweepCache::new(SweepSettings::default(), 1024, Duration::from_secs(30), Gauge::default()),
         Budget::new(1 << 20, Gauge::default()),
+        Arc::default(),
     ))
 }
 

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     kafka::fetched,
-    mapping::{LocateScratch, Stored},
+    mapping::{LocateScratch, MissingSchema, Stored},
     mqtt::{publish::SharedProperties, topic},
     ownership::{Body, Place},
     relay::{
@@ -15,7 +15,7 @@ use crate::{
         hub::Hub,
         lookouts::topics,
         placing::known,
-        scribe::{self, Clock},
+        scribe::{self, Clock, Making},
     },
     session::SubscriptionKey,
     upstream::{Start, Topic},
@@ -99,14 +99,28 @@ async fn read(hub: &Arc<Hub>, topic: &Arc<Topic>, place: Place) -> Option<Option
         for batch in fetched::batches(chunk.bytes, LIMITS).flatten() {
             let mut records = batch.records().map_while(Result::ok);
             if let Some(found) = records.find(|record| record.offset >= place.offset) {
-                let message = (found.offset == place.offset).then(|| message(hub, topic, place, &found));
-                return Some(message.flatten());
+                if found.offset != place.offset {
+                    return Some(None);
+                }
+                if let Some(missing) = missing_schema(hub, topic, place, &found) {
+                    hub.registries.look_up(&missing.catalog, missing.id).await;
+                }
+                return Some(message(hub, topic, place, &found));
             }
         }
         if chunk.next_offset > place.offset {
             return Some(None);
         }
     }
+}
+
+fn missing_schema(hub: &Hub, topic: &Topic, place: Place, record: &fetched::RecordView<'_>) -> Option<MissingSchema> {
+    let (stored, mut scratch) = (Stored::from(record), LocateScratch::default());
+    let rules = hub.rules.reader(&topic.name);
+    let located = hub
+        .rules
+        .locate(&rules, place.source.partition.cast_signed(), &stored, &mut scratch);
+    hub.rules.missing_schema(located.ok()?.rule, record.value)
 }
 
 fn message(hub: &Arc<Hub>, topic: &Arc<Topic>, place: Place, record: &fetched::RecordView<'_>) -> Option<Chunk> {
@@ -118,7 +132,12 @@ fn message(hub: &Arc<Hub>, topic: &Arc<Topic>, place: Place, record: &fetched::R
         .locate(&rules, place.source.partition.cast_signed(), &stored, &mut scratch)
         .ok()?;
     let mut builder = ChunkBuilder::new(SourceId::fresh(), place.source, hub.budget.clone());
-    let with = (&*hub.rules, &*hub.rule_counters, &mut properties);
+    let with = Making {
+        rules: &hub.rules,
+        counters: &hub.rule_counters,
+        properties: &mut properties,
+        payload: &mut Vec::new(),
+    };
     scribe::push(&mut builder, with, &located, &stored, place.offset, Clock::now());
     (!builder.is_empty()).then(|| builder.finish())
 }

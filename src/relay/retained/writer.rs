@@ -44,8 +44,14 @@ pub struct Job {
 }
 
 impl Job {
-    /// Copies a message. `fields` are those of its mapped record, `mapped` that record's topic.
-    pub fn copy<'a, H>(topic: &str, fields: &RecordFields<'a, H>, mapped: &Arc<Topic>, waiter: Option<(&Arc<Receipts>, u64)>) -> Self
+    /// Copies a message. `fields` are those of its mapped record, `payload` what its subscribers get, `mapped` that record's topic.
+    pub fn copy<'a, H>(
+        topic: &str,
+        fields: &RecordFields<'a, H>,
+        payload: &[u8],
+        mapped: &Arc<Topic>,
+        waiter: Option<(&Arc<Receipts>, u64)>,
+    ) -> Self
     where
         H: Iterator<Item = Header<'a>> + Clone,
     {
@@ -54,7 +60,7 @@ impl Job {
             topic: topic.into(),
             mapped: mapped.clone(),
             timestamp: fields.timestamp,
-            payload: fields.value.unwrap_or(b"").into(),
+            payload: payload.into(),
             headers: headers.map(|(name, value)| (name.into(), value.map(Into::into))).collect(),
             waiter: waiter.map(|(receipts, ticket)| (receipts.clone(), ticket)),
             stored: None,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     kafka::fetched::{self, Batch, BatchError},
-    mapping,
+    mapping::{self, MissingSchema},
     ownership::Source,
     relay::{
         budget::Budget,
@@ -30,10 +30,12 @@ pub(super) struct Made {
     pub(super) messages: Vec<(i64, i16, Message)>,
     /// What becomes of the others, from the first offset to the last.
     pub(super) settled: Vec<(i64, i64, AckKind)>,
+    /// Those whose schema is to be looked for: nothing is said of them yet.
+    pub(super) waiting: Vec<(AcquiredRange, MissingSchema)>,
 }
 
-/// Makes messages of what was acquired, at the cost of `held`.
-pub(super) fn make(hub: &Hub, held: &Arc<Budget>, acquired: &Acquired, filter: &str, scratch: &mut Scratch) -> Made {
+/// Makes messages of what was acquired, at the cost of `held`. `waited`: schemas were looked for, and what has none by now is passed over.
+pub(super) fn make(hub: &Hub, held: &Arc<Budget>, acquired: &Acquired, (filter, waited): (&str, bool), scratch: &mut Scratch) -> Made {
     let mut ranges = acquired.ranges.clone();
     ranges.sort_unstable_by_key(|range| range.first);
     let (Some(first), Some(last)) = (ranges.first().map(|range| range.first), ranges.iter().map(|range| range.last).max()) else {
@@ -48,6 +50,7 @@ pub(super) fn make(hub: &Hub, held: &Arc<Budget>, acquired: &Acquired, filter: &
         rules: hub.rules.reader(&acquired.topic),
         acquired,
         filter,
+        waited,
         scratch,
         ranges: &ranges,
         builder: ChunkBuilder::new(SourceId::fresh(), source, held.clone()),
@@ -73,6 +76,7 @@ struct Maker<'a> {
     rules: mapping::Reader,
     acquired: &'a Acquired,
     filter: &'a str,
+    waited: bool,
     scratch: &'a mut Scratch,
     /// In order.
     ranges: &'a [AcquiredRange],
@@ -98,17 +102,31 @@ impl Maker<'_> {
         let clock = Clock::now();
         for record in batch.records() {
             let record = match record {
-                Ok(record) if range_of(self.ranges, record.offset).is_some() => record,
-                Ok(_) => continue,
+                Ok(record) => record,
                 Err(error) => {
                     self.damage = Some(error);
                     return;
                 }
             };
+            let (offset, Some(range)) = (record.offset, range_of(self.ranges, record.offset)) else {
+                continue;
+            };
             self.seen.push(record.offset);
             let with = (self.hub, &self.rules, self.acquired.partition);
-            if !self.scratch.write(with, &mut self.builder, &record, (self.filter, clock)) {
-                self.made.settled.push((record.offset, record.offset, AckKind::Accept));
+            match self
+                .scratch
+                .write(with, &mut self.builder, &record, (self.filter, clock, self.waited))
+            {
+                Ok(true) => {}
+                Ok(false) => self.made.settled.push((offset, offset, AckKind::Accept)),
+                Err(missing) => {
+                    let alone = AcquiredRange {
+                        first: offset,
+                        last: offset,
+                        ..*range
+                    };
+                    self.made.waiting.push((alone, missing));
+                }
             }
             if self.builder.is_full() {
                 finish(&mut self.builder, &mut self.messages);

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     Readiness, Share, Shares,
@@ -21,9 +24,9 @@ use super::{
     task,
 };
 use crate::{
-    mapping::Source,
+    mapping::{MissingSchema, Source},
     relay::{budget::Budget, placing::UNAVAILABLE},
-    upstream::{AckKind, Acquired, Lease, ShareEvent, ShareGroup, ShareStart, Terms},
+    upstream::{AckKind, Acquired, AcquiredRange, Lease, ShareEvent, ShareGroup, ShareStart, Terms},
 };
 
 /// Why a shared subscription is refused: the cluster cannot do what the configuration asks for.
@@ -43,6 +46,8 @@ struct Task {
     leases: HashMap<PartId, Lease>,
     held: Arc<Budget>,
     scratch: Scratch,
+    /// Records whose schemas are looked for.
+    looking: JoinSet<Acquired>,
     patience: Option<Instant>,
     terms: Terms,
 }
@@ -71,6 +76,7 @@ pub(super) async fn run(shares: &Arc<Shares>, share: &Arc<Share>, sources: &[Sou
         parts: HashMap::new(),
         leases: HashMap::new(),
         scratch: Scratch::default(),
+        looking: JoinSet::new(),
         patience: None,
         terms,
     };
@@ -147,6 +153,7 @@ impl Task {
                         return;
                     }
                 },
+                Some(Ok(acquired)) = self.looking.join_next() => self.take_those_that_waited(&acquired),
                 () = share.wake.notified() => {}
                 () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {}
             }
@@ -155,7 +162,12 @@ impl Task {
 
     fn room(&self) -> usize {
         let has_memory = self.held.used() <= self.held.share(*HELD.start(), *HELD.end());
-        if has_memory { self.share.lock().state.room_left() } else { 0 }
+        // What waits for its schema has its place in memory, too.
+        if has_memory && self.looking.is_empty() {
+            self.share.lock().state.room_left()
+        } else {
+            0
+        }
     }
 
     /// Whether nobody here takes part any more, and what was sent is acknowledged or has had time for that.
@@ -188,7 +200,7 @@ impl Task {
         match event {
             ShareEvent::Joined => self.is_ready(Readiness::Ready),
             ShareEvent::Refused => self.is_ready(Readiness::Refused("group_refused")),
-            ShareEvent::Acquired(acquired) => self.take(&acquired),
+            ShareEvent::Acquired(acquired) => self.take(&acquired, false),
             ShareEvent::Lost(lease) => self.lose(lease),
             ShareEvent::Expired(lease, offset) => {
                 tracing::warn!(
@@ -222,9 +234,44 @@ impl Task {
         });
     }
 
-    fn take(&mut self, acquired: &Acquired) {
-        let (hub, share) = (&self.shares.hub, &self.share);
-        let Made { messages, settled } = make(hub, &self.held, acquired, share.filter(), &mut self.scratch);
+    /// Schemas were looked for. What another has the lock of by now comes there.
+    fn take_those_that_waited(&mut self, acquired: &Acquired) {
+        if self.parts.contains_key(&acquired.lease) {
+            self.take(acquired, true);
+        }
+    }
+
+    /// Has the schemas of records looked for that are locked, and are taken again then.
+    fn await_schemas(&mut self, acquired: &Acquired, waiting: Vec<(AcquiredRange, MissingSchema)>) {
+        let (ranges, mut schemas): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        if ranges.is_empty() {
+            return;
+        }
+        schemas.sort_unstable_by_key(|schema| schema.id);
+        schemas.dedup_by_key(|schema| schema.id);
+        let (registries, again) = (
+            self.shares.hub.registries.clone(),
+            Acquired {
+                ranges,
+                ..acquired.clone()
+            },
+        );
+        self.looking.spawn(async move {
+            for schema in schemas {
+                registries.look_up(&schema.catalog, schema.id).await;
+            }
+            again
+        });
+    }
+
+    fn take(&mut self, acquired: &Acquired, waited: bool) {
+        let (hub, share) = (&self.shares.hub, self.share.clone());
+        let Made {
+            messages,
+            settled,
+            waiting,
+        } = make(hub, &self.held, acquired, (share.filter(), waited), &mut self.scratch);
+        self.await_schemas(acquired, waiting);
         for (first, last, kind) in settled {
             self.group.acknowledge(acquired.lease, first, last, kind);
         }

@@ -1,11 +1,14 @@
 //! One partition of a shared subscription: records that are read become messages that can be handed out.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{sync::Notify, task::JoinSet, time::Instant};
 
 use super::{
     Message,
@@ -15,7 +18,7 @@ use super::{
 };
 use crate::{
     kafka::fetched::{self, Batch, Batches},
-    mapping,
+    mapping::{self, MissingSchema},
     relay::{
         aborted::Aborted,
         budget::Budget,
@@ -47,6 +50,12 @@ pub(super) struct Reading {
     fetched: Option<Fetched>,
     /// The batch it is in.
     batch: Option<Batch>,
+    /// Set when the schema was looked for that the record at `next` waits for.
+    looked: Option<Arc<AtomicBool>>,
+    look_up: JoinSet<()>,
+    /// The record whose schema was waited for: without it by now, it is passed over.
+    waited: Option<i64>,
+    bell: Arc<Notify>,
     /// Records below it were read.
     next: i64,
     /// Batches that begin here or below have been asked for again: what cannot be read of them now is left out.
@@ -89,6 +98,10 @@ impl Reading {
             is_over: false,
             fetched: None,
             batch: None,
+            looked: None,
+            look_up: JoinSet::new(),
+            waited: None,
+            bell: bell.clone(),
             next: from,
             doubted: -1,
         }
@@ -100,9 +113,14 @@ impl Reading {
         self.reader = Some(cluster.read_one_by_one(&self.topic, partition, Start::Offset(self.next)));
     }
 
+    /// Whether the record at `next` waits for its schema.
+    fn waits_for_schema(&self) -> bool {
+        self.looked.as_ref().is_some_and(|looked| !looked.load(Ordering::Acquire))
+    }
+
     /// Whether more messages may be made: those there are take memory until they are settled.
     pub(super) fn has_room(&self) -> bool {
-        self.held.used() <= self.held.share(*HELD.start(), *HELD.end())
+        !self.waits_for_schema() && self.held.used() <= self.held.share(*HELD.start(), *HELD.end())
     }
 
     /// Keeps what cannot be handed out yet, if there is memory for it.
@@ -229,6 +247,7 @@ impl Reading {
     pub(super) fn read(&mut self, filter: &str, scratch: &mut Scratch) -> Read {
         let mut messages = Vec::new();
         while messages.is_empty()
+            && !self.waits_for_schema()
             && let Some(batch) = self.next_batch()
         {
             if self.piece(&batch, filter, scratch, &mut messages) {
@@ -275,8 +294,15 @@ impl Reading {
             match record {
                 Ok(record) if record.offset < self.next => continue,
                 Ok(record) => {
+                    let waited = self.waited == Some(record.offset);
                     let with = (&*self.hub, &self.rules_of_topic, self.tenure.of.partition);
-                    scratch.write(with, &mut self.builder, &record, (filter, clock));
+                    let written = scratch.write(with, &mut self.builder, &record, (filter, clock, waited));
+                    if let Err(missing) = written {
+                        self.next = record.offset;
+                        self.await_schema(missing);
+                        finish(&mut self.builder, messages);
+                        return true;
+                    }
                     self.next = record.offset.saturating_add(1);
                 }
                 Err(error) => {
@@ -292,5 +318,18 @@ impl Reading {
         finish(&mut self.builder, messages);
         self.next = self.next.max(batch.last_offset.saturating_add(1));
         false
+    }
+
+    /// Nothing more is made of the partition until the schema was looked for, or the order would be lost; that is bounded.
+    fn await_schema(&mut self, missing: MissingSchema) {
+        let looked = Arc::new(AtomicBool::new(false));
+        (self.looked, self.waited) = (Some(looked.clone()), Some(self.next));
+        let (registries, bell) = (self.hub.registries.clone(), self.bell.clone());
+        self.look_up = JoinSet::new();
+        self.look_up.spawn(async move {
+            registries.look_up(&missing.catalog, missing.id).await;
+            looked.store(true, Ordering::Release);
+            bell.notify_one();
+        });
     }
 }

@@ -87,7 +87,11 @@ pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, in
             drop(single);
             let keeper = around.retained.as_ref().filter(|_| will.retain && rule.keeps_retained());
             let Some(keeper) = keeper else { return Outcome::Appended };
-            let job = Job::copy(&will.topic, &fields, topic, None);
+            let mut memory = Vec::new();
+            let payload = around
+                .rules
+                .payload_of_own(draft.rule(*record), fields.value, &inbound, &mut memory);
+            let job = Job::copy(&will.topic, &fields, payload, topic, None);
             match once::retain(keeper, &job, (to.index(), offset), timestamp).await {
                 (Outcome::Refused, code) => {
                     let error = code.map(ErrorCode::name);

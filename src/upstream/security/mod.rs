@@ -23,7 +23,7 @@ use token::Tokens;
 
 pub(super) use authenticate::authenticate;
 pub(super) use peer::Peer;
-pub use peer::{OF_KEY_SETS, OF_LOGINS, OF_TOKEN_ENDPOINTS, Remedies};
+pub use peer::{OF_KEY_SETS, OF_LOGINS, OF_REGISTRIES, OF_TOKEN_ENDPOINTS, Remedies};
 pub(super) use renewal::renew;
 pub use settings::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource};
 pub(super) use tls::Tls;

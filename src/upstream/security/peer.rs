@@ -59,6 +59,14 @@ pub const OF_LOGINS: &Remedies = &Remedies {
     name: "use one of its names in `authentication[].url`",
 };
 
+/// Of schema registries.
+pub const OF_REGISTRIES: &Remedies = &Remedies {
+    ca: "`rules[].value.ca`",
+    certificate: "another `registry`: client certificates are not for it",
+    plain: "write http:// in `rules[].value.registry`",
+    name: "use one of its names in `rules[].value.registry`",
+};
+
 impl Peer {
     /// A handshake that failed.
     pub(super) fn in_handshake(&self, error: &io::Error) -> CallError {

@@ -50,7 +50,7 @@ pub enum ShareEvent {
 }
 
 /// Records of one partition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Acquired {
     /// To be named when they are acknowledged.
     pub lease: Lease,

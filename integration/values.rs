@@ -1,0 +1,236 @@
+//! Values with schemas between real devices, a real Kafka and a real registry: Confluent's own serializers read what the proxy writes, and the
+//! other way round.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use crate::deliver::Subscriber;
+use crate::shared_kafka;
+use crate::stage::{Kafka, Proxy, eventually, free_address, output, root};
+
+/// The registry of this run. It goes when the process does, which closes the script's input.
+struct Registry {
+    script: Child,
+    address: SocketAddr,
+}
+
+/// Begins when the first test asks for it: it takes some ten seconds, in which other tests go on.
+fn registry() -> &'static Registry {
+    static REGISTRY: OnceLock<Registry> = OnceLock::new();
+    REGISTRY.get_or_init(|| {
+        let address = free_address();
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("registry-{}", std::process::id()));
+        let mut script = Command::new(root().join("integration/registry/registry"))
+            .args(["hold", &address.port().to_string()])
+            .arg(&log)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(log.with_extension("script")).unwrap())
+            .spawn()
+            .expect("the registry's script can be run");
+        let mut said = String::new();
+        let _ = BufReader::new(script.stdout.take().unwrap()).read_line(&mut said);
+        assert!(said.contains("http"), "the registry did not start: {}", log.display());
+        Registry { script, address }
+    })
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("http://{address}/apis/ccompat/v7")
+}
+
+impl Registry {
+    fn url(&self) -> String {
+        assert!(self.script.stdin.is_some(), "it is held");
+        url(self.address)
+    }
+
+    /// Registers a version of a subject; the schema's id.
+    fn register(&self, subject: &str, version: &Value) -> u64 {
+        let body = version.to_string();
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        write!(
+            stream,
+            "POST /apis/ccompat/v7/subjects/{subject}/versions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/vnd.schemaregistry.v1+json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let id = answer.split_once("\"id\":").and_then(|(_, rest)| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().ok()
+        });
+        id.unwrap_or_else(|| panic!("{answer}"))
+    }
+}
+
+const V1: &str = r#"{"type": "record", "name": "Reading", "fields": [{"name": "site", "type": "string"}]}"#;
+const V2: &str = r#"{"type": "record", "name": "Reading", "fields": [{"name": "site", "type": "string"},
+    {"name": "celsius", "type": "double", "default": 0}, {"name": "level", "type": ["null", "int"], "default": null}]}"#;
+
+/// Publishes by mosquitto at QoS 1; returns once that is answered.
+fn publish(proxy: &Proxy, topic: &str, payload: &str) {
+    let port = proxy.mqtt.port().to_string();
+    let arguments = [
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &port,
+        "-V",
+        "mqttv5",
+        "-q",
+        "1",
+        "-t",
+        topic,
+        "-m",
+        payload,
+    ];
+    output("mosquitto_pub", &arguments);
+}
+
+fn confluent(arguments: &[&str]) -> String {
+    let python = root().join(".run/python/bin/python");
+    let script = root().join("integration/confluent.py");
+    output(python.to_str().unwrap(), &[&[script.to_str().unwrap()], arguments].concat())
+}
+
+/// A proxy whose rule `name` writes values of this format to the topic `name`.
+fn proxy(kafka: &Kafka, name: &str, format: &str, registry: &str, more: &str) -> Proxy {
+    let rules = format!(
+        "  - {{name: {name}, mqtt: \"{name}/{{key}}\", kafka: {{topic: {name}, key: \"{{key}}\"}}, \
+         value: {{format: {format}, registry: \"{registry}\"{more}}}}}"
+    );
+    let proxy = Proxy::start(&kafka.bootstrap, &rules, "");
+    let words = "the newest schema is known";
+    eventually(words, || proxy.log().contains(words).then_some(()));
+    proxy
+}
+
+#[test]
+fn avro_of_a_device_is_read_by_confluent_s_client_and_the_other_way_round() {
+    let (kafka, registry) = (shared_kafka(), registry());
+    kafka.topic("avro", 1);
+    registry.register("avro-value", &json!({"schema": V1}));
+    registry.register("avro-value", &json!({"schema": V2}));
+    let proxy = proxy(&kafka, "avro", "avro", &registry.url(), "");
+    let subscriber = Subscriber::mosquitto(&proxy, "mqttv5", "avro/#");
+    publish(&proxy, "avro/one", r#"{"site": "berlin", "celsius": 21.5, "level": 3}"#);
+    publish(&proxy, "avro/two", r#"{"site": "köln"}"#);
+    publish(&proxy, "avro/none", r#"{"site": 7}"#);
+    assert_eq!(proxy.metric(&["refusals_total", "schema_mismatch"]), 1.0);
+    // An older version than the one that the proxy writes, and has never seen.
+    confluent(&["write", &kafka.bootstrap, &registry.url(), "avro", "old", V1, r#"{"site": "bonn"}"#]);
+    for (topic, value) in [
+        ("avro/one", json!({"site": "berlin", "celsius": 21.5, "level": 3})),
+        ("avro/two", json!({"site": "köln", "celsius": 0.0, "level": null})),
+        ("avro/old", json!({"site": "bonn"})),
+    ] {
+        let message = subscriber.message();
+        let (head, payload) = message.rsplit_once('|').unwrap();
+        assert!(head.starts_with(&format!("message {topic}|")), "{message}");
+        assert_eq!(serde_json::from_str::<Value>(payload).unwrap(), value);
+    }
+    let read = confluent(&["read", &kafka.bootstrap, &registry.url(), "avro", "3"]);
+    let lines: Vec<&str> = read.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            r#"one {"celsius": 21.5, "level": 3, "site": "berlin"}"#,
+            r#"two {"celsius": 0.0, "level": null, "site": "k\u00f6ln"}"#,
+            r#"old {"site": "bonn"}"#
+        ]
+    );
+    let rules = "  - {name: avro, mqtt: \"avro/{key}\", kafka: {topic: avro, key: \"{key}\"}, value: {format: avro, registry: \"URL\"}}
+  - {name: none, mqtt: \"none/{key}\", kafka: {topic: avro, key: \"none/{key}\"}, value: {format: avro, registry: \"URL\", subject: none}}";
+    let (code, said) = Proxy::check_online(&kafka.bootstrap, &rules.replace("URL", &registry.url()), "");
+    assert_eq!(code, 69, "{said}");
+    assert!(said.contains("avro-value is written with the schema"), "{said}");
+    assert!(said.contains("has no subject `none`"), "{said}");
+}
+
+#[test]
+fn schemas_that_refer_to_others_are_found() {
+    let (kafka, registry) = (shared_kafka(), registry());
+    kafka.topic("proto", 1);
+    kafka.topic("valid", 1);
+    let unit = "syntax = \"proto3\"; package plant; enum Unit { NONE = 0; CELSIUS = 1; }";
+    registry.register("unit", &json!({"schemaType": "PROTOBUF", "schema": unit}));
+    let reading = "syntax = \"proto3\"; package plant; import \"unit.proto\"; message Other { int32 a = 1; }
+        message Reading { string site = 1; Unit unit = 2; int64 total = 3; }";
+    let references = json!([{"name": "unit.proto", "subject": "unit", "version": 1}]);
+    registry.register(
+        "proto-value",
+        &json!({"schemaType": "PROTOBUF", "schema": reading, "references": references}),
+    );
+    let one = proxy(&kafka, "proto", "protobuf", &registry.url(), ", message: plant.Reading");
+    let subscriber = Subscriber::mosquitto(&one, "mqttv311", "proto/#");
+    publish(&one, "proto/x", r#"{"site": "bonn", "unit": "CELSIUS", "total": 5}"#);
+    assert_eq!(
+        subscriber.message(),
+        r#"message proto/x|1|{"site":"bonn","total":"5","unit":"CELSIUS"}"#
+    );
+    publish(&one, "proto/x", r#"{"site": "bonn", "unit": "KELVIN"}"#);
+    assert_eq!(one.metric(&["refusals_total", "schema_mismatch"]), 1.0);
+    let site = json!({"$schema": "http://json-schema.org/draft-07/schema#", "type": "string", "pattern": "^[a-z]+$"});
+    registry.register("site", &json!({"schemaType": "JSON", "schema": site.to_string()}));
+    let schema = json!({"$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "required": ["site"], "properties": {"site": {"$ref": "site.json"}}});
+    let references = json!([{"name": "site.json", "subject": "site", "version": 1}]);
+    registry.register(
+        "valid-value",
+        &json!({"schemaType": "JSON", "schema": schema.to_string(), "references": references}),
+    );
+    let two = proxy(&kafka, "valid", "json_schema", &registry.url(), "");
+    let subscriber = Subscriber::mosquitto(&two, "mqttv311", "valid/#");
+    publish(&two, "valid/x", r#"{"site": "Bonn"}"#);
+    publish(&two, "valid/x", r#"{"site": "bonn"}"#);
+    assert_eq!(subscriber.message(), r#"message valid/x|1|{"site":"bonn"}"#);
+    assert_eq!(two.metric(&["refusals_total", "schema_mismatch"]), 1.0);
+}
+
+/// Passes connections on to the registry, from now on.
+fn forward(from: SocketAddr, to: SocketAddr) {
+    let listener = TcpListener::bind(from).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let Ok(registry) = TcpStream::connect(to) else { continue };
+            for (mut one, mut other) in
+                [(&stream, &registry), (&registry, &stream)].map(|(a, b)| (a.try_clone().unwrap(), b.try_clone().unwrap()))
+            {
+                std::thread::spawn(move || std::io::copy(&mut one, &mut other));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_registry_that_comes_late_is_noticed() {
+    let (kafka, registry) = (shared_kafka(), registry());
+    kafka.topic("late", 1);
+    registry.register("late-value", &json!({"schema": V2}));
+    let from = free_address();
+    let rules = format!(
+        "  - {{name: late, mqtt: \"late/{{key}}\", kafka: {{topic: late, key: \"{{key}}\"}}, value: {{format: avro, registry: \"{}\"}}}}",
+        url(from)
+    );
+    let proxy = Proxy::start(&kafka.bootstrap, &rules, "");
+    let told = |words: &'static str| eventually(words, || proxy.log().contains(words).then_some(()));
+    told("messages of its rules are refused");
+    publish(&proxy, "late/x", r#"{"site": "bonn"}"#);
+    assert_eq!(proxy.metric(&["refusals_total", "no_schema"]), 1.0);
+    let subscriber = Subscriber::mosquitto(&proxy, "mqttv5", "late/#");
+    forward(from, registry.address);
+    told("the newest schema is known");
+    publish(&proxy, "late/x", r#"{"site": "bonn"}"#);
+    assert_eq!(
+        subscriber.message(),
+        r#"message late/x|1|{"celsius":0.0,"level":null,"site":"bonn"}"#
+    );
+}
