@@ -504,6 +504,8 @@ impl World {
         let index = self.places[at];
         if self.instances[index].runs() {
             self.at(index, |instance, around| instance.stop(around));
+            let instance = &mut self.instances[index];
+            instance.dead = instance.appends.is_empty();
             self.places[at] = self.start();
         }
     }
