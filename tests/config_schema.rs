@@ -128,7 +128,13 @@ fn sample(schema: &Value, part: &Value) -> String {
     let word = |part: &Value| part["enum"][0].as_str().or(part["const"].as_str()).map(str::to_owned);
     let first = part["anyOf"].get(0).and_then(word);
     match part["type"].as_str() {
-        Some("object") => "{}".to_owned(),
+        Some("object") => {
+            let required = part["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let entries: Vec<String> = required
+                .map(|key| format!("{key}: {}", sample(schema, &part["properties"][key])))
+                .collect();
+            format!("{{{}}}", entries.join(", "))
+        }
         Some("array") => format!("[{}]", sample(schema, &part["items"])),
         _ => first.or(word(part)).unwrap_or_else(|| "x".to_owned()),
     }
