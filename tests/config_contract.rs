@@ -190,7 +190,7 @@ fn of_rules() {
         ("retain: deny", Taken),
         ("direction: publish\n    unmapped: drop", Taken),
         ("transform: 'select(.celsius > 90)'", Taken),
-        ("transform_back: .", Later),
+        ("transform_back: .", Taken),
         ("value: {format: json, payload: text}", Taken),
         ("value: {format: avro, registry: \"http://r:8081\"}", Taken),
         ("lookup: {vins: vins.csv}", Later),

@@ -1,6 +1,7 @@
 //! Programs of rules against a real Kafka, with mosquitto and with clients whose every answer is looked at.
 
 use super::{Greeting, connect, runtime};
+use crate::deliver::Subscriber;
 use crate::load::client::Event;
 use crate::shared_kafka;
 use crate::stage::{DEADLINE, Kafka, Proxy, eventually, output};
@@ -121,4 +122,71 @@ fn programs_select_reshape_split_and_fail_between_devices_and_kafka() {
     assert_eq!(proxy.metric(&["transform_failures_total", "endless", "transform_limit"]), 2.0);
     assert_eq!(proxy.metric(&["transform_failures_total", "split", "transform_error"]), 2.0);
     eventually("the proxy lives", || proxy.get("/healthz").ok());
+}
+
+const BACK: &str = r#"
+  - name: down
+    direction: subscribe
+    mqtt: "tb/{key}/commands"
+    kafka: {topic: tb-commands}
+    transform_back: 'select(.on != null) | {set: .on, for: $key, unit: $headers.unit, to: $topic}'
+  - name: packed
+    mqtt: "tb/{vin}/packed"
+    kafka: {topic: tb-packed, key: "{vin}"}
+    value: {payload: cbor, format: json}
+    transform: '{vin: $vin, c: .c}'
+  - name: kept
+    mqtt: "tb/{vin}/kept"
+    kafka: {topic: tb-kept, key: "{vin}"}
+    transform: '{vin: $vin, c: .c}'
+    transform_back: '{back: .c, vin: $vin}'
+"#;
+
+#[test]
+fn programs_make_payloads_of_records_for_subscribers_at_the_tail_retained_and_shared() {
+    let kafka = shared_kafka();
+    ["tb-commands", "tb-packed", "tb-kept"]
+        .iter()
+        .for_each(|topic| kafka.topic(topic, 1));
+    let topics = ", topics: {sessions: tb-sessions, retained: tb-retained, partitions: 1, replication: 1}";
+    let proxy = Proxy::start_in(&[], &kafka.bootstrap, BACK.trim_matches('\n'), topics);
+    let tail = Subscriber::mosquitto(&proxy, "mqttv5", "tb/+/commands");
+    let shared = Subscriber::mosquitto(&proxy, "mqttv311", "$share/g/tb/+/commands");
+    for value in ["no json", "{}", "[1]", r#"{"on":true}"#] {
+        kafka.produce("tb-commands", "7", &["unit=C"], value);
+    }
+    let expected = r#"tb/7/commands|2|{"set":true,"for":"7","unit":"C","to":"tb/7/commands"}"#;
+    assert_eq!(tail.message(), expected);
+    assert_eq!(shared.message(), expected);
+    drop(shared);
+    for (reason, least) in [("not_json", 1.0), ("not_selected", 1.0), ("transform_error", 1.0)] {
+        assert!(proxy.metric(&["records_skipped_total", "down", reason]) >= least, "{reason}");
+    }
+
+    // {"c": 21.5} in CBOR, and what is none.
+    let payload = b"\xa1\x61c\xf9\x4d\x60";
+    runtime().block_on(async {
+        let (mut client, _) = connect(
+            proxy.mqtt,
+            Greeting {
+                clean: true,
+                expiry: 0,
+                ..Greeting::staying("tb")
+            },
+        )
+        .await;
+        client.publish("tb/1/packed", 1, 1, b"\xa1").unwrap();
+        client.publish("tb/1/packed", 1, 2, payload).unwrap();
+        client.flush().await.unwrap();
+        assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::PubAck(1, 0x99));
+        assert_eq!(client.next_within(DEADLINE).await.unwrap(), Event::PubAck(2, 0));
+    });
+    assert_eq!(kafka.consume("tb-packed", "%k|%s"), [r#"1|{"vin":"1","c":21.5}"#]);
+    // Live and retained it is the same.
+    let live = Subscriber::mosquitto(&proxy, "mqttv311", "tb/+/kept");
+    publish(&proxy, "tb/1/kept", r#"{"c":1}"#, &["-r"]);
+    let late = Subscriber::mosquitto(&proxy, "mqttv31", "tb/+/kept");
+    for subscriber in [live, late] {
+        assert_eq!(subscriber.message(), r#"tb/1/kept|1|{"back":1,"vin":"1"}"#);
+    }
 }

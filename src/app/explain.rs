@@ -87,14 +87,19 @@ pub(super) fn explain(question: &Question, rules: &RuleSet) -> Exit {
     }
 }
 
+/// Milliseconds since the epoch.
+fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
+}
+
 fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, String> {
     let explained = rules.explain_publish(&Sample {
         topic,
         client: &question.client,
         identity: question.identity.as_deref(),
-        now_ms: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as i64),
+        now_ms: now_ms(),
         payload: question.payload.as_bytes(),
         user: &question.property,
         partitions: question.partitions,
@@ -167,6 +172,7 @@ fn delivery(question: &Question, kafka_topic: &str, rules: &RuleSet) -> Value {
         key: question.key.as_deref().map(str::as_bytes),
         value: (!question.tombstone).then_some(question.payload.as_bytes()),
         headers: &question.header,
+        now_ms: now_ms(),
     });
     let reading = |(id, reading): &(RuleId, Reading)| {
         let by = match reading {
@@ -197,7 +203,10 @@ fn delivery(question: &Question, kafka_topic: &str, rules: &RuleSet) -> Value {
             }
             (Some(told), None)
         }
-        Err(skip) => (None, Some(format!("passed over: {}", skip.reason.as_str()))),
+        Err(skip) => {
+            let words = explained.trouble.map_or(String::new(), |words| format!(" ({words})"));
+            (None, Some(format!("passed over: {}{words}", skip.reason.as_str())))
+        }
     };
     json!({"rules": readings, "note": note, "message": message, "why": why})
 }

@@ -293,6 +293,7 @@ fn outcome(example: &Example, id: RuleId, rules: &RuleSet) -> Result<Made, Strin
                 key: key.as_deref().map(str::as_bytes),
                 value: value.as_deref().map(str::as_bytes),
                 headers,
+                now_ms: 0,
             };
             delivered(&sample, id, rules)
         }
@@ -330,10 +331,9 @@ fn stored(sample: &Sample<'_>, id: RuleId, rules: &RuleSet) -> Result<Made, Stri
 }
 
 fn delivered(sample: &SampleRecord<'_>, id: RuleId, rules: &RuleSet) -> Result<Made, String> {
-    let message = rules
-        .explain_record(sample)
-        .outcome
-        .map_err(|skip| skip.reason.as_str().to_owned())?;
+    let explained = rules.explain_record(sample);
+    let words = explained.trouble.map_or(String::new(), |words| format!(" ({words})"));
+    let message = explained.outcome.map_err(|skip| format!("{}{words}", skip.reason.as_str()))?;
     if message.rule != id {
         return Err(format!("it belongs to `{}`", rules.rule(message.rule).name));
     }

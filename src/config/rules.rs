@@ -30,11 +30,12 @@ const RULE: Keys = Keys {
         "on_error",
         "unmapped",
         "transform",
+        "transform_back",
         "value",
         "examples",
         "kafka",
     ],
-    later: &["transform_back", "lookup"],
+    later: &["lookup"],
 };
 const ON_ERROR: Keys = Keys {
     known: &["dead_letter"],
@@ -156,6 +157,9 @@ impl Walk<'_> {
         let (on_error, dead_letter) = self.on_error(&section).unzip();
         // `Some(None)`: it is there and cannot be read. Without it the rule would have faults that are none.
         let transform = self.optional(&section, "transform").map(|n| self.text(n, "rules[].transform"));
+        let back = self
+            .optional(&section, "transform_back")
+            .map(|n| self.text(n, "rules[].transform_back"));
         let direction = self.chosen(&section, "direction", &both_ways, &[]);
         let also = self.optional(&section, "also").and_then(|n| self.flag(n, "rules[].also"));
         let value = match (self.optional(&section, "value"), &kafka) {
@@ -197,6 +201,7 @@ impl Walk<'_> {
             mqtt_regex: mqtt_regex?,
             kafka: kafka?,
             transform: transform.map_or(Some(None), |transform| transform.map(Some))?,
+            transform_back: back.map_or(Some(None), |back| back.map(Some))?,
             value,
             schema,
             ..spec

@@ -24,7 +24,12 @@ const WITH_SCHEMA: Keys = Keys {
     ],
     later: &[],
 };
-const PAYLOADS: [(&str, Plain); 3] = [("json", Plain::Json), ("text", Plain::Text), ("bytes", Plain::Bytes)];
+const PAYLOADS: [(&str, Plain); 4] = [
+    ("json", Plain::Json),
+    ("text", Plain::Text),
+    ("bytes", Plain::Bytes),
+    ("cbor", Plain::Cbor),
+];
 
 #[derive(Clone, Copy)]
 enum Written {
@@ -32,10 +37,11 @@ enum Written {
     Schema(Format),
 }
 
-const FORMATS: [(&str, Written); 6] = [
+const FORMATS: [(&str, Written); 7] = [
     ("json", Written::Plain(Plain::Json)),
     ("text", Written::Plain(Plain::Text)),
     ("bytes", Written::Plain(Plain::Bytes)),
+    ("cbor", Written::Plain(Plain::Cbor)),
     ("avro", Written::Schema(Format::Avro)),
     ("json_schema", Written::Schema(Format::JsonSchema)),
     ("protobuf", Written::Schema(Format::Protobuf)),

@@ -28,6 +28,7 @@ fn refuse_keys_of_the_other_way(spec: &RuleSpec, faults: &mut Faults) {
 fn refuse_subscribe_keys(spec: &RuleSpec, faults: &mut Faults) {
     let keys = [
         (spec.qos.is_some(), Field::Qos, "qos"),
+        (spec.transform_back.is_some(), Field::TransformBack, "transform_back"),
         (spec.kafka.tombstones.is_some(), Field::KafkaTombstones, "kafka.tombstones"),
         (
             spec.kafka.offline_retention.is_some(),

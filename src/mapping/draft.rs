@@ -360,7 +360,7 @@ impl Draft {
         let before = self.records.len();
         match &rule.conversion {
             // An empty payload clears what is retained of its topic, and nothing else can be said of it.
-            Some(conversion) if !(inbound.publish.retain && inbound.publish.payload.is_empty()) => {
+            Some(conversion) if conversion.converts() && !(inbound.publish.retain && inbound.publish.payload.is_empty()) => {
                 self.convert(conversion, rule, &record, inbound, filter, &captured)?;
             }
             _ => self.records.push(record),

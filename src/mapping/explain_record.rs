@@ -6,6 +6,7 @@ use std::fmt;
 use super::deliver::Stored;
 use super::locate::LocateScratch;
 use super::own_headers::Place;
+use super::restore::Restored;
 use super::rules::{RuleId, RuleSet};
 use super::skip::{Skip, SkipReason};
 use crate::mqtt::properties::UserProperties;
@@ -24,6 +25,8 @@ pub struct SampleRecord<'a> {
     pub value: Option<&'a [u8]>,
     /// Its headers, in order.
     pub headers: &'a [(String, String)],
+    /// When it is delivered, milliseconds since the epoch.
+    pub now_ms: i64,
 }
 
 /// A message that a record becomes.
@@ -67,6 +70,8 @@ pub struct ExplainedDelivery {
     pub idle_header: Option<String>,
     /// The message, or why there is none.
     pub outcome: Result<ExplainedMessage, Skip>,
+    /// What a program said that failed.
+    pub trouble: Option<String>,
 }
 
 impl RuleSet {
@@ -110,15 +115,20 @@ impl RuleSet {
         let readings = reader.rules.iter().map(|&id| (RuleId(id), reading(id))).collect();
         let (mut scratch, mut properties) = (LocateScratch::default(), SharedProperties::new());
         let located = self.locate(&reader, sample.partition, &stored, &mut scratch);
+        let (mut restored, mut trouble) = (Restored::default(), None);
         let outcome = located.and_then(|located| {
             let payload = self.explained_payload(located.rule, sample.value)?;
+            if let Err(skip) = self.restore(&located, &stored, Some(&payload), sample.key, sample.now_ms, &mut restored) {
+                trouble = restored.trouble.take();
+                return Err(skip);
+            }
             let message = self.message(&located, &stored, &mut properties);
             let user = UserProperties::from_block(message.shared_properties).iter();
             Ok(ExplainedMessage {
                 rule: message.rule,
                 topic: message.topic.to_owned(),
                 qos: message.qos as u8,
-                payload,
+                payload: restored.payload().map_or(payload, <[u8]>::to_vec),
                 user: user.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             })
         });
@@ -127,6 +137,7 @@ impl RuleSet {
             readings,
             idle_header: idle.map(str::to_owned),
             outcome,
+            trouble,
         }
     }
 }

@@ -27,6 +27,8 @@ pub enum Field {
     DeadLetter,
     /// `transform`
     Transform,
+    /// `transform_back`
+    TransformBack,
     /// `value`
     Value,
     /// `kafka.topics`, this place

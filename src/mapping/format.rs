@@ -15,7 +15,12 @@ pub enum Format {
     Text,
     /// Any bytes; for programs a string in base64 (RFC 4648, with padding).
     Bytes,
+    /// CBOR (RFC 8949), of at most 128 levels.
+    Cbor,
 }
+
+/// Levels of CBOR, as many as of JSON.
+const MOST_LEVELS: usize = 128;
 
 impl Format {
     /// As it is written in the file.
@@ -24,6 +29,7 @@ impl Format {
             Format::Json => "json",
             Format::Text => "text",
             Format::Bytes => "bytes",
+            Format::Cbor => "cbor",
         }
     }
 
@@ -36,6 +42,13 @@ impl Format {
                 Err(_) => Err(Trouble::Unreadable(self.as_str())),
             },
             Format::Bytes => Ok(Value::from(STANDARD.encode(payload))),
+            Format::Cbor => {
+                let mut left = payload;
+                match ciborium::de::from_reader_with_recursion_limit(&mut left, MOST_LEVELS) {
+                    Ok(value) if left.is_empty() => Ok(value),
+                    _ => Err(Trouble::Unreadable(self.as_str())),
+                }
+            }
         }
     }
 
@@ -50,6 +63,7 @@ impl Format {
                 let decoded = STANDARD.decode_vec(text, out);
                 decoded.map_err(|_| Trouble::Unwritable("a string is not base64".to_owned()))?;
             }
+            Format::Cbor => ciborium::into_writer(value, out).map_err(|_| unwritable("CBOR"))?,
         }
         Ok(())
     }

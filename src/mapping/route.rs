@@ -43,6 +43,8 @@ pub enum RefusalReason {
     NoPayloadField,
     /// The payload is to be text, and is not UTF-8.
     NotText,
+    /// The payload is to be CBOR, and is not.
+    NotCbor,
     /// The rule's program ended with an error.
     TransformError,
     /// The rule's program was cut off: it took more steps, memory or stack than it may, or made too many records.
@@ -70,6 +72,7 @@ impl RefusalReason {
             RefusalReason::NotJson => "not_json",
             RefusalReason::NoPayloadField => "no_payload_field",
             RefusalReason::NotText => "not_text",
+            RefusalReason::NotCbor => "not_cbor",
             RefusalReason::TransformError => "transform_error",
             RefusalReason::TransformLimit => "transform_limit",
             RefusalReason::TransformOutput => "transform_output",

@@ -1,5 +1,6 @@
 //! Why a record is passed over.
 
+use super::route::RefusalReason;
 use super::rules::RuleId;
 
 /// A record that is not delivered.
@@ -40,6 +41,10 @@ pub enum SkipReason {
     SchemaMismatch,
     /// The value is larger or deeper than is taken apart.
     ValueTooLarge,
+    /// The rule's program made nothing of it.
+    NotSelected,
+    /// The value is not of the rule's format, or the rule's program failed.
+    Refused(RefusalReason),
 }
 
 impl SkipReason {
@@ -59,6 +64,8 @@ impl SkipReason {
             SkipReason::NoSchema => "no_schema",
             SkipReason::SchemaMismatch => "schema_mismatch",
             SkipReason::ValueTooLarge => "value_too_large",
+            SkipReason::NotSelected => "not_selected",
+            SkipReason::Refused(reason) => reason.as_str(),
         }
     }
 }

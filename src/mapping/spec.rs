@@ -149,6 +149,8 @@ pub struct RuleSpec {
     pub unmapped: Option<Unmapped>,
     /// The jq program that makes values for Kafka of payloads; none if not written.
     pub transform: Option<String>,
+    /// The jq program that makes payloads for devices of values; none if not written.
+    pub transform_back: Option<String>,
     /// Formats; payloads are not looked into if neither this nor a program is written.
     pub value: Option<ValueSpec>,
     /// The schemas of its values; `None`: payloads and values are the same bytes.

@@ -7,9 +7,10 @@ use super::filter::{Filter, illegal_kafka_topic};
 use super::format::Format;
 use super::headers::{Name, Value as HeaderValue, must_escape};
 use super::jq::{Output, Program, Trouble, Value};
+use super::restore;
 use super::route::RefusalReason;
 use super::rules::{Rule, RuleId};
-use super::spec::RuleSpec;
+use super::spec::{Direction, RuleSpec};
 use super::template::Captured;
 
 /// Of one rule.
@@ -19,8 +20,12 @@ pub(super) struct Conversion {
     pub(super) payload: Format,
     /// What lies in Kafka.
     pub(super) value: Format,
+    /// Formats are written: what has no program is read and written all the same.
+    pub(super) checks: bool,
     /// `transform`.
     pub(super) forth: Option<Program>,
+    /// `transform_back`.
+    pub(super) back: Option<Program>,
     /// Kafka topics that `forth` may choose, beside the rule's own.
     pub(super) topics: Vec<String>,
 }
@@ -51,6 +56,11 @@ pub enum Made {
 pub(super) const VARIABLES: [&str; 7] = ["$client", "$identity", "$user", "$now", "$topic", "$qos", "$retain"];
 
 impl Conversion {
+    /// Whether payloads are looked into on their way to Kafka.
+    pub(super) fn converts(&self) -> bool {
+        self.forth.is_some() || self.checks
+    }
+
     /// Makes values of a payload, in order; each is handed to `take` with what its record has beside it.
     pub(super) fn forth(
         &self,
@@ -97,6 +107,7 @@ impl From<&Trouble> for RefusalReason {
     fn from(trouble: &Trouble) -> Self {
         match trouble {
             Trouble::Unreadable("text") => RefusalReason::NotText,
+            Trouble::Unreadable("cbor") => RefusalReason::NotCbor,
             Trouble::Unreadable(_) => RefusalReason::NotJson,
             Trouble::Error(_) => RefusalReason::TransformError,
             Trouble::CutOff => RefusalReason::TransformLimit,
@@ -108,46 +119,43 @@ impl From<&Trouble> for RefusalReason {
 /// Compiles what a rule says of its payloads; `None`: nothing, or what is wrong has been told.
 pub(super) fn conversion(spec: &RuleSpec, faults: &mut Faults) -> Option<Box<Conversion>> {
     check_topics(spec, faults);
-    if spec.transform.is_none() && spec.value.is_none() {
+    if spec.transform.is_none() && spec.transform_back.is_none() && spec.value.is_none() {
         return None;
     }
-    let value = spec.value.unwrap_or_default();
-    let forth = match &spec.transform {
-        Some(text) => match Program::compile(text, variables(spec)) {
-            Ok(program) => Some(program),
-            Err(wrong) => {
-                faults.wrong(Field::Transform, wrong);
-                return None;
-            }
-        },
-        None => None,
+    let before = faults.list.len();
+    let captures = captures(spec);
+    let mut compiled = |text: &Option<String>, variables: &[&str], field| {
+        let variables = variables.iter().map(|name| (*name).to_owned());
+        let program = Program::compile(text.as_deref()?, variables.chain(captures.iter().cloned()).collect());
+        program.map_err(|wrong| faults.wrong(field, wrong)).ok()
     };
-    Some(Box::new(Conversion {
-        payload: value.payload.unwrap_or_default(),
-        value: value.format,
-        forth,
-        topics: spec.kafka.topics.clone(),
-    }))
+    let forth = compiled(&spec.transform, &VARIABLES, Field::Transform);
+    let back = compiled(&spec.transform_back, &restore::VARIABLES, Field::TransformBack);
+    let value = spec.value.unwrap_or_default();
+    (faults.list.len() == before).then(|| {
+        Box::new(Conversion {
+            payload: value.payload.unwrap_or_default(),
+            value: value.format,
+            checks: spec.value.is_some(),
+            forth,
+            back,
+            topics: spec.kafka.topics.clone(),
+        })
+    })
 }
 
-/// The variables that the program of a rule knows. A filter that cannot be read is told elsewhere.
-fn variables(spec: &RuleSpec) -> Vec<String> {
-    let filter = match &spec.mqtt_regex {
-        Some(expression) => Filter::expression(expression),
-        None => Filter::parse(&spec.mqtt),
+/// The captures of a rule as variables. A filter that cannot be read is told elsewhere.
+fn captures(spec: &RuleSpec) -> Vec<String> {
+    let filter = match (&spec.mqtt_regex, spec.direction) {
+        (_, Direction::Subscribe) => return Vec::new(),
+        (Some(expression), _) => Filter::expression(expression),
+        (None, _) => Filter::parse(&spec.mqtt),
     };
-    let mut names: Vec<String> = VARIABLES.map(str::to_owned).into();
     let captures = filter.map(|filter| filter.captures).unwrap_or_default();
-    let legal =
+    let is_name =
         |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
-    names.extend(
-        captures
-            .into_iter()
-            .map(|(name, _)| name)
-            .filter(legal)
-            .map(|name| format!("${name}")),
-    );
-    names
+    let names = captures.into_iter().map(|(name, _)| name);
+    names.filter(is_name).map(|name| format!("${name}")).collect()
 }
 
 /// The topics that a program may choose.

@@ -361,6 +361,7 @@ pub(super) fn reason_of(none: NoRoute) -> ReasonCode {
         RefusalReason::IllegalKafkaTopic | RefusalReason::NoSuchPartition => ReasonCode::TopicNameInvalid,
         RefusalReason::NotJson
         | RefusalReason::NotText
+        | RefusalReason::NotCbor
         | RefusalReason::NoPayloadField
         | RefusalReason::SchemaMismatch
         | RefusalReason::ValueTooLarge => ReasonCode::PayloadFormatInvalid,

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     kafka::fetched::{BatchError, RecordView},
-    mapping::{self, LocateScratch, Located, MissingSchema, RuleSet, Stored},
+    mapping::{self, LocateScratch, Located, Made, MissingSchema, Restored, RuleSet, Stored},
     metrics::{Metrics, RuleCounters},
     mqtt::publish::SharedProperties,
     upstream::Topic,
@@ -222,6 +222,30 @@ pub fn deleted(counters: &[RuleCounters], of: &mapping::Reader, topic: &str, par
     );
 }
 
+/// Has the payload made that the rule makes of a record's value; false: nobody gets the record, which is counted.
+fn restore<'r, H>(
+    (rules, counters, restored): (&RuleSet, &[RuleCounters], &mut Restored),
+    located: &Located<'_>,
+    stored: &Stored<'r, H>,
+    value: &[u8],
+    now_ms: i64,
+) -> bool
+where
+    H: Iterator<Item = (&'r [u8], Option<&'r [u8]>)> + Clone,
+{
+    let counters = &counters[located.rule.0 as usize];
+    let outcome = rules.restore(located, stored, Some(value), stored.key, now_ms, restored);
+    if let Some(ran) = restored.ran {
+        counters.transform_steps.inc_by(ran.steps);
+        if let Made::Refused(reason) = ran.made {
+            counters.transform_failed(reason.as_str());
+            let (topic, why) = (located.topic, reason.as_str());
+            tracing::debug!(topic, why, words = restored.trouble, "a transform back failed");
+        }
+    }
+    outcome.inspect_err(|skip| counters.skipped(skip.reason.as_str())).is_ok()
+}
+
 /// What messages are made with.
 pub struct Making<'s> {
     /// By these rules.
@@ -259,6 +283,11 @@ where
             return None;
         }
     };
+    let mut restored = Restored::default();
+    if !restore((rules, counters, &mut restored), located, stored, payload, clock.wall_ms) {
+        return None;
+    }
+    let payload = restored.payload().unwrap_or(payload);
     let delivered = rules.message(located, stored, properties);
     counters[rule].headers_left_out.inc_by(u64::from(delivered.left_out));
     Some(
@@ -303,7 +332,8 @@ fn address(outgoing: &mut Outgoing, subscriber: &Subscriber, message: usize) {
 #[derive(Clone, Copy)]
 pub struct Clock {
     instant: Instant,
-    wall_ms: i64,
+    /// Milliseconds since the epoch.
+    pub(super) wall_ms: i64,
 }
 
 impl Clock {

@@ -1,9 +1,12 @@
-//! Values from JSON and to JSON. Whole numbers from `i64::MIN` to `u64::MAX` are kept exactly, all others as doubles.
+//! Values from JSON and CBOR, and to both. What CBOR has beside JSON becomes the nearest that JSON has: byte strings become base64, tags are left out,
+//! names of fields that are numbers become text. Whole numbers from `i64::MIN` to `u64::MAX` are kept exactly, all others as doubles.
 
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{Deserialize, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use super::fuel::{charge, charge_bytes};
@@ -68,6 +71,39 @@ impl<'de> Visitor<'de> for AnyValue {
         Ok(Value::text(text))
     }
 
+    fn visit_i128<E: Error>(self, number: i128) -> Result<Value, E> {
+        Ok(Value::int(number))
+    }
+
+    fn visit_u128<E: Error>(self, number: u128) -> Result<Value, E> {
+        Ok(i128::try_from(number).map_or(Value::Float(number as f64), Value::int))
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Value, E> {
+        Ok(Value::from(STANDARD.encode(bytes)))
+    }
+
+    /// A tagged value of CBOR, as ciborium shows it.
+    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Value, A::Error> {
+        struct Tagged;
+        impl<'de> Visitor<'de> for Tagged {
+            type Value = Value;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a tag and a value")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+                let (_, value): (Option<u64>, Option<Value>) = (seq.next_element()?, seq.next_element()?);
+                value.ok_or_else(|| A::Error::custom("a tag without a value"))
+            }
+        }
+        let (_, tagged): (IgnoredAny, _) = tagged.variant()?;
+        tagged.tuple_variant(2, Tagged)
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = seq.next_element()? {
@@ -99,8 +135,14 @@ impl<'de> Deserialize<'de> for Name {
             fn visit_str<E: Error>(self, text: &str) -> Result<Name, E> {
                 Ok(Name(text.into()))
             }
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Name, E> {
+                self.visit_str(&number.to_string())
+            }
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Name, E> {
+                self.visit_str(&number.to_string())
+            }
         }
-        deserializer.deserialize_str(AnyName)
+        deserializer.deserialize_any(AnyName)
     }
 }
 

@@ -213,3 +213,95 @@ fn faults_of_programs_stand_where_they_are() {
     // A capture that only the program uses is used.
     compile(vec![transforms(spec("s", "a/{x}/{y}", "t", Some("{x}")), "{y: $y}")]);
 }
+
+fn restores(spec: RuleSpec, program: &str) -> RuleSpec {
+    RuleSpec {
+        transform_back: Some(program.into()),
+        ..spec
+    }
+}
+
+/// The payload that a record becomes, or why it becomes none.
+fn restored(set: &RuleSet, record: &Record) -> Result<Vec<u8>, SkipReason> {
+    let headers = record.headers.iter().map(|(name, value)| (name.as_slice(), value.as_deref()));
+    let stored = Stored {
+        timestamp: 7,
+        key: record.key.as_deref(),
+        value: record.value.as_deref(),
+        headers,
+    };
+    let (mut scratch, mut out) = (LocateScratch::default(), Restored::default());
+    let located = set.locate(&set.reader(&record.topic), 0, &stored, &mut scratch).unwrap();
+    match set.restore(&located, &stored, stored.value, stored.key, 8, &mut out) {
+        Ok(()) => Ok(out.payload().or(stored.value).unwrap_or(b"").to_vec()),
+        Err(skip) => Err(skip.reason),
+    }
+}
+
+#[test]
+fn a_program_makes_payloads_of_values_on_the_way_back() {
+    let program = "select(.on != null) | {set: .on, vin: $vin, $key, $topic, at: $now, unit: $headers.unit}";
+    let set = compile(vec![restores(spec("commands", "v/{vin}/t", "t", Some("{vin}")), program)]);
+    let record = |value: &[u8]| Record {
+        value: Some(value.to_vec()),
+        ..Record::foreign("t", Some(b"42"), &[("unit", b"C")])
+    };
+    let payload = restored(&set, &record(br#"{"on":true}"#)).unwrap();
+    let expected = r#"{"set":true,"vin":"42","key":"42","topic":"v/42/t","at":8,"unit":"C"}"#;
+    assert_eq!(String::from_utf8(payload).unwrap(), expected);
+    assert_eq!(restored(&set, &record(b"{}")), Err(SkipReason::NotSelected));
+    assert_eq!(restored(&set, &record(b"x")), Err(SkipReason::Refused(RefusalReason::NotJson)));
+    assert_eq!(
+        restored(&set, &record(b"1")),
+        Err(SkipReason::Refused(RefusalReason::TransformError))
+    );
+    // What goes to Kafka is left alone.
+    assert_eq!(values(&set, b"x"), ["x"]);
+
+    for (program, reason) in [
+        ("1, 2", RefusalReason::TransformOutput),
+        ("record({topic: \"x\"})", RefusalReason::TransformOutput),
+        ("until(false; .)", RefusalReason::TransformLimit),
+    ] {
+        let set = compile(vec![restores(subscribe("s", "v/{key}", "t"), program)]);
+        assert_eq!(restored(&set, &record(b"1")), Err(SkipReason::Refused(reason)), "{program}");
+    }
+    let set = compile(vec![restores(subscribe("s", "v/{key}", "t"), ".")]);
+    assert_eq!(restored(&set, &record(b"")).unwrap(), b"");
+    let set = compile(vec![formats(subscribe("s", "v/{key}", "t"), Format::Bytes, Format::Json)]);
+    assert_eq!(restored(&set, &record(br#""/wA=""#)).unwrap(), b"\xff\x00");
+    assert_eq!(
+        faults(restores(subscribe("s", "v/{key}", "t"), "$vin")),
+        [(Field::TransformBack, Some(0))]
+    );
+    let writes = RuleSpec {
+        direction: Direction::Publish,
+        ..restores(spec("s", "v", "t", None), ".")
+    };
+    assert_eq!(faults(writes), [(Field::TransformBack, None)]);
+}
+
+#[test]
+fn cbor_is_read_and_written() {
+    let set = compile(vec![formats(telemetry("., (.u | type)"), Format::Cbor, Format::Json)]);
+    // {"a": 1.5, 2: h'ff00', "u": 18446744073709551615, "t": 0("x"), "n": [null, -1, true]}
+    let payload = b"\xa5\x61a\xf9\x3e\x00\x02\x42\xff\x00\x61u\x1b\xff\xff\xff\xff\xff\xff\xff\xff\x61t\xc0\x61x\x61n\x83\xf6\x20\xf5";
+    let json = r#"{"a":1.5,"2":"/wA=","u":18446744073709551615,"t":"x","n":[null,-1,true]}"#;
+    assert_eq!(values(&set, payload), [json, "\"number\""]);
+    let deep = [vec![0x81; 100_000], vec![0]].concat();
+    let long = b"\x9b\x00\x00\xff\xff\xff\xff\xff\xff\x00";
+    for wrong in [
+        &payload[..payload.len() - 1],
+        &b"\x00\x00"[..],
+        b"",
+        &deep,
+        long,
+        b"\x5b\x00\x00\xff\xff\xff\xff\xff\xff\x00",
+        b"\xa1\x80\x00",
+    ] {
+        assert_eq!(refusal(&set, wrong), RefusalReason::NotCbor, "{}", wrong.len());
+    }
+    let back = compile(vec![formats(telemetry("."), Format::Json, Format::Cbor)]);
+    let written = write(&back, &publish("v/42/t", json.as_bytes())).unwrap().remove(0).value.unwrap();
+    assert_eq!(values(&set, &written), [json, "\"number\""]);
+}

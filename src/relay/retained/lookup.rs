@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     kafka::fetched::{self, RecordView},
-    mapping::{Located, RuleId, Stored},
+    mapping::{Located, Restored, RuleId, Stored},
     mqtt::publish::SharedProperties,
     relay::{feed::LIMITS, scribe::Clock},
     upstream::{Chunk, Start},
@@ -94,10 +94,14 @@ impl Retained {
         let stored = Stored::from(record);
         let mut properties = SharedProperties::new();
         let located = Located { rule: RuleId(rule), topic };
-        let message = self.rules.message(&located, &stored, &mut properties);
-        let expires = message
-            .message_expiry_interval
-            .map(|seconds| Clock::now().end(record.timestamp, seconds));
+        let (clock, mut restored) = (Clock::now(), Restored::default());
+        // Its key is that of the retained topic; which the mapped record had is not known.
+        self.rules
+            .restore(&located, &stored, stored.value, None, clock.wall_ms, &mut restored)
+            .ok()?;
+        let mut message = self.rules.message(&located, &stored, &mut properties);
+        message.payload = restored.payload().unwrap_or(message.payload);
+        let expires = message.message_expiry_interval.map(|seconds| clock.end(record.timestamp, seconds));
         let has_value = record.value.is_some_and(|value| !value.is_empty());
         (record.key == Some(topic.as_bytes()) && has_value).then(|| Body::copy(&message, expires))
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     kafka::fetched::{self, RecordView},
-    mapping::{Located, Reader, Stored},
+    mapping::{Located, Reader, Restored, Stored},
     mqtt::{publish::SharedProperties, topic::validate_name},
     relay::{feed::LIMITS, hub::Hub, scribe::Clock},
     upstream::{Chunk, State, Table, TableEvent, TopicId},
@@ -34,6 +34,7 @@ pub(super) async fn run(retained: Arc<Retained>, hub: Arc<Hub>) {
         hub,
         readers: HashMap::new(),
         properties: SharedProperties::new(),
+        restored: Restored::default(),
         doubted: HashSet::new(),
         known: None,
     };
@@ -54,6 +55,7 @@ struct Tail {
     /// The rules of each mapped Kafka topic that was met.
     readers: HashMap<Box<str>, Reader>,
     properties: SharedProperties,
+    restored: Restored,
     /// Where batches began that could not be read when they were first met: those may have been damaged on their way.
     doubted: HashSet<(i32, i64)>,
     /// Which topic was read before, and of each partition how far.
@@ -213,11 +215,16 @@ impl Tail {
         let Some(rule) = rules.retained_rule(reader, topic) else {
             return retained.store().forget(topic);
         };
-        let body = (!value.is_empty()).then(|| {
-            let stored = Stored::from(record);
-            let message = rules.message(&Located { rule, topic }, &stored, &mut self.properties);
+        let body = (!value.is_empty()).then_some(()).and_then(|()| {
+            let (stored, located) = (Stored::from(record), Located { rule, topic });
+            // Its key is that of the retained topic; which the mapped record had is not known. What the rule makes nothing of nobody gets.
+            rules
+                .restore(&located, &stored, stored.value, None, clock.wall_ms, &mut self.restored)
+                .ok()?;
+            let mut message = rules.message(&located, &stored, &mut self.properties);
+            message.payload = self.restored.payload().unwrap_or(message.payload);
             let expires = message.message_expiry_interval.map(|seconds| clock.end(record.timestamp, seconds));
-            Body::copy(&message, expires)
+            Some(Body::copy(&message, expires))
         });
         let applied = retained.store().apply(Incoming {
             topic,
