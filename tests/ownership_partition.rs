@@ -730,9 +730,13 @@ impl Stage {
 
     /// A checkpoint with the feed there, while these have settled all. How many records it came to.
     fn checkpoint(&mut self, feed: i64, rest: &[ConnectionId]) -> usize {
+        self.checkpoint_of(&[(SOURCE, feed)].into(), rest)
+    }
+
+    /// The same with these feeds.
+    fn checkpoint_of(&mut self, feeds: &BTreeMap<Source, i64>, rest: &[ConnectionId]) -> usize {
         let before = self.log.len();
-        let feeds = [(SOURCE, feed)].into();
-        self.partition.checkpoint(&feeds, |connection| rest.contains(&connection), self.now);
+        self.partition.checkpoint(feeds, |connection| rest.contains(&connection), self.now);
         self.tail();
         self.log.len() - before
     }
@@ -812,6 +816,42 @@ fn a_session_that_is_slower_than_a_checkpoint_goes_by_its_own_and_holds_nobody_u
     assert_eq!((position(&stage.log, "c"), position(&stage.log, "d")), (70, 300));
     stage.checkpoint(400, &[ME, NEIGHBOUR]);
     assert_eq!(position(&stage.log, "c"), 400, "it has caught up");
+}
+
+/// Who is behind comes back, and a checkpoint is due before it has taken its seats: nobody reads its source then, and what the last checkpoint says
+/// of that source was settled by somebody else.
+#[test]
+fn a_session_that_reads_nothing_yet_stands_where_it_stood_and_not_at_the_last_checkpoint() {
+    for last_has_left in [false, true] {
+        let mut stage = Stage::new();
+        stage.reads(ME, "c");
+        stage.reads(NEIGHBOUR, "d");
+        for _ in 0..2 {
+            stage.checkpoint(1000, &[NEIGHBOUR]);
+        }
+        assert_eq!((position(&stage.log, "c"), position(&stage.log, "d")), (10, 1000));
+        if last_has_left {
+            stage.partition.disconnected(NEIGHBOUR, End::Lost { expiry: None }, stage.now);
+        }
+        stage.partition.disconnected(ME, End::Lost { expiry: None }, stage.now);
+        stage.tail();
+        let outputs = stage.connect();
+        let [Output::Connected { present: Some(body), .. }] = &outputs[..] else {
+            panic!("{outputs:?}")
+        };
+        assert_eq!(body.steps.positions[&SOURCE], 10);
+        for rest in [&[][..], &[NEIGHBOUR]] {
+            stage.checkpoint_of(&BTreeMap::new(), rest);
+            assert_eq!(position(&stage.log, "c"), 10);
+        }
+        // It sits in it now, among others.
+        for _ in 0..3 {
+            stage.checkpoint(1000, &[NEIGHBOUR]);
+            assert_eq!(position(&stage.log, "c"), 10);
+        }
+        stage.checkpoint(1000, &[ME]);
+        assert_eq!(position(&stage.log, "c"), 1000);
+    }
 }
 
 /// The process dies between any two records: a message that was to be sent is open, or lies above the position.

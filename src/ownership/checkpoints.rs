@@ -5,6 +5,8 @@
 //! it is at the tail: nothing of it is open and nothing waits for it, or all its positions are younger than one checkpoint. Of the sources
 //! that this record has positions for, everything below a checkpoint of that run which lies behind it is settled, but for what the
 //! record says to be open. Whoever falls behind says so in steps without a run, and goes by its own.
+//! A source that nobody reads, or not yet since its session has just come back, is no proof of that: the last checkpoint speaks for
+//! it, too, so nobody who stands below that is spoken for.
 //!
 //! **What a claimer reads**: the last checkpoint of the writer of the state that is found, before the own claim. The higher of both positions counts.
 //! One that comes after the claim may rest on steps that come after it, too, which nobody will go by.
@@ -244,8 +246,14 @@ impl Owner {
         if rested && !rests {
             raise(&mut steps.positions, &checkpoints.feeds);
         }
-        let is_young =
-            |(source, at): (&Source, &i64)| !feeds.contains_key(source) || checkpoints.feeds.get(source).is_none_or(|feed| at >= feed);
+        let is_young = |(source, at): (&Source, &i64)| {
+            let past = if feeds.contains_key(source) {
+                &checkpoints.feeds
+            } else {
+                &*checkpoints.last
+            };
+            past.get(source).is_none_or(|past| at >= past)
+        };
         let spoken_by = (rests || steps.positions.iter().all(is_young)).then_some(checkpoints.run);
         if spoken_by != steps.run {
             if rests {

@@ -22,6 +22,8 @@ pub struct Request {
 #[derive(Default)]
 struct Relay {
     live: bool,
+    /// It has taken its seats, if it subscribes: its sources are read.
+    seated: bool,
     payloads: BTreeMap<u16, u64>,
     subscribed: bool,
     starts: BTreeMap<Source, i64>,
@@ -44,7 +46,7 @@ impl Relay {
     /// It has had, and settled, all that the feeds have handed out.
     fn rests(&self, feeds: &BTreeMap<Source, i64>) -> bool {
         let has_had = |(source, feed): (&Source, &i64)| self.positions.get(source).is_some_and(|at| at >= feed);
-        self.live && self.subscribed && self.open.is_empty() && feeds.iter().all(has_had)
+        self.live && self.seated && self.subscribed && self.open.is_empty() && feeds.iter().all(has_had)
     }
 }
 
@@ -157,13 +159,18 @@ impl Instance {
         }
     }
 
-    /// Time for a checkpoint.
+    /// Time for a checkpoint. What nobody sits in is not read; those who have just come sit down after it, unless something was sent to them.
     pub fn checkpoint(&mut self, around: &mut Around<'_>) {
         let end = |source: &Source| around.kafka.topics.get(source).map_or(0, Vec::len) as i64;
-        let feeds = [OUT1, OUT2].map(|source| (source, end(&source))).into();
+        let is_read = self.relays.values().any(|relay| relay.seated);
+        let sources = [OUT1, OUT2].into_iter().filter(|_| is_read);
+        let feeds = sources.map(|source| (source, end(&source))).collect();
         let relays = &self.relays;
         let rests = |id: ConnectionId| relays.get(&id).is_some_and(|relay| relay.rests(&feeds));
         self.partition.checkpoint(&feeds, rests, around.now);
+        for relay in self.relays.values_mut() {
+            relay.seated = relay.live && relay.subscribed;
+        }
         self.drain(around);
     }
 
@@ -290,6 +297,7 @@ impl Instance {
                 self.partition.position(id, source, end, around.now);
             }
         }
+        relay.seated = true;
         relay.promised.clone_from(&relay.positions);
         let granted = vec![subscription(&relay.starts)];
         self.partition.subscribe(id, 1, granted, around.now);
@@ -331,6 +339,7 @@ impl Instance {
         let Some(packet) = (1..=9).find(|packet| !relay.open.contains(packet)) else {
             return;
         };
+        relay.seated = true;
         relay.open.insert(packet);
         relay.positions.insert(place.source, place.offset + 1);
         let now = around.now;
