@@ -193,7 +193,8 @@ fn of_rules() {
         ("transform_back: .", Taken),
         ("value: {format: json, payload: text}", Taken),
         ("value: {format: avro, registry: \"http://r:8081\"}", Taken),
-        ("lookup: {vins: vins.csv}", Later),
+        ("transform: .lookup\n    lookup: {}", Taken),
+        ("lookup: {vins: {topic: vins}}", Later),
         ("examples: [{topic: a/b, payload: c, becomes: {key: b, value: c}}]", Taken),
     ] {
         check(&file(", protocol: mqtt", "", &format!("    {entry}\n"), "", ""), is, entry);

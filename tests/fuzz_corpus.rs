@@ -18,6 +18,8 @@ mod ownership_record;
 mod proxy_header;
 #[path = "../fuzz/bodies/scram.rs"]
 mod scram;
+#[path = "../fuzz/bodies/transform.rs"]
+mod transform;
 #[path = "../fuzz/bodies/websocket.rs"]
 mod websocket;
 
@@ -135,4 +137,14 @@ fn connection_holds_for_its_corpus() {
         sent += connection::check(&bytes);
     }
     assert!(sent >= 60, "the corpus reaches behind CONNACK: {sent}");
+}
+
+#[test]
+fn transform_holds_for_its_corpus() {
+    let mut made = 0;
+    for (name, bytes) in corpus("transform") {
+        println!("{name}");
+        made += usize::from(transform::check(&bytes));
+    }
+    assert!(made >= 8, "the corpus reaches behind the first refusal: {made}");
 }

@@ -155,7 +155,7 @@ fn programs_make_payloads_of_records_for_subscribers_at_the_tail_retained_and_sh
     for value in ["no json", "{}", "[1]", r#"{"on":true}"#] {
         kafka.produce("tb-commands", "7", &["unit=C"], value);
     }
-    let expected = r#"tb/7/commands|2|{"set":true,"for":"7","unit":"C","to":"tb/7/commands"}"#;
+    let expected = r#"message tb/7/commands|2|{"set":true,"for":"7","unit":"C","to":"tb/7/commands"}"#;
     assert_eq!(tail.message(), expected);
     assert_eq!(shared.message(), expected);
     drop(shared);
@@ -187,6 +187,6 @@ fn programs_make_payloads_of_records_for_subscribers_at_the_tail_retained_and_sh
     publish(&proxy, "tb/1/kept", r#"{"c":1}"#, &["-r"]);
     let late = Subscriber::mosquitto(&proxy, "mqttv31", "tb/+/kept");
     for subscriber in [live, late] {
-        assert_eq!(subscriber.message(), r#"tb/1/kept|1|{"back":1,"vin":"1"}"#);
+        assert_eq!(subscriber.message(), r#"message tb/1/kept|1|{"back":1,"vin":"1"}"#);
     }
 }

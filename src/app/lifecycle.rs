@@ -36,7 +36,7 @@ impl Signals {
                 Some(()) = self.terminate.recv() => return "SIGTERM",
                 Some(()) = self.interrupt.recv() => return "SIGINT",
                 Some(()) = self.reload.recv() => {
-                    tracing::info!("SIGHUP: certificates, users and keys are read again; what has changed in the configuration needs a restart");
+                    tracing::info!("SIGHUP: certificates, users, keys and lookup tables are read again; what has changed in the configuration needs a restart");
                     read_anew();
                 }
                 else => pending().await,

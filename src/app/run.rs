@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::downstream::{Gate, Listener};
 use crate::metrics::Metrics;
 use crate::relay::{self, Relay, SharedKind};
+use crate::resources::table_files;
 use crate::upstream::{self, Cluster, State, StateTopic};
 
 use super::descriptors::make_room;
@@ -66,10 +67,14 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     tell_of_open_listeners(&config);
     make_room(config.limits.connections);
     let topics = named_topics(&config);
+    let tables: Vec<_> = config.rules.iter().flat_map(|(_, rule)| rule.tables().to_vec()).collect();
     let relay = Relay::new(relay_settings(&config), Arc::new(config.rules), cluster.clone(), metrics.clone());
     let (end, ending) = watch::channel(false);
     let mut open = ports.open(&relay, &cluster, &metrics, &ending);
     tokio::spawn(look_at(cluster.clone(), topics));
+    if !tables.is_empty() {
+        tokio::spawn(table_files::watch(tables.clone()));
+    }
     if config.shared == SharedKind::ShareGroup {
         tokio::spawn(look_for_share_groups(cluster.clone()));
     }
@@ -77,6 +82,9 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     let read_anew = || {
         certificates.iter().for_each(|read| read());
         relay.read_credentials_anew();
+        for table in tables.clone() {
+            tokio::task::spawn_blocking(move || table_files::read_anew(&table));
+        }
     };
     tokio::select! {
         signal = signals.end(read_anew) => tracing::info!(signal, "ending: no more connections are taken"),

@@ -20,6 +20,7 @@ mod rules;
 mod sasl;
 mod security;
 mod sessions;
+mod tables;
 mod topics;
 mod tree;
 mod units;

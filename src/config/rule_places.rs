@@ -33,6 +33,7 @@ pub(super) fn node_of(rule: &Node, field: Field) -> Option<&Node> {
         Field::DeadLetter => &["on_error", "dead_letter"],
         Field::Transform => &["transform"],
         Field::TransformBack => &["transform_back"],
+        Field::Lookup => &["lookup"],
         Field::Value => &["value"],
         Field::KafkaTopics(index) => match &child(child(rule, "kafka")?, "topics")?.kind {
             Kind::List(items) => return items.get(index),

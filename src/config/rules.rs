@@ -32,10 +32,11 @@ const RULE: Keys = Keys {
         "transform",
         "transform_back",
         "value",
+        "lookup",
         "examples",
         "kafka",
     ],
-    later: &["lookup"],
+    later: &[],
 };
 const ON_ERROR: Keys = Keys {
     known: &["dead_letter"],
@@ -160,6 +161,7 @@ impl Walk<'_> {
         let back = self
             .optional(&section, "transform_back")
             .map(|n| self.text(n, "rules[].transform_back"));
+        let lookup = self.optional(&section, "lookup").map(|n| self.lookup(n));
         let direction = self.chosen(&section, "direction", &both_ways, &[]);
         let also = self.optional(&section, "also").and_then(|n| self.flag(n, "rules[].also"));
         let value = match (self.optional(&section, "value"), &kafka) {
@@ -202,6 +204,7 @@ impl Walk<'_> {
             kafka: kafka?,
             transform: transform.map_or(Some(None), |transform| transform.map(Some))?,
             transform_back: back.map_or(Some(None), |back| back.map(Some))?,
+            lookup: lookup.unwrap_or(Some(vec![]))?,
             value,
             schema,
             ..spec

@@ -29,6 +29,8 @@ pub enum Field {
     Transform,
     /// `transform_back`
     TransformBack,
+    /// `lookup`
+    Lookup,
     /// `value`
     Value,
     /// `kafka.topics`, this place

@@ -32,6 +32,7 @@ mod shadow;
 mod skip;
 mod sources;
 mod spec;
+mod tables;
 mod template;
 mod text;
 mod topic_captures;
@@ -61,6 +62,7 @@ pub use sources::{KafkaTopics, Source};
 pub use spec::{
     Acknowledge, Direction, KafkaSpec, OnError, Overflow, PartitionSpec, Retain, RuleSpec, Timestamp, Tombstones, Unmapped, ValueSpec,
 };
+pub use tables::{LARGEST_TABLE, Table};
 pub use transform::{Made, Ran};
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The compiled rules and how they are found.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -11,6 +12,7 @@ use super::record_template::Part;
 use super::said::Said;
 use super::schema::SchemaSpec;
 use super::spec::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Retain, Tombstones, Unmapped};
+use super::tables::Table;
 use super::template::{Captured, Piece, Template};
 use super::transform::Conversion;
 use super::trie::Trie;
@@ -97,6 +99,11 @@ impl Rule {
     /// Kafka topics that its program may choose, beside its own.
     pub fn topics(&self) -> &[String] {
         self.conversion.as_ref().map_or(&[], |conversion| &conversion.topics)
+    }
+
+    /// Tables that its programs look into.
+    pub fn tables(&self) -> &[Arc<Table>] {
+        self.conversion.as_ref().map_or(&[], |conversion| &conversion.tables)
     }
 
     /// Whether the program of the rule may give records keys of its own.

@@ -1,9 +1,11 @@
 //! Rules as they are written: typed choices, and the templates still as text. `RuleSet::compile` makes rules of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::format::Format;
 use super::schema::SchemaSpec;
+use super::tables::Table;
 use crate::kafka::{Acks, Compression};
 use crate::mqtt::QoS;
 
@@ -151,6 +153,8 @@ pub struct RuleSpec {
     pub transform: Option<String>,
     /// The jq program that makes payloads for devices of values; none if not written.
     pub transform_back: Option<String>,
+    /// Tables that the programs know, by their names.
+    pub lookup: Vec<(String, Arc<Table>)>,
     /// Formats; payloads are not looked into if neither this nor a program is written.
     pub value: Option<ValueSpec>,
     /// The schemas of its values; `None`: payloads and values are the same bytes.

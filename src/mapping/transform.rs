@@ -1,6 +1,8 @@
 //! What a rule makes of a payload beside mapping its topic: the format is read, a program runs, and what comes out is written. A rule
 //! without any of that has no conversion, and its payloads are never looked at.
 
+use std::sync::Arc;
+
 use super::draft::{Draft, Inbound, Record, RecordValue, Text};
 use super::fault::{Faults, Field};
 use super::filter::{Filter, illegal_kafka_topic};
@@ -11,6 +13,7 @@ use super::restore;
 use super::route::RefusalReason;
 use super::rules::{Rule, RuleId};
 use super::spec::{Direction, RuleSpec};
+use super::tables::Table;
 use super::template::Captured;
 
 /// Of one rule.
@@ -28,6 +31,8 @@ pub(super) struct Conversion {
     pub(super) back: Option<Program>,
     /// Kafka topics that `forth` may choose, beside the rule's own.
     pub(super) topics: Vec<String>,
+    /// Tables that its programs look into.
+    pub(super) tables: Vec<Arc<Table>>,
 }
 
 /// A run of a rule's conversion, to be counted.
@@ -119,6 +124,7 @@ impl From<&Trouble> for RefusalReason {
 /// Compiles what a rule says of its payloads; `None`: nothing, or what is wrong has been told.
 pub(super) fn conversion(spec: &RuleSpec, faults: &mut Faults) -> Option<Box<Conversion>> {
     check_topics(spec, faults);
+    check_lookup(spec, faults);
     if spec.transform.is_none() && spec.transform_back.is_none() && spec.value.is_none() {
         return None;
     }
@@ -126,7 +132,8 @@ pub(super) fn conversion(spec: &RuleSpec, faults: &mut Faults) -> Option<Box<Con
     let captures = captures(spec);
     let mut compiled = |text: &Option<String>, variables: &[&str], field| {
         let variables = variables.iter().map(|name| (*name).to_owned());
-        let program = Program::compile(text.as_deref()?, variables.chain(captures.iter().cloned()).collect());
+        let variables = variables.chain(captures.iter().cloned()).collect();
+        let program = Program::compile(text.as_deref()?, variables, spec.lookup.clone());
         program.map_err(|wrong| faults.wrong(field, wrong)).ok()
     };
     let forth = compiled(&spec.transform, &VARIABLES, Field::Transform);
@@ -140,6 +147,7 @@ pub(super) fn conversion(spec: &RuleSpec, faults: &mut Faults) -> Option<Box<Con
             forth,
             back,
             topics: spec.kafka.topics.clone(),
+            tables: spec.lookup.iter().map(|(_, table)| table.clone()).collect(),
         })
     })
 }
@@ -156,6 +164,21 @@ fn captures(spec: &RuleSpec) -> Vec<String> {
         |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
     let names = captures.into_iter().map(|(name, _)| name);
     names.filter(is_name).map(|name| format!("${name}")).collect()
+}
+
+/// Tables are for programs that look into them.
+fn check_lookup(spec: &RuleSpec, faults: &mut Faults) {
+    let programs = [&spec.transform, &spec.transform_back];
+    let used = programs.into_iter().flatten().any(|program| program.contains("lookup"));
+    if !spec.lookup.is_empty() && !used {
+        let message = "no program of the rule looks into these tables";
+        faults.add(
+            Field::Lookup,
+            None,
+            message,
+            "leave `lookup` out, or write `lookup(\"NAME\"; KEY)` in the program",
+        );
+    }
 }
 
 /// The topics that a program may choose.

@@ -9,6 +9,7 @@ mod key_sets;
 mod known;
 mod logins;
 mod registry;
+pub mod table_files;
 
 pub use key_sets::{APART, KeySetSettings, KeySets, fetch};
 pub use logins::{LoginServers, LoginSettings};

@@ -10,8 +10,10 @@ use jaq_core::native::{Fun, bome, run, unary, v};
 use jaq_core::{DataT, RunPtr, ValR};
 
 use super::fuel::{charge, charge_bytes, charge_values};
+use super::program::Kind;
 use super::value::{Envelope, Value};
 use crate::mapping::said::time_of;
+use crate::mapping::tables::Table;
 
 type Error = jaq_core::Error<Value>;
 
@@ -82,9 +84,16 @@ pub(super) fn definitions() -> impl Iterator<Item = Def<&'static str>> {
 }
 
 /// All functions in the place of which there is code.
-pub(super) fn functions<D: for<'a> DataT<V<'a> = Value>>() -> impl Iterator<Item = Fun<D>> {
+pub(super) fn functions() -> impl Iterator<Item = Fun<Kind>> {
+    let tables: [Function<Kind>; 1] = [("lookup", v(2), |mut cv| {
+        let (key, name) = (cv.0.pop_var(), cv.0.pop_var());
+        bome(row(cv.0.data().tables, &name, &key))
+    })];
     let library = jaq_core::funs().chain(jaq_std::base_funs()).filter(|(name, ..)| *name != "halt");
-    library.chain(own().into_iter().chain(mathematics()).map(run))
+    library
+        .chain(own::<Kind>().into_iter().map(run::<Kind>))
+        .chain(mathematics::<Kind>().into_iter().map(run::<Kind>))
+        .chain(tables.into_iter().map(run::<Kind>))
 }
 
 type Function<D> = jaq_core::native::Filter<RunPtr<D>>;
@@ -150,6 +159,19 @@ fn mathematics<D: for<'a> DataT<V<'a> = Value>>() -> Vec<Function<D>> {
             bome(number(&y).and_then(|y| Ok(Value::Float(y.atan2(number(&x)?)))))
         }),
     ]
+}
+
+/// The row of a table, `null` if there is none of this key.
+fn row(tables: &[(String, Arc<Table>)], name: &Value, key: &Value) -> ValR<Value> {
+    let table = name.as_text().and_then(|name| tables.iter().find(|(known, _)| known == name));
+    let (_, table) = table.ok_or_else(|| Error::str(format_args!("there is no table {name}")))?;
+    let row = match key {
+        Value::Text(key) => table.row(key),
+        Value::Int(_) | Value::Float(_) | Value::Bool(_) => table.row(&key.to_json()),
+        Value::Null => None,
+        other => return Err(Error::typ(other.clone(), "key of a table")),
+    };
+    Ok(row.unwrap_or_default())
 }
 
 /// A value with what its record has beside it: a thing of its own, so no payload can pass for one.

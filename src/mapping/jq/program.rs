@@ -1,13 +1,16 @@
 //! A program, from its text to its outputs.
 
+use std::sync::Arc;
+
 use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::{Ctx, DataT, Exn, Lut, Vars};
 
 use super::fuel::{CutOff, budget, step, within};
 use super::natives::{definitions, functions};
-use super::recursion::chain_of_filters;
+use super::recursion::said;
 use super::value::{Fields, Value};
 use crate::mapping::fault::Wrong;
+use crate::mapping::tables::Table;
 
 /// Outputs of one run, and so records of one message.
 const MOST_OUTPUTS: usize = 1_000;
@@ -17,7 +20,7 @@ const LONGEST_ERROR: usize = 200;
 const LONGEST_PROGRAM: usize = 64 << 10;
 
 /// What the interpreter is given.
-struct Kind;
+pub(super) struct Kind;
 
 impl DataT for Kind {
     type V<'a> = Value;
@@ -26,12 +29,16 @@ impl DataT for Kind {
 
 /// The program, which the interpreter asks for before each step.
 #[derive(Clone)]
-struct Steps<'a>(&'a Lut<Kind>);
+pub(super) struct Steps<'a> {
+    lut: &'a Lut<Kind>,
+    /// What it may look into.
+    pub(super) tables: &'a [(String, Arc<Table>)],
+}
 
 impl<'a> jaq_core::data::HasLut<'a, Kind> for Steps<'a> {
     fn lut(&self) -> &'a Lut<Kind> {
         step();
-        self.0
+        self.lut
     }
 }
 
@@ -43,6 +50,7 @@ pub(in crate::mapping) struct Program {
     /// Whether it may say what a record has beside its value.
     pub(in crate::mapping) makes_records: bool,
     text: String,
+    tables: Vec<(String, Arc<Table>)>,
 }
 
 /// Why a run failed.
@@ -76,11 +84,11 @@ pub(in crate::mapping) struct Output {
 }
 
 impl Program {
-    /// Compiles a program that knows these variables (with `$`).
+    /// Compiles a program that knows these variables (with `$`) and tables.
     ///
     /// # Errors
     /// The first thing that is wrong with it.
-    pub(in crate::mapping) fn compile(text: &str, variables: Vec<String>) -> Result<Program, Wrong> {
+    pub(in crate::mapping) fn compile(text: &str, variables: Vec<String>, tables: Vec<(String, Arc<Table>)>) -> Result<Program, Wrong> {
         if text.len() > LONGEST_PROGRAM {
             return Err(Wrong::new(
                 LONGEST_PROGRAM,
@@ -94,7 +102,16 @@ impl Program {
         let modules = Loader::new(definitions())
             .load(&arena, file)
             .map_err(|errors| unloadable(text, errors))?;
-        if let Some(call) = load::parse(text, |parser| parser.term()).as_ref().and_then(chain_of_filters) {
+        let said = load::parse(text, |parser| parser.term()).as_ref().map(said).unwrap_or_default();
+        if let Some(table) = said.tables.iter().find(|name| tables.iter().all(|(known, _)| known != *name)) {
+            let message = format!("there is no table `{table}`");
+            return Err(Wrong::new(
+                load::span(text, table).start,
+                message,
+                "name it under `lookup` of the rule",
+            ));
+        }
+        if let Some(call) = said.chain_of_filters {
             let message = format!("`{call}` calls itself with a filter that grows by each call");
             let remedy = "hand a value on, as in `def f($x): …`, or use `recurse`, `until`, `while`, `reduce` or `foreach`";
             return Err(Wrong::new(load::span(text, call).start, message, remedy));
@@ -110,6 +127,7 @@ impl Program {
             makes_records: text.contains("record"),
             variables: variables.into_iter().map(|name| (name.clone(), used(&name))).collect(),
             text: text.to_owned(),
+            tables,
         })
     }
 
@@ -131,7 +149,13 @@ impl Program {
             let input = read()?;
             let held = |(name, used): &(String, bool)| if *used { variable(name) } else { Value::Null };
             let vars = Vars::new(self.variables.iter().map(held));
-            let context = Ctx::<Kind>::new(Steps(&self.filter.lut), vars);
+            let context = Ctx::<Kind>::new(
+                Steps {
+                    lut: &self.filter.lut,
+                    tables: &self.tables,
+                },
+                vars,
+            );
             for (number, output) in self.filter.id.run((context, input)).enumerate() {
                 if number == MOST_OUTPUTS {
                     return Err(Trouble::CutOff);

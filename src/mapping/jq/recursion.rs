@@ -1,3 +1,5 @@
+//! What a program says before it runs: which tables it looks into, and whether it is one that cannot be bounded.
+//!
 //! A definition that hands an ever longer chain of filters to itself makes what the interpreter takes down by recursion when the run is
 //! over, as deep as the chain is long. No count of steps bounds that stack, so such programs are refused when they are compiled.
 
@@ -5,20 +7,29 @@ use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
 use jaq_core::path::Part;
 
-/// The first call by which a definition hands itself another filter than it was given.
-pub(super) fn chain_of_filters<'s>(program: &Term<&'s str>) -> Option<&'s str> {
+/// What was found.
+#[derive(Default)]
+pub(super) struct Said<'s> {
+    /// The first call by which a definition hands itself another filter than it was given.
+    pub(super) chain_of_filters: Option<&'s str>,
+    /// Names of tables that are looked into, as far as they stand there.
+    pub(super) tables: Vec<&'s str>,
+}
+
+/// Walks a program.
+pub(super) fn said<'s>(program: &Term<&'s str>) -> Said<'s> {
     let mut search = Search {
         within: Vec::new(),
-        found: None,
+        said: Said::default(),
     };
     search.term(program);
-    search.found
+    search.said
 }
 
 struct Search<'t, 's> {
     /// Definitions that the place lies in.
     within: Vec<&'t Def<&'s str>>,
-    found: Option<&'s str>,
+    said: Said<'s>,
 }
 
 impl<'t, 's> Search<'t, 's> {
@@ -98,13 +109,18 @@ impl<'t, 's> Search<'t, 's> {
 
     fn call(&mut self, name: &'s str, given: &'t [Term<&'s str>]) {
         given.iter().for_each(|given| self.term(given));
+        if let ("lookup", [Term::Str(None, parts), _]) = (name, given)
+            && let [StrPart::Str(table)] = parts.as_slice()
+        {
+            self.said.tables.push(table);
+        }
         let itself = self.within.iter().find(|def| def.name == name && def.args.len() == given.len());
         let Some(def) = itself else { return };
         let is_handed_on = |(parameter, given): (&&str, &Term<&str>)| {
             parameter.starts_with('$') || matches!(given, Term::Call(name, none) if name == parameter && none.is_empty())
         };
         if !def.args.iter().zip(given).all(is_handed_on) {
-            self.found.get_or_insert(name);
+            self.said.chain_of_filters.get_or_insert(name);
         }
     }
 }

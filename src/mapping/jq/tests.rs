@@ -4,7 +4,7 @@ use super::program::{Output, Program, Trouble};
 use super::value::Value;
 
 fn compile(text: &str) -> Program {
-    Program::compile(text, vec!["$vin".to_owned(), "$now".to_owned()]).unwrap_or_else(|wrong| panic!("{text}: {wrong:?}"))
+    Program::compile(text, vec!["$vin".to_owned(), "$now".to_owned()], vec![]).unwrap_or_else(|wrong| panic!("{text}: {wrong:?}"))
 }
 
 fn run(text: &str, input: &str) -> (Result<Vec<String>, Trouble>, u64) {
@@ -91,7 +91,7 @@ fn programs_select_reshape_and_split() {
 #[test]
 fn what_is_wrong_with_a_program_is_told_with_its_place() {
     let wrong = |text: &str| {
-        Program::compile(text, vec!["$vin".to_owned()])
+        Program::compile(text, vec!["$vin".to_owned()], vec![])
             .err()
             .map(|wrong| (wrong.at, wrong.message))
     };

@@ -305,3 +305,41 @@ fn cbor_is_read_and_written() {
     let written = write(&back, &publish("v/42/t", json.as_bytes())).unwrap().remove(0).value.unwrap();
     assert_eq!(values(&set, &written), [json, "\"number\""]);
 }
+
+fn table(file: &str, key: Option<&str>, content: &str) -> Result<Table, String> {
+    Table::new(file.into(), key.map(Into::into), content.as_bytes())
+}
+
+#[test]
+fn programs_look_into_tables() {
+    let sites = table("sites.csv", None, "vin,site,note\n42,Berlin,\"a, b\"\n7,Paris,\n").unwrap();
+    let limits = table("limits.json", Some("k"), r#"[{"k":"true","max":1},{"k":"1.5","max":2}]"#).unwrap();
+    let (sites, limits) = (std::sync::Arc::new(sites), std::sync::Arc::new(limits));
+    let mut rule = telemetry(r#"[lookup("sites"; $vin).site, lookup("sites"; "8"), lookup("limits"; .a).max, lookup("limits"; null)]"#);
+    rule.lookup = vec![("sites".into(), sites.clone()), ("limits".into(), limits)];
+    let set = compile(vec![rule.clone()]);
+    assert_eq!(values(&set, br#"{"a":true}"#), [r#"["Berlin",null,1,null]"#]);
+    assert_eq!(values(&set, br#"{"a":1.5}"#), [r#"["Berlin",null,2,null]"#]);
+    assert_eq!(refusal(&set, br#"{"a":[]}"#), RefusalReason::TransformError);
+    assert!(set.rule(RuleId(0)).tables().len() == 2);
+    sites.renew(b"vin,site\n42,Rome\n").unwrap();
+    assert!(sites.renew(b"vin,site\n42,Rome\n42,Oslo\n").is_err());
+    assert_eq!(values(&set, br#"{"a":true}"#), [r#"["Rome",null,1,null]"#]);
+
+    rule.transform = Some("lookup(\"other\"; 1)".into());
+    assert_eq!(faults(rule.clone()), [(Field::Transform, Some(8))]);
+    rule.transform = Some(".".into());
+    assert_eq!(faults(rule), [(Field::Lookup, None)]);
+    for (file, key, content, words) in [
+        ("a.csv", Some("x"), "a,b\n1,2\n", "has no column `x`"),
+        ("a.csv", None, "a,b\n1,2,3\n", "is no CSV"),
+        ("a.json", None, "[]", "is no object"),
+        ("a.json", Some("k"), "{}", "is no array"),
+        ("a.json", Some("k"), "[{}]", "has no text `k` in row 1"),
+        ("a.json", None, "{", "is no JSON"),
+        ("a.txt", None, "", "neither"),
+    ] {
+        let why = table(file, key, content).unwrap_err();
+        assert!(why.contains(words), "{why}");
+    }
+}
