@@ -231,7 +231,7 @@ fn the_projects_own_file_is_good() {
         ]
     );
     let names: Vec<&str> = config.rules.iter().map(|(_, rule)| rule.name.as_str()).collect();
-    assert_eq!(names, ["telemetry", "alarms", "lines", "commands"]);
+    assert_eq!(names, ["telemetry", "alarms", "lines", "commands", "plants"]);
 }
 
 /// The examples of `kafka.security` in the project's file, as somebody uses them who puts a space instead of each `#`.
