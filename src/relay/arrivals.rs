@@ -37,9 +37,11 @@ impl Arrivals {
         std::mem::take(&mut *self.come.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Nobody comes to this feed any more: whoever is found in the index later has told its place to another.
+    /// Nobody comes to this feed any more: whoever is found in the index later has told its place to another. Those whom the feed has not seen
+    /// have given back their seats, and are behind here no more.
     pub fn end(&self) {
         self.is_over.store(true, Ordering::SeqCst);
+        self.take().iter().for_each(|(mailbox, _)| mailbox.caught_up());
     }
 
     /// Whether that is so. Asked under the lock of the index.

@@ -158,3 +158,14 @@ async fn a_feed_that_is_over_gives_nothing_to_who_comes_after() {
         }
     }
 }
+
+/// Nobody reads the partition for it any more, so it waits for nothing there: its connection, which may live on, does not count as behind for ever.
+#[tokio::test]
+async fn who_comes_back_and_leaves_before_the_feed_has_seen_it_is_behind_no_more() {
+    let (hub, topic) = (hub(), topic(1, false));
+    let (mailbox, seats) = comes_back(&hub, &topic, 3);
+    assert!(!mailbox.is_clear());
+    drop(seats);
+    assert!(mailbox.is_clear());
+    assert!(mailbox.rest());
+}
