@@ -328,6 +328,47 @@ async fn a_session_to_which_nothing_is_sent_stands_where_the_last_checkpoint_is(
     assert_eq!(devices[0].rest().await, ["disconnect 0x8e"]);
 }
 
+/// Who was away comes back to an instance that has read on for others, and while Kafka does not say where one of its topics ends it has no seat: it
+/// has settled nothing of what has come meanwhile, also if it is refused in the end.
+#[tokio::test]
+async fn a_session_that_is_still_coming_back_is_not_taken_for_one_that_has_settled_all() {
+    let fake = Fake::start(2).await;
+    for topic in ["t", "u", "mqtt-sessions"] {
+        fake.topic(topic, 1);
+    }
+    fake.lead("u", 0, 2);
+    let rules = RULES.replace(
+        "rules:",
+        "rules:\n  - {name: back, direction: subscribe, mqtt: \"c/{key}\", qos: 1, kafka: {topic: t}}\n  \
+         - {name: more, direction: subscribe, mqtt: \"e/{key}\", qos: 1, kafka: {topic: u}}",
+    );
+    let every = Duration::from_millis(100);
+    let stage = Stage::with(fake, &rules, |config| config.store.as_mut().unwrap().checkpoint_every = every).await;
+    let mut others = Device::connected_as(stage.address, 5, &staying("others")).await;
+    others.subscribed("c/others", 1).await;
+    let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
+    device.subscribed("c/d", 1).await;
+    device.subscribed("e/d", 1).await;
+    device.disconnect(0).await;
+    for number in 0..1000 {
+        let key = if number == 500 { "d" } else { "somebody" };
+        stage.fake.record("t", 0, key, &number.to_string());
+    }
+    let passed = || {
+        let values = stage.fake.values("mqtt-sessions", 0);
+        values.iter().rposition(|value| is_checkpoint(value) && value.contains("/0@1000\""))
+    };
+    until("a checkpoint passes them", || passed().is_some()).await;
+    stage.fake.stop(&[2]);
+    let mut refused = Device::open(stage.address, 5).await;
+    refused.connect(&staying("d")).await;
+    assert_eq!(refused.rest().await, ["connack 0x88 no connection within connect_timeout"]);
+    stage.fake.stop(&[]);
+    let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
+    let id = device.message("c/d q1 500").await;
+    device.puback(id).await;
+}
+
 /// A PUBLISH of QoS 2 that is to be retained; PUBREC has come.
 async fn retained(device: &mut Device, topic: &str, id: u16, payload: &str) {
     let mut publish = v5::Publish::new(topic, level(2), payload);

@@ -243,6 +243,7 @@ impl Desk {
             again,
             away,
         } = resumed;
+        self.stir(now);
         let mut open = Vec::new();
         let mut unread = Vec::new();
         if let Some(tenancy) = &mut self.tenancy {
@@ -250,7 +251,6 @@ impl Desk {
             tenancy.waits(away, &body);
             unread = tenancy.unread(|source| starts.iter().any(|start| start.place == *source));
             starts.iter().for_each(|start| tenancy.begins(start, true));
-            tenancy.look_soon(now);
         }
         self.outbound.begin(starts, |_| true);
         self.seats = seats;
@@ -266,6 +266,7 @@ impl Desk {
 
     /// A Kafka topic can be read that was away when the session went on: it has subscriptions there, unless they are over by now.
     pub(super) fn appeared(&mut self, session: &mut Session, stand: &Stand, now: Instant) {
+        self.stir(now);
         let Some(tenancy) = &mut self.tenancy else { return };
         let keys = tenancy.has_come(stand.topic());
         let subscriber = |key: SubscriptionKey| {
@@ -277,7 +278,6 @@ impl Desk {
         let (seats, starts) = stand.sit(&self.shared.hub, &keys, subscriber);
         stand.ends().for_each(|(source, end)| tenancy.ends_at(source, end));
         starts.iter().for_each(|start| tenancy.begins(start, true));
-        tenancy.look_soon(now);
         self.outbound.begin(starts, |_| true);
         for (key, seat) in seats {
             self.seats.entry(key).or_default().push(seat);

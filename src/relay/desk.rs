@@ -247,19 +247,38 @@ impl Desk {
         let Some(mut tenancy) = self.tenancy.take_if(|tenancy| tenancy.is_due(now)) else {
             return;
         };
-        // A topic that it knows by its name's form may be there, and read for others, before it sits in it again.
-        let read = |place: &Source| is_read(&self.seats, self.lookouts.as_deref(), place);
-        let misses_none = self.lookouts.is_none() || tenancy.all_places(read);
-        let is_settled = misses_none && tenancy.is_settled() && !self.outbound.is_busy() && self.asked.is_empty();
+        let is_settled = self.is_settled(&tenancy);
         if is_settled {
             tenancy.tick();
         }
         if !is_settled || !self.mailbox.rest() {
+            self.mailbox.stir();
             self.take_forward(&mut tenancy);
             tenancy.tick();
             tenancy.look_again(self.mailbox.is_clear(), now);
         }
         self.tenancy = Some(tenancy);
+    }
+
+    /// Whether all that was handed out is settled, and nothing of what the session reads is missing.
+    ///
+    /// Told as a sequence of events what follows of an empty mailbox alone: a session that was away at 500 comes back, while others have read
+    /// up to 1000; it is let in by the store, and its seats are still being asked for, so nothing waits for it and nothing is open. Were it
+    /// at rest now, the next checkpoint would say that it has all below 1000; and its resumption is refused, or its client goes.
+    fn is_settled(&self, tenancy: &Tenancy) -> bool {
+        // A topic that it knows by its name's form may be there, and read for others, before it sits in it again.
+        let read = |place: &Source| is_read(&self.seats, self.lookouts.as_deref(), place);
+        let misses_none = self.lookouts.is_none() || tenancy.all_places(read);
+        let stands = self.admission.is_none() && self.asked.is_empty() && misses_none;
+        stands && tenancy.is_settled() && !self.outbound.is_busy()
+    }
+
+    /// What the session reads changes: it does not rest until it is looked at again.
+    pub(super) fn stir(&mut self, now: Instant) {
+        self.mailbox.stir();
+        if let Some(tenancy) = &mut self.tenancy {
+            tenancy.look_soon(now);
+        }
     }
 
     /// Whoever has taken all has come as far as the feeds. Those are asked first: what they hand out after that is not counted.

@@ -125,6 +125,7 @@ impl Desk {
             let answer = Subscribed::nothing(ticket);
             return self.grant(session, Granted { answer, reasons }, now);
         }
+        self.stir(now);
         let lookouts = self.lookouts(HashMap::new()).cloned();
         let shared = &self.shared;
         self.outbound.pending.extend(wishes.iter().map(|w| w.key));
