@@ -193,7 +193,7 @@ impl Tenancy {
         let is_read = is_read || self.starts.values().any(|places| places.contains_key(&start.place));
         self.starts.entry(start.key).or_default().entry(start.place).or_insert(start.offset);
         if !is_read || !self.sources.contains_key(&start.place) {
-            self.sources.insert(start.place, Progress::at(start.offset, None));
+            self.begins_anew(start);
         }
     }
 

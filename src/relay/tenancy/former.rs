@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Progress, Tenancy};
 use crate::{
     ownership::{Place, Source, Steps},
-    relay::{chunk::SourceId, once::id},
+    relay::{chunk::SourceId, once::id, subscribing::StartAt},
     session::{Open, Reached},
 };
 
@@ -59,6 +59,16 @@ impl Tenancy {
             token: self.token,
             reached,
         })
+    }
+
+    /// A partition that no subscription reads any more is read again. What a former one has begun to deliver is completed [MQTT-3.10.4-3]:
+    /// it is told as open, with a position behind it.
+    pub(super) fn begins_anew(&mut self, start: &StartAt) {
+        let mut anew = Progress::at(start.offset, None);
+        if let Some(former) = self.sources.remove(&start.place).filter(|former| !former.open.is_empty()) {
+            (anew.open, anew.floor) = (former.open, start.offset);
+        }
+        self.sources.insert(start.place, anew);
     }
 
     /// A message of `source` is looked at. If its log was cut off since the last one (an unclean election of a leader), what is known of it from

@@ -190,6 +190,33 @@ fn a_new_subscription_takes_no_other_one_forward() {
     assert_eq!(tenancy.report().positions, [(SOURCE, 50)]);
 }
 
+/// Delivery that has begun is completed after an UNSUBSCRIBE [MQTT-3.10.4-3], also by whoever finds the session after a crash.
+#[test]
+fn a_subscription_that_begins_anew_leaves_what_is_open_of_the_former_one_to_the_session() {
+    let (mut tenancy, _orders) = tenancy();
+    let now = Instant::now();
+    let start = |key, offset| StartAt {
+        key: SubscriptionKey(key),
+        source: crate::relay::chunk::SourceId(1),
+        place: SOURCE,
+        offset,
+    };
+    tenancy.begins(&start(1, 10), false);
+    tenancy.passed(SOURCE, 10, Some(1), now);
+    tenancy.passed(SOURCE, 11, Some(2), now);
+    tenancy.ends(SubscriptionKey(1));
+    tenancy.begins(&start(2, 50), false);
+    let report = tenancy.report();
+    assert_eq!(report.positions, [(SOURCE, 50)]);
+    assert_eq!(report.sent, [(1, at(10)), (2, at(11))]);
+    tenancy.settled(1, now);
+    assert_eq!(tenancy.report().settled, [1], "the store takes it for open");
+    tenancy.settled(2, now);
+    tenancy.passed(SOURCE, 50, None, now);
+    let report = tenancy.report();
+    assert_eq!((report.settled, report.positions), (vec![2], vec![(SOURCE, 51)]));
+}
+
 /// Two SUBSCRIBEs over one Kafka topic, the second before the first is answered: what comes between the two is for the first.
 #[test]
 fn a_subscription_that_is_not_answered_yet_keeps_its_position() {
