@@ -4,11 +4,14 @@
 mod fake_broker;
 mod relay_stage;
 
+use std::sync::Arc;
+
 use fake_broker::{
     Fake, Fault,
     client::until,
     records::{Batch, record},
 };
+use mqtt_kafka_proxy::upstream::TopicState;
 use mqttbytes::v5;
 use relay_stage::{
     Stage,
@@ -149,6 +152,35 @@ async fn what_is_gone_from_the_log_is_released() {
     stage.fake.cut_off("jobs", 0, 1, 0);
     let mut device = stored(&stage).await;
     assert_eq!(device.line().await, format!("pubrel {id}"));
+}
+
+/// Nor is it gone for an instance that has not heard of its partition yet: it asks at once, and if Kafka does not tell, the message waits for
+/// the next connection.
+#[tokio::test]
+async fn what_is_open_of_a_new_partition_is_sent_again_by_an_instance_that_did_not_know_it() {
+    let fake = Arc::new(Fake::start(1).await);
+    fake.topic("jobs", 1);
+    fake.topic("mqtt-sessions", 1);
+    // It asks anew after a minute.
+    let slow = Stage::with(fake.clone(), &format!("{RULES}\nlimits: {{connect_timeout: 2s}}"), |_| ()).await;
+    assert!(matches!(slow.cluster.topic_known("jobs").await, TopicState::Ready(_)));
+    fake.grow("jobs");
+    let quick = Stage::start(fake.clone(), RULES).await;
+    let mut device = stored(&quick).await;
+    device.subscribed(SHARE, 2).await;
+    fake.record("jobs", 1, "a", "0");
+    takes(&mut device, "jobs/a q2 0").await;
+    fake.record("jobs", 1, "a", "1");
+    let open = device.message("jobs/a q2 1").await;
+    drop(device);
+    fake.world().fewer.insert("jobs".to_owned(), 1);
+    let mut device = stored(&slow).await;
+    assert!(device.fence().await.is_empty(), "it was not given up");
+    drop(device);
+    fake.world().fewer.clear();
+    let mut device = stored(&slow).await;
+    assert_eq!(device.message("jobs/a q2 dup 1").await, open);
+    completes(&mut device, open).await;
 }
 
 /// Until its pair is read back, it is neither the session's nor the others'. Here the pair comes.

@@ -14,6 +14,7 @@ use relay_stage::{
     Stage,
     device::{Device, subscribe, taking},
 };
+use tokio::time::Instant;
 
 const RULES: &str = r#"rules:
   - {name: more, mqtt: "m/+", qos: 1, kafka: {topic: late}}
@@ -291,6 +292,60 @@ async fn a_session_that_unsubscribes_while_a_topic_is_away_gets_nothing_of_it() 
     assert!(device.fence().await.is_empty());
     stage.fake.record("cmds", 0, "k", "x");
     assert!(device.line().await.ends_with("c/k q1 x"));
+}
+
+/// How many partitions of `late` an instance knows.
+fn known(stage: &Stage) -> usize {
+    match stage.cluster.topic("late") {
+        TopicState::Ready(topic) => topic.partitions.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Sent by one instance, and not acknowledged: the client goes over to one that has not heard of the new partition yet. It asks at once, and
+/// if Kafka does not tell, it sends the message when it does.
+#[tokio::test]
+async fn what_is_open_of_a_new_partition_is_sent_again_by_an_instance_that_did_not_know_it() {
+    for is_told in [true, false] {
+        let fake = cluster(Fake::start(1).await);
+        fake.topic("late", 1);
+        // It asks anew after a minute.
+        let slow = Stage::with(fake.clone(), &format!("{RULES}\nlimits: {{connect_timeout: 2s}}"), |_| ()).await;
+        slow.v5("other").await.subscribed("l/#", 1).await;
+        let quick = on(fake.clone()).await;
+        let mut device = back(&quick, "d").await;
+        device.subscribed("l/#", 1).await;
+        fake.grow("late");
+        fake.record("late", 1, "k", "0");
+        fake.record("late", 1, "k", "1");
+        takes(&mut device, [0]).await;
+        let open = device.message("l/k q1 1").await;
+        drop(device);
+        assert_eq!([known(&quick), known(&slow)], [2, 1]);
+        if !is_told {
+            fake.world().fewer.insert("late".to_owned(), 1);
+        }
+        let mut device = back(&slow, "d").await;
+        if !is_told {
+            assert!(device.fence().await.is_empty());
+            // So is it for who comes again meanwhile, and for who takes another subscription.
+            drop(device);
+            device = back(&slow, "d").await;
+            device.subscribed("c/#", 1).await;
+            device.unsubscribe("c/#").await;
+            fake.world().fewer.clear();
+            // It asks anew.
+            let TopicState::Ready(topic) = slow.cluster.topic("late") else {
+                panic!()
+            };
+            slow.cluster.topic_with(topic, 1, Instant::now() + Duration::from_secs(10)).await;
+        }
+        assert_eq!(device.message("l/k q1 dup 1").await, open);
+        device.puback(open).await;
+        fake.record("late", 1, "k", "2");
+        takes(&mut device, [2]).await;
+        assert!(device.fence().await.is_empty());
+    }
 }
 
 /// The partition comes while the session that returns has asked where its own end, and others have read it by then.

@@ -249,7 +249,8 @@ impl Desk {
         if let Some(tenancy) = &mut self.tenancy {
             open = tenancy.goes_on(&body.steps);
             tenancy.waits(away, &body);
-            unread = tenancy.unread(|source| starts.iter().any(|start| start.place == *source));
+            // All partitions of its topics are read, or will be: one that is not known here yet is young, and none ever goes.
+            unread = tenancy.unread(|source| starts.iter().any(|start| start.place.topic == source.topic));
             starts.iter().for_each(|start| tenancy.begins(start, true));
         }
         self.outbound.begin(starts, |_| true);

@@ -200,6 +200,17 @@ pub(super) async fn known(hub: &Hub, name: &str, until: tokio::time::Instant) ->
     }
 }
 
+/// How long it may take to learn of a partition that another instance has read.
+const GROWS_WITHIN: Duration = Duration::from_secs(2);
+
+/// A topic that has `partition`, if Kafka tells of that in time. Of what is left until `until` half is for the questions that follow.
+pub(super) async fn grown(hub: &Hub, topic: Arc<Topic>, partition: Option<u32>, until: tokio::time::Instant) -> Arc<Topic> {
+    let Some(partition) = partition else { return topic };
+    let now = tokio::time::Instant::now();
+    let within = GROWS_WITHIN.min(until.saturating_duration_since(now) / 2);
+    hub.cluster.topic_with(topic, partition, now + within).await
+}
+
 /// One wish: its place, its key, its seats or why it has none.
 type Seated = (usize, SubscriptionKey, Result<Vec<Seat>, &'static str>);
 

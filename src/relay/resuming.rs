@@ -19,7 +19,7 @@ use super::{
     lookouts::{Looking, Lookouts, patterns},
     mailbox::Mailbox,
     once::id,
-    placing::{UNAVAILABLE, known},
+    placing::{UNAVAILABLE, grown, known},
     share::{SharedSeat, SharedWish, Shares},
     store::Letter,
     subscribing::StartAt,
@@ -302,11 +302,24 @@ async fn wanted(hub: &Arc<Hub>, body: &Body, until: Instant) -> Option<Wishes> {
     let (mut there, mut away) = (Vec::new(), Vec::new());
     for (name, wanted) in topics {
         match known(hub, &name, until).await.ok()? {
-            Some(topic) => there.push((topic, wanted)),
+            Some(topic) => {
+                // Another instance may have sent from a partition that this one has not heard of.
+                let last = highest_open(body, &topic);
+                there.push((grown(hub, topic, last, until).await, wanted));
+            }
             None => away.push(wanted),
         }
     }
     Some(Wishes { there, away, outlooks })
+}
+
+/// The last partition of a topic from which messages are open that must be read again.
+fn highest_open(body: &Body, topic: &Topic) -> Option<u32> {
+    let outbound = body.steps.outbound.values();
+    let unreleased = outbound.filter(|outgoing| !outgoing.released && outgoing.share.is_none());
+    let open = body.steps.flight.values().chain(unreleased.map(|outgoing| &outgoing.place));
+    let of_it = open.filter(|place| place.source.topic == *topic.id.as_bytes());
+    of_it.map(|place| place.source.partition).max()
 }
 
 /// The topics of the cluster that have such names. `None`: Kafka did not say in time.

@@ -1,12 +1,17 @@
 //! Topics by their names.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     cluster::Cluster,
     metadata,
     topics::{Topic, TopicState},
 };
+
+/// Between two questions for a partition that is said to be there.
+const ASK_GROWN_AGAIN: Duration = Duration::from_millis(250);
 
 impl Cluster {
     /// What is known of a topic. An unknown name is asked for; [`topic_known`](Self::topic_known) waits for the answer.
@@ -39,6 +44,26 @@ impl Cluster {
             TopicState::Ready(now) if is_other(&now) => Some(now),
             _ => None,
         }
+    }
+
+    /// The topic as soon as it is known to have more than `partition` partitions, at `until` as it is then known. Another client of the
+    /// cluster may have heard of a partition long before this one: metadata are asked for anew, more rarely the longer it takes. Cancel-safe.
+    pub async fn topic_with(&self, topic: Arc<Topic>, partition: u32, until: Instant) -> Arc<Topic> {
+        let mut topic = topic;
+        let mut failures = 0;
+        while topic.partitions.len() <= partition as usize && Instant::now() < until {
+            self.core().refresh_all(failures);
+            failures += 1;
+            let again = (Instant::now() + ASK_GROWN_AGAIN).min(until);
+            if let Ok(known) = timeout_at(again, self.topic_grows(&topic)).await {
+                match known {
+                    Some(known) if known.id.may_be(topic.id) => topic = known,
+                    // Another has its name, or the client is shut down.
+                    _ => break,
+                }
+            }
+        }
+        topic
     }
 
     /// Whether there is no such topic any more, as far as is known: none of its name, or another.

@@ -116,6 +116,8 @@ pub struct World {
     pub late: Option<i32>,
     /// By topic: the id that late metadata tell, of the topic that had the name before.
     pub former: HashMap<String, Uuid>,
+    /// By topic: how many partitions late metadata tell.
+    pub fewer: HashMap<String, usize>,
     /// By client id: a topic that the client does not hear of yet.
     pub hidden: HashMap<String, String>,
     /// A topic that nobody has the right to see.

@@ -325,7 +325,9 @@ impl Node {
                 None => told.with_error_code(3),
                 Some(topic) => {
                     let former = world.former.get(name.as_str()).filter(|_| late);
-                    let partitions = topic.partitions.iter().enumerate().map(|(i, p)| {
+                    let told_of = world.fewer.get(name.as_str()).filter(|_| late);
+                    let known = &topic.partitions[..*told_of.unwrap_or(&topic.partitions.len())];
+                    let partitions = known.iter().enumerate().map(|(i, p)| {
                         let (leader, epoch) = p.told.filter(|_| late).unwrap_or((p.leader, p.epoch));
                         MetadataResponsePartition::default()
                             .with_partition_index(i as i32)

@@ -14,7 +14,7 @@ use crate::{
         feed::LIMITS,
         hub::Hub,
         lookouts::topics,
-        placing::known,
+        placing::{grown, known},
         scribe::{self, Clock, Making},
     },
     session::SubscriptionKey,
@@ -32,7 +32,7 @@ pub struct Again {
     pub message: Option<(Arc<Chunk>, usize)>,
 }
 
-/// All of them that can be known of. One whose topic cannot be seen is left for the next connection. `None`: Kafka did not say in time what there is to know.
+/// All of them that can be known of. One whose topic or partition cannot be seen is left for the next connection. `None`: Kafka did not say in time what there is to know.
 pub(super) async fn find(hub: &Arc<Hub>, body: &Body, until: Instant) -> Option<Vec<Again>> {
     let mut all = Vec::new();
     for (&packet, outgoing) in body.steps.outbound.iter().filter(|(_, outgoing)| !outgoing.released) {
@@ -55,7 +55,7 @@ pub(super) async fn find(hub: &Arc<Hub>, body: &Body, until: Instant) -> Option<
 enum Seen {
     There(Arc<Topic>),
     Gone,
-    /// One of those that the subscription reads cannot be seen: it may be that.
+    /// One of those that the subscription reads cannot be seen: it may be that. Or its partition is not known here yet.
     Hidden,
 }
 
@@ -67,7 +67,11 @@ async fn topic_of(hub: &Arc<Hub>, share: &str, place: Place, until: Instant) -> 
     let (names, _) = topics(hub, &hub.rules.sources(filter).unwrap_or_default(), until).await?;
     for name in &names {
         match known(hub, name, until).await.ok()? {
-            Some(topic) if stored_topic(&topic) == place.source.topic => return Some(Seen::There(topic)),
+            Some(topic) if stored_topic(&topic) == place.source.topic => {
+                let topic = grown(hub, topic, Some(place.source.partition), until).await;
+                let is_known = (place.source.partition as usize) < topic.partitions.len();
+                return Some(if is_known { Seen::There(topic) } else { Seen::Hidden });
+            }
             None if hub.cluster.is_hidden(name) => seen = Seen::Hidden,
             _ => {}
         }
@@ -82,9 +86,6 @@ fn stored_topic(topic: &Arc<Topic>) -> [u8; 16] {
 /// Reads one record; `Some(None)` if it is gone, or is no message any more.
 async fn read(hub: &Arc<Hub>, topic: &Arc<Topic>, place: Place) -> Option<Option<Chunk>> {
     let partition = place.source.partition.cast_signed();
-    if topic.partitions.get(place.source.partition as usize).is_none() {
-        return Some(None);
-    }
     let ends = hub.cluster.end_offsets(&[(topic.clone(), partition)]).await;
     // Nothing would come of what lies behind the end.
     if *ends.first()?.as_ref().ok()? <= place.offset {
