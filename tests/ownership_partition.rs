@@ -922,6 +922,32 @@ fn a_session_that_was_taken_away_is_spoken_for_until_another_state_is_read() {
     assert_eq!(position(&stage.log, "d"), 200);
 }
 
+/// It is claimed by one that cannot read it, and writes no state: others are kept back for a minute and no longer, and it stands where it stood.
+#[test]
+fn a_session_that_is_claimed_and_never_written_holds_checkpoints_for_a_minute() {
+    let mut stage = Stage::new();
+    stage.reads(ME, "c");
+    stage.reads(NEIGHBOUR, "d");
+    stage.checkpoint(50, &[ME, NEIGHBOUR]);
+    stage.log.push(Claim::new("gone", 1, stage.now).record("c").unwrap());
+    stage.tail();
+    let before = stage.log.len();
+    for feed in 100..115 {
+        stage.now += 5000;
+        stage.tail();
+        stage.checkpoint(feed, &[NEIGHBOUR]);
+    }
+    let mut past = 50;
+    for end in before..=stage.log.len() {
+        let (c, d) = (position(&stage.log[..end], "c"), position(&stage.log[..end], "d"));
+        assert_eq!(c, 50, "after {end} records");
+        assert!(d >= past, "{d} after {end} records");
+        past = d;
+    }
+    assert_eq!(past, 114);
+    assert!(stage.log.len() <= before + 1 + 15, "each says once that another run speaks for it");
+}
+
 /// The former owner does not know yet that it is one: steps that it writes behind the claim are nobody's, and its checkpoint rests on them. By the
 /// time that the claimer has got the bodies it has read that checkpoint.
 #[test]
@@ -1067,6 +1093,14 @@ fn without_holding_for_who_was_taken_away() {
     goes_wrong_without(
         Guard::HoldForgotten,
         a_session_that_was_taken_away_is_spoken_for_until_another_state_is_read,
+    );
+}
+
+#[test]
+fn without_another_run_for_who_is_held_too_long() {
+    goes_wrong_without(
+        Guard::ReleaseByRun,
+        a_session_that_is_claimed_and_never_written_holds_checkpoints_for_a_minute,
     );
 }
 

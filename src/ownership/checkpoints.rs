@@ -18,7 +18,8 @@
 //! * *It waits for who has something open*, for as long as one checkpoint. Whoever is slower falls out, so it holds nobody else up for longer.
 //! * *Who was forgotten is still spoken for.* A session is claimed elsewhere, its connection here is closed, and the claimer dies before it has
 //!   written a state: whoever claims next goes by our last record, and by our checkpoints. So none passes the place of the last one of which the
-//!   session was part, until the state of another claim is read.
+//!   session was part, until the state of another claim is read. There may never be one (the claimer cannot read the session), so after a minute
+//!   another run begins instead: who is held goes by the own record then, and all others say once that they are spoken for by that run.
 //! * *Who has forgotten everything* (the minute) begins another run, which speaks for nobody of before.
 //!
 //! A checkpoint that is missing, damaged or older does no harm: the session's own position counts, which is older, and of QoS 2 never too old, since each such
@@ -39,6 +40,9 @@ use super::text::Source;
 
 /// Sources in one checkpoint; sessions write their positions in others by themselves.
 const MOST_SOURCES: usize = 4096;
+
+/// Longest time that checkpoints wait for who was forgotten.
+const LONGEST_HOLD: Millis = 60_000;
 
 type Places = BTreeMap<Source, i64>;
 
@@ -102,8 +106,18 @@ pub(super) struct Checkpoints {
     cut: bool,
     /// Where the feeds were then.
     feeds: Places,
-    /// Those who are forgotten and spoken for: the claim of their last record, and its sources.
-    held: BTreeMap<Box<str>, (i64, Vec<Source>)>,
+    /// Those who are forgotten and spoken for.
+    held: BTreeMap<Box<str>, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// Of the last record.
+    claim: i64,
+    /// Those that it has positions for.
+    sources: Vec<Source>,
+    /// The first checkpoint that was held back.
+    since: Option<Millis>,
 }
 
 impl Default for Checkpoints {
@@ -138,7 +152,12 @@ impl Checkpoints {
     pub(super) fn hold(&mut self, owner: &Owner) {
         if owner.spoken_by.is_some() && keeps(Guard::HoldForgotten) {
             let sources = owner.body.steps.positions.keys().copied().collect();
-            self.held.insert(owner.client.clone(), (owner.key_claim(), sources));
+            let held = Held {
+                claim: owner.key_claim(),
+                sources,
+                since: None,
+            };
+            self.held.insert(owner.client.clone(), held);
         }
     }
 
@@ -148,11 +167,24 @@ impl Checkpoints {
             return;
         }
         let over = match *change {
-            Change::State(client, claim, ..) => self.held.get(client).is_some_and(|(own, _)| claim > *own).then_some(client),
-            Change::Cleaned(client, claim) => self.held.get(client).is_some_and(|(own, _)| claim >= *own).then_some(client),
+            Change::State(client, claim, ..) => self.held.get(client).is_some_and(|held| claim > held.claim).then_some(client),
+            Change::Cleaned(client, claim) => self.held.get(client).is_some_and(|held| claim >= held.claim).then_some(client),
             _ => None,
         };
         over.map(|client| self.held.remove(client));
+    }
+
+    /// Begins another run if somebody is held for too long: it speaks for nobody who is held.
+    fn release(&mut self, now: Millis) -> bool {
+        let mut too_long = false;
+        for held in self.held.values_mut() {
+            too_long |= *held.since.get_or_insert(now) + LONGEST_HOLD <= now;
+        }
+        if too_long {
+            self.run += u64::from(keeps(Guard::ReleaseByRun));
+            self.held.clear();
+        }
+        too_long
     }
 
     /// Logs that were cut off (an unclean election of a leader): what is written from there on is new.
@@ -174,7 +206,7 @@ impl Checkpoints {
             (*source, low.map_or(*feed, |low| *feed.min(low)))
         };
         let mut positions: Places = feeds.iter().take(MOST_SOURCES).map(waits).collect();
-        for source in self.held.values().flat_map(|(_, sources)| sources) {
+        for source in self.held.values().flat_map(|held| &held.sources) {
             match (self.last.get(source), positions.get_mut(source)) {
                 (Some(last), Some(position)) => *position = *last.min(position),
                 (None, Some(_)) => drop(positions.remove(source)),
@@ -203,6 +235,7 @@ impl Partition {
             return;
         }
         let cut = self.checkpoints.go_back(feeds);
+        let is_another_run = self.checkpoints.release(now);
         let (mut low, mut anybody) = (Places::new(), false);
         let mut dirty = BTreeSet::new();
         for (client, owner) in &mut self.owners {
@@ -211,6 +244,9 @@ impl Partition {
                 continue;
             };
             owner.go_back(&cut, feeds);
+            if is_another_run {
+                owner.leave_the_tail(&self.checkpoints.last);
+            }
             owner.move_to_the_tail(rests, &self.checkpoints, feeds);
             if owner.dirty.is_some() {
                 dirty.insert(client.clone());

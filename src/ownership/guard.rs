@@ -47,6 +47,8 @@ pub enum Guard {
     CheckpointBeforeClaim,
     /// Who was forgotten and is still spoken for holds its checkpoints back.
     HoldForgotten,
+    /// Nobody waits any more for who was forgotten: another run begins, which does not speak for it.
+    ReleaseByRun,
     /// After a gap the message goes by the next epoch.
     EpochAfterGap,
     /// What cannot be read is claimed by nobody but its client.
