@@ -61,7 +61,7 @@ fn a_goodbye_that_asks_for_the_will_may_end_the_session_as_well() {
 
 #[test]
 fn wills_of_an_instance_that_is_killed_are_sent_once() {
-    const CLIENTS: usize = 20;
+    const CLIENTS: usize = 100;
     let kafka = shared_kafka();
     kafka.topic("wills", 2);
     let (mut a, b) = (instance(&kafka, "wills", ""), instance(&kafka, "wills", ""));
