@@ -4,6 +4,8 @@
 mod fake_broker;
 mod relay_stage;
 
+use std::{iter::repeat_n, time::Duration};
+
 use std::sync::Arc;
 
 use fake_broker::{
@@ -11,6 +13,7 @@ use fake_broker::{
     client::until,
     records::{Batch, record},
 };
+use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::upstream::TopicState;
 use mqttbytes::v5;
 use relay_stage::{
@@ -220,5 +223,34 @@ async fn a_session_that_is_claimed_before_the_pair_is_there_has_not_got_the_mess
     assert_eq!(device.rest().await, ["disconnect 0x8e"]);
     takes(&mut other, "jobs/a q2 0").await;
     stage.fake.world().produce_always = None;
+    all_is_committed(&stage, 1).await;
+}
+
+/// The instance reads everything anew while the pair is on its way: it still comes, so the message is the session's.
+#[tokio::test]
+async fn a_message_is_lent_as_long_as_its_pair_may_come_also_if_the_log_is_read_anew() {
+    let fake = Fake::start(1).await;
+    fake.topic("jobs", 1);
+    fake.topic("mqtt-sessions", 1);
+    let stage = Stage::with(fake, RULES, |config| {
+        config.store.as_mut().unwrap().instance_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let mut device = stored(&stage).await;
+    device.subscribed(SHARE, 2).await;
+    let mut other = other(&stage).await;
+    nothing_is_written(&stage);
+    write(&stage, 0..1);
+    until("the pair is on its way", || stage.metric("kafka_produce_retries_total") > 0).await;
+    let coordinator = [ApiKey::FindCoordinator, ApiKey::Heartbeat, ApiKey::JoinGroup, ApiKey::SyncGroup];
+    for api in coordinator {
+        stage.fake.world().groups.fail(api, repeat_n(Fault::Code(15), 100_000));
+    }
+    assert_eq!(device.rest().await, ["disconnect 0x89"], "its session is given up");
+    assert!(other.fence().await.is_empty(), "the message is nobody's yet");
+    stage.fake.world().groups.faults.clear();
+    stage.fake.world().produce_always = None;
+    takes(&mut stored(&stage).await, "jobs/a q2 dup 0").await;
+    assert!(other.fence().await.is_empty(), "it is the session's");
     all_is_committed(&stage, 1).await;
 }

@@ -1,13 +1,13 @@
 //! QoS 2 messages of shared subscriptions that stored sessions are about to take: whose they are is read in the log.
 //!
 //! A message is the session's once a record with its pair was read back. It is the group's again when a new claim is read before such a
-//! record (what the former owner writes from then on counts for nothing), when the session ends, or when everything is read anew. Until
-//! then neither: were it given to another member when the connection ends, both would get it if the pair is there all the same; were it
-//! settled then, nobody would if it is not.
+//! record (what the former owner writes from then on counts for nothing), or when the session ends. Until then neither: were it given to
+//! another member when the connection ends, or everything is read anew, both would get it if the pair is there all the same; were it settled
+//! then, nobody would if it is not.
 
 use super::task::Task;
 use crate::{
-    ownership::{ConnectionId, Key, Millis, Outgoing, Place, Record, State, Steps},
+    ownership::{ConnectionId, Entry, Key, Millis, Outgoing, Place, Record, State, Steps},
     relay::share::Lent,
 };
 
@@ -15,6 +15,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Borrowed {
     client: Box<str>,
+    /// The claim that it is lent under.
+    claim: i64,
     packet: u16,
     place: Place,
     lent: Lent,
@@ -40,9 +42,13 @@ impl Task {
     pub(super) fn lend(&mut self, id: ConnectionId, (packet, place): (u16, Place), lent: Lent, now: Millis) {
         let Some(guest) = self.guests.get(&id) else { return };
         let client = guest.client.clone();
+        let Some(claim) = self.partition.index().entry(&client).and_then(Entry::claim) else {
+            return;
+        };
         if self.partition.send_shared(id, packet, place, &lent.filter(), now) {
             self.borrowed.push(Borrowed {
                 client,
+                claim,
                 packet,
                 place,
                 lent,
@@ -50,23 +56,18 @@ impl Task {
         }
     }
 
-    /// The claim that counts for the client that a record is about, as far as the log was read.
-    pub(super) fn last_claim(&self, record: &Record<'_>) -> Option<i64> {
-        self.partition.index().entry(client(record)?)?.claim()
-    }
-
-    /// A record was read: what of the borrowed is decided by it. `before` is the last claim before it.
-    pub(super) fn resolve(&mut self, record: &Record<'_>, before: Option<i64>) {
-        let (Some(client), now) = (client(record), self.last_claim(record)) else {
-            return;
-        };
-        if before != now {
-            return self.borrowed.retain(|borrowed| *borrowed.client != *client);
-        }
+    /// A record was read: what of the borrowed is decided by it.
+    pub(super) fn resolve(&mut self, record: &Record<'_>) {
+        let Some(client) = client(record) else { return };
+        // Older than that of what is borrowed while the log is read anew.
+        let now = self.partition.index().entry(client).and_then(Entry::claim);
+        let is_void = |borrowed: &mut Borrowed| *borrowed.client == *client && now.is_some_and(|now| now > borrowed.claim);
+        self.borrowed.extract_if(.., is_void).for_each(drop);
         let (Ok(Key::State(_, claim) | Key::Steps(_, claim)), Some(value)) = (Key::parse(record.key), record.value) else {
             return;
         };
-        if now != Some(claim) || !self.borrowed.iter().any(|borrowed| *borrowed.client == *client) {
+        let is_under = |borrowed: &Borrowed| *borrowed.client == *client && borrowed.claim == claim;
+        if now != Some(claim) || !self.borrowed.iter().any(is_under) {
             return;
         }
         let steps = match Key::parse(record.key) {
@@ -80,7 +81,7 @@ impl Task {
                 Err(_) => return,
             },
         };
-        let written = |borrowed: &mut Borrowed| *borrowed.client == *client && borrowed.is_in(&steps);
+        let written = |borrowed: &mut Borrowed| is_under(borrowed) && borrowed.is_in(&steps);
         self.borrowed.extract_if(.., written).for_each(|borrowed| borrowed.lent.keep());
     }
 }

@@ -167,7 +167,6 @@ impl Task {
         self.errands.abort_all();
         self.at_hand.clear();
         self.latest.clear();
-        self.borrowed.clear();
         self.is_there = false;
         self.tail.restart(self.tail.topic.clone());
         // Those that were being let in are refused by the machine; who waits still waits.

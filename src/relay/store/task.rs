@@ -244,6 +244,7 @@ impl Task {
             self.tail.go_on(topic);
         } else {
             self.step_down("the topic was made anew");
+            self.borrowed.clear();
             self.tail.topic = topic;
             self.drain();
         }
@@ -303,9 +304,8 @@ impl Task {
         if self.borrowed.is_empty() {
             return self.partition.read(record, now);
         }
-        let before = self.last_claim(record);
         self.partition.read(record, now);
-        self.resolve(record, before);
+        self.resolve(record);
     }
 
     /// If the tail has come to the end that was asked for, those are let in who wait for it.
