@@ -95,6 +95,19 @@ impl Lane {
     }
 
     async fn close(&mut self) {
+        self.session.begin_close();
+        let until = tokio::time::Instant::now() + self.core.settings.request_timeout;
+        // What was refused with others goes in parts: the last request takes one of them only.
+        while self.link.as_ref().is_some_and(Connection::is_open)
+            && let Some(request) = self.session.next(now(), 0)
+        {
+            let Ok(Ok(answer)) = tokio::time::timeout_at(until, self.call(&request)).await else {
+                return;
+            };
+            if self.session.take(answer, now()).is_err() {
+                return;
+            }
+        }
         if let Some(request) = self.session.close()
             && let Some(link) = self.link.as_ref().filter(|link| link.is_open())
         {

@@ -2,7 +2,10 @@
 //!
 //! A broker counts the requests of a session; one that it does not expect ends it, and so does the end of the connection. Then all that was
 //! acquired is lost: the broker gives it to whoever asks. A partition's acknowledgements in one request are taken or refused together,
-//! so after a refusal each goes alone, and only those whose locks had run out are refused again.
+//! so after a refusal they go in halves, and only those whose locks had run out are refused in the end. Nothing is fetched until they are
+//! through: a fetch may wait, and their locks do not.
+
+mod apart;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -71,6 +74,8 @@ pub(super) struct Session {
     lock: Duration,
     /// When it is looked next for locks to renew.
     look_at: Option<Instant>,
+    /// It is about to be closed: nothing is renewed.
+    is_closing: bool,
 }
 
 struct Part {
@@ -84,8 +89,8 @@ struct Part {
     acks: Vec<AckBatch>,
     /// In the request that is not answered yet.
     sent: Vec<AckBatch>,
-    /// They were refused together: one goes at a time.
-    singly: Vec<AckBatch>,
+    /// They were refused with others: each of these goes by itself, the last first.
+    apart: Vec<Vec<AckBatch>>,
 }
 
 impl Part {
@@ -97,22 +102,23 @@ impl Part {
             held: BTreeMap::new(),
             acks: Vec::new(),
             sent: Vec::new(),
-            singly: Vec::new(),
+            apart: Vec::new(),
         }
     }
 
     /// Whether nothing ties it to the session.
     fn is_over(&self) -> bool {
-        !self.wanted && !self.known && self.held.is_empty() && self.acks.is_empty() && self.sent.is_empty() && self.singly.is_empty()
+        !self.wanted && !self.known && self.held.is_empty() && self.acks.is_empty() && self.sent.is_empty() && self.apart.is_empty()
     }
 
     /// The next acknowledgements, in order and as few batches as can be.
     fn take_acks(&mut self) -> Vec<AckBatch> {
-        while let Some(single) = self.singly.pop() {
+        while let Some(mut some) = self.apart.pop() {
             // A renewal of what was acknowledged meanwhile is none.
-            if single.kind != AckKind::Renew || self.held.contains_key(&single.first) {
-                self.sent = vec![single];
-                return self.sent.clone();
+            some.retain(|ack| ack.kind != AckKind::Renew || self.held.contains_key(&ack.first));
+            if !some.is_empty() {
+                self.sent.clone_from(&some);
+                return some;
             }
         }
         let mut acks = std::mem::take(&mut self.acks);
@@ -138,29 +144,12 @@ impl Part {
         }
     }
 
-    /// What was sent speaks of a record that is not ours any more.
-    fn refused(&mut self, news: &mut Vec<News>) {
-        let sent = std::mem::take(&mut self.sent);
-        match sent.as_slice() {
-            [one] if one.first == one.last => match one.kind {
-                AckKind::Renew => {
-                    self.held.remove(&one.first);
-                    news.push(News::Expired(self.lease, one.first));
-                }
-                _ => news.push(News::Late(1)),
-            },
-            _ => {
-                let each = sent.iter().rev().flat_map(|ack| {
-                    let single = |offset| AckBatch {
-                        first: offset,
-                        last: offset,
-                        kind: ack.kind,
-                    };
-                    (ack.first..=ack.last).rev().map(single)
-                });
-                self.singly.extend(each);
-            }
-        }
+    /// Nothing is renewed any more.
+    fn let_go(&mut self) {
+        let stays = |ack: &AckBatch| ack.kind != AckKind::Renew;
+        self.acks.retain(stays);
+        self.apart.iter_mut().for_each(|some| some.retain(stays));
+        self.apart.retain(|some| !some.is_empty());
     }
 }
 
@@ -175,6 +164,7 @@ impl Session {
             parts: BTreeMap::new(),
             lock: LOCK,
             look_at: None,
+            is_closing: false,
         }
     }
 
@@ -227,7 +217,7 @@ impl Session {
 
     /// Renews what is held for half of a lock's time. Looked for so often that it is done before three quarters are over.
     fn renew(&mut self, now: Instant) {
-        if self.look_at.is_some_and(|at| at > now) {
+        if self.is_closing || self.look_at.is_some_and(|at| at > now) {
             return;
         }
         self.look_at = Some(now + self.lock / 4);
@@ -252,8 +242,8 @@ impl Session {
             return None;
         }
         self.renew(now);
-        let renews = |part: &Part| part.acks.iter().chain(&part.singly).any(|ack| ack.kind == AckKind::Renew);
-        let fetches = room > 0 && self.reads_any() && !self.parts.values().any(renews);
+        let is_urgent = |part: &Part| !part.apart.is_empty() || part.acks.iter().any(|ack| ack.kind == AckKind::Renew);
+        let fetches = room > 0 && self.reads_any() && !self.parts.values().any(is_urgent);
         let (mut pieces, mut forgotten) = (Vec::new(), Vec::new());
         for (place, part) in &mut self.parts {
             let acks = part.take_acks();
@@ -280,13 +270,19 @@ impl Session {
         })
     }
 
+    /// What is held is let go from now on; what was acknowledged is still told by [`next`](Self::next), without room for more.
+    pub(super) fn begin_close(&mut self) {
+        self.is_closing = true;
+        self.parts.values_mut().for_each(Part::let_go);
+    }
+
     /// The last request: what is still held goes to others.
     pub(super) fn close(&mut self) -> Option<ShareFetch> {
         if self.epoch == 0 {
             return None;
         }
         let acked = self.parts.iter_mut().filter_map(|((topic, partition), part)| {
-            part.acks.retain(|ack| ack.kind != AckKind::Renew);
+            part.let_go();
             let acks = part.take_acks();
             let (topic, partition) = (*topic, *partition);
             (!acks.is_empty()).then_some(Piece { topic, partition, acks })

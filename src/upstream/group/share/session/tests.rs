@@ -111,20 +111,22 @@ fn acknowledgements_go_in_order_and_as_few_batches_as_can_be_and_only_of_what_is
 }
 
 #[test]
-fn of_those_that_are_refused_together_each_goes_alone_and_only_the_late_ones_count() {
+fn those_that_are_refused_together_go_in_halves_and_only_the_late_ones_count() {
     let now = Instant::now();
     let (mut session, lease) = holding(2, now);
     session.acknowledge(lease, (0, 2), AckKind::Accept);
     session.next(now, 0).unwrap();
     let refused = || answer(vec![data(0).with_acknowledge_error_code(ErrorCode::INVALID_RECORD_STATE.code())]);
     assert_eq!(session.take(refused(), now).unwrap(), [], "some of them may be good");
-    for offset in 0..3 {
+    for ((first, last), is_late, news) in [
+        ((0, 0), false, vec![]),
+        ((1, 2), true, vec![]),
+        ((1, 1), true, vec![News::Late(1)]),
+        ((2, 2), false, vec![]),
+    ] {
         let request = session.next(now, 5).unwrap();
-        assert_eq!(acks(&request), [(0, vec![batch(offset, offset, AckKind::Accept)])]);
-        let (told, news) = match offset {
-            1 => (refused(), vec![News::Late(1)]),
-            _ => (answer(vec![data(0)]), vec![]),
-        };
+        assert_eq!(acks(&request), [(0, vec![batch(first, last, AckKind::Accept)])]);
+        let told = if is_late { refused() } else { answer(vec![data(0)]) };
         assert_eq!(session.take(told, now).unwrap(), news);
     }
     assert_eq!(session.next(now, 0), None);
@@ -232,4 +234,36 @@ fn the_last_request_takes_acknowledgements_with_it() {
     session.acknowledge(lease, (2, 2), AckKind::Accept);
     let last = session.close().unwrap();
     assert_eq!((last.epoch, acks(&last)), (-1, vec![(0, vec![batch(2, 2, AckKind::Accept)])]));
+}
+
+/// One lock among two hundred has run out: what was acknowledged in time is told in a few requests, none of which waits for records.
+#[test]
+fn one_that_comes_too_late_holds_up_none_of_those_that_are_acknowledged_with_it() {
+    for late in [0, 77, 199] {
+        for closes in [false, true] {
+            let now = Instant::now();
+            let (mut session, lease) = holding(199, now);
+            session.acknowledge(lease, (0, 199), AckKind::Accept);
+            if closes {
+                session.begin_close();
+            }
+            let (mut told, mut requests) = (BTreeSet::new(), 0);
+            while told.len() < 199 {
+                let request = session.next(now, if closes { 0 } else { 5 }).unwrap();
+                let [(0, sent)] = &acks(&request)[..] else { panic!("{request:?}") };
+                requests += 1;
+                assert_eq!(request.max_records > 0, requests == 1 && !closes);
+                let offsets: Vec<i64> = sent.iter().flat_map(|ack| ack.first..=ack.last).collect();
+                if offsets.contains(&late) {
+                    let refused = data(0).with_acknowledge_error_code(ErrorCode::INVALID_RECORD_STATE.code());
+                    session.take(answer(vec![refused]), now).unwrap();
+                } else {
+                    told.extend(offsets);
+                    session.take(answer(vec![data(0)]), now).unwrap();
+                }
+            }
+            assert!(requests <= 18, "{requests} requests");
+            assert!(!told.contains(&late));
+        }
+    }
 }

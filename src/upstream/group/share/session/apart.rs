@@ -1,0 +1,56 @@
+//! Acknowledgements that were refused together are taken apart.
+
+use super::{News, Part};
+use crate::upstream::group::share::request::{AckBatch, AckKind};
+
+impl Part {
+    /// What was sent speaks of a record that is not ours any more.
+    pub(super) fn refused(&mut self, news: &mut Vec<News>) {
+        let sent = std::mem::take(&mut self.sent);
+        match sent.as_slice() {
+            [one] if one.first == one.last => match one.kind {
+                AckKind::Renew => {
+                    self.held.remove(&one.first);
+                    news.push(News::Expired(self.lease, one.first));
+                }
+                _ => news.push(News::Late(1)),
+            },
+            _ => {
+                let (first, second) = halves(sent.into_iter().flat_map(renewals_alone).collect());
+                self.apart.extend([second, first]);
+            }
+        }
+    }
+}
+
+/// A renewal for each offset: some may be acknowledged before it is sent.
+fn renewals_alone(ack: AckBatch) -> Vec<AckBatch> {
+    let single = |offset| AckBatch {
+        first: offset,
+        last: offset,
+        ..ack
+    };
+    match ack.kind {
+        AckKind::Renew => (ack.first..=ack.last).map(single).collect(),
+        _ => vec![ack],
+    }
+}
+
+/// The offsets of acknowledgements in two parts, each in order: at least one offset in each if there are two.
+fn halves(acks: Vec<AckBatch>) -> (Vec<AckBatch>, Vec<AckBatch>) {
+    let count: i64 = acks.iter().map(|ack| ack.last - ack.first + 1).sum();
+    let (mut first, mut second, mut left) = (Vec::new(), Vec::new(), count / 2);
+    for ack in acks {
+        let own = (ack.last - ack.first + 1).min(left);
+        left -= own;
+        if own > 0 {
+            let last = ack.first + own - 1;
+            first.push(AckBatch { last, ..ack });
+        }
+        if ack.first + own <= ack.last {
+            let begin = ack.first + own;
+            second.push(AckBatch { first: begin, ..ack });
+        }
+    }
+    (first, second)
+}
