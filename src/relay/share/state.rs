@@ -198,6 +198,8 @@ impl<T: Clone> State<T> {
         if let Some(handout) = self.out.get_mut(&id).filter(|handout| matches!(handout.step, Step::Lent { .. })) {
             handout.step = Step::Waiting;
             self.give_back(id);
+            // Its member may be gone since, and those who are left may have no room.
+            self.release_excess();
         }
     }
 

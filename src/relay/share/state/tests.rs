@@ -276,3 +276,78 @@ fn what_is_locked_for_others_by_now_is_not_sent_and_not_told_of() {
     state.end(part);
     assert_eq!((state.hand_out(), state.room_left(), state.is_all_quiet()), (None, 2, true));
 }
+
+/// As long as nothing is said of it, its lock is renewed.
+#[test]
+fn what_a_stored_session_takes_of_a_share_group_stays_locked_until_the_session_has_it_or_will_not() {
+    for left in [false, true] {
+        for kept in [false, true] {
+            let mut state = State::default();
+            let member = state.join(1);
+            let part = state.begin_locked();
+            state.push_locked(part, 7, false, 7);
+            let (_, id, _) = state.hand_out().unwrap();
+            state.lend(id);
+            if left {
+                assert!(!state.give_back(id));
+                state.retire(member);
+            }
+            // It comes once more from the group while it is ours: whoever has it goes on.
+            state.push_locked(part, 7, false, 7);
+            let other = state.join(1);
+            assert_eq!((state.said(), state.hand_out(), state.is_all_quiet()), (vec![], None, false));
+            if kept {
+                state.keep(id);
+                assert_eq!(state.said(), [(part, vec![(7, Said::Done)])]);
+            } else {
+                state.take_back(id);
+                assert_eq!(state.hand_out().map(|(to, _, offset)| (to, offset)), Some((other, 7)));
+                assert_eq!(state.said(), [], "one of this instance who has room gets it at once");
+            }
+            // The session completes it, or its connection ends: nothing is said twice.
+            state.done(id);
+            state.give_back(id);
+            assert_eq!((state.said(), state.hand_out()), (vec![], None));
+        }
+    }
+}
+
+/// Its connection ended, and then it turned out that the session does not have it. Those who are left here have no room for it.
+#[test]
+fn what_a_stored_session_that_is_gone_will_not_have_is_released_unless_one_here_has_room() {
+    let mut state = State::default();
+    let (gone, busy) = (state.join(1), state.join(1));
+    let part = state.begin_locked();
+    (0..2).for_each(|offset| state.push_locked(part, offset, false, offset));
+    let handed = all(&mut state);
+    let of = |member| handed.iter().find(|(to, ..)| *to == member).unwrap();
+    state.sent(of(busy).1, QoS::AtLeastOnce);
+    state.lend(of(gone).1);
+    state.give_back(of(gone).1);
+    state.retire(gone);
+    assert_eq!(state.said(), []);
+    state.take_back(of(gone).1);
+    assert_eq!(state.said(), [(part, vec![(of(gone).2, Said::Released)])]);
+    state.done(of(busy).1);
+    assert_eq!(state.hand_out(), None, "it is another instance's by now");
+}
+
+/// What is read back then comes too late for the group, which gives it to another: no word of it counts.
+#[test]
+fn of_a_lent_message_whose_lock_has_run_out_nothing_is_said() {
+    for kept in [false, true] {
+        let mut state = State::default();
+        state.join(1);
+        let part = state.begin_locked();
+        state.push_locked(part, 7, false, 7);
+        let (_, id, _) = state.hand_out().unwrap();
+        state.lend(id);
+        state.expire(part, 7);
+        if kept {
+            state.keep(id);
+        } else {
+            state.take_back(id);
+        }
+        assert_eq!((state.said(), state.hand_out(), state.room_left()), (vec![], None, 1));
+    }
+}
