@@ -4,7 +4,7 @@ use crate::chaos::{PATIENT, Siege, busiest};
 use crate::crew::Crew;
 use crate::load::client::{Client, Event, Version};
 use crate::publish::rule;
-use crate::sessions::publish;
+use crate::sessions::{publish, sharing::completes_at_any_instance};
 use crate::shared_kafka;
 use crate::stage::{DEADLINE, Kafka, LOCK, Proxy, eventually, free_base};
 use std::time::{Duration, Instant};
@@ -106,6 +106,12 @@ fn what_one_that_is_gone_had_goes_to_one_of_another_instance_at_once_and_what_a_
             0.0
         );
     });
+}
+
+/// For longer than its lock lasts: it is settled for the group when the session has it.
+#[test]
+fn a_stored_session_completes_what_it_has_of_a_share_group_at_any_instance() {
+    completes_at_any_instance("leases", ", shared: share-group", LOCK + LOCK / 2);
 }
 
 /// With it go the leaders of partitions, what they gave out, and maybe who coordinates the group.

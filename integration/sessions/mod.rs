@@ -10,7 +10,7 @@ mod operators;
 mod paused;
 mod repeated;
 mod resume;
-mod sharing;
+pub mod sharing;
 mod single;
 mod steps;
 mod transforms;
