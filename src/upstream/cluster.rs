@@ -49,7 +49,7 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 /// The Kafka cluster. Cheap to clone; when the last clone is dropped, or after [`shutdown`](Self::shutdown), all its tasks end.
 #[derive(Clone)]
 pub struct Cluster {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     _alive: Arc<Alive>,
 }
 

@@ -79,23 +79,7 @@ pub(super) async fn run(
     mut leaving: oneshot::Receiver<oneshot::Sender<()>>,
 ) {
     let mut changed = core.changed.subscribe();
-    let mut task = Task {
-        me: Arc::new(Identity::new(settings)),
-        core,
-        member: member_id(),
-        epoch: JOIN,
-        coordinator: None,
-        assigned: BTreeSet::new(),
-        lanes: HashMap::new(),
-        running: JoinSet::new(),
-        beats: JoinSet::new(),
-        board,
-        events,
-        failures: 0,
-        idle: 0,
-        told: false,
-        joined: false,
-    };
+    let mut task = Task::new(core, settings, board, events);
     let mut beat_at = Some(Instant::now());
     let reply = loop {
         tokio::select! {
@@ -133,6 +117,26 @@ fn member_id() -> String {
 }
 
 impl Task {
+    fn new(core: Arc<Core>, settings: Arc<GroupSettings>, board: Arc<Board>, events: mpsc::Sender<ShareEvent>) -> Self {
+        Self {
+            me: Arc::new(Identity::new(settings)),
+            core,
+            member: member_id(),
+            epoch: JOIN,
+            coordinator: None,
+            assigned: BTreeSet::new(),
+            lanes: HashMap::new(),
+            running: JoinSet::new(),
+            beats: JoinSet::new(),
+            board,
+            events,
+            failures: 0,
+            idle: 0,
+            told: false,
+            joined: false,
+        }
+    }
+
     /// Gives a sign of life.
     fn beat(&mut self) {
         let beat = self.sign(self.epoch);
@@ -317,3 +321,6 @@ async fn ask(core: &Core, me: &Identity, member: &str, epoch: i32, at: Option<Co
     });
     (Some(at), answer)
 }
+
+#[cfg(test)]
+mod tests;
