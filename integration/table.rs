@@ -1,7 +1,7 @@
 //! A compacted topic of a real Kafka as a table.
 
 use crate::shared_kafka;
-use crate::stage::DEADLINE;
+use crate::stage::{DEADLINE, eventually};
 use crate::wire::transaction;
 use mqtt_kafka_proxy::kafka::fetched::{Limits, batches};
 use mqtt_kafka_proxy::upstream::{Cluster, Settings, Table, TableEvent, TopicState};
@@ -90,6 +90,11 @@ async fn all_rows_are_there_when_a_table_is_complete_and_changes_follow() {
     transaction(&kafka.bootstrap, "table", "in-transaction", &["committed"], true);
     transaction(&kafka.bootstrap, "table", "in-transaction", &["aborted"], false);
     expected.insert("in-transaction".to_owned(), "committed".to_owned());
+    // Kafka writes the end of a transaction after it has answered.
+    eventually("the transaction is committed in the log", || {
+        let committed = kafka.consume("table", "%s").iter().any(|value| value == "committed");
+        committed.then_some(())
+    });
 
     let cluster = Cluster::start(Settings {
         bootstrap_servers: vec![kafka.bootstrap.clone()],
