@@ -239,9 +239,10 @@ fn honest_clients_go_on_beside_hostile_ones_of_whom_nothing_is_left() {
     );
     let bound = MEMORY_SHARED + MEMORY_EACH * extent.at_a_time as u64;
     assert!(grown < bound, "{grown} bytes more for {} connections", peak.connections);
-    // The short form shares its cores with other tests, and tells its figures only.
+    // The short form shares two cores with other tests: there is left that nobody waits for an attacker.
+    let slack = if is_long() { Duration::ZERO } else { extent.connect_timeout / 2 };
     assert!(
-        !is_long() || attacked <= 2 * before.max(unharmed),
+        attacked <= 2 * before.max(unharmed) + slack,
         "p99 {before:?} before, {attacked:?} meanwhile, {unharmed:?} without attackers"
     );
     assert_eq!(proxy.metric(&["connection_panics_total"]), 0.0);
