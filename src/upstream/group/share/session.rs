@@ -242,6 +242,7 @@ impl Session {
             return None;
         }
         self.renew(now);
+        self.parts.values_mut().for_each(Part::forget_needless);
         let is_urgent = |part: &Part| !part.apart.is_empty() || part.acks.iter().any(|ack| ack.kind == AckKind::Renew);
         let fetches = room > 0 && self.reads_any() && !self.parts.values().any(is_urgent);
         let (mut pieces, mut forgotten) = (Vec::new(), Vec::new());

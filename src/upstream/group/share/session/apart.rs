@@ -4,6 +4,15 @@ use super::{News, Part};
 use crate::upstream::group::share::request::{AckBatch, AckKind};
 
 impl Part {
+    /// A renewal of what was acknowledged, or given up, meanwhile is none: were it urgent, nothing would be fetched on its account.
+    pub(super) fn forget_needless(&mut self) {
+        let held = &self.held;
+        let is_needed = |ack: &AckBatch| ack.kind != AckKind::Renew || held.contains_key(&ack.first);
+        self.acks.retain(is_needed);
+        self.apart.iter_mut().for_each(|some| some.retain(is_needed));
+        self.apart.retain(|some| !some.is_empty());
+    }
+
     /// What was sent speaks of a record that is not ours any more.
     pub(super) fn refused(&mut self, news: &mut Vec<News>) {
         let sent = std::mem::take(&mut self.sent);

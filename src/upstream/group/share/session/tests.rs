@@ -267,3 +267,18 @@ fn one_that_comes_too_late_holds_up_none_of_those_that_are_acknowledged_with_it(
         }
     }
 }
+
+/// Renewals were refused together, and all of them are acknowledged before they go one by one: what is asked next is for records.
+#[test]
+fn renewals_that_are_needless_by_now_keep_nothing_from_being_fetched() {
+    let start = Instant::now();
+    let later = start + Duration::from_secs(15);
+    let (mut session, lease) = holding(1, start);
+    session.next(later, 0).unwrap();
+    let refused = data(0).with_acknowledge_error_code(ErrorCode::INVALID_RECORD_STATE.code());
+    session.take(answer(vec![refused]), later).unwrap();
+    session.acknowledge(lease, (0, 1), AckKind::Accept);
+    let request = session.next(later, 5).unwrap();
+    assert!(request.fetches());
+    assert_eq!(acks(&request), [(0, vec![batch(0, 1, AckKind::Accept)])]);
+}
