@@ -4,13 +4,16 @@
 mod fake_broker;
 mod relay_stage;
 
-use std::{iter::repeat_n, time::Duration};
-
-use std::sync::Arc;
+use std::{
+    iter::repeat_n,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fake_broker::{
-    Fake, Fault,
+    Fake, Fault, World,
     client::until,
+    coordinator::Group,
     records::{Batch, record},
 };
 use kafka_protocol::messages::ApiKey;
@@ -20,6 +23,7 @@ use relay_stage::{
     Stage,
     device::{Device, taking},
 };
+use tokio::time::timeout;
 
 const RULES: &str = r#"rules:
   - {name: jobs, mqtt: "jobs/{key}", kafka: {topic: jobs, key: "{key}"}, qos: 2}
@@ -253,4 +257,129 @@ async fn a_message_is_lent_as_long_as_its_pair_may_come_also_if_the_log_is_read_
     takes(&mut stored(&stage).await, "jobs/a q2 dup 0").await;
     assert!(other.fence().await.is_empty(), "it is the session's");
     all_is_committed(&stage, 1).await;
+}
+
+/// Longer than acknowledgements are waited for when a partition goes elsewhere.
+const LONG: Duration = Duration::from_secs(3);
+
+/// Nothing of a shared subscription comes for a while.
+async fn gets_nothing(device: &mut Device, during: Duration) {
+    let since = Instant::now();
+    while since.elapsed() < during {
+        assert_eq!(device.fence().await, Vec::<String>::new());
+    }
+}
+
+/// Two partitions, each with a message whose pair is on its way, of a client that takes part alone.
+async fn two_are_lent() -> (Arc<Fake>, Stage, Device) {
+    let fake = Arc::new(Fake::start(1).await);
+    fake.topic("jobs", 2);
+    fake.topic("mqtt-sessions", 1);
+    let stage = Stage::start(fake.clone(), RULES).await;
+    let mut device = stored(&stage).await;
+    device.subscribed(SHARE, 2).await;
+    nothing_is_written(&stage);
+    for partition in 0..2 {
+        fake.record("jobs", partition, "a", &partition.to_string());
+    }
+    until("the pairs are on their way", || stage.metric("kafka_produce_retries_total") > 0).await;
+    assert!(device.fence().await.is_empty());
+    (fake, stage, device)
+}
+
+async fn takes_both(device: &mut Device) {
+    for line in [device.line().await, device.line().await] {
+        let parts: Vec<&str> = line.split(' ').collect();
+        assert_eq!((parts[0], parts[2]), ("publish", "jobs/a"), "{line}");
+        completes(device, parts[1].parse().unwrap()).await;
+    }
+    assert!(device.fence().await.is_empty(), "each comes once");
+}
+
+/// Another instance is to have a partition while `mqtt-sessions` is slow: it gets it when the session has what it is lent.
+#[tokio::test]
+async fn a_partition_stays_until_what_is_lent_of_it_is_written() {
+    let (fake, stage, mut device) = two_are_lent().await;
+    let elsewhere = Stage::start(fake.clone(), RULES).await;
+    let mut other = other(&elsewhere).await;
+    gets_nothing(&mut other, LONG).await;
+    fake.world().produce_always = None;
+    takes_both(&mut device).await;
+    all_is_committed(&stage, 2).await;
+    let next = [fake.record("jobs", 0, "b", "2"), fake.record("jobs", 1, "b", "3")];
+    assert_eq!(next, [1, 1]);
+    let (one, two) = tokio::join!(device.line(), other.line());
+    let mut both = [one, two].map(|line| line.rsplit(' ').next().unwrap().to_owned());
+    both.sort();
+    assert_eq!(both, ["2", "3"], "each has a partition by now");
+    assert_eq!(stage.metric("shared_doubled_total") + elsewhere.metric("shared_doubled_total"), 0);
+}
+
+/// The last of an instance is gone while `mqtt-sessions` is slow: whoever comes next gets nothing of what its session will have.
+#[tokio::test]
+async fn a_membership_stays_until_what_is_lent_is_written() {
+    let (fake, stage, device) = two_are_lent().await;
+    drop(device);
+    let elsewhere = Stage::start(fake.clone(), RULES).await;
+    until("it has time to leave", {
+        let since = Instant::now();
+        move || since.elapsed() > LONG
+    })
+    .await;
+    assert_eq!(stage.metric("shared_memberships"), 1);
+    fake.world().produce_always = None;
+    until("the group is left", || stage.metric("shared_memberships") == 0).await;
+    let mut other = other(&elsewhere).await;
+    fake.record("jobs", 0, "a", "2");
+    takes(&mut other, "jobs/a q2 2").await;
+    assert!(other.fence().await.is_empty());
+    let mut device = stored(&elsewhere).await;
+    let again = [device.line().await, device.line().await];
+    assert!(again.iter().all(|line| line.contains("jobs/a q2 dup ")), "{again:?}");
+}
+
+/// One that is to end does not wait so long: its pairs had their time before.
+#[tokio::test]
+async fn an_instance_that_ends_leaves_its_groups_though_something_is_lent() {
+    let (fake, stage, device) = two_are_lent().await;
+    drop(device);
+    timeout(Duration::from_secs(8), stage.relay.groups_left()).await.unwrap();
+    let mut world = fake.world();
+    assert!(group(&mut world).members.is_empty());
+}
+
+/// That of the shared subscription.
+fn group(world: &mut World) -> &mut Group {
+    let mut groups = world.groups.groups.iter_mut();
+    groups.find(|(name, _)| name.starts_with("mqtt-g-")).unwrap().1
+}
+
+/// The coordinator takes the members of the group for dead.
+fn throw_out_all(stage: &Stage) {
+    let mut world = stage.fake.world();
+    let group = group(&mut world);
+    let members: Vec<String> = group.members.keys().cloned().collect();
+    assert_eq!(members.len(), 1);
+    assert_eq!(group.leave(&members[0], Instant::now()), 0);
+}
+
+/// The group has taken the partition away, and nobody was asked: the message is another's, and the session's as soon as its pair is read.
+#[tokio::test]
+async fn a_message_that_is_lost_while_it_is_lent_may_come_twice_and_is_counted() {
+    let stage = stage().await;
+    let mut device = stored(&stage).await;
+    device.subscribed(SHARE, 2).await;
+    let mut other = other(&stage).await;
+    nothing_is_written(&stage);
+    write(&stage, 0..1);
+    until("the pair is on its way", || stage.metric("kafka_produce_retries_total") > 0).await;
+    assert!(device.fence().await.is_empty());
+    drop(device);
+    assert!(other.fence().await.is_empty(), "the message is nobody's yet");
+    throw_out_all(&stage);
+    takes(&mut other, "jobs/a q2 0").await;
+    assert_eq!(stage.metric("shared_doubled_total"), 0, "the session does not have it");
+    stage.fake.world().produce_always = None;
+    stage.counted("shared_doubled_total", 1).await;
+    takes(&mut stored(&stage).await, "jobs/a q2 dup 0").await;
 }

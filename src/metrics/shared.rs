@@ -12,6 +12,8 @@ pub struct SharedCounters {
     pub redelivered: Counter,
     /// Commits that Kafka did not take, and acknowledgements to share groups that came too late.
     pub commit_failures: Counter,
+    /// Messages of QoS 2 that a stored session wrote down after the group had given them to another member.
+    pub doubled: Counter,
 }
 
 impl SharedCounters {
@@ -31,6 +33,11 @@ impl SharedCounters {
             "shared_commit_failures",
             "Commits of shared subscriptions that Kafka did not take, and acknowledgements to share groups that came too late",
             new.commit_failures.clone(),
+        );
+        registry.register(
+            "shared_doubled",
+            "Messages of QoS 2 that a stored session wrote down after their partition, or their lock, went elsewhere: another member has them, too",
+            new.doubled.clone(),
         );
         new
     }

@@ -26,10 +26,10 @@ impl Lent {
         format!("$share/{name}/{filter}")
     }
 
-    /// The session has it.
-    pub fn keep(mut self) {
+    /// The session has it. False: so may another member, since its partition or its lock went elsewhere before.
+    pub fn keep(mut self) -> bool {
         self.is_kept = true;
-        self.share.lock().state.keep(self.id);
+        self.share.lock().state.keep(self.id)
     }
 }
 

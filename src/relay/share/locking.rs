@@ -8,7 +8,6 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::{
@@ -19,6 +18,7 @@ use tokio::{
 use super::{
     Readiness, Share, Shares,
     acquired::{Made, make},
+    grace::Grace,
     messages::Scratch,
     state::{PartId, Said},
     task,
@@ -33,8 +33,6 @@ use crate::{
 pub(super) const NOT_SUPPORTED: &str = "share_groups_not_supported";
 /// The same: a share group is joined for topics whose names are known.
 const OPEN_TOPICS: &str = "share_group_needs_topics";
-/// How long those who have left, the last of all, may still acknowledge.
-const GRACE: Duration = Duration::from_secs(2);
 /// Bytes of messages that may be with members, or wait for them: with all memory in use, and otherwise.
 const HELD: std::ops::RangeInclusive<usize> = 256 * 1024..=8 * 1024 * 1024;
 
@@ -48,7 +46,8 @@ struct Task {
     scratch: Scratch,
     /// Records whose schemas are looked for.
     looking: JoinSet<Acquired>,
-    patience: Option<Instant>,
+    /// For those who have left, the last of all.
+    patience: Option<Grace>,
     terms: Terms,
 }
 
@@ -144,7 +143,7 @@ impl Task {
                 return;
             }
             self.group.want(self.room());
-            let (share, patience) = (self.share.clone(), self.patience);
+            let (share, patience) = (self.share.clone(), self.patience.map(|grace| grace.ends(Instant::now())));
             tokio::select! {
                 event = self.group.next() => match event {
                     Some(event) => self.told(event),
@@ -178,7 +177,8 @@ impl Task {
             return false;
         }
         let now = Instant::now();
-        now >= *self.patience.get_or_insert(now + GRACE) || inner.state.is_all_quiet()
+        let grace = *self.patience.get_or_insert(Grace::from(now));
+        grace.is_over(now, inner.state.is_all_quiet(), self.shares.awaits(&inner.state))
     }
 
     /// Says what became of messages.

@@ -2,12 +2,13 @@
 //! group, whose partitions are shared out among the instances, or of a share group, which gives out messages one by one.
 //!
 //! `state` knows which message is with whom, `task` is the membership in a consumer group, `reading` makes messages of the records of one partition, `room` is
-//! the memory for that; `locking` is the membership in a share group, `acquired` makes messages of what that gives out. `seats` is how
+//! the memory for that, `grace` how long what is to go waits for its messages; `locking` is the membership in a share group, `acquired` makes messages of what that gives out. `seats` is how
 //! connections come and go, `parts` how many seats one may have.
 //!
 //! A shared subscription reads for itself, beside the feeds: where it is in the log depends on what was acknowledged, not on the tail.
 
 mod acquired;
+mod grace;
 mod lent;
 mod locking;
 mod messages;
@@ -20,7 +21,10 @@ mod task;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use rustc_hash::FxHashMap;
@@ -76,6 +80,8 @@ pub struct Shares {
     parts: Arc<Parts>,
     /// Memberships that have not ended.
     running: watch::Sender<usize>,
+    /// The proxy is about to end.
+    ending: AtomicBool,
 }
 
 /// One shared subscription, as the connections see it.
@@ -138,6 +144,7 @@ impl Shares {
             live: Mutex::default(),
             parts: Arc::default(),
             running: watch::Sender::new(0),
+            ending: AtomicBool::new(false),
         })
     }
 
@@ -145,8 +152,16 @@ impl Shares {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until this instance is no member of any group. Connections must have ended before.
+    /// Whether somebody who is about to leave waits for what `state` has lent.
+    fn awaits(&self, state: &State<Message>) -> bool {
+        state.lends() && !self.ending.load(Relaxed)
+    }
+
+    /// Waits until this instance is no member of any group. Connections must have ended before, and what sessions have is written, or never
+    /// will be.
     pub async fn all_left(&self) {
+        self.ending.store(true, Relaxed);
+        self.live().values().for_each(|share| share.wake.notify_one());
         let mut running = self.running.subscribe();
         // The sender lives as long as this.
         let _ = running.wait_for(|running| *running == 0).await;

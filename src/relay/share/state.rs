@@ -181,16 +181,22 @@ impl<T: Clone> State<T> {
         }
     }
 
-    /// The session has it: it is nobody else's any more.
-    pub fn keep(&mut self, id: HandoutId) {
-        let Some(handout) = self.out.get_mut(&id) else { return };
-        let Step::Lent { left } = handout.step else { return };
+    /// The session has it: it is nobody else's any more. False: its partition, or its lock, was given up or lost before, so another has it, too.
+    pub fn keep(&mut self, id: HandoutId) -> bool {
+        let Some(handout) = self.out.get_mut(&id) else { return false };
+        let Step::Lent { left } = handout.step else { return false };
         handout.step = Step::Settled;
         let (part, offset) = (handout.part, handout.offset);
         self.settle(part, offset);
         if left {
             self.take(id);
         }
+        true
+    }
+
+    /// Whether a session is about to take something.
+    pub fn lends(&self) -> bool {
+        self.out.values().any(|handout| matches!(handout.step, Step::Lent { .. }))
     }
 
     /// The session does not have it, and never will.

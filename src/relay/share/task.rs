@@ -18,7 +18,13 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{Readiness, Share, SharedKind, Shares, locking, messages::Scratch, reading::Reading};
+use super::{
+    Readiness, Share, SharedKind, Shares,
+    grace::{Grace, WRITTEN},
+    locking,
+    messages::Scratch,
+    reading::Reading,
+};
 use crate::{
     mapping::Source,
     upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings},
@@ -32,6 +38,9 @@ use going::Going;
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// Who comes to a group waits for the others to notice: they do with their next sign of life.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long others wait for partitions that are to be given up. Four fifths of it must be enough for what is lent and the last commit.
+const REBALANCE: Duration = Duration::from_secs(30);
+const _: () = assert!(5 * (WRITTEN.as_secs() + commits::LAST_COMMIT.as_secs()) < 4 * REBALANCE.as_secs());
 /// Times that messages are made and handed out before anything else is looked at.
 const MOST_ROUNDS: usize = 16;
 /// A member that others have given nothing after so long has nothing to begin with.
@@ -48,8 +57,8 @@ struct Task {
     /// Partitions that are ours, of topics that are not known here yet.
     unknown: Vec<Assigned>,
     going: Vec<Going>,
-    /// How long those who have left, the last of all, may still acknowledge.
-    patience: Option<Instant>,
+    /// For those who have left, the last of all.
+    patience: Option<Grace>,
     committer: Committer,
     /// At most one.
     commits: JoinSet<Outcome>,
@@ -101,6 +110,7 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, sources: &[Source], until
         group: shares.group(share),
         topics: found.topics.iter().map(|name| name.to_string()).collect(),
         heartbeat_interval: HEARTBEAT,
+        rebalance_timeout: REBALANCE,
         ..GroupSettings::default()
     });
     let mut commit_at = interval(COMMIT_EVERY);
@@ -124,8 +134,6 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, sources: &[Source], until
     };
     task.live(&mut group).await;
     task.last_commit().await;
-    // Whoever may still hold messages is told that they are not its own any more.
-    task.readings.drain(..).for_each(|reading| share.lock().state.end(reading.part));
     group.leave().await;
 }
 
@@ -222,13 +230,15 @@ impl Task {
         let waits = *self.share.ready.borrow() == Readiness::Waiting;
         let ready = self.generation.filter(|_| waits && self.has_nothing());
         let ready = ready.map(|(since, _)| since + NOTHING_YET).filter(|at| *at > Instant::now());
-        let going = self.going.iter().map(|going| going.until);
+        let now = Instant::now();
+        let going = self.going.iter().map(|going| going.grace);
+        let graces = going.chain(self.patience).map(|grace| grace.ends(now));
         let others_wait = *self.wanted.borrow() > 0;
         let leaves = self
             .readings
             .iter()
             .filter_map(|reading| reading.leaves_at().filter(|_| others_wait));
-        going.chain(self.patience).chain(ready).chain(leaves).min()
+        graces.chain(ready).chain(leaves).min()
     }
 
     /// Makes messages and hands them out, as long as somebody takes any; then the others get their turn.

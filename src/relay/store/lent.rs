@@ -82,6 +82,17 @@ impl Task {
             },
         };
         let written = |borrowed: &mut Borrowed| is_under(borrowed) && borrowed.is_in(&steps);
-        self.borrowed.extract_if(.., written).for_each(|borrowed| borrowed.lent.keep());
+        for borrowed in self.borrowed.extract_if(.., written) {
+            let (share, client) = (borrowed.lent.filter(), borrowed.client);
+            if !borrowed.lent.keep() {
+                self.around.metrics.shared.doubled.inc();
+                tracing::warn!(
+                    share,
+                    client = &*client,
+                    "a stored session has a message of QoS 2 that another member may have, too: it was not written down before its partition, \
+                     or its lock, went elsewhere"
+                );
+            }
+        }
     }
 }

@@ -94,6 +94,12 @@ impl<T: Clone> State<T> {
         !self.out.values().any(|handout| handout.part == part && waits(handout))
     }
 
+    /// Whether a session is about to take something of a partition.
+    pub fn lends_of(&self, part: PartId) -> bool {
+        let lends = |handout: &Handout<T>| handout.part == part && matches!(handout.step, Step::Lent { .. });
+        self.out.values().any(lends)
+    }
+
     /// The log was cut off at `offset`: whatever is said about messages from there on does not count. Those below are what they were.
     pub fn cut_off(&mut self, part: PartId, offset: i64) {
         if let Some(part) = self.parts.get_mut(&part) {

@@ -106,10 +106,11 @@ fn a_message_that_is_lent_is_settled_when_it_is_kept_and_goes_to_others_when_it_
                 assert_eq!(state.hand_out(), None, "it is nobody's yet");
             }
             if kept {
-                state.keep(id);
+                assert!(state.lends() && state.lends_of(part) && state.keep(id));
             } else {
                 state.take_back(id);
             }
+            assert!(!state.lends() && !state.keep(id), "it is decided");
             let again = all(&mut state);
             assert_eq!(offsets_of(&again, other), if kept { vec![] } else { vec![0] });
             assert_eq!(committed(&mut state), kept.then_some(1));

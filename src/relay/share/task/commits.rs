@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long the last commit is waited for.
-const LAST_COMMIT: Duration = Duration::from_secs(3);
+pub(super) const LAST_COMMIT: Duration = Duration::from_secs(3);
 
 /// The outcome of a commit: the partitions, and whether Kafka has all of it.
 pub(super) type Outcome = (Vec<PartId>, bool);
@@ -46,26 +46,37 @@ impl Task {
         });
     }
 
-    /// Before the goodbye.
+    /// Before the goodbye: whatever is said from then on about messages counts for nothing.
     pub(super) async fn last_commit(&mut self) {
         // One that is on its way is not overtaken by this.
         self.commits.detach_all();
-        self.commit();
-        let commits = &mut self.commits;
-        if timeout(LAST_COMMIT, async { while commits.join_next().await.is_some() {} })
-            .await
-            .is_err()
-        {
+        let going = self.going.iter_mut().flat_map(|going| going.readings.drain(..));
+        let readings: Vec<Reading> = self.readings.drain(..).chain(going).collect();
+        let commits = self.end(&readings);
+        let done = timeout(LAST_COMMIT, self.committer.commit(commits)).await;
+        if !done.is_ok_and(|outcomes| outcomes.iter().all(Result::is_ok)) {
+            self.shares.hub.metrics.shared.commit_failures.inc();
             tracing::warn!(
                 share = self.share.share_name(),
-                "the last commit of a shared subscription was not answered: some of it comes again"
+                "the last commit of a shared subscription was not taken: some of it comes again"
             );
         }
+        // Only now: what is committed of them after that is refused.
+        self.going.clear();
+    }
+
+    /// Ends partitions; what is to be committed of them. What is settled in the very moment is in it, or does not count.
+    pub(super) fn end(&self, readings: &[Reading]) -> Vec<Commit> {
+        let mut inner = self.share.lock();
+        let position = |reading: &Reading| Some(commit(reading, &inner.state.position(reading.part)?));
+        let commits = readings.iter().filter_map(position).collect();
+        readings.iter().for_each(|reading| inner.state.end(reading.part));
+        commits
     }
 }
 
 /// The commit of a position.
-pub(super) fn commit(reading: &Reading, position: &Position) -> Commit {
+fn commit(reading: &Reading, position: &Position) -> Commit {
     Commit {
         tenure: reading.tenure.clone(),
         offset: position.offset,

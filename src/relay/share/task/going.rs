@@ -1,24 +1,18 @@
 //! Partitions that this instance gives up, or has lost.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
-use super::{Task, commits::commit};
+use super::Task;
 use crate::{
-    relay::share::reading::Reading,
-    upstream::{Commit, Revocation, TopicPartition},
+    relay::share::{grace::Grace, reading::Reading},
+    upstream::{Revocation, TopicPartition},
 };
-
-/// How long what was sent may still be acknowledged when its partition is to be given up, or the membership. After that the next owner sends
-/// it again.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// Partitions that are being given up.
 pub(super) struct Going {
     pub(super) readings: Vec<Reading>,
     revocation: Revocation,
-    pub(super) until: Instant,
+    pub(super) grace: Grace,
 }
 
 impl Task {
@@ -31,9 +25,9 @@ impl Task {
             return false;
         }
         let now = Instant::now();
-        let until = *self.patience.get_or_insert(now + GRACE);
-        let is_quiet = || self.readings.iter().all(|reading| inner.state.is_quiet(reading.part));
-        now >= until || self.going.is_empty() && is_quiet()
+        let grace = *self.patience.get_or_insert(Grace::from(now));
+        let is_quiet = self.going.is_empty() && inner.state.is_all_quiet();
+        grace.is_over(now, is_quiet, self.shares.awaits(&inner.state))
     }
 
     /// Takes the readings of partitions out. If they are `lost`, nothing that is still done for them counts.
@@ -59,7 +53,7 @@ impl Task {
         self.going.push(Going {
             readings,
             revocation,
-            until: Instant::now() + GRACE,
+            grace: Grace::from(Instant::now()),
         });
     }
 
@@ -69,19 +63,19 @@ impl Task {
         let share = &self.share;
         let is_over = |going: &mut Going| {
             let inner = share.lock();
-            now >= going.until || going.readings.iter().all(|reading| inner.state.is_quiet(reading.part))
+            let mut parts = going.readings.iter().map(|reading| reading.part);
+            let is_quiet = parts.clone().all(|part| inner.state.is_quiet(part));
+            going.grace.is_over(now, is_quiet, parts.any(|part| inner.state.lends_of(part)))
         };
         let over: Vec<Going> = self.going.extract_if(.., is_over).collect();
-        for going in over {
-            let mut inner = self.share.lock();
-            let position = |reading: &Reading| Some(commit(reading, &inner.state.position(reading.part)?));
-            let commits: Vec<Commit> = going.readings.iter().filter_map(position).collect();
-            going.readings.iter().for_each(|reading| inner.state.end(reading.part));
-            drop(inner);
-            let committer = self.committer.clone();
+        for Going { readings, revocation, .. } in over {
+            let commits = self.end(&readings);
+            let (committer, metrics) = (self.committer.clone(), self.shares.hub.metrics.clone());
             tokio::spawn(async move {
-                committer.commit(commits).await;
-                going.revocation.release();
+                if !committer.commit(commits).await.iter().all(Result::is_ok) {
+                    metrics.shared.commit_failures.inc();
+                }
+                revocation.release();
             });
         }
     }
