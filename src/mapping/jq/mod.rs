@@ -2,8 +2,10 @@
 
 mod access;
 mod arithmetic;
+mod expression;
 mod fuel;
 mod json;
+mod matching;
 mod natives;
 mod program;
 mod recursion;

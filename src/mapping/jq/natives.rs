@@ -10,6 +10,7 @@ use jaq_core::native::{Fun, bome, run, unary, v};
 use jaq_core::{DataT, RunPtr, ValR};
 
 use super::fuel::{charge, charge_bytes, charge_values};
+use super::matching::{DEFINITIONS, Wanted, apply};
 use super::program::Kind;
 use super::value::{Envelope, Value};
 use crate::mapping::said::time_of;
@@ -60,7 +61,6 @@ def inside(xs): . as $x | xs | contains($x);
 def index($i): indices($i)[0];
 def rindex($i): indices($i)[-1];
 def split($by): . / $by;
-def splits($by): split($by)[];
 def to_entries: [key_values[] | {key: .[0], value: .[1]}];
 def from_entries: reduce .[] as $x ({}; . + {($x | if has("key") then .key elif has("k") then .k elif has("name") then .name else .Name end | if type == "string" then . else tojson end): ($x | if has("value") then .value else .v end)});
 def with_entries(f): to_entries | map(f) | from_entries;
@@ -79,21 +79,38 @@ def @csv: [.[] | if type == "string" then "\"" + ([(. / "\"")[]] | join("\"\""))
 /// What programs are compiled with before themselves.
 pub(super) fn definitions() -> impl Iterator<Item = Def<&'static str>> {
     let library = jaq_core::defs().chain(jaq_std::defs());
-    let own = load::parse(OWN, |parser| parser.defs()).expect("our own definitions are tested");
-    library.filter(|def| !LEFT_OUT.contains(&def.name)).chain(own)
+    let own = [OWN, DEFINITIONS].map(|text| load::parse(text, |parser| parser.defs()).expect("our own definitions are tested"));
+    library.filter(|def| !LEFT_OUT.contains(&def.name)).chain(own.into_iter().flatten())
 }
 
 /// All functions in the place of which there is code.
 pub(super) fn functions() -> impl Iterator<Item = Fun<Kind>> {
-    let tables: [Function<Kind>; 1] = [("lookup", v(2), |mut cv| {
-        let (key, name) = (cv.0.pop_var(), cv.0.pop_var());
-        bome(row(cv.0.data().tables, &name, &key))
-    })];
     let library = jaq_core::funs().chain(jaq_std::base_funs()).filter(|(name, ..)| *name != "halt");
     library
         .chain(own::<Kind>().into_iter().map(run::<Kind>))
         .chain(mathematics::<Kind>().into_iter().map(run::<Kind>))
-        .chain(tables.into_iter().map(run::<Kind>))
+        .chain(of_program().into_iter().map(run::<Kind>))
+}
+
+/// Those that look into what the program was compiled with.
+fn of_program() -> Vec<Function<Kind>> {
+    vec![
+        ("lookup", v(2), |mut cv| {
+            let (key, name) = (cv.0.pop_var(), cv.0.pop_var());
+            bome(row(cv.0.data().tables, &name, &key))
+        }),
+        ("test", v(2), |cv| matched(cv, Wanted::Test)),
+        ("matches_of", v(2), |cv| matched(cv, Wanted::Matches)),
+        ("captures_of", v(2), |cv| matched(cv, Wanted::Captures)),
+        ("scans_of", v(2), |cv| matched(cv, Wanted::Scans)),
+        ("splits_of", v(2), |cv| matched(cv, Wanted::Splits)),
+        ("pieces_of", v(2), |cv| matched(cv, Wanted::Pieces)),
+    ]
+}
+
+fn matched<'a>(mut cv: jaq_core::Cv<'a, Kind>, wanted: Wanted) -> jaq_core::ValXs<'a, Value> {
+    let (flags, pattern) = (cv.0.pop_var(), cv.0.pop_var());
+    bome(apply(cv.0.data().expressions, &cv.1, &pattern, &flags, wanted))
 }
 
 type Function<D> = jaq_core::native::Filter<RunPtr<D>>;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::{Ctx, DataT, Exn, Lut, Vars};
 
+use super::expression::{self, Expressions};
 use super::fuel::{CutOff, budget, step, within};
 use super::natives::{definitions, functions};
 use super::recursion::said;
@@ -33,6 +34,8 @@ pub(super) struct Steps<'a> {
     lut: &'a Lut<Kind>,
     /// What it may look into.
     pub(super) tables: &'a [(String, Arc<Table>)],
+    /// The regular expressions that stand in it.
+    pub(super) expressions: &'a Expressions,
 }
 
 impl<'a> jaq_core::data::HasLut<'a, Kind> for Steps<'a> {
@@ -51,6 +54,7 @@ pub(in crate::mapping) struct Program {
     pub(in crate::mapping) makes_records: bool,
     text: String,
     tables: Vec<(String, Arc<Table>)>,
+    expressions: Expressions,
 }
 
 /// Why a run failed.
@@ -116,6 +120,10 @@ impl Program {
             let remedy = "hand a value on, as in `def f($x): …`, or use `recurse`, `until`, `while`, `reduce` or `foreach`";
             return Err(Wrong::new(load::span(text, call).start, message, remedy));
         }
+        let expressions = expression::compile(&said.patterns()).map_err(|(place, message)| {
+            let at = said.expressions.get(place).map_or(0, |pattern| load::span(text, pattern.at).start);
+            Wrong::new(at, message, EXPRESSIONS)
+        })?;
         let compiler = jaq_core::Compiler::default().with_funs(functions());
         let filter = compiler
             .with_global_vars(variables.iter().map(String::as_str))
@@ -128,6 +136,7 @@ impl Program {
             variables: variables.into_iter().map(|name| (name.clone(), used(&name))).collect(),
             text: text.to_owned(),
             tables,
+            expressions,
         })
     }
 
@@ -153,6 +162,7 @@ impl Program {
                 Steps {
                     lut: &self.filter.lut,
                     tables: &self.tables,
+                    expressions: &self.expressions,
                 },
                 vars,
             );
@@ -221,6 +231,8 @@ fn check_nesting(text: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
+const EXPRESSIONS: &str =
+    "write it as the Rust crate `regex` reads it: no look-around and no back-references; a backslash is `\\\\` in a string";
 const LANGUAGE: &str = "docs/transforms.md has the language and the functions that programs may call";
 
 fn unloadable(text: &str, errors: load::Errors<&str, ()>) -> Wrong {

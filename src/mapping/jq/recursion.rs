@@ -1,4 +1,4 @@
-//! What a program says before it runs: which tables it looks into, and whether it is one that cannot be bounded.
+//! What a program says before it runs: which tables it looks into, which regular expressions it has, and whether it is one that cannot be bounded.
 //!
 //! A definition that hands an ever longer chain of filters to itself makes what the interpreter takes down by recursion when the run is
 //! over, as deep as the chain is long. No count of steps bounds that stack, so such programs are refused when they are compiled.
@@ -14,6 +14,28 @@ pub(super) struct Said<'s> {
     pub(super) chain_of_filters: Option<&'s str>,
     /// Names of tables that are looked into, as far as they stand there.
     pub(super) tables: Vec<&'s str>,
+    /// Regular expressions that stand there, with flags that do, too.
+    pub(super) expressions: Vec<Written<'s>>,
+    /// Names that the program defines itself.
+    own: Vec<&'s str>,
+}
+
+/// A regular expression of a call.
+pub(super) struct Written<'s> {
+    /// What the call is of.
+    of: &'s str,
+    /// The first part of it, to find it by.
+    pub(super) at: &'s str,
+    pattern: String,
+    flags: String,
+}
+
+impl Said<'_> {
+    /// Regular expressions of calls, and their flags.
+    pub(super) fn patterns(&self) -> Vec<(String, String)> {
+        let each = self.expressions.iter();
+        each.map(|written| (written.pattern.clone(), written.flags.clone())).collect()
+    }
 }
 
 /// Walks a program.
@@ -23,6 +45,9 @@ pub(super) fn said<'s>(program: &Term<&'s str>) -> Said<'s> {
         said: Said::default(),
     };
     search.term(program);
+    let Said { expressions, own, .. } = &mut search.said;
+    // What the program defines itself may be something else.
+    expressions.retain(|written| !own.contains(&written.of));
     search.said
 }
 
@@ -75,6 +100,7 @@ impl<'t, 's> Search<'t, 's> {
             }
             Term::Def(defs, rest) => {
                 for def in defs {
+                    self.said.own.push(def.name);
                     self.within.push(def);
                     self.term(&def.body);
                     self.within.pop();
@@ -114,6 +140,7 @@ impl<'t, 's> Search<'t, 's> {
         {
             self.said.tables.push(table);
         }
+        self.expression(name, given);
         let itself = self.within.iter().find(|def| def.name == name && def.args.len() == given.len());
         let Some(def) = itself else { return };
         let is_handed_on = |(parameter, given): (&&str, &Term<&str>)| {
@@ -123,4 +150,39 @@ impl<'t, 's> Search<'t, 's> {
             self.said.chain_of_filters.get_or_insert(name);
         }
     }
+    /// Notes the regular expression of a call, if it stands there.
+    fn expression(&mut self, name: &'s str, given: &'t [Term<&'s str>]) {
+        let flags = match (name, given.len()) {
+            ("test" | "match" | "capture" | "scan" | "splits", 1) | ("sub" | "gsub", 2) => None,
+            ("test" | "match" | "capture" | "scan" | "split" | "splits", 2) => given.get(1),
+            ("sub" | "gsub", 3) => given.get(2),
+            _ => return,
+        };
+        let flags = flags.map_or(Some(String::new()), |flags| written(flags).map(|(flags, _)| flags));
+        if let (Some((pattern, Some(at))), Some(flags)) = (given.first().and_then(written), flags) {
+            self.said.expressions.push(Written {
+                of: name,
+                at,
+                pattern,
+                flags,
+            });
+        }
+    }
+}
+
+/// The text of a string that stands in the program, and its first part that is no escape.
+fn written<'s>(term: &Term<&'s str>) -> Option<(String, Option<&'s str>)> {
+    let Term::Str(None, parts) = term else { return None };
+    let (mut text, mut first) = (String::new(), None);
+    for part in parts {
+        match part {
+            StrPart::Str(part) => {
+                text.push_str(part);
+                first = first.or(Some(*part));
+            }
+            StrPart::Char(c) => text.push(*c),
+            StrPart::Term(_) => return None,
+        }
+    }
+    Some((text, first))
 }

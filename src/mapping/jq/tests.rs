@@ -229,3 +229,118 @@ fn payloads_that_are_nested_deeply_are_no_json() {
     let legal = format!("{}{}", "[".repeat(120), "]".repeat(120));
     gives(".. |= . | tojson | fromjson", &legal, &[&legal]);
 }
+
+#[test]
+fn regular_expressions_match_capture_scan_split_and_replace() {
+    gives(
+        r#"test("^v\\d+$"), test("V"; "i"), test(["V", "i"]), test("^v *(\\d) # one"; "x"), test("v\\d\\b"), test("")"#,
+        r#""v7""#,
+        &["true"; 6],
+    );
+    gives(r#"test("^\\d"), test("v$"), test("v.7"), test("^$")"#, r#""v7""#, &["false"; 4]);
+    gives(r#"test("a.b"), test("a.b"; "s")"#, r#""a\nb""#, &["false", "true"]);
+    // Offsets count characters; a group that took no part has none.
+    gives(
+        r#"match("(?<unit>[CF])(x)?"; "g")"#,
+        r#""ä C F""#,
+        &[
+            r#"{"offset":2,"length":1,"string":"C","captures":[{"offset":2,"length":1,"string":"C","name":"unit"},{"offset":-1,"length":0,"string":null,"name":null}]}"#,
+            r#"{"offset":4,"length":1,"string":"F","captures":[{"offset":4,"length":1,"string":"F","name":"unit"},{"offset":-1,"length":0,"string":null,"name":null}]}"#,
+        ],
+    );
+    gives(
+        r#"[match("ä|";"g").offset], [match("";"gn")], [match("b").offset]"#,
+        r#""äöb""#,
+        &["[0,1,2,3]", "[]", "[2]"],
+    );
+    gives(
+        r#"capture("^(?<site>[a-z]+)-(?<line>\\d+)(?<rest>-.*)?$") | .line |= tonumber"#,
+        r#""north-12""#,
+        &[r#"{"site":"north","line":12,"rest":null}"#],
+    );
+    gives(
+        r#"[scan("[a-z]+")], [scan("([a-z])(\\d)")], [scan("X"; "i")]"#,
+        r#""ab c1 x2""#,
+        &[r#"["ab","c","x"]"#, r#"[["c","1"],["x","2"]]"#, r#"["x"]"#],
+    );
+    gives(
+        r#"split(", *"; null), [splits("B"; "i")], split(", ")"#,
+        r#""a,  b,c""#,
+        &[r#"["a","b","c"]"#, r#"["a,  ",",c"]"#, r#"["a"," b,c"]"#],
+    );
+    gives(
+        r#"sub("\\s+"; "_"), gsub("\\s+"; "_"), gsub("(?<c>[a-z])"; "<\(.c | ascii_upcase)>"), gsub("^"; ">"), gsub("";"-"), sub("(?<x>B)"; .x + .x; "gi")"#,
+        r#""a  ä b""#,
+        &[
+            r#""a_ä b""#,
+            r#""a_ä_b""#,
+            r#""<A>  ä <B>""#,
+            r#"">a  ä b""#,
+            r#""-a- - -ä- -b-""#,
+            r#""a  ä bb""#,
+        ],
+    );
+    // One that the program makes, and one of the program's own.
+    gives(
+        r#"test($vin), [scan("\($vin)|x")], (def test($x): $x; test("("))"#,
+        r#""x42""#,
+        &["true", r#"["x","42"]"#, "\"(\""],
+    );
+    let failed = |text: &str| match run(text, r#""a""#).0 {
+        Err(Trouble::Error(why)) => why.trim_matches('"').to_owned(),
+        other => panic!("{text}: {other:?}"),
+    };
+    assert_eq!(failed(r#"test("(" + "")"#), "not a regular expression: unclosed group");
+    assert_eq!(failed(r#"test("a"; "" + "q")"#), "`q` is no flag: there are g, i, n, s and x");
+    assert_eq!(failed(r#"test("x" * 2000)"#), "not a regular expression: longer than 1 KiB");
+    assert_eq!(
+        failed(r#"test("\\w" + "{90}")"#),
+        "not a regular expression: takes more than 64 KiB"
+    );
+    assert!(failed("1 | test(\"a\")").contains("string"));
+}
+
+#[test]
+fn a_regular_expression_that_is_none_is_told_where_it_stands() {
+    let wrong = |text: &str| {
+        Program::compile(text, vec![], vec![])
+            .err()
+            .map(|wrong| (wrong.at, wrong.message))
+            .unwrap()
+    };
+    assert_eq!(
+        wrong(r#".a | select(test("ab(c"))"#),
+        (18, "not a regular expression: unclosed group".to_owned())
+    );
+    assert_eq!(
+        wrong(r#"gsub("a"; "b"; "q")"#),
+        (6, "`q` is no flag: there are g, i, n, s and x".to_owned())
+    );
+    assert!(wrong(r#"sub("(?=a)"; "")"#).1.contains("look-around"));
+    assert!(wrong(r#"test("\\w{900}")"#).1.ends_with("takes more than 512 KiB"));
+}
+
+/// Whatever a text is, and whoever wrote the expression: a run comes by within its bound, and what the automaton walks costs little.
+#[test]
+fn regular_expressions_cost_what_they_walk() {
+    let long = format!("\"{}\"", "ab".repeat(30_000));
+    for hostile in [
+        r#"test("(.*)(.*)(.*)(.*)x" + "")"#,
+        r#"[range(100000)] | map(tostring | test("a" + .))"#,
+        r#"gsub("a(?<x>.*)y|a"; "")"#,
+        r#"[scan("(a|b|ab)*z|a")]"#,
+        r#"last(range(1000000) | tostring as $n | "x" | test("[\($n)]"))"#,
+    ] {
+        let (outcome, steps) = run(hostile, &long);
+        assert_eq!(outcome, Err(Trouble::CutOff), "{hostile}");
+        assert!(steps <= 20_000 + 60_002 / 8 + 1, "{hostile}: {steps}");
+    }
+    let (outcome, steps) = run(r#"test("(?i)[cd]+|x$"), (gsub("(ab)+"; "z"; "i"))"#, &long);
+    assert_eq!(outcome, Err(Trouble::CutOff), "a group is looked for by states: {steps}");
+    let (outcome, steps) = run(r#"test("(?i)[cd]+|x$"), gsub("(?:ab)+"; "z"; "i")"#, &long);
+    assert_eq!(outcome.unwrap(), ["false", "\"z\""]);
+    assert!(steps < 10_000, "three walks over 60 kB: {steps}");
+    let (outcome, steps) = run(r#"test("^v\\d{3}-(north|south)-\\w+$")"#, r#""v123-north-line_7""#);
+    assert_eq!(outcome.unwrap(), ["true"]);
+    assert!(steps < 40, "{steps}");
+}
