@@ -71,12 +71,17 @@ fn the_rights_in_the_documentation_are_enough_and_are_used_when_they_come() {
         (status == 503 && why.contains("mqtt-sessions")).then_some(why)
     });
     println!("{told}{}", warnings(&proxy).join("\n"));
+    let said = |what: &str, topic: &str| proxy.log().lines().any(|line| line.contains(what) && line.contains(topic));
+    let of_both = |what: &str| [UP, DOWN].iter().all(|topic| said(what, topic)).then_some(());
+    eventually("the topics cannot be used", || of_both("the topic cannot be used"));
     let client = root().join("integration/kafka/Client.java");
     let mut arguments = vec!["java", client.to_str().unwrap(), "grant", &kafka.bootstrap, USER];
     let grants = documented();
     arguments.extend(grants.iter().map(String::as_str));
     kafka.command(&arguments);
     eventually("ready", || (proxy.get("/readyz").ok()?.0 == 200).then_some(()));
+    // It looks for missing topics again now and then, also for those of the rules.
+    eventually("the topics can be used", || of_both("the topic can be used"));
     both_ways(&kafka, &proxy, UP, DOWN);
     // A session that is stored, by an instance that looks after a part of them.
     let mqtt = proxy.mqtt.port().to_string();

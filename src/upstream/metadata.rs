@@ -304,6 +304,9 @@ fn learn_topic(core: &Core, told: &MetadataResponseTopic, by: Teller) -> Worth {
             let worth = lead(core, &topic, &told.partitions);
             entry.missing = 0;
             entry.topic = Some(Arc::clone(&topic));
+            if matches!(entry.state, TopicState::Missing) {
+                tracing::info!(topic = &*name, "the topic can be used");
+            }
             entry.state = TopicState::Ready(topic);
             return worth.with(Worth { news, late: false });
         }
