@@ -117,9 +117,12 @@ fn connack_is_honest_about_this_release() {
     };
     assert!(!connack.session_present);
     let properties = connack.properties.unwrap();
-    assert_eq!(properties.session_expiry_interval, Some(0));
+    assert_eq!(properties.session_expiry_interval, None, "as asked for");
     assert_eq!(properties.retain_available, Some(0));
-    assert_eq!(properties.shared_subscription_available, Some(1));
+    assert_eq!(
+        properties.shared_subscription_available, None,
+        "they are, unless it is said (§3.2.2.3.13)"
+    );
     assert_eq!(properties.receive_max, Some(64));
     assert_eq!(properties.topic_alias_max, Some(16));
     assert_eq!(properties.max_packet_size, Some(1 << 20));
@@ -207,6 +210,17 @@ fn a_client_that_cannot_take_connack_is_refused_and_leaves_no_will() {
         assert_eq!(end(&client.outputs()), (false, ReasonCode::PacketTooLarge));
         assert_eq!(client.received(), told);
     }
+}
+
+/// What holds without being said is not said: devices with little memory take packets of some 20 bytes.
+#[test]
+fn connack_is_small_enough_for_a_small_client() {
+    let mut small = connect(Version::V5);
+    small.properties.maximum_packet_size = Some(20);
+    let (mut client, _) = offer(small);
+    client.session.accept(Accepted::default(), client.now);
+    assert!(client.session.is_live());
+    assert_eq!(client.bytes().len(), 18);
 }
 
 #[test]
@@ -400,7 +414,8 @@ fn the_session_expiry_is_bounded_and_told() {
     let cases = [
         (Version::V5, Some(100), 100, None),
         (Version::V5, Some(u32::MAX), 7200, Some(7200)),
-        (Version::V5, None, 0, Some(0)),
+        (Version::V5, None, 0, None),
+        (Version::V5, Some(0), 0, None),
         (Version::V311, None, 3600, None),
     ];
     for (version, asked, kept, told) in cases {

@@ -231,7 +231,8 @@ impl Session {
         (self.peer.keep_alive == 0 || self.peer.keep_alive > maximum).then_some(maximum)
     }
 
-    /// False if the client does not take it. CONNACK says honestly what a session of this release is: nothing is retained if no rule allows it.
+    /// False if the client does not take it. CONNACK says honestly what a session of this release is (nothing is retained if no rule allows
+    /// it), and nothing that holds without being said: a client may take no more than a few bytes.
     fn send_connack(&mut self, assigned: bool, session_present: bool, server_keep_alive: Option<u16>, data: Option<&[u8]>) -> bool {
         // Out of the way of the borrow of `send`.
         let mut credentials = self.credentials.take();
@@ -243,15 +244,13 @@ impl Session {
         let client_id = std::mem::take(&mut self.client_id);
         let aliases = self.settings.topic_alias_maximum;
         let properties = ConnAckProperties {
-            // Said where the client would otherwise believe another (§3.2.2.3.2).
-            session_expiry_interval: Some(self.peer.expiry)
-                .filter(|&ours| self.settings.expiry.is_none() || Some(ours) != self.peer.wanted_expiry),
+            // Said where the client would otherwise believe another (§3.2.2.3.2); one that asked for none knows that it is 0.
+            session_expiry_interval: Some(self.peer.expiry).filter(|&ours| ours != self.peer.wanted_expiry.unwrap_or(0)),
             receive_maximum: Some(self.settings.receive_maximum),
             retain_available: (!self.settings.retain_available).then_some(false),
             maximum_packet_size: Some(self.settings.maximum_packet_size),
             assigned_client_identifier: assigned.then_some(&*client_id),
             topic_alias_maximum: Some(aliases).filter(|&maximum| maximum > 0),
-            shared_subscription_available: Some(true),
             server_keep_alive,
             // [MQTT-4.12.0-5]
             authentication_method: method,
