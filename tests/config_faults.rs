@@ -369,9 +369,34 @@ fn rules_at_fault() {
         ),
         (
             "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}\n    on_error: {dead_letter: mqtt-sessions}",
-            6,
-            3,
+            9,
+            29,
             "names the state topic `mqtt-sessions`",
+        ),
+        (
+            "name: all\n    mqtt: \"a/b\"\n    transform: 'record({topic: \"mqtt-retained\"})'\n    kafka: {topic: t, topics: [mqtt-retained]}",
+            9,
+            32,
+            "names the state topic `mqtt-retained`",
+        ),
+        // What cannot be read of a rule hides nothing that is wrong whatever it would be.
+        (
+            "name: all\n    mqtt: \"a/{b}\"\n    kafka: {topic: t, key: [x], headers: {h: \"{b}\"}}",
+            8,
+            28,
+            "a list or a table",
+        ),
+        (
+            "name: all\n    mqtt: \"a/{b}\"\n    transform: [x]\n    kafka: {topic: t, key: k}",
+            8,
+            16,
+            "a list or a table",
+        ),
+        (
+            "name: all\n    mqtt: \"vehicles/{key}/x\"\n    direcion: subscribe\n    transform_back: .a\n    kafka: {topic: \"t-{site}\"}",
+            8,
+            5,
+            "did you mean `direction`?",
         ),
         (
             "name: all\n    mqtt: \"a/b\"\n    kafka: {topic: t}\n    unmapped: drop",
@@ -439,7 +464,7 @@ fn state_topics_have_names_of_their_own_and_bounds() {
     }
     // Whoever may publish there would write sessions of others.
     let text = GOOD.replace("rules:", "  topics: {sessions: mqtt}\nrules:");
-    assert_fault(&text, 7, 3, "rule `all` names the state topic `mqtt`");
+    assert_fault(&text, 9, 20, "the rule names the state topic `mqtt`");
 }
 
 /// Without `expiry` nothing is stored.
@@ -479,10 +504,6 @@ fn what_is_retained_is_bounded_and_rules_say_so() {
         assert_fault(&text, 6, 23, words);
     }
 }
-
-/// Names of the contract whose function comes later: refused, never ignored, and their values are not repeated.
-#[test]
-fn what_comes_later_is_refused() {}
 
 #[test]
 fn tables_of_programs_are_told_where_they_are_wrong() {

@@ -26,7 +26,7 @@ impl Walk<'_> {
     pub(super) fn access(
         &mut self,
         top: &Section<'_>,
-        listeners: HashMap<String, &Node>,
+        listeners: Vec<(Option<String>, &Node)>,
         connections_per_identity: Option<NonZeroU32>,
     ) -> Access {
         let rights = self.optional(top, "authorization").map(|n| Arc::new(self.rights(n)));
@@ -39,7 +39,10 @@ impl Walk<'_> {
             .map(|n| Arc::new(self.chain(n, "authentication", &mut shared)));
         let listeners: HashMap<_, _> = listeners
             .into_iter()
-            .map(|(name, n)| (name, Arc::new(self.chain(n, "listeners[].authentication", &mut shared))))
+            .filter_map(|(name, n)| {
+                let chain = self.chain(n, "listeners[].authentication", &mut shared);
+                Some((name?, Arc::new(chain)))
+            })
             .collect();
         let words = [("close", Unauthorized::Close), ("drop", Unauthorized::Drop)];
         let unauthorized = self
@@ -72,23 +75,28 @@ impl Walk<'_> {
 
     fn right(&mut self, node: &Node) -> Option<Right> {
         let section = self.section(node, "authorization[]", &RIGHT)?;
-        let (allow, actions) = match (self.optional(&section, "allow"), self.optional(&section, "deny")) {
-            (Some(actions), None) => (true, actions),
-            (None, Some(actions)) => (false, actions),
+        let allow = match (section.get("allow"), section.get("deny")) {
+            (Some(_), None) => Some(true),
+            (None, Some(_)) => Some(false),
+            // Misspelt, which is told.
+            (None, None) if section.is_misspelt() => None,
             _ => {
                 let remedy = "write `allow: [publish]`, `deny: [subscribe]` or both words in one list";
                 self.fault(section.place, "an entry of `authorization` has one of `allow` and `deny`", remedy);
-                return None;
+                None
             }
         };
-        let (publish, subscribe) = self.actions(actions);
-        let who = match self.optional(&section, "who") {
-            Some(n) => self.who(n)?,
-            None => Who::default(),
-        };
+        let (mut publish, mut subscribe) = (false, false);
+        for key in ["allow", "deny"] {
+            if let Some(n) = self.optional(&section, key) {
+                let named = self.actions(n, &section.path(key));
+                (publish, subscribe) = (publish || named.0, subscribe || named.1);
+            }
+        }
+        let who = self.optional(&section, "who").map_or(Some(Who::default()), |n| self.who(n));
         let topics = self.required(&section, "topics", "[\"vehicles/{identity}/#\"]");
         let topics = topics.map(|n| self.patterns(n)).unwrap_or_default();
-        if !allow {
+        if allow == Some(false) {
             for key in ["qos", "retain"] {
                 if let Some(n) = section.get(key) {
                     self.fault(
@@ -100,33 +108,26 @@ impl Walk<'_> {
             }
         }
         let levels = [("0", QoS::AtMostOnce), ("1", QoS::AtLeastOnce), ("2", QoS::ExactlyOnce)];
-        let max_qos = match self.optional(&section, "qos") {
-            Some(n) => self.choice(n, "authorization[].qos", &levels, &[])?,
-            None => QoS::ExactlyOnce,
-        };
-        let retain = match self.optional(&section, "retain") {
-            Some(n) => self.flag(n, "authorization[].retain")?,
-            None => true,
-        };
+        let max_qos = self.optional(&section, "qos");
+        let max_qos = max_qos.map_or(Some(QoS::ExactlyOnce), |n| self.choice(n, "authorization[].qos", &levels, &[]));
+        let retain = self.optional(&section, "retain");
+        let retain = retain.map_or(Some(true), |n| self.flag(n, "authorization[].retain"));
         Some(Right {
-            allow,
+            allow: allow?,
             publish,
             subscribe,
-            who,
+            who: who?,
             topics,
-            max_qos,
-            retain,
+            max_qos: max_qos?,
+            retain: retain?,
         })
     }
 
     /// Whether publishing and subscribing are named.
-    fn actions(&mut self, node: &Node) -> (bool, bool) {
+    fn actions(&mut self, node: &Node, name: &str) -> (bool, bool) {
         let words = [("publish", true), ("subscribe", false)];
-        let list = self.list(node, "authorization[].allow");
-        let named: Vec<bool> = list
-            .iter()
-            .filter_map(|n| self.choice(n, "authorization[].allow", &words, &[]))
-            .collect();
+        let list = self.list(node, name);
+        let named: Vec<bool> = list.iter().filter_map(|n| self.choice(n, name, &words, &[])).collect();
         (named.contains(&true), named.contains(&false))
     }
 

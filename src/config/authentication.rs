@@ -148,10 +148,8 @@ impl Walk<'_> {
             Kindred::Anonymous => &ANONYMOUS,
         };
         let section = self.section(node, &path, keys)?;
-        let binding = match self.optional(&section, "client_id") {
-            Some(n) => Some(self.choice(n, &section.path("client_id"), &BINDINGS, &[])?),
-            None => None,
-        };
+        let binding = self.optional(&section, "client_id");
+        let binding = binding.map(|n| self.choice(n, &section.path("client_id"), &BINDINGS, &[]));
         let method = match kind {
             Kindred::Certificate => {
                 let name = match self.optional(&section, "identity") {
@@ -166,7 +164,7 @@ impl Walk<'_> {
             Kindred::Http => self.login_server(&section, shared)?,
             Kindred::Anonymous => Method::Anonymous,
         };
-        Some((method, binding))
+        Some((method, binding.map_or(Some(None), |binding| binding.map(Some))?))
     }
 
     /// A file, read for the first time.
@@ -230,10 +228,10 @@ impl Walk<'_> {
         }
         let http = self.http(section, "jwks", KEYS_EXAMPLE);
         let refresh = match self.optional(section, "refresh") {
-            Some(n) => self.duration(n, &section.path("refresh"), REFRESH)?,
-            None => Duration::from_secs(3600),
+            Some(n) => self.duration(n, &section.path("refresh"), REFRESH),
+            None => Some(Duration::from_secs(3600)),
         };
-        let http = http?;
+        let (http, refresh) = (http?, refresh?);
         // Methods of several listeners that name the same set ask for it once.
         let same = |set: &&KeySetSettings| set.http == http && set.refresh == refresh;
         if let Some(set) = shared.key_sets.iter().find(same) {
@@ -257,16 +255,16 @@ impl Walk<'_> {
             self.secret(n, &section.path("token"), legal, "is no bearer token")
         });
         let timeout = match self.optional(section, "timeout") {
-            Some(n) => self.duration(n, &section.path("timeout"), Duration::from_millis(100)..=Duration::from_secs(60))?,
-            None => Duration::from_secs(5),
+            Some(n) => self.duration(n, &section.path("timeout"), Duration::from_millis(100)..=Duration::from_secs(60)),
+            None => Some(Duration::from_secs(5)),
         };
         let concurrency = match self.optional(section, "concurrency") {
-            Some(n) => self.number(n, &section.path("concurrency"), 1..=10_000)?,
-            None => 64,
+            Some(n) => self.number(n, &section.path("concurrency"), 1..=10_000),
+            None => Some(64),
         };
         let cache = match self.optional(section, "cache") {
-            Some(n) => self.duration(n, &section.path("cache"), Duration::ZERO..=Duration::from_secs(3600))?,
-            None => Duration::from_secs(30),
+            Some(n) => self.duration(n, &section.path("cache"), Duration::ZERO..=Duration::from_secs(3600)),
+            None => Some(Duration::from_secs(30)),
         };
         let settings = LoginSettings {
             http: http?,
@@ -274,9 +272,9 @@ impl Walk<'_> {
                 Some(token) => Some(token?),
                 None => None,
             },
-            timeout,
-            concurrency: usize::try_from(concurrency).expect("the range is below 2^32"),
-            cache,
+            timeout: timeout?,
+            concurrency: usize::try_from(concurrency?).expect("the range is below 2^32"),
+            cache: cache?,
             kept: shared.kept.clone(),
         };
         // Methods of several listeners that name the same server share its connections and what is known of it.

@@ -32,8 +32,8 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
 impl Walk<'_> {
-    /// `kafka`. `None`: there are no servers to ask, which is noted.
-    pub(super) fn kafka(&mut self, node: &Node) -> Option<(Settings, SweepSettings, StateTopics)> {
+    /// `kafka`; no rule of the file may name its state topics. `None`: there are no servers to ask, which is noted.
+    pub(super) fn kafka(&mut self, node: &Node, top: &Section<'_>) -> Option<(Settings, SweepSettings, StateTopics)> {
         let section = self.section(node, "kafka", &KAFKA)?;
         let servers = self
             .required(&section, "bootstrap_servers", "[\"localhost:9092\"]")
@@ -45,6 +45,7 @@ impl Walk<'_> {
         let producer = self.optional(&section, "producer").map(|n| self.producer(n)).unwrap_or_default();
         let (consumer, sweeps) = self.optional(&section, "consumer").map(|n| self.consumer(n)).unwrap_or_default();
         let topics = self.optional(&section, "topics").map(|n| self.state_topics(n)).unwrap_or_default();
+        self.keep_apart(top, &topics);
         let settings = Settings {
             bootstrap_servers: servers?,
             security: security?,

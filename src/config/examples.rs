@@ -115,17 +115,17 @@ impl Walk<'_> {
     fn message(&mut self, section: &Section<'_>) -> Option<Given> {
         let topic = self.required(section, "topic", "vehicles/42/telemetry");
         let topic = topic.and_then(|n| self.text(n, "rules[].examples[].topic"));
-        let partitions = match self.optional(section, "partitions") {
-            Some(n) => Some(self.number(n, "rules[].examples[].partitions", 1..=i32::MAX as u64)? as u32),
-            None => None,
-        };
+        let partitions = self.optional(section, "partitions");
+        let partitions = partitions.map(|n| self.number(n, "rules[].examples[].partitions", 1..=i32::MAX as u64));
+        let [payload, client, identity] = ["payload", "client", "identity"].map(|key| self.words(section, key));
+        let user = self.table(section, "user");
         Some(Given::Message {
             topic: topic?,
-            payload: self.words(section, "payload")?.unwrap_or_default(),
-            client: self.words(section, "client")?.unwrap_or_else(|| "client".to_owned()),
-            identity: self.words(section, "identity")?,
-            user: self.table(section, "user")?,
-            partitions,
+            payload: payload?.unwrap_or_default(),
+            client: client?.unwrap_or_else(|| "client".to_owned()),
+            identity: identity?,
+            user: user?,
+            partitions: partitions.map_or(Some(None), |n| Some(Some(n? as u32)))?,
         })
     }
 
@@ -138,25 +138,23 @@ impl Walk<'_> {
                     message,
                     "write what the record has under `record`, and what it becomes under `becomes`",
                 );
-                return None;
             }
         }
         let section = self.section(node, "rules[].examples[].record", &RECORD)?;
-        let partition = match self.optional(&section, "partition") {
-            Some(n) => self.number(n, "rules[].examples[].record.partition", 0..=i32::MAX as u64)? as i32,
-            None => 0,
-        };
-        let tombstone = match self.optional(&section, "tombstone") {
-            Some(n) => self.flag(n, "rules[].examples[].record.tombstone")?,
-            None => false,
-        };
-        let value = self.words(&section, "value")?;
+        let partition = self.optional(&section, "partition").map_or(Some(0), |n| {
+            self.number(n, "rules[].examples[].record.partition", 0..=i32::MAX as u64)
+        });
+        let tombstone = self.optional(&section, "tombstone");
+        let tombstone = tombstone.map_or(Some(false), |n| self.flag(n, "rules[].examples[].record.tombstone"));
+        let [value, topic, key] = ["value", "topic", "key"].map(|key| self.words(&section, key));
+        let headers = self.table(&section, "headers");
+        let value = value?.unwrap_or_default();
         Some(Given::Record {
-            topic: self.words(&section, "topic")?,
-            partition,
-            key: self.words(&section, "key")?,
-            headers: self.table(&section, "headers")?,
-            value: if tombstone { None } else { Some(value.unwrap_or_default()) },
+            topic: topic?,
+            partition: partition? as i32,
+            key: key?,
+            headers: headers?,
+            value: if tombstone? { None } else { Some(value) },
         })
     }
 
@@ -175,12 +173,14 @@ impl Walk<'_> {
             }
         }
         let section = self.section(node, "rules[].examples[].becomes", keys)?;
-        let mut expected = Vec::new();
+        let (mut expected, mut readable) = (Vec::new(), true);
         for field in keys.known.iter().copied().filter(|field| *field != table) {
             if let Some(node) = self.optional(&section, field) {
-                let text = self.text(node, &section.path(field))?;
                 let (place, pair) = (node.place, None);
-                expected.push(Expected { place, field, pair, text });
+                match self.text(node, &section.path(field)) {
+                    Some(text) => expected.push(Expected { place, field, pair, text }),
+                    None => readable = false,
+                }
             }
         }
         if let Some(node) = self.optional(&section, table) {
@@ -194,7 +194,7 @@ impl Walk<'_> {
             }));
         }
         // Without any it has a key that is unknown, or has no value: that is told.
-        (!expected.is_empty()).then_some(expected)
+        (readable && !expected.is_empty()).then_some(expected)
     }
 
     /// A text that may be left out. `None`: it is there and cannot be read.

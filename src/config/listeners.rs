@@ -49,8 +49,8 @@ pub(super) const NAME_LENGTH: usize = 64;
 pub(super) struct Taken<'t> {
     names: HashMap<String, u32>,
     addresses: HashMap<Address, u32>,
-    /// `authentication` of listeners that have their own, by name.
-    pub(super) authentication: HashMap<String, &'t Node>,
+    /// `authentication` of listeners that have their own, with the name if it can be read.
+    pub(super) authentication: Vec<(Option<String>, &'t Node)>,
 }
 
 impl Walk<'_> {
@@ -65,8 +65,8 @@ impl Walk<'_> {
         let name = self
             .required(&section, "name", "tcp")
             .and_then(|n| self.name(n, "listeners[].name", &mut taken.names));
-        if let (Some(name), Some(own)) = (&name, self.optional(&section, "authentication")) {
-            taken.authentication.insert(name.clone(), own);
+        if let Some(own) = self.optional(&section, "authentication") {
+            taken.authentication.push((name.clone(), own));
         }
         let address = self
             .required(&section, "address", "\"0.0.0.0:1883\"")
@@ -75,7 +75,7 @@ impl Walk<'_> {
         let protocol = self
             .required(&section, "protocol", "mqtt")
             .and_then(|n| self.choice(n, "listeners[].protocol", &words, &[]));
-        let protocol = protocol.and_then(|word| self.protocol(&section, word));
+        let protocol = self.protocol(&section, protocol);
         let proxy = self.proxy(&section);
         let limits = self.listener_limits(&section);
         Some(ListenerSettings {
@@ -89,12 +89,17 @@ impl Walk<'_> {
 
     /// `proxy_protocol`, with those who may say who their clients are.
     fn proxy(&mut self, section: &Section<'_>) -> Option<Option<ProxySettings>> {
-        let on = match self.optional(section, "proxy_protocol") {
-            None => false,
-            Some(node) => self.flag(node, "listeners[].proxy_protocol")?,
-        };
+        let on = self.optional(section, "proxy_protocol");
+        let on = on.map_or(Some(false), |node| self.flag(node, "listeners[].proxy_protocol"));
         let from = self.optional(section, "proxy_from");
+        let networks = from.and_then(|node| {
+            let list = self.list(node, "proxy_from");
+            let read: Vec<Option<IpNet>> = list.iter().map(|n| self.parsed(n, "proxy_from", network)).collect();
+            read.into_iter().collect::<Option<Vec<_>>>().filter(|from| !from.is_empty())
+        });
         let identity = self.optional(section, "proxy_identity");
+        let by_certificate = identity.map_or(Some(false), |node| self.flag(node, "listeners[].proxy_identity"));
+        let on = on?;
         let stray = from.map(|n| ("proxy_from", n)).or(identity.map(|n| ("proxy_identity", n)));
         match (on, from, stray) {
             (false, _, None) => Some(None),
@@ -112,17 +117,10 @@ impl Walk<'_> {
                 );
                 None
             }
-            (true, Some(node), _) => {
-                let list = self.list(node, "proxy_from");
-                let from: Vec<Option<IpNet>> = list.iter().map(|n| self.parsed(n, "proxy_from", network)).collect();
-                let identity = match identity {
-                    None => false,
-                    Some(node) => self.flag(node, "listeners[].proxy_identity")?,
-                };
-                let from: Option<Vec<IpNet>> = from.into_iter().collect();
-                from.filter(|from| !from.is_empty())
-                    .map(|from| Some(ProxySettings { from, identity }))
-            }
+            (true, Some(_), _) => Some(Some(ProxySettings {
+                from: networks?,
+                identity: by_certificate?,
+            })),
         }
     }
 
@@ -146,11 +144,13 @@ impl Walk<'_> {
         limits
     }
 
-    /// What the protocol of a listener needs, and nothing that belongs to another.
-    fn protocol(&mut self, section: &Section<'_>, word: &str) -> Option<Protocol> {
-        let (secure, framed) = (matches!(word, "mqtts" | "wss"), matches!(word, "ws" | "wss"));
-        let tls = section.get("tls").map(|n| (n.place, self.tls(n)));
+    /// What the protocol of a listener needs, and nothing that belongs to another. `None`: it is not known, and what each would need is looked
+    /// at all the same.
+    fn protocol(&mut self, section: &Section<'_>, word: Option<&str>) -> Option<Protocol> {
+        let tls = self.optional(section, "tls").map(|n| (n.place, self.tls(n)));
         let websocket = self.websocket(section);
+        let word = word?;
+        let (secure, framed) = (matches!(word, "mqtts" | "wss"), matches!(word, "ws" | "wss"));
         let stray = ["path", "frame_size"].into_iter().find_map(|key| Some((key, section.get(key)?)));
         if let Some((key, node)) = stray.filter(|_| !framed) {
             let message = format!("`{key}` on a listener with `protocol: {word}`");
@@ -182,18 +182,22 @@ impl Walk<'_> {
     /// `path` and `frame_size` of a listener.
     fn websocket(&mut self, section: &Section<'_>) -> Option<WebSocketSettings> {
         let mut settings = WebSocketSettings::default();
-        if let Some(node) = self.optional(section, "path") {
-            settings.path = self.parsed(node, "listeners[].path", |text| match text {
+        let path = self.optional(section, "path").map(|node| {
+            self.parsed(node, "listeners[].path", |text| match text {
                 "*" => Ok(None),
                 path if path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && !b"?#".contains(&b)) => {
                     Ok(Some(path.to_owned()))
                 }
                 _ => Err(("is no path".to_owned(), "write for example /mqtt, or \"*\" for any".to_owned())),
-            })?;
+            })
+        });
+        let size = self.optional(section, "frame_size");
+        let size = size.map(|node| self.size(node, "listeners[].frame_size", 128..=1 << 30));
+        if let Some(path) = path {
+            settings.path = path?;
         }
-        if let Some(node) = self.optional(section, "frame_size") {
-            let size = self.size(node, "listeners[].frame_size", 128..=1 << 30)?;
-            settings.frame_size = u32::try_from(size).expect("the range is below 2^32");
+        if let Some(size) = size {
+            settings.frame_size = u32::try_from(size?).expect("the range is below 2^32");
         }
         Some(settings)
     }

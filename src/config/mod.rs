@@ -15,6 +15,7 @@ mod limits;
 mod listener_tls;
 mod listeners;
 mod problem;
+mod rule_kafka;
 mod rule_places;
 mod rules;
 mod sasl;
@@ -165,7 +166,7 @@ impl Walk<'_> {
         let mut limits = self.optional(&top, "limits").map(|n| self.limits(n)).unwrap_or_default();
         let kafka = self
             .required(&top, "kafka", "{bootstrap_servers: [\"localhost:9092\"]}")
-            .and_then(|n| self.kafka(n));
+            .and_then(|n| self.kafka(n, &top));
         let sessions = self.optional(&top, "sessions");
         let mut store = sessions.and_then(|n| self.sessions(n, &mut limits.session));
         let (group_prefix, shared) = sessions.map(|n| self.shared(n)).unwrap_or_default();
@@ -185,7 +186,6 @@ impl Walk<'_> {
             store.retained = rules.keeps_retained().then(|| state_topics.retained.name.clone());
             store.state_topics = vec![state_topics.sessions.name.clone(), state_topics.retained.name.clone()];
         }
-        self.keep_apart(&top, &state_topics, &rules);
         limits.session.retain_available = rules.takes_retained();
         Some(Config {
             listeners: listeners?,

@@ -1,14 +1,8 @@
 //! `rules`: the file's words into [`RuleSpec`]s, and what `mapping` says of them back into lines and columns.
 
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
-use std::time::Duration;
 
-use crate::kafka::Acks;
-use crate::mapping::{
-    Acknowledge, Direction, Fault, Field, KafkaSpec, OnError, Overflow, PartitionSpec, Retain, RuleId, RuleSet, RuleSpec, Timestamp,
-    Tombstones, Unmapped,
-};
+use crate::mapping::{Acknowledge, Direction, Fault, Field, Known, OnError, Overflow, Retain, RuleId, RuleSet, RuleSpec, Unmapped};
 use crate::mqtt::QoS;
 
 use super::problem::Problem;
@@ -42,30 +36,25 @@ const ON_ERROR: Keys = Keys {
     known: &["dead_letter"],
     later: &[],
 };
-const RULE_KAFKA: Keys = Keys {
-    known: &[
-        "topic",
-        "topics",
-        "key",
-        "partition",
-        "headers",
-        "timestamp",
-        "acks",
-        "tombstones",
-        "client_header",
-        "compression",
-        "offline_retention",
-    ],
-    later: &[],
-};
-
 /// Of the file, and of a rule.
 pub(super) const UNMAPPED: [(&str, Unmapped); 2] = [("reject", Unmapped::Reject), ("drop", Unmapped::Drop)];
 
-/// Beyond ten years it is a slip.
-const OFFLINE_RETENTION: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 365 * 86_400);
+const DIRECTIONS: [(&str, Direction); 3] = [
+    ("publish", Direction::Publish),
+    ("subscribe", Direction::Subscribe),
+    ("both", Direction::Both),
+];
+
 /// Rules beyond which a file is refused: more than that is a program, not a file.
 const MOST_RULES: usize = 10_000;
+
+/// A rule as far as it can be read.
+struct Read {
+    spec: RuleSpec,
+    /// Else it is not compiled: what its strings have wrong by themselves is told all the same.
+    whole: bool,
+    known: Known,
+}
 
 impl Walk<'_> {
     /// `rules`, compiled. `None`: with faults, which are noted.
@@ -85,12 +74,16 @@ impl Walk<'_> {
         let before = self.problems.len();
         let mut names = HashMap::new();
         // What `mapping` sees has the indices of `read`: a rule that cannot be read is not in there.
-        let (mut specs, mut read, mut examples) = (vec![], vec![], vec![]);
+        let (mut specs, mut read, mut examples, mut torn) = (vec![], vec![], vec![], vec![]);
         for node in list {
             let id = RuleId(specs.len() as u32);
-            if let Some(spec) = self.rule(node, &mut names) {
-                specs.push(spec);
-                read.push(node);
+            match self.rule(node, &mut names) {
+                Some(Read { spec, whole: true, .. }) => {
+                    specs.push(spec);
+                    read.push(node);
+                }
+                Some(Read { spec, known, .. }) => torn.extend(spec.faults_in_pieces(known).into_iter().map(|fault| (node, fault))),
+                None => {}
             }
             if let Some(node) = child(node, "examples").filter(|node| !node.is_nothing()) {
                 let more = self.examples(node, examples.len());
@@ -99,6 +92,9 @@ impl Walk<'_> {
         }
         let compiled = RuleSet::compile(specs, unmapped);
         let whole = self.problems.len() == before;
+        for (node, fault) in torn {
+            self.mapping_fault(node, fault, before);
+        }
         match compiled {
             Ok(rules) if whole => {
                 for warning in rules.warnings() {
@@ -140,75 +136,84 @@ impl Walk<'_> {
         }
     }
 
-    /// `None`: without what a rule cannot be without.
-    fn rule(&mut self, node: &Node, names: &mut HashMap<String, u32>) -> Option<RuleSpec> {
+    /// `None`: it is no table.
+    fn rule(&mut self, node: &Node, names: &mut HashMap<String, u32>) -> Option<Read> {
         let section = self.section(node, "rules[]", &RULE)?;
         let name = self
             .required(&section, "name", "telemetry")
             .and_then(|n| self.name(n, "rules[].name", names));
-        let (mqtt, mqtt_regex) = self.mqtt(&section).unzip();
+        let mqtt = self.mqtt(&section);
         let kafka = self
             .required(&section, "kafka", "{topic: vehicle-telemetry}")
-            .and_then(|n| self.rule_kafka(n));
-        let both_ways = [
-            ("publish", Direction::Publish),
-            ("subscribe", Direction::Subscribe),
-            ("both", Direction::Both),
-        ];
+            .and_then(|n| self.rule_kafka(n))
+            .unwrap_or_default();
         let (on_error, dead_letter) = self.on_error(&section).unzip();
-        // `Some(None)`: it is there and cannot be read. Without it the rule would have faults that are none.
-        let transform = self.optional(&section, "transform").map(|n| self.text(n, "rules[].transform"));
-        let back = self
-            .optional(&section, "transform_back")
-            .map(|n| self.text(n, "rules[].transform_back"));
-        let lookup = self.optional(&section, "lookup").map(|n| self.lookup(n));
-        let direction = self.chosen(&section, "direction", &both_ways, &[]);
-        let also = self.optional(&section, "also").and_then(|n| self.flag(n, "rules[].also"));
-        let value = match (self.optional(&section, "value"), &kafka) {
-            (Some(n), Some(kafka)) => Some(self.value(n, direction.unwrap_or_default(), &kafka.topic)),
-            _ => None,
+        let transform = self.rule_text(&section, "transform");
+        let transform_back = self.rule_text(&section, "transform_back");
+        let lookup = self.optional(&section, "lookup").map_or(Some(vec![]), |n| self.lookup(n));
+        let direction = match self.optional(&section, "direction") {
+            Some(n) => self.choice(n, "rules[].direction", &DIRECTIONS, &[]),
+            None => Some(Direction::default()).filter(|_| !section.means("direction")),
         };
-        // By the defaults a rule would have faults that are none.
-        let unreadable = |key, read: bool| section.get(key).is_some() && !read;
-        let unreadable = unreadable("direction", direction.is_some()) || unreadable("also", also.is_some()) || section.is_misspelt();
+        let also = match self.optional(&section, "also") {
+            Some(n) => self.flag(n, "rules[].also"),
+            None => Some(false).filter(|_| !section.means("also")),
+        };
+        // What a value says has no say in what else is wrong with the rule, and a name that is missing neither.
+        let value = self.optional(&section, "value");
+        let value = value.and_then(|n| self.value(n, direction, kafka.known_topic()));
+        let (value, schema) = value.unwrap_or_default();
+        let known = Known {
+            direction: direction.is_some(),
+            also: also.is_some(),
+            mqtt: mqtt.is_some(),
+            topic: kafka.topic,
+            tables: lookup.is_some() && !section.means("lookup"),
+        };
+        // By the defaults it would have faults that are none.
+        let whole = !section.is_misspelt() && kafka.whole && transform.is_some() && transform_back.is_some();
+        let whole = whole && known == Known::ALL;
+        let (mqtt, mqtt_regex) = mqtt.unwrap_or_default();
         let spec = RuleSpec {
+            name: name.unwrap_or_else(|| format!("(in line {})", node.place.line)),
             direction: direction.unwrap_or_default(),
+            mqtt,
+            mqtt_regex,
             also: also.unwrap_or_default(),
-            qos: self.chosen(
-                &section,
-                "qos",
-                &[("0", QoS::AtMostOnce), ("1", QoS::AtLeastOnce), ("2", QoS::ExactlyOnce)],
-                &[],
-            ),
-            retain: self.chosen(&section, "retain", &[("allow", Retain::Allow), ("deny", Retain::Deny)], &[]),
-            acknowledge: self.chosen(
-                &section,
-                "acknowledge",
-                &[("after-kafka", Acknowledge::AfterKafka), ("on-receipt", Acknowledge::OnReceipt)],
-                &[],
-            ),
-            overflow: self.chosen(&section, "overflow", &[("wait", Overflow::Wait), ("drop", Overflow::Drop)], &[]),
-            unmapped: self.chosen(&section, "unmapped", &UNMAPPED, &[]),
             on_error,
             dead_letter: dead_letter.flatten(),
-            ..RuleSpec::default()
-        };
-        if unreadable {
-            return None;
-        }
-        let (value, schema) = value.map_or(Some((None, None)), |value| value)?;
-        Some(RuleSpec {
-            name: name?,
-            mqtt: mqtt?,
-            mqtt_regex: mqtt_regex?,
-            kafka: kafka?,
-            transform: transform.map_or(Some(None), |transform| transform.map(Some))?,
-            transform_back: back.map_or(Some(None), |back| back.map(Some))?,
-            lookup: lookup.unwrap_or(Some(vec![]))?,
+            transform: transform.flatten(),
+            transform_back: transform_back.flatten(),
+            lookup: lookup.unwrap_or_default(),
             value,
             schema,
-            ..spec
-        })
+            kafka: kafka.spec,
+            ..self.choices(&section)
+        };
+        Some(Read { spec, whole, known })
+    }
+
+    /// Of a rule, what is one word of a few.
+    fn choices(&mut self, section: &Section<'_>) -> RuleSpec {
+        let qos = [("0", QoS::AtMostOnce), ("1", QoS::AtLeastOnce), ("2", QoS::ExactlyOnce)];
+        let acknowledge = [("after-kafka", Acknowledge::AfterKafka), ("on-receipt", Acknowledge::OnReceipt)];
+        RuleSpec {
+            qos: self.chosen(section, "qos", &qos, &[]),
+            retain: self.chosen(section, "retain", &[("allow", Retain::Allow), ("deny", Retain::Deny)], &[]),
+            acknowledge: self.chosen(section, "acknowledge", &acknowledge, &[]),
+            overflow: self.chosen(section, "overflow", &[("wait", Overflow::Wait), ("drop", Overflow::Drop)], &[]),
+            unmapped: self.chosen(section, "unmapped", &UNMAPPED, &[]),
+            ..RuleSpec::default()
+        }
+    }
+
+    /// A text that may be left out. `None`: it is there and cannot be read, or it is misspelt.
+    #[expect(clippy::option_option, reason = "absent and unreadable are told apart")]
+    fn rule_text(&mut self, section: &Section<'_>, key: &str) -> Option<Option<String>> {
+        match self.optional(section, key) {
+            Some(node) => self.text(node, &section.path(key)).map(Some),
+            None => Some(None),
+        }
     }
 
     /// The MQTT side, a filter or a regular expression.
@@ -228,68 +233,9 @@ impl Walk<'_> {
         Some((String::new(), Some(self.text(node, "rules[].mqtt_regex")?)))
     }
 
-    fn rule_kafka(&mut self, node: &Node) -> Option<KafkaSpec> {
-        let section = self.section(node, "rules[].kafka", &RULE_KAFKA)?;
-        let topic = match self.required(&section, "topic", "vehicle-telemetry") {
-            Some(n) => self.text(n, "rules[].kafka.topic"),
-            None => None,
-        };
-        let topics = self.optional(&section, "topics").map(|n| self.texts(n, "rules[].kafka.topics"));
-        // `Some(None)`: it is there and cannot be read. Without it the rule would have faults that are none.
-        let key = self.optional(&section, "key").map(|n| self.text(n, "rules[].kafka.key"));
-        let partition = self.optional(&section, "partition").and_then(|n| self.partition(n));
-        let headers = self.optional(&section, "headers").map(|n| self.pairs(n, "rules[].kafka.headers"));
-        let skip_or_deliver = [("skip", Tombstones::Skip), ("deliver", Tombstones::Deliver)];
-        let tombstones = self.chosen(&section, "tombstones", &skip_or_deliver, &[]);
-        let client_header = self
-            .optional(&section, "client_header")
-            .and_then(|n| self.flag(n, "rules[].kafka.client_header"));
-        let acks = self.optional(&section, "acks").and_then(|n| self.acks(n));
-        let compression = self
-            .optional(&section, "compression")
-            .and_then(|n| self.compression(n, "rules[].kafka.compression"));
-        let timestamp = self.optional(&section, "timestamp").and_then(|n| self.timestamp(n));
-        let offline_retention = self
-            .optional(&section, "offline_retention")
-            .and_then(|n| self.duration(n, "rules[].kafka.offline_retention", OFFLINE_RETENTION));
-        if section.is_misspelt() {
-            return None;
-        }
-        let (key, headers) = (key.map_or(Some(None), |key| key.map(Some))?, headers.unwrap_or(Some(vec![]))?);
-        Some(KafkaSpec {
-            topic: topic?,
-            topics: topics.unwrap_or(Some(vec![]))?,
-            key,
-            partition,
-            headers,
-            tombstones,
-            timestamp,
-            client_header,
-            acks,
-            compression,
-            offline_retention,
-        })
-    }
-
-    fn chosen<T: Copy>(&mut self, section: &Section<'_>, key: &str, words: &[(&str, T)], later: &[&str]) -> Option<T> {
+    pub(super) fn chosen<T: Copy>(&mut self, section: &Section<'_>, key: &str, words: &[(&str, T)], later: &[&str]) -> Option<T> {
         let node = self.optional(section, key)?;
         self.choice(node, &section.path(key), words, later)
-    }
-
-    fn acks(&mut self, node: &Node) -> Option<Acks> {
-        self.parsed(node, "rules[].kafka.acks", |text| {
-            let remedy = match text {
-                "all" => return Ok(Acks::All),
-                "leader" => return Ok(Acks::Leader),
-                "none" => return Ok(Acks::None),
-                // As Kafka's own producers call them.
-                "-1" => "Kafka's acks=-1 is `all` here",
-                "1" | "one" => "Kafka's acks=1 is `leader` here",
-                "0" | "zero" => "Kafka's acks=0 is `none` here",
-                _ => "write `all`, `leader` or `none`",
-            };
-            Err(("is not a choice".to_owned(), remedy.to_owned()))
-        })
     }
 
     /// With the topic of `dead_letter`.
@@ -309,30 +255,6 @@ impl Walk<'_> {
             )),
         });
         word.map(|word| (word, None))
-    }
-
-    fn timestamp(&mut self, node: &Node) -> Option<Timestamp> {
-        self.parsed(node, "rules[].kafka.timestamp", |text| match text {
-            "receipt" => Ok(Timestamp::Receipt),
-            template if template.contains('{') => Ok(Timestamp::Template(template.to_owned())),
-            _ => Err((
-                "is no timestamp".to_owned(),
-                "write `receipt`, or a template such as \"{payload.time}\"".to_owned(),
-            )),
-        })
-    }
-
-    fn partition(&mut self, node: &Node) -> Option<PartitionSpec> {
-        let words = "write hash, round-robin, sticky, a number from 0, or a template such as \"{lane}\"";
-        self.parsed(node, "rules[].kafka.partition", |text| match text {
-            "hash" => Ok(PartitionSpec::Hash),
-            "round-robin" => Ok(PartitionSpec::RoundRobin),
-            "sticky" => Ok(PartitionSpec::Sticky),
-            // Kafka's partitions are counted in 31 bits.
-            number if number.parse::<i32>().is_ok_and(|n| n >= 0) => Ok(PartitionSpec::Number(number.parse().expect("it was read as i32"))),
-            template if template.contains('{') => Ok(PartitionSpec::Template(template.to_owned())),
-            _ => Err(("is no way to choose a partition".to_owned(), words.to_owned())),
-        })
     }
 
     /// Names with values.

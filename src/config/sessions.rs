@@ -102,8 +102,9 @@ impl Walk<'_> {
             }
             None => Some(default),
         };
-        let max = seconds("max", "sessions.expiry.max", WEEK)?;
-        let default = seconds("default", "sessions.expiry.default", HOUR.min(max))?;
+        let max = seconds("max", "sessions.expiry.max", WEEK);
+        let default = seconds("default", "sessions.expiry.default", HOUR.min(max.unwrap_or(WEEK)));
+        let (max, default) = (max?, default?);
         if default > max {
             self.fault(
                 node.place,

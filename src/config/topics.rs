@@ -1,10 +1,11 @@
 //! `kafka.topics`: the two topics in which the proxy keeps its own state; and `retained`, the memory for what one of them holds.
 
-use crate::mapping::{RuleSet, illegal_kafka_topic};
+use crate::mapping::illegal_kafka_topic;
 use crate::relay::StateTopics;
 
-use super::tree::Node;
-use super::walk::{Keys, Section, Walk};
+use super::rule_places::child;
+use super::tree::{Kind, Node};
+use super::walk::{Keys, Section, Walk, written};
 
 const TOPICS: Keys = Keys {
     known: &["sessions", "retained", "create", "partitions", "replication"],
@@ -78,18 +79,37 @@ impl Walk<'_> {
     }
 
     /// No rule may name a state topic: what devices publish would be taken for the proxy's own state.
-    pub(super) fn keep_apart(&mut self, top: &Section<'_>, topics: &StateTopics, rules: &RuleSet) {
-        let place = top.get("rules").map_or(top.place, |n| n.place);
-        for (_, rule) in rules.iter() {
-            let named = [rule.kafka_topic(), rule.dead_letter.as_deref()];
-            let own = [&topics.sessions, &topics.retained];
-            if let Some(topic) = own.into_iter().find(|own| named.contains(&Some(&own.name))) {
+    pub(super) fn keep_apart(&mut self, top: &Section<'_>, topics: &StateTopics) {
+        let rules = match top.get("rules").map(|n| &n.kind) {
+            Some(Kind::List(rules)) => rules.as_slice(),
+            _ => &[],
+        };
+        let own = [topics.sessions.name.as_str(), topics.retained.name.as_str()];
+        for rule in rules {
+            for node in topics_of(rule) {
+                // What cannot be read is told where the rules are read.
+                let Some(Ok(named)) = self.filled(node) else { continue };
+                if !own.contains(&named.as_str()) {
+                    continue;
+                }
                 self.fault(
-                    place,
-                    format!("rule `{}` names the state topic `{}`", rule.name, topic.name),
+                    node.place,
+                    format!("the rule names the state topic {}", written(node)),
                     "give the rule another topic, or the state another one in `kafka.topics`",
                 );
             }
         }
     }
+}
+
+/// The Kafka topics that a rule names.
+fn topics_of(rule: &Node) -> Vec<&Node> {
+    let kafka = child(rule, "kafka");
+    let chosen = match kafka.and_then(|n| child(n, "topics")).map(|n| &n.kind) {
+        Some(Kind::List(topics)) => topics.as_slice(),
+        _ => &[],
+    };
+    let topic = kafka.and_then(|n| child(n, "topic"));
+    let dead_letter = child(rule, "on_error").and_then(|n| child(n, "dead_letter"));
+    topic.into_iter().chain(chosen).chain(dead_letter).collect()
 }

@@ -55,35 +55,34 @@ impl Walk<'_> {
     pub(super) fn value(
         &mut self,
         node: &Node,
-        direction: Direction,
-        kafka_topic: &str,
+        direction: Option<Direction>,
+        kafka_topic: Option<&str>,
     ) -> Option<(Option<ValueSpec>, Option<SchemaSpec>)> {
         // The format says which keys there are, so it is looked for before the keys are.
         let format = match &node.kind {
             Kind::Table(entries) => entries.iter().find(|(key, _)| key.text == "format").map(|(_, value)| value),
             _ => None,
         };
-        let Some(format) = format else {
-            let section = self.section(node, "rules[].value", &WITH_SCHEMA)?;
-            self.required(&section, "format", "json");
-            return None;
-        };
-        let format = self.choice(format, "rules[].value.format", &FORMATS, &[])?;
+        let format = format.map(|n| self.choice(n, "rules[].value.format", &FORMATS, &[]));
         let keys = match format {
-            Written::Plain(_) => &VALUE,
-            Written::Schema(_) => &WITH_SCHEMA,
+            Some(Some(Written::Plain(_))) => &VALUE,
+            _ => &WITH_SCHEMA,
         };
         let section = self.section(node, "rules[].value", keys)?;
         let payload = match self.optional(&section, "payload") {
-            Some(node) => Some(self.choice(node, "rules[].value.payload", &PAYLOADS, &[])?),
-            None => None,
+            Some(node) => self.choice(node, "rules[].value.payload", &PAYLOADS, &[]).map(Some),
+            None => Some(None),
         };
+        if format.is_none() {
+            self.required(&section, "format", "json");
+        }
+        let format = format.flatten()?;
         match format {
-            Written::Plain(format) => Some((Some(ValueSpec { format, payload }), None)),
+            Written::Plain(format) => Some((Some(ValueSpec { format, payload: payload? }), None)),
             Written::Schema(format) => {
                 let schema = self.schema(&section, format, direction, kafka_topic)?;
                 // What the schema is given, and gives, is JSON.
-                let value = payload.map(|payload| ValueSpec {
+                let value = payload?.map(|payload| ValueSpec {
                     format: Plain::Json,
                     payload: Some(payload),
                 });
@@ -92,7 +91,13 @@ impl Walk<'_> {
         }
     }
 
-    fn schema(&mut self, section: &Section<'_>, format: Format, direction: Direction, kafka_topic: &str) -> Option<SchemaSpec> {
+    fn schema(
+        &mut self,
+        section: &Section<'_>,
+        format: Format,
+        direction: Option<Direction>,
+        kafka_topic: Option<&str>,
+    ) -> Option<SchemaSpec> {
         let http = self.registry(section);
         let login = self.login(section);
         let refresh = match self.optional(section, "refresh") {
@@ -169,14 +174,16 @@ impl Walk<'_> {
     }
 
     /// The subject of a rule that writes; `Some(None)`: it only reads.
-    fn subject(&mut self, section: &Section<'_>, direction: Direction, kafka_topic: &str) -> Option<Option<String>> {
+    fn subject(&mut self, section: &Section<'_>, direction: Option<Direction>, kafka_topic: Option<&str>) -> Option<Option<String>> {
         match (self.optional(section, "subject"), direction) {
-            (Some(n), Direction::Subscribe) => {
+            (Some(n), Some(Direction::Subscribe)) => {
                 let remedy = "remove it: what is read has the id of its schema in front";
                 self.fault(n.place, "`rules[].value.subject` of a rule that only reads", remedy);
                 None
             }
-            (None, Direction::Subscribe) => Some(None),
+            (None, Some(Direction::Subscribe)) => Some(None),
+            // What it is without one is not known.
+            (None, None) => Some(None),
             (Some(n), _) => {
                 let subject = self.parsed(n, "rules[].value.subject", |text| match text.is_empty() || text.contains('\0') {
                     false => Ok(text.to_owned()),
@@ -184,7 +191,7 @@ impl Walk<'_> {
                 });
                 subject.map(Some)
             }
-            (None, _) if kafka_topic.contains('{') => {
+            (None, _) if kafka_topic.is_some_and(|topic| topic.contains('{')) => {
                 self.fault(
                     section.place,
                     "the Kafka topic has a placeholder, so it names no subject",
@@ -193,17 +200,17 @@ impl Walk<'_> {
                 None
             }
             // As the Java serializers' TopicNameStrategy.
-            (None, _) => Some(Some(format!("{kafka_topic}-value"))),
+            (None, _) => Some(kafka_topic.map(|topic| format!("{topic}-value"))),
         }
     }
 
-    fn message_type(&mut self, section: &Section<'_>, format: Format, direction: Direction) -> Option<Option<String>> {
+    fn message_type(&mut self, section: &Section<'_>, format: Format, direction: Option<Direction>) -> Option<Option<String>> {
         let Some(node) = self.optional(section, "message") else {
             return Some(None);
         };
         let why = match (format, direction) {
             (Format::Avro | Format::JsonSchema, _) => "is only for `format: protobuf`",
-            (_, Direction::Subscribe) => "is for rules that write: what is read says which message it is",
+            (_, Some(Direction::Subscribe)) => "is for rules that write: what is read says which message it is",
             _ => return self.text(node, "rules[].value.message").map(Some),
         };
         self.fault(node.place, format!("`rules[].value.message` {why}"), "remove it");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::resources::RegistrySettings;
 
-use super::environment::expand;
+use super::environment::{ExpandFault, expand};
 use super::problem::{Problem, nearest, quoted};
 use super::tree::{Kind, Node, Place};
 
@@ -37,6 +37,11 @@ impl<'t> Section<'t> {
     /// Whether keys are misspelt. What follows from their absence is no fault of its own.
     pub(super) fn is_misspelt(&self) -> bool {
         !self.meant.is_empty()
+    }
+
+    /// Whether a misspelt key is meant to be this one.
+    pub(super) fn means(&self, key: &str) -> bool {
+        self.meant.contains(&key)
     }
 
     /// A key's full name.
@@ -147,7 +152,7 @@ impl<'e> Walk<'e> {
     /// A key that must be there; one that is misspelt is noted already.
     pub(super) fn required<'t>(&mut self, section: &Section<'t>, key: &str, example: &str) -> Option<&'t Node> {
         let node = section.get(key);
-        if node.is_none() && !section.meant.contains(&key) {
+        if node.is_none() && !section.means(key) {
             self.fault(
                 section.place,
                 format!("{} has no `{key}`", shown(&section.name)),
@@ -184,26 +189,32 @@ impl<'e> Walk<'e> {
 
     /// A scalar with `${NAME}` filled from the environment, which errors never show; they show what is written.
     pub(super) fn text(&mut self, node: &Node, name: &str) -> Option<String> {
-        let Kind::Scalar { text, .. } = &node.kind else {
-            self.fault(
-                node.place,
-                format!("{} is a list or a table", shown(name)),
-                "give one value; put it in quotes if it begins with `{` or `[`",
-            );
-            return None;
-        };
+        match self.filled(node) {
+            Some(Ok(filled)) => Some(filled),
+            Some(Err(fault)) => {
+                self.fault(node.place_at(fault.at), fault.message, fault.remedy);
+                None
+            }
+            None => {
+                self.fault(
+                    node.place,
+                    format!("{} is a list or a table", shown(name)),
+                    "give one value; put it in quotes if it begins with `{` or `[`",
+                );
+                None
+            }
+        }
+    }
+
+    /// As [`Walk::text`], and nothing is noted. `None`: it is no scalar.
+    pub(super) fn filled(&self, node: &Node) -> Option<Result<String, ExpandFault>> {
+        let Kind::Scalar { text, .. } = &node.kind else { return None };
         let environment = |name: &str| {
             let value = (self.environment)(name);
             self.filled.borrow_mut().extend(value.clone().filter(|v| !v.is_empty()));
             value
         };
-        match expand(text, &environment) {
-            Ok(expanded) => Some(expanded),
-            Err(fault) => {
-                self.fault(node.place_at(fault.at), fault.message, fault.remedy);
-                None
-            }
-        }
+        Some(expand(text, &environment))
     }
 
     /// A scalar that `read` understands; else it is not `what`, and `remedy` says what would be right.

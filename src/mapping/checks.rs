@@ -98,7 +98,7 @@ fn check_unmapped(spec: &RuleSpec, faults: &mut Faults) {
 }
 
 /// Checks the name of a dead letter topic, which has no holes.
-fn check_dead_letter(spec: &RuleSpec, faults: &mut Faults) {
+pub(super) fn check_dead_letter(spec: &RuleSpec, faults: &mut Faults) {
     let illegal = spec.dead_letter.as_deref().and_then(illegal_kafka_topic);
     if let Some((at, why)) = illegal {
         let remedy = "write a name without placeholders: 1 to 249 of the ASCII letters, digits, `.`, `_` and `-`";

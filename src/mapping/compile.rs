@@ -192,7 +192,7 @@ fn check_name(name: &str, names: &mut FxHashMap<String, usize>, i: usize, faults
 }
 
 /// The template of a partition, if it is one.
-fn partition(spec: Option<&PartitionSpec>, filter: Option<&Filter>, faults: &mut Faults) -> Option<Template> {
+pub(super) fn partition(spec: Option<&PartitionSpec>, filter: Option<&Filter>, faults: &mut Faults) -> Option<Template> {
     let Some(PartitionSpec::Template(written)) = spec else {
         return None;
     };
@@ -211,7 +211,7 @@ fn partition(spec: Option<&PartitionSpec>, filter: Option<&Filter>, faults: &mut
 }
 
 /// The template of a timestamp, if it is one.
-fn timestamp(spec: Option<&Timestamp>, filter: Option<&Filter>, faults: &mut Faults) -> Option<Template> {
+pub(super) fn timestamp(spec: Option<&Timestamp>, filter: Option<&Filter>, faults: &mut Faults) -> Option<Template> {
     let Some(Timestamp::Template(written)) = spec else { return None };
     let before = faults.list.len();
     let template = template(written, Field::KafkaTimestamp, filter, faults);
@@ -223,7 +223,7 @@ fn timestamp(spec: Option<&Timestamp>, filter: Option<&Filter>, faults: &mut Fau
 }
 
 /// The MQTT side.
-fn shape(spec: &RuleSpec, captures: &Filter, faults: &mut Faults) -> Option<Shape> {
+pub(super) fn shape(spec: &RuleSpec, captures: &Filter, faults: &mut Faults) -> Option<Shape> {
     let (field, filter) = match (&spec.mqtt_regex, spec.direction) {
         // Told with the keys of the other way.
         (Some(_), Direction::Subscribe) => return None,

@@ -128,16 +128,13 @@ pub(super) fn conversion(spec: &RuleSpec, faults: &mut Faults) -> Option<Box<Con
     if spec.transform.is_none() && spec.transform_back.is_none() && spec.value.is_none() {
         return None;
     }
-    let before = faults.list.len();
-    let captures = captures(spec);
-    let mut compiled = |text: &Option<String>, variables: &[&str], field| {
-        let variables = variables.iter().map(|name| (*name).to_owned());
-        let variables = variables.chain(captures.iter().cloned()).collect();
-        let program = Program::compile(text.as_deref()?, variables, spec.lookup.clone());
-        program.map_err(|wrong| faults.wrong(field, wrong)).ok()
+    let filter = match (&spec.mqtt_regex, spec.direction) {
+        (_, Direction::Subscribe) => None,
+        (Some(expression), _) => Filter::expression(expression).ok(),
+        (None, _) => Filter::parse(&spec.mqtt).ok(),
     };
-    let forth = compiled(&spec.transform, &VARIABLES, Field::Transform);
-    let back = compiled(&spec.transform_back, &restore::VARIABLES, Field::TransformBack);
+    let before = faults.list.len();
+    let (forth, back) = programs(spec, filter.as_ref(), faults);
     let value = spec.value.unwrap_or_default();
     (faults.list.len() == before).then(|| {
         Box::new(Conversion {
@@ -152,18 +149,51 @@ pub(super) fn conversion(spec: &RuleSpec, faults: &mut Faults) -> Option<Box<Con
     })
 }
 
-/// The captures of a rule as variables. A filter that cannot be read is told elsewhere.
-fn captures(spec: &RuleSpec) -> Vec<String> {
-    let filter = match (&spec.mqtt_regex, spec.direction) {
-        (_, Direction::Subscribe) => return Vec::new(),
-        (Some(expression), _) => Filter::expression(expression),
-        (None, _) => Filter::parse(&spec.mqtt),
+/// `transform` and `transform_back`. Of a filter that cannot be read, which is told elsewhere, any capture is taken for one.
+fn programs(spec: &RuleSpec, filter: Option<&Filter>, faults: &mut Faults) -> (Option<Program>, Option<Program>) {
+    let mut compiled = |text: &Option<String>, own: &[&str], field| {
+        let text = text.as_deref()?;
+        let mut variables: Vec<String> = own.iter().map(|name| (*name).to_owned()).collect();
+        match filter {
+            Some(filter) => variables.extend(captures(filter)),
+            None if spec.direction == Direction::Subscribe => {}
+            None => variables.extend(dollars(text)),
+        }
+        let program = Program::compile(text, variables, spec.lookup.clone());
+        program
+            .map_err(|wrong| wrong.into_iter().for_each(|wrong| faults.wrong(field, wrong)))
+            .ok()
     };
-    let captures = filter.map(|filter| filter.captures).unwrap_or_default();
-    let is_name =
-        |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
-    let names = captures.into_iter().map(|(name, _)| name);
-    names.filter(is_name).map(|name| format!("${name}")).collect()
+    let forth = compiled(&spec.transform, &VARIABLES, Field::Transform);
+    let back = compiled(&spec.transform_back, &restore::VARIABLES, Field::TransformBack);
+    (forth, back)
+}
+
+/// Tells what is wrong with the programs of a rule that is not compiled.
+pub(super) fn check_programs(spec: &RuleSpec, filter: Option<&Filter>, faults: &mut Faults) {
+    programs(spec, filter, faults);
+}
+
+/// Whether a capture's name is one of jq's.
+fn is_name(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// The captures of a filter as variables.
+fn captures(filter: &Filter) -> impl Iterator<Item = String> {
+    let names = filter.captures.iter().filter(|(name, _)| is_name(name));
+    names.map(|(name, _)| format!("${name}"))
+}
+
+/// All variables that a program names.
+fn dollars(text: &str) -> impl Iterator<Item = String> {
+    let names = text.split('$').skip(1).map(|rest| {
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        &rest[..end.unwrap_or(rest.len())]
+    });
+    names
+        .filter(|name| !name.is_empty() && is_name(name))
+        .map(|name| format!("${name}"))
 }
 
 /// Tables are for programs that look into them.

@@ -91,44 +91,49 @@ impl Program {
     /// Compiles a program that knows these variables (with `$`) and tables.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
-    pub(in crate::mapping) fn compile(text: &str, variables: Vec<String>, tables: Vec<(String, Arc<Table>)>) -> Result<Program, Wrong> {
+    /// All names in it that mean nothing, or the first thing that is wrong with its form.
+    pub(in crate::mapping) fn compile(
+        text: &str,
+        variables: Vec<String>,
+        tables: Vec<(String, Arc<Table>)>,
+    ) -> Result<Program, Vec<Wrong>> {
         if text.len() > LONGEST_PROGRAM {
-            return Err(Wrong::new(
+            return Err(vec![Wrong::new(
                 LONGEST_PROGRAM,
                 "the program is longer than 64 KiB",
                 "write a shorter one",
-            ));
+            )]);
         }
-        check_nesting(text)?;
+        check_nesting(text).map_err(|wrong| vec![wrong])?;
         let arena = Arena::default();
         let file = File { code: text, path: () };
         let modules = Loader::new(definitions())
             .load(&arena, file)
-            .map_err(|errors| unloadable(text, errors))?;
+            .map_err(|errors| vec![unloadable(text, errors)])?;
         let said = load::parse(text, |parser| parser.term()).as_ref().map(said).unwrap_or_default();
-        if let Some(table) = said.tables.iter().find(|name| tables.iter().all(|(known, _)| known != *name)) {
-            let message = format!("there is no table `{table}`");
-            return Err(Wrong::new(
-                load::span(text, table).start,
-                message,
-                "name it under `lookup` of the rule",
-            ));
-        }
+        let unknown = said.tables.iter().filter(|name| tables.iter().all(|(known, _)| known != *name));
+        let mut wrong: Vec<Wrong> = unknown.map(|table| no_table(text, table)).collect();
         if let Some(call) = said.chain_of_filters {
             let message = format!("`{call}` calls itself with a filter that grows by each call");
             let remedy = "hand a value on, as in `def f($x): …`, or use `recurse`, `until`, `while`, `reduce` or `foreach`";
-            return Err(Wrong::new(load::span(text, call).start, message, remedy));
+            wrong.push(Wrong::new(load::span(text, call).start, message, remedy));
+            return Err(wrong);
         }
-        let expressions = expression::compile(&said.patterns()).map_err(|(place, message)| {
-            let at = said.expressions.get(place).map_or(0, |pattern| load::span(text, pattern.at).start);
-            Wrong::new(at, message, EXPRESSIONS)
-        })?;
+        let expressions = expression::compile(&said.patterns());
+        if let Err((place, message)) = &expressions {
+            let at = said.expressions.get(*place).map_or(0, |pattern| load::span(text, pattern.at).start);
+            wrong.push(Wrong::new(at, message.clone(), EXPRESSIONS));
+        }
         let compiler = jaq_core::Compiler::default().with_funs(functions());
-        let filter = compiler
-            .with_global_vars(variables.iter().map(String::as_str))
-            .compile(modules)
-            .map_err(|errors| undefined(text, errors, &variables))?;
+        let compiled = compiler.with_global_vars(variables.iter().map(String::as_str)).compile(modules);
+        let (filter, expressions) = match (compiled, expressions) {
+            (Ok(filter), Ok(expressions)) if wrong.is_empty() => (filter, expressions),
+            (Ok(_), _) => return Err(wrong),
+            (Err(errors), _) => {
+                wrong.extend(undefined(text, errors, &variables));
+                return Err(wrong);
+            }
+        };
         let used = |name: &String| text.contains(name.as_str());
         Ok(Program {
             filter,
@@ -276,26 +281,34 @@ fn unloadable(text: &str, errors: load::Errors<&str, ()>) -> Wrong {
     }
 }
 
-fn undefined(text: &str, errors: jaq_core::compile::Errors<&str, ()>, variables: &[String]) -> Wrong {
+fn no_table(text: &str, table: &str) -> Wrong {
+    let message = format!("there is no table `{table}`");
+    Wrong::new(load::span(text, table).start, message, "name it under `lookup` of the rule")
+}
+
+/// At least one.
+fn undefined(text: &str, errors: jaq_core::compile::Errors<&str, ()>, variables: &[String]) -> Vec<Wrong> {
     let of_text = |symbol: &str| {
         let (from, to) = (text.as_ptr().addr(), text.as_ptr().addr() + text.len());
         (from..to).contains(&symbol.as_ptr().addr()).then(|| load::span(text, symbol).start)
     };
-    let symbol = errors.into_iter().flat_map(|(_, list)| list).next();
-    let Some((name, kind)) = symbol else {
-        return Wrong::new(0, "the program cannot be compiled", LANGUAGE);
-    };
-    let at = of_text(name).unwrap_or(0);
+    let symbols = errors.into_iter().flat_map(|(_, list)| list);
+    let mut told: Vec<Wrong> = symbols
+        .map(|(name, kind)| undefined_name(of_text(name).unwrap_or(0), name, &kind, variables))
+        .collect();
+    if told.is_empty() {
+        told.push(Wrong::new(0, "the program cannot be compiled", LANGUAGE));
+    }
+    told
+}
+
+fn undefined_name(at: usize, name: &str, kind: &jaq_core::compile::Undefined, variables: &[String]) -> Wrong {
     match kind {
-        jaq_core::compile::Undefined::Var if !variables.is_empty() => {
-            let mut wrong = Wrong::new(at, format!("there is no variable `{name}`"), "");
-            wrong.message.push_str(": there are ");
-            wrong.message.push_str(&variables.join(", "));
-            Wrong {
-                remedy: "captures of the rule are variables, too, as far as their names are jq's: letters, digits and `_`",
-                ..wrong
-            }
-        }
+        jaq_core::compile::Undefined::Var if !variables.is_empty() => Wrong::new(
+            at,
+            format!("there is no variable `{name}`: there are {}", variables.join(", ")),
+            "captures of the rule are variables, too, as far as their names are jq's: letters, digits and `_`",
+        ),
         jaq_core::compile::Undefined::Filter(arity) => {
             Wrong::new(at, format!("there is no function `{name}` with {arity} arguments"), LANGUAGE)
         }

@@ -93,13 +93,15 @@ fn what_is_wrong_with_a_program_is_told_with_its_place() {
     let wrong = |text: &str| {
         Program::compile(text, vec!["$vin".to_owned()], vec![])
             .err()
-            .map(|wrong| (wrong.at, wrong.message))
+            .map(|wrong| (wrong[0].at, wrong[0].message.clone()))
     };
     assert_eq!(
         wrong(".a | foo(1)").unwrap(),
         (5, "there is no function `foo` with 1 arguments".to_owned())
     );
     assert_eq!(wrong("{a: $nothing}").unwrap().0, 4);
+    let all = Program::compile("lookup(\"t\"; $a) | b", vec![], vec![]).err().unwrap();
+    assert_eq!(all.iter().map(|wrong| wrong.at).collect::<Vec<_>>(), [8, 12, 18]);
     assert_eq!(wrong(".a | (.b").unwrap().0, 8);
     assert_eq!(wrong(".a | | .b").unwrap().0, 5);
     assert_eq!(wrong("").unwrap().0, 0);
@@ -305,7 +307,7 @@ fn a_regular_expression_that_is_none_is_told_where_it_stands() {
     let wrong = |text: &str| {
         Program::compile(text, vec![], vec![])
             .err()
-            .map(|wrong| (wrong.at, wrong.message))
+            .map(|wrong| (wrong[0].at, wrong[0].message.clone()))
             .unwrap()
     };
     assert_eq!(
