@@ -277,12 +277,16 @@ impl Proxy {
     /// The same with variables in its environment.
     pub fn start_in(environment: &[(&str, &str)], bootstrap: &str, rules: &str, kafka: &str) -> Self {
         let mut proxy = Self::launch_in(environment, bootstrap, rules, kafka);
-        let what = "the proxy is ready";
-        eventually(what, || {
-            proxy.assert_running();
-            (proxy.get("/readyz").ok()?.0 == 200).then_some(())
-        });
+        proxy.becomes_ready();
         proxy
+    }
+
+    /// Waits until it is ready.
+    pub fn becomes_ready(&mut self) {
+        eventually("the proxy is ready", || {
+            self.assert_running();
+            (self.get("/readyz").ok()?.0 == 200).then_some(())
+        });
     }
 
     /// Starts it and waits until it listens.
@@ -362,18 +366,8 @@ impl Proxy {
             wss,
             admin,
         } = written;
-        let folder = settings.parent().expect("it stands in a folder");
-        let log = folder.join("log");
-        let output = File::create(&log).expect("the folder was just made");
-        let child = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
-            .args(["run", "-c"])
-            .arg(settings)
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().expect("a file can be cloned"))
-            .stderr(output)
-            .spawn()
-            .expect("the proxy can be run");
+        let log = settings.with_file_name("log");
+        let child = Self::spawn(environment, settings, &log);
         let mut proxy = Self {
             child,
             log,
@@ -383,11 +377,38 @@ impl Proxy {
             wss: *wss,
             admin: *admin,
         };
-        eventually("the proxy listens", || {
-            proxy.assert_running();
-            TcpStream::connect(proxy.mqtt).ok()
-        });
+        proxy.listens();
         proxy
+    }
+
+    fn spawn(environment: &[(&str, &str)], settings: &Path, log: &Path) -> Child {
+        let output = File::options()
+            .append(true)
+            .create(true)
+            .open(log)
+            .expect("the folder was made for it");
+        Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
+            .args(["run", "-c"])
+            .arg(settings)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a file can be cloned"))
+            .stderr(output)
+            .spawn()
+            .expect("the proxy can be run")
+    }
+
+    fn listens(&mut self) {
+        eventually("the proxy listens", || {
+            self.assert_running();
+            TcpStream::connect(self.mqtt).ok()
+        });
+    }
+
+    /// Runs it again after [`Proxy::kill`], at the same addresses, and waits until it listens.
+    pub fn start_again(&mut self) {
+        self.child = Self::spawn(&[], &self.configuration(), &self.log);
+        self.listens();
     }
 
     /// Whether its process has ended.

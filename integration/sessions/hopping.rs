@@ -69,7 +69,7 @@ fn clients_hop_between_two_and_three_instances_and_nothing_is_lost_doubled_or_ou
         for (topic, qos) in [(at_least, 1), (once, 2)] {
             let proxies: Vec<_> = (0..instances).map(|_| instance(&kafka, topic, "")).collect();
             let balancer = Balancer::start(&proxies.iter().collect::<Vec<_>>());
-            let mut fleet = Fleet::of(proxies, &kafka, topic);
+            let mut fleet = Fleet::of(proxies);
             fleet.front = Some(balancer.mqtt);
             hops += hop(&fleet, topic, qos, count);
         }
@@ -87,7 +87,7 @@ fn clients_hop_between_two_and_three_instances_and_nothing_is_lost_doubled_or_ou
 }
 
 /// Messages flow from one to the other, both of which hop at every third step; how often they did.
-fn hop(fleet: &Fleet<'_>, topic: &str, qos: u8, count: usize) -> usize {
+fn hop(fleet: &Fleet, topic: &str, qos: u8, count: usize) -> usize {
     let (mut dice, mut other_dice) = (7, 8);
     runtime().block_on(async {
         let (mut valve, mut pump) = (Device::new(fleet, "valve"), Device::new(fleet, "pump"));

@@ -3,7 +3,9 @@
 mod buried;
 mod checkpoints;
 mod endings;
+mod flow;
 mod hopping;
+mod killed;
 mod leaving;
 mod once;
 mod operators;

@@ -1,4 +1,4 @@
-//! QoS 2 of stored sessions: each message once in Kafka and once at the subscriber, wherever connections break and instances die.
+//! QoS 2 of stored sessions: each message once in Kafka and once at the subscriber, wherever connections break.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -6,36 +6,30 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::{Greeting, connect, instance, instance_in, runtime};
-use crate::chaos::is_long;
 use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
 use crate::stage::{DEADLINE, Kafka, Proxy};
 
-/// Two instances; one at a time may be killed and come back.
-pub(super) struct Fleet<'a> {
-    kafka: &'a Kafka,
-    name: &'a str,
+/// Two instances.
+pub(super) struct Fleet {
     proxies: Mutex<Vec<Proxy>>,
     /// Where all its clients connect, if not to the instances themselves.
     pub(super) front: Option<SocketAddr>,
 }
 
-impl<'a> Fleet<'a> {
-    fn new(kafka: &'a Kafka, name: &'a str) -> Self {
+impl Fleet {
+    fn new(kafka: &Kafka, name: &str) -> Self {
         Self::whose_first(&[], kafka, name)
     }
 
     /// The first of them has variables in its environment.
-    pub(super) fn whose_first(environment: &[(&str, &str)], kafka: &'a Kafka, name: &'a str) -> Self {
+    pub(super) fn whose_first(environment: &[(&str, &str)], kafka: &Kafka, name: &str) -> Self {
         let first = instance_in(environment, kafka, name, "");
-        let proxies = vec![first, instance(kafka, name, "")];
-        Self::of(proxies, kafka, name)
+        Self::of(vec![first, instance(kafka, name, "")])
     }
 
-    pub(super) fn of(proxies: Vec<Proxy>, kafka: &'a Kafka, name: &'a str) -> Self {
+    pub(super) fn of(proxies: Vec<Proxy>) -> Self {
         Self {
-            kafka,
-            name,
             proxies: Mutex::new(proxies),
             front: None,
         }
@@ -50,21 +44,11 @@ impl<'a> Fleet<'a> {
         let proxies = self.proxies.lock().unwrap();
         self.front.unwrap_or_else(|| proxies[at % proxies.len()].mqtt)
     }
-
-    /// As by `kill -9`.
-    fn kill(&self, at: usize) {
-        self.proxies.lock().unwrap()[at % 2].kill();
-    }
-
-    fn start_again(&self, at: usize) {
-        let fresh = instance(self.kafka, self.name, "");
-        self.proxies.lock().unwrap()[at % 2] = fresh;
-    }
 }
 
 /// A client that keeps its session, and goes from instance to instance.
 pub(super) struct Device<'a> {
-    fleet: &'a Fleet<'a>,
+    fleet: &'a Fleet,
     name: &'a str,
     /// Connections it has left.
     pub(super) at: usize,
@@ -74,7 +58,7 @@ pub(super) struct Device<'a> {
 }
 
 impl<'a> Device<'a> {
-    pub(super) fn new(fleet: &'a Fleet<'a>, name: &'a str) -> Self {
+    pub(super) fn new(fleet: &'a Fleet, name: &'a str) -> Self {
         Self {
             fleet,
             name,
@@ -169,7 +153,7 @@ fn raw_publish(topic: &str, id: u16, properties: &[u8], payload: &[u8]) -> Vec<u
     [&[0x34, body.len() as u8][..], &body].concat()
 }
 
-fn short_packet(first: u8, id: u16) -> [u8; 4] {
+pub(super) fn short_packet(first: u8, id: u16) -> [u8; 4] {
     let [high, low] = id.to_be_bytes();
     [first, 2, high, low]
 }
@@ -412,52 +396,4 @@ fn a_qos_2_message_that_its_rule_skips_is_counted_and_those_around_it_are_there_
     });
     assert_eq!(kafka.consume("onceskips", "%s"), ["before", "behind"]);
     assert_eq!(proxy.metric(&["refusals", "MESSAGE_TOO_LARGE"]), 1.0);
-}
-
-#[test]
-fn instances_are_killed_and_each_message_is_once_in_kafka_and_once_at_the_subscriber() {
-    let kills_wanted = if is_long() { 1000 } else { 10 };
-    let count = 6 * kills_wanted;
-    let kafka = shared_kafka();
-    kafka.topic("oncekill", 1);
-    let fleet = Fleet::new(&kafka, "oncekill");
-    let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().unwrap());
-    println!("SEED={seed}");
-    runtime().block_on(async {
-        let mut valve = Device::new(&fleet, "valve");
-        let (client, _) = valve.connected().await;
-        assert_eq!(client.subscribe("oncekill/+", 2).await.unwrap(), 2);
-        let (mut kills, mut dice) = (0, seed);
-        let publishing = async {
-            let mut pump = Device::new(&fleet, "pump");
-            for (number, text) in texts(count).iter().enumerate() {
-                let mut dead = None;
-                let due = number * kills_wanted / count >= kills && kills < kills_wanted;
-                let at_step = chance(&mut dice, 3) as usize;
-                let mut cut = |step: usize, at: usize| {
-                    let now = due && dead.is_none() && step == at_step;
-                    if now {
-                        fleet.kill(at);
-                        dead = Some(at);
-                    }
-                    // Half of them are noticed by the broken connection only.
-                    (now && chance(&mut dice, 2) == 0) || chance(&mut dice, 12) == 0
-                };
-                publish_once(&mut pump, "oncekill/1", 1 + (number % 3) as u16, text, &mut cut).await;
-                if let Some(at) = dead {
-                    kills += 1;
-                    tokio::task::block_in_place(|| fleet.start_again(at));
-                }
-            }
-            kills
-        };
-        let mut dice = seed + 1;
-        let mut cut = |_: usize, _| chance(&mut dice, 12) == 0;
-        let (kills, got) = tokio::join!(publishing, take(&mut valve, count, &mut cut));
-        assert_eq!(kills, kills_wanted);
-        assert_eq!(got, texts(count), "SEED={seed}");
-        let (client, _) = valve.connected().await;
-        no_more(client).await;
-    });
-    assert_eq!(kafka.consume("oncekill", "%s"), texts(count), "SEED={seed}");
 }

@@ -48,7 +48,7 @@ fn a_late_owner_answers_nobody_and_each_message_is_in_kafka_once() {
     let proxies = vec![instance(&kafka, "paused", ""), instance(&kafka, "paused", "")];
     let places = [proxies[0].mqtt, proxies[1].mqtt];
     let ids = [proxies[0].id(), proxies[1].id()];
-    let mut fleet = Fleet::of(proxies, &kafka, "paused");
+    let mut fleet = Fleet::of(proxies);
     let long = if crate::chaos::is_long() { 30 } else { 4 };
     let all = texts(6);
     runtime().block_on(async {
