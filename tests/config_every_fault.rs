@@ -121,3 +121,20 @@ fn each_fault_of_a_file_is_told_and_nothing_else_is() {
     assert!(found.len() >= 50, "{}", found.len());
     assert!(found.iter().all(|fault| !fault.message.is_empty() && !fault.remedy.is_empty()));
 }
+
+/// As many as a file may have.
+#[test]
+fn ten_thousand_rules_are_one_file() {
+    let start = "listeners: [{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}]\nkafka: {bootstrap_servers: [\"k:9092\"]}\nrules:\n";
+    let rule = |i| {
+        let filter = format!("fleet{i}/{{vin}}/telemetry/{{sensor}}");
+        let kafka = format!(
+            "{{topic: t-{}, key: \"{{vin}}\", acks: all, partition: hash, headers: {{sensor: \"{{sensor}}\", fleet: \"{i}\"}}}}",
+            i % 100
+        );
+        format!("  - name: r{i}\n    mqtt: \"{filter}\"\n    qos: 1\n    retain: deny\n    on_error: skip\n    kafka: {kafka}\n")
+    };
+    let text = start.to_owned() + &(0..10_000).map(rule).collect::<String>();
+    let loaded = config::parse(&text, Path::new("/nowhere"), &|_| None).unwrap();
+    assert_eq!(loaded.rules.iter().count(), 10_000);
+}

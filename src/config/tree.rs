@@ -9,8 +9,8 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::problem::{Problem, one_line, quoted};
 
-/// Values in the tree, copies made by aliases included: ten times the rules that anyone writes by hand.
-const MOST_NODES: usize = 200_000;
+/// Keys and values in the tree, copies made by aliases included: as many as ten thousand rules have with fifty each.
+const MOST_NODES: usize = 500_000;
 
 /// Levels of lists and tables; the contract has six.
 const DEEPEST: usize = 32;
@@ -51,7 +51,7 @@ impl Place {
 pub(super) struct Node {
     pub(super) place: Place,
     pub(super) kind: Kind,
-    /// Itself and all below it.
+    /// Itself and all keys and values below it.
     weight: usize,
 }
 
@@ -167,7 +167,7 @@ impl Builder<'_> {
                     quoted: style != ScalarStyle::Plain,
                     literal,
                 };
-                self.place(Node { place, kind, weight: 1 }, anchor)
+                self.place(Node { place, kind, weight: 1 }, anchor, 1)
             }
             Event::SequenceStart(anchor, tag) => self.begin(place, anchor, tag.is_some(), Items::List(vec![])),
             Event::MappingStart(anchor, tag) => self.begin(place, anchor, tag.is_some(), Items::Table(vec![], HashMap::new(), None)),
@@ -177,7 +177,7 @@ impl Builder<'_> {
                 };
                 let (below, kind) = match items {
                     Items::List(list) => (list.iter().map(|n| n.weight).sum::<usize>(), Kind::List(list)),
-                    Items::Table(entries, ..) => (entries.iter().map(|(_, n)| n.weight).sum(), Kind::Table(entries)),
+                    Items::Table(entries, ..) => (entries.iter().map(|(_, n)| n.weight + 1).sum(), Kind::Table(entries)),
                 };
                 self.place(
                     Node {
@@ -186,11 +186,15 @@ impl Builder<'_> {
                         weight: below + 1,
                     },
                     anchor,
+                    1,
                 )
             }
             // An anchor is known once its value has ended, so a value cannot hold itself.
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
-                Some(node) => self.place(node, 0),
+                Some(node) => {
+                    let more = node.weight;
+                    self.place(node, 0, more)
+                }
                 None => Err(place.problem("the alias stands inside what it names", "write the value out")),
             },
             Event::DocumentStart(_) if self.root.is_some() => {
@@ -219,9 +223,10 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Puts a finished value where it belongs: as the root, an item, a key, or the value of the key before it.
-    fn place(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
-        self.nodes = self.nodes.saturating_add(node.weight);
+    /// Puts a finished value where it belongs: as the root, an item, a key, or the value of the key before it. `more` is how many keys and
+    /// values come with it that were not counted yet.
+    fn place(&mut self, node: Node, anchor: usize, more: usize) -> Result<(), Problem> {
+        self.nodes = self.nodes.saturating_add(more);
         if self.nodes > MOST_NODES {
             return Err(node.place.problem(
                 format!("more than {MOST_NODES} values, those that aliases repeat included"),
