@@ -192,6 +192,12 @@ impl Stream {
         entry.version > above && entry.version <= upto && entry.expires.is_none_or(|end| end > now)
     }
 
+    /// Leaves out what another walk gives. False: nothing is left.
+    fn begin_above(&mut self, version: u64) -> bool {
+        self.versions.0 = self.versions.0.max(version);
+        self.versions.0 < self.versions.1
+    }
+
     /// The message that was shown is in the client's hands, or never will be.
     pub fn taken(&mut self) {
         self.next = None;
@@ -226,9 +232,14 @@ impl Streams {
         self.0.is_empty()
     }
 
-    /// Adds one. A subscription that is asked for again begins anew.
+    /// Adds the walk of a SUBSCRIBE, which gives all up to its version. A subscription that is asked for again begins anew.
+    ///
+    /// What came late since then stays. It may come before the walk is here: a SUBSCRIBE takes its version, the tail reads a message and tells
+    /// the seat, which sits already, and only then the SUBSCRIBE is granted.
     pub fn begin(&mut self, stream: Stream) {
-        self.end(stream.key);
+        let (key, version) = (stream.key, stream.versions.1);
+        self.0
+            .retain_mut(|other| other.key != key || other.late && other.begin_above(version));
         self.0.push_back(stream);
     }
 
@@ -252,5 +263,35 @@ impl Streams {
         if let Some(at) = self.0.iter().position(|stream| stream.key == key) {
             self.0.remove(at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn late(versions: (u64, u64)) -> Stream {
+        let (key, starts) = (SubscriptionKey(1), Arc::default());
+        let topic = Some("a".into());
+        Stream::late(
+            Late {
+                key,
+                topic,
+                versions,
+                starts,
+            },
+            "#",
+        )
+    }
+
+    /// Found by a publisher and a subscriber at two instances, once in some thousand tries.
+    #[test]
+    fn what_came_late_before_the_walk_of_its_subscribe_stays() {
+        let mut streams = Streams::default();
+        [(3, 4), (8, 9), (2, 7)].map(|versions| streams.add(late(versions)));
+        streams.begin(Stream::new(SubscriptionKey(2), "#", 10, None));
+        streams.begin(Stream::new(SubscriptionKey(1), "#", 5, None));
+        let left: Vec<_> = streams.0.iter().map(|stream| (stream.key.0, stream.versions)).collect();
+        assert_eq!(left, [(1, (8, 9)), (1, (5, 7)), (2, (0, 10)), (1, (0, 5))]);
     }
 }
