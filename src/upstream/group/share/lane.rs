@@ -69,7 +69,13 @@ impl Lane {
                 return;
             }
             let room = self.board.room().min(MOST_RECORDS) as i32;
-            let Some(request) = self.session.next(now(), room) else {
+            let request = self.session.next(now(), room);
+            for news in self.session.lapsed() {
+                if self.tell(news).await.is_err() {
+                    return;
+                }
+            }
+            let Some(request) = request else {
                 let look_at = self.session.look_at().map(tokio::time::Instant::from_std);
                 tokio::select! {
                     _ = board.changed() => {}

@@ -3,7 +3,8 @@
 //! A broker counts the requests of a session; one that it does not expect ends it, and so does the end of the connection. Then all that was
 //! acquired is lost: the broker gives it to whoever asks. A partition's acknowledgements in one request are taken or refused together,
 //! so after a refusal they go in halves, and only those whose locks had run out are refused in the end. Nothing is fetched until they are
-//! through: a fetch may wait, and their locks do not.
+//! through: a fetch may wait, and their locks do not. Of `n` that takes `2 n` requests at most, and renewals no longer than a lock and a quarter:
+//! what has run out by our own clock is not asked about.
 
 mod apart;
 
@@ -74,6 +75,8 @@ pub(super) struct Session {
     lock: Duration,
     /// When it is looked next for locks to renew.
     look_at: Option<Instant>,
+    /// Locks that have run out, and of which nothing was told yet.
+    lapsed: Vec<News>,
     /// It is about to be closed: nothing is renewed.
     is_closing: bool,
 }
@@ -113,23 +116,17 @@ impl Part {
 
     /// The next acknowledgements, in order and as few batches as can be.
     fn take_acks(&mut self) -> Vec<AckBatch> {
-        while let Some(mut some) = self.apart.pop() {
-            // A renewal of what was acknowledged meanwhile is none.
-            some.retain(|ack| ack.kind != AckKind::Renew || self.held.contains_key(&ack.first));
-            if !some.is_empty() {
-                self.sent.clone_from(&some);
-                return some;
-            }
-        }
-        let mut acks = std::mem::take(&mut self.acks);
-        acks.retain(|ack| ack.kind != AckKind::Renew || self.held.contains_key(&ack.first));
-        acks.sort_unstable_by_key(|ack| ack.first);
-        acks.dedup_by(|next, before| {
-            let joins = before.kind == next.kind && before.last + 1 == next.first;
-            if joins {
-                before.last = next.last;
-            }
-            joins
+        let acks = self.apart.pop().unwrap_or_else(|| {
+            let mut acks = std::mem::take(&mut self.acks);
+            acks.sort_unstable_by_key(|ack| ack.first);
+            acks.dedup_by(|next, before| {
+                let joins = before.kind == next.kind && before.last + 1 == next.first;
+                if joins {
+                    before.last = next.last;
+                }
+                joins
+            });
+            acks
         });
         self.sent.clone_from(&acks);
         acks
@@ -164,6 +161,7 @@ impl Session {
             parts: BTreeMap::new(),
             lock: LOCK,
             look_at: None,
+            lapsed: Vec::new(),
             is_closing: false,
         }
     }
@@ -215,13 +213,15 @@ impl Session {
         self.look_at.filter(|_| self.parts.values().any(|part| !part.held.is_empty()))
     }
 
-    /// Renews what is held for half of a lock's time. Looked for so often that it is done before three quarters are over.
+    /// Renews what is held for half of a lock's time. Looked for so often that it is done before three quarters are over. What is held for all of
+    /// it is not asked about: the lock began before it was heard of.
     fn renew(&mut self, now: Instant) {
         if self.is_closing || self.look_at.is_some_and(|at| at > now) {
             return;
         }
         self.look_at = Some(now + self.lock / 4);
         for part in self.parts.values_mut() {
+            self.lapsed.extend(part.lapse(now, self.lock));
             let due = part.held.iter_mut().filter(|(_, since)| **since + self.lock / 2 <= now);
             part.acks.extend(due.map(|(offset, since)| {
                 // Not once more before this is answered.
@@ -269,6 +269,11 @@ impl Session {
             forgotten,
             ..self.empty(self.epoch)
         })
+    }
+
+    /// What was found out since it was asked last, while the next request was made.
+    pub(super) fn lapsed(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.lapsed)
     }
 
     /// What is held is let go from now on; what was acknowledged is still told by [`next`](Self::next), without room for more.

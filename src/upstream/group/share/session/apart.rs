@@ -1,5 +1,7 @@
 //! Acknowledgements that were refused together are taken apart.
 
+use std::time::{Duration, Instant};
+
 use super::{News, Part};
 use crate::upstream::group::share::request::{AckBatch, AckKind};
 
@@ -11,6 +13,19 @@ impl Part {
         self.acks.retain(is_needed);
         self.apart.iter_mut().for_each(|some| some.retain(is_needed));
         self.apart.retain(|some| !some.is_empty());
+    }
+
+    /// Takes out what has run out.
+    pub(super) fn lapse(&mut self, now: Instant, lock: Duration) -> Vec<News> {
+        let (lease, mut over) = (self.lease, Vec::new());
+        self.held.retain(|offset, since| {
+            let stays = now < *since + lock;
+            if !stays {
+                over.push(News::Expired(lease, *offset));
+            }
+            stays
+        });
+        over
     }
 
     /// What was sent speaks of a record that is not ours any more.

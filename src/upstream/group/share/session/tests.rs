@@ -282,3 +282,45 @@ fn renewals_that_are_needless_by_now_keep_nothing_from_being_fetched() {
     assert!(request.fetches());
     assert_eq!(acks(&request), [(0, vec![batch(0, 1, AckKind::Accept)])]);
 }
+
+/// An instance that slept longer than its locks last: nobody is asked about them, and what was being taken apart is forgotten.
+#[test]
+fn locks_that_have_run_out_by_our_own_clock_cost_no_request() {
+    let start = Instant::now();
+    let renewed = start + Duration::from_secs(15);
+    let (mut session, lease) = holding(199, start);
+    assert_eq!(acks(&session.next(renewed, 0).unwrap()), [(0, vec![batch(0, 199, AckKind::Renew)])]);
+    let refused = || answer(vec![data(0).with_acknowledge_error_code(ErrorCode::INVALID_RECORD_STATE.code())]);
+    session.take(refused(), renewed).unwrap();
+    let half = session.next(renewed, 5).unwrap();
+    assert_eq!((half.pieces[0].acks.len(), half.fetches()), (100, false));
+    session.take(refused(), renewed).unwrap();
+    assert_eq!(session.lapsed(), []);
+    session.acknowledge(lease, (150, 150), AckKind::Accept);
+    // Their locks began before the renewals were sent.
+    let request = session.next(renewed + Duration::from_secs(20), 5).unwrap();
+    assert!(request.fetches());
+    assert_eq!(acks(&request), [(0, vec![batch(150, 150, AckKind::Accept)])]);
+    let expired = (0..200).filter(|offset| *offset != 150).map(|offset| News::Expired(lease, offset));
+    assert_eq!(session.lapsed(), expired.collect::<Vec<_>>());
+    assert_eq!(session.lapsed(), [], "each is told once");
+    session.take(answer(vec![data(0)]), renewed + Duration::from_secs(20)).unwrap();
+    assert_eq!(session.look_at(), None, "nothing is held");
+}
+
+/// The bound of what a refusal costs: here all of two hundred have run out, and only the broker knows.
+#[test]
+fn all_that_are_refused_one_by_one_take_two_requests_each_at_most() {
+    let start = Instant::now();
+    let renewed = start + Duration::from_secs(15);
+    let (mut session, _) = holding(199, start);
+    let (mut requests, mut expired) = (0, 0);
+    while let Some(request) = session.next(renewed, 0) {
+        assert!(!request.fetches());
+        requests += 1;
+        let refused = data(0).with_acknowledge_error_code(ErrorCode::INVALID_RECORD_STATE.code());
+        expired += session.take(answer(vec![refused]), renewed).unwrap().len();
+    }
+    assert_eq!(expired, 200);
+    assert!(requests < 2 * 200, "{requests}");
+}
