@@ -328,6 +328,8 @@ impl Session {
         self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
         if let Ok(lock @ 1..) = u64::try_from(answer.acquisition_lock_timeout_ms) {
             self.lock = Duration::from_millis(lock);
+            // They may be shorter than it was thought.
+            self.look_at = self.look_at.map(|at| at.min(now + self.lock / 4));
         }
         let mut news = Vec::new();
         for topic in answer.responses {

@@ -324,3 +324,17 @@ fn all_that_are_refused_one_by_one_take_two_requests_each_at_most() {
     assert_eq!(expired, 200);
     assert!(requests < 2 * 200, "{requests}");
 }
+
+/// How long locks last is heard with the first of them.
+#[test]
+fn the_first_locks_are_renewed_in_time_however_short_they_are() {
+    let start = Instant::now();
+    let mut session = session(1);
+    session.next(start, 10).unwrap();
+    let short = answer(vec![locked(0, &[(0, 0)])]).with_acquisition_lock_timeout_ms(2_000);
+    session.take(short, start).unwrap();
+    let look_at = session.look_at().unwrap();
+    assert!(look_at <= start + Duration::from_millis(500), "{:?}", look_at - start);
+    let request = session.next(start + Duration::from_secs(1), 0).unwrap();
+    assert_eq!(acks(&request), [(0, vec![batch(0, 0, AckKind::Renew)])]);
+}
