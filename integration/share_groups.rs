@@ -108,6 +108,52 @@ fn what_one_that_is_gone_had_goes_to_one_of_another_instance_at_once_and_what_a_
     });
 }
 
+/// Topics that are found by the form of their names: one that is there, one that comes later, and both for a group that had none to begin with.
+#[test]
+fn topics_that_are_found_later_are_read_whole() {
+    let kafka = shared_kafka();
+    let rules = ["depot", "yard"].map(|kind| {
+        let topic = format!("topic: \"{kind}-{{site}}\", key: \"{{key}}\"");
+        format!("  - {{name: {kind}s, mqtt: \"{kind}s/{{site}}/{{key}}\", qos: 1, kafka: {{{topic}}}}}\n")
+    });
+    kafka.topic("depot-a", 1);
+    let proxy = Proxy::start(&kafka.bootstrap, &format!("{}{SHARE_GROUP}", rules.concat()), "");
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut publisher = Client::connect(proxy.mqtt, Version::V5, "publisher").await.unwrap();
+        let mut depots = member(&proxy, "depots", "$share/g/depots/+/+", 1).await;
+        let mut yards = member(&proxy, "yards", "$share/g/yards/+/+", 1).await;
+        publish(&mut publisher, "depots/a/1", "there").await;
+        let (event, text) = next(&mut depots, DEADLINE).await.unwrap();
+        assert_eq!(text, "there");
+        answer(&mut depots, &event).await;
+        for (kind, taker) in [("depot", &mut depots), ("yard", &mut yards)] {
+            kafka.topic(&format!("{kind}-b"), 2);
+            kafka.produce(&format!("{kind}-b"), "1", &[], "later");
+            let (event, text) = found(&mut publisher, taker, kind).await;
+            assert_eq!(text, "later", "also what was stored before it was found");
+            answer(taker, &event).await;
+            publish(&mut publisher, &format!("{kind}s/b/1"), "more").await;
+            let (event, text) = next(taker, DEADLINE).await.unwrap();
+            assert_eq!(text, "more");
+            answer(taker, &event).await;
+        }
+        publish(&mut publisher, "depots/a/1", "still").await;
+        assert_eq!(next(&mut depots, DEADLINE).await.unwrap().1, "still");
+    });
+}
+
+/// The next message. Topics are listed once a minute, and whenever somebody subscribes to such.
+async fn found(asker: &mut Client, taker: &mut Client, kind: &str) -> (Event, String) {
+    for attempt in 0..30 {
+        asker.subscribe(&format!("{kind}s/+/none-{attempt}"), 0).await.unwrap();
+        if let Some(found) = next(taker, Duration::from_secs(1)).await {
+            return found;
+        }
+    }
+    panic!("{kind}-b is not found");
+}
+
 /// For longer than its lock lasts: it is settled for the group when the session has it.
 #[test]
 fn a_stored_session_completes_what_it_has_of_a_share_group_at_any_instance() {

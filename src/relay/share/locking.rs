@@ -21,7 +21,7 @@ use super::{
     grace::Grace,
     messages::Scratch,
     state::{PartId, Said},
-    task,
+    task::{Found, begin_to_look},
 };
 use crate::{
     mapping::{MissingSchema, Source},
@@ -31,8 +31,6 @@ use crate::{
 
 /// Why a shared subscription is refused: the cluster cannot do what the configuration asks for.
 pub(super) const NOT_SUPPORTED: &str = "share_groups_not_supported";
-/// The same: a share group is joined for topics whose names are known.
-const OPEN_TOPICS: &str = "share_group_needs_topics";
 /// Bytes of messages that may be with members, or wait for them: with all memory in use, and otherwise.
 const HELD: std::ops::RangeInclusive<usize> = 256 * 1024..=8 * 1024 * 1024;
 
@@ -40,6 +38,8 @@ struct Task {
     share: Arc<Share>,
     shares: Arc<Shares>,
     group: ShareGroup,
+    /// What is read by names with holes, and was found so far.
+    found: Found,
     parts: HashMap<Lease, PartId>,
     leases: HashMap<PartId, Lease>,
     held: Arc<Budget>,
@@ -52,13 +52,8 @@ struct Task {
 }
 
 pub(super) async fn run(shares: &Arc<Shares>, share: &Arc<Share>, sources: &[Source], until: Instant) {
-    let topics: BTreeSet<String> = sources.iter().filter_map(Source::named).map(str::to_owned).collect();
-    let prepared = match sources.iter().all(|source| source.named().is_some()) {
-        true => prepare(shares, share, &topics, until).await,
-        false => Err(OPEN_TOPICS),
-    };
-    let terms = match prepared {
-        Ok(terms) => terms,
+    let (found, terms) = match prepare(shares, share, sources, until).await {
+        Ok(prepared) => prepared,
         Err(why) => {
             shares.end(share, true);
             share.ready.send_replace(Readiness::Refused(why));
@@ -66,12 +61,13 @@ pub(super) async fn run(shares: &Arc<Shares>, share: &Arc<Share>, sources: &[Sou
         }
     };
     tell(share, &terms);
-    let group = shares.hub.cluster.join_share(shares.group(share), topics.into_iter().collect());
+    let group = shares.hub.cluster.join_share(shares.group(share), names(&found.topics));
     let mut task = Task {
         held: shares.hub.budget.part(&share.wake),
         shares: shares.clone(),
         share: share.clone(),
         group,
+        found,
         parts: HashMap::new(),
         leases: HashMap::new(),
         scratch: Scratch::default(),
@@ -85,7 +81,11 @@ pub(super) async fn run(shares: &Arc<Shares>, share: &Arc<Share>, sources: &[Sou
     task.group.leave().await;
 }
 
-async fn prepare(shares: &Shares, share: &Share, topics: &BTreeSet<String>, until: Instant) -> Result<Terms, &'static str> {
+fn names(topics: &BTreeSet<Arc<str>>) -> Vec<String> {
+    topics.iter().map(|name| name.to_string()).collect()
+}
+
+async fn prepare(shares: &Shares, share: &Share, sources: &[Source], until: Instant) -> Result<(Found, Terms), &'static str> {
     let cluster = &shares.hub.cluster;
     let prepared = async {
         match cluster.lacks_share_groups().await {
@@ -103,13 +103,11 @@ async fn prepare(shares: &Shares, share: &Share, topics: &BTreeSet<String>, unti
             Err(_) => return Err(UNAVAILABLE),
         }
         // What is not there now is younger than the group, and is read from its beginning.
-        let (ends, _) = task::ends(shares, topics, until).await?;
-        if ends.is_empty() {
-            return Err("no_such_topic");
-        }
+        let (found, ends, _) = begin_to_look(shares, sources, until).await?;
         let starts = ends.into_iter().map(|((topic, _), offsets)| ShareStart { topic, offsets });
         let starts: Vec<ShareStart> = starts.collect();
-        cluster.prepare_share_group(&shares.group(share), &starts).await
+        let terms = cluster.prepare_share_group(&shares.group(share), &starts).await?;
+        Ok((found, terms))
     };
     tokio::time::timeout_at(until, prepared).await.unwrap_or(Err(UNAVAILABLE))
 }
@@ -136,6 +134,10 @@ fn tell(share: &Share, terms: &Terms) {
 impl Task {
     /// Until nobody here takes part any more, or the client is shut down.
     async fn live(&mut self) {
+        if self.found.topics.is_empty() {
+            // Nobody joins for nothing; whatever comes is read whole.
+            self.is_ready(Readiness::Ready);
+        }
         loop {
             while self.share.hand_out() > 0 {}
             self.acknowledge();
@@ -152,10 +154,22 @@ impl Task {
                         return;
                     }
                 },
+                names = self.found.change() => self.listed(names),
                 Some(Ok(acquired)) = self.looking.join_next() => self.take_those_that_waited(&acquired),
                 () = share.wake.notified() => {}
                 () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {}
             }
+        }
+    }
+
+    /// The topics with the names that are looked out for; `None` after a shutdown.
+    fn listed(&mut self, listed: Option<Vec<Arc<str>>>) {
+        let Some(listed) = listed else {
+            self.found.lookout = None;
+            return;
+        };
+        if let Some(topics) = self.found.take(listed, &self.shares.hub) {
+            self.group.subscribe(names(&topics));
         }
     }
 

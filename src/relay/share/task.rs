@@ -30,8 +30,8 @@ use crate::{
     upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings},
 };
 use commits::Outcome;
-pub(super) use found::ends;
-use found::{Ends, Found, LateEnds, begin_to_look, late_ends};
+use found::{Ends, LateEnds, late_ends};
+pub(super) use found::{Found, begin_to_look};
 use going::Going;
 
 /// What was acknowledged is committed so often: after a crash that much comes again.

@@ -24,14 +24,14 @@ pub(super) type LateEnds = Option<((Arc<str>, TopicId), Vec<i64>)>;
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// See the head of the file.
-pub(super) struct Found {
+pub(in crate::relay::share) struct Found {
     /// All whose partitions are wanted.
-    pub(super) topics: BTreeSet<Arc<str>>,
+    pub(in crate::relay::share) topics: BTreeSet<Arc<str>>,
     /// Wanted, be they there or not.
     named: BTreeSet<Arc<str>>,
     /// Those that have come since the first subscriber of this instance: all that they hold is for it.
     young: HashSet<Arc<str>>,
-    pub(super) lookout: Option<Lookout>,
+    pub(in crate::relay::share) lookout: Option<Lookout>,
 }
 
 impl Found {
@@ -46,7 +46,7 @@ impl Found {
     }
 
     /// The topics of the cluster, once they are others; never, if all are named. Cancel-safe.
-    pub(super) async fn change(&mut self) -> Option<Vec<Arc<str>>> {
+    pub(in crate::relay::share) async fn change(&mut self) -> Option<Vec<Arc<str>>> {
         match &mut self.lookout {
             Some(lookout) => lookout.change().await,
             None => pending().await,
@@ -54,7 +54,7 @@ impl Found {
     }
 
     /// Takes the topics of the cluster; all that are wanted from now on, if these are others. One that is only missing in the list stays.
-    pub(super) fn take(&mut self, names: Vec<Arc<str>>, hub: &Hub) -> Option<BTreeSet<Arc<str>>> {
+    pub(in crate::relay::share) fn take(&mut self, names: Vec<Arc<str>>, hub: &Hub) -> Option<BTreeSet<Arc<str>>> {
         let is_there = |name: &&Arc<str>| matches!(hub.cluster.topic(name), TopicState::Ready(_));
         let mut topics: BTreeSet<Arc<str>> = self.topics.iter().filter(is_there).cloned().collect();
         topics.extend(names.into_iter().filter(|name| !hub.is_own(name)));
@@ -75,7 +75,11 @@ impl Found {
 }
 
 /// The topics of a shared subscription, where those end that are there, and the names of the others.
-pub(super) async fn begin_to_look(shares: &Shares, sources: &[Source], until: Instant) -> Result<(Found, Ends, Vec<String>), &'static str> {
+pub(in crate::relay::share) async fn begin_to_look(
+    shares: &Shares,
+    sources: &[Source],
+    until: Instant,
+) -> Result<(Found, Ends, Vec<String>), &'static str> {
     let (topics, lookout) = lookouts::topics(&shares.hub, sources, until).await.ok_or(placing::UNAVAILABLE)?;
     let (ends, away) = ends(shares, &topics, until).await?;
     if ends.is_empty() && lookout.is_none() {

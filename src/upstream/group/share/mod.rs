@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::settings::GroupSettings;
 use crate::upstream::{
@@ -28,6 +28,7 @@ use board::Board;
 pub use request::AckKind;
 pub use session::{AcquiredRange, Lease};
 pub use start::{ShareStart, Terms};
+use task::Task;
 
 /// Events that wait for the user.
 const MOST_EVENTS: usize = 16;
@@ -71,6 +72,7 @@ pub struct Acquired {
 pub struct ShareGroup {
     events: mpsc::Receiver<ShareEvent>,
     board: Arc<Board>,
+    topics: watch::Sender<Vec<String>>,
     leave: oneshot::Sender<oneshot::Sender<()>>,
 }
 
@@ -81,13 +83,15 @@ pub(crate) fn join(core: &Arc<Core>, group: String, topics: Vec<String>) -> Shar
     let board = Arc::<Board>::default();
     let settings = GroupSettings {
         group,
-        topics,
         ..GroupSettings::default()
     };
-    core.spawn(task::run(Arc::clone(core), Arc::new(settings), Arc::clone(&board), events, leaving));
+    let (topics, wanted) = watch::channel(topics);
+    let task = Task::new(Arc::clone(core), Arc::new(settings), wanted, (Arc::clone(&board), events));
+    core.spawn(task.run(leaving));
     ShareGroup {
         events: taken,
         board,
+        topics,
         leave,
     }
 }
@@ -129,6 +133,11 @@ impl ShareGroup {
             self.board.taken();
         }
         Some(event)
+    }
+
+    /// It reads these topics from now on. One that has none is no member until it has.
+    pub fn subscribe(&self, topics: Vec<String>) {
+        self.topics.send_replace(topics);
     }
 
     /// How many more records are wanted now, about: each broker may give one more.

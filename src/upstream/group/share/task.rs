@@ -49,9 +49,14 @@ const LEAVE: i32 = -1;
 /// The coordinator that was asked, and what it said.
 type Beat = (Option<Coordinator>, Result<ShareGroupHeartbeatResponse, Fault>);
 
-struct Task {
+pub(super) struct Task {
     core: Arc<Core>,
     me: Arc<Identity>,
+    topics: watch::Receiver<Vec<String>>,
+    /// Those that the sign of life names that is out, or was last.
+    naming: Vec<String>,
+    /// Those that the coordinator knows of.
+    named: Vec<String>,
     member: String,
     epoch: i32,
     coordinator: Option<Coordinator>,
@@ -70,41 +75,6 @@ struct Task {
     joined: bool,
 }
 
-/// Runs until the user has left or dropped the membership.
-pub(super) async fn run(
-    core: Arc<Core>,
-    settings: Arc<GroupSettings>,
-    board: Arc<Board>,
-    events: mpsc::Sender<ShareEvent>,
-    mut leaving: oneshot::Receiver<oneshot::Sender<()>>,
-) {
-    let mut changed = core.changed.subscribe();
-    let mut task = Task::new(core, settings, board, events);
-    let mut beat_at = Some(Instant::now());
-    let reply = loop {
-        tokio::select! {
-            reply = &mut leaving => break reply.ok(),
-            () = sleep_until(beat_at.unwrap_or_else(Instant::now)), if beat_at.is_some() => {
-                beat_at = None;
-                task.beat();
-            }
-            Some(answered) = task.beats.join_next() => {
-                let pause = task.answered(answered.ok()).await;
-                beat_at = Some(Instant::now() + pause);
-            }
-            Ok(()) = changed.changed() => {}
-            Some(ended) = task.running.join_next() => if let Ok(id) = ended {
-                task.lanes.remove(&id);
-            },
-        }
-        task.spread();
-    };
-    // It was dropped: the lanes end with this task.
-    let Some(reply) = reply else { return };
-    task.leave().await;
-    let _ = reply.send(());
-}
-
 /// As Kafka's own clients write the one that they make.
 fn member_id() -> String {
     let mut bytes = [0; 16];
@@ -117,8 +87,17 @@ fn member_id() -> String {
 }
 
 impl Task {
-    fn new(core: Arc<Core>, settings: Arc<GroupSettings>, board: Arc<Board>, events: mpsc::Sender<ShareEvent>) -> Self {
+    /// `topics`: those that are to be read. `board` and `events` are its user's.
+    pub(super) fn new(
+        core: Arc<Core>,
+        settings: Arc<GroupSettings>,
+        topics: watch::Receiver<Vec<String>>,
+        (board, events): (Arc<Board>, mpsc::Sender<ShareEvent>),
+    ) -> Self {
         Self {
+            topics,
+            naming: Vec::new(),
+            named: Vec::new(),
             me: Arc::new(Identity::new(settings)),
             core,
             member: member_id(),
@@ -137,9 +116,44 @@ impl Task {
         }
     }
 
-    /// Gives a sign of life.
+    /// Runs until the user has left or dropped the membership.
+    pub(super) async fn run(mut self, mut leaving: oneshot::Receiver<oneshot::Sender<()>>) {
+        let mut changed = self.core.changed.subscribe();
+        let mut beat_at = Some(Instant::now());
+        let reply = loop {
+            tokio::select! {
+                reply = &mut leaving => break reply.ok(),
+                () = sleep_until(beat_at.unwrap_or_else(Instant::now)), if beat_at.is_some() => {
+                    beat_at = None;
+                    self.beat();
+                }
+                Some(answered) = self.beats.join_next() => {
+                    let pause = self.answered(answered.ok()).await;
+                    beat_at = Some(Instant::now() + pause);
+                }
+                // Those that come while a sign of life is out are told with the next.
+                Ok(()) = self.topics.changed(), if self.beats.is_empty() => beat_at = Some(Instant::now()),
+                Ok(()) = changed.changed() => {}
+                Some(ended) = self.running.join_next() => if let Ok(id) = ended {
+                    self.lanes.remove(&id);
+                },
+            }
+            self.spread();
+        };
+        // It was dropped: the lanes end with this task.
+        let Some(reply) = reply else { return };
+        self.leave().await;
+        let _ = reply.send(());
+    }
+
+    /// Gives a sign of life. Who has nothing to read is told of by none: nobody may join so.
     fn beat(&mut self) {
-        let beat = self.sign(self.epoch);
+        self.naming = self.topics.borrow_and_update().clone();
+        if self.epoch == JOIN && self.naming.is_empty() {
+            return;
+        }
+        let names = (self.epoch == JOIN || self.naming != self.named).then(|| self.naming.clone());
+        let beat = self.sign(self.epoch, names);
         self.beats.spawn(beat);
     }
 
@@ -172,7 +186,8 @@ impl Task {
     }
 
     async fn taken(&mut self, answer: ShareGroupHeartbeatResponse) -> Duration {
-        let began = self.epoch == JOIN;
+        let began = self.epoch == JOIN || self.naming != self.named;
+        self.named.clone_from(&self.naming);
         self.epoch = answer.member_epoch;
         self.failures = 0;
         if let Some(assignment) = answer.assignment {
@@ -230,12 +245,12 @@ impl Task {
     }
 
     /// A sign of life, or a goodbye, on its way.
-    fn sign(&mut self, epoch: i32) -> impl Future<Output = Beat> + Send + use<> {
+    fn sign(&mut self, epoch: i32, names: Option<Vec<String>>) -> impl Future<Output = Beat> + Send + use<> {
         let (core, me, member) = (Arc::clone(&self.core), Arc::clone(&self.me), self.member.clone());
         let at = self.coordinator.take();
         async move {
             let patience = core.settings.connect_timeout + core.settings.request_timeout;
-            match timeout(patience, ask(&core, &me, &member, epoch, at)).await {
+            match timeout(patience, ask(&core, &me, (&member, epoch, names), at)).await {
                 Ok(beat) => beat,
                 Err(_) => (None, Err(Fault::Call(CallError::Broken("no answer in time".into())))),
             }
@@ -244,7 +259,7 @@ impl Task {
 
     /// Has each partition read by the lane of the broker that leads it.
     fn spread(&mut self) {
-        let topics = known(&self.core, &self.me.settings.topics);
+        let topics = known(&self.core, &self.topics.borrow());
         let mut led: BTreeMap<i32, (Arc<Broker>, BTreeSet<Place>)> = BTreeMap::new();
         for topic in &topics {
             for partition in &topic.partitions {
@@ -292,13 +307,13 @@ impl Task {
             self.running.abort_all();
         }
         self.beats.abort_all();
-        if self.joined && timeout(bound, self.sign(LEAVE)).await.is_err() {
+        if self.joined && timeout(bound, self.sign(LEAVE, None)).await.is_err() {
             tracing::debug!(group = self.me.settings.group, "the goodbye to a share group was not answered");
         }
     }
 }
 
-async fn ask(core: &Core, me: &Identity, member: &str, epoch: i32, at: Option<Coordinator>) -> Beat {
+async fn ask(core: &Core, me: &Identity, (member, epoch, names): (&str, i32, Option<Vec<String>>), at: Option<Coordinator>) -> Beat {
     let at = match at {
         Some(at) => at,
         None => match find(core, me).await {
@@ -306,13 +321,13 @@ async fn ask(core: &Core, me: &Identity, member: &str, epoch: i32, at: Option<Co
             Err(fault) => return (None, Err(fault)),
         },
     };
-    let names = me.settings.topics.iter().map(|topic| TopicName(text(topic))).collect();
+    let names = names.map(|names| names.iter().map(|topic| TopicName(text(topic))).collect());
     let make = |_| {
         ShareGroupHeartbeatRequest::default()
             .with_group_id(me.group())
             .with_member_id(text(member))
             .with_member_epoch(epoch)
-            .with_subscribed_topic_names((epoch == JOIN).then_some(names))
+            .with_subscribed_topic_names(names)
     };
     let asked = at.call::<_, ShareGroupHeartbeatResponse>(core, me, ApiKey::ShareGroupHeartbeat, 1, make);
     let answer = asked.await.and_then(|answer| {

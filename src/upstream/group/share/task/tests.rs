@@ -17,7 +17,9 @@ async fn member() -> (Cluster, Task, mpsc::Receiver<ShareEvent>) {
     });
     let (events, mut heard) = mpsc::channel(4);
     let settings = Arc::new(GroupSettings::default());
-    let mut task = Task::new(Arc::clone(&cluster.core), settings, Arc::default(), events);
+    let (_, topics) = watch::channel(vec!["t".to_owned()]);
+    let mut task = Task::new(Arc::clone(&cluster.core), settings, topics, (Arc::default(), events));
+    task.beat();
     let topic = TopicPartitions::default().with_topic_id(TOPIC).with_partitions(vec![0, 1]);
     let assignment = Assignment::default().with_topic_partitions(vec![topic]);
     task.answered(answer(accepted(5).with_assignment(Some(assignment)))).await;
@@ -100,4 +102,31 @@ async fn one_that_must_not_join_is_told_once_and_goes_on_asking() {
         assert!(heard.try_recv().is_err(), "{error:?}");
         assert_eq!(task.epoch, 5);
     }
+}
+
+#[tokio::test]
+async fn nobody_joins_for_nothing_and_topics_are_named_until_the_coordinator_has_taken_them() {
+    let cluster = Cluster::start(Settings {
+        bootstrap_servers: vec!["127.0.0.1:1".to_owned()],
+        ..Settings::default()
+    });
+    let (topics, wanted) = watch::channel(Vec::new());
+    let (events, _heard) = mpsc::channel(4);
+    let mut task = Task::new(Arc::clone(&cluster.core), Arc::default(), wanted, (Arc::default(), events));
+    task.beat();
+    assert!(task.beats.is_empty(), "the coordinator would refuse it");
+    topics.send_replace(vec!["t".to_owned()]);
+    task.beat();
+    assert_eq!(task.beats.len(), 1);
+    task.answered(refusal(ErrorCode::from(15))).await;
+    assert_ne!(task.naming, task.named, "it does not know them");
+    task.answered(answer(accepted(1))).await;
+    assert_eq!(task.naming, task.named);
+    topics.send_replace(vec!["t".to_owned(), "u".to_owned()]);
+    task.beat();
+    // What they bring is asked for soon.
+    let assigned =
+        Assignment::default().with_topic_partitions(vec![TopicPartitions::default().with_topic_id(TOPIC).with_partitions(vec![0])]);
+    assert!(task.answered(answer(accepted(1).with_assignment(Some(assigned)))).await < Duration::from_millis(700));
+    assert_eq!(task.answered(answer(accepted(1))).await, Duration::from_millis(700));
 }
