@@ -3,6 +3,7 @@
 
 mod fake_broker;
 mod relay_stage;
+mod retained_sessions;
 
 use fake_broker::{
     Fake, Fault,

@@ -7,7 +7,7 @@
 //! ```
 //! Lines begin with the packet id and are in its order. Of a position everything below is settled, but for what stands in `out` and
 //! `flight`: that says the same as settled ranges above the lowest open message, and is bounded by the client's receive maximum. What came
-//! by a shared subscription names it, and has nothing to do with positions.
+//! by a shared subscription names it, and has nothing to do with positions; nor has a retained message, whose place is in the topic of those.
 //! With `run` the session is at the tail of all these sources, and later checkpoints of that run speak for it: see `checkpoints`.
 
 use std::collections::BTreeMap;

@@ -18,6 +18,7 @@ use super::{
     mailbox::{Ending, Mailbox},
     once::id,
     resuming::{Resumed, Stand, needs_kafka, present as present_of, resume},
+    retained::Unsettled,
     store::{Arrival, Order, Orders, Store},
     tenancy::Tenancy,
 };
@@ -220,7 +221,7 @@ impl Desk {
         match present {
             Some(body) if needs_kafka(&body) => {
                 let until = session.deadline().unwrap_or(now);
-                let of = (self.shared.hub.clone(), self.shared.shares.clone());
+                let of = (self.shared.hub.clone(), self.shared.shares.clone(), self.shared.retained.clone());
                 let places = body.steps.positions.iter().map(|(source, next)| (*source, *next));
                 let to = (self.mailbox.clone(), self.lookouts(places.collect()).cloned());
                 let resuming = tokio::spawn(resume(of, to, body, session.receive_maximum(), until.into()));
@@ -241,19 +242,21 @@ impl Desk {
             starts,
             shared,
             again,
+            retained,
             away,
         } = resumed;
         self.stir(now);
         let mut open = Vec::new();
         let mut unread = Vec::new();
         if let Some(tenancy) = &mut self.tenancy {
-            open = tenancy.goes_on(&body.steps);
+            open = tenancy.goes_on(&body.steps, retained);
             tenancy.waits(away, &body);
             // All partitions of its topics are read, or will be: one that is not known here yet is young, and none ever goes.
             unread = tenancy.unread(|source| starts.iter().any(|start| start.place.topic == source.topic));
             starts.iter().for_each(|start| tenancy.begins(start, true));
         }
         self.outbound.begin(starts, |_| true);
+        self.outbound.unsettled = retained.and_then(|topic| Unsettled::of(&body.steps, topic));
         self.seats = seats;
         if !shared.is_empty() || !again.is_empty() {
             let shares = self.shares.get_or_insert_default();

@@ -10,7 +10,7 @@ use super::{
     desk::Desk,
     mailbox::{Item, Parcel},
     once::id,
-    retained::Streams,
+    retained::{Streams, Unsettled},
     subscribing::StartAt,
     tenancy::{Known, Tenancy},
 };
@@ -36,6 +36,8 @@ pub struct Outbound {
     asked: Option<u16>,
     /// Retained messages on their way.
     pub(super) retained: Streams,
+    /// Those that a stored session has open from before; they come first.
+    pub(super) unsettled: Option<Box<Unsettled>>,
 }
 
 /// Whether the next item may be tried.

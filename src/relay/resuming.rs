@@ -20,6 +20,7 @@ use super::{
     mailbox::Mailbox,
     once::id,
     placing::{UNAVAILABLE, grown, known},
+    retained::Retained,
     share::{SharedSeat, SharedWish, Shares},
     store::Letter,
     subscribing::StartAt,
@@ -29,7 +30,7 @@ use crate::{
     kafka::TopicPattern,
     mapping::{KafkaTopics, Source},
     mqtt::{ReasonCode, topic::parse_share},
-    ownership::{Body, StoredSubscription},
+    ownership::{Body, Place, StoredSubscription},
     session::{Options, Present, SubscriptionKey},
     upstream::Topic,
 };
@@ -54,6 +55,8 @@ pub struct Resumed {
     pub shared: Vec<(SubscriptionKey, SharedSeat)>,
     /// What it has open at QoS 2 of shared subscriptions.
     pub again: Vec<Again>,
+    /// The id of the topic of retained messages, if any may be open.
+    pub retained: Option<[u8; 16]>,
     /// Those that get more once Kafka topics that are away can be read: [`Letter::Appeared`].
     pub away: Vec<Away>,
 }
@@ -67,6 +70,7 @@ impl Resumed {
             starts: Vec::new(),
             shared: Vec::new(),
             again: Vec::new(),
+            retained: None,
             away: Vec::new(),
         }
     }
@@ -93,8 +97,13 @@ impl Wanted {
 
 /// Whether a session reads anything, or has messages open that must be read again.
 pub fn needs_kafka(body: &Body) -> bool {
-    let mut outbound = body.steps.outbound.values();
-    !body.subscriptions.is_empty() || outbound.any(|outgoing| outgoing.share.is_some() && !outgoing.released)
+    !body.subscriptions.is_empty() || open(body).next().is_some()
+}
+
+/// Where the messages lie that must be read again.
+fn open(body: &Body) -> impl Iterator<Item = &Place> {
+    let unreleased = body.steps.outbound.values().filter(|outgoing| !outgoing.released);
+    body.steps.flight.values().chain(unreleased.map(|outgoing| &outgoing.place))
 }
 
 /// The session as the pure room has it. Subscriptions get keys from 0 on, in their order.
@@ -119,15 +128,16 @@ pub fn present(body: &Body) -> Present {
 /// Takes the seats, and tells the connection. Topics that no rule reads any more are left out; those that are not there, or cannot be seen, are
 /// read on when they can be: this ends when it waits for none, or is aborted.
 pub async fn resume(
-    (hub, shares): (Arc<Hub>, Arc<Shares>),
+    (hub, shares, retained): (Arc<Hub>, Arc<Shares>, Option<Arc<Retained>>),
     (mailbox, lookouts): (Arc<Mailbox>, Option<Arc<Lookouts>>),
     mut body: Box<Body>,
     receive_maximum: usize,
     until: Instant,
 ) {
     let refuse = || mailbox.store(Letter::Refuse(ReasonCode::ServerUnavailable));
-    let (Some(again), Some((stands, Wishes { away, outlooks, .. })), Ok(shared)) = (
+    let (Some(again), Some(retained), Some((stands, Wishes { away, outlooks, .. })), Ok(shared)) = (
         again::find(&hub, &body, until).await,
+        retained_topic(retained, &body, until).await,
         stand_up(&hub, &mut body, until).await,
         sit_in_shares(&shares, &mailbox, &body, receive_maximum, until).await,
     ) else {
@@ -135,7 +145,7 @@ pub async fn resume(
     };
     let left = (!away.is_empty()).then(|| body.clone());
     let mut resumed = Resumed::of(body);
-    (resumed.shared, resumed.again) = (shared, again);
+    (resumed.shared, resumed.again, resumed.retained) = (shared, again, retained);
     resumed.away = away.iter().map(|wanted| wanted.away(&hub)).collect();
     for stand in stands {
         let subscriptions = &resumed.body.subscriptions;
@@ -166,6 +176,16 @@ pub async fn resume(
     mailbox.store(Letter::Resumed(Box::new(resumed)));
     if let Some(body) = left {
         await_topics(&hub, &mailbox, &body, away).await;
+    }
+}
+
+/// The id of the topic of retained messages, if any may be open. `None`: that is not known in time.
+async fn retained_topic(retained: Option<Arc<Retained>>, body: &Body, until: Instant) -> Option<Option<[u8; 16]>> {
+    // What is of a source was told with a position there. The topic is asked for by those only who may have something of it.
+    let is_of_a_source = |place: &Place| body.steps.positions.keys().any(|source| source.topic == place.source.topic);
+    match retained.filter(|_| !open(body).all(is_of_a_source)) {
+        Some(retained) => timeout_at(until, retained.topic_id()).await.ok(),
+        None => Some(None),
     }
 }
 

@@ -2,15 +2,19 @@
 
 use std::{sync::Arc, time::Instant};
 
+use bytes::Bytes;
+
 use super::{
     Shared,
     desk::Desk,
-    retained::{RetainedMessage, RetainedStep, Stream},
+    once::id,
+    retained::{Retained, RetainedMessage, RetainedStep, Stream, Turn, Unsettled},
+    tenancy::Tenancy,
 };
 use crate::{
     mapping::{Draft, Retain},
-    mqtt::{Publish, RetainHandling, SubscribeFilter},
-    session::{Message, Session, Taken},
+    mqtt::{Publish, QoS, RetainHandling, SubscribeFilter, topic::matches},
+    session::{Message, Session, SubscriptionKey, Taken},
 };
 
 /// Steps of one turn of the connection; then the others of the process have theirs.
@@ -54,14 +58,20 @@ impl Desk {
         }
     }
 
-    /// Hands retained messages to the session. False: there are more, and what the log brings waits behind them.
+    /// Hands retained messages to the session, first those that it has open from before. False: there are more, and what the log brings waits behind them.
     pub(super) fn hand_out_retained(&mut self, session: &mut Session, now: Instant, room: usize) -> bool {
-        if self.outbound.retained.is_empty() {
+        if self.outbound.retained.is_empty() && self.outbound.unsettled.is_none() {
             return true;
         }
         let Some(retained) = self.shared.retained.clone() else {
             return true;
         };
+        if let Some(unsettled) = self.outbound.unsettled.take() {
+            self.outbound.unsettled = self.send_unsettled(unsettled, &retained, session, now, room);
+            if self.outbound.unsettled.is_some() {
+                return false;
+            }
+        }
         for _ in 0..STEPS {
             if !session.is_live() || session.outbox().len() >= room {
                 return false;
@@ -72,8 +82,8 @@ impl Desk {
             let (key, mailbox) = (stream.key, self.mailbox.clone());
             match stream.step(&retained, now, move || mailbox.ring()) {
                 RetainedStep::Message(message) => {
-                    let taken = give(&self.shared, stream, &message, session, now);
-                    if !taken {
+                    let of = (&*self.shared, &*retained);
+                    if !give(of, stream.key, &message, self.tenancy.as_deref_mut(), session, now) {
                         return false;
                     }
                     stream.taken();
@@ -86,30 +96,117 @@ impl Desk {
         self.mailbox.ring();
         false
     }
+    /// Sends again what is open from before, as far as the client and its socket let it. What is left of it comes back.
+    fn send_unsettled(
+        &self,
+        mut unsettled: Box<Unsettled>,
+        retained: &Arc<Retained>,
+        session: &mut Session,
+        now: Instant,
+        room: usize,
+    ) -> Option<Box<Unsettled>> {
+        for _ in 0..STEPS {
+            if !session.is_live() || session.outbox().len() >= room {
+                return Some(unsettled);
+            }
+            let mailbox = self.mailbox.clone();
+            match unsettled.turn(retained, move || mailbox.ring()) {
+                Turn::Message(packet, message) => {
+                    if !self.settle_or_send(packet, message, session, now) {
+                        return Some(unsettled);
+                    }
+                    unsettled.done();
+                }
+                Turn::Wait => return Some(unsettled),
+                Turn::End => return None,
+            }
+        }
+        self.mailbox.ring();
+        Some(unsettled)
+    }
+
+    /// Sends a message once more, with the packet id that it has; one that is gone is given up. False: it must be tried again.
+    fn settle_or_send(&self, packet: u16, message: Option<RetainedMessage>, session: &mut Session, now: Instant) -> bool {
+        let Some(packet_id) = id(packet) else { return true };
+        let Some(message) = message else {
+            session.gone(packet_id);
+            return true;
+        };
+        let by = subscription(session, &message.topic);
+        // Without a subscription it is the client's all the same [MQTT-3.10.4-3], unless it has lost the right to it.
+        if by.is_none() && !self.may_keep(session.client_id(), &message.topic, message.body.qos, now) {
+            session.gone(packet_id);
+            return true;
+        }
+        let payload = message.body.payload();
+        let again = Message {
+            // It has begun to be delivered in time.
+            message_expiry_interval: remaining(&message, now).map(|seconds| seconds.max(1)),
+            ..as_message(&message, &payload, by.as_slice())
+        };
+        match session.redeliver(packet_id, &again, now) {
+            Taken::WindowFull | Taken::OutboxFull => return false,
+            Taken::TooLarge => {
+                self.shared.rule_counters[message.rule].dropped("packet_too_large");
+                session.gone(packet_id);
+            }
+            _ => {}
+        }
+        true
+    }
 }
 
-/// False: it must be tried again.
-fn give(shared: &Arc<Shared>, stream: &Stream, message: &RetainedMessage, session: &mut Session, now: Instant) -> bool {
-    let body = &message.body;
-    let remaining = body
-        .expires
-        .map(|end| end.saturating_duration_since(now).as_secs_f64().ceil() as u32);
-    let payload = body.payload();
-    let taken = session.deliver(
-        &Message {
-            topic: &message.topic,
-            payload: &payload,
-            shared_properties: body.properties(),
-            qos: body.qos,
-            retain: true,
-            retained: true,
-            message_expiry_interval: remaining,
-            publisher: body.client(),
-            subscriptions: &[stream.key],
-            token: 0,
-        },
-        now,
-    );
+/// Of a session's subscriptions that a retained message may have come by, one with the highest QoS.
+fn subscription(session: &Session, topic: &str) -> Option<SubscriptionKey> {
+    let subscriptions = session.subscriptions().iter();
+    let matching = subscriptions.filter(|subscription| !subscription.filter.starts_with("$share/") && matches(&subscription.filter, topic));
+    let granted = matching.filter_map(|subscription| Some((subscription.options?.qos, subscription.key)));
+    granted.max_by_key(|(qos, _)| *qos).map(|(_, key)| key)
+}
+
+/// Seconds until a message expires.
+fn remaining(message: &RetainedMessage, now: Instant) -> Option<u32> {
+    let expires = message.body.expires?;
+    Some(expires.saturating_duration_since(now).as_secs_f64().ceil() as u32)
+}
+
+/// A message as the session takes it, but for its expiry and its token.
+fn as_message<'a>(message: &'a RetainedMessage, payload: &'a Bytes, subscriptions: &'a [SubscriptionKey]) -> Message<'a> {
+    Message {
+        topic: &message.topic,
+        payload,
+        shared_properties: message.body.properties(),
+        qos: message.body.qos,
+        retain: true,
+        retained: true,
+        message_expiry_interval: None,
+        publisher: message.body.client(),
+        subscriptions,
+        token: 0,
+    }
+}
+
+/// Gives a message to the session; one that is stored has a place for it. False: it must be tried again.
+fn give(
+    (shared, retained): (&Shared, &Retained),
+    key: SubscriptionKey,
+    message: &RetainedMessage,
+    tenancy: Option<&mut Tenancy>,
+    session: &mut Session,
+    now: Instant,
+) -> bool {
+    let stored = tenancy.filter(|tenancy| tenancy.stored);
+    let stored = stored.and_then(|tenancy| Some((retained.stored_place(message.place)?, tenancy)));
+    let payload = message.body.payload();
+    let message_of_it = Message {
+        message_expiry_interval: remaining(message, now),
+        token: stored.as_ref().map_or(0, |(_, tenancy)| tenancy.token()),
+        ..as_message(message, &payload, std::slice::from_ref(&key))
+    };
+    let taken = match stored {
+        Some(_) => session.deliver_stored(&message_of_it, now),
+        None => session.deliver(&message_of_it, now),
+    };
     let rule = &shared.rule_counters[message.rule];
     match taken {
         Taken::Sent { .. } | Taken::Asked => {
@@ -121,6 +218,13 @@ fn give(shared: &Arc<Shared>, stream: &Stream, message: &RetainedMessage, sessio
         Taken::TooLarge => rule.dropped("packet_too_large"),
         Taken::Expired => rule.dropped("expired"),
         Taken::NoLocal | Taken::NotSubscribed | Taken::Closed => {}
+    }
+    if let Some((place, tenancy)) = stored {
+        match taken {
+            Taken::Asked => tenancy.asked_retained(place, session.last_packet_id()),
+            Taken::Sent { qos } if qos != QoS::AtMostOnce => tenancy.sent_retained(place, session.last_packet_id(), now),
+            _ => {}
+        }
     }
     true
 }

@@ -7,6 +7,8 @@
 
 mod away;
 mod former;
+mod progress;
+mod retained;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -30,6 +32,7 @@ use crate::{
 
 pub use away::Away;
 pub use former::Known;
+use progress::Progress;
 
 /// Between two reports.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -52,6 +55,8 @@ pub struct Tenancy {
     token: u64,
     /// Messages from before that were not sent again yet: packet ids.
     again: BTreeMap<(Source, i64), u16>,
+    /// Retained messages that were sent at QoS 1 and have no PUBACK, by their packet ids: those that the store does not know.
+    untold: BTreeMap<u16, Place>,
     /// Packet ids of QoS 1 that the store knows as open.
     told: HashSet<u16>,
     /// Packet ids that the store knows and that are free again.
@@ -105,50 +110,8 @@ struct Sent {
     offset: i64,
     packet: u16,
     exactly_once: bool,
-    /// It came by a shared subscription: the places in the log have nothing to do with it.
-    shared: bool,
-}
-
-#[derive(Debug)]
-struct Progress {
-    /// Everything below was sent, or is not wanted.
-    next: i64,
-    /// Of that, QoS 1 messages that are not settled, with their packet ids.
-    open: BTreeMap<i64, u16>,
-    /// The position is not told lower any more: QoS 2 messages were sent below it.
-    floor: i64,
-    /// What lies below was looked at by earlier connections.
-    resumed: i64,
-    /// The position that the store knows.
-    told: Option<i64>,
-    /// The lowest that was open at the last look.
-    waits_for: Option<i64>,
-}
-
-impl Progress {
-    fn at(next: i64, told: Option<i64>) -> Self {
-        Self {
-            next,
-            open: BTreeMap::new(),
-            floor: told.unwrap_or(0),
-            resumed: told.unwrap_or(0),
-            told,
-            waits_for: None,
-        }
-    }
-
-    /// What is known from `offset` on is of records that are no more.
-    fn cut(&mut self, offset: i64) {
-        for known in [&mut self.next, &mut self.floor, &mut self.resumed] {
-            *known = offset.min(*known);
-        }
-        self.open.split_off(&offset);
-    }
-
-    fn position(&self) -> i64 {
-        let lowest = self.open.first_key_value().map_or(self.next, |(lowest, _)| self.next.min(*lowest));
-        lowest.max(self.floor)
-    }
+    /// It came by a shared subscription, or was retained: the session's places in the logs have nothing to do with it.
+    apart: bool,
 }
 
 impl Tenancy {
@@ -163,6 +126,7 @@ impl Tenancy {
             open: FxHashMap::default(),
             token: 0,
             again: BTreeMap::new(),
+            untold: BTreeMap::new(),
             told: HashSet::new(),
             settled: Vec::new(),
             former: BTreeSet::new(),
@@ -261,7 +225,7 @@ impl Tenancy {
             offset,
             packet,
             exactly_once,
-            shared: false,
+            apart: false,
         };
         self.open.insert(self.token, sent);
     }
@@ -284,14 +248,15 @@ impl Tenancy {
     /// A message reached its end.
     pub fn settled(&mut self, token: u64, now: Instant) {
         let Some(sent) = self.open.remove(&token) else { return };
-        if sent.shared {
-            return self.is_free(sent.packet, now);
-        }
-        self.again.remove(&(sent.source, sent.offset));
-        if let Some(progress) = self.sources.get_mut(&sent.source) {
-            // Another one may stand there, see `looks_at`.
-            if progress.open.get(&sent.offset) == Some(&sent.packet) {
-                progress.open.remove(&sent.offset);
+        if sent.apart {
+            self.untold.remove(&sent.packet);
+        } else {
+            self.again.remove(&(sent.source, sent.offset));
+            if let Some(progress) = self.sources.get_mut(&sent.source) {
+                // Another one may stand there, see `looks_at`.
+                if progress.open.get(&sent.offset) == Some(&sent.packet) {
+                    progress.open.remove(&sent.offset);
+                }
             }
         }
         if sent.exactly_once || self.told.remove(&sent.packet) {
@@ -357,6 +322,7 @@ impl Tenancy {
             settled: std::mem::take(&mut self.settled),
             ..Report::default()
         };
+        self.tell_untold(&mut report);
         let sources: Vec<Source> = self.sources.keys().copied().collect();
         for source in sources {
             self.tell(source, &mut report);

@@ -156,10 +156,8 @@ impl Session {
             return Taken::OutboxFull;
         }
         // Without a subscription it is the client's all the same [MQTT-3.10.4-3].
-        let retain = self
-            .subscriptions
-            .matched(message, &self.client_id)
-            .is_ok_and(|matched| matched.retain);
+        let matched = self.subscriptions.matched(message, &self.client_id);
+        let retain = matched.map_or(message.retained, |matched| matched.retain);
         let (qos, step) = match exactly_once {
             true => (QoS::ExactlyOnce, Out::ExactlyOnce),
             false => (QoS::AtLeastOnce, Out::AtLeastOnce),

@@ -11,12 +11,15 @@ use tokio::time::timeout;
 use super::{
     Retained,
     body::Body,
+    mapped::Mapped,
     store::{Content, Place},
+    stream::Message,
 };
 use crate::{
     kafka::fetched::{self, RecordView},
     mapping::{Located, Restored, RuleId, Stored},
     mqtt::publish::SharedProperties,
+    ownership,
     relay::{feed::LIMITS, scribe::Clock},
     upstream::{Chunk, Start},
 };
@@ -27,34 +30,87 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(500);
 
 impl Retained {
-    /// The body of a topic's message of a version, which lay at a place. `None`: it is gone, so something newer has taken its place, and is told
+    /// A topic's message of a version, which lay at a place. `None`: it is gone, so something newer has taken its place, and is told
     /// in another way. Asks as long as Kafka says nothing.
-    pub(super) async fn follow(&self, topic: &str, version: u64, mut place: Place, rule: u32) -> Option<Arc<Body>> {
-        loop {
-            if let Some(body) = self.look_up(topic, place, rule).await {
-                return Some(body);
+    pub(super) async fn follow(&self, topic: String, (version, mut place, rule): (u64, Place, u32)) -> Option<Message> {
+        let body = loop {
+            if let Some(body) = self.look_up(&topic, place, rule).await {
+                break body;
             }
-            while !matches!(timeout(PATIENCE, self.caught_up(&[topic])).await, Ok(Some(_))) {
+            while !matches!(timeout(PATIENCE, self.caught_up(&[&topic])).await, Ok(Some(_))) {
                 tokio::time::sleep(AGAIN).await;
             }
-            match self.place_now(topic, version)? {
-                Ok(body) => return Some(body),
+            match self.place_now(&topic, version) {
+                Some((now, Some(body))) => {
+                    place = now;
+                    break body;
+                }
                 // Written once more: so often this goes on.
-                Err(now) if now != place => place = now,
-                Err(_) => return None,
+                Some((now, None)) if now != place => place = now,
+                _ => {
+                    tracing::debug!(topic, "a retained message is no longer in the log");
+                    return None;
+                }
             }
-        }
+        };
+        let rule = rule as usize;
+        Some(Message { topic, rule, place, body })
     }
 
-    /// The body of a version, or where it lies.
-    fn place_now(&self, topic: &str, version: u64) -> Option<Result<Arc<Body>, Place>> {
+    /// Where a version lies, and its body if that is at hand.
+    fn place_now(&self, topic: &str, version: u64) -> Option<(Place, Option<Arc<Body>>)> {
         let store = self.store();
         let entry = store.entry(topic).filter(|entry| entry.version == version)?;
         match &entry.content {
-            Content::Here(body) => Some(Ok(body.clone())),
-            Content::Elsewhere => Some(Err(entry.place)),
+            Content::Here(body) => Some((entry.place, Some(body.clone()))),
+            Content::Elsewhere => Some((entry.place, None)),
             Content::Cleared => None,
         }
+    }
+
+    /// The message whose record lies at a place that a session has stored. `None`: it is gone. Asks as long as Kafka says nothing.
+    pub(super) async fn message_at(&self, place: ownership::Place) -> Option<Message> {
+        loop {
+            let one = self.lookups.acquire().await.ok()?;
+            if let Ok(Some(answer)) = timeout(PATIENCE, self.read_at(place)).await {
+                return answer;
+            }
+            drop(one);
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// `None`: the log could not be read.
+    async fn read_at(&self, at: ownership::Place) -> Option<Option<Message>> {
+        let topic = self.progress.borrow().topic.clone()?;
+        let place = Place {
+            partition: at.source.partition.cast_signed(),
+            offset: at.offset,
+        };
+        // It was made anew, and what it has now is none of the session's.
+        if *topic.id.as_bytes() != at.source.topic || at.source.partition as usize >= topic.partitions.len() {
+            return Some(None);
+        }
+        let ends = self.cluster.end_offsets(&[(topic, place.partition)]).await;
+        // Nothing would come of what lies behind the end.
+        if *ends.first()?.as_ref().ok()? <= place.offset {
+            return Some(None);
+        }
+        let message = self.record(place, |record| self.message(record, place)).await?;
+        Some(message.flatten())
+    }
+
+    /// What a record is by itself.
+    fn message(&self, record: &RecordView<'_>, place: Place) -> Option<Message> {
+        let topic = std::str::from_utf8(record.key?).ok()?;
+        let mapped = Mapped::of(record)?;
+        let rule = self.rules.retained_rule(&self.rules.reader(mapped.topic), topic)?;
+        Some(Message {
+            topic: topic.to_owned(),
+            rule: rule.0 as usize,
+            place,
+            body: Arc::new(self.interpret(record, topic, rule.0)?),
+        })
     }
 
     /// `None`: it is not there. A bounded number is read at one time, the others wait.

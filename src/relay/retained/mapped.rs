@@ -3,6 +3,8 @@
 //! `TOPIC/ID/PARTITION/OFFSET`: the Kafka topic's name, its id in 32 hexadecimal digits, and two decimal numbers. Of two retained messages of
 //! one MQTT topic in one mapped partition the higher offset wins, whichever was written here later: that is the order for everybody.
 
+use crate::kafka::fetched::RecordView;
+
 /// The header's name.
 pub const HEADER: &[u8] = b"mqtt.mapped";
 /// The header of a record that is written once more: the decimal offset of the last record of its key that its writer knew of.
@@ -35,6 +37,12 @@ impl std::fmt::Display for Mapped<'_> {
 }
 
 impl<'a> Mapped<'a> {
+    /// Of a record in the retained topic; `None` if it has no such header.
+    pub fn of(record: &RecordView<'a>) -> Option<Self> {
+        let (_, value) = record.headers().find(|(name, _)| *name == HEADER)?;
+        Self::read(value?)
+    }
+
     /// Reads the header's value; `None` if it is not one.
     pub fn read(value: &'a [u8]) -> Option<Self> {
         let mut parts = std::str::from_utf8(value).ok()?.split('/');

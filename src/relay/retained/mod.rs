@@ -5,10 +5,12 @@
 //!   the log when it is asked for (`lookup`).
 //! * `custodian` mends what compaction would make wrong, and removes what is gone.
 //! * `barrier` makes SUBSCRIBE linearizable, `stream` is the walk of one subscription and its delivery.
+//! * `unsettled` is what a stored session has open of them from before, read by the places of their records.
 //! * `again` decides about messages that were perhaps retained before.
 //! * `mapped` is the header that orders them.
 
 mod again;
+mod asked;
 mod barrier;
 mod body;
 mod custodian;
@@ -17,6 +19,7 @@ mod mapped;
 mod store;
 mod stream;
 mod tail;
+mod unsettled;
 mod walk;
 mod writer;
 
@@ -31,18 +34,23 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{RetainedSettings, hub::Hub};
+use super::{
+    RetainedSettings,
+    hub::{Hub, stored_source},
+};
 use crate::{
     mapping::RuleSet,
     metrics::Metrics,
+    ownership::Place as StoredPlace,
     upstream::{Cluster, Topic},
 };
 
 pub use barrier::Starts;
 pub use stream::{Late, Message as RetainedMessage, Step as RetainedStep, Stream, Streams};
+pub use unsettled::{Turn, Unsettled};
 pub use writer::Job;
 
-use store::Store;
+use store::{Place, Store};
 use writer::Writer;
 
 /// Bodies that are read from the log at one time, by all connections together.
@@ -149,6 +157,22 @@ impl Retained {
             }
         });
         told
+    }
+
+    /// The id of the topic, as sessions name it, once it is found.
+    pub async fn topic_id(&self) -> Option<[u8; 16]> {
+        let mut progress = self.progress.subscribe();
+        let progress = progress.wait_for(|progress| progress.topic.is_some()).await.ok()?;
+        progress.topic.as_ref().map(|topic| *topic.id.as_bytes())
+    }
+
+    /// A place in the topic, as sessions name it.
+    pub fn stored_place(&self, place: Place) -> Option<StoredPlace> {
+        let progress = self.progress.borrow();
+        Some(StoredPlace {
+            source: stored_source(progress.topic.as_ref()?, place.partition),
+            offset: place.offset,
+        })
     }
 
     /// Since it began: the clock of what is read.

@@ -5,10 +5,11 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use tokio::task::AbortHandle;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::{
     Retained, Starts,
+    asked::Asked,
     body::Body,
     store::{Content, Entry, Place},
     walk::{Found, From},
@@ -50,22 +51,8 @@ pub struct Late {
 #[derive(Debug)]
 enum Next {
     Here(Message),
-    Asked(Asked),
-}
-
-/// A body that is read from the log; dropping it ends that.
-#[derive(Debug)]
-struct Asked {
-    topic: String,
-    rule: u32,
-    answer: tokio::sync::oneshot::Receiver<Option<Arc<Body>>>,
-    task: AbortHandle,
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// Its body is read from the log. `None`: it is no longer there.
+    Asked(Asked<Option<Message>>),
 }
 
 /// One retained message.
@@ -75,6 +62,8 @@ pub struct Message {
     pub topic: String,
     /// Index of its rule.
     pub rule: usize,
+    /// Where its record lies.
+    pub place: Place,
     /// The rest.
     pub body: Arc<Body>,
 }
@@ -133,20 +122,14 @@ impl Stream {
         Step::Message(message)
     }
 
-    fn answered(&mut self, mut asked: Asked) -> Step {
-        match asked.answer.try_recv() {
-            Ok(Some(body)) => {
-                let (topic, rule) = (std::mem::take(&mut asked.topic), asked.rule as usize);
-                self.show(Message { topic, rule, body })
-            }
-            Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
+    fn answered(&mut self, mut asked: Asked<Option<Message>>) -> Step {
+        match asked.answer() {
+            Ok(Some(message)) => self.show(message),
+            Err(TryRecvError::Empty) => {
                 self.next = Some(Next::Asked(asked));
                 Step::Wait
             }
-            Ok(None) | Err(_) => {
-                tracing::debug!(topic = asked.topic, "a retained message is no longer in the log");
-                Step::Pause
-            }
+            Ok(None) | Err(TryRecvError::Closed) => Step::Pause,
         }
     }
 
@@ -168,17 +151,18 @@ impl Stream {
         if ordinary || !self.is_due(entry, now) {
             return Step::Pause;
         }
-        let (topic, rule) = (topic.to_owned(), entry.rule);
+        let (topic, version, place, rule) = (topic.to_owned(), entry.version, entry.place, entry.rule);
         match &entry.content {
             Content::Cleared => Step::Pause,
             Content::Here(body) => {
                 let (rule, body) = (rule as usize, body.clone());
-                self.show(Message { topic, rule, body })
+                self.show(Message { topic, rule, place, body })
             }
             Content::Elsewhere => {
-                let (version, place) = (entry.version, entry.place);
                 drop(store);
-                self.next = Some(Next::Asked(ask(retained.clone(), topic, (version, place, rule), wake)));
+                let retained = retained.clone();
+                let message = async move { retained.follow(topic, (version, place, rule)).await };
+                self.next = Some(Next::Asked(Asked::ask(message, wake)));
                 Step::Wait
             }
         }
@@ -201,24 +185,6 @@ impl Stream {
     /// The message that was shown is in the client's hands, or never will be.
     pub fn taken(&mut self) {
         self.next = None;
-    }
-}
-
-fn ask(retained: Arc<Retained>, topic: String, what: (u64, Place, u32), wake: impl FnOnce() + Send + 'static) -> Asked {
-    let (version, place, rule) = what;
-    let (tell, answer) = tokio::sync::oneshot::channel();
-    let of = topic.clone();
-    let task = tokio::spawn(async move {
-        let body = retained.follow(&of, version, place, rule).await;
-        // Nobody hears it if the connection is gone.
-        let _ = tell.send(body);
-        wake();
-    });
-    Asked {
-        topic,
-        rule,
-        answer,
-        task: task.abort_handle(),
     }
 }
 

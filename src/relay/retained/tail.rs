@@ -9,7 +9,7 @@ use std::{
 use super::{
     Progress, Retained,
     body::Body,
-    mapped::{AS_OF, HEADER, Mapped},
+    mapped::{AS_OF, Mapped},
     store::{Applied, Incoming, Place},
 };
 use crate::{
@@ -190,7 +190,7 @@ impl Tail {
             return;
         };
         let header = |wanted: &[u8]| record.headers().find(|(name, _)| *name == wanted).and_then(|(_, value)| value);
-        let mapped = header(HEADER).and_then(Mapped::read);
+        let mapped = Mapped::of(record);
         let as_of = header(AS_OF.as_bytes()).and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
         let place = Place {
             partition,

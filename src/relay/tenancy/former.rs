@@ -21,8 +21,10 @@ pub enum Known {
 }
 
 impl Tenancy {
-    /// A session that goes on. What is open towards the client comes back, in the order in which it was sent.
-    pub fn goes_on(&mut self, steps: &Steps) -> Vec<Open> {
+    /// A session that goes on; `retained` is the id of the topic of retained messages. What is open towards the client comes back, in the order in
+    /// which it was sent.
+    pub fn goes_on(&mut self, steps: &Steps, retained: Option<[u8; 16]>) -> Vec<Open> {
+        let is_retained = |place: &Place| retained == Some(place.source.topic);
         let known = steps
             .positions
             .iter()
@@ -33,27 +35,30 @@ impl Tenancy {
         let flight = steps
             .flight
             .iter()
-            .map(|(packet, place)| (*place, *packet, Reached::AtLeastOnce, false));
+            .map(|(packet, place)| (*place, *packet, Reached::AtLeastOnce, is_retained(place)));
         let outbound = steps.outbound.iter().map(|(packet, outgoing)| {
             let reached = if outgoing.released {
                 Reached::Released
             } else {
                 Reached::ExactlyOnce
             };
-            (outgoing.place, *packet, reached, outgoing.share.is_some())
+            let apart = outgoing.share.is_some() || is_retained(&outgoing.place);
+            (outgoing.place, *packet, reached, apart)
         });
         let mut open: Vec<_> = flight.chain(outbound).collect();
         open.sort_by_key(|(place, ..)| (place.source, place.offset));
         open.into_iter().filter_map(|open| self.enter(open)).collect()
     }
 
-    fn enter(&mut self, (place, packet, reached, shared): (Place, u16, Reached, bool)) -> Option<Open> {
+    fn enter(&mut self, (place, packet, reached, apart): (Place, u16, Reached, bool)) -> Option<Open> {
         let Place { source, offset } = place;
-        if reached != Reached::Released && !shared {
+        if reached != Reached::Released && !apart {
             self.again.insert((source, offset), packet);
         }
         self.sent(source, offset, packet, reached != Reached::AtLeastOnce);
-        self.open.entry(self.token).and_modify(|sent| sent.shared = shared);
+        if apart {
+            self.is_apart();
+        }
         Some(Open {
             packet_id: id(packet)?,
             token: self.token,

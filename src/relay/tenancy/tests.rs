@@ -63,7 +63,7 @@ fn what_is_open_from_before_comes_again_and_nothing_else_does() {
     };
     steps.outbound = [(5, out(15, false)), (6, out(12, true))].into();
     let open: Vec<_> = tenancy
-        .goes_on(&steps)
+        .goes_on(&steps, None)
         .into_iter()
         .map(|open| (open.packet_id.0.get(), open.reached))
         .collect();
@@ -90,7 +90,7 @@ fn what_is_open_from_before_comes_again_and_nothing_else_does() {
 fn a_position_waits_for_the_lowest_message_without_an_answer() {
     let (mut tenancy, mut orders) = tenancy();
     let now = Instant::now();
-    tenancy.goes_on(&standing_at(10));
+    tenancy.goes_on(&standing_at(10), None);
     assert_eq!(tenancy.report(), Report::default(), "the store knows that");
     for offset in 10..13 {
         assert_eq!(tenancy.token(), offset as u64 - 9);
@@ -147,7 +147,7 @@ fn a_message_that_is_open_for_long_is_told_with_its_packet_id() {
 #[test]
 fn each_partition_in_which_it_has_a_place_is_asked_for() {
     let (mut tenancy, _orders) = tenancy();
-    tenancy.goes_on(&standing_at(10));
+    tenancy.goes_on(&standing_at(10), None);
     assert!(tenancy.all_places(|place| *place == SOURCE));
     let partition = SOURCE.partition + 1;
     tenancy.reached(Source { partition, ..SOURCE }, 3);
@@ -174,7 +174,7 @@ fn who_does_not_rest_is_looked_at_again_and_soon_if_something_comes() {
 #[test]
 fn a_new_subscription_takes_no_other_one_forward() {
     let (mut tenancy, _orders) = tenancy();
-    tenancy.goes_on(&standing_at(10));
+    tenancy.goes_on(&standing_at(10), None);
     let start = StartAt {
         key: SubscriptionKey(1),
         source: crate::relay::chunk::SourceId(1),
@@ -254,4 +254,43 @@ fn a_subscription_that_reads_a_topic_that_is_away_by_several_rules_waits_once() 
     assert!(!tenancy.waits_too("other", new));
     assert_eq!(tenancy.has_come("t"), [first, new]);
     assert!(!tenancy.waits_too("t", new), "it is there");
+}
+
+/// Of a retained message no position says anything: it is told by itself, once, and its packet id is given back.
+#[test]
+fn a_retained_message_is_told_while_it_is_open_and_is_no_part_of_a_position() {
+    const RETAINED: [u8; 16] = [9; 16];
+    let (mut tenancy, mut orders) = tenancy();
+    let now = Instant::now();
+    let kept = |offset| Place {
+        source: Source {
+            topic: RETAINED,
+            partition: 0,
+        },
+        offset,
+    };
+    let mut steps = standing_at(10);
+    steps.flight = [(3, kept(40))].into();
+    let open = tenancy.goes_on(&steps, Some(RETAINED));
+    assert_eq!((open.len(), open[0].reached), (1, Reached::AtLeastOnce));
+    assert!(tenancy.unread(|_| false).is_empty(), "no seat comes by it");
+    tenancy.sent_retained(kept(41), 1, now);
+    tenancy.sent_retained(kept(42), 2, now);
+    tenancy.settled(2, now);
+    tenancy.asked_retained(kept(43), 4);
+    let Ok(Order::Send(_, 4, place, report)) = orders.try_recv() else {
+        panic!()
+    };
+    assert_eq!((place, report), (kept(43), Report::default()));
+    tenancy.tick();
+    let Ok(Order::Report(_, report)) = orders.try_recv() else {
+        panic!()
+    };
+    assert_eq!((report.sent, report.positions), (vec![(2, kept(42))], vec![]));
+    tenancy.tick();
+    assert!(orders.try_recv().is_err(), "it is told");
+    assert!(!tenancy.is_settled());
+    [1, 3, 4].into_iter().for_each(|token| tenancy.settled(token, now));
+    assert!(tenancy.is_settled() && tenancy.all_places(|place| *place == SOURCE));
+    assert_eq!(tenancy.report().settled, [3, 2, 4]);
 }
