@@ -320,6 +320,40 @@ fn a_custodian_that_is_late_takes_no_session_from_a_client_that_is_back() {
     assert_eq!((index.owner(entry), entry.claim()), ("other", Some(2)));
 }
 
+/// An instance with 6,000 clients dies: the custodian has found and claimed them all within seconds, among sessions however many, and never asks
+/// for all of them at once.
+#[test]
+fn orphans_are_found_within_seconds_among_a_hundred_thousand_sessions() {
+    const SESSIONS: usize = 100_000;
+    const ORPHANS: usize = 6_000;
+    let mut stage = Stage::unread();
+    for number in 0..SESSIONS {
+        let (client, claim) = (format!("c{number}"), stage.log.len() as i64);
+        let mut body = Body::fresh(stage.now);
+        // All in a row: those that an instance has claimed when it started.
+        (body.connected, body.expiry) = (number >= SESSIONS - ORPHANS, NEVER);
+        stage.log.push(Claim::new("gone", 1, stage.now).record(&client).unwrap());
+        stage
+            .log
+            .push(State::Goes(Box::new(body)).record(&client, claim, 2, "gone").unwrap());
+    }
+    stage.tail();
+    stage.partition.members(Some(["me".into()].into()), stage.now);
+    let orphans = |stage: &Stage| stage.partition.index().walk(0).filter(|(_, entry)| entry.is_connected()).count();
+    let (mut ticks, mut most) = (0, 0);
+    while orphans(&stage) > 0 {
+        ticks += 1;
+        assert!(ticks <= 20, "{} orphans are left after {ticks} seconds", orphans(&stage));
+        stage.now += 1000;
+        stage.partition.tick(stage.now);
+        stage.drain();
+        most = most.max(stage.log.len() - stage.read);
+        stage.tail();
+    }
+    assert!((1..=256).contains(&most), "{most} claims at once");
+    println!("{ORPHANS} orphans of {SESSIONS} sessions: {ticks} ticks, {most} at once");
+}
+
 /// An instance joins the group and claims a session; the custodian hears of the generation later than of the claim.
 #[test]
 fn a_claim_that_is_newer_than_what_is_known_of_the_members_is_no_orphans() {

@@ -369,6 +369,36 @@ async fn a_session_that_is_still_coming_back_is_not_taken_for_one_that_has_settl
     device.puback(id).await;
 }
 
+/// Two clients subscribe again and again, so there is never a second in which the partition has nothing to do: a session whose time is over ends
+/// all the same.
+#[tokio::test]
+async fn on_a_busy_partition_sessions_end_in_time() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    let (stage, mut devices) = at_the_tail(fake, Duration::from_secs(5), 2).await;
+    let mut short = staying("short");
+    short.properties.as_mut().unwrap().session_expiry_interval = Some(1);
+    let mut short = Device::connected_as(stage.address, 5, &short).await;
+    short.disconnect(0).await;
+    let has_ended = || {
+        stage
+            .fake
+            .values("mqtt-sessions", 0)
+            .iter()
+            .any(|value| value.contains("\"ended\""))
+    };
+    let began = std::time::Instant::now();
+    let mut next = tokio::time::interval(Duration::from_millis(100));
+    while !has_ended() {
+        assert!(began.elapsed() < Duration::from_secs(10), "its end is not written");
+        for (number, device) in devices.iter_mut().enumerate() {
+            next.tick().await;
+            device.subscribed(&format!("c/d{number}"), 1).await;
+        }
+    }
+}
+
 /// A PUBLISH of QoS 2 that is to be retained; PUBREC has come.
 async fn retained(device: &mut Device, topic: &str, id: u16, payload: &str) {
     let mut publish = v5::Publish::new(topic, level(2), payload);

@@ -18,12 +18,15 @@ const END_KEPT: Millis = 3_600_000;
 /// What an owner would have cleaned up, or followed up, by then is left to the custodian.
 const PATIENCE: Millis = 60_000;
 const SECOND: Millis = 1000;
-/// A walk over the index begins at most this often.
-const WALK_EVERY: Millis = 1000;
-/// Slots looked at with each tick.
-const STEP: usize = 1024;
+/// Steps of a walk over the index, one a second: who is an orphan is found within twice as many seconds, however many sessions there are.
+const STEPS: usize = 8;
+/// Sessions of a step: a walk over fewer takes one, and no step takes longer than some milliseconds.
+const LEAST: usize = 1024;
+const MOST: usize = 65_536;
 /// Sessions looked at more closely at a time.
 const LOOKS: usize = 64;
+/// Sessions that are being claimed or cleaned up at a time, and records of strays that are removed at a time.
+const TENDED: usize = 256;
 
 /// The custodian's notes.
 #[derive(Debug, Default)]
@@ -41,10 +44,14 @@ pub(super) struct Custodian {
     bids: BTreeMap<(Box<str>, i64), Millis>,
     /// The next slot.
     cursor: u32,
-    /// When the next walk may begin.
-    walk_at: Millis,
+    /// When the next step may begin.
+    step_at: Millis,
+    /// Sessions that are left of the step.
+    left: usize,
     /// Questions for a record that tells a client id.
     looks: BTreeMap<u64, i64>,
+    /// Clients whose sessions were bid for, or cleaned up, and the tail has not read it.
+    tended: BTreeSet<Box<str>>,
     /// Where the tail was when the walk began.
     walk_from: i64,
     /// Writers of the states of clients that are connected, as this walk has met them: by their checkpoints somebody may go.
@@ -81,6 +88,11 @@ impl Custodian {
         {
             self.strays.remove(&(client.into(), claim));
         }
+        if let Change::Claimed(client, _) | Change::VoidBid(client, _) | Change::Cleaned(client, _) = *change
+            && !self.tended.is_empty()
+        {
+            self.tended.remove(client);
+        }
         match *change {
             Change::Stray(client, claim) | Change::State(client, _, _, Some(claim)) => {
                 self.strays.entry((client.into(), claim)).or_insert(now);
@@ -96,6 +108,12 @@ impl Custodian {
             }
             _ => {}
         }
+    }
+
+    /// How many more sessions may be looked at closely.
+    fn room(&self) -> usize {
+        let asked = self.looks.len();
+        LOOKS.min(TENDED.saturating_sub(self.tended.len())).saturating_sub(asked)
     }
 
     fn is_member(&self, instance: &str) -> bool {
@@ -133,21 +151,31 @@ impl Partition {
         self.custodian.told = (now, self.position);
     }
 
-    /// Goes on with the walk over the index.
+    /// Lets the walk over the index make a step, once a second.
     pub(super) fn look_after(&mut self, now: Millis) {
-        if self.at_end.is_none() {
+        // A clock that was set back stops nothing.
+        let waits = (now + 1..=now + SECOND).contains(&self.custodian.step_at);
+        if self.at_end.is_none() || waits {
             return;
         }
+        self.custodian.step_at = now + SECOND;
         self.clean_strays(now);
-        if self.custodian.cursor == 0 && now < self.custodian.walk_at {
+        self.custodian.left = (self.index.len() / STEPS + 1).clamp(LEAST, MOST);
+        self.walk_on(now);
+    }
+
+    /// Goes on with the step as far as there is room for closer looks. Asked again whenever there may be more room, so many orphans take as long as
+    /// Kafka takes for them, and no more is on its way than that.
+    pub(super) fn walk_on(&mut self, now: Millis) {
+        let room = self.custodian.room();
+        if self.custodian.left == 0 || room == 0 {
             return;
         }
         if self.custodian.cursor == 0 {
             self.custodian.walk_from = self.position;
         }
-        let room = LOOKS.saturating_sub(self.custodian.looks.len());
-        let found = self.index.walk(self.custodian.cursor).take(STEP);
-        let (mut next, mut seen, mut offsets) = (0, 0, Vec::new());
+        let found = self.index.walk(self.custodian.cursor).take(self.custodian.left);
+        let (mut next, mut seen, mut offsets) = (self.custodian.cursor, 0, Vec::new());
         let (mut writers, mut between) = (BTreeSet::new(), false);
         for (after, entry) in found {
             next = after;
@@ -166,14 +194,14 @@ impl Partition {
         let writers: Vec<Box<str>> = writers.into_iter().map(Into::into).collect();
         self.custodian.writers.extend(writers);
         self.custodian.met_between |= between;
-        if seen < STEP && offsets.len() < room {
+        let is_over = seen < self.custodian.left && offsets.len() < room;
+        (self.custodian.left, self.custodian.cursor) = (self.custodian.left - seen, next);
+        if is_over {
             self.clean_checkpoints(now);
             // The whole index was seen: what was forgotten is being looked at.
-            next = 0;
-            self.custodian.walk_at = now + WALK_EVERY;
+            (self.custodian.left, self.custodian.cursor) = (0, 0);
             self.custodian.forgotten_below = 0;
         }
-        self.custodian.cursor = next;
         for offset in offsets {
             if !self.custodian.looks.values().any(|known| *known == offset) {
                 self.serial += 1;
@@ -187,25 +215,26 @@ impl Partition {
     /// `closely`: this instance does not own the session, whatever the index says.
     fn needs(&self, entry: &Entry, closely: bool, now: Millis) -> Option<Needs> {
         let custodian = self.custodian.members.is_some();
-        let owner = self.index.owner(entry);
-        let forsaken = if *owner == *self.settings.instance {
-            closely || entry.claim() < Some(self.custodian.forgotten_below)
-        } else {
-            self.custodian.is_forsaken(owner, entry, now)
-        };
         let open = entry.is_connected() || entry.has_will() || entry.is_between();
-        let stuck = entry.is_between() && entry.is_stored() && entry.claimed_at() + PATIENCE <= now;
+        let due = || custodian && entry.due(END_KEPT).is_some_and(|at| at <= now);
+        let stuck = || entry.is_between() && entry.is_stored() && entry.claimed_at() + PATIENCE <= now;
         match () {
             () if entry.is_unreadable() && keeps(Guard::LeaveUnreadable) => None,
-            () if entry.is_ended() && !entry.is_between() => {
-                (custodian && entry.due(END_KEPT).is_some_and(|at| at <= now)).then_some(Needs::Cleaning)
-            }
-            () if forsaken && open => Some(Needs::Owner),
-            () if custodian && stuck => Some(Needs::Owner),
+            () if entry.is_ended() && !entry.is_between() => due().then_some(Needs::Cleaning),
+            () if open && self.is_forsaken(entry, closely, now) => Some(Needs::Owner),
+            () if custodian && stuck() => Some(Needs::Owner),
             // A claimer that is at work decides about that itself.
-            () if custodian && !entry.is_between() && entry.due(END_KEPT).is_some_and(|at| at <= now) => Some(Needs::Owner),
+            () if !entry.is_between() && due() => Some(Needs::Owner),
             () => None,
         }
+    }
+
+    fn is_forsaken(&self, entry: &Entry, closely: bool, now: Millis) -> bool {
+        let owner = self.index.owner(entry);
+        if *owner == *self.settings.instance {
+            return closely || entry.claim() < Some(self.custodian.forgotten_below);
+        }
+        self.custodian.is_forsaken(owner, entry, now)
     }
 
     /// A record that was asked for by the custodian: its key tells the client.
@@ -213,22 +242,29 @@ impl Partition {
         if self.custodian.looks.remove(&serial).is_none() {
             return;
         }
-        let Some(Ok(key)) = record.map(|record| Key::parse(record.key)) else {
-            return;
-        };
-        let client = key.id();
+        if let Some(Ok(key)) = record.map(|record| Key::parse(record.key)) {
+            self.tend(key.id(), now);
+        }
+        self.walk_on(now);
+    }
+
+    /// Does what a session needs, unless that is on its way.
+    fn tend(&mut self, client: &str, now: Millis) {
         let Some(entry) = self.index.entry(client).copied() else { return };
-        if self.owners.contains_key(client) {
+        if self.owners.contains_key(client) || self.custodian.tended.contains(client) {
             return;
         }
-        match (self.needs(&entry, true, now), entry.claim()) {
-            (Some(Needs::Owner), Some(claim)) => self.bid(client, claim, now),
-            (Some(Needs::Cleaning), Some(claim)) => self.append(vec![
+        let (Some(needs), Some(claim)) = (self.needs(&entry, true, now), entry.claim()) else {
+            return;
+        };
+        self.custodian.tended.insert(client.into());
+        match needs {
+            Needs::Owner => self.bid(client, claim, now),
+            Needs::Cleaning => self.append(vec![
                 NewRecord::tombstone(Key::Steps(client, claim)),
                 NewRecord::claim_tombstone(client, claim),
                 NewRecord::tombstone(Key::State(client, claim)),
             ]),
-            _ => {}
         }
     }
 
@@ -238,18 +274,17 @@ impl Partition {
             return;
         }
         let mut records = Vec::new();
-        for ((client, claim), since) in &mut self.custodian.strays {
-            if *since + PATIENCE <= now {
-                *since = now;
-                records.push(NewRecord::tombstone(Key::Steps(client, *claim)));
-                records.push(NewRecord::tombstone(Key::State(client, *claim)));
-            }
+        let is_due = |since: &Millis| *since + PATIENCE <= now;
+        let strays = self.custodian.strays.iter_mut().filter(|(_, since)| is_due(since));
+        for ((client, claim), since) in strays.take(TENDED) {
+            *since = now;
+            records.push(NewRecord::tombstone(Key::Steps(client, *claim)));
+            records.push(NewRecord::tombstone(Key::State(client, *claim)));
         }
-        for ((client, of), since) in &mut self.custodian.bids {
-            if *since + PATIENCE <= now {
-                *since = now;
-                records.push(NewRecord::tombstone(Key::Bid(client, *of)));
-            }
+        let bids = self.custodian.bids.iter_mut().filter(|(_, since)| is_due(since));
+        for ((client, of), since) in bids.take(TENDED) {
+            *since = now;
+            records.push(NewRecord::tombstone(Key::Bid(client, *of)));
         }
         self.append(records);
     }

@@ -97,7 +97,7 @@ impl Partition {
         self.outputs.pop_front()
     }
 
-    /// When [`Partition::tick`] is due next, if ever; the custodian's walk aside, which goes on with every tick.
+    /// When [`Partition::tick`] is due next, if ever; the custodian's walk aside, which wants a tick each second.
     pub fn deadline(&self) -> Option<Millis> {
         let lag = self.at_end.map(|at| at + MINUTE + 1);
         self.timetable.first().map(|(at, _)| *at).into_iter().chain(lag).min()
@@ -154,6 +154,7 @@ impl Partition {
             _ => {}
         }
         self.pass_barriers(now);
+        self.walk_on(now);
     }
 
     /// The tail has read everything below `end`, which was the end of the log when it asked at `asked`.

@@ -27,7 +27,7 @@ use crate::{
     upstream::{Chunk, Topic},
 };
 
-/// The machine is ticked at least so often: the custodian walks on with each tick.
+/// The machine is ticked at least so often: the custodian makes a step each time.
 const TICK: Duration = Duration::from_secs(1);
 /// How soon a record is tried again that found no memory.
 const STALLED: Duration = Duration::from_millis(20);
@@ -90,6 +90,8 @@ pub struct Task {
     counted_at: Option<Instant>,
     /// When the next checkpoint is due.
     pub(super) checkpoint_at: Option<Instant>,
+    /// When the machine is ticked next at the latest.
+    tick_at: Instant,
 }
 
 /// What there is to do.
@@ -134,6 +136,7 @@ impl Task {
             counted: (0, 0),
             counted_at: None,
             checkpoint_at: None,
+            tick_at: Instant::now(),
         }
     }
 
@@ -155,8 +158,9 @@ impl Task {
                     self.or_step_down(&settled);
                 }
                 Event::Errand(errand) => self.errand(errand),
-                Event::Time => self.partition.tick(now()),
+                Event::Time => {}
             }
+            self.tick();
             self.drain();
             self.checkpoint();
             self.drain();
@@ -182,6 +186,15 @@ impl Task {
         }
     }
 
+    /// Lets time pass if it is time for that, after each event: on a busy partition the next one comes before any pause is over.
+    fn tick(&mut self) {
+        let (moment, now) = (Instant::now(), now());
+        if self.tick_at <= moment || self.partition.deadline().is_some_and(|at| at <= now) {
+            self.tick_at = moment + TICK;
+            self.partition.tick(now);
+        }
+    }
+
     /// Tells the metrics, now and then, how much there is.
     fn count(&mut self) {
         let moment = Instant::now();
@@ -198,11 +211,12 @@ impl Task {
     }
 
     async fn event(&mut self) -> Event {
+        let tick = self.tick_at.saturating_duration_since(Instant::now());
         let due = self
             .partition
             .deadline()
-            .map_or(TICK, |at| Duration::from_millis(at.saturating_sub(now())));
-        let pause = if self.writer.stalled { STALLED } else { due.min(TICK) };
+            .map_or(tick, |at| Duration::from_millis(at.saturating_sub(now())).min(tick));
+        let pause = if self.writer.stalled { STALLED.min(due) } else { due };
         let Self {
             orders,
             tail,
