@@ -455,6 +455,42 @@ fn a_client_whose_session_an_operator_ends_is_told_so() {
     assert_eq!(stage.tail(), [Output::Close { connection: ME, reason }]);
 }
 
+/// No claim lies behind its own state: such a key is of another cluster's topic, copied, or somebody's who plays. Were it the highest claim, each state
+/// that is written for the client from now on would be one of the past.
+#[test]
+fn a_state_under_a_claim_that_is_still_to_come_is_nobodys() {
+    for claim in [9_000_000_000, 1] {
+        let mut stage = Stage::unread();
+        let mut body = Body::fresh(stage.now);
+        body.expiry = 3600;
+        stage.log.push(NewRecord::tombstone(Key::Claim("another")));
+        stage
+            .log
+            .push(State::Goes(Box::new(body)).record("c", claim, 1, "elsewhere").unwrap());
+        stage.log.push(Steps::default().record("c", claim.max(2), 2).unwrap());
+        stage.tail();
+        for present in [false, true] {
+            let outputs = stage.connect();
+            let [Output::Connected { present: found, .. }] = &outputs[..] else {
+                panic!("under {claim}: {outputs:?}")
+            };
+            assert_eq!(found.is_some(), present, "under {claim}");
+            stage.partition.disconnected(ME, End::Lost { expiry: None }, stage.now);
+            stage.tail();
+        }
+        // And it leaves the log, alone.
+        stage.partition.members(Some(["me".into()].into()), stage.now);
+        for _ in 0..70 {
+            stage.now += 1000;
+            stage.partition.tick(stage.now);
+            stage.tail();
+        }
+        let foreign = Key::State("c", claim).to_string();
+        assert!(stage.log.iter().any(|record| record.key == foreign && record.value.is_none()));
+        assert!(stage.partition.index().entry("c").is_some_and(Entry::is_stored), "under {claim}");
+    }
+}
+
 /// The owner writes state, steps, and the state again as its client leaves. The cleaner removes the first state. An instance that starts
 /// then meets the steps first: those of nobody, as far as it has read. The state that follows makes itself, and them, what counts.
 #[test]

@@ -161,14 +161,14 @@ impl Checkpoints {
         }
     }
 
-    /// Lets those go whom another state speaks for.
-    pub(super) fn notice(&mut self, change: &Change<'_>) {
+    /// Lets those go whom another state speaks for. `at` is the offset of the record.
+    pub(super) fn notice(&mut self, change: &Change<'_>, at: i64) {
         if self.held.is_empty() {
             return;
         }
         let over = match *change {
             Change::State(client, claim, ..) => self.held.get(client).is_some_and(|held| claim > held.claim).then_some(client),
-            Change::Cleaned(client, claim) => self.held.get(client).is_some_and(|held| claim >= held.claim).then_some(client),
+            Change::Cleaned(client, claim) if claim < at => self.held.get(client).is_some_and(|held| claim >= held.claim).then_some(client),
             _ => None,
         };
         over.map(|client| self.held.remove(client));

@@ -6,7 +6,8 @@
 //! search for such a pair, and by chance it is one in 10^22 for a hundred million sessions. It is safe nevertheless: the body is
 //! read by offset, and a record whose key names another client is damage (the client gets 0x88).
 //!
-//! **The state that counts** is the one under the highest claim offset, and of that the last.
+//! **The state that counts** is the one under the highest claim offset, and of that the last. A claim lies before all that is written under it:
+//! what names a later one is of another log (a copy of the topic in another cluster), and nobody's.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
@@ -140,7 +141,7 @@ pub enum Change<'a> {
     State(&'a str, i64, Option<u64>, Option<i64>),
     /// Steps under the same claim as the state that counts, and their number.
     Steps(&'a str, i64, u64),
-    /// A state or steps under an older claim than the state that counts: nobody needs it any more.
+    /// A state or steps under an older claim than the state that counts, or under none: nobody needs it.
     Stray(&'a str, i64),
     /// The state of that claim was cleaned up.
     Cleaned(&'a str, i64),
@@ -267,6 +268,9 @@ impl Index {
     }
 
     fn state<'a>(&mut self, client: &'a str, generation: i64, head: Option<StateHead<'a>>, record: &Record<'_>) -> Change<'a> {
+        if generation >= record.offset {
+            return Change::Stray(client, generation);
+        }
         let owner = head.map(|head| self.instance(head.owner));
         let entry = self.entry_mut(client);
         if generation < entry.generation || generation < entry.floor {

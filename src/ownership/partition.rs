@@ -140,7 +140,7 @@ impl Partition {
         self.position = record.offset + 1;
         let change = self.index.read(record);
         self.custodian.notice(&change, now);
-        self.checkpoints.notice(&change);
+        self.checkpoints.notice(&change, record.offset);
         match change {
             Change::Claimed(client, head) => self.claimed(client, head, record.offset, now),
             Change::VoidBid(client, of) => {
