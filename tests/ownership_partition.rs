@@ -529,6 +529,92 @@ fn a_session_that_cannot_be_read_is_left_as_it_is() {
     }
 }
 
+fn state_of(log: &[NewRecord]) -> Option<Body> {
+    let value = log
+        .iter()
+        .rev()
+        .find(|record| record.key.starts_with("state:c@") && record.value.is_some())?;
+    match State::parse(value.value.as_ref()?).unwrap() {
+        (_, State::Goes(body)) => Some(*body),
+        _ => None,
+    }
+}
+
+fn will(text: &str, delay: u32) -> StoredWill {
+    StoredWill {
+        topic: "gone".into(),
+        payload: text.into(),
+        delay,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        payload_format: None,
+        expiry: None,
+        content_type: None,
+        response_topic: None,
+        correlation_data: None,
+        user: Vec::new(),
+        identity: None,
+    }
+}
+
+/// A client that is away, with its will on the way, comes back with another expiry and another will, and is refused before it is answered: by the relay
+/// when the session is its own, or because Kafka is slow. Nothing of that CONNECT counts.
+#[test]
+fn a_connect_that_was_never_answered_leaves_the_session_as_it_was() {
+    for is_read_back in [true, false] {
+        let mut stage = Stage::new();
+        let offer = |expiry, text| Offer {
+            clean_start: false,
+            expiry,
+            will: Some(will(text, 30)),
+        };
+        stage.partition.connect(ME, "c", offer(3600, "first"), 0, stage.now);
+        stage.tail();
+        stage.partition.disconnected(ME, End::Lost { expiry: None }, stage.now);
+        stage.tail();
+        let left = stage.now;
+        stage.now += 10_000;
+        stage.partition.connect(ConnectionId(2), "c", offer(0, "second"), 0, stage.now);
+        if is_read_back {
+            stage.tail();
+        } else {
+            // The claim is read; the state is on its way.
+            stage.drain();
+            let claim = stage.log.len();
+            while stage.read < claim {
+                let (record, now) = (stage.log[stage.read].clone(), stage.now);
+                record_of(&record, stage.read as i64, |record| stage.partition.read(record, now));
+                stage.read += 1;
+                stage.drain();
+            }
+        }
+        stage.partition.disconnected(ConnectionId(2), End::Refused, stage.now);
+        stage.tail();
+        let body = state_of(&stage.log).expect("the session goes on");
+        assert_eq!((body.connected, body.since, body.expiry), (false, left, 3600), "{is_read_back}");
+        assert_eq!(body.will, Some(will("first", 30)));
+        assert_eq!(body.sending, []);
+        stage.now += 20_000;
+        stage.partition.tick(stage.now);
+        let outputs = stage.tail();
+        let [Output::RouteWill { will: sent, .. }] = &outputs[..] else {
+            panic!("{outputs:?}")
+        };
+        assert_eq!(**sent, will("first", 30));
+    }
+}
+
+/// The client does not know of the session that it would have got: it is not there the next time.
+#[test]
+fn a_connect_that_was_never_answered_makes_no_session() {
+    let mut stage = Stage::new();
+    stage.connect();
+    stage.partition.disconnected(ME, End::Refused, stage.now);
+    stage.tail();
+    let outputs = stage.connect();
+    assert!(matches!(outputs[..], [Output::Connected { present: None, .. }]), "{outputs:?}");
+}
+
 const OTHER: Source = Source {
     topic: [7; 16],
     partition: 1,

@@ -369,6 +369,35 @@ async fn a_session_that_is_still_coming_back_is_not_taken_for_one_that_has_settl
     device.puback(id).await;
 }
 
+/// CONNECT with session expiry 0 ends a session when its connection ends; not one that was refused.
+#[tokio::test]
+async fn a_connect_that_is_refused_changes_nothing_of_the_session() {
+    let fake = Fake::start(2).await;
+    for topic in ["t", "mqtt-sessions"] {
+        fake.topic(topic, 1);
+    }
+    fake.lead("t", 0, 2);
+    let rules = RULES.replace(
+        "rules:",
+        "rules:\n  - {name: back, direction: subscribe, mqtt: \"c/{key}\", qos: 1, kafka: {topic: t}}",
+    );
+    let stage = Stage::with(fake, &rules, |_| {}).await;
+    let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
+    device.subscribed("c/d", 1).await;
+    device.disconnect(0).await;
+    stage.fake.record("t", 0, "d", "while it was away");
+    stage.fake.stop(&[2]);
+    let mut ends = staying("d");
+    ends.properties.as_mut().unwrap().session_expiry_interval = Some(0);
+    let mut refused = Device::open(stage.address, 5).await;
+    refused.connect(&ends).await;
+    assert_eq!(refused.rest().await, ["connack 0x88 no connection within connect_timeout"]);
+    stage.fake.stop(&[]);
+    let mut device = Device::connected_as(stage.address, 5, &staying("d")).await;
+    let id = device.message("c/d q1 while it was away").await;
+    device.puback(id).await;
+}
+
 /// Two clients subscribe again and again, so there is never a second in which the partition has nothing to do: a session whose time is over ends
 /// all the same.
 #[tokio::test]

@@ -3,7 +3,7 @@
 use super::output::Offer;
 use super::record::Millis;
 use super::state::Body;
-use super::will::SendingWill;
+use super::will::{SendingWill, StoredWill};
 
 /// The session under the new claim.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,6 +11,16 @@ pub(super) struct Adopted {
     pub(super) body: Body,
     /// Something goes on: session present.
     pub(super) present: bool,
+    /// As it is again if the connection that asked is never answered.
+    pub(super) before: Before,
+}
+
+/// What a CONNECT changes of the session that it finds, as that was. Of one that begins: that it is over.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Before {
+    pub(super) since: Millis,
+    pub(super) expiry: u32,
+    pub(super) will: Option<Box<StoredWill>>,
 }
 
 /// Decides: goes the session on, and what becomes of its will?
@@ -21,7 +31,7 @@ pub(super) struct Adopted {
 /// a later connection, elsewhere.
 pub(super) fn adopt(found: Option<Body>, offer: Option<&Offer>, now: Millis) -> Adopted {
     let Some(mut body) = found else {
-        return answered(Body::fresh(now), false, offer, now);
+        return answered(Body::fresh(now), None, offer, now);
     };
     if body.connected {
         body.connected = false;
@@ -33,7 +43,7 @@ pub(super) fn adopt(found: Option<Body>, offer: Option<&Offer>, now: Millis) -> 
         let due = body.since + u64::from(will.delay) * 1000 <= now;
         if due || !goes_on {
             body.sending.push(SendingWill { will, pairs: Vec::new() });
-        } else if offer.is_none() {
+        } else {
             body.will = Some(will);
         }
     }
@@ -43,16 +53,25 @@ pub(super) fn adopt(found: Option<Body>, offer: Option<&Offer>, now: Millis) -> 
             ..Body::fresh(now)
         };
     }
-    answered(body, goes_on, offer, now)
+    let before = goes_on.then(|| Before {
+        since: body.since,
+        expiry: body.expiry,
+        will: body.will.clone().filter(|_| offer.is_some()).map(Box::new),
+    });
+    answered(body, before, offer, now)
 }
 
 /// With the connection that asked, if there is one.
-fn answered(mut body: Body, present: bool, offer: Option<&Offer>, now: Millis) -> Adopted {
+fn answered(mut body: Body, before: Option<Before>, offer: Option<&Offer>, now: Millis) -> Adopted {
     if let Some(offer) = offer {
         body.connected = true;
         body.since = now;
         body.expiry = offer.expiry;
         body.will.clone_from(&offer.will);
     }
-    Adopted { body, present }
+    Adopted {
+        body,
+        present: before.is_some(),
+        before: before.unwrap_or_default(),
+    }
 }

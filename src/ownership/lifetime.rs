@@ -101,8 +101,8 @@ impl Partition {
             self.outputs.push_back(Output::Close { connection, reason });
         }
         owner.offer = owner.offer.take().filter(|_| owner.connection.is_some());
-        let Adopted { body, present } = adopt(found.map(|body| *body), owner.offer.as_ref(), now);
-        owner.body = body;
+        let Adopted { body, present, before } = adopt(found.map(|body| *body), owner.offer.as_ref(), now);
+        (owner.body, owner.before) = (body, before);
         owner.phase = Phase::Adopting;
         if owner.answered {
             // The client knows already. Nothing of this session is stored, unless there was one to be overwritten.
@@ -206,6 +206,11 @@ impl Owner {
         }
         if let End::Goodbye { expiry: Some(expiry) } | End::Lost { expiry: Some(expiry) } = end {
             self.body.expiry = expiry;
+        }
+        if end == End::Refused {
+            let before = std::mem::take(&mut self.before);
+            (self.body.since, self.body.expiry) = (before.since, before.expiry);
+            self.body.will = before.will.map(|will| *will);
         }
         self.inbound = Default::default();
         self.touch(Dirty::State);

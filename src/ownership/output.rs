@@ -41,6 +41,8 @@ pub enum End {
         /// Seconds.
         expiry: Option<u32>,
     },
+    /// Before CONNACK with success had left: nothing of that CONNECT counts, and what it has found is as it was. A clean start has found nothing.
+    Refused,
     /// This process stops: the will is left to the custodian, since the client may be back elsewhere before its delay is over.
     Shutdown,
 }

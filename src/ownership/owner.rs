@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::adopt::Before;
 use super::checkpoints::Known;
 use super::guard::{Guard, keeps};
 use super::inbound::Inbound;
@@ -96,6 +97,8 @@ pub(super) struct Owner {
     /// The claim whose state is to be cleaned up.
     pub(super) older: Option<i64>,
     pub(super) body: Body,
+    /// Of the session that was found.
+    pub(super) before: Before,
     /// Number of the last record under the own claim.
     pub(super) n: u64,
     pub(super) dirty: Option<Dirty>,
@@ -129,6 +132,7 @@ impl Owner {
             generation: -1,
             older: None,
             body: Body::fresh(now),
+            before: Before::default(),
             n: 0,
             dirty: None,
             waiting: VecDeque::new(),

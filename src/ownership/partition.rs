@@ -223,11 +223,8 @@ impl Partition {
                 present: present.then(|| Box::new(owner.body.clone())),
                 stored: true,
             }),
-            // The client has gone before it was answered: it never had this will.
-            None if owner.body.connected => {
-                owner.body.will = None;
-                owner.end_connection(End::Lost { expiry: None }, now);
-            }
+            // The client has gone before it was answered.
+            None if owner.body.connected => owner.end_connection(End::Refused, now),
             None => {}
         }
     }

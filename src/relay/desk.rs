@@ -292,8 +292,7 @@ impl Desk {
 
     fn end_of(&self, session: &Session) -> End {
         if !self.let_in {
-            // The client never had this will.
-            return End::Goodbye { expiry: None };
+            return End::Refused;
         }
         match session.goodbye() {
             Some(goodbye) if !goodbye.with_will => End::Goodbye { expiry: goodbye.expiry },

@@ -305,7 +305,8 @@ impl Instance {
 
     /// A connection has ended.
     pub fn end(&mut self, id: ConnectionId, end: End, around: &mut Around<'_>) {
-        self.relays.remove(&id);
+        let is_let_in = self.relays.remove(&id).is_some_and(|relay| relay.live);
+        let end = if is_let_in { end } else { End::Refused };
         let link = &mut around.links[id.0 as usize];
         link.close(around.now);
         link.noticed = true;
