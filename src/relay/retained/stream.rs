@@ -254,7 +254,9 @@ mod tests {
     #[test]
     fn what_came_late_before_the_walk_of_its_subscribe_stays() {
         let mut streams = Streams::default();
-        [(3, 4), (8, 9), (2, 7)].map(|versions| streams.add(late(versions)));
+        for versions in [(3, 4), (8, 9), (2, 7)] {
+            streams.add(late(versions));
+        }
         streams.begin(Stream::new(SubscriptionKey(2), "#", 10, None));
         streams.begin(Stream::new(SubscriptionKey(1), "#", 5, None));
         let left: Vec<_> = streams.0.iter().map(|stream| (stream.key.0, stream.versions)).collect();
