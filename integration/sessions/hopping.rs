@@ -1,115 +1,114 @@
 //! Publishers and persistent subscribers behind a TCP balancer, who go from instance to instance while messages flow.
 
-use std::collections::BTreeSet;
-use std::time::Instant;
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
-use super::once::{Device, Fleet, chance, publish_once, publish_packet, take, texts};
+use super::flow::{Flow, Habits};
 use super::{instance, runtime};
 use crate::balancer::Balancer;
 use crate::chaos::is_long;
-use crate::load::client::Event;
 use crate::shared_kafka;
-use crate::stage::DEADLINE;
+use crate::stage::{DEADLINE, Kafka};
 
-/// One message of QoS 1, said again until it is answered.
-async fn publish_at_least_once(device: &mut Device<'_>, topic: &str, payload: &str, cut: &mut impl FnMut() -> bool) {
-    for tries in 0..50 {
-        device.connected().await;
-        // QoS 1 instead of 2, and the same otherwise.
-        let mut packet = publish_packet(topic, 9, payload, tries > 0);
-        packet[0] ^= 0x06;
-        if cut() {
-            let (client, _) = device.connected().await;
-            client.output.extend_from_slice(&packet);
-            // It may be dead already.
-            let _ = client.flush().await;
-            device.hop();
-        } else if device.ask(&packet, |event| *event == Event::PubAck(9, 0)).await.is_some() {
-            return;
-        }
-    }
-    panic!("{payload} makes no progress");
+/// A client changes its connection at one in so many packets.
+const RESTLESS: u64 = 10;
+
+/// How often a client's session went to another instance: reads the claims as they come, before they can be compacted.
+struct Changes {
+    reader: Child,
+    count: Arc<AtomicUsize>,
 }
 
-/// Takes messages of QoS 1 until the last has come; the first occurrence of each, in order.
-async fn take_at_least_once(device: &mut Device<'_>, count: usize, cut: &mut impl FnMut() -> bool) -> Vec<String> {
-    let (mut got, mut known) = (Vec::new(), BTreeSet::new());
-    let mut last = Instant::now();
-    while got.len() < count {
-        assert!(last.elapsed() < 2 * DEADLINE, "{} of {count} messages have come", got.len());
-        let (client, _) = device.connected().await;
-        let Ok(event) = client.next_within(DEADLINE).await else {
-            device.hop();
-            continue;
-        };
-        if let Event::Publish { payload, qos: 1, .. } = &event {
-            let text = String::from_utf8(payload.to_vec()).unwrap();
-            if known.insert(text.clone()) {
-                last = Instant::now();
-                got.push(text);
+impl Changes {
+    fn follow(kafka: &Kafka, topic: &str) -> Self {
+        let mut reader = Command::new("kcat")
+            .args([
+                "-C",
+                "-q",
+                "-u",
+                "-b",
+                &kafka.bootstrap,
+                "-t",
+                topic,
+                "-o",
+                "beginning",
+                "-f",
+                "%k %s\\n",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("kcat can be run");
+        let lines = BufReader::new(reader.stdout.take().expect("its output is a pipe")).lines();
+        let count = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&count);
+        std::thread::spawn(move || {
+            let mut owners = HashMap::<String, String>::new();
+            for line in lines.map_while(Result::ok) {
+                let Some((client, claim)) = line.strip_prefix("claim:").and_then(|line| line.split_once(' ')) else {
+                    continue;
+                };
+                let Some((_, owner)) = claim.split_once("\"owner\":\"") else {
+                    continue;
+                };
+                let owner = owner.split('"').next().expect("it is quoted").to_owned();
+                let former = owners.insert(client.to_owned(), owner.clone());
+                counted.fetch_add(usize::from(former.is_some_and(|former| former != owner)), Relaxed);
             }
-        }
-        if cut() || client.answer(&event).is_err() || client.flush().await.is_err() {
-            device.hop();
+        });
+        Self { reader, count }
+    }
+
+    /// Waits until there are so many.
+    async fn come_to(&self, wanted: usize) {
+        let (mut since, mut known) = (Instant::now(), 0);
+        while known < wanted {
+            let count = self.count.load(Relaxed);
+            if count > known {
+                (since, known) = (Instant::now(), count);
+            }
+            assert!(since.elapsed() < DEADLINE, "no client changes its instance any more: {known} did");
+            // The interval of this bounded poll.
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    got
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        let _ = self.reader.kill();
+        let _ = self.reader.wait();
+    }
 }
 
 #[test]
 fn clients_hop_between_two_and_three_instances_and_nothing_is_lost_doubled_or_out_of_order() {
     let kafka = shared_kafka();
-    let (count, wanted) = if is_long() { (2_500, 10_000) } else { (25, 100) };
-    let mut hops = 0;
-    for (instances, at_least, once) in [(2, "hopstwo1", "hopstwo2"), (3, "hopsthree1", "hopsthree2")] {
-        // One group of instances serves both topics.
-        for topic in [at_least, once] {
-            kafka.topic(topic, 1);
-        }
-        for (topic, qos) in [(at_least, 1), (once, 2)] {
-            let proxies: Vec<_> = (0..instances).map(|_| instance(&kafka, topic, "")).collect();
-            let balancer = Balancer::start(&proxies.iter().collect::<Vec<_>>());
-            let mut fleet = Fleet::of(proxies);
-            fleet.front = Some(balancer.mqtt);
-            hops += hop(&fleet, topic, qos, count);
-        }
-        assert_eq!(kafka.consume(once, "%s"), texts(count));
-        let mut known = BTreeSet::new();
-        let firsts: Vec<_> = kafka
-            .consume(at_least, "%s")
-            .into_iter()
-            .filter(|text| known.insert(text.clone()))
-            .collect();
-        assert_eq!(firsts, texts(count));
+    let wanted = if is_long() { 5_000 } else { 50 };
+    for (name, instances) in [("hopstwo", 2), ("hopsthree", 3)] {
+        kafka.topic(name, 1);
+        let proxies: Vec<_> = (0..instances).map(|_| instance(&kafka, name, "")).collect();
+        let balancer = Balancer::start(&proxies.iter().collect::<Vec<_>>());
+        let changes = Changes::follow(&kafka, &format!("{name}-sessions"));
+        let flow = Flow {
+            kafka: &kafka,
+            name,
+            at: balancer.mqtt,
+            publishers: 2,
+            seed: 7,
+            habits: Habits {
+                restless: RESTLESS,
+                overlaps: true,
+            },
+        };
+        let begun = Instant::now();
+        let pumps = runtime().block_on(flow.during(changes.come_to(wanted)));
+        let sent: usize = pumps.iter().map(|pump| pump.sent).sum();
+        let changed = changes.count.load(Relaxed);
+        println!("{instances} instances: {changed} changes, {sent} messages, {:.1?}", begun.elapsed());
     }
-    println!("{hops} hops");
-    assert!(hops >= wanted, "{hops} hops, {wanted} are wanted");
-}
-
-/// Messages flow from one to the other, both of which hop at every third step; how often they did.
-fn hop(fleet: &Fleet, topic: &str, qos: u8, count: usize) -> usize {
-    let (mut dice, mut other_dice) = (7, 8);
-    runtime().block_on(async {
-        let (mut valve, mut pump) = (Device::new(fleet, "valve"), Device::new(fleet, "pump"));
-        let (client, _) = valve.connected().await;
-        assert_eq!(client.subscribe(&format!("{topic}/+"), qos).await.unwrap(), qos);
-        let to = format!("{topic}/1");
-        let publishing = async {
-            for text in texts(count) {
-                match qos {
-                    1 => publish_at_least_once(&mut pump, &to, &text, &mut || chance(&mut dice, 3) == 0).await,
-                    _ => publish_once(&mut pump, &to, 7, &text, &mut |_, _| chance(&mut dice, 3) == 0).await,
-                }
-            }
-        };
-        let taking = async {
-            match qos {
-                1 => take_at_least_once(&mut valve, count, &mut || chance(&mut other_dice, 3) == 0).await,
-                _ => take(&mut valve, count, &mut |_, _| chance(&mut other_dice, 3) == 0).await,
-            }
-        };
-        let ((), got) = tokio::join!(publishing, taking);
-        assert_eq!(got, texts(count), "at QoS {qos}");
-        valve.at + pump.at
-    })
 }

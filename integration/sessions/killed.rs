@@ -3,13 +3,9 @@
 //!
 //! SEED chooses the moments; `make chaos` takes another one each time and runs the long form.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
-use super::flow::{Pump, Valve, judge};
+use super::flow::{Flow, Habits};
 use super::once::chance;
 use super::{instance, runtime};
 use crate::balancer::Balancer;
@@ -42,60 +38,29 @@ async fn siege(kafka: &Kafka, name: &str, instances: usize, kills: usize, seed: 
     kafka.topic(name, 1);
     let mut proxies: Vec<_> = (0..instances).map(|_| instance(kafka, name, "")).collect();
     let balancer = Balancer::start(&proxies.iter().collect::<Vec<_>>());
-    let (at, filter) = (balancer.mqtt, format!("{name}/+"));
-    let mut valves = Vec::new();
-    for qos in [1, 2] {
-        valves.push(Valve::begin(at, &format!("valve{qos}"), &filter, qos, seed + u64::from(qos), RESTLESS).await);
-    }
-    let (mut pumps, enough) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
-    for qos in [1, 2] {
-        let pump = Pump::new(at, name, &format!("pump{qos}"), qos, seed + 2 + u64::from(qos), RESTLESS);
-        pumps.spawn(pump.run(Arc::clone(&enough)));
-    }
-    let valves = all_take_until("last 0", valves);
+    let flow = Flow {
+        kafka,
+        name,
+        at: balancer.mqtt,
+        publishers: 1,
+        seed,
+        habits: Habits {
+            restless: RESTLESS,
+            overlaps: false,
+        },
+    };
     let mut dice = seed;
     let killing = tokio::task::spawn_blocking(move || {
         kill_at_random(&mut proxies, kills, &mut dice);
         proxies
     });
-    let _proxies = killing.await.unwrap();
-    enough.store(true, Relaxed);
-    let mut pumps = pumps.join_all().await;
-    let mut last = Pump::new(at, name, "last", 2, seed, u64::MAX);
-    last.say().await;
-    let mut valves = valves.join_all().await;
-    // What would come again behind the last one, on the next connection, comes before this.
-    valves.iter_mut().for_each(Valve::leave);
-    let taking = all_take_until("last 1", valves);
-    last.say().await;
-    let valves = taking.join_all().await;
-    let stored = kafka.consume(name, "%s");
-    pumps.push(last);
-    for pump in &pumps {
-        judge(&stored, pump, pump.qos == 2, &format!("{name}, SEED={seed}: Kafka"));
-        for valve in &valves {
-            let once = pump.qos == 2 && valve.qos == 2;
-            judge(
-                &valve.got,
-                pump,
-                once,
-                &format!("{name}, SEED={seed}: subscriber of QoS {}", valve.qos),
-            );
-        }
-    }
+    let mut proxies = Vec::new();
+    let pumps = flow.during(async { proxies = killing.await.unwrap() }).await;
     let (sent, struck) = pumps.iter().fold((0, 0), |sum, pump| (sum.0 + pump.sent, sum.1 + pump.struck));
     println!(
         "{name}: {kills} kills of {instances} instances, {sent} messages, {struck} times some were open at a publisher whose connection broke"
     );
     struck
-}
-
-fn all_take_until(last: &'static str, valves: Vec<Valve>) -> JoinSet<Valve> {
-    let taking = valves.into_iter().map(|mut valve| async move {
-        valve.take_until(last).await;
-        valve
-    });
-    taking.collect()
 }
 
 #[test]

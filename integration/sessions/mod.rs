@@ -36,6 +36,8 @@ struct Greeting<'a> {
     will: Option<(&'a str, &'a str, u32)>,
     /// Whether that is retained.
     retain: bool,
+    /// Receive maximum.
+    window: Option<u16>,
 }
 
 impl<'a> Greeting<'a> {
@@ -57,8 +59,12 @@ impl<'a> Greeting<'a> {
         text("MQTT", &mut body);
         // Wills have QoS 1.
         let flags = u8::from(self.clean) << 1 | if self.will.is_some() { 0x0c } else { 0 } | u8::from(self.retain) << 5;
-        body.extend_from_slice(&[5, flags, 0, 0, 5, 0x11]);
+        let window = self.window.map(u16::to_be_bytes);
+        body.extend_from_slice(&[5, flags, 0, 0, if window.is_some() { 8 } else { 5 }, 0x11]);
         body.extend_from_slice(&self.expiry.to_be_bytes());
+        if let Some([high, low]) = window {
+            body.extend_from_slice(&[0x21, high, low]);
+        }
         text(self.client, &mut body);
         if let Some((topic, payload, delay)) = self.will {
             body.extend_from_slice(&[5, 0x18]);

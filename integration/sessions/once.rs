@@ -13,8 +13,6 @@ use crate::stage::{DEADLINE, Kafka, Proxy};
 /// Two instances.
 pub(super) struct Fleet {
     proxies: Mutex<Vec<Proxy>>,
-    /// Where all its clients connect, if not to the instances themselves.
-    pub(super) front: Option<SocketAddr>,
 }
 
 impl Fleet {
@@ -25,13 +23,8 @@ impl Fleet {
     /// The first of them has variables in its environment.
     pub(super) fn whose_first(environment: &[(&str, &str)], kafka: &Kafka, name: &str) -> Self {
         let first = instance_in(environment, kafka, name, "");
-        Self::of(vec![first, instance(kafka, name, "")])
-    }
-
-    pub(super) fn of(proxies: Vec<Proxy>) -> Self {
         Self {
-            proxies: Mutex::new(proxies),
-            front: None,
+            proxies: Mutex::new(vec![first, instance(kafka, name, "")]),
         }
     }
 
@@ -42,7 +35,7 @@ impl Fleet {
 
     pub(super) fn address(&self, at: usize) -> SocketAddr {
         let proxies = self.proxies.lock().unwrap();
-        self.front.unwrap_or_else(|| proxies[at % proxies.len()].mqtt)
+        proxies[at % proxies.len()].mqtt
     }
 }
 
@@ -51,7 +44,7 @@ pub(super) struct Device<'a> {
     fleet: &'a Fleet,
     name: &'a str,
     /// Connections it has left.
-    pub(super) at: usize,
+    at: usize,
     /// What it publishes is retained.
     pub(super) retains: bool,
     connection: Option<Client>,
@@ -72,12 +65,6 @@ impl<'a> Device<'a> {
     pub(super) fn hop(&mut self) {
         self.connection = None;
         self.at += 1;
-    }
-
-    /// A connection that goes on without it.
-    pub(super) async fn leave(mut self) -> Client {
-        self.connected().await;
-        self.connection.take().unwrap()
     }
 
     /// A connection, and whether it is another than before.
