@@ -1,11 +1,13 @@
 //! An instance dies at each step of the QoS 2 exchange, in both directions; the other one goes on.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Mutex;
 
 use super::once::{Device, Fleet, no_more, publish_once, take, texts};
 use super::runtime;
 use crate::shared_kafka;
-use crate::stage::{Kafka, output};
+use crate::stage::{Kafka, output, root};
 
 /// Where, and at which time it is met. Records are met at every step: each `append` is another one.
 const STEPS: &[(&str, u32)] = &[
@@ -29,6 +31,8 @@ const STEPS: &[(&str, u32)] = &[
     ("appended", 10),
     ("appended", 11),
 ];
+/// Where the instance of a retained message dies: between its two records.
+const MAPPED: (&str, u32) = ("mapped", 3);
 /// Instances that run at a time, in pairs.
 const PAIRS: usize = 4;
 const COUNT: usize = 8;
@@ -81,14 +85,15 @@ fn an_instance_dies_at_each_step_and_each_message_is_there_once() {
 fn a_message_is_there_once_and_retained_wherever_its_instance_dies() {
     let kafka = shared_kafka();
     kafka.topic("onceretained", 1);
-    let fleet = Fleet::whose_first(&[("MQTT_KAFKA_PROXY_DIES_AT", "mapped:3")], &kafka, "onceretained");
+    let (step, times) = MAPPED;
+    let fleet = Fleet::whose_first(&[("MQTT_KAFKA_PROXY_DIES_AT", &format!("{step}:{times}"))], &kafka, "onceretained");
     let stays = runtime().block_on(async {
         let mut pump = Device::new(&fleet, "pump");
         pump.retains = true;
         for text in texts(3) {
             publish_once(&mut pump, "onceretained/1", 7, &text, &mut |_, _| false).await;
         }
-        assert!(fleet.is_dead(0), "mapped:3 was not met");
+        assert!(fleet.is_dead(0), "{step}:{times} was not met");
         fleet.address(1).port().to_string()
     });
     assert_eq!(kafka.consume("onceretained", "%s"), texts(3));
@@ -107,4 +112,39 @@ fn a_message_is_there_once_and_retained_wherever_its_instance_dies() {
         "%r %p",
     ];
     assert_eq!(output("mosquitto_sub", &subscribe).trim(), format!("1 {}", texts(3)[2]));
+}
+
+/// The names of the steps at which the product can die, as its sources call them.
+fn failure_points(folder: &Path, found: &mut BTreeSet<String>) {
+    const CALL: &str = "failure::step(";
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            failure_points(&entry, found);
+            continue;
+        }
+        let text = std::fs::read_to_string(&entry).unwrap();
+        for rest in text.split(CALL).skip(1) {
+            let name = rest.strip_prefix('"').and_then(|rest| rest.split_once('"'));
+            let (name, _) = name.unwrap_or_else(|| {
+                panic!(
+                    "{}: the step is no literal, so that nobody can tell whether it is tested",
+                    entry.display()
+                )
+            });
+            found.insert(name.to_owned());
+        }
+        assert!(
+            !text.contains("failure::{") && !text.contains("use super::failure::step"),
+            "{}: {CALL} is what is looked for",
+            entry.display()
+        );
+    }
+}
+
+#[test]
+fn the_product_dies_in_these_tests_at_each_step_that_it_has() {
+    let mut known = BTreeSet::new();
+    failure_points(&root().join("src"), &mut known);
+    let tested: BTreeSet<_> = STEPS.iter().chain([&MAPPED]).map(|(step, _)| (*step).to_owned()).collect();
+    assert_eq!(known, tested);
 }
