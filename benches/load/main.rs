@@ -167,14 +167,14 @@ fn scenarios(runtime: &tokio::runtime::Runtime, only: Option<&str>, rounds: usiz
     if only.is_none_or(|name| name == "publish") {
         measure::write("publish", &scenario::run(runtime, &kafka, rounds, seconds)?)?;
     }
-    if only.is_none_or(|name| name == "sessions") {
-        measure::write("sessions", &sessions::run(runtime, &kafka)?)?;
-    }
     let mut missed = Vec::new();
     let mut judge = |name, outcome: measure::Outcome| {
         missed.extend(outcome.missed);
         measure::write(name, &outcome.json)
     };
+    if only.is_none_or(|name| name == "sessions") {
+        judge("sessions", sessions::run(runtime, &kafka)?)?;
+    }
     if only.is_none_or(|name| name == "storm") {
         judge("storm", storm::run(runtime, &kafka, rounds, seconds)?)?;
     }
