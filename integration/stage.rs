@@ -281,6 +281,19 @@ impl Proxy {
         proxy
     }
 
+    /// The same with a certificate and key of its own.
+    pub fn start_as(pair: &[String; 2], bootstrap: &str, rules: &str) -> Self {
+        let written = Self::written(bootstrap, rules, "");
+        let mut text = fs::read_to_string(&written.settings).expect("it was just written");
+        for (name, own) in ["server.pem", "server.key"].iter().zip(pair) {
+            text = text.replace(&certificates().join(name).display().to_string(), own);
+        }
+        fs::write(&written.settings, text).expect("it can be written again");
+        let mut proxy = Self::run(&[], &written);
+        proxy.becomes_ready();
+        proxy
+    }
+
     /// Waits until it is ready.
     pub fn becomes_ready(&mut self) {
         eventually("the proxy is ready", || {

@@ -3,6 +3,7 @@
 //! One Kafka with a listener for each case serves all of these tests.
 
 mod authority;
+mod certificates;
 mod issuer;
 mod listeners;
 mod renewal;
