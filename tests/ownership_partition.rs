@@ -404,6 +404,53 @@ fn a_state_of_an_older_claim_that_comes_behind_a_fresh_one_brings_nothing_back()
     assert!(matches!(outputs[..], [Output::Connected { present: None, .. }]), "{outputs:?}");
 }
 
+/// Ten thousand throw-away clients are let on before the log is read, and their claims wait for its end; ten thousand more wait for a barrier that
+/// lies a hundred thousand records ahead. No record asks after each of them.
+#[test]
+fn who_waits_for_a_barrier_costs_the_reading_of_the_log_nothing() {
+    const CLIENTS: usize = 10_000;
+    const RECORDS: i64 = 100_000;
+    let mut stage = Stage::unread();
+    let now = stage.now;
+    let offer = Offer {
+        clean_start: true,
+        expiry: 0,
+        will: None,
+    };
+    let other = Claim::new("other", 1, now).record("another").unwrap();
+    let answered = |stage: &mut Stage| {
+        let outputs = stage.drain();
+        assert!(
+            outputs
+                .iter()
+                .all(|output| matches!(output, Output::Connected { present: None, .. }))
+        );
+        outputs.len()
+    };
+    LOOKED_AT.set(0);
+    let mut claims = 0;
+    for (round, barrier) in [(0, 0), (1, 2 * RECORDS)] {
+        for number in 0..CLIENTS {
+            let id = ConnectionId((round * CLIENTS + number) as u64);
+            stage
+                .partition
+                .connect(id, &format!("{round}c{number}"), offer.clone(), barrier, now);
+            assert!(LOOKED_AT.get() <= 8 * CLIENTS, "{number} clients are there");
+        }
+        assert_eq!(answered(&mut stage), if barrier == 0 { CLIENTS } else { 0 });
+        let first = round as i64 * RECORDS;
+        for offset in first..first + RECORDS {
+            assert_eq!(stage.log.len(), claims, "nothing is claimed before that");
+            record_of(&other, offset, |record| stage.partition.read(record, now));
+            assert!(LOOKED_AT.get() <= 8 * CLIENTS, "{offset} records are read");
+        }
+        stage.partition.at_end(first + RECORDS, now, now);
+        assert_eq!(answered(&mut stage), if barrier == 0 { 0 } else { CLIENTS });
+        claims += CLIENTS;
+        assert_eq!(stage.log.len(), claims);
+    }
+}
+
 /// Its claim comes behind CONNACK, and here behind a session that the same client has made elsewhere meanwhile, as an instance that has not
 /// noticed that the client is gone may bring it about. One whose claim was there before is discarded.
 #[test]

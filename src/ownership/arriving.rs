@@ -8,6 +8,12 @@ use super::partition::Partition;
 use super::record::Millis;
 use crate::mqtt::ReasonCode;
 
+#[cfg(test)]
+thread_local! {
+    /// How often a client was looked at that waits for its barrier, or for the log to be read.
+    pub static LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 impl Partition {
     /// A client wants to connect. `barrier` is the end of this partition, asked for after its CONNECT came (0 if Kafka is away and the
     /// client may be accepted all the same). Others are refused until the tail has been at the end once.
@@ -29,7 +35,7 @@ impl Partition {
         if throw_away {
             owner.phase = Phase::Barrier(barrier);
             owner.barrier = barrier;
-            self.barred.push(client.into());
+            self.barred.insert((barrier, client.into()));
             self.owners.insert(client.into(), owner);
             self.pass_barriers(now);
         } else {
@@ -81,29 +87,44 @@ impl Partition {
     }
 
     /// Answers throw-away sessions whose barrier the tail has reached. Before the log was read once nothing is claimed: nobody would notice that
-    /// the cleaner has removed the claim before it was read (no minute is counted yet), and wait for it for ever.
+    /// the cleaner has removed the claim before it was read (no minute is counted yet), and wait for it for ever. Called with each record, so it looks
+    /// at nobody who has to wait on.
     pub(super) fn pass_barriers(&mut self, now: Millis) {
-        for client in std::mem::take(&mut self.barred) {
-            let Some(owner) = self.owners.get_mut(&client) else { continue };
-            match owner.phase {
-                Phase::Barrier(barrier) if barrier > self.position => self.barred.push(client),
-                Phase::Barrier(_) => {
-                    let stored = self.index.entry(&client).is_some_and(|entry| entry.is_stored());
-                    if let Some(connection) = owner.connection.filter(|_| !stored && !owner.answered) {
-                        owner.answered = true;
-                        self.outputs.push_back(Output::Connected {
-                            connection,
-                            present: None,
-                            stored: false,
-                        });
-                    }
-                    match self.at_end {
-                        Some(_) => self.claim(&client, now),
-                        None => self.barred.push(client),
-                    }
-                }
-                _ => {}
+        while self.barred.first().is_some_and(|(barrier, _)| *barrier <= self.position)
+            && let Some((_, client)) = self.barred.pop_first()
+        {
+            self.pass_barrier(&client);
+            self.unclaimed.insert(client);
+        }
+        if self.at_end.is_none() {
+            return;
+        }
+        for client in std::mem::take(&mut self.unclaimed) {
+            #[cfg(test)]
+            LOOKED_AT.set(LOOKED_AT.get() + 1);
+            let is_past = |owner: &Owner| matches!(owner.phase, Phase::Barrier(barrier) if barrier <= self.position);
+            if self.owners.get(&client).is_some_and(is_past) {
+                self.claim(&client, now);
             }
+        }
+    }
+
+    /// The client is answered, if nothing of it is stored.
+    fn pass_barrier(&mut self, client: &str) {
+        #[cfg(test)]
+        LOOKED_AT.set(LOOKED_AT.get() + 1);
+        let stored = self.index.entry(client).is_some_and(|entry| entry.is_stored());
+        let waits = |owner: &&mut Owner| matches!(owner.phase, Phase::Barrier(_)) && !owner.answered;
+        let Some(owner) = self.owners.get_mut(client).filter(waits) else {
+            return;
+        };
+        if let Some(connection) = owner.connection.filter(|_| !stored) {
+            owner.answered = true;
+            self.outputs.push_back(Output::Connected {
+                connection,
+                present: None,
+                stored: false,
+            });
         }
     }
 

@@ -42,6 +42,8 @@ mod steps;
 mod text;
 mod will;
 
+#[cfg(test)]
+pub use arriving::LOOKED_AT;
 pub use checkpoint::Checkpoint;
 pub use claim::{Claim, ClaimHead};
 pub use fault::Fault;

@@ -35,8 +35,10 @@ pub struct Partition {
     pub(super) index: Index,
     pub(super) owners: BTreeMap<Box<str>, Owner>,
     pub(super) connections: BTreeMap<ConnectionId, Box<str>>,
-    /// Clients of throw-away sessions whose barrier the tail has not reached.
-    pub(super) barred: Vec<Box<str>>,
+    /// Clients of throw-away sessions whose barrier the tail has not reached, in the order of those.
+    pub(super) barred: BTreeSet<(i64, Box<str>)>,
+    /// Those whose barrier it has reached, until the log was read once.
+    pub(super) unclaimed: BTreeSet<Box<str>>,
     pub(super) custodian: Custodian,
     pub(super) outputs: VecDeque<Output>,
     /// The last checkpoint of each instance.
@@ -67,7 +69,8 @@ impl Partition {
             index: Index::default(),
             owners: BTreeMap::new(),
             connections: BTreeMap::new(),
-            barred: Vec::new(),
+            barred: BTreeSet::new(),
+            unclaimed: BTreeSet::new(),
             custodian: Custodian::default(),
             outputs: VecDeque::new(),
             known: Known::default(),
@@ -302,6 +305,10 @@ impl Partition {
             self.timetable.remove(&(at, client.into()));
         }
         self.dirty.remove(client);
+        if let Phase::Barrier(barrier) = owner.phase {
+            self.barred.remove(&(barrier, client.into()));
+            self.unclaimed.remove(client);
+        }
         if let Some(connection) = owner.connection {
             self.connections.remove(&connection);
         }
