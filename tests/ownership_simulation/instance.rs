@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::client::{Down, Link, OUT1, OUT2, Up, WILLS, subscription, targets};
 use crate::kafka::Kafka;
-use crate::ownership::{ConnectionId, End, Message, Millis, NewRecord, Outcome, Output, Pair, Partition, Place, Settings, Source, Tenure};
+use crate::ownership::{
+    ConnectionId, End, Message, Millis, NewRecord, Outcome, Output, Pair, Partition, Place, Settings, Source, State, Steps, Tenure,
+};
 
 /// Records open towards a client.
 const WINDOW: usize = 3;
@@ -367,6 +369,10 @@ impl Instance {
     }
 
     fn obey(&mut self, output: Output, around: &mut Around<'_>) {
+        if let Err(wrong) = self.judge(&output, around) {
+            around.tell(|| format!("{} has no right to {output:?}: {wrong}", self.name));
+            panic!("{} has no right to {output:?}: {wrong}", self.name);
+        }
         if !matches!(output, Output::Append(_)) {
             around.tell(|| format!("{} wants {output:?}", self.name));
         }
@@ -435,6 +441,56 @@ impl Instance {
                 self.ids.clear();
                 self.routes.clear();
             }
+        }
+    }
+
+    /// Two promises, looked at as an answer leaves: nobody else has claimed the client in what this instance has read, and the record that the
+    /// answer rests on is there. CONNACK of a throw-away client leaves before it is claimed.
+    fn judge(&self, output: &Output, around: &Around<'_>) -> Result<(), String> {
+        let (Output::Connected {
+            connection: id,
+            stored: true,
+            ..
+        }
+        | Output::Answered(id, _)
+        | Output::PubRec(id, _)
+        | Output::PubComp(id, _)
+        | Output::PubRel(id, _)
+        | Output::Publish(id, ..)) = output
+        else {
+            return Ok(());
+        };
+        let client = &around.links[id.0 as usize].client;
+        let claim = match around.kafka.claimed(client, self.position) {
+            Some((claim, owner)) if owner == self.name => claim,
+            other => return Err(format!("the last claim is {other:?}")),
+        };
+        let written = around
+            .kafka
+            .written(client, claim, self.position)
+            .and_then(|record| record.value.as_deref());
+        let Some(value) = written else {
+            return Err("nothing of its own is read back".to_owned());
+        };
+        let (steps, state) = match (State::parse(value), Steps::parse(value)) {
+            (Ok((_, State::Goes(body))), _) => (body.steps.clone(), Some(body)),
+            (_, Ok((_, steps))) => (steps, None),
+            // It was damaged.
+            _ => return Ok(()),
+        };
+        let holds = match output {
+            Output::Connected { .. } => state.is_some_and(|body| body.connected),
+            Output::Answered(..) => state.is_none_or(|body| !body.subscriptions.is_empty()),
+            Output::PubRec(_, packet) => steps.inbound.contains_key(packet),
+            Output::PubComp(_, packet) => !steps.inbound.contains_key(packet),
+            Output::PubRel(_, packet) => steps.outbound.get(packet).is_some_and(|outgoing| outgoing.released),
+            Output::Publish(_, packet, place) => steps.outbound.get(packet).is_some_and(|outgoing| outgoing.place == *place),
+            _ => true,
+        };
+        if holds {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(value).into_owned())
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Kafka {
     pub lost: BTreeSet<(Source, u64)>,
     /// Bids for each client.
     pub bids: BTreeMap<String, usize>,
+    /// Claims that count, and whose they are, of each client. Cleaned up or not.
+    claims: BTreeMap<String, Vec<(i64, String)>>,
     next_id: i64,
 }
 
@@ -46,12 +48,51 @@ impl Kafka {
         if let Ok(Key::Bid(client, _)) = Key::parse(record.key.as_bytes()) {
             *self.bids.entry(client.to_owned()).or_default() += usize::from(record.value.is_some());
         }
+        self.claim(&record, offset);
         self.log.push(Stored {
             offset,
             timestamp: now,
             record,
         });
         offset
+    }
+
+    fn claim(&mut self, record: &NewRecord, offset: i64) {
+        let (client, of) = match Key::parse(record.key.as_bytes()) {
+            Ok(Key::Claim(client)) => (client, None),
+            Ok(Key::Bid(client, of)) => (client, Some(of)),
+            _ => return,
+        };
+        let header = |wanted| {
+            record
+                .headers
+                .iter()
+                .find(|(name, _)| *name == wanted)
+                .map(|(_, text)| text.clone())
+        };
+        let claims = self.claims.entry(client.to_owned()).or_default();
+        let last = claims.last().map(|(at, _)| *at);
+        match header("owner") {
+            Some(owner) if of.is_none() || of == last => claims.push((offset, owner)),
+            // The session is over, and its claim cleaned up: nobody bids for that any more.
+            None if of.is_none() && header("of").is_some_and(|of| last.is_some_and(|last| of == last.to_string())) => claims.clear(),
+            _ => {}
+        }
+    }
+
+    /// The last claim of a client below an offset, and whose it is.
+    pub fn claimed(&self, client: &str, below: i64) -> Option<(i64, &str)> {
+        let claims = self.claims.get(client)?;
+        let last = claims.iter().rev().find(|(at, _)| *at < below);
+        last.map(|(at, owner)| (*at, owner.as_str()))
+    }
+
+    /// What was written last under a claim, below an offset.
+    pub fn written(&self, client: &str, claim: i64, below: i64) -> Option<&NewRecord> {
+        let keys = [Key::State(client, claim).to_string(), Key::Steps(client, claim).to_string()];
+        let read = &self.log[..self.log.partition_point(|stored| stored.offset < below)];
+        let is_one = |stored: &&Stored| stored.record.value.is_some() && keys.contains(&stored.record.key);
+        read.iter().rev().find(is_one).map(|stored| &stored.record)
     }
 
     /// The first record at or above an offset.
