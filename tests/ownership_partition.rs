@@ -189,6 +189,36 @@ fn who_sleeps_longer_than_a_minute_gives_up_before_it_acts() {
 
 /// The pair is on its way to the log as its owner falls asleep; another claims before it arrives, and once more long after. The cleaner
 /// removes the first of those claims: nothing tells the sleeper that the pair is no longer its to use, until it is too late.
+/// A clock that is set forward by more than a minute cannot be told from a machine that was suspended; one that is set back would have the minute begin
+/// in the future. Set back by less, the minute is counted from the next end of the log on.
+#[test]
+fn a_clock_that_is_set_forward_or_back_does_not_stretch_the_minute() {
+    let gives_up = |stage: &mut Stage| {
+        stage.partition.tick(stage.now);
+        stage.drain().contains(&Output::Reset)
+    };
+    for (set, lets_go_on) in [
+        (60_000, true),
+        (60_001, false),
+        (-60_000, true),
+        (-60_001, false),
+        (-3_600_000, false),
+    ] {
+        let mut stage = Stage::new();
+        stage.connect();
+        stage.now = stage.now.strict_add_signed(set);
+        assert_eq!(gives_up(&mut stage), !lets_go_on, "set by {set} ms");
+    }
+    let mut stage = Stage::new();
+    stage.connect();
+    stage.now -= 50_000;
+    stage.tail();
+    stage.now += 60_000;
+    assert!(!gives_up(&mut stage));
+    stage.now += 1;
+    assert!(gives_up(&mut stage), "the tail was at the end a minute ago");
+}
+
 #[test]
 fn a_sleeper_produces_nothing_by_a_pair_that_came_behind_a_claim_that_was_cleaned_up() {
     let mut stage = Stage::new();

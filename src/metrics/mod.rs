@@ -209,6 +209,8 @@ pub struct Stored {
     pub sessions: Gauge,
     /// Memory of the index.
     pub index_bytes: Gauge,
+    /// Seconds that the brokers' clock is ahead of this host's.
+    pub clock_difference: Gauge,
 }
 
 impl Stored {
@@ -218,6 +220,8 @@ impl Stored {
         own.register("stored_sessions", help, stored.sessions.clone());
         let help = "Memory of the index of stored sessions";
         own.register_with_unit("stored_sessions_index", help, Unit::Bytes, stored.index_bytes.clone());
+        let help = "How far the brokers' clock is ahead of this host's, as far as that is certain; negative: behind";
+        own.register_with_unit("broker_clock_difference", help, Unit::Seconds, stored.clock_difference.clone());
         stored
     }
 }

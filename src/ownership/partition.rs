@@ -15,7 +15,8 @@ use super::owner::{Owner, Phase, Rests};
 use super::record::{Millis, Record};
 use crate::mqtt::ReasonCode;
 
-/// Longest time the own tail may be away from the end of the log. Nothing younger than ten minutes may be compacted.
+/// Longest time the own tail may be away from the end of the log. Nothing younger than ten minutes may be compacted, so it does no harm that a
+/// clock which is set back by less than this stretches it once.
 const MINUTE: Millis = 60_000;
 
 /// How an instance treats its partitions.
@@ -106,9 +107,12 @@ impl Partition {
         self.timetable.first().map(|(at, _)| *at).into_iter().chain(lag).min()
     }
 
-    /// Gives everything up if the tail lags; true if it does.
+    /// Gives everything up if the tail lags, or the clock proves nothing of that; true if so.
+    ///
+    /// A clock that counts on whoever sets it (`Instant`) is no help: it stands still while a machine is suspended. That a machine was, looks like a
+    /// clock that was set forward, so this is taken for that. One that was set back would have the minute end too late, by as much.
     pub(super) fn lags(&mut self, now: Millis) -> bool {
-        let lags = self.at_end.is_some_and(|at| now > at + MINUTE);
+        let lags = self.at_end.is_some_and(|at| now.abs_diff(at) > MINUTE);
         if lags && keeps(Guard::Minute) {
             self.step_down();
         }
@@ -160,14 +164,15 @@ impl Partition {
         self.walk_on(now);
     }
 
-    /// The tail has read everything below `end`, which was the end of the log when it asked at `asked`.
+    /// The tail has read everything below `end`, which was the end of the log when it asked at `asked`: each time later than before, whatever the
+    /// clock says.
     pub fn at_end(&mut self, end: i64, asked: Millis, now: Millis) {
         if self.lags(now) {
             return;
         }
         self.position = self.position.max(end);
         self.custodian.caught_up(self.at_end.is_none(), self.position);
-        self.at_end = self.at_end.max(Some(asked));
+        self.at_end = Some(asked);
         self.pass_barriers(now);
     }
 

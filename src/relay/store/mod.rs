@@ -5,6 +5,7 @@
 //! membership in the group of instances, `checkpoint` spares sessions at the tail the writes of their positions.
 
 mod checkpoint;
+mod clocks;
 mod custodian;
 mod discard;
 mod failure;

@@ -167,6 +167,7 @@ impl Task {
         self.errands.abort_all();
         self.at_hand.clear();
         self.latest.clear();
+        self.clocks.forget();
         self.is_there = false;
         self.tail.restart(self.tail.topic.clone());
         // Those that were being let in are refused by the machine; who waits still waits.

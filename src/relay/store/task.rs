@@ -12,7 +12,9 @@ use tokio::{
 };
 
 use super::{
-    Around, failure,
+    Around,
+    clocks::Clocks,
+    failure,
     kept::{self, Kept, Latest},
     lent::Borrowed,
     once::{Published, Told},
@@ -88,6 +90,7 @@ pub struct Task {
     /// Sessions and bytes that the metrics know of.
     counted: (i64, i64),
     counted_at: Option<Instant>,
+    pub(super) clocks: Clocks,
     /// When the next checkpoint is due.
     pub(super) checkpoint_at: Option<Instant>,
     /// When the machine is ticked next at the latest.
@@ -135,6 +138,7 @@ impl Task {
             is_member: false,
             counted: (0, 0),
             counted_at: None,
+            clocks: Clocks::default(),
             checkpoint_at: None,
             tick_at: Instant::now(),
         }
@@ -168,6 +172,7 @@ impl Task {
                 if !self.writer.is_idle() {
                     failure::step("append");
                 }
+                self.clocks.sends(self.writer.next(), now());
                 let sent = self.writer.go_on(&self.tail.topic, self.tail.partition as usize, now());
                 self.or_step_down(&sent);
                 self.drain();
@@ -315,6 +320,15 @@ impl Task {
 
     fn one(&mut self, record: &Record<'_>, now: Millis) {
         self.latest.keep(record);
+        if let Some((seconds, tells)) = self.clocks.reads(record, now) {
+            self.around.metrics.stored.clock_difference.set(seconds);
+            if tells {
+                tracing::warn!(
+                    seconds,
+                    "the clock of Kafka's brokers and that of this host differ: sessions expire and wills are sent by them, so all need the same time (NTP)"
+                );
+            }
+        }
         if self.borrowed.is_empty() {
             return self.partition.read(record, now);
         }

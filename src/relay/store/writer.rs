@@ -87,6 +87,11 @@ impl Writer {
         self.queue.is_empty() && self.flying.is_empty()
     }
 
+    /// What is sent next, if that may leave now.
+    pub fn next(&self) -> Option<&NewRecord> {
+        self.queue.front().filter(|_| self.flying.is_empty())
+    }
+
     /// Sends the next group, if none is on its way.
     ///
     /// # Errors
