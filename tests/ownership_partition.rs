@@ -681,6 +681,45 @@ fn a_connect_that_was_never_answered_leaves_the_session_as_it_was() {
     }
 }
 
+/// Kafka is slow; the client gives up before it is answered, and comes again. What was written for it before says that it is there and has a will:
+/// nobody is told "gone" of a client that never was there.
+#[test]
+fn the_will_of_a_connect_that_was_never_answered_is_not_sent() {
+    for gives_up in [true, false] {
+        let mut stage = Stage::new();
+        let reads = |stage: &mut Stage| {
+            stage.drain();
+            for _ in stage.read..stage.log.len() {
+                let (record, now) = (stage.log[stage.read].clone(), stage.now);
+                record_of(&record, stage.read as i64, |record| stage.partition.read(record, now));
+                stage.read += 1;
+            }
+            stage.drain();
+        };
+        for number in 1..4 {
+            let offer = Offer {
+                clean_start: false,
+                expiry: 3600,
+                will: Some(will("gone", 0)),
+            };
+            let id = ConnectionId(number);
+            stage.partition.connect(id, "c", offer, 0, stage.now);
+            // Its claim, and what was written for the one before.
+            reads(&mut stage);
+            if gives_up {
+                stage.partition.disconnected(id, End::Refused, stage.now);
+            }
+        }
+        assert_eq!(state_of(&stage.log).and_then(|body| body.will), Some(will("gone", 0)));
+        let outputs = stage.connect();
+        let sent = outputs.iter().any(|output| matches!(output, Output::RouteWill { .. }));
+        assert!(!sent, "{outputs:?}");
+        let Some(Output::Connected { present: None, .. }) = outputs.last() else {
+            panic!("it has no session yet: {outputs:?}")
+        };
+    }
+}
+
 /// The client does not know of the session that it would have got: it is not there the next time.
 #[test]
 fn a_connect_that_was_never_answered_makes_no_session() {

@@ -23,6 +23,15 @@ pub(super) struct Before {
     pub(super) will: Option<Box<StoredWill>>,
 }
 
+impl Before {
+    /// Makes the session what it was.
+    pub(super) fn restore(self, body: &mut Body) {
+        body.connected = false;
+        (body.since, body.expiry) = (self.since, self.expiry);
+        body.will = self.will.map(|will| *will);
+    }
+}
+
 /// Decides: goes the session on, and what becomes of its will?
 ///
 /// A claimer that finds "connected" has met an abnormal end or a takeover: the connection is no more. The will of that connection is

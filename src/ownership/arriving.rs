@@ -1,5 +1,6 @@
 //! A client comes and goes: whom it replaces, when it claims, what its end leaves.
 
+use super::adopt::Before;
 use super::claim::Claim;
 use super::guard::{Guard, keeps};
 use super::output::{ConnectionId, End, Offer, Output};
@@ -24,11 +25,12 @@ impl Partition {
             let reason = ReasonCode::ServerUnavailable;
             return self.outputs.push_back(Output::Refuse { connection, reason });
         }
+        let void = self.void(client);
         let succeeds = self.replace(client);
         self.claims += 1;
         let mut owner = Owner::new(client, self.claims, now);
         owner.connection = Some(connection);
-        owner.succeeds = succeeds;
+        (owner.succeeds, owner.void) = (succeeds, void);
         let throw_away = offer.is_throw_away();
         owner.offer = Some(offer);
         self.connections.insert(connection, client.into());
@@ -41,6 +43,17 @@ impl Partition {
         } else {
             self.owners.insert(client.into(), owner);
             self.claim(client, now);
+        }
+    }
+
+    /// What a client whose CONNECT is never answered leaves to its next. That what was written for it means nothing is known to this instance alone: it
+    /// cannot stand in the log, where it would also be said of those who were answered, until another record is there.
+    fn void(&mut self, client: &str) -> Option<(i64, Before)> {
+        let old = self.owners.get_mut(client)?;
+        match old.phase {
+            Phase::Adopting if !old.answered => Some((old.generation, std::mem::take(&mut old.before))),
+            Phase::Barrier(_) | Phase::Claiming | Phase::Fetching(_) => old.void.take(),
+            _ => None,
         }
     }
 

@@ -101,7 +101,14 @@ impl Partition {
             self.outputs.push_back(Output::Close { connection, reason });
         }
         owner.offer = owner.offer.take().filter(|_| owner.connection.is_some());
-        let Adopted { body, present, before } = adopt(found.map(|body| *body), owner.offer.as_ref(), now);
+        let mut found = found.map(|body| *body);
+        if let (Some((claim, before)), Some(body)) = (owner.void.take(), &mut found)
+            && owner.older == Some(claim)
+            && body.connected
+        {
+            before.restore(body);
+        }
+        let Adopted { body, present, before } = adopt(found, owner.offer.as_ref(), now);
         (owner.body, owner.before) = (body, before);
         owner.phase = Phase::Adopting;
         if owner.answered {
@@ -208,9 +215,7 @@ impl Owner {
             self.body.expiry = expiry;
         }
         if end == End::Refused {
-            let before = std::mem::take(&mut self.before);
-            (self.body.since, self.body.expiry) = (before.since, before.expiry);
-            self.body.will = before.will.map(|will| *will);
+            std::mem::take(&mut self.before).restore(&mut self.body);
         }
         self.inbound = Default::default();
         self.touch(Dirty::State);

@@ -99,6 +99,8 @@ pub(super) struct Owner {
     pub(super) body: Body,
     /// Of the session that was found.
     pub(super) before: Before,
+    /// A claim of this instance, for a CONNECT that was never answered: what is written under it says too much.
+    pub(super) void: Option<(i64, Before)>,
     /// Number of the last record under the own claim.
     pub(super) n: u64,
     pub(super) dirty: Option<Dirty>,
@@ -133,6 +135,7 @@ impl Owner {
             older: None,
             body: Body::fresh(now),
             before: Before::default(),
+            void: None,
             n: 0,
             dirty: None,
             waiting: VecDeque::new(),
