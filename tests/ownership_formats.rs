@@ -38,19 +38,22 @@ fn steps() -> impl Strategy<Value = Steps> {
     let share = proptest::option::of("\\$share/[a-z]{1,3}/[a-z +/#]{1,5}").prop_map(|share| share.map(Into::into));
     let outgoing = (place(), any::<bool>(), share).prop_map(|(place, released, share)| Outgoing { place, released, share });
     let open = btree_map(1..=u16::MAX, vec(pair(), 1..3), 0..4);
+    let walk = (".{0,8}", any::<bool>()).prop_map(|(behind, again)| Walk { behind, again });
     (
         open,
         btree_map(1..=30_000_u16, outgoing, 0..4),
         btree_map(30_001..=u16::MAX, place(), 0..4),
         positions(),
         any::<Option<u64>>(),
+        btree_map(".{1,8}".prop_map(Into::into), walk, 0..3),
     )
-        .prop_map(|(inbound, outbound, flight, positions, run)| Steps {
+        .prop_map(|(inbound, outbound, flight, positions, run, walks)| Steps {
             inbound,
             outbound,
             flight,
             positions,
             run,
+            walks,
         })
 }
 
@@ -345,6 +348,13 @@ fn the_text_is_the_documented_one() {
         flight: BTreeMap::from([(7, place(1250))]),
         positions: BTreeMap::from([(source, 1260)]),
         run: Some(1),
+        walks: BTreeMap::from([(
+            "plant/#".into(),
+            Walk {
+                behind: "plant/7/site".to_owned(),
+                again: false,
+            },
+        )]),
     };
     let body = Body {
         connected: false,

@@ -891,6 +891,40 @@ fn a_session_that_fills_both_of_its_parts_goes_on() {
     assert_eq!((body.subscriptions.len(), body.steps.flight.len()), (200, 5000));
 }
 
+/// A SUBSCRIBE costs one record, however short the walk over its retained messages is.
+#[test]
+fn a_walk_that_goes_on_is_written_once_a_second_and_that_one_is_over_with_the_next_record() {
+    let mut stage = Stage::new();
+    stage.connect();
+    let walked = |stage: &mut Stage, behind: Option<&str>| {
+        let walk = behind.map(|behind| Walk {
+            behind: behind.to_owned(),
+            again: false,
+        });
+        stage.partition.walked(ME, "a/#".into(), walk, stage.now);
+    };
+    let ticks = |stage: &mut Stage| {
+        stage.now += 1001;
+        stage.partition.tick(stage.now);
+        stage.tail();
+        stage.log.len()
+    };
+    let stands = |stage: &Stage| found(&stage.log, "c").walks.get("a/#").map(|walk| walk.behind.clone());
+    walked(&mut stage, Some(""));
+    stage.partition.subscribe(ME, 1, vec![subscription(0)], stage.now);
+    stage.tail();
+    let records = stage.log.len();
+    assert_eq!(ticks(&mut stage), records);
+    ["a/1", "a/2", "a/3"].into_iter().for_each(|topic| walked(&mut stage, Some(topic)));
+    assert_eq!(ticks(&mut stage), records + 1);
+    walked(&mut stage, None);
+    assert_eq!(ticks(&mut stage), records + 1);
+    assert_eq!(stands(&stage).as_deref(), Some("a/3"));
+    stage.partition.position(ME, SOURCE, 7, stage.now);
+    assert_eq!(ticks(&mut stage), records + 2);
+    assert_eq!(stands(&stage), None);
+}
+
 /// A state that this build would not write so large, from another one, claimed by a custodian: it is left as it is.
 #[test]
 fn a_state_that_cannot_be_written_again_is_claimed_once() {

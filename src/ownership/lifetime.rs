@@ -34,7 +34,7 @@ impl Partition {
         };
         let offsets = [Some(fetching.state_at), fetching.steps_at];
         let tenure = owner.tenure();
-        owner.phase = Phase::Fetching(fetching);
+        owner.phase = Phase::Fetching(Box::new(fetching));
         for offset in offsets.into_iter().flatten() {
             self.serial += 1;
             self.fetching.insert(self.serial, tenure.clone());
@@ -201,6 +201,7 @@ impl Owner {
 
     pub(super) fn unsubscribe(&mut self, ticket: u32, filters: &[&str], outputs: &mut VecDeque<Output>) {
         self.body.subscriptions.retain(|known| !filters.contains(&&*known.filter));
+        self.body.steps.walks.retain(|filter, _| !filters.contains(&&**filter));
         self.rest(Guard::SubAckAfterReadBack, Dirty::State, Rests::Answer(ticket), outputs);
     }
 

@@ -9,7 +9,7 @@
 //! * **Nothing is answered that is not read back.** Whatever lets the client forget something leaves only when the record it rests on
 //!   has been read by the own tail with no foreign claim before it. What a former owner writes late, nobody was told of.
 //!
-//! The formats, each with an example in its file: `key`, `claim`, `state` (with `will`), `steps`, `checkpoint`, and `text` for what is
+//! The formats, each with an example in its file: `key`, `claim`, `state` (with `will`), `steps` (with `walk`), `checkpoint`, and `text` for what is
 //! compact inside them; `seen` is a record as every tail sees it, by key and headers. `index` is what an instance keeps of all sessions.
 //! `partition` is the machine (with `requests`), `owner` one client id in it: `adopt` (what a claimer makes of what it finds), `lifetime`, `inbound`,
 //! `outbound`, `sending` (wills); `checkpoints` spares them the writes of positions; `custodian` looks after what is nobody's.
@@ -40,6 +40,7 @@ mod slab;
 mod state;
 mod steps;
 mod text;
+mod walk;
 mod will;
 
 #[cfg(test)]
@@ -61,6 +62,7 @@ pub use seen::Seen;
 pub use state::{Body, NEVER, State, StateHead, StoredSubscription};
 pub use steps::{Outgoing, Steps};
 pub use text::{Pair, Place, Source};
+pub use walk::{Walk, Walks};
 pub use will::{SendingWill, StoredWill};
 
 /// The version of the records this build writes and reads.

@@ -8,6 +8,7 @@ use super::owner::{Dirty, Owner, Rests};
 use super::record::Millis;
 use super::steps::Outgoing;
 use super::text::{Place, Source};
+use super::walk::Walk;
 
 /// Positions are written at most this often.
 const POSITIONS_EVERY: Millis = 1000;
@@ -60,6 +61,18 @@ impl Owner {
         self.body.steps.positions.insert(source, offset);
         if !is_told {
             self.positions_moved(now);
+        }
+    }
+
+    /// A walk over retained messages has come so far, or (`None`) is over. The latter is written with the next record that is written anyway: a
+    /// SUBSCRIBE costs one. A crash before that has it walked once more, behind the last message of QoS 2.
+    pub(super) fn walked(&mut self, filter: Box<str>, walk: Option<Walk>, now: Millis) {
+        match walk {
+            Some(walk) => {
+                self.body.steps.walks.insert(filter, walk);
+                self.positions_moved(now);
+            }
+            None => drop(self.body.steps.walks.remove(&filter)),
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) enum Phase {
     /// The claim is wanted or written.
     Claiming,
     /// It was read: nothing that was written before is unknown. The bodies are on their way.
-    Fetching(Fetching),
+    Fetching(Box<Fetching>),
     /// The own state is wanted or written.
     Adopting,
     /// It was read: the choice is binding.

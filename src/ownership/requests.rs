@@ -8,6 +8,7 @@ use super::partition::Partition;
 use super::record::Millis;
 use super::state::StoredSubscription;
 use super::text::{Pair, Place, Source};
+use super::walk::Walk;
 
 impl Partition {
     /// Whether anything of a client is stored, as far as the tail has read, or somebody here owns it.
@@ -102,6 +103,12 @@ impl Partition {
     pub fn position(&mut self, connection: ConnectionId, source: Source, offset: i64, now: Millis) {
         let settled = self.checkpoints.last();
         self.on(connection, now, |owner, _| owner.position(source, offset, &settled, now));
+    }
+
+    /// A walk over the retained messages of a filter has come so far, or (`None`) is over. What was sent of it is known by [`Partition::send`] and
+    /// [`Partition::sent`] before.
+    pub fn walked(&mut self, connection: ConnectionId, filter: Box<str>, walk: Option<Walk>, now: Millis) {
+        self.on(connection, now, |owner, _| owner.walked(filter, walk, now));
     }
 
     /// A SUBSCRIBE was granted; what has the same filter is replaced. Positions of new sources are told before.

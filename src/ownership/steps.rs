@@ -8,6 +8,7 @@
 //! Lines begin with the packet id and are in its order. Of a position everything below is settled, but for what stands in `out` and
 //! `flight`: that says the same as settled ranges above the lowest open message, and is bounded by the client's receive maximum. What came
 //! by a shared subscription names it, and has nothing to do with positions; nor has a retained message, whose place is in the topic of those.
+//! `walks` are those over retained messages that are not over, see `walk`.
 //! With `run` the session is at the tail of all these sources, and later checkpoints of that run speak for it: see `checkpoints`.
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{NewRecord, parse};
 use super::text::{Pair, Place, Source, number};
+use super::walk::{WalkText, Walks, from_texts, to_texts};
 use super::{Fault, Key, VERSION};
 
 /// An outgoing QoS 2 message: written before its first PUBLISH, and once more before PUBREL.
@@ -71,6 +73,8 @@ pub struct Steps {
     pub positions: BTreeMap<Source, i64>,
     /// Checkpoints of this run of its owner speak for these positions, too.
     pub run: Option<u64>,
+    /// Walks over retained messages that are not over.
+    pub walks: Walks,
 }
 
 /// The lists as JSON has them; empty ones are left out.
@@ -87,11 +91,14 @@ pub(super) struct Lines {
     positions: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     run: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    walks: Vec<WalkText>,
 }
 
 impl Lines {
     pub(super) fn is_empty(&self) -> bool {
-        self.inbound.is_empty() && self.outbound.is_empty() && self.flight.is_empty() && self.positions.is_empty() && self.run.is_none()
+        let nothing_open = self.inbound.is_empty() && self.outbound.is_empty() && self.flight.is_empty();
+        nothing_open && self.positions.is_empty() && self.run.is_none() && self.walks.is_empty()
     }
 }
 
@@ -111,6 +118,8 @@ struct Written {
     positions: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     run: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    walks: Vec<WalkText>,
 }
 
 impl Steps {
@@ -128,6 +137,7 @@ impl Steps {
             flight: lines.flight,
             positions: lines.positions,
             run: lines.run,
+            walks: lines.walks,
         };
         let headers = vec![("v", VERSION.to_string()), ("n", n.to_string())];
         NewRecord::json(Key::Steps(client, claim), headers, &written)
@@ -145,6 +155,7 @@ impl Steps {
             flight: written.flight,
             positions: written.positions,
             run: written.run,
+            walks: written.walks,
         };
         Ok((written.n, Self::from_lines(&lines)?))
     }
@@ -162,6 +173,7 @@ impl Steps {
             flight: self.flight.iter().map(|(id, place)| format!("{id} {place}")).collect(),
             positions: positions_to_lines(&self.positions),
             run: self.run,
+            walks: to_texts(&self.walks),
         }
     }
 
@@ -184,6 +196,7 @@ impl Steps {
         }
         steps.positions = positions_from_lines(&lines.positions)?;
         steps.run = lines.run;
+        steps.walks = from_texts(&lines.walks)?;
         Ok(steps)
     }
 }

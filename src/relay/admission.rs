@@ -243,6 +243,7 @@ impl Desk {
             shared,
             again,
             retained,
+            walks,
             away,
         } = resumed;
         self.stir(now);
@@ -250,6 +251,8 @@ impl Desk {
         let mut unread = Vec::new();
         if let Some(tenancy) = &mut self.tenancy {
             open = tenancy.goes_on(&body.steps, retained);
+            let going: Vec<_> = walks.iter().map(|walk| (walk.key, walk.filter())).collect();
+            tenancy.walks_go_on(&body.steps, &going);
             tenancy.waits(away, &body);
             // All partitions of its topics are read, or will be: one that is not known here yet is young, and none ever goes.
             unread = tenancy.unread(|source| starts.iter().any(|start| start.place.topic == source.topic));
@@ -257,6 +260,7 @@ impl Desk {
         }
         self.outbound.begin(starts, |_| true);
         self.outbound.unsettled = retained.and_then(|topic| Unsettled::of(&body.steps, topic));
+        walks.into_iter().for_each(|walk| self.outbound.retained.begin(walk));
         self.seats = seats;
         if !shared.is_empty() || !again.is_empty() {
             let shares = self.shares.get_or_insert_default();

@@ -7,6 +7,7 @@ use super::{
     hub::Seat,
     lookouts::Lookouts,
     once::id,
+    retained::Retained,
     store::Order,
     subscribing::Subscribed,
     tenancy::{Resting, Tenancy},
@@ -31,6 +32,9 @@ impl Desk {
                 let subscriptions = granted.subscriptions(session, tenancy);
                 if subscriptions.is_empty() {
                     return self.finish_subscribe(session, granted, now);
+                }
+                if let Some(retained) = &self.shared.retained {
+                    granted.begin_walks(&subscriptions, retained, tenancy);
                 }
                 let report = tenancy.report();
                 tenancy.order(Order::Subscribe(tenancy.id(), granted.answer.ticket.0, subscriptions, report));
@@ -137,6 +141,20 @@ impl Granted {
     /// Of the SUBSCRIBE.
     pub fn ticket(&self) -> Ticket {
         self.answer.ticket
+    }
+
+    /// Walks over retained messages are stored with the subscriptions that they are for, where there is anything to find at QoS 1 or 2.
+    fn begin_walks(&self, subscriptions: &[StoredSubscription], retained: &Retained, tenancy: &mut Tenancy) {
+        for walk in &self.answer.retained {
+            let mut granted = subscriptions.iter().filter(|stored| *stored.filter == *walk.filter());
+            match granted.next().map(|stored| stored.qos) {
+                Some(QoS::AtLeastOnce | QoS::ExactlyOnce) if retained.has_any(walk.filter()) => {
+                    tenancy.walk_begins(walk.key, walk.filter(), walk.is_again());
+                }
+                Some(_) => tenancy.walk_is_over(walk.key),
+                None => {}
+            }
+        }
     }
 
     /// What is to be stored of it.

@@ -257,7 +257,7 @@ fn begin(hub: &Hub, key: SubscriptionKey, seats: &[Seat], ends: &Ends) -> Result
                 place,
                 offset,
             });
-            offsets.push((seat.topic().clone(), *partition, offset));
+            offsets.push((place, offset));
         }
     }
     // Said before the retained messages are asked for: see `retained::barrier`.

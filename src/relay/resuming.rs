@@ -2,6 +2,7 @@
 
 mod again;
 mod standing;
+mod walks;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -20,7 +21,7 @@ use super::{
     mailbox::Mailbox,
     once::id,
     placing::{UNAVAILABLE, grown, known},
-    retained::Retained,
+    retained::{Retained, Stream},
     share::{SharedSeat, SharedWish, Shares},
     store::Letter,
     subscribing::StartAt,
@@ -57,6 +58,8 @@ pub struct Resumed {
     pub again: Vec<Again>,
     /// The id of the topic of retained messages, if any may be open.
     pub retained: Option<[u8; 16]>,
+    /// Walks over retained messages that go on.
+    pub walks: Vec<Stream>,
     /// Those that get more once Kafka topics that are away can be read: [`Letter::Appeared`].
     pub away: Vec<Away>,
 }
@@ -71,6 +74,7 @@ impl Resumed {
             shared: Vec::new(),
             again: Vec::new(),
             retained: None,
+            walks: Vec::new(),
             away: Vec::new(),
         }
     }
@@ -135,9 +139,9 @@ pub async fn resume(
     until: Instant,
 ) {
     let refuse = || mailbox.store(Letter::Refuse(ReasonCode::ServerUnavailable));
-    let (Some(again), Some(retained), Some((stands, Wishes { away, outlooks, .. })), Ok(shared)) = (
+    let (Some(again), Some(topic), Some((stands, Wishes { away, outlooks, .. })), Ok(shared)) = (
         again::find(&hub, &body, until).await,
-        retained_topic(retained, &body, until).await,
+        retained_topic(retained.as_ref(), &body, until).await,
         stand_up(&hub, &mut body, until).await,
         sit_in_shares(&shares, &mailbox, &body, receive_maximum, until).await,
     ) else {
@@ -145,7 +149,7 @@ pub async fn resume(
     };
     let left = (!away.is_empty()).then(|| body.clone());
     let mut resumed = Resumed::of(body);
-    (resumed.shared, resumed.again, resumed.retained) = (shared, again, retained);
+    (resumed.shared, resumed.again, resumed.retained) = (shared, again, topic);
     resumed.away = away.iter().map(|wanted| wanted.away(&hub)).collect();
     for stand in stands {
         let subscriptions = &resumed.body.subscriptions;
@@ -158,6 +162,10 @@ pub async fn resume(
         for (key, seat) in seats {
             resumed.seats.entry(key).or_default().push(seat);
         }
+    }
+    match walks::go_on(retained.as_ref(), &resumed.body, &resumed.starts, until).await {
+        Some(walks) => resumed.walks = walks,
+        None => return refuse(),
     }
     if let Some(lookouts) = lookouts {
         for (key, patterns, known) in outlooks {
@@ -180,7 +188,7 @@ pub async fn resume(
 }
 
 /// The id of the topic of retained messages, if any may be open. `None`: that is not known in time.
-async fn retained_topic(retained: Option<Arc<Retained>>, body: &Body, until: Instant) -> Option<Option<[u8; 16]>> {
+async fn retained_topic(retained: Option<&Arc<Retained>>, body: &Body, until: Instant) -> Option<Option<[u8; 16]>> {
     // What is of a source was told with a position there. The topic is asked for by those only who may have something of it.
     let is_of_a_source = |place: &Place| body.steps.positions.keys().any(|source| source.topic == place.source.topic);
     match retained.filter(|_| !open(body).all(is_of_a_source)) {

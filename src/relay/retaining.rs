@@ -79,18 +79,23 @@ impl Desk {
             let Some(stream) = self.outbound.retained.first(&self.outbound.pending) else {
                 return true;
             };
-            let (key, mailbox) = (stream.key, self.mailbox.clone());
+            let (key, is_walk, mailbox) = (stream.key, stream.is_walk(), self.mailbox.clone());
             match stream.step(&retained, now, move || mailbox.ring()) {
                 RetainedStep::Message(message) => {
                     let of = (&*self.shared, &*retained);
-                    if !give(of, stream.key, &message, self.tenancy.as_deref_mut(), session, now) {
+                    if !give(of, stream, &message, self.tenancy.as_deref_mut(), session, now) {
                         return false;
                     }
                     stream.taken();
                 }
                 RetainedStep::Pause => {}
                 RetainedStep::Wait => return false,
-                RetainedStep::End => self.outbound.retained.finish(key),
+                RetainedStep::End => {
+                    self.outbound.retained.finish(key);
+                    if let Some(tenancy) = self.tenancy.as_deref_mut().filter(|_| is_walk) {
+                        tenancy.walk_is_over(key);
+                    }
+                }
             }
         }
         self.mailbox.ring();
@@ -189,7 +194,7 @@ fn as_message<'a>(message: &'a RetainedMessage, payload: &'a Bytes, subscription
 /// Gives a message to the session; one that is stored has a place for it. False: it must be tried again.
 fn give(
     (shared, retained): (&Shared, &Retained),
-    key: SubscriptionKey,
+    stream: &Stream,
     message: &RetainedMessage,
     tenancy: Option<&mut Tenancy>,
     session: &mut Session,
@@ -201,7 +206,7 @@ fn give(
     let message_of_it = Message {
         message_expiry_interval: remaining(message, now),
         token: stored.as_ref().map_or(0, |(_, tenancy)| tenancy.token()),
-        ..as_message(message, &payload, std::slice::from_ref(&key))
+        ..as_message(message, &payload, std::slice::from_ref(&stream.key))
     };
     let taken = match stored {
         Some(_) => session.deliver_stored(&message_of_it, now),
@@ -220,6 +225,9 @@ fn give(
         Taken::NoLocal | Taken::NotSubscribed | Taken::Closed => {}
     }
     if let Some((place, tenancy)) = stored {
+        if stream.is_walk() {
+            tenancy.walked(stream.key, &message.topic, now);
+        }
         match taken {
             Taken::Asked => tenancy.asked_retained(place, session.last_packet_id()),
             Taken::Sent { qos } if qos != QoS::AtMostOnce => tenancy.sent_retained(place, session.last_packet_id(), now),

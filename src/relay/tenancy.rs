@@ -33,6 +33,7 @@ use crate::{
 pub use away::Away;
 pub use former::Known;
 use progress::Progress;
+use retained::Walks;
 
 /// Between two reports.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -57,6 +58,8 @@ pub struct Tenancy {
     again: BTreeMap<(Source, i64), u16>,
     /// Retained messages that were sent at QoS 1 and have no PUBACK, by their packet ids: those that the store does not know.
     untold: BTreeMap<u16, Place>,
+    /// Walks over retained messages.
+    walks: Walks,
     /// Packet ids of QoS 1 that the store knows as open.
     told: HashSet<u16>,
     /// Packet ids that the store knows and that are free again.
@@ -127,6 +130,7 @@ impl Tenancy {
             token: 0,
             again: BTreeMap::new(),
             untold: BTreeMap::new(),
+            walks: Walks::default(),
             told: HashSet::new(),
             settled: Vec::new(),
             former: BTreeSet::new(),
@@ -169,6 +173,7 @@ impl Tenancy {
     /// A subscription is over.
     pub fn ends(&mut self, key: SubscriptionKey) {
         self.starts.remove(&key);
+        self.walks.end(key);
     }
 
     /// The token of a message that is about to be sent.
@@ -207,6 +212,7 @@ impl Tenancy {
             settled: std::mem::take(&mut self.settled),
             ..Report::default()
         };
+        self.tell_retained(&mut report);
         self.tell(source, &mut report);
         self.order(Order::Send(self.id, packet, Place { source, offset }, report));
     }
@@ -322,7 +328,7 @@ impl Tenancy {
             settled: std::mem::take(&mut self.settled),
             ..Report::default()
         };
-        self.tell_untold(&mut report);
+        self.tell_retained(&mut report);
         let sources: Vec<Source> = self.sources.keys().copied().collect();
         for source in sources {
             self.tell(source, &mut report);

@@ -59,6 +59,14 @@ fn retain(stage: &Stage, topic: &str, payload: &str, mapped: i64) -> (usize, i64
     (partition, stage.fake.write(RETAINED, partition, &Batch::of(&[record]).bytes()))
 }
 
+/// A retained message as its publisher's instance writes it: both records.
+fn publish(stage: &Stage, topic: &str, payload: &str) {
+    let levels: Vec<&str> = topic.split('/').collect();
+    let mapped = record(levels[1], payload).header("b", levels[2]);
+    let mapped = stage.fake.write("t", 0, &Batch::of(&[mapped]).bytes());
+    retain(stage, topic, payload, mapped);
+}
+
 /// A message that is not retained.
 fn live(stage: &Stage, payload: &str) {
     let record = record("1", payload).header("b", "x");
@@ -73,6 +81,15 @@ async fn pubrec(device: &mut Device, id: u16) {
 async fn completes(device: &mut Device, id: u16) {
     pubrec(device, id).await;
     pubcomp(device, id).await;
+}
+
+/// The next message, which is taken whole.
+async fn takes(device: &mut Device, qos: u8, content: &str) {
+    let id = device.message(content).await;
+    match qos {
+        2 => completes(device, id).await,
+        _ => device.puback(id).await,
+    }
 }
 
 async fn pubcomp(device: &mut Device, id: u16) {
@@ -212,7 +229,9 @@ async fn what_is_open_comes_as_the_window_allows_also_without_its_subscription()
         assert!(device.fence().await.is_empty(), "it takes one at a time");
         completes(&mut device, id).await;
     }
-    device.message("t/1/x q1 live").await;
+    // What the second SUBSCRIBE had not given yet, then the log.
+    takes(&mut device, 1, "t/1/x q1 retain kept").await;
+    takes(&mut device, 1, "t/1/x q1 live").await;
 }
 
 /// A message whose record is read only after SUBACK.
@@ -228,4 +247,88 @@ async fn what_came_late_is_the_sessions_too() {
     assert_eq!(device.message("t/1/x q2 dup retain late").await, id);
     completes(&mut device, id).await;
     assert!(device.fence().await.is_empty());
+}
+
+/// More than the client takes at a time: what is left comes after its return, and nothing of it twice. What was retained meanwhile comes in its order.
+#[tokio::test]
+async fn a_walk_goes_on_where_it_was_at_any_instance() {
+    // At QoS 2 also if its instance dies.
+    for (qos, instance_dies) in [(2, true), (1, false)] {
+        let [one, other] = instances().await;
+        for n in 0..12 {
+            retain(&one, &format!("t/{n:02}/x"), "kept", 1);
+        }
+        let mut device = stored_taking(&one, 1).await;
+        device.subscribed("t/#", qos).await;
+        for n in 0..6 {
+            takes(&mut device, qos, &format!("t/{n:02}/x q{qos} retain kept")).await;
+        }
+        let open = device.message(&format!("t/06/x q{qos} retain kept")).await;
+        match instance_dies {
+            true => dies(&one, device).await,
+            false => drop(device),
+        }
+        publish(&other, "t/03/x", "news");
+        publish(&other, "t/10/x", "news");
+        let mut device = stored_taking(&other, 1).await;
+        let again = device.message(&format!("t/06/x q{qos} dup retain kept")).await;
+        assert_eq!(again, open);
+        match qos {
+            2 => completes(&mut device, open).await,
+            _ => device.puback(open).await,
+        }
+        for n in [7, 8, 9, 11] {
+            takes(&mut device, qos, &format!("t/{n:02}/x q{qos} retain kept")).await;
+        }
+        for n in [3, 10] {
+            takes(&mut device, qos, &format!("t/{n:02}/x q{qos} news")).await;
+        }
+        assert!(device.fence().await.is_empty());
+        device.disconnect(0).await;
+        assert!(stored(&one).await.fence().await.is_empty(), "it is over");
+    }
+}
+
+/// What came as ordinary messages before is given again to who asks again, and all of it.
+#[tokio::test]
+async fn a_walk_of_a_subscription_that_stood_before_goes_on_too() {
+    let [one, other] = instances().await;
+    let mut device = stored_taking(&one, 1).await;
+    device.subscribed("t/#", 1).await;
+    for n in 0..6 {
+        publish(&one, &format!("t/{n}/x"), "news");
+        takes(&mut device, 1, &format!("t/{n}/x q1 news")).await;
+    }
+    device.subscribed("t/#", 1).await;
+    for n in 0..2 {
+        takes(&mut device, 1, &format!("t/{n}/x q1 retain news")).await;
+    }
+    device.message("t/2/x q1 retain news").await;
+    drop(device);
+    publish(&other, "t/9/x", "later");
+    let mut device = stored_taking(&other, 1).await;
+    takes(&mut device, 1, "t/2/x q1 dup retain news").await;
+    for n in 3..6 {
+        takes(&mut device, 1, &format!("t/{n}/x q1 retain news")).await;
+    }
+    takes(&mut device, 1, "t/9/x q1 later").await;
+    assert!(device.fence().await.is_empty());
+}
+
+/// That it is over is written no later than what comes after it at QoS 2, or that would be found again by it.
+#[tokio::test]
+async fn a_walk_that_is_over_gives_nothing_again_at_qos_2() {
+    let [one, other] = instances().await;
+    retain(&one, "t/1/x", "kept", 1);
+    let mut device = stored(&one).await;
+    device.subscribed("t/#", 2).await;
+    takes(&mut device, 2, "t/1/x q2 retain kept").await;
+    // Asked for again, so that positions count.
+    device.subscribed("t/#", 2).await;
+    takes(&mut device, 2, "t/1/x q2 retain kept").await;
+    publish(&one, "t/2/x", "news");
+    takes(&mut device, 2, "t/2/x q2 news").await;
+    dies(&one, device).await;
+    let lines = stored(&other).await.fence().await;
+    assert!(lines.iter().all(|line| line.starts_with("pubrel ")), "{lines:?}");
 }

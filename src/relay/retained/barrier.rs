@@ -19,41 +19,30 @@ use super::{
     Retained, Stream,
     store::{Order, Origin},
 };
-use crate::{mapping::partition_for_key, session::SubscriptionKey, upstream::Topic};
+use crate::{mapping::partition_for_key, ownership::Source, session::SubscriptionKey};
 
-/// From where on a subscription gets the records of the Kafka topics that it reads. Unknown until its SUBSCRIBE knows.
+/// From where on a subscription gets the records of the partitions that it reads. Unknown until its SUBSCRIBE knows.
 #[derive(Debug, Default)]
 pub struct Starts {
-    topics: OnceLock<HashMap<Arc<str>, Start>>,
+    /// A partition that is not in here came later and is read from its beginning.
+    offsets: OnceLock<HashMap<Source, i64>>,
     /// The version up to which its SUBSCRIBE delivers.
     version: OnceLock<u64>,
 }
 
-#[derive(Debug)]
-struct Start {
-    id: [u8; 16],
-    /// By partition. One that is not in here came later and is read from its beginning.
-    offsets: HashMap<i32, i64>,
-}
-
 impl Starts {
     /// Says where it starts, once: an offset for each partition.
-    pub fn begin(&self, starts: impl IntoIterator<Item = (Arc<Topic>, i32, i64)>) {
-        let mut topics: HashMap<Arc<str>, Start> = HashMap::new();
-        for (topic, partition, offset) in starts {
-            let start = topics.entry(topic.name.clone()).or_insert_with(|| Start {
-                id: *topic.id.as_bytes(),
-                offsets: HashMap::new(),
-            });
-            start.offsets.insert(partition, offset);
-        }
+    pub fn begin(&self, starts: impl IntoIterator<Item = (Source, i64)>) {
         // Said before: the first start counts.
-        let _ = self.topics.set(topics);
+        let _ = self.offsets.set(starts.into_iter().collect());
     }
 
     fn start(&self, origin: &Origin, partition: i32) -> Option<i64> {
-        let start = self.topics.get()?.get(&origin.topic)?;
-        start.offsets.get(&partition).copied().filter(|_| start.id == origin.id)
+        let source = Source {
+            topic: origin.id,
+            partition: partition.cast_unsigned(),
+        };
+        self.offsets.get()?.get(&source).copied()
     }
 
     /// The version up to which its SUBSCRIBE delivers; `None` before that is known.

@@ -95,6 +95,30 @@ impl Stream {
         }
     }
 
+    /// Without all up to a topic, which has been given; nothing, if that is empty.
+    pub fn behind(self, topic: &str) -> Self {
+        let from = match topic {
+            "" => From::default(),
+            topic => From::Behind(topic.to_owned()),
+        };
+        Self { from, ..self }
+    }
+
+    /// The filter that it walks by.
+    pub fn filter(&self) -> &str {
+        &self.filter
+    }
+
+    /// Whether it gives what a SUBSCRIBE asked for, and not what came late.
+    pub fn is_walk(&self) -> bool {
+        !self.late
+    }
+
+    /// Whether its subscription is older than the SUBSCRIBE.
+    pub fn is_again(&self) -> bool {
+        self.starts.is_none()
+    }
+
     /// What came late, of a subscription with this filter.
     pub fn late(late: Late, filter: &str) -> Self {
         Self {
@@ -185,6 +209,13 @@ impl Stream {
     /// The message that was shown is in the client's hands, or never will be.
     pub fn taken(&mut self) {
         self.next = None;
+    }
+}
+
+impl Retained {
+    /// Whether a walk would find anything, as far as one step looks.
+    pub fn has_any(&self, filter: &str) -> bool {
+        !matches!(self.store().next(filter, &From::default(), LOOKS), Found::End)
     }
 }
 

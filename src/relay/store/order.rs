@@ -6,7 +6,7 @@ use super::once::Held;
 use crate::{
     kafka::error::ErrorCode,
     mqtt::ReasonCode,
-    ownership::{Body, ConnectionId, End, Offer, Place, Source, StoredSubscription},
+    ownership::{Body, ConnectionId, End, Offer, Place, Source, StoredSubscription, Walk},
     relay::{
         mailbox::Mailbox,
         resuming::{Resumed, Stand},
@@ -47,6 +47,8 @@ pub struct Report {
     pub settled: Vec<u16>,
     /// Messages of QoS 1 that have no PUBACK.
     pub sent: Vec<(u16, Place)>,
+    /// How far walks over retained messages have come, by filter; `None`: one is over.
+    pub walks: Vec<(Box<str>, Option<Walk>)>,
     /// Below these everything was sent, or is not wanted.
     pub positions: Vec<(Source, i64)>,
 }

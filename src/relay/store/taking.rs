@@ -84,6 +84,9 @@ impl Task {
         for (packet, place) in report.sent {
             self.partition.sent(id, packet, place, now);
         }
+        for (filter, walk) in report.walks {
+            self.partition.walked(id, filter, walk, now);
+        }
         for (source, offset) in report.positions {
             self.partition.position(id, source, offset, now);
         }
