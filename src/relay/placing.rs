@@ -36,7 +36,7 @@ pub async fn place(
 ) {
     let until = tokio::time::Instant::now() + limit;
     let mut plain = Vec::with_capacity(wishes.len());
-    let mut wanted = Vec::new();
+    let (mut wanted, mut shared) = (Vec::new(), Vec::new());
     let mut answer = Subscribed::nothing(ticket);
     for wish in wishes {
         let (place, key) = (wish.place, wish.key);
@@ -49,7 +49,14 @@ pub async fn place(
             plain.push((wish, starts));
             continue;
         }
-        match sit_shared(&shares, &mailbox, &wish, until).await {
+        shared.push((place, key, join_shared(&shares, &mailbox, &wish, until)));
+    }
+    for (place, key, seat) in shared {
+        let ready = match seat {
+            Ok(seat) => seat.ready(until).await,
+            Err(why) => Err(why),
+        };
+        match ready {
             Ok(seat) => answer.shared.push((key, seat)),
             Err(why) => answer.refused.push((place, why)),
         }
@@ -87,8 +94,8 @@ pub async fn place(
     mailbox.subscribed(answer);
 }
 
-/// A place in a shared subscription.
-async fn sit_shared(
+/// A place in a shared subscription, once it is ready.
+fn join_shared(
     shares: &Arc<Shares>,
     mailbox: &Arc<Mailbox>,
     wish: &Wish,
@@ -102,7 +109,7 @@ async fn sit_shared(
         key: wish.key,
         receive_maximum: wish.shared.expect("it was found to be shared"),
     };
-    shares.sit(shared, until).await
+    shares.join(&shared, until)
 }
 
 /// Kafka did not say in time what there is to know.

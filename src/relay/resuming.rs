@@ -238,7 +238,7 @@ async fn sit_in_shares(
     receive_maximum: usize,
     until: Instant,
 ) -> Result<Vec<(SubscriptionKey, SharedSeat)>, &'static str> {
-    let mut seats = Vec::new();
+    let mut joined = Vec::new();
     for (at, subscription) in body.subscriptions.iter().enumerate() {
         let key = SubscriptionKey(at as u32);
         let Ok(Some(filter)) = parse_share(&subscription.filter) else {
@@ -255,11 +255,19 @@ async fn sit_in_shares(
             key,
             receive_maximum,
         };
-        match shares.sit(wish, until).await {
+        joined.push((key, &subscription.filter, shares.join(&wish, until)));
+    }
+    let mut seats = Vec::new();
+    for (key, filter, seat) in joined {
+        let ready = match seat {
+            Ok(seat) => seat.ready(until).await,
+            Err(why) => Err(why),
+        };
+        match ready {
             Ok(seat) => seats.push((key, seat)),
             Err(UNAVAILABLE) => return Err(UNAVAILABLE),
             Err(why) => tracing::warn!(
-                filter = subscription.filter,
+                filter,
                 why,
                 "a stored session goes on without a shared subscription"
             ),

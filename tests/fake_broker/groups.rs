@@ -38,6 +38,8 @@ pub struct Groups {
     pub coordinator: Option<i32>,
     /// Faults for the next requests of an API, in order.
     pub faults: HashMap<i16, VecDeque<Fault>>,
+    /// How long the first member of an empty group waits for others (`group.initial.rebalance.delay.ms`).
+    pub initial_delay: Duration,
     /// `(generation, offset)` of each partition of each commit, as it came.
     pub commits: Vec<(i32, i64)>,
     waiting: HashMap<Token, oneshot::Sender<Reply>>,
@@ -190,6 +192,14 @@ async fn join(world: &Mutex<World>, request: JoinGroupRequest, version: i16, cod
     if code != 0 {
         return Some(JoinGroupResponse::default().with_error_code(code));
     }
+    let delay = {
+        let groups = &world.lock().unwrap().groups;
+        let is_named = !request.member_id.is_empty() || request.group_instance_id.is_some();
+        let group = groups.groups.get(&*request.group_id.0);
+        let is_first = is_named && group.is_none_or(|group| group.members.is_empty());
+        if is_first { groups.initial_delay } else { Duration::ZERO }
+    };
+    tokio::time::sleep(delay).await;
     let receiver = {
         let mut world = world.lock().unwrap();
         let (token, receiver) = world.groups.token();

@@ -48,7 +48,7 @@ const TOO_MANY: &str = "too_many_shared_subscriptions";
 /// Why one more of the same connection is.
 const TOO_MANY_OF_ONE: &str = "too_many_shared_subscriptions_of_client";
 
-/// What a client is told for a label of the metrics that [`Shares::sit`] refuses with.
+/// What a client is told for a label of the metrics that [`Shares::join`] or [`SharedSeat::ready`] refuses with.
 pub fn reason(why: &str) -> ReasonCode {
     match why {
         TOO_MANY | TOO_MANY_OF_ONE => ReasonCode::QuotaExceeded,

@@ -45,22 +45,12 @@ impl Shares {
         self.hub.rules.sources(filter).unwrap_or_default()
     }
 
-    /// Takes a seat, and waits until whatever is stored from then on will be delivered.
+    /// Takes a seat; it counts once it is [`ready`](SharedSeat::ready). Who wants several takes all of them first: Kafka keeps the first
+    /// member of a group waiting (`group.initial.rebalance.delay.ms`, three seconds by default), and so they wait together.
     ///
     /// # Errors
     /// Why not: a label of the metrics.
-    pub async fn sit(self: &Arc<Self>, wish: SharedWish<'_>, until: Instant) -> Result<SharedSeat, &'static str> {
-        let seat = self.join(&wish, until)?;
-        let mut ready = seat.share.ready.subscribe();
-        let ready = timeout_at(until, ready.wait_for(|ready| *ready != Readiness::Waiting)).await;
-        match ready.map(|ready| ready.map(|ready| *ready)) {
-            Ok(Ok(Readiness::Ready)) => Ok(seat),
-            Ok(Ok(Readiness::Refused(why))) => Err(why),
-            _ => Err(UNAVAILABLE),
-        }
-    }
-
-    fn join(self: &Arc<Self>, wish: &SharedWish<'_>, until: Instant) -> Result<SharedSeat, &'static str> {
+    pub fn join(self: &Arc<Self>, wish: &SharedWish<'_>, until: Instant) -> Result<SharedSeat, &'static str> {
         let part = self.parts.take(wish.mailbox.id()).ok_or(TOO_MANY_OF_ONE)?;
         let name = (wish.filter.name.into(), wish.filter.filter.into());
         let mut live = self.live();
@@ -106,6 +96,22 @@ impl Shares {
         let hash = digest::digest(&digest::SHA256, filter.as_bytes());
         let hash = hash.as_ref()[..8].iter().fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
         format!("{}{name}-{hash:016x}", self.prefix)
+    }
+}
+
+impl SharedSeat {
+    /// Waits until whatever is stored from then on will be delivered.
+    ///
+    /// # Errors
+    /// Why not: a label of the metrics.
+    pub async fn ready(self, until: Instant) -> Result<Self, &'static str> {
+        let mut ready = self.share.ready.subscribe();
+        let ready = timeout_at(until, ready.wait_for(|ready| *ready != Readiness::Waiting)).await;
+        match ready.map(|ready| ready.map(|ready| *ready)) {
+            Ok(Ok(Readiness::Ready)) => Ok(self),
+            Ok(Ok(Readiness::Refused(why))) => Err(why),
+            _ => Err(UNAVAILABLE),
+        }
     }
 }
 
