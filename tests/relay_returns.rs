@@ -42,6 +42,36 @@ async fn leaves(mut device: Device) {
     assert_eq!(device.rest().await, [""; 0]);
 }
 
+/// Writes records with these numbers, for `c/k`.
+fn write(stage: &Stage, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        stage.fake.record("t", 0, "k", &number.to_string());
+    }
+}
+
+async fn takes(device: &mut Device, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        let id = device.message(&format!("c/k q1 {number}")).await;
+        device.puback(id).await;
+    }
+}
+
+/// A session that has settled so many records of `c/k` and is gone.
+async fn settled_and_gone(records: usize) -> Stage {
+    let stage = Stage::start(fake().await, RULES).await;
+    let mut device = here(&stage).await;
+    device.subscribed("c/k", 1).await;
+    write(&stage, 0..records);
+    takes(&mut device, 0..records).await;
+    leaves(device).await;
+    stage
+}
+
+async fn cut_off(stage: &Stage, end: i64) {
+    stage.fake.cut_off("t", 0, 1, end);
+    stage.counted("kafka_log_truncations_total", 1).await;
+}
+
 /// Kafka keeps the first member of a group waiting for others, for three seconds by default. One after the other, four shared subscriptions
 /// would outlast `connect_timeout`; the groups are empty again once the session is refused, and so it would go for ever.
 #[tokio::test]
@@ -64,4 +94,71 @@ async fn the_groups_of_all_shared_subscriptions_of_a_client_are_joined_at_once()
         .collect();
     device.send_subscribe(&others).await;
     assert_eq!(device.line().await, "suback 1 1,1,1,1,1");
+}
+
+/// It gets nothing before it leaves: that its place has gone back with the log is told all the same.
+#[tokio::test]
+async fn a_place_that_went_back_with_the_log_is_written_down() {
+    let stage = settled_and_gone(20).await;
+    stage.fake.cut_off("t", 0, 1, 5);
+    let mut device = here(&stage).await;
+    assert!(device.fence().await.is_empty());
+    leaves(device).await;
+    write(&stage, 5..35);
+    takes(&mut here(&stage).await, 5..35).await;
+}
+
+/// The same of one that is there as the log is cut off, and gets nothing more of it.
+#[tokio::test]
+async fn a_place_that_went_back_while_its_client_was_there_is_written_down() {
+    let stage = settled_and_gone(20).await;
+    let mut other = stage.v5("other").await;
+    other.subscribed("c/other", 1).await;
+    let mut device = here(&stage).await;
+    assert!(device.fence().await.is_empty());
+    cut_off(&stage, 5).await;
+    // With the second the first was handed out to all.
+    for number in 5..7 {
+        stage.fake.record("t", 0, "other", &number.to_string());
+        let id = other.message(&format!("c/other q1 {number}")).await;
+        other.puback(id).await;
+    }
+    assert!(device.fence().await.is_empty());
+    leaves(device).await;
+    write(&stage, 7..35);
+    takes(&mut here(&stage).await, 7..35).await;
+}
+
+/// The session has come back before, and nothing has come since.
+#[tokio::test]
+async fn what_stands_where_the_log_was_cut_off_is_new_to_a_session_that_got_nothing_yet() {
+    let stage = settled_and_gone(20).await;
+    let mut device = here(&stage).await;
+    assert!(device.fence().await.is_empty());
+    cut_off(&stage, 5).await;
+    write(&stage, 5..30);
+    takes(&mut device, 5..30).await;
+}
+
+/// A subscription starts at 10, the log ends at 5 then: once 5 and 6 are settled the session goes on at 7, whatever its start was.
+#[tokio::test]
+async fn a_start_that_lies_behind_a_log_that_was_cut_off_goes_back_with_it() {
+    for away in [false, true] {
+        let stage = Stage::start(fake().await, RULES).await;
+        write(&stage, 0..10);
+        let mut device = here(&stage).await;
+        device.subscribed("c/k", 1).await;
+        if away {
+            leaves(device).await;
+            stage.fake.cut_off("t", 0, 1, 5);
+            device = here(&stage).await;
+        } else {
+            cut_off(&stage, 5).await;
+        }
+        write(&stage, 5..7);
+        takes(&mut device, 5..7).await;
+        leaves(device).await;
+        write(&stage, 7..12);
+        takes(&mut here(&stage).await, 7..12).await;
+    }
 }

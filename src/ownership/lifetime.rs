@@ -11,6 +11,7 @@ use super::partition::Partition;
 use super::record::{Millis, Record};
 use super::state::{Body, NEVER, State, StateHead, StoredSubscription};
 use super::steps::Steps;
+use super::text::Source;
 use super::{Fault, Key};
 use crate::mqtt::ReasonCode;
 
@@ -203,6 +204,17 @@ impl Owner {
         self.body.subscriptions.retain(|known| !filters.contains(&&*known.filter));
         self.body.steps.walks.retain(|filter, _| !filters.contains(&&**filter));
         self.rest(Guard::SubAckAfterReadBack, Dirty::State, Rests::Answer(ticket), outputs);
+    }
+
+    /// A log was cut off: what is written there from `end` on is for all subscriptions.
+    pub(super) fn cut_off(&mut self, source: Source, end: i64) {
+        let starts = self.body.subscriptions.iter_mut();
+        for start in starts.filter_map(|subscription| subscription.starts.get_mut(&source)) {
+            if *start > end {
+                *start = end;
+                self.dirty = self.dirty.max(Some(Dirty::State));
+            }
+        }
     }
 
     /// The connection of a live session is gone.

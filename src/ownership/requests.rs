@@ -111,6 +111,11 @@ impl Partition {
         self.on(connection, now, |owner, _| owner.walked(filter, walk, now));
     }
 
+    /// The log of a source was cut off at `end`: no subscription starts behind that. How far the client is there is told apart.
+    pub fn cut_off(&mut self, connection: ConnectionId, source: Source, end: i64, now: Millis) {
+        self.on(connection, now, |owner, _| owner.cut_off(source, end));
+    }
+
     /// A SUBSCRIBE was granted; what has the same filter is replaced. Positions of new sources are told before.
     pub fn subscribe(&mut self, connection: ConnectionId, ticket: u32, granted: Vec<StoredSubscription>, now: Millis) {
         self.on(connection, now, |owner, outputs| owner.subscribe(ticket, granted, outputs));

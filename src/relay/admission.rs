@@ -240,6 +240,7 @@ impl Desk {
             body,
             seats,
             starts,
+            cut_off,
             shared,
             again,
             retained,
@@ -256,7 +257,13 @@ impl Desk {
             tenancy.waits(away, &body);
             // All partitions of its topics are read, or will be: one that is not known here yet is young, and none ever goes.
             unread = tenancy.unread(|source| starts.iter().any(|start| start.place.topic == source.topic));
+            unread.extend(cut_off.iter().flat_map(|(source, end)| tenancy.was_cut_off(*source, *end)));
             starts.iter().for_each(|start| tenancy.begins(start, true));
+            if !cut_off.is_empty() {
+                let report = tenancy.report();
+                tenancy.order(Order::Report(tenancy.id(), report));
+                tenancy.look_soon(now);
+            }
         }
         self.outbound.begin(starts, |_| true);
         self.outbound.unsettled = retained.and_then(|topic| Unsettled::of(&body.steps, topic));
@@ -284,13 +291,13 @@ impl Desk {
             Some((filter.clone(), Subscriber::new(self.mailbox.clone(), key, options.qos)))
         };
         let (seats, starts) = stand.sit(&self.shared.hub, &keys, subscriber);
-        stand.ends().for_each(|(source, end)| tenancy.ends_at(source, end));
+        let mut unread: Vec<u16> = stand.ends().flat_map(|(source, end)| tenancy.ends_at(source, end)).collect();
         starts.iter().for_each(|start| tenancy.begins(start, true));
         self.outbound.begin(starts, |_| true);
         for (key, seat) in seats {
             self.seats.entry(key).or_default().push(seat);
         }
-        let unread = tenancy.unread(|place| is_read(&self.seats, self.lookouts.as_deref(), place));
+        unread.extend(tenancy.unread(|place| is_read(&self.seats, self.lookouts.as_deref(), place)));
         unread.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
     }
 

@@ -8,12 +8,14 @@ use super::{
     Shared,
     admission::Admission,
     answers::Answers,
+    frontier::Reached,
     granting::is_read,
     guard::Guard,
     hub::Seat,
     inbound::{Blocked, Wait},
     lookouts::Lookouts,
     mailbox::{Ending, Mailbox},
+    once::id,
     outbound::Outbound,
     shared_out::SharedOut,
     store::{Letter, Order},
@@ -130,7 +132,7 @@ impl Desk {
         for letter in letters {
             self.letter(session, letter, now);
         }
-        self.look_at_tenancy(now);
+        self.look_at_tenancy(session, now);
         self.read_late(session);
         // A process that stops is told again with each look.
         self.ending = ending.filter(|ending| *ending != Ending::ShutDown || self.draining.is_none());
@@ -225,6 +227,7 @@ impl Desk {
         // First: whoever follows on this instance waits for the close, and its CONNECT must come behind this end.
         if let Some(mut tenancy) = self.tenancy.take() {
             if tenancy.stored {
+                // What is gone is nobody's any more.
                 self.take_forward(&mut tenancy);
                 // It is the store's to send.
                 self.will = None;
@@ -243,7 +246,7 @@ impl Desk {
     }
 
     /// Tells the store how far the client is, if it is time; once it has settled all there is, the checkpoints do.
-    fn look_at_tenancy(&mut self, now: Instant) {
+    fn look_at_tenancy(&mut self, session: &mut Session, now: Instant) {
         let Some(mut tenancy) = self.tenancy.take_if(|tenancy| tenancy.is_due(now)) else {
             return;
         };
@@ -253,7 +256,8 @@ impl Desk {
         }
         if !is_settled || !self.mailbox.rest() {
             self.mailbox.stir();
-            self.take_forward(&mut tenancy);
+            let gone = self.take_forward(&mut tenancy);
+            gone.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
             tenancy.tick();
             tenancy.look_again(self.mailbox.is_clear(), now);
         }
@@ -281,13 +285,19 @@ impl Desk {
         }
     }
 
-    /// Whoever has taken all has come as far as the feeds. Those are asked first: what they hand out after that is not counted.
-    fn take_forward(&self, tenancy: &mut Tenancy) {
+    /// Whoever has taken all has come as far as the feeds, also where these went back with a log that was cut off. They are asked first: what
+    /// they hand out after that is not counted. Packet ids of messages that are gone.
+    fn take_forward(&self, tenancy: &mut Tenancy) -> Vec<u16> {
         let late = self.lookouts.iter().flat_map(|lookouts| lookouts.frontiers());
         let frontiers: Vec<_> = self.seats.values().flatten().flat_map(Seat::frontiers).chain(late).collect();
+        let mut gone = Vec::new();
         if !self.outbound.is_busy() && self.mailbox.is_clear() {
-            frontiers.into_iter().for_each(|(source, next)| tenancy.reached(source, next));
+            for Reached { source, log, next } in frontiers {
+                gone.extend(tenancy.looks_at(source, log, next));
+                tenancy.reached(source, next);
+            }
         }
+        gone
     }
 
     fn end_of(&self, session: &Session) -> End {

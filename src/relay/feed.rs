@@ -10,7 +10,7 @@ use super::{
     arrivals::Arrivals,
     behind::Behind,
     chunk::SourceId,
-    frontier::Frontier,
+    frontier::{Frontier, Reached},
     hub::{Hub, Subscriber, TopicHub, stored_source},
     index::Index,
     scribe::{Clock, Scribe},
@@ -72,7 +72,11 @@ impl Feed {
         (source, first): (SourceId, i64),
         (arrivals, frontier): (Arc<Arrivals>, Arc<Frontier>),
     ) -> Self {
-        frontier.set(stored_source(topic, partition), first);
+        frontier.set(Reached {
+            source: stored_source(topic, partition),
+            log: source,
+            next: first,
+        });
         let scribe = Scribe::new(hub, topic_hub, topic, partition, source);
         Self {
             reader: hub.cluster.read(topic, partition, Start::Offset(first)),
@@ -232,7 +236,11 @@ impl Feed {
             None if missing.is_some() => {}
             None => self.next = self.next.max(chunk.next_offset),
         }
-        self.frontier.set(stored_source(&self.topic, self.scribe.partition), self.next);
+        self.frontier.set(Reached {
+            source: stored_source(&self.topic, self.scribe.partition),
+            log: self.scribe.source(),
+            next: self.next,
+        });
         missing
     }
 

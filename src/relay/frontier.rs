@@ -5,20 +5,32 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use super::chunk::SourceId;
 use crate::ownership::Source;
 
-/// Of one partition. Also tells which topic that is: one that was made anew is another.
+/// How far a partition is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The partition. A topic that was made anew is another.
+    pub source: Source,
+    /// Another one once the log was cut off.
+    pub log: SourceId,
+    /// Everything below was handed out.
+    pub next: i64,
+}
+
+/// Of one partition.
 #[derive(Debug, Default)]
-pub struct Frontier(Mutex<Option<(Source, i64)>>);
+pub struct Frontier(Mutex<Option<Reached>>);
 
 impl Frontier {
-    /// Everything below `next` was handed out; whose mailbox did not take it is known to be behind.
-    pub fn set(&self, source: Source, next: i64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((source, next));
+    /// So much was handed out; whose mailbox did not take it is known to be behind.
+    pub fn set(&self, reached: Reached) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reached);
     }
 
     /// What was set last.
-    pub fn get(&self) -> Option<(Source, i64)> {
+    pub fn get(&self) -> Option<Reached> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    frontier::Reached,
     hub::{Hub, Seat, Subscriber, stored_source, to_come},
     mailbox::Mailbox,
 };
@@ -223,7 +224,8 @@ impl Lookouts {
         if places.len() > MOST_PLACES {
             places.clear();
         }
-        places.extend(left.iter().flat_map(Seat::frontiers));
+        let reached = left.iter().flat_map(Seat::frontiers);
+        places.extend(reached.map(|reached| (reached.source, reached.next)));
         drop(inner);
         drop(left);
     }
@@ -269,7 +271,7 @@ impl Lookouts {
     }
 
     /// How far all partitions are read in which they sit.
-    pub fn frontiers(&self) -> Vec<(StoredSource, i64)> {
+    pub fn frontiers(&self) -> Vec<Reached> {
         let inner = self.lock();
         let seats = inner.by_key.values().flat_map(|outlook| &outlook.seats);
         seats.flat_map(Seat::frontiers).collect()

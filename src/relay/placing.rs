@@ -95,12 +95,7 @@ pub async fn place(
 }
 
 /// A place in a shared subscription, once it is ready.
-fn join_shared(
-    shares: &Arc<Shares>,
-    mailbox: &Arc<Mailbox>,
-    wish: &Wish,
-    until: tokio::time::Instant,
-) -> Result<SharedSeat, &'static str> {
+fn join_shared(shares: &Arc<Shares>, mailbox: &Arc<Mailbox>, wish: &Wish, until: tokio::time::Instant) -> Result<SharedSeat, &'static str> {
     let filter = topic::parse_share(&wish.filter).ok().flatten();
     let shared = SharedWish {
         filter: filter.expect("it was found to be shared"),

@@ -31,7 +31,7 @@ use crate::{
     kafka::TopicPattern,
     mapping::{KafkaTopics, Source},
     mqtt::{ReasonCode, topic::parse_share},
-    ownership::{Body, Place, StoredSubscription},
+    ownership::{Body, Place, Source as StoredSource, StoredSubscription},
     session::{Options, Present, SubscriptionKey},
     upstream::Topic,
 };
@@ -52,6 +52,8 @@ pub struct Resumed {
     pub body: Box<Body>,
     pub seats: HashMap<SubscriptionKey, Vec<Seat>>,
     pub starts: Vec<StartAt>,
+    /// Logs that were cut off while it was away, and where: it knows more of them than there is.
+    pub cut_off: Vec<(StoredSource, i64)>,
     /// Its places in shared subscriptions, which go on where their groups are.
     pub shared: Vec<(SubscriptionKey, SharedSeat)>,
     /// What it has open at QoS 2 of shared subscriptions.
@@ -71,6 +73,7 @@ impl Resumed {
             body,
             seats: HashMap::new(),
             starts: Vec::new(),
+            cut_off: Vec::new(),
             shared: Vec::new(),
             again: Vec::new(),
             retained: None,
@@ -134,7 +137,7 @@ pub fn present(body: &Body) -> Present {
 pub async fn resume(
     (hub, shares, retained): (Arc<Hub>, Arc<Shares>, Option<Arc<Retained>>),
     (mailbox, lookouts): (Arc<Mailbox>, Option<Arc<Lookouts>>),
-    mut body: Box<Body>,
+    body: Box<Body>,
     receive_maximum: usize,
     until: Instant,
 ) {
@@ -142,7 +145,7 @@ pub async fn resume(
     let (Some(again), Some(topic), Some((stands, Wishes { away, outlooks, .. })), Ok(shared)) = (
         again::find(&hub, &body, until).await,
         retained_topic(retained.as_ref(), &body, until).await,
-        stand_up(&hub, &mut body, until).await,
+        stand_up(&hub, &body, until).await,
         sit_in_shares(&shares, &mailbox, &body, receive_maximum, until).await,
     ) else {
         return refuse();
@@ -152,6 +155,7 @@ pub async fn resume(
     (resumed.shared, resumed.again, resumed.retained) = (shared, again, topic);
     resumed.away = away.iter().map(|wanted| wanted.away(&hub)).collect();
     for stand in stands {
+        resumed.cut_off.extend(stand.cut_off(&resumed.body));
         let subscriptions = &resumed.body.subscriptions;
         let subscriber = |key: SubscriptionKey| {
             let stored = &subscriptions[key.0 as usize];
@@ -199,7 +203,7 @@ async fn retained_topic(retained: Option<&Arc<Retained>>, body: &Body, until: In
 
 /// Where the session stands in the topics that are there, and what is wanted of others. A topic that was deleted just now is only known to be
 /// away once it is asked where it ends. `None`: Kafka did not say in time what there is to know.
-async fn stand_up(hub: &Arc<Hub>, body: &mut Body, until: Instant) -> Option<(Vec<Stand>, Wishes)> {
+async fn stand_up(hub: &Arc<Hub>, body: &Body, until: Instant) -> Option<(Vec<Stand>, Wishes)> {
     loop {
         let wishes = wanted(hub, body, until).await?;
         let asked: Vec<_> = wishes.there.iter().map(|(topic, wanted)| (topic.clone(), wanted)).collect();
@@ -220,10 +224,10 @@ async fn await_topics(hub: &Arc<Hub>, mailbox: &Arc<Mailbox>, body: &Body, away:
     while waits.join_next().await.is_some() {}
 }
 
-async fn await_topic(hub: Arc<Hub>, mailbox: Arc<Mailbox>, mut body: Body, wanted: Wanted) {
+async fn await_topic(hub: Arc<Hub>, mailbox: Arc<Mailbox>, body: Body, wanted: Wanted) {
     while let Some(topic) = hub.cluster.topic_appears(&wanted.name).await {
         let there = [(topic, &wanted)];
-        if let Some(stand) = stands(&hub, &mut body, &there, Instant::now() + ASK_WITHIN).await {
+        if let Some(stand) = stands(&hub, &body, &there, Instant::now() + ASK_WITHIN).await {
             return stand.into_iter().for_each(|stand| mailbox.store(Letter::Appeared(Box::new(stand))));
         }
         tokio::time::sleep(ASK_AGAIN).await;
@@ -266,11 +270,7 @@ async fn sit_in_shares(
         match ready {
             Ok(seat) => seats.push((key, seat)),
             Err(UNAVAILABLE) => return Err(UNAVAILABLE),
-            Err(why) => tracing::warn!(
-                filter,
-                why,
-                "a stored session goes on without a shared subscription"
-            ),
+            Err(why) => tracing::warn!(filter, why, "a stored session goes on without a shared subscription"),
         }
     }
     Ok(seats)

@@ -6,8 +6,10 @@
 //! and the QoS 1 messages before it that are open are told along.
 
 mod away;
+mod cut;
 mod former;
 mod progress;
+mod resting;
 mod retained;
 
 use std::{
@@ -20,7 +22,6 @@ use tokio::task::AbortHandle;
 
 use super::{
     chunk::SourceId,
-    granting::Granted,
     share::Lent,
     store::{Order, Orders, Report},
     subscribing::StartAt,
@@ -33,6 +34,7 @@ use crate::{
 pub use away::Away;
 pub use former::Known;
 use progress::Progress;
+pub use resting::Resting;
 use retained::Walks;
 
 /// Between two reports.
@@ -51,6 +53,8 @@ pub struct Tenancy {
     sources: BTreeMap<Source, Progress>,
     /// Which log the last message of each came from.
     logs: BTreeMap<Source, SourceId>,
+    /// Logs that were cut off, and where: starts that lay behind that are not written anew yet.
+    cut: BTreeMap<Source, i64>,
     /// Messages without their last acknowledgement, by the token that the session knows them by.
     open: FxHashMap<u64, Sent>,
     token: u64,
@@ -82,23 +86,6 @@ pub struct Tenancy {
     pause: Duration,
 }
 
-/// An answer that waits until what it says is written.
-pub enum Resting {
-    /// Of a SUBSCRIBE.
-    Granted(Granted),
-    /// Of an UNSUBSCRIBE, by its ticket.
-    Removed(Ticket),
-}
-
-impl Resting {
-    fn ticket(&self) -> u32 {
-        match self {
-            Resting::Granted(granted) => granted.ticket().0,
-            Resting::Removed(ticket) => ticket.0,
-        }
-    }
-}
-
 /// A QoS 2 message of the client that is with the store.
 pub struct Publishing {
     pub ticket: Ticket,
@@ -126,6 +113,7 @@ impl Tenancy {
             stored: false,
             sources: BTreeMap::new(),
             logs: BTreeMap::new(),
+            cut: BTreeMap::new(),
             open: FxHashMap::default(),
             token: 0,
             again: BTreeMap::new(),
@@ -158,6 +146,8 @@ impl Tenancy {
     /// A subscription starts. A partition that is read for another one already, `is_read`, or will be, keeps its position: its SUBACK has
     /// not left yet, and what it promises begins there. So does a subscription that is asked for once more keep its first start.
     pub fn begins(&mut self, start: &StartAt, is_read: bool) {
+        let log = self.logs.entry(start.place).or_insert(start.source);
+        *log = start.source.max(*log);
         let is_read = is_read || self.starts.values().any(|places| places.contains_key(&start.place));
         self.starts.entry(start.key).or_default().entry(start.place).or_insert(start.offset);
         if !is_read || !self.sources.contains_key(&start.place) {
@@ -208,10 +198,7 @@ impl Tenancy {
     pub fn asked(&mut self, source: Source, offset: i64, packet: u16) {
         self.pass(source, offset).floor = offset + 1;
         self.sent(source, offset, packet, true);
-        let mut report = Report {
-            settled: std::mem::take(&mut self.settled),
-            ..Report::default()
-        };
+        let mut report = self.begin_report();
         self.tell_retained(&mut report);
         self.tell(source, &mut report);
         self.order(Order::Send(self.id, packet, Place { source, offset }, report));
@@ -238,10 +225,7 @@ impl Tenancy {
 
     /// A QoS 2 message of a shared subscription is to be sent: asks the store.
     pub fn borrows(&mut self, place: Place, packet: u16, lent: Lent) {
-        let report = Report {
-            settled: std::mem::take(&mut self.settled),
-            ..Report::default()
-        };
+        let report = self.begin_report();
         self.order(Order::SendShared(self.id, packet, place, lent, report));
     }
 
@@ -324,10 +308,7 @@ impl Tenancy {
     /// What has changed since the last report.
     pub fn report(&mut self) -> Report {
         self.report_at = None;
-        let mut report = Report {
-            settled: std::mem::take(&mut self.settled),
-            ..Report::default()
-        };
+        let mut report = self.begin_report();
         self.tell_retained(&mut report);
         let sources: Vec<Source> = self.sources.keys().copied().collect();
         for source in sources {
@@ -350,12 +331,6 @@ impl Tenancy {
                 report.sent.push((packet, Place { source, offset }));
             }
         }
-    }
-
-    /// The answer that rests on what is written now.
-    pub fn rested(&mut self, ticket: u32) -> Option<Resting> {
-        let at = self.resting.iter().position(|resting| resting.ticket() == ticket)?;
-        Some(self.resting.remove(at))
     }
 
     /// The connection has ended.

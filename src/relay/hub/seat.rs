@@ -6,7 +6,12 @@ use std::{
 };
 
 use super::{Hub, Reading, Subscriber, TopicHub};
-use crate::{mqtt::QoS, ownership::Source, relay::retained::Starts, upstream::Topic};
+use crate::{
+    mqtt::QoS,
+    ownership::Source,
+    relay::{frontier::Reached, retained::Starts},
+    upstream::Topic,
+};
 
 /// The place of one subscription in one Kafka topic; dropping it leaves.
 #[derive(Debug)]
@@ -37,7 +42,7 @@ impl Seat {
     }
 
     /// How far all partitions of its topic are read.
-    pub fn frontiers(&self) -> Vec<(Source, i64)> {
+    pub fn frontiers(&self) -> Vec<Reached> {
         self.hub.lock().frontiers()
     }
 
@@ -56,13 +61,14 @@ impl Hub {
     /// How far all partitions are read that somebody sits in.
     pub fn frontiers(&self) -> BTreeMap<Source, i64> {
         let topics = self.known().all();
-        topics.iter().flat_map(|topic| topic.lock().frontiers()).collect()
+        let all = topics.iter().flat_map(|topic| topic.lock().frontiers());
+        all.map(|reached| (reached.source, reached.next)).collect()
     }
 }
 
 impl Reading {
     /// How far its partitions are read.
-    fn frontiers(&self) -> Vec<(Source, i64)> {
+    fn frontiers(&self) -> Vec<Reached> {
         self.partitions.values().filter_map(|wanted| wanted.frontier.get()).collect()
     }
 }

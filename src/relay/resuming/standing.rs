@@ -77,11 +77,17 @@ impl Stand {
     fn start(&self, key: SubscriptionKey, place: Source, Standing { position, end }: Standing) -> i64 {
         let known = self.subscriptions.iter().find(|(known, _)| *known == key);
         let start = match known {
-            Some((_, starts)) => starts.get(&place).copied().unwrap_or(position),
+            Some((_, starts)) => starts.get(&place).map_or(position, |start| end.min(*start)),
             None if self.topic.appeared => 0,
             None => end,
         };
         start.max(position)
+    }
+
+    /// The partitions of which a session knows more than there is: their logs were cut off while it was away. And where they ended.
+    pub fn cut_off(&self, body: &Body) -> Vec<(Source, i64)> {
+        let is_behind = |(source, end): &(Source, i64)| known(body, source).any(|place| place > *end);
+        self.ends().filter(is_behind).collect()
     }
 
     /// Where the partitions ended.
@@ -91,9 +97,11 @@ impl Stand {
     }
 }
 
-/// Where a session stands in each of these topics; what it knows behind their ends is taken from `body`. `None`: Kafka did not say in time
-/// where they end.
-pub(super) async fn stands(hub: &Hub, body: &mut Body, of: &[(Arc<Topic>, &Wanted)], until: Instant) -> Option<Vec<Stand>> {
+/// Where a session stands in each of these topics. `None`: Kafka did not say in time where they end.
+///
+/// A log that ends before a session's place was cut off while it was away (an unclean election of a leader): what is written from its end on is
+/// new to it, whatever the offsets say.
+pub(super) async fn stands(hub: &Hub, body: &Body, of: &[(Arc<Topic>, &Wanted)], until: Instant) -> Option<Vec<Stand>> {
     let each = |(topic, _): &(Arc<Topic>, &Wanted)| {
         let topic = topic.clone();
         (0..topic.partitions.len() as i32).map(move |partition| ((topic.name.clone(), partition), topic.clone()))
@@ -105,8 +113,7 @@ pub(super) async fn stands(hub: &Hub, body: &mut Body, of: &[(Arc<Topic>, &Wante
         let mut places = Vec::with_capacity(topic.partitions.len());
         for partition in 0..topic.partitions.len() as i32 {
             let (source, end) = (stored_source(topic, partition), *ends.get(&(topic.name.clone(), partition))?);
-            stand_before_the_end(body, source, end);
-            let position = place(body, source, floors.get(partition as usize).copied().unwrap_or(0));
+            let position = place(body, (source, end), floors.get(partition as usize).copied().unwrap_or(0));
             places.push(Standing { position, end });
         }
         let starts = |key: &SubscriptionKey| (*key, body.subscriptions[key.0 as usize].starts.clone());
@@ -119,19 +126,17 @@ pub(super) async fn stands(hub: &Hub, body: &mut Body, of: &[(Arc<Topic>, &Wante
     Some(stands)
 }
 
-/// A log that ends before a session's place was cut off while it was away (an unclean election of a leader): what is written from its end on is
-/// new to it, whatever the offsets say.
-fn stand_before_the_end(body: &mut Body, source: Source, end: i64) {
-    let starts = body.subscriptions.iter_mut().map(|subscription| &mut subscription.starts);
-    let places = starts
-        .chain([&mut body.steps.positions])
-        .filter_map(|places| places.get_mut(&source));
-    places.for_each(|place| *place = end.min(*place));
+/// Where a session has been in a partition, or begins there.
+fn known(body: &Body, source: &Source) -> impl Iterator<Item = i64> {
+    let starts = body.subscriptions.iter().map(|subscription| &subscription.starts);
+    starts
+        .chain([&body.steps.positions])
+        .filter_map(|places| places.get(source).copied())
 }
 
 /// Where a session reads a partition on: from the first message on that is to be sent again. One that it does not know is younger than its
 /// subscriptions: all of it is for it, as far as it does not lie below `floor`. What is open is completed, however old.
-fn place(body: &Body, source: Source, floor: i64) -> i64 {
+fn place(body: &Body, (source, end): (Source, i64), floor: i64) -> i64 {
     let starts = body
         .subscriptions
         .iter()
@@ -141,7 +146,7 @@ fn place(body: &Body, source: Source, floor: i64) -> i64 {
     let unreleased = body.steps.outbound.values().filter(in_order);
     let open = body.steps.flight.values().chain(unreleased.map(|outgoing| &outgoing.place));
     let again = open.filter(|place| place.source == source).map(|place| place.offset).min();
-    let place = position.or(starts.min().copied()).unwrap_or(0).max(floor);
+    let place = position.or(starts.min().copied()).unwrap_or(0).min(end).max(floor);
     again.map_or(place, |again| again.min(place))
 }
 

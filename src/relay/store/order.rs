@@ -43,6 +43,8 @@ impl Arrival {
 /// order of its fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// Logs that were cut off, and where: no subscription starts behind that.
+    pub cut: Vec<(Source, i64)>,
     /// Packet ids known to the store that are free again, or another message's.
     pub settled: Vec<u16>,
     /// Messages of QoS 1 that have no PUBACK.

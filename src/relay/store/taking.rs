@@ -77,6 +77,9 @@ impl Task {
     }
 
     fn report(&mut self, id: ConnectionId, report: Report, now: Millis) {
+        for (source, end) in report.cut {
+            self.partition.cut_off(id, source, end, now);
+        }
         for packet in report.settled {
             failure::step("settled");
             self.partition.settled(id, packet, now);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Progress, Tenancy};
 use crate::{
     ownership::{Place, Source, Steps},
-    relay::{chunk::SourceId, once::id, subscribing::StartAt},
+    relay::{once::id, subscribing::StartAt},
     session::{Open, Reached},
 };
 
@@ -74,35 +74,6 @@ impl Tenancy {
             (anew.open, anew.floor) = (former.open, start.offset);
         }
         self.sources.insert(start.place, anew);
-    }
-
-    /// A message of `source` is looked at. If its log was cut off since the last one (an unclean election of a leader), what is known of it from
-    /// `offset` on was of records that are no more, and says nothing of those that stand there now. The packet ids of messages
-    /// from before that are gone with them.
-    pub fn looks_at(&mut self, source: Source, log: SourceId, offset: i64) -> Vec<u16> {
-        let former = self.logs.entry(source).or_insert(log);
-        // A chunk of the former log may have waited somewhere.
-        if log <= *former {
-            return Vec::new();
-        }
-        *former = log;
-        if let Some(progress) = self.sources.get_mut(&source) {
-            progress.cut(offset);
-        }
-        let gone: Vec<_> = self
-            .again
-            .range((source, offset)..=(source, i64::MAX))
-            .map(|(at, packet)| (*at, *packet))
-            .collect();
-        gone.iter().for_each(|(at, _)| self.came_again(at.0, at.1));
-        gone.into_iter().map(|(_, packet)| packet).collect()
-    }
-
-    /// A log that is read from now on ends at `end`: what is known of it from there on was of a log that was cut off meanwhile.
-    pub fn ends_at(&mut self, source: Source, end: i64) {
-        if let Some(progress) = self.sources.get_mut(&source) {
-            progress.cut(end);
-        }
     }
 
     /// What a record is to this session.
