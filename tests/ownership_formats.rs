@@ -109,10 +109,11 @@ fn body() -> impl Strategy<Value = Body> {
         (will(), vec(pair(), 0..3)).prop_map(|(will, pairs)| SendingWill { will, pairs }),
         0..2,
     );
-    let rest = (vec(subscription(), 0..3), of(will()), sending, steps());
+    let rest = (vec(subscription(), 0..3), of(will()), sending, steps(), of(any::<u64>()));
     (any::<bool>(), any::<u64>(), any::<u32>(), rest).prop_map(|(connected, since, expiry, rest)| Body {
         connected,
         since,
+        left: rest.4,
         expiry,
         subscriptions: rest.0,
         will: rest.1,
@@ -359,6 +360,7 @@ fn the_text_is_the_documented_one() {
     let body = Body {
         connected: false,
         since: 1_764_102_400_123,
+        left: Some(1_764_102_300_456),
         expiry: 3600,
         subscriptions: vec![StoredSubscription {
             filter: "vehicles/42/commands".to_owned(),

@@ -1444,3 +1444,36 @@ fn without_the_floor() {
         a_state_of_an_older_claim_that_comes_behind_a_fresh_one_brings_nothing_back,
     );
 }
+
+/// What a session finds that nothing is known of is read from when its client left. A connection that was never let in, or whose instance died,
+/// leaves that as it is: it may have got nothing.
+#[test]
+fn when_a_client_has_left_is_known_until_one_is_let_in_and_gone() {
+    let mut stage = Stage::new();
+    stage.connect();
+    let left = |outputs: &[Output]| match outputs {
+        [Output::Connected { present, .. }] => present.as_ref().unwrap().left,
+        _ => panic!("{outputs:?}"),
+    };
+    stage.now += 10_000;
+    stage.partition.disconnected(ME, End::Lost { expiry: None }, stage.now);
+    stage.tail();
+    let first = stage.now;
+    stage.now += 10_000;
+    assert_eq!(left(&stage.connect()), Some(first));
+    stage.now += 10_000;
+    stage.partition.disconnected(ME, End::Refused, stage.now);
+    stage.tail();
+    stage.now += 10_000;
+    assert_eq!(left(&stage.connect()), Some(first), "nobody was let in");
+    let mut other = Stage::named("other", stage.log.clone());
+    other.now = stage.now + 10_000;
+    other.tail();
+    assert_eq!(left(&other.connect()), Some(first), "the instance has died");
+    other.now += 10_000;
+    other.partition.disconnected(ME, End::Goodbye { expiry: None }, other.now);
+    other.tail();
+    let second = other.now;
+    other.now += 10_000;
+    assert_eq!(left(&other.connect()), Some(second));
+}

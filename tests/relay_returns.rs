@@ -6,7 +6,11 @@ mod relay_stage;
 
 use std::{sync::Arc, time::Duration};
 
-use fake_broker::{Fake, client::until};
+use fake_broker::{
+    Fake,
+    client::until,
+    records::{Batch, Record, record},
+};
 use mqttbytes::v5;
 use relay_stage::{
     Stage,
@@ -161,4 +165,48 @@ async fn a_start_that_lies_behind_a_log_that_was_cut_off_goes_back_with_it() {
         write(&stage, 7..12);
         takes(&mut here(&stage).await, 7..12).await;
     }
+}
+
+/// A record for `c/u` that is so old.
+fn aged(value: &str, age: Duration) -> Vec<u8> {
+    let age_ms = age.as_millis() as i64;
+    Batch::of(&[Record {
+        age_ms,
+        ..record("k", value)
+    }])
+    .bytes()
+}
+
+/// An operator adds a rule over a Kafka topic that is years old and starts the proxy anew: a session whose filter it meets gets what
+/// came since its client left, and not those years.
+#[tokio::test]
+async fn a_session_gets_of_a_kafka_topic_that_a_rule_reads_now_what_is_younger_than_its_absence() {
+    let fake = fake().await;
+    fake.topic("u", 2);
+    for number in 0..100 {
+        fake.write("u", number % 2, &aged(&format!("old {number}"), Duration::from_secs(3600)));
+    }
+    let before = Stage::start(fake.clone(), RULES).await;
+    let mut device = here(&before).await;
+    device.subscribed("c/#", 1).await;
+    leaves(device).await;
+    for number in 0..3 {
+        fake.record("u", 1, "k", &format!("new {number}"));
+    }
+    let more = RULES.replace(
+        "sessions",
+        "  - {name: more, direction: subscribe, mqtt: \"c/u/{key}\", qos: 1, kafka: {topic: u}}\nsessions",
+    );
+    let after = Stage::start(fake.clone(), &more).await;
+    let mut device = here(&after).await;
+    for number in 0..3 {
+        let id = device.message(&format!("c/u/k q1 new {number}")).await;
+        device.puback(id).await;
+    }
+    assert!(device.fence().await.is_empty());
+    leaves(device).await;
+    fake.record("u", 0, "k", "one more");
+    let mut device = here(&after).await;
+    device.message("c/u/k q1 one more").await;
+    assert!(device.fence().await.is_empty());
 }

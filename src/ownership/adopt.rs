@@ -42,6 +42,7 @@ pub(super) fn adopt(found: Option<Body>, offer: Option<&Offer>, now: Millis) -> 
     let Some(mut body) = found else {
         return answered(Body::fresh(now), None, offer, now);
     };
+    body.left.get_or_insert(body.since);
     if body.connected {
         body.connected = false;
         body.since = now;

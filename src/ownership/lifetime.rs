@@ -221,6 +221,9 @@ impl Owner {
     pub(super) fn end_connection(&mut self, end: End, now: Millis) {
         self.body.connected = false;
         self.body.since = now;
+        if end != End::Refused {
+            self.body.left = None;
+        }
         if matches!(end, End::Goodbye { .. }) || end == End::Shutdown && !keeps(Guard::WillsOutliveShutdown) {
             self.body.will = None;
         }

@@ -51,6 +51,9 @@ pub struct Body {
     pub connected: bool,
     /// Since when it is, or is not, by the clock of who wrote it.
     pub since: Millis,
+    /// When its last connection was gone, or began if nobody told of its end; `None` if that is `since`. Kept until the next one that
+    /// was let in is gone: what was not known of a session then is read from there on.
+    pub left: Option<Millis>,
     /// Session expiry interval, seconds; [`NEVER`].
     pub expiry: u32,
     /// In the order they were made.
@@ -78,6 +81,7 @@ impl Body {
         Self {
             connected: false,
             since: now,
+            left: None,
             expiry: 0,
             subscriptions: Vec::new(),
             will: None,
@@ -119,6 +123,8 @@ struct Written {
     ended: Option<Millis>,
     #[serde(default)]
     since: Millis,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left: Option<Millis>,
     #[serde(default)]
     connected: bool,
     #[serde(default)]
@@ -146,6 +152,7 @@ impl State {
             owner: owner.to_owned(),
             ended: None,
             since: 0,
+            left: None,
             connected: false,
             expiry: 0,
             subscriptions: Vec::new(),
@@ -189,6 +196,7 @@ impl State {
 impl Written {
     fn fill(&mut self, body: &Body) {
         self.since = body.since;
+        self.left = body.left;
         self.connected = body.connected;
         self.expiry = body.expiry;
         self.subscriptions = body.subscriptions.iter().map(Into::into).collect();
@@ -202,6 +210,7 @@ impl Written {
         Ok(Body {
             connected: self.connected,
             since: self.since,
+            left: self.left,
             expiry: self.expiry,
             subscriptions: subscriptions.collect::<Result<_, _>>()?,
             will: self.will.map(TryInto::try_into).transpose()?,

@@ -1,6 +1,6 @@
 //! Where a session that goes on stands in the partitions of a Kafka topic.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -16,6 +16,9 @@ use crate::{
     session::SubscriptionKey,
     upstream::Topic,
 };
+
+/// How far clocks may lie apart, in milliseconds: of instances, and of those who set the timestamps of records.
+const UNEVEN: i64 = 60_000;
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -109,7 +112,7 @@ pub(super) async fn stands(hub: &Hub, body: &Body, of: &[(Arc<Topic>, &Wanted)],
     let ends = ends(hub, of.iter().flat_map(each).collect(), until).await;
     let mut stands = Vec::with_capacity(of.len());
     for (topic, wanted) in of {
-        let floors = timeout_at(until, floors(hub, topic, wanted.offline_retention)).await.ok()?;
+        let floors = timeout_at(until, floors(hub, topic, begins(body, topic, wanted))).await.ok()?;
         let mut places = Vec::with_capacity(topic.partitions.len());
         for partition in 0..topic.partitions.len() as i32 {
             let (source, end) = (stored_source(topic, partition), *ends.get(&(topic.name.clone(), partition))?);
@@ -134,8 +137,8 @@ fn known(body: &Body, source: &Source) -> impl Iterator<Item = i64> {
         .filter_map(|places| places.get(source).copied())
 }
 
-/// Where a session reads a partition on: from the first message on that is to be sent again. One that it does not know is younger than its
-/// subscriptions: all of it is for it, as far as it does not lie below `floor`. What is open is completed, however old.
+/// Where a session reads a partition on: from the first message on that is to be sent again. Of one that it does not know all is for it
+/// that does not lie below `floor`. What is open is completed, however old.
 fn place(body: &Body, (source, end): (Source, i64), floor: i64) -> i64 {
     let starts = body
         .subscriptions
@@ -150,12 +153,31 @@ fn place(body: &Body, (source, end): (Source, i64), floor: i64) -> i64 {
     again.map_or(place, |again| again.min(place))
 }
 
-/// Where the partitions of a topic begin for those who return, as far as a rule says; where Kafka does not tell, nothing is left out.
-async fn floors(hub: &Hub, topic: &Arc<Topic>, offline_retention: Option<Duration>) -> Vec<i64> {
-    let Some(retention) = offline_retention else {
+/// From when on, in milliseconds since 1970, the records of a topic are for a session: not those that a rule keeps from who returns late. Nor
+/// those from before its absence, of a topic that it knows nothing of: either the topic was made since, or a rule reads it only since
+/// then, and it may be years old.
+fn begins(body: &Body, topic: &Topic, wanted: &Wanted) -> Option<i64> {
+    let retention = wanted
+        .offline_retention
+        .map(|retention| i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
+    let of_rule = retention.map(|retention| now_ms().saturating_sub(retention));
+    let left = i64::try_from(body.left.unwrap_or(body.since)).unwrap_or(i64::MAX);
+    let is_new = !topic.appeared && !knows(body, topic);
+    of_rule.max(is_new.then_some(left.saturating_sub(UNEVEN)))
+}
+
+/// Whether a session has a place in any partition of a topic, or a start.
+fn knows(body: &Body, topic: &Topic) -> bool {
+    let starts = body.subscriptions.iter().map(|subscription| &subscription.starts);
+    let mut places = starts.chain([&body.steps.positions]).flat_map(BTreeMap::keys);
+    places.any(|source| source.topic == *topic.id.as_bytes())
+}
+
+/// Where the partitions of a topic begin for a session; where Kafka does not tell, nothing is left out.
+async fn floors(hub: &Hub, topic: &Arc<Topic>, since: Option<i64>) -> Vec<i64> {
+    let Some(since) = since else {
         return Vec::new();
     };
-    let since = now_ms().saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
     let partitions: Vec<_> = (0..topic.partitions.len() as i32)
         .map(|partition| (topic.clone(), partition))
         .collect();
