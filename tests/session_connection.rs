@@ -475,6 +475,53 @@ fn a_session_that_goes_on_has_its_subscriptions() {
     assert_eq!(keys.last(), Some(&SubscriptionKey(2)), "keys go on");
 }
 
+/// Each SUBSCRIBE is placed by itself, so that of two for one filter the later may be answered first: what it has asked for stays.
+#[test]
+fn of_two_subscribes_for_one_filter_the_later_counts_whichever_is_answered_first() {
+    let asked = |client: &mut Client, packet, qos, id| {
+        let outputs = client.send(&subscribe(packet, &[filter("a/#", qos)], Some(id)));
+        let [Output::Subscribe { ticket }] = outputs[..] else { panic!() };
+        ticket
+    };
+    let granted = |client: &mut Client, ticket, reason| {
+        client.session.answer_subscribe(ticket, &[reason], client.now);
+        client.received();
+        let options = client.session.subscriptions()[0].options.unwrap();
+        (options.qos, options.subscription_id)
+    };
+    let mut client = Client::connected(Version::V5);
+    let first = asked(&mut client, 1, QoS::AtMostOnce, 1);
+    let second = asked(&mut client, 2, QoS::ExactlyOnce, 2);
+    let third = asked(&mut client, 3, QoS::AtLeastOnce, 3);
+    let of_second = (QoS::ExactlyOnce, Some(2));
+    assert_eq!(granted(&mut client, second, ReasonCode::GrantedQoS2), of_second);
+    assert_eq!(granted(&mut client, first, ReasonCode::Success), of_second, "it is the earlier");
+    assert_eq!(granted(&mut client, third, ReasonCode::QuotaExceeded), of_second, "it is refused");
+    let fourth = asked(&mut client, 4, QoS::AtLeastOnce, 4);
+    assert_eq!(granted(&mut client, fourth, ReasonCode::GrantedQoS1), (QoS::AtLeastOnce, Some(4)));
+}
+
+/// The later SUBSCRIBE has made another subscription.
+#[test]
+fn a_subscribe_that_an_unsubscribe_has_overtaken_changes_nothing_of_the_one_after_it() {
+    let mut client = Client::connected(Version::V5);
+    let ask = |client: &mut Client, packet, id| match client.send(&subscribe(packet, &[filter("a", QoS::ExactlyOnce)], Some(id)))[..] {
+        [Output::Subscribe { ticket }] => ticket,
+        _ => panic!(),
+    };
+    let first = ask(&mut client, 1, 1);
+    client.send(&unsubscribe(2, &["a"]));
+    let second = ask(&mut client, 3, 2);
+    assert!(!client.session.grant(SubscriptionKey(0), first), "it is gone");
+    for ticket in [second, first] {
+        client.session.answer_subscribe(ticket, &[ReasonCode::GrantedQoS2], client.now);
+        client.received();
+    }
+    let options: Vec<_> = client.session.subscriptions().iter().map(|s| s.options).collect();
+    assert_eq!(options.len(), 1);
+    assert_eq!(options[0].unwrap().subscription_id, Some(2));
+}
+
 #[test]
 fn goodbye_says_how_long_the_session_stays() {
     for (expiry, kept) in [(Some(10), Some(10)), (Some(u32::MAX), Some(7200)), (None, None)] {

@@ -29,10 +29,10 @@ impl Desk {
                     .starts
                     .iter()
                     .for_each(|start| tenancy.begins(start, read(&start.place)));
-                let subscriptions = granted.subscriptions(session, tenancy);
-                if subscriptions.is_empty() {
+                // With nothing to be written of it the answer may rest on what is written for a later one.
+                let Some(subscriptions) = granted.subscriptions(session, tenancy) else {
                     return self.finish_subscribe(session, granted, now);
-                }
+                };
                 if let Some(retained) = &self.shared.retained {
                     granted.begin_walks(&subscriptions, retained, tenancy);
                 }
@@ -157,15 +157,14 @@ impl Granted {
         }
     }
 
-    /// What is to be stored of it.
-    fn subscriptions(&self, session: &Session, tenancy: &Tenancy) -> Vec<StoredSubscription> {
+    /// What is to be stored of it; `None` if nothing stands of it. A later SUBSCRIBE for the same filter may have been granted before: then
+    /// what that has asked for is stored already.
+    fn subscriptions(&self, session: &mut Session, tenancy: &Tenancy) -> Option<Vec<StoredSubscription>> {
         let ticket = self.answer.ticket;
-        let asked = session
-            .requested(ticket)
-            .iter()
-            .zip(session.asked_options(ticket))
-            .zip(&self.reasons);
-        let stored = |((requested, options), reason): ((&Requested, &Options), &ReasonCode)| {
+        let requested = session.requested(ticket).to_vec();
+        let options = session.asked_options(ticket).to_vec();
+        let mut stands = false;
+        let stored = |((requested, options), reason): ((Requested, Options), &ReasonCode)| {
             let Requested::Subscribe { key, .. } = requested else { return None };
             let qos = match reason {
                 ReasonCode::Success => QoS::AtMostOnce,
@@ -174,17 +173,20 @@ impl Granted {
                 _ => return None,
             };
             // An UNSUBSCRIBE may have overtaken it.
-            let at = session.subscriptions().binary_search_by_key(key, |s| s.key).ok()?;
-            Some(StoredSubscription {
+            let at = session.subscriptions().binary_search_by_key(&key, |s| s.key).ok()?;
+            stands = true;
+            session.grant(key, ticket).then(|| StoredSubscription {
                 filter: session.subscriptions()[at].filter.to_string(),
                 qos,
                 no_local: options.no_local,
                 retain_as_published: options.retain_as_published,
                 retain_handling: options.retain_handling,
                 id: options.subscription_id,
-                starts: tenancy.starts(*key),
+                starts: tenancy.starts(key),
             })
         };
-        asked.filter_map(stored).collect()
+        let asked = requested.into_iter().zip(options).zip(&self.reasons);
+        let stored = asked.filter_map(stored).collect();
+        stands.then_some(stored)
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::table::{Options, Requested, Subscription};
+use super::table::{Options, Requested, Subscription, SubscriptionKey};
 use super::{Output, Phase, Session, Ticket};
 use crate::mqtt::{Packet, ReasonCode, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe};
 
@@ -23,6 +23,12 @@ impl Session {
     /// The options of a SUBSCRIBE's filters as they were asked for, beside [`Session::requested`].
     pub fn asked_options(&self, ticket: Ticket) -> &[Options] {
         self.subscriptions.asked_options(ticket)
+    }
+
+    /// Notes that a SUBSCRIBE will be answered with a grant. False: its options are no more what is asked for, since a later SUBSCRIBE for
+    /// the same filter was granted, or an UNSUBSCRIBE has come.
+    pub fn grant(&mut self, key: SubscriptionKey, ticket: Ticket) -> bool {
+        self.subscriptions.grant(key, ticket)
     }
 
     /// SUBSCRIBE of the client.
@@ -72,7 +78,7 @@ impl Session {
         let answers = answers.iter().copied().chain(std::iter::repeat(ReasonCode::UnspecifiedError));
         let filters = pending.requested.iter().zip(&pending.options).zip(answers);
         let reasons = filters
-            .map(|((requested, options), answer)| self.subscriptions.decide(*requested, *options, answer))
+            .map(|((requested, options), answer)| self.subscriptions.decide(ticket, *requested, *options, answer))
             .collect();
         let suback = SubAck {
             packet_id: pending.packet_id,

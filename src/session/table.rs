@@ -21,6 +21,8 @@ pub struct Subscription {
     pub options: Option<Options>,
     /// SUBSCRIBEs for it without an answer.
     asked: u32,
+    /// The latest of those that were granted: the answers need not come in the order of the SUBSCRIBEs.
+    granted: Option<Ticket>,
 }
 
 /// What a subscription was granted (§3.8.3.1).
@@ -163,6 +165,7 @@ impl Subscriptions {
             filter: filter.filter.into(),
             options: None,
             asked: 1,
+            granted: None,
         });
         Requested::Subscribe { key, new: true }
     }
@@ -208,6 +211,7 @@ impl Subscriptions {
                 filter,
                 options: Some(options),
                 asked: 0,
+                granted: None,
             });
         }
     }
@@ -234,8 +238,20 @@ impl Subscriptions {
         Some(self.pending.remove(index))
     }
 
-    /// Enters the relay's answer to one filter and returns what SUBACK says about it.
-    pub(super) fn decide(&mut self, requested: Requested, options: Options, answer: ReasonCode) -> ReasonCode {
+    /// Notes that a SUBSCRIBE is granted. False: a later one for the same filter was before, and its options stay; or the subscription is gone.
+    pub(super) fn grant(&mut self, key: SubscriptionKey, ticket: Ticket) -> bool {
+        let Some(index) = self.index(key) else { return false };
+        let granted = &mut self.table[index].granted;
+        // Tickets go round; few wait at a time.
+        let is_latest = granted.is_none_or(|former| ticket.0.wrapping_sub(former.0) < u32::MAX / 2);
+        if is_latest {
+            *granted = Some(ticket);
+        }
+        is_latest
+    }
+
+    /// Enters the relay's answer to one filter of a SUBSCRIBE and returns what SUBACK says about it.
+    pub(super) fn decide(&mut self, ticket: Ticket, requested: Requested, options: Options, answer: ReasonCode) -> ReasonCode {
         let key = match requested {
             Requested::Subscribe { key, .. } => key,
             Requested::Refused(reason) => return reason,
@@ -247,12 +263,14 @@ impl Subscriptions {
             ReasonCode::GrantedQoS1 | ReasonCode::GrantedQoS2 => Some(options.qos),
             _ => None,
         };
+        let is_latest = granted.is_some() && self.grant(key, ticket);
         // Gone if an UNSUBSCRIBE overtook the answer; the client is told both, in its order.
         if let Some(index) = self.index(key) {
             let entry = &mut self.table[index];
             entry.asked -= 1;
             match granted {
-                Some(qos) => entry.options = Some(Options { qos, ..options }),
+                Some(qos) if is_latest => entry.options = Some(Options { qos, ..options }),
+                Some(_) => {}
                 None if entry.options.is_none() && entry.asked == 0 => {
                     self.table.remove(index);
                 }
