@@ -15,7 +15,7 @@ use super::{
     granting::is_read,
     guard::Identity,
     hub::Subscriber,
-    mailbox::{Ending, Mailbox},
+    mailbox::Ending,
     once::id,
     resuming::{Resumed, Stand, needs_kafka, present as present_of, resume},
     retained::Unsettled,
@@ -48,9 +48,9 @@ pub struct Admission {
 enum Stage {
     /// Kafka, if it needs it.
     Kafka,
-    /// The end of the connection that had the client id here. What that has heard last, a DISCONNECT perhaps, is to be stored before
-    /// the new claim.
-    Former(Arc<Mailbox>),
+    /// The end of the connection that had the client id here, and of those which that waited for. What these have heard last, a DISCONNECT
+    /// perhaps, is to be stored before the new claim.
+    Former,
     /// The store.
     Store,
 }
@@ -158,13 +158,13 @@ impl Desk {
         };
         match &admission.stage {
             Stage::Store => return,
-            Stage::Former(former) if !former.is_closed() => return,
-            Stage::Former(_) => {}
+            Stage::Former if self.mailbox.follows() => return,
+            Stage::Former => {}
             Stage::Kafka if admission.assigned.is_none() && !self.entered => {
                 let former = self.shared.registry.enter(session.client_id(), &self.mailbox);
                 self.entered = true;
-                if let Some(former) = former.filter(|former| former.followed_by(&self.mailbox)) {
-                    admission.stage = Stage::Former(former);
+                if former.is_some_and(|former| self.mailbox.follow(former)) {
+                    admission.stage = Stage::Former;
                     return;
                 }
             }

@@ -4,6 +4,7 @@
 //! A mailbox is bounded in bytes, its own and those of the chunks it pins. What does not fit at QoS 0 is left out and counted [MQTT-4.3.1-1 allows
 //! it]; at QoS 1 and 2 nothing may be left out: whoever delivers is told, keeps the offset, and is rung when there is room again.
 
+mod following;
 mod rest;
 
 use std::{
@@ -132,6 +133,8 @@ struct Inner {
     wanting_room: Vec<Arc<Notify>>,
     /// Rung at the end.
     followers: Vec<Arc<Notify>>,
+    /// Whose end its connection waits for.
+    former: Option<Arc<Mailbox>>,
     /// Somebody was told that there is room. The share of the budget may have become smaller since, also by what is to be delivered
     /// now: were that refused, it would be tried again and again.
     invited: bool,
@@ -382,15 +385,6 @@ impl Mailbox {
             std::mem::take(&mut inner.store),
             inner.ending,
         )
-    }
-
-    /// Has `follower` rung when the connection has left; false: it has left already.
-    pub fn followed_by(&self, follower: &Self) -> bool {
-        let mut inner = self.lock();
-        if !inner.closed {
-            inner.followers.push(follower.wake.clone());
-        }
-        !inner.closed
     }
 
     /// The retained messages that came late.

@@ -53,11 +53,17 @@ impl Registry {
         former
     }
 
-    /// Takes a connection out, unless the client id has gone to another one already.
+    /// Takes a connection out, unless the client id has gone to another one already. One that it still waits for has its place again: who comes
+    /// next waits for that, too.
     pub fn leave(&self, client: &str, mailbox: &Arc<Mailbox>) {
         let mut shard = self.shard(client);
-        if shard.get(client).is_some_and(|m| m.id() == mailbox.id()) {
-            shard.remove(client);
+        if shard.get(client).is_none_or(|m| m.id() != mailbox.id()) {
+            return;
+        }
+        // It takes itself out once it has closed, for which it must wait for us: so nothing stays that has ended.
+        match mailbox.former() {
+            Some(former) => drop(shard.insert(client.into(), former)),
+            None => drop(shard.remove(client)),
         }
     }
 
