@@ -476,3 +476,46 @@ async fn a_stored_message_that_kafka_does_not_retain_is_counted_and_is_no_dead_l
     assert_eq!(stage.fake.values("dead", 0), Vec::<String>::new());
     assert_eq!(stage.refusals(), before + 1);
 }
+
+/// Nothing of it is stored, so it stays when its instance gives its sessions up; its client id is unique over all instances nevertheless.
+#[tokio::test]
+async fn a_client_of_which_nothing_is_stored_is_taken_over_also_from_an_instance_that_had_given_everything_up() {
+    let fake = std::sync::Arc::new(Fake::start(1).await);
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    let first = Stage::with(fake.clone(), RULES, |config| {
+        config.store.as_mut().unwrap().instance_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let mut fleeting = Device::connected_as(first.address, 5, &taking("fleeting", 10)).await;
+    until("it is claimed", || !fake.values("mqtt-sessions", 0).is_empty()).await;
+    let mut stored = Device::connected_as(first.address, 5, &staying("stored")).await;
+    for api in [ApiKey::FindCoordinator, ApiKey::Heartbeat, ApiKey::JoinGroup, ApiKey::SyncGroup] {
+        fake.world().groups.fail(api, repeat_n(Fault::Code(15), 100_000));
+    }
+    assert_eq!(stored.rest().await, ["disconnect 0x89"], "all is given up");
+    fake.world().groups.faults.clear();
+    assert_eq!(fleeting.fence().await, [""; 0]);
+    let second = Stage::with(fake.clone(), RULES, |_| ()).await;
+    let mut elsewhere = Device::connected_as(second.address, 5, &taking("fleeting", 10)).await;
+    assert_eq!(fleeting.rest().await, ["disconnect 0x8e"]);
+    assert_eq!(elsewhere.fence().await, [""; 0]);
+}
+
+/// It is let in while Kafka is away, before anybody knows where sessions are stored. Its claim follows.
+#[tokio::test]
+async fn a_client_that_came_before_kafka_is_taken_over_elsewhere() {
+    let fake = std::sync::Arc::new(Fake::start(1).await);
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    fake.paused.send_replace(true);
+    let first = Stage::launch(fake.clone(), RULES, |_| ()).await;
+    let mut early = Device::connected_as(first.address, 5, &taking("fleeting", 10)).await;
+    fake.paused.send_replace(false);
+    first.ready().await;
+    until("it is claimed", || !fake.values("mqtt-sessions", 0).is_empty()).await;
+    let second = Stage::with(fake.clone(), RULES, |_| ()).await;
+    let mut elsewhere = Device::connected_as(second.address, 5, &taking("fleeting", 10)).await;
+    assert_eq!(early.rest().await, ["disconnect 0x8e"]);
+    assert_eq!(elsewhere.fence().await, [""; 0]);
+}

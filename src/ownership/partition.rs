@@ -58,6 +58,8 @@ pub struct Partition {
     wills: u64,
     /// The next offset to be read.
     pub(super) position: i64,
+    /// Where the tail was when everything was given up last.
+    given_up_at: i64,
     /// When the tail was at the end of the log last; `None` before it first was.
     pub(super) at_end: Option<Millis>,
 }
@@ -83,6 +85,7 @@ impl Partition {
             claims: 0,
             wills: 0,
             position: 0,
+            given_up_at: 0,
             at_end: None,
         }
     }
@@ -130,13 +133,20 @@ impl Partition {
         let (serial, claims, wills) = (self.serial, self.claims, self.wills);
         let custodian = std::mem::take(&mut self.custodian).afresh();
         let checkpoints = std::mem::take(&mut self.checkpoints).afresh();
+        let given_up_at = self.position;
         *self = Self::new(settings);
+        self.given_up_at = given_up_at;
         self.checkpoints = checkpoints;
         (self.serial, self.claims, self.wills, self.custodian) = (serial, claims, wills, custodian);
         let reason = ReasonCode::ServerUnavailable;
         let close = |connection| Output::Close { connection, reason };
         self.outputs.extend(connections.into_keys().map(close));
         self.outputs.push_back(Output::Reset);
+    }
+
+    /// Where the tail was when everything was given up last: claims before that were acted on.
+    pub fn given_up_at(&self) -> i64 {
+        self.given_up_at
     }
 
     /// The next record of the partition, in log order.

@@ -178,9 +178,35 @@ impl Desk {
                 admission.stage = Stage::Store;
                 self.ask(session, orders, client, !ready);
             }
-            None if fleeting => self.accept(session, None, now),
+            None if fleeting => {
+                self.accept(session, None, now);
+                self.tell_store(session);
+            }
             None => {}
         }
+    }
+
+    /// Who was let in before the topic of stored sessions was known is told of when it is: whoever has the client id elsewhere ends, and
+    /// is ended by it. Told either to those who stand in the registry then, or it is known by the time one does.
+    pub(super) fn tell_store(&mut self, session: &Session) {
+        let orders = self.shared.store.as_ref().and_then(|store| store.orders(session.client_id()));
+        let Some(orders) = orders.filter(|_| self.tenancy.is_none() && self.let_in) else {
+            return;
+        };
+        let tenancy = Tenancy::new(orders, ConnectionId(self.mailbox.id()));
+        // Nothing of it is stored, and its will is sent from here.
+        let offer = Offer {
+            clean_start: true,
+            expiry: 0,
+            will: None,
+        };
+        tenancy.order(Order::Connect(Arrival {
+            mailbox: self.mailbox.clone(),
+            client: session.client_id().into(),
+            offer,
+            away: true,
+        }));
+        self.tenancy = Some(Box::new(tenancy));
     }
 
     fn ask(&mut self, session: &Session, orders: Orders, client: Box<str>, away: bool) {

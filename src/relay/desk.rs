@@ -315,7 +315,10 @@ impl Desk {
 
     fn letter(&mut self, session: &mut Session, letter: Letter, now: Instant) {
         match letter {
+            // It was let in before the store was told of it.
+            Letter::Connected { .. } | Letter::Refuse(_) if self.let_in => {}
             Letter::Connected { present, stored } => self.let_in(session, present, stored, now),
+            Letter::Found => self.tell_store(session),
             Letter::Resumed(resumed) => self.resumed(session, *resumed, now),
             Letter::Appeared(stand) => self.appeared(session, &stand, now),
             Letter::Refuse(reason) => {

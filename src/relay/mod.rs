@@ -64,7 +64,7 @@ mod sweep_cache;
 mod tenancy;
 mod wills;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 
@@ -93,8 +93,8 @@ pub use settings::{Access, ClientRate, RetainedSettings, Settings, StateTopics, 
 pub use share::SharedKind;
 use share::Shares;
 use spread::Spread;
-use store::Store;
 pub use store::{DiscardError, StoreSettings, discard};
+use store::{Letter, Orders, Store};
 use sweep_cache::SweepCache;
 
 /// Serves connections. Cheap to clone.
@@ -190,7 +190,11 @@ impl Relay {
             dead_letters,
             _undertaker: undertaker,
         };
-        Self { shared: Arc::new(shared) }
+        let shared = Arc::new(shared);
+        if let Some(store) = &shared.store {
+            tokio::spawn(tell_found(store.found(), Arc::downgrade(&shared)));
+        }
+        Self { shared }
     }
 
     /// Serves one connection until it is over, and drops `alive` then.
@@ -264,5 +268,14 @@ impl Relay {
     /// is shut down: else the others would get its partitions only after the session timeout.
     pub async fn groups_left(&self) {
         self.shared.shares.all_left().await;
+    }
+}
+
+/// Has the store told of those who were let in before the topic of stored sessions was found.
+async fn tell_found(mut found: watch::Receiver<Option<Arc<[Orders]>>>, shared: Weak<Shared>) {
+    if found.wait_for(Option::is_some).await.is_ok()
+        && let Some(shared) = shared.upgrade()
+    {
+        shared.registry.each(|mailbox| mailbox.store(Letter::Found));
     }
 }

@@ -67,6 +67,14 @@ impl Registry {
         }
     }
 
+    /// Calls `tell` for every connection that has entered.
+    pub fn each(&self, tell: impl Fn(&Mailbox)) {
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.values().for_each(|mailbox| tell(mailbox));
+        }
+    }
+
     /// Whether the process stops, for connections that have not entered yet.
     pub fn draining(&self) -> watch::Receiver<bool> {
         self.draining.subscribe()

@@ -11,6 +11,7 @@ mod discard;
 mod failure;
 mod kept;
 mod lent;
+mod loose;
 mod once;
 mod order;
 mod outputs;

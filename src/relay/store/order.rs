@@ -115,6 +115,8 @@ pub enum Letter {
     Publish(u16),
     /// PUBREL may leave.
     PubRel(u16),
+    /// The topic of stored sessions is found: who was let in before is told of.
+    Found,
     /// Not of the store itself: a session that goes on has taken its seats.
     Resumed(Box<Resumed>),
     /// The same: a Kafka topic that was away can be read.

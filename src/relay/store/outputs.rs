@@ -141,7 +141,7 @@ impl Task {
         }
     }
 
-    fn close(&self, connection: ConnectionId, reason: ReasonCode) {
+    pub(super) fn close(&self, connection: ConnectionId, reason: ReasonCode) {
         match self.guests.get(&connection) {
             Some(guest) if reason == ReasonCode::SessionTakenOver => guest.mailbox.end(Ending::TakenOver),
             Some(guest) if reason == ReasonCode::AdministrativeAction => {
@@ -163,6 +163,7 @@ impl Task {
     }
 
     fn reset(&mut self) {
+        self.loosen();
         self.writer.clear();
         self.errands.abort_all();
         self.at_hand.clear();

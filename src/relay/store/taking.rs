@@ -33,6 +33,7 @@ impl Task {
                 self.report(id, report, now);
                 self.partition.disconnected(id, end, now);
                 self.guests.remove(&id);
+                self.forget_loose(id);
             }
             Order::Report(id, report) => self.report(id, report, now),
             Order::Subscribe(id, ticket, granted, report) => {

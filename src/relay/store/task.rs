@@ -17,6 +17,7 @@ use super::{
     failure,
     kept::{self, Kept, Latest},
     lent::Borrowed,
+    loose::Loose,
     once::{Published, Told},
     order::{Arrival, Order},
     tail::{Met, Tail},
@@ -75,6 +76,7 @@ pub struct Task {
     written: Arc<Notify>,
     pub(super) latest: Latest,
     pub(super) guests: HashMap<ConnectionId, Guest>,
+    pub(super) loose: Loose,
     pub(super) waiting: Vec<Waiting>,
     pub(super) errands: JoinSet<Errand>,
     pub(super) borrowed: Vec<Borrowed>,
@@ -128,6 +130,7 @@ impl Task {
             written,
             latest: Latest::default(),
             guests: HashMap::new(),
+            loose: Loose::new(),
             waiting: Vec::new(),
             errands: JoinSet::new(),
             borrowed: Vec::new(),
@@ -329,11 +332,13 @@ impl Task {
                 );
             }
         }
-        if self.borrowed.is_empty() {
-            return self.partition.read(record, now);
-        }
         self.partition.read(record, now);
-        self.resolve(record);
+        if !self.loose.is_empty() {
+            self.mind_claim(record);
+        }
+        if !self.borrowed.is_empty() {
+            self.resolve(record);
+        }
     }
 
     /// If the tail has come to the end that was asked for, those are let in who wait for it.
