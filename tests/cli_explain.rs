@@ -26,10 +26,23 @@ rules:
   - {name: rested, direction: subscribe, mqtt: "rested/{header.to}", kafka: {topic: rest}}
 "#;
 
+const WITH_TABLES: &str = r#"
+listeners: [{name: tcp, address: "127.0.0.1:0", protocol: mqtt}]
+kafka: {bootstrap_servers: ["127.0.0.1:1"]}
+rules:
+  - {name: looked, mqtt: "looked/{vin}", kafka: {topic: looked, key: "{vin}"}, lookup: {vins: {topic: vins, sample: vins.json}}, transform: 'lookup("vins"; $vin)', examples: [{topic: looked/7, payload: "1", becomes: {value: '"north"'}}]}
+  - {name: blind, mqtt: "blind/{vin}", kafka: {topic: blind, key: "{vin}"}, lookup: {sites: {topic: sites}}, transform: 'lookup("sites"; $vin)', transform_back: 'lookup("sites"; $key)'}
+"#;
+
 /// Exit code, stdout, stderr.
 fn explain(arguments: &[&str]) -> (i32, String, String) {
+    explain_by(FILE, arguments)
+}
+
+fn explain_by(file: &str, arguments: &[&str]) -> (i32, String, String) {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("proxy.yaml"), FILE).unwrap();
+    std::fs::write(folder.path().join("proxy.yaml"), file).unwrap();
+    std::fs::write(folder.path().join("vins.json"), r#"{"7": "north"}"#).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
     let output = command.arg("explain").args(arguments).current_dir(folder.path()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -332,4 +345,25 @@ fn what_a_message_says_is_explained() {
         json!("matches and refuses it: no_user_property")
     );
     assert_eq!(told(&[&good[..5], &["--payload", "x"]].concat())["why"], json!("refused: not_json"));
+}
+
+/// No Kafka is asked: rows of a topic are those of its sample, and without one it is said that they are not known.
+#[test]
+fn tables_of_kafka_topics_are_their_samples() {
+    let told = |arguments: &[&str]| -> Value {
+        let (_, out, err) = explain_by(WITH_TABLES, &[arguments, &["--json"]].concat());
+        assert_eq!(err, "");
+        serde_json::from_str(&out).unwrap()
+    };
+    let sampled = told(&["looked/7", "--payload", "1"]);
+    assert_eq!(sampled["records"][0]["value"], "\"north\"");
+    let unknown = told(&["blind/7", "--payload", "1"]);
+    let why = unknown["why"].as_str().unwrap();
+    assert!(
+        why.starts_with("refused: no_table (") && why.contains("name a file of rows as its `sample`"),
+        "{why}"
+    );
+    let back = told(&["--kafka", "blind", "--key", "7", "--payload", "1"]);
+    let why = back["why"].as_str().unwrap();
+    assert!(why.starts_with("passed over: no_table (") && why.contains("`sample`"), "{why}");
 }

@@ -511,6 +511,23 @@ fn tables_of_programs_are_told_where_they_are_wrong() {
         ("lookup: [a]", 9, 13, "is not a table"),
         ("lookup: {sites: nowhere.csv}", 9, 21, "nowhere.csv cannot be read"),
         ("transform: 'lookup(\"sites\"; 1)'", 9, 25, "there is no table `sites`"),
+        ("lookup: {a: {key: b}}", 9, 17, "names neither `file` nor `topic`"),
+        ("lookup: {a: {file: a.csv, topic: b}}", 9, 38, "names a `file` and a `topic`"),
+        ("lookup: {a: {topic: b, memory: 1}}", 9, 36, "memory"),
+        ("lookup: {a: {topic: \"b/c\"}}", 9, 25, "is no name of a Kafka topic"),
+        ("lookup: {a: {topic: b, format: avro}}", 9, 36, "avro"),
+        (
+            "lookup: {a: {topic: b, sample: nowhere.json}}",
+            9,
+            36,
+            "nowhere.json cannot be read",
+        ),
+        (
+            "transform: lookup\n    lookup: {a: {topic: b}, c: {topic: b, format: text}}",
+            10,
+            32,
+            "the topic `b` is a table of other keys",
+        ),
     ] {
         assert_fault(&with(&format!("    {entry}")), line, column, words);
     }

@@ -16,6 +16,7 @@ fn scraped() -> BTreeSet<String> {
     let _ = counters.requests.get_or_create(&[("api", "a")]);
     let _ = counters.errors.get_or_create(&[("error", "a")]);
     metrics.listener("a");
+    metrics.table("a");
     let rule = metrics.rule("b");
     rule.skipped("c");
     rule.dropped("c");

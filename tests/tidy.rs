@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ownership", &["mqtt", "session"]),
     ("downstream", &["mqtt", "metrics", "pem"]),
     ("upstream", &["kafka", "metrics", "pem"]),
-    ("resources", &["schema", "mapping", "auth", "upstream", "metrics"]),
+    ("resources", &["kafka", "schema", "mapping", "auth", "upstream", "metrics"]),
     (
         "relay",
         &[

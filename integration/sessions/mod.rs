@@ -15,6 +15,7 @@ mod resume;
 pub mod sharing;
 mod single;
 mod steps;
+mod tables;
 mod transforms;
 mod wills;
 

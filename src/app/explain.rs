@@ -8,8 +8,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::mapping::{
-    NoRoute, PartitionChoice, PartitionSpec, Reading, RuleId, RuleSet, Sample, SampleRecord, SchemaSpec, Unmapped, Verdict,
+    NoRoute, PartitionChoice, PartitionSpec, Reading, RefusalReason, RuleId, RuleSet, Sample, SampleRecord, SchemaSpec, SkipReason,
+    Unmapped, Verdict,
 };
+use crate::resources::table_files;
 
 use super::exit::{Exit, answer, tell};
 
@@ -67,6 +69,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 /// Answers the question on stdout; that nothing comes of it is told by the code, too.
 pub(super) fn explain(question: &Question, rules: &RuleSet) -> Exit {
+    for (_, table) in rules.iter().flat_map(|(_, rule)| rule.tables()) {
+        if let Err((path, why)) = table_files::stand_in(table) {
+            tell(&format_args!("{} {why}", path.display()));
+            return Exit::Usage;
+        }
+    }
     let told = match (&question.kafka, &question.subscribe, &question.topic) {
         (Some(topic), ..) => Ok(delivery(question, topic, rules)),
         (_, Some(filter), _) => filter_sources(filter, rules),
@@ -119,7 +127,14 @@ fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, S
         }
         Err(NoRoute::Refused(refusal)) => {
             let words = explained.trouble.map_or(String::new(), |words| format!(" ({words})"));
-            (vec![], Some(format!("refused: {}{words}", refusal.reason.as_str())))
+            (
+                vec![],
+                Some(format!(
+                    "refused: {}{words}{}",
+                    refusal.reason.as_str(),
+                    no_topic_here(refusal.reason)
+                )),
+            )
         }
     };
     let records = records.iter().map(|record| {
@@ -154,6 +169,14 @@ fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, S
         "records": records.collect::<Vec<_>>(),
         "why": why,
     }))
+}
+
+/// What is to be said where a table would have to be read.
+fn no_topic_here(reason: RefusalReason) -> &'static str {
+    match reason {
+        RefusalReason::NoTable => ": Kafka is not asked here; name a file of rows as its `sample` under `lookup`",
+        _ => "",
+    }
 }
 
 /// What becomes of a value before it is in Kafka; the registry is not asked here.
@@ -205,7 +228,11 @@ fn delivery(question: &Question, kafka_topic: &str, rules: &RuleSet) -> Value {
         }
         Err(skip) => {
             let words = explained.trouble.map_or(String::new(), |words| format!(" ({words})"));
-            (None, Some(format!("passed over: {}{words}", skip.reason.as_str())))
+            let more = match skip.reason {
+                SkipReason::Refused(reason) => no_topic_here(reason),
+                _ => "",
+            };
+            (None, Some(format!("passed over: {}{words}{more}", skip.reason.as_str())))
         }
     };
     json!({"rules": readings, "note": note, "message": message, "why": why})

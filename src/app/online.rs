@@ -2,6 +2,7 @@
 //!
 //! What is right goes to stdout, each fault to stderr as one line with its remedy.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -49,6 +50,7 @@ async fn look(config: &Config) -> Exit {
     let mut report = Report::default();
     report.right(&format!("Kafka is reached, {}", count(cluster.brokers().len(), "broker")));
     mapped_topics(config, &cluster, &mut report).await;
+    table_topics(config, &cluster, &mut report).await;
     own_topics(&state_topics(config), &cluster, &mut report).await;
     if config.shared == SharedKind::ShareGroup {
         share_groups(&cluster, &mut report).await;
@@ -122,6 +124,50 @@ async fn mapped_topics(config: &Config, cluster: &Cluster, report: &mut Report) 
                 ));
             }
         }
+    }
+}
+
+/// The topics that programs look into: each must be there and be read; one that is not compacted may forget rows, which is no fault.
+async fn table_topics(config: &Config, cluster: &Cluster, report: &mut Report) {
+    let tables = config.rules.iter().flat_map(|(_, rule)| rule.tables());
+    let topics: BTreeSet<&str> = tables.filter_map(|(_, table)| Some(table.topic()?.topic.as_str())).collect();
+    for name in topics {
+        let topic = match timeout(PATIENCE, cluster.topic_known(name)).await {
+            Ok(TopicState::Ready(topic)) => topic,
+            Ok(TopicState::Missing) => {
+                report.wrong(&format!(
+                    "{name} (lookup) does not exist, or the proxy's principal may not see it: make it, or grant DESCRIBE"
+                ));
+                continue;
+            }
+            Ok(TopicState::Unknown) | Err(_) => {
+                report.wrong(&format!("{name} (lookup): no broker tells of it"));
+                continue;
+            }
+        };
+        let first = async {
+            match cluster.table(&topic).await {
+                Ok(mut table) => table.next().await.is_some(),
+                Err(_) => false,
+            }
+        };
+        match timeout(PATIENCE, first).await {
+            Ok(true) => report.right(&format!(
+                "{name}: {}, readable (lookup)",
+                count(topic.partitions.len(), "partition")
+            )),
+            Ok(false) | Err(_) => report.wrong(&format!("{name} (lookup) cannot be read: grant READ to the proxy's principal")),
+        }
+        let warning = match cluster.cleanup_policy(name).await {
+            Ok(Ok(policy)) if policy.split(',').any(|policy| policy.trim() == "compact") => continue,
+            Ok(Ok(policy)) => format!("cleanup.policy is `{policy}`: rows of records that are deleted by age are lost; set it to compact"),
+            Ok(Err(code)) => format!(
+                "whether it is compacted is not told ({}): grant DESCRIBE_CONFIGS to have it looked at",
+                code.name()
+            ),
+            Err(why) => format!("whether it is compacted is not told: {why}"),
+        };
+        tell(&format_args!("warning: {name} (lookup): {warning}"));
     }
 }
 

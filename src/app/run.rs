@@ -67,7 +67,12 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     tell_of_open_listeners(&config);
     make_room(config.limits.connections);
     let topics = named_topics(&config);
-    let tables: Vec<_> = config.rules.iter().flat_map(|(_, rule)| rule.tables().to_vec()).collect();
+    let tables: Vec<_> = config
+        .rules
+        .iter()
+        .flat_map(|(_, rule)| rule.tables())
+        .map(|(_, table)| table.clone())
+        .collect();
     let relay = Relay::new(relay_settings(&config), Arc::new(config.rules), cluster.clone(), metrics.clone());
     let (end, ending) = watch::channel(false);
     let mut open = ports.open(&relay, &cluster, &metrics, &ending);

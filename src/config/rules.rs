@@ -103,7 +103,10 @@ impl Walk<'_> {
                     let (message, remedy) = (self.without_secrets(warning.message), self.without_secrets(warning.remedy));
                     self.warnings.push(place.problem(message, remedy));
                 }
-                self.try_examples(&examples, &rules).then_some(rules)
+                let tried = self.try_examples(&examples, &rules);
+                // Samples are for examples and for those who explain.
+                self.tables.iter().for_each(|table| table.forget());
+                tried.then_some(rules)
             }
             Ok(_) => None,
             Err(faults) => {

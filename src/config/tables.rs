@@ -1,18 +1,39 @@
-//! `lookup` of a rule: the tables that its programs look into, with their files read.
+//! `lookup` of a rule: the tables that its programs look into, with their files read; topics are read when the proxy runs.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::mapping::Table;
+use crate::mapping::{Format, Table, TopicTable, illegal_kafka_topic};
 use crate::resources::table_files;
 
 use super::rule_places::child;
 use super::tree::{Kind, Node};
-use super::walk::{Keys, Walk};
+use super::walk::{Keys, Section, Walk};
 
-const TABLE: Keys = Keys {
+const FILE: Keys = Keys {
     known: &["file", "key"],
-    later: &["topic"],
+    later: &[],
 };
+const TOPIC: Keys = Keys {
+    known: &["topic", "key", "format", "memory", "sample"],
+    later: &[],
+};
+const EITHER: Keys = Keys {
+    known: &["file", "topic", "key", "format", "memory", "sample"],
+    later: &[],
+};
+const FORMATS: [(&str, Format); 4] = [
+    ("json", Format::Json),
+    ("text", Format::Text),
+    ("bytes", Format::Bytes),
+    ("cbor", Format::Cbor),
+];
+
+/// Memory for the rows of a topic, in bytes: by default, and what may be set.
+const MEMORY: u64 = 64 << 20;
+const MEMORY_RANGE: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 40;
+
+const WELL: &str = "give a .csv or .json file that this user may read, as docs/transforms.md tells";
 
 impl Walk<'_> {
     /// Tables of a rule's programs, with their files read.
@@ -25,37 +46,113 @@ impl Walk<'_> {
         // All of them, so that all their faults are told.
         let read: Vec<_> = entries
             .iter()
-            .map(|(name, node)| Some((name.text.clone(), self.table_file(node)?)))
+            .map(|(name, node)| Some((name.text.clone(), self.lookup_table(node)?)))
             .collect();
         read.into_iter().collect()
     }
 
-    fn table_file(&mut self, node: &Node) -> Option<Arc<Table>> {
-        let (file, key) = match &node.kind {
-            Kind::Table(_) => {
-                let section = self.section(node, "rules[].lookup.NAME", &TABLE)?;
-                if child(node, "topic").is_some() {
-                    return None;
-                }
-                let key = self.optional(&section, "key").map(|n| self.text(n, "rules[].lookup.NAME.key"));
-                (self.required(&section, "file", "sites.csv")?, key)
+    fn lookup_table(&mut self, node: &Node) -> Option<Arc<Table>> {
+        const NAME: &str = "rules[].lookup.NAME";
+        if !matches!(node.kind, Kind::Table(_)) {
+            return self.table_file(node, None);
+        }
+        match (child(node, "file"), child(node, "topic")) {
+            (None, None) => {
+                self.section(node, NAME, &EITHER)?;
+                let remedy = "write `file: sites.csv`, or `topic: sites` for a compacted Kafka topic";
+                self.fault(node.place, format!("`{NAME}` names neither `file` nor `topic`"), remedy);
+                None
             }
-            _ => (node, None),
-        };
-        let key = key.map_or(Some(None), |key| key.map(Some))?;
+            (Some(_), Some(topic)) => {
+                self.fault(
+                    topic.place,
+                    format!("`{NAME}` names a `file` and a `topic`"),
+                    "a table has one of them",
+                );
+                None
+            }
+            (Some(_), None) => {
+                let section = self.section(node, NAME, &FILE)?;
+                let key = self.key(&section)?;
+                let file = self.required(&section, "file", "sites.csv")?;
+                self.table_file(file, key)
+            }
+            (None, Some(_)) => {
+                let section = self.section(node, NAME, &TOPIC)?;
+                self.table_topic(&section)
+            }
+        }
+    }
+
+    /// `Some(None)`: there is none.
+    fn key(&mut self, section: &Section<'_>) -> Option<Option<String>> {
+        let key = self.optional(section, "key").map(|n| self.text(n, "rules[].lookup.NAME.key"));
+        key.map_or(Some(None), |key| key.map(Some))
+    }
+
+    fn table_file(&mut self, file: &Node, key: Option<String>) -> Option<Arc<Table>> {
         let path = self.path(file, "rules[].lookup.NAME.file")?;
         let table = table_files::read(&path).and_then(|content| Table::new(path.clone(), key, &content));
         match table {
             Ok(table) => Some(Arc::new(table)),
             Err(why) => {
-                let wrong = self.without_secrets(format!("{} {why}", path.display()));
-                self.fault(
-                    file.place,
-                    wrong,
-                    "give a .csv or .json file that this user may read, as docs/transforms.md tells",
-                );
+                self.unfit(file, &path, &why);
                 None
             }
         }
+    }
+
+    fn unfit(&mut self, file: &Node, path: &Path, why: &str) {
+        let wrong = self.without_secrets(format!("{} {why}", path.display()));
+        self.fault(file.place, wrong, WELL);
+    }
+
+    /// The table of a topic; rules that name it in the same way share it.
+    fn table_topic(&mut self, section: &Section<'_>) -> Option<Arc<Table>> {
+        let node = self.required(section, "topic", "sites")?;
+        let topic = self.parsed(node, "rules[].lookup.NAME.topic", |text| match illegal_kafka_topic(text) {
+            None => Ok(text.to_owned()),
+            Some((_, why)) => Err((
+                format!("is no name of a Kafka topic: {why}"),
+                "write up to 249 letters, digits, `.`, `_` and `-`".to_owned(),
+            )),
+        });
+        let key = self.key(section);
+        let format = self.chosen(section, "format", &FORMATS, &[]);
+        let memory = self
+            .optional(section, "memory")
+            .and_then(|n| self.size(n, "rules[].lookup.NAME.memory", MEMORY_RANGE));
+        let unreadable = |key, read: bool| section.get(key).is_some() && !read;
+        if unreadable("format", format.is_some()) || unreadable("memory", memory.is_some()) || section.is_misspelt() {
+            return None;
+        }
+        let sample = self.optional(section, "sample");
+        let path = sample.map(|n| self.path(n, "rules[].lookup.NAME.sample"));
+        let wanted = TopicTable {
+            topic: topic?,
+            key: key?,
+            format: format.unwrap_or_default(),
+            memory: usize::try_from(memory.unwrap_or(MEMORY)).unwrap_or(usize::MAX),
+            sample: path.map_or(Some(None), |path| path.map(Some))?,
+        };
+        let same = |table: &&Arc<Table>| table.topic().is_some_and(|known| known.topic == wanted.topic);
+        if let Some(known) = self.tables.iter().find(same).cloned() {
+            if known.topic() == Some(&wanted) {
+                return Some(known);
+            }
+            let message = format!(
+                "the topic `{}` is a table of other keys, format, memory or sample in a rule before",
+                wanted.topic
+            );
+            self.fault(section.place, message, "write the same in both: a topic is read once");
+            return None;
+        }
+        let table = Arc::new(Table::of_topic(wanted));
+        if let (Some(node), Err((path, why))) = (sample, table_files::stand_in(&table)) {
+            self.unfit(node, &path, &why);
+            return None;
+        }
+        self.tables.push(table.clone());
+        Some(table)
     }
 }

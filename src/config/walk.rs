@@ -3,7 +3,9 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::mapping::Table;
 use crate::resources::RegistrySettings;
 
 use super::environment::{ExpandFault, expand};
@@ -61,6 +63,8 @@ pub(super) struct Walk<'e> {
     pub(super) warnings: Vec<Problem>,
     /// That rules name, each once.
     pub(super) registries: Vec<RegistrySettings>,
+    /// Of Kafka topics that rules name as tables, each once.
+    pub(super) tables: Vec<Arc<Table>>,
     /// Relative paths begin here: the folder of the file.
     folder: &'e Path,
     environment: &'e dyn Fn(&str) -> Option<String>,
@@ -74,6 +78,7 @@ impl<'e> Walk<'e> {
             problems: vec![],
             warnings: vec![],
             registries: vec![],
+            tables: vec![],
             folder,
             environment,
             filled: RefCell::default(),

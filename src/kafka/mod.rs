@@ -3,6 +3,7 @@
 //! Requests and responses come from the `kafka-protocol` crate and are used in `upstream` only. Record batches are our
 //! own: they are the hot path, and no length in them may be trusted.
 
+pub mod aborted;
 pub mod acks;
 pub mod batch;
 pub mod compression;

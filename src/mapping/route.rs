@@ -51,6 +51,10 @@ pub enum RefusalReason {
     TransformLimit,
     /// What the rule's program made is no value of the rule's format, or no record.
     TransformOutput,
+    /// The rule's program looks into a table whose Kafka topic was not read to its end yet.
+    NoTable,
+    /// The rule's program looks for a row that its table has not, and that may have found no room in it.
+    TableFull,
     /// The schema of the rule's values is not known: its registry was not reached yet, or has none that can be used.
     NoSchema,
     /// The payload is not as the schema says.
@@ -76,6 +80,8 @@ impl RefusalReason {
             RefusalReason::TransformError => "transform_error",
             RefusalReason::TransformLimit => "transform_limit",
             RefusalReason::TransformOutput => "transform_output",
+            RefusalReason::NoTable => "no_table",
+            RefusalReason::TableFull => "table_full",
             RefusalReason::NoSchema => "no_schema",
             RefusalReason::SchemaMismatch => "schema_mismatch",
             RefusalReason::ValueTooLarge => "value_too_large",

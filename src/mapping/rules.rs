@@ -101,9 +101,15 @@ impl Rule {
         self.conversion.as_ref().map_or(&[], |conversion| &conversion.topics)
     }
 
-    /// Tables that its programs look into.
-    pub fn tables(&self) -> &[Arc<Table>] {
+    /// Tables that its programs look into, by their names.
+    pub fn tables(&self) -> &[(String, Arc<Table>)] {
         self.conversion.as_ref().map_or(&[], |conversion| &conversion.tables)
+    }
+
+    /// Whether its program for the way back looks into tables.
+    pub fn looks_up_on_the_way_back(&self) -> bool {
+        let program = self.conversion.as_ref().and_then(|conversion| conversion.back.as_ref());
+        program.is_some_and(|program| program.mentions("lookup"))
     }
 
     /// Whether the program of the rule may give records keys of its own.

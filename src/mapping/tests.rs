@@ -9,6 +9,7 @@ mod forwards;
 mod said;
 mod shadow;
 mod sources;
+mod tables;
 mod transforms;
 mod unmapped;
 mod warnings;

@@ -13,7 +13,7 @@ use super::restore;
 use super::route::RefusalReason;
 use super::rules::{Rule, RuleId};
 use super::spec::{Direction, RuleSpec};
-use super::tables::Table;
+use super::tables::{Lack, Table};
 use super::template::Captured;
 
 /// Of one rule.
@@ -32,7 +32,7 @@ pub(super) struct Conversion {
     /// Kafka topics that `forth` may choose, beside the rule's own.
     pub(super) topics: Vec<String>,
     /// Tables that its programs look into.
-    pub(super) tables: Vec<Arc<Table>>,
+    pub(super) tables: Vec<(String, Arc<Table>)>,
 }
 
 /// A run of a rule's conversion, to be counted.
@@ -116,6 +116,8 @@ impl From<&Trouble> for RefusalReason {
             Trouble::Unreadable(_) => RefusalReason::NotJson,
             Trouble::Error(_) => RefusalReason::TransformError,
             Trouble::CutOff => RefusalReason::TransformLimit,
+            Trouble::Lacks(Lack::NotRead) => RefusalReason::NoTable,
+            Trouble::Lacks(Lack::NoRoom) => RefusalReason::TableFull,
             Trouble::Unwritable(_) => RefusalReason::TransformOutput,
         }
     }
@@ -144,7 +146,7 @@ pub(super) fn conversion(spec: &RuleSpec, faults: &mut Faults) -> Option<Box<Con
             forth,
             back,
             topics: spec.kafka.topics.clone(),
-            tables: spec.lookup.iter().map(|(_, table)| table.clone()).collect(),
+            tables: spec.lookup.clone(),
         })
     })
 }

@@ -13,6 +13,7 @@ mod packets;
 mod process;
 mod series;
 mod shared;
+mod tables;
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -25,8 +26,10 @@ pub use outside::OutsideCounters;
 pub use packets::{PacketCounters, PacketTally};
 pub use series::{ConnectionRefusal, ListenerCounters, RuleCounters};
 pub use shared::SharedCounters;
+pub use tables::TableCounters;
 
 use series::{ConnectionFamilies, Reason, RuleFamilies};
+use tables::TableFamilies;
 
 /// The content type of [`Metrics::encode`]: OpenMetrics 1.0 text, which Prometheus has read since 2.5.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -37,6 +40,7 @@ pub struct Metrics {
     registry: Registry,
     connections: ConnectionFamilies,
     rules: RuleFamilies,
+    tables: TableFamilies,
     /// 1 while the instance is ready, else 0.
     pub ready: Gauge,
     /// Packets read from and written to devices, by type.
@@ -83,6 +87,7 @@ impl Metrics {
         let connections = ConnectionFamilies::register(own);
         let packets = PacketCounters::register(own);
         let rules = RuleFamilies::register(own);
+        let tables = TableFamilies::register(own);
         let accept_errors = counter(own, "accept_errors", "Accept calls that failed");
         let connection_panics = counter(own, "connection_panics", "Connection tasks that ended by a panic");
         let unreadable_batches = counter(own, "unreadable_batches", "Record batches of Kafka that cannot be read");
@@ -120,6 +125,7 @@ impl Metrics {
             registry,
             connections,
             rules,
+            tables,
             ready,
             packets,
             accept_errors,
@@ -159,6 +165,11 @@ impl Metrics {
     /// The counters of all rules, in the order of the names: index them with the rule's id.
     pub fn rules<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<RuleCounters> {
         names.into_iter().map(|name| self.rule(name)).collect()
+    }
+
+    /// The counters of the lookup table of a Kafka topic.
+    pub fn table(&self, topic: &str) -> TableCounters {
+        self.tables.table(topic)
     }
 
     /// Counts a request (CONNECT, PUBLISH, SUBSCRIBE, …) that was answered with a refusal.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::{
     Shared, answers,
     desk::Desk,
-    inbound::{Placed, Wait, reason_of},
+    inbound::{Placed, Wait},
+    routing::reason_of,
 };
 use crate::{
     mapping::{

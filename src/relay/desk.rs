@@ -182,6 +182,7 @@ impl Desk {
                 None => std::future::pending().await,
             },
             Some(Wait::Topic(name)) => drop(Box::pin(self.shared.cluster.topic_known(name)).await),
+            Some(Wait::Table(pending)) => Box::pin(self.shared.hub.tables.progressed(*pending)).await,
             None => std::future::pending().await,
         }
     }

@@ -6,7 +6,6 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    aborted::Aborted,
     arrivals::Arrivals,
     behind::Behind,
     chunk::SourceId,
@@ -16,10 +15,13 @@ use super::{
     scribe::{Clock, Scribe},
 };
 use crate::{
-    kafka::fetched::{self, Batch, Limits},
+    kafka::{
+        aborted::Aborted,
+        fetched::{self, Batch, Limits},
+    },
     mapping::MissingSchema,
     metrics::Metrics,
-    resources::Registries,
+    resources::{LiveTables, Registries},
     upstream::{self, Cluster, Reader, Start, Topic},
 };
 
@@ -48,6 +50,7 @@ pub struct Feed {
     arrivals: Arc<Arrivals>,
     frontier: Arc<Frontier>,
     registries: Arc<Registries>,
+    tables: Arc<LiveTables>,
 }
 
 /// What there is to do.
@@ -91,11 +94,13 @@ impl Feed {
             arrivals,
             frontier,
             registries: hub.registries.clone(),
+            tables: hub.tables.clone(),
         }
     }
 
     /// Runs until it is aborted or the cluster is shut down.
     pub async fn run(mut self) {
+        self.tables.settled_for_readers().await;
         loop {
             match self.event().await {
                 Event::Tail(chunk) => self.take(chunk).await,

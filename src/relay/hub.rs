@@ -32,7 +32,7 @@ use crate::{
     metrics::{Metrics, RuleCounters},
     mqtt::QoS,
     ownership::Source,
-    resources::Registries,
+    resources::{LiveTables, Registries},
     session::SubscriptionKey,
     upstream::{Cluster, Topic, TopicId},
 };
@@ -119,6 +119,7 @@ pub struct Hub {
     /// Names of the topics of the proxy's own state.
     own: Vec<String>,
     pub(super) registries: Arc<Registries>,
+    pub(super) tables: Arc<LiveTables>,
     topics: Mutex<Known>,
 }
 
@@ -206,7 +207,7 @@ impl Hub {
         missing: Arc<Said>,
         sweeps: Arc<SweepCache>,
         budget: Arc<Budget>,
-        registries: Arc<Registries>,
+        (registries, tables): (Arc<Registries>, Arc<LiveTables>),
     ) -> Self {
         Self {
             cluster,
@@ -218,6 +219,7 @@ impl Hub {
             budget,
             own: Vec::new(),
             registries,
+            tables,
             topics: Mutex::default(),
         }
     }

@@ -17,7 +17,7 @@ use super::{
     retained::Job,
 };
 use crate::{
-    mapping::{Acknowledge, Draft, Inbound, Made, NoRoute, Overflow, RefusalReason, Rule, Unmapped},
+    mapping::{Acknowledge, Draft, Inbound, Overflow, Rule},
     mqtt::{PayloadFormat, Publish, QoS, ReasonCode},
     session::{Answer, Session, Ticket},
     upstream::{AppendError, Topic, TopicState, WriteOptions},
@@ -42,6 +42,8 @@ pub enum Wait {
     Retained(usize),
     /// For the partitions of a Kafka topic.
     Topic(String),
+    /// For a lookup table that is not read yet, while so many are not. Nothing is begun of the message.
+    Table(usize),
 }
 
 /// A PUBLISH that waits.
@@ -102,7 +104,9 @@ impl Desk {
     /// Tries a PUBLISH again that waited.
     pub(super) fn resume(&mut self, session: &mut Session, publish: &Publish<'_>, now: Instant) {
         let Some(blocked) = self.blocked.take() else { return };
-        self.go_on(session, publish, blocked.ticket, Some((blocked.done, blocked.now_ms)), now);
+        let begun = !matches!(blocked.wait, Wait::Table(_));
+        let waited = (begun.then_some(blocked.done), blocked.now_ms);
+        self.go_on(session, publish, blocked.ticket, Some(waited), now);
         match &mut self.blocked {
             Some(again) if now < blocked.until => again.until = blocked.until,
             Some(_) => self.give_up(session, now),
@@ -128,11 +132,19 @@ impl Desk {
         session.answer(ticket, answer, now);
     }
 
-    /// Routes a PUBLISH and appends its records; if it has waited, from `waited` on.
-    fn go_on(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Option<Ticket>, waited: Option<(usize, i64)>, now: Instant) {
+    /// Routes a PUBLISH and appends its records; if it has waited, from the record that it had come to, if it had come to records.
+    fn go_on(
+        &mut self,
+        session: &mut Session,
+        publish: &Publish<'_>,
+        ticket: Option<Ticket>,
+        waited: Option<(Option<usize>, i64)>,
+        now: Instant,
+    ) {
         let (waited, came) = waited.unzip();
+        let waited = waited.flatten();
         if let Some(ticket) = ticket.filter(|_| self.is_once(publish)) {
-            return self.publish_once(session, publish, ticket, came, now);
+            return self.publish_once(session, publish, ticket, (waited.is_some(), came), now);
         }
         let now_ms = came.unwrap_or_else(now_ms);
         let answer = DRAFT.with_borrow_mut(|draft| {
@@ -140,7 +152,13 @@ impl Desk {
             let identity = self.identity();
             let (topic, client) = (session.resolved_topic(publish), session.client_id());
             let inbound = inbound(publish, topic, client, identity.as_deref(), now_ms);
-            let routed = shared.rules.route(&inbound, draft);
+            let routed = match shared.route(&inbound, draft) {
+                Ok(routed) => routed,
+                Err(wait) => {
+                    self.block(ticket, (0, 1), now_ms, wait, now);
+                    return None;
+                }
+            };
             if waited.is_none() {
                 self.count_runs(draft, &inbound);
             }
@@ -162,15 +180,7 @@ impl Desk {
             while done < records {
                 match self.place_any(draft, done, &inbound, ticket) {
                     Placed::Wait(wait) => {
-                        let until = now + shared.settings.delivery_timeout;
-                        self.blocked = Some(Box::new(Blocked {
-                            ticket,
-                            done,
-                            records,
-                            now_ms,
-                            wait,
-                            until,
-                        }));
+                        self.block(ticket, (done, records), now_ms, wait, now);
                         return None;
                     }
                     Placed::Awaited => {}
@@ -183,6 +193,19 @@ impl Desk {
         if let (Some(ticket), Some(answer)) = (ticket, answer) {
             self.answer(session, ticket, answer, now);
         }
+    }
+
+    /// Leaves a PUBLISH at the front of the input.
+    pub(super) fn block(&mut self, ticket: Option<Ticket>, (done, records): (usize, usize), now_ms: i64, wait: Wait, now: Instant) {
+        let until = now + self.shared.settings.delivery_timeout;
+        self.blocked = Some(Box::new(Blocked {
+            ticket,
+            done,
+            records,
+            now_ms,
+            wait,
+            until,
+        }));
     }
 
     /// Puts one record into the open batch of its partition.
@@ -290,46 +313,6 @@ impl Desk {
         self.refusal(rule, ReasonCode::ImplementationSpecificError, STATE_TOPIC)
     }
 
-    /// A message that makes no record.
-    pub(super) fn no_route(&self, none: NoRoute, inbound: &Inbound<'_>) -> Answer {
-        let (why, unmapped) = match none {
-            NoRoute::Unmapped(unmapped) => ("unmapped", unmapped),
-            NoRoute::Refused(refusal) => (refusal.reason.as_str(), Unmapped::Reject),
-        };
-        self.shared.metrics.refused(why);
-        tracing::debug!(client = inbound.client, topic = inbound.topic, why, "a message makes no record");
-        match unmapped {
-            Unmapped::Reject => Answer::Refused {
-                reason: reason_of(none),
-                reason_string: Some(why),
-            },
-            Unmapped::Drop => Answer::Acked,
-        }
-    }
-
-    pub(super) fn count_skipped(&self, draft: &Draft) {
-        for refusal in draft.skipped() {
-            self.shared.rule_counters[refusal.rule.0 as usize].skipped(refusal.reason.as_str());
-        }
-    }
-
-    /// Counts the runs of programs; each once for a message, also if it is routed again because it waited.
-    pub(super) fn count_runs(&self, draft: &Draft, inbound: &Inbound<'_>) {
-        for ran in draft.ran() {
-            let counters = &self.shared.rule_counters[ran.rule.0 as usize];
-            counters.transform_steps.inc_by(ran.steps);
-            match ran.made {
-                Made::Records(_) => {}
-                Made::Nothing => counters.dropped("not_selected"),
-                Made::Refused(reason) => {
-                    counters.transform_failed(reason.as_str());
-                    let (client, topic, why) = (inbound.client, inbound.topic, reason.as_str());
-                    tracing::debug!(client, topic, why, words = draft.trouble(), "a transform failed");
-                }
-            }
-        }
-    }
-
     /// What is done once for a PUBLISH, also if its first record waits.
     fn enter(&mut self, draft: &Draft, ticket: Option<Ticket>) {
         self.count_skipped(draft);
@@ -350,30 +333,6 @@ impl Shared {
 /// Whether a message may be given up while memory is full.
 fn may_drop(rule: &Rule, inbound: &Inbound<'_>) -> bool {
     inbound.publish.qos == QoS::AtMostOnce && rule.overflow == Overflow::Drop
-}
-
-/// What the device is told of a message that makes no record: what of it is wrong.
-pub(super) fn reason_of(none: NoRoute) -> ReasonCode {
-    let NoRoute::Refused(refusal) = none else {
-        return ReasonCode::TopicNameInvalid;
-    };
-    match refusal.reason {
-        RefusalReason::IllegalKafkaTopic | RefusalReason::NoSuchPartition => ReasonCode::TopicNameInvalid,
-        RefusalReason::NotJson
-        | RefusalReason::NotText
-        | RefusalReason::NotCbor
-        | RefusalReason::NoPayloadField
-        | RefusalReason::SchemaMismatch
-        | RefusalReason::ValueTooLarge => ReasonCode::PayloadFormatInvalid,
-        RefusalReason::NotAPartition
-        | RefusalReason::NotATimestamp
-        | RefusalReason::NoIdentity
-        | RefusalReason::NoUserProperty
-        | RefusalReason::TransformError
-        | RefusalReason::TransformLimit
-        | RefusalReason::TransformOutput
-        | RefusalReason::NoSchema => ReasonCode::ImplementationSpecificError,
-    }
 }
 
 /// What the rules are told of a PUBLISH, or of a will, that came at `now_ms`.

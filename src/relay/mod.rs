@@ -4,7 +4,7 @@
 //! means, the mapping where a message goes, the cluster when it is stored.
 //!
 //! * `connection` is the loop of one client, `desk` what is kept for it; `admission`, `inbound`, `answers`, `subscribing`, `placing`,
-//!   `granting`, `outbound` and `wills` hold its verbs.
+//!   `granting`, `outbound` and `wills` hold its verbs; `routing` says where a message goes.
 //! * `authenticate` asks who a client is, away from the reactor; `enhanced` does so by AUTH; `guard` keeps the answer and what it may do; `audit` tells of refusals,
 //!   `identities` counts the clients of each identity.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
@@ -16,7 +16,6 @@
 //!   `behind`, `sweep` and `sweep_cache` to those that cannot keep up; `permits` and `patience` share out the memory for that.
 //! * `share` are the shared subscriptions of all connections, `shared_out` what one connection has of them.
 
-mod aborted;
 mod admission;
 mod answers;
 mod arrivals;
@@ -51,6 +50,7 @@ mod resuming;
 mod retained;
 mod retaining;
 mod roster;
+mod routing;
 mod said;
 mod scribe;
 mod settings;
@@ -64,7 +64,10 @@ mod sweep_cache;
 mod tenancy;
 mod wills;
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -72,7 +75,7 @@ use crate::{
     downstream::Link,
     mapping::RuleSet,
     metrics::{Metrics, RuleCounters},
-    resources::{KeySets, LoginServers, Registries},
+    resources::{KeySets, LiveTables, LoginServers, Registries},
     upstream::Cluster,
 };
 
@@ -137,6 +140,7 @@ impl Relay {
         let rule_counters: Arc<[_]> = metrics.rules(rules.iter().map(|(_, rule)| rule.name.as_str())).into();
         let missing = Arc::new(Said::default());
         let registries = Arc::new(Registries::start(&settings.registries, &metrics.outside));
+        let tables = Arc::new(live_tables(&rules, &cluster, &metrics, settings.delivery_timeout));
         let hub = Hub::new(
             cluster.clone(),
             (rules.clone(), rule_counters.clone()),
@@ -149,7 +153,7 @@ impl Relay {
                 metrics.reads_waiting_bytes.clone(),
             ),
             Budget::new(settings.sweeps.for_messages(), metrics.waiting_bytes.clone()),
-            registries,
+            (registries, tables),
         );
         let hub = Arc::new(hub.with_own(&settings.state_topics));
         let shares = Shares::new(hub.clone(), &settings.group_prefix, settings.shared);
@@ -212,7 +216,7 @@ impl Relay {
     /// What clients would have to wait for that come now, and its changes: what is read at the start, stored sessions and retained messages.
     pub fn waits_for(&self) -> watch::Receiver<Option<&'static str>> {
         let (tell, told) = watch::channel(Some("starting"));
-        let (store, retained) = (self.shared.store.clone(), self.shared.retained.clone());
+        let (store, retained, hub) = (self.shared.store.clone(), self.shared.retained.clone(), self.shared.hub.clone());
         tokio::spawn(async move {
             let say = |what| {
                 tell.send_if_modified(|now| std::mem::replace(now, what) != what);
@@ -221,12 +225,23 @@ impl Relay {
                 if let Some(store) = store {
                     store.begun(|what| say(Some(what))).await;
                 }
-                let Some(retained) = retained else { return say(None) };
-                let mut loaded = retained.loaded();
+                let mut loaded = retained.map(|retained| retained.loaded());
                 loop {
-                    say((!*loaded.borrow_and_update()).then_some("the retained messages are being read"));
-                    if loaded.changed().await.is_err() {
-                        return;
+                    let (tables, reads) = (
+                        hub.tables.pending(),
+                        loaded.as_mut().is_some_and(|loaded| !*loaded.borrow_and_update()),
+                    );
+                    let reads = reads.then_some("the retained messages are being read");
+                    say(tables.map(|_| "topics of lookup tables are being read").or(reads));
+                    let changed = async {
+                        match &mut loaded {
+                            Some(loaded) => loaded.changed().await.is_err(),
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        is_over = changed => if is_over { return },
+                        () = hub.tables.changed(tables) => {}
                     }
                 }
             };
@@ -278,4 +293,16 @@ async fn tell_found(mut found: watch::Receiver<Option<Arc<[Orders]>>>, shared: W
     {
         shared.registry.each(|mailbox| mailbox.store(Letter::Found));
     }
+}
+
+/// Begins to read the Kafka topics that rules name as tables.
+fn live_tables(rules: &RuleSet, cluster: &Cluster, metrics: &Arc<Metrics>, patience: Duration) -> LiveTables {
+    let with_topics = || {
+        rules
+            .iter()
+            .filter(|(_, rule)| rule.tables().iter().any(|(_, table)| table.topic().is_some()))
+    };
+    let tables = with_topics().flat_map(|(_, rule)| rule.tables()).map(|(_, table)| table.clone());
+    let for_readers = with_topics().any(|(_, rule)| rule.looks_up_on_the_way_back());
+    LiveTables::start(tables.collect(), for_readers, cluster, metrics, patience)
 }

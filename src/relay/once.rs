@@ -9,7 +9,7 @@ use super::{
     dead_letters::HeldLetter,
     desk::Desk,
     hub::stored_source,
-    inbound::{Blocked, DRAFT, Placed, Wait, inbound, now_ms},
+    inbound::{DRAFT, Placed, Wait, inbound, now_ms},
     retained::Job,
     store::{Held, Letter, Order, Unsaid},
     tenancy::Publishing,
@@ -38,25 +38,25 @@ impl Desk {
     }
 
     /// Makes the records of a PUBLISH, which has waited if it says when it `came`, and gives them to the store, all or none. They are acknowledged by Kafka whatever the rule asks for.
-    pub(super) fn publish_once(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Ticket, came: Option<i64>, now: Instant) {
+    pub(super) fn publish_once(
+        &mut self,
+        session: &mut Session,
+        publish: &Publish<'_>,
+        ticket: Ticket,
+        (waited, came): (bool, Option<i64>),
+        now: Instant,
+    ) {
         let identity = self.identity();
         let now_ms = came.unwrap_or_else(now_ms);
         let (topic, client) = (session.resolved_topic(publish), session.client_id());
         let inbound = inbound(publish, topic, client, identity.as_deref(), now_ms);
-        let made = DRAFT.with_borrow_mut(|draft| self.make(draft, &inbound, came.is_some()));
+        let made = DRAFT.with_borrow_mut(|draft| self.make(draft, &inbound, waited));
         match made {
             Made::Records(records) => self.give_to_store(publish, ticket, Ok(records)),
             Made::Answer(answer) => self.leave_out(session, publish, ticket, answer, now),
             Made::RetainDenied => session.retain_denied(now),
             Made::Wait(wait) => {
-                self.blocked = Some(Box::new(Blocked {
-                    ticket: Some(ticket),
-                    done: 0,
-                    records: 1,
-                    now_ms,
-                    wait,
-                    until: now + self.shared.settings.delivery_timeout,
-                }));
+                self.block(Some(ticket), (0, 1), now_ms, wait, now);
             }
         }
     }
@@ -93,7 +93,10 @@ impl Desk {
 
     fn make(&mut self, draft: &mut Draft, inbound: &Inbound<'_>, waited: bool) -> Made {
         let shared = self.shared.clone();
-        let routed = shared.rules.route(inbound, draft);
+        let routed = match shared.route(inbound, draft) {
+            Ok(routed) => routed,
+            Err(wait) => return Made::Wait(wait),
+        };
         if !waited {
             self.count_runs(draft, inbound);
         }

@@ -5,9 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{aborted::Aborted, feed::LIMITS, patience::SLICE, permits::Permit};
+use super::{feed::LIMITS, patience::SLICE, permits::Permit};
 use crate::{
-    kafka::fetched::{self, Batch, BatchError, Batches},
+    kafka::{
+        aborted::Aborted,
+        fetched::{self, Batch, BatchError, Batches},
+    },
     upstream::{Chunk, Reader},
 };
 

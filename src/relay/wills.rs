@@ -7,7 +7,7 @@ use super::{
     inbound::{DRAFT, Placed, Wait, inbound, now_ms},
 };
 use crate::{
-    mapping::{Draft, OnError},
+    mapping::{Draft, NoRoute, OnError, RefusalReason},
     mqtt::{Publish, ReasonCode},
     session::{Answer, OwnedWill},
 };
@@ -42,6 +42,8 @@ impl Desk {
         });
         let none = match routed {
             Ok(refused) => return refused,
+            // There may be when the will is sent.
+            Err(NoRoute::Refused(refusal)) if matches!(refusal.reason, RefusalReason::NoTable | RefusalReason::TableFull) => return None,
             Err(none) => none,
         };
         match self.no_route(none, &inbound) {
@@ -74,6 +76,7 @@ impl Desk {
                     None => return,
                 },
                 Wait::Topic(name) => drop(self.shared.cluster.topic_known(&name).await),
+                Wait::Table(pending) => self.shared.hub.tables.progressed(pending).await,
             }
         }
         self.kick();
@@ -84,9 +87,13 @@ impl Desk {
         let identity = self.identity();
         DRAFT.with_borrow_mut(|draft| {
             let inbound = inbound(publish, publish.topic, client, identity.as_deref(), now_ms);
-            if let Err(none) = self.shared.rules.route(&inbound, draft) {
-                self.no_route(none, &inbound);
-                return None;
+            match self.shared.route(&inbound, draft) {
+                Ok(Ok(())) => {}
+                Ok(Err(none)) => {
+                    self.no_route(none, &inbound);
+                    return None;
+                }
+                Err(wait) => return Some(wait),
             }
             while *done < draft.len() + draft.dead_letters().len() {
                 if let Placed::Wait(wait) = self.place_any(draft, *done, &inbound, None) {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -31,25 +31,38 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
 
 /// Reads a table's file anew; what is wrong is logged. Blocks for as long as that takes.
 pub fn read_anew(table: &Table) {
-    let path = table.path().display();
-    match read(table.path()).and_then(|content| table.renew(&content)) {
+    let Some(file) = table.path() else { return };
+    let path = file.display();
+    match read(file).and_then(|content| table.renew(&content)) {
         Ok(rows) => tracing::info!(%path, rows, "a lookup table was read again"),
         Err(why) => tracing::error!(%path, why, "a lookup table cannot be read again: its rows stay as they were"),
     }
 }
 
-/// Reads tables anew whose files change. Runs until it is dropped.
+/// Reads the sample of a topic's table, if it has one, and has its rows stand for the topic's.
+///
+/// # Errors
+/// The file, and what is wrong with it.
+pub fn stand_in(table: &Table) -> Result<(), (PathBuf, String)> {
+    let Some(path) = table.topic().and_then(|topic| topic.sample.as_ref()) else {
+        return Ok(());
+    };
+    let taken = read(path).and_then(|content| table.stand_in(path, &content));
+    taken.map(|_| ()).map_err(|why| (path.clone(), why))
+}
+
+/// Reads tables anew whose files change; those without one are left out. Runs until it is dropped.
 pub async fn watch(tables: Vec<Arc<Table>>) {
     watch_each(tables, LOOK_AGAIN).await;
 }
 
 async fn watch_each(tables: Vec<Arc<Table>>, every: Duration) {
-    let mut looks: Vec<Look> = tables.iter().map(|table| look(table.path())).collect();
+    let mut looks: Vec<Look> = tables.iter().map(|table| look(table)).collect();
     let mut clock = tokio::time::interval(every);
     loop {
         clock.tick().await;
         for (table, before) in tables.iter().zip(&mut looks) {
-            let now = look(table.path());
+            let now = look(table);
             if now != *before {
                 *before = now;
                 let table = table.clone();
@@ -60,8 +73,8 @@ async fn watch_each(tables: Vec<Arc<Table>>, every: Duration) {
     }
 }
 
-fn look(path: &Path) -> Look {
-    let metadata = path.metadata().ok()?;
+fn look(table: &Table) -> Look {
+    let metadata = table.path()?.metadata().ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
 }
 

@@ -215,6 +215,14 @@ impl Cluster {
         state_topics::examine(&self.core, topics).await
     }
 
+    /// The `cleanup.policy` of a topic, or the code with which Kafka refuses to tell it (DESCRIBE_CONFIGS).
+    ///
+    /// # Errors
+    /// Why no broker tells, after a few attempts.
+    pub async fn cleanup_policy(&self, topic: &str) -> Result<Result<String, ErrorCode>, String> {
+        state_topics::cleanup_policy(&self.core, topic).await
+    }
+
     /// The ids of the brokers, as last heard.
     pub fn brokers(&self) -> Vec<i32> {
         let mut ids: Vec<i32> = self.core.all_brokers().iter().filter(|b| b.is_listed()).map(|b| b.id).collect();

@@ -8,6 +8,8 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use crate::mapping::tables::Lack;
+
 /// Units of one step of the interpreter, some 50 ns.
 const STEP: u64 = 16;
 /// Steps of a run, beside what its payload adds.
@@ -33,6 +35,8 @@ pub(super) enum CutOff {
     Spent,
     /// Calls or values are nested too deeply.
     TooDeep,
+    /// A table that it looks into has no answer: what is said then might be wrong.
+    Lacks(Lack),
     /// A panic: a fault of the interpreter, which its caller shall not feel.
     Fault,
 }

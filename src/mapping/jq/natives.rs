@@ -9,7 +9,7 @@ use jaq_core::load::{self, parse::Def};
 use jaq_core::native::{Fun, bome, run, unary, v};
 use jaq_core::{DataT, RunPtr, ValR};
 
-use super::fuel::{charge, charge_bytes, charge_values};
+use super::fuel::{CutOff, charge, charge_bytes, charge_values, end};
 use super::matching::{DEFINITIONS, Wanted, apply};
 use super::program::Kind;
 use super::value::{Envelope, Value};
@@ -185,10 +185,11 @@ fn row(tables: &[(String, Arc<Table>)], name: &Value, key: &Value) -> ValR<Value
     let row = match key {
         Value::Text(key) => table.row(key),
         Value::Int(_) | Value::Float(_) | Value::Bool(_) => table.row(&key.to_json()),
-        Value::Null => None,
+        Value::Null => Ok(None),
         other => return Err(Error::typ(other.clone(), "key of a table")),
     };
-    Ok(row.unwrap_or_default())
+    // No `try` and no `//` of a program makes an answer of what is not known.
+    Ok(row.unwrap_or_else(|lack| end(CutOff::Lacks(lack))).unwrap_or_default())
 }
 
 /// A value with what its record has beside it: a thing of its own, so no payload can pass for one.

@@ -11,7 +11,7 @@ use super::natives::{definitions, functions};
 use super::recursion::said;
 use super::value::{Fields, Value};
 use crate::mapping::fault::Wrong;
-use crate::mapping::tables::Table;
+use crate::mapping::tables::{Lack, Table};
 
 /// Outputs of one run, and so records of one message.
 const MOST_OUTPUTS: usize = 1_000;
@@ -66,6 +66,8 @@ pub(in crate::mapping) enum Trouble {
     Error(String),
     /// It has cost too much.
     CutOff,
+    /// A table that it looks into has no answer.
+    Lacks(Lack),
     /// What came out cannot be written as it should be.
     Unwritable(String),
 }
@@ -75,6 +77,8 @@ impl Trouble {
     pub(in crate::mapping) fn words(self) -> Option<String> {
         match self {
             Trouble::Error(words) | Trouble::Unwritable(words) => Some(words),
+            Trouble::Lacks(Lack::NotRead) => Some("the topic of a lookup table is not read to its end".to_owned()),
+            Trouble::Lacks(Lack::NoRoom) => Some("a lookup table has no such row, and left rows out for want of memory".to_owned()),
             Trouble::Unreadable(_) | Trouble::CutOff => None,
         }
     }
@@ -182,6 +186,7 @@ impl Program {
         let outcome = outcome.unwrap_or_else(|cut_off| {
             Err(match cut_off {
                 CutOff::Spent | CutOff::TooDeep => Trouble::CutOff,
+                CutOff::Lacks(lack) => Trouble::Lacks(lack),
                 CutOff::Fault => Trouble::Error("the interpreter failed".to_owned()),
             })
         });

@@ -9,7 +9,7 @@ fn transforms(spec: RuleSpec, program: &str) -> RuleSpec {
     }
 }
 
-fn telemetry(program: &str) -> RuleSpec {
+pub(super) fn telemetry(program: &str) -> RuleSpec {
     transforms(spec("telemetry", "v/{vin}/t", "t", Some("{vin}")), program)
 }
 
@@ -21,7 +21,7 @@ fn formats(spec: RuleSpec, payload: Format, format: Format) -> RuleSpec {
     }
 }
 
-fn values(set: &RuleSet, payload: &[u8]) -> Vec<String> {
+pub(super) fn values(set: &RuleSet, payload: &[u8]) -> Vec<String> {
     let records = write(set, &publish("v/42/t", payload)).unwrap();
     records
         .into_iter()
@@ -29,14 +29,14 @@ fn values(set: &RuleSet, payload: &[u8]) -> Vec<String> {
         .collect()
 }
 
-fn refusal(set: &RuleSet, payload: &[u8]) -> RefusalReason {
+pub(super) fn refusal(set: &RuleSet, payload: &[u8]) -> RefusalReason {
     match write(set, &publish("v/42/t", payload)) {
         Err(NoRoute::Refused(refusal)) => refusal.reason,
         other => panic!("{other:?}"),
     }
 }
 
-fn faults(spec: RuleSpec) -> Vec<(Field, Option<usize>)> {
+pub(super) fn faults(spec: RuleSpec) -> Vec<(Field, Option<usize>)> {
     let faults = RuleSet::compile(vec![spec], Unmapped::Reject).unwrap_err();
     faults.into_iter().map(|fault| (fault.field, fault.at)).collect()
 }
@@ -304,42 +304,4 @@ fn cbor_is_read_and_written() {
     let back = compile(vec![formats(telemetry("."), Format::Json, Format::Cbor)]);
     let written = write(&back, &publish("v/42/t", json.as_bytes())).unwrap().remove(0).value.unwrap();
     assert_eq!(values(&set, &written), [json, "\"number\""]);
-}
-
-fn table(file: &str, key: Option<&str>, content: &str) -> Result<Table, String> {
-    Table::new(file.into(), key.map(Into::into), content.as_bytes())
-}
-
-#[test]
-fn programs_look_into_tables() {
-    let sites = table("sites.csv", None, "vin,site,note\n42,Berlin,\"a, b\"\n7,Paris,\n").unwrap();
-    let limits = table("limits.json", Some("k"), r#"[{"k":"true","max":1},{"k":"1.5","max":2}]"#).unwrap();
-    let (sites, limits) = (std::sync::Arc::new(sites), std::sync::Arc::new(limits));
-    let mut rule = telemetry(r#"[lookup("sites"; $vin).site, lookup("sites"; "8"), lookup("limits"; .a).max, lookup("limits"; null)]"#);
-    rule.lookup = vec![("sites".into(), sites.clone()), ("limits".into(), limits)];
-    let set = compile(vec![rule.clone()]);
-    assert_eq!(values(&set, br#"{"a":true}"#), [r#"["Berlin",null,1,null]"#]);
-    assert_eq!(values(&set, br#"{"a":1.5}"#), [r#"["Berlin",null,2,null]"#]);
-    assert_eq!(refusal(&set, br#"{"a":[]}"#), RefusalReason::TransformError);
-    assert!(set.rule(RuleId(0)).tables().len() == 2);
-    sites.renew(b"vin,site\n42,Rome\n").unwrap();
-    assert!(sites.renew(b"vin,site\n42,Rome\n42,Oslo\n").is_err());
-    assert_eq!(values(&set, br#"{"a":true}"#), [r#"["Rome",null,1,null]"#]);
-
-    rule.transform = Some("lookup(\"other\"; 1)".into());
-    assert_eq!(faults(rule.clone()), [(Field::Transform, Some(8))]);
-    rule.transform = Some(".".into());
-    assert_eq!(faults(rule), [(Field::Lookup, None)]);
-    for (file, key, content, words) in [
-        ("a.csv", Some("x"), "a,b\n1,2\n", "has no column `x`"),
-        ("a.csv", None, "a,b\n1,2,3\n", "is no CSV"),
-        ("a.json", None, "[]", "is no object"),
-        ("a.json", Some("k"), "{}", "is no array"),
-        ("a.json", Some("k"), "[{}]", "has no text `k` in row 1"),
-        ("a.json", None, "{", "is no JSON"),
-        ("a.txt", None, "", "neither"),
-    ] {
-        let why = table(file, key, content).unwrap_err();
-        assert!(why.contains(words), "{why}");
-    }
 }

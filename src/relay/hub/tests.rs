@@ -41,7 +41,7 @@ fn hub() -> Arc<Hub> {
         Arc::default(),
         SweepCache::new(SweepSettings::default(), 1024, Duration::from_secs(30), Gauge::default()),
         Budget::new(1 << 20, Gauge::default()),
-        Arc::default(),
+        Default::default(),
     ))
 }
 

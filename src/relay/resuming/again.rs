@@ -106,6 +106,7 @@ async fn read(hub: &Arc<Hub>, topic: &Arc<Topic>, place: Place) -> Option<Option
                 if let Some(missing) = missing_schema(hub, topic, place, &found) {
                     hub.registries.look_up(&missing.catalog, missing.id).await;
                 }
+                hub.tables.settled_for_readers().await;
                 return Some(message(hub, topic, place, &found));
             }
         }

@@ -29,6 +29,7 @@ const MOST_FORGOTTEN: usize = 1_000;
 
 /// Runs until it is aborted.
 pub(super) async fn run(retained: Arc<Retained>, hub: Arc<Hub>) {
+    hub.tables.settled_for_readers().await;
     let mut tail = Tail {
         retained: retained.clone(),
         hub,

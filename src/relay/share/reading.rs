@@ -17,10 +17,12 @@ use super::{
     state::PartId,
 };
 use crate::{
-    kafka::fetched::{self, Batch, Batches},
+    kafka::{
+        aborted::Aborted,
+        fetched::{self, Batch, Batches},
+    },
     mapping::{self, MissingSchema},
     relay::{
-        aborted::Aborted,
         budget::Budget,
         chunk::{ChunkBuilder, SourceId},
         feed::LIMITS,

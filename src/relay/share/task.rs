@@ -88,6 +88,9 @@ pub(super) fn begin(shares: Arc<Shares>, share: Arc<Share>, sources: &[Source], 
     shares.running.send_modify(|running| *running += 1);
     shares.hub.metrics.shared.memberships.inc();
     tokio::spawn(async move {
+        let asked = Instant::now();
+        shares.hub.tables.settled_for_readers().await;
+        let until = until + asked.elapsed();
         match shares.kind {
             SharedKind::ConsumerGroup => run(&shares, &share, &sources, until).await,
             SharedKind::ShareGroup => locking::run(&shares, &share, &sources, until).await,

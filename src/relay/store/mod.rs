@@ -36,6 +36,7 @@ use super::{dead_letters::DeadLetters, hub::Hub, retained::Retained};
 use crate::{
     mapping::{RuleSet, partition_for_key},
     metrics::Metrics,
+    resources::LiveTables,
     upstream::{Cluster, State, Topic},
 };
 
@@ -88,6 +89,13 @@ struct Around {
     /// The feeds; an operator has none.
     hub: Option<Arc<Hub>>,
     beginning: watch::Sender<Beginning>,
+}
+
+impl Around {
+    /// Lookup tables of Kafka topics; an operator reads none.
+    fn tables(&self) -> Option<&LiveTables> {
+        self.hub.as_deref().map(|hub| &*hub.tables)
+    }
 }
 
 /// How far an instance is that has just started.

@@ -13,6 +13,7 @@ use crate::{
         hub::stored_source,
         inbound::{inbound, now_ms},
         retained::Job,
+        routing::routed,
     },
     upstream::{AppendError, Fate, Outcome as Written, Topic, TopicState, WriteOptions},
 };
@@ -26,7 +27,7 @@ pub(super) async fn targets(around: &Around, client: &str, will: &StoredWill) ->
     let publish = publish(will, user.as_bytes());
     let inbound = inbound(&publish, publish.topic, client, will.identity.as_deref(), now_ms());
     let mut draft = Draft::new();
-    if around.rules.route(&inbound, &mut draft).is_err() {
+    if routed(&around.rules, around.tables(), &inbound, &mut draft).await.is_err() {
         tracing::warn!(client, topic = will.topic, "no rule maps a will any more: it is dropped");
         return Targets::new();
     }
@@ -51,7 +52,7 @@ pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, in
     let publish = publish(will, user.as_bytes());
     let inbound = inbound(&publish, publish.topic, client, will.identity.as_deref(), now_ms());
     let mut draft = Draft::new();
-    if around.rules.route(&inbound, &mut draft).is_err() {
+    if routed(&around.rules, around.tables(), &inbound, &mut draft).await.is_err() {
         return Outcome::Refused;
     }
     let (places, _) = places(around, &draft, &inbound).await;

@@ -17,6 +17,7 @@ use super::{
     settings::StateTopic,
     standing::Fitness,
 };
+use crate::kafka::error::ErrorCode;
 use requests::Mode;
 
 /// How often faults that an operator must mend are looked at again.
@@ -116,4 +117,23 @@ pub(crate) async fn examine(core: &Core, topics: &[StateTopic]) -> Result<Vec<Ve
         }
     }
     Ok(verdicts)
+}
+
+/// The `cleanup.policy` of any topic, or why Kafka does not tell it to us.
+///
+/// # Errors
+/// Why no broker tells, after a few attempts.
+pub(crate) async fn cleanup_policy(core: &Core, topic: &str) -> Result<Result<String, ErrorCode>, String> {
+    let mut failures = 0;
+    loop {
+        let asked = match any_connection(core, Among::All(failures as usize)).await {
+            Ok(connection) => requests::policy(core, &connection, topic).await,
+            Err(why) => Err(why),
+        };
+        match asked {
+            Err(_) if failures < SAY_AFTER => failures += 1,
+            asked => return asked,
+        }
+        tokio::time::sleep(backoff::wait(failures, Duration::from_millis(50), Duration::from_secs(1))).await;
+    }
 }

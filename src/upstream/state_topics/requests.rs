@@ -140,6 +140,15 @@ async fn create(core: &Core, at: &Connection, topic: &StateTopic, mode: Mode) ->
     Ok(())
 }
 
+/// The `cleanup.policy` of a topic, or why Kafka does not tell it to us. An error is one that may pass.
+pub(super) async fn policy(core: &Core, at: &Connection, name: &str) -> Result<Result<String, ErrorCode>, String> {
+    match settings(core, at, name).await {
+        Ok(mut settings) => Ok(Ok(settings.remove(verdict::POLICY).unwrap_or_default())),
+        Err(Failure::Refused(code, _)) => Ok(Err(code)),
+        Err(Failure::Passing(why)) => Err(why),
+    }
+}
+
 /// What the topic is set to, the broker's defaults included.
 async fn settings(core: &Core, at: &Connection, name: &str) -> Result<HashMap<String, String>, Failure> {
     let keys = verdict::CHECKED.map(StrBytes::from_static_str).to_vec();

@@ -10,7 +10,7 @@ use crate::{kafka::error::ErrorCode, upstream::settings::StateTopic};
 /// must still find each record of another in its place, or it would take a state for current that is not.
 pub(super) const LEAST_AGE: i64 = 600_000;
 
-const POLICY: &str = "cleanup.policy";
+pub(super) const POLICY: &str = "cleanup.policy";
 const TIMESTAMPS: &str = "message.timestamp.type";
 const LAG: &str = "min.compaction.lag.ms";
 const TOMBSTONES: &str = "delete.retention.ms";

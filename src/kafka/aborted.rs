@@ -1,6 +1,6 @@
 //! Which batches of a fetch belong to aborted transactions (KIP-98): none of their records reaches a device.
 
-use crate::kafka::fetched::Batch;
+use super::fetched::Batch;
 
 /// The aborted transactions that touch a fetch. Asked about its batches in their order.
 #[derive(Debug)]
