@@ -3,12 +3,15 @@
 //! Records are read from a real batch, as a feed reads them. Goals are printed beside the figures; none decides anything.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
 use mqtt_kafka_proxy::kafka::batch::{BatchBuilder, Producer};
 use mqtt_kafka_proxy::kafka::fetched::{Limits, batches};
 use mqtt_kafka_proxy::kafka::{Compression, Header, RecordFields};
-use mqtt_kafka_proxy::mapping::{Draft, Inbound, KafkaSpec, LocateScratch, RuleId, RuleSet, RuleSpec, Stored, Unmapped};
+use mqtt_kafka_proxy::mapping::{
+    Draft, Format, Inbound, KafkaSpec, LocateScratch, RuleId, RuleSet, RuleSpec, Stored, Table, TopicRows, TopicTable, Unmapped,
+};
 use mqtt_kafka_proxy::mqtt::publish::SharedProperties;
 use mqtt_kafka_proxy::mqtt::{Publish, PublishProperties, QoS};
 
@@ -129,7 +132,23 @@ fn deliver(set: &RuleSet, kafka_topic: &str, headers: &[Header<'_>], rule: RuleI
 
 /// What a rule with a program makes of a payload of 200 bytes.
 fn transform(program: &str) -> (f64, u64) {
+    let table = Arc::new(Table::of_topic(TopicTable {
+        topic: "vins".into(),
+        key: None,
+        format: Format::Json,
+        memory: usize::MAX,
+        sample: None,
+    }));
+    let mut rows = TopicRows::new(&table).expect("it is of a topic");
+    for number in 0..10_000 {
+        rows.put(Some(format!("WVW{number:014}").as_bytes()), Some(br#"{"site":"north","line":7}"#));
+    }
+    rows.publish();
+    // A table that no program looks into is a fault.
+    let mut lookup = vec![("vins".into(), table)];
+    lookup.retain(|_| program.contains("lookup"));
     let rule = RuleSpec {
+        lookup,
         name: "r".into(),
         mqtt: "vehicles/{vin}/telemetry".into(),
         transform: Some(program.into()),
@@ -173,6 +192,14 @@ fn main() {
         (
             "select and reshape more",
             "select(.celsius > 90 and .status == \"driving\") | {vin: $vin, celsius, rpm, at: $now, lat: .position.lat, lon: .position.lon, taken: ([.seats[] | select(.)] | length)}",
+        ),
+        (
+            "look into a table of 10,000 rows of a topic",
+            "{vin: $vin, site: lookup(\"vins\"; \"WVW00000000001234\").site}",
+        ),
+        (
+            "match a regular expression",
+            "select(.model | test(\"^(electric|hybrid) [a-z]+$\")) | {vin: $vin}",
         ),
     ];
     for (name, program) in programs {

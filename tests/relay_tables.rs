@@ -301,10 +301,8 @@ async fn a_broker_that_is_away_or_damages_what_it_sends_leaves_the_table_as_it_i
 async fn records_on_their_way_to_devices_wait_for_the_table_too() {
     let fake = fake(1).await;
     fake.record("vins", 0, "a", "1");
-    let stage = Stage::launch(fake, RULES, |_| {}).await;
-    stage.fake.paused.send_replace(true);
-    stage.fake.paused.send_replace(false);
-    stage.ready().await;
+    fake.world().fetch_takes.insert("vins".to_owned(), Duration::from_secs(2));
+    let stage = Stage::start(fake, RULES).await;
     let mut subscriber = stage.v5("five").await;
     subscriber.subscribed("back/+", 1).await;
     stage.fake.record("commands", 0, "a", r#""lock""#);
@@ -314,4 +312,24 @@ async fn records_on_their_way_to_devices_wait_for_the_table_too() {
     let id = subscriber.message(r#"back/b q1 {"site":null,"do":"lock"}"#).await;
     subscriber.puback(id).await;
     assert_eq!(failures(&stage, "back", "no_table"), 0);
+}
+
+/// That Kafka is away says nothing of a table: no rule takes it for a reason to pass a message over.
+#[tokio::test]
+async fn a_kafka_that_is_away_at_the_start_is_waited_for_as_ever() {
+    let fake = fake(1).await;
+    fake.record("vins", 0, "a", "1");
+    fake.paused.send_replace(true);
+    let stage = Stage::launch(fake, RULES, impatient).await;
+    let mut device = stage.v5("five").await;
+    for id in [1, 2] {
+        device.publish("skipped/a", 1, id, "{}").await;
+        assert_eq!(device.line().await, format!("puback {id} 0x83 unknown_outcome"));
+    }
+    stage.fake.paused.send_replace(false);
+    stage.ready().await;
+    device.publish("skipped/a", 1, 3, "{}").await;
+    assert_eq!(device.line().await, "puback 3");
+    assert_eq!(stage.stored("t", 1).await, ["1"]);
+    assert_eq!(failures(&stage, "skipped", "no_table"), 0);
 }

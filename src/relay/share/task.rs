@@ -15,7 +15,7 @@ use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout_at},
 };
 
 use super::{
@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     mapping::Source,
+    relay::placing::UNAVAILABLE,
     upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings},
 };
 use commits::Outcome;
@@ -88,12 +89,15 @@ pub(super) fn begin(shares: Arc<Shares>, share: Arc<Share>, sources: &[Source], 
     shares.running.send_modify(|running| *running += 1);
     shares.hub.metrics.shared.memberships.inc();
     tokio::spawn(async move {
-        let asked = Instant::now();
-        shares.hub.tables.settled_for_readers().await;
-        let until = until + asked.elapsed();
-        match shares.kind {
-            SharedKind::ConsumerGroup => run(&shares, &share, &sources, until).await,
-            SharedKind::ShareGroup => locking::run(&shares, &share, &sources, until).await,
+        let tables = timeout_at(until, shares.hub.tables.settled_for_readers()).await;
+        match (tables, shares.kind) {
+            // What would be made of records by then might be nothing.
+            (Err(_), _) => {
+                shares.end(&share, true);
+                share.ready.send_replace(Readiness::Refused(UNAVAILABLE));
+            }
+            (Ok(()), SharedKind::ConsumerGroup) => run(&shares, &share, &sources, until).await,
+            (Ok(()), SharedKind::ShareGroup) => locking::run(&shares, &share, &sources, until).await,
         }
         shares.hub.metrics.shared.memberships.dec();
         shares.running.send_modify(|running| *running -= 1);

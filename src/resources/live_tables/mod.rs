@@ -1,6 +1,6 @@
 //! Compacted Kafka topics as lookup tables: each is read from its beginning to its end when the proxy starts, and kept live from then on.
 //!
-//! What comes before a table was read waits for it, in its connection or unread in Kafka, for a bounded time after the start. From then on
+//! What comes before a table was read waits for it, in its connection or unread in Kafka, for a bounded time after Kafka was reached. From then on
 //! it goes without, which is what a program meets that looks into the table: never a row that is not there, where nobody knows.
 
 mod reading;
@@ -9,7 +9,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::{mapping::Table, metrics::Metrics, upstream::Cluster};
+use crate::{
+    mapping::Table,
+    metrics::Metrics,
+    upstream::{Cluster, State},
+};
 
 use reading::Reading;
 
@@ -32,8 +36,8 @@ pub struct LiveTables {
 }
 
 impl LiveTables {
-    /// Begins to read the topics of those of `tables` that have one, each once. They are waited for until `patience` is over. `for_readers`:
-    /// what is made of records needs them.
+    /// Begins to read the topics of those of `tables` that have one, each once. They are waited for until Kafka has been there for `patience`:
+    /// before, nothing goes on anyway, and that there is no table yet says nothing. `for_readers`: what is made of records needs them.
     pub fn start(tables: Vec<Arc<Table>>, for_readers: bool, cluster: &Cluster, metrics: &Arc<Metrics>, patience: Duration) -> Self {
         let mut met = HashSet::new();
         let topics = tables.into_iter().filter_map(|table| {
@@ -52,7 +56,7 @@ impl LiveTables {
             tasks.spawn(reading.keep(move || progress.send_modify(|progress| progress.unread = progress.unread.saturating_sub(1))));
         }
         if unread > 0 {
-            tasks.spawn(end_of_patience(progress.clone(), topics, patience));
+            tasks.spawn(end_of_patience(progress.clone(), cluster.state(), topics, patience));
         }
         Self {
             progress,
@@ -88,7 +92,14 @@ impl LiveTables {
     }
 }
 
-async fn end_of_patience(progress: watch::Sender<Progress>, topics: Vec<(String, Arc<Table>)>, patience: Duration) {
+async fn end_of_patience(
+    progress: watch::Sender<Progress>,
+    mut state: watch::Receiver<State>,
+    topics: Vec<(String, Arc<Table>)>,
+    patience: Duration,
+) {
+    // An error: the client was shut down.
+    let _ = state.wait_for(|state| *state == State::Ready).await;
     let mut read = progress.subscribe();
     let all = read.wait_for(|progress| progress.unread == 0);
     if tokio::time::timeout(patience, async { drop(all.await) }).await.is_err() {

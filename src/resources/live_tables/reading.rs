@@ -192,7 +192,7 @@ impl Reading {
         while let (Some(base), Some(batch)) = (batches.next_base(), batches.next()) {
             match batch {
                 Ok(batch) if aborted.covers(&batch) => {}
-                Ok(batch) => self.batch(&batch, chunk.offset, &mut gathered.rows),
+                Ok(batch) => self.batch(&batch, (partition, chunk.offset), &mut gathered.rows),
                 Err(error) if error.may_pass() && self.doubted.len() < MOST_DOUBTED && self.doubted.insert((partition, base)) => {
                     self.metrics.batches_read_again.inc();
                     tracing::warn!(topic = self.topic, partition, base, %error, "a batch of a lookup table cannot be read: the topic is read anew");
@@ -205,12 +205,12 @@ impl Reading {
         self.counters.updated.set(now.map_or(0, |since| since.as_secs() as i64));
     }
 
-    fn batch(&mut self, batch: &Batch, from: i64, rows: &mut TopicRows) {
+    fn batch(&mut self, batch: &Batch, (partition, from): (i32, i64), rows: &mut TopicRows) {
         for record in batch.records() {
             let record = match record {
                 Ok(record) if record.offset < from => continue,
                 Ok(record) => record,
-                Err(error) => return self.unreadable(-1, &error),
+                Err(error) => return self.unreadable(partition, &error),
             };
             match rows.put(record.key, record.value) {
                 Put::Taken => {}
