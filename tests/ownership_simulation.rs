@@ -99,12 +99,12 @@ macro_rules! missed {
 }
 
 missed! {
-    without_read_back_before_connack: ConnAckAfterOwnState within 740..2000;
+    without_read_back_before_connack: ConnAckAfterOwnState within 0..100;
     without_read_back_before_producing: ProduceAfterReadBack within 0..100;
-    without_read_back_before_pubcomp: PubCompAfterReadBack within 110..1000;
-    without_read_back_before_suback: SubAckAfterReadBack within 740..2000;
-    without_read_back_before_publish: PublishAfterReadBack within 470..2000;
-    without_read_back_before_pubrel: PubRelAfterReadBack within 230..2000;
+    without_read_back_before_pubcomp: PubCompAfterReadBack within 0..200;
+    without_read_back_before_suback: SubAckAfterReadBack within 0..100;
+    without_read_back_before_publish: PublishAfterReadBack within 0..200;
+    without_read_back_before_pubrel: PubRelAfterReadBack within 0..200;
     without_own_keys: OwnKeys within 0..50;
     without_fresh_ids: FreshIds within 0..50;
     without_one_at_a_time: OneAtATime within 0..50;

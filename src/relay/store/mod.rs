@@ -2,7 +2,8 @@
 //!
 //! One task for each partition of the topic (`task`, `outputs`) has its tail (`tail`), what it is to be appended (`writer`) and the latest records
 //! (`kept`). Connections give it `order`s and get letters back through their mailboxes. `once` produces QoS 2 by pairs, `wills` sends wills, `custodian` is the
-//! membership in the group of instances, `checkpoint` spares sessions at the tail the writes of their positions.
+//! membership in the group of instances, `checkpoint` spares sessions at the tail the writes of their positions; `clocks` compares this host's clock
+//! with the brokers'.
 
 mod checkpoint;
 mod clocks;
