@@ -11,10 +11,11 @@ use fake_broker::{
     client::until,
     records::{Batch, Record, record},
 };
+use mqtt_kafka_proxy::config::Config;
 use mqttbytes::v5;
 use relay_stage::{
     Stage,
-    device::{Device, subscribe, taking},
+    device::{Device, level, subscribe, taking},
 };
 
 const RULES: &str = r#"rules:
@@ -94,7 +95,7 @@ async fn the_groups_of_all_shared_subscriptions_of_a_client_are_joined_at_once()
     let mut device = here(&stage).await;
     let mut others = subscribe("$share/h0/c/#", 1);
     others.filters = (0..5)
-        .map(|number| v5::SubscribeFilter::new(format!("$share/h{number}/c/#"), relay_stage::device::level(1)))
+        .map(|number| v5::SubscribeFilter::new(format!("$share/h{number}/c/#"), level(1)))
         .collect();
     device.send_subscribe(&others).await;
     assert_eq!(device.line().await, "suback 1 1,1,1,1,1");
@@ -209,4 +210,101 @@ async fn a_session_gets_of_a_kafka_topic_that_a_rule_reads_now_what_is_younger_t
     let mut device = here(&after).await;
     device.message("c/u/k q1 one more").await;
     assert!(device.fence().await.is_empty());
+}
+
+/// No local, retain as published, its identifier, and that it stands already (retain handling 1).
+#[tokio::test]
+async fn the_options_of_a_subscription_go_on_at_another_instance() {
+    let fake = fake().await;
+    fake.topic("mqtt-retained", 1);
+    let rules = RULES.replace(
+        "rules:",
+        "rules:\n  - {name: own, mqtt: \"o/{key}\", kafka: {topic: t, key: \"{key}\"}}",
+    );
+    let rules = rules
+        .lines()
+        .filter(|line| !line.contains("name: back"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let retaining = |config: &mut Config| config.session.retain_available = true;
+    let (first, second) = (
+        Stage::with(fake.clone(), &rules, retaining).await,
+        Stage::with(fake.clone(), &rules, retaining).await,
+    );
+    let mut others = first.v5("others").await;
+    retained(&mut others, "o/a").await;
+    let mut asked = subscribe("o/#", 1);
+    asked.filters[0].nolocal = true;
+    asked.filters[0].preserve_retain = true;
+    asked.filters[0].retain_forward_rule = v5::RetainForwardRule::OnNewSubscribe;
+    asked.properties = Some(v5::SubscribeProperties {
+        id: Some(7),
+        user_properties: Vec::new(),
+    });
+    let mut device = here(&first).await;
+    device.send_subscribe(&asked).await;
+    assert_eq!(device.line().await, "suback 1 1");
+    let id = device.message("o/a q1 retain kept sub7").await;
+    device.puback(id).await;
+    assert!(device.fence().await.is_empty());
+    leaves(device).await;
+    let mut device = here(&second).await;
+    device.publish("o/b", 1, 5, "its own").await;
+    assert_eq!(device.line().await, "puback 5");
+    let mut others = second.v5("others").await;
+    retained(&mut others, "o/c").await;
+    let id = device.message("o/c q1 retain kept sub7").await;
+    device.puback(id).await;
+    assert!(device.fence().await.is_empty(), "what it has published itself is not for it");
+    device.send_subscribe(&asked).await;
+    assert_eq!(device.line().await, "suback 1 1");
+    assert!(device.fence().await.is_empty(), "the subscription is not new");
+}
+
+/// A retained message of QoS 1, which is there.
+async fn retained(device: &mut Device, topic: &str) {
+    let mut publish = v5::Publish::new(topic, level(1), "kept");
+    (publish.pkid, publish.retain) = (3, true);
+    device.send_publish(&publish).await;
+    assert_eq!(device.line().await, "puback 3");
+}
+
+/// All of them were away while the messages came, and come back together, each at a speed of its own.
+#[tokio::test]
+async fn a_fleet_that_returns_costs_about_one_pass_over_the_log() {
+    const MESSAGES: usize = 2_000;
+    const FLEET: usize = 30;
+    let stage = Stage::with(fake().await, RULES, |config| {
+        config.kafka.consumer.fetch_size = 128 * 1024;
+        config.sweeps.memory = 8 * 1024 * 1024;
+    })
+    .await;
+    let connect = |number: usize| {
+        let mut connect = staying(&format!("d{number}"));
+        connect.properties.as_mut().unwrap().receive_maximum = Some(1 + number as u16 % 20);
+        connect
+    };
+    for number in 0..FLEET {
+        let mut device = Device::connected_as(stage.address, 5, &connect(number)).await;
+        device.subscribed("c/#", 1).await;
+        leaves(device).await;
+    }
+    for first in (0..MESSAGES).step_by(100) {
+        let records: Vec<_> = (first..first + 100).map(|n| record("k", &format!("{n:<1000}"))).collect();
+        stage.fake.write("t", 0, &Batch::of(&records).bytes());
+    }
+    let before = stage.metric("kafka_fetched_bytes_total");
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..FLEET {
+        let (address, connect) = (stage.address, connect(number));
+        tasks.spawn(async move {
+            let mut device = Device::connected_as(address, 5, &connect).await;
+            takes(&mut device, 0..MESSAGES).await;
+        });
+    }
+    tasks.join_all().await;
+    let read = stage.metric("kafka_fetched_bytes_total") - before;
+    let passes = read as f64 / (MESSAGES * 1_000) as f64;
+    println!("a fleet of {FLEET} that returns: {passes:.2} passes over the log");
+    assert!(passes < 2.0, "{passes}");
 }

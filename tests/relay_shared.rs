@@ -127,6 +127,21 @@ async fn jobs_of_both(first: &mut Device, second: &mut Device, count: usize, of_
 }
 
 #[tokio::test]
+async fn the_identifier_of_a_shared_subscription_is_on_its_messages() {
+    let stage = stage(1).await;
+    let mut device = stage.v5("one").await;
+    let mut asked = subscribe("$share/g/jobs/#", 1);
+    asked.properties = Some(mqttbytes::v5::SubscribeProperties {
+        id: Some(300),
+        user_properties: Vec::new(),
+    });
+    device.send_subscribe(&asked).await;
+    assert_eq!(device.line().await, "suback 1 1");
+    write(&stage, 0, 0..1);
+    device.message("jobs/a q1 0 sub300").await;
+}
+
+#[tokio::test]
 async fn what_one_that_is_gone_did_not_acknowledge_goes_to_another_at_once_and_in_order() {
     let stage = stage(1).await;
     let mut gone = worker(&stage, "gone", 10).await;
