@@ -263,6 +263,29 @@ fn mosquitto(proxy: &Proxy, arguments: &[&str]) -> Command {
     command
 }
 
+/// Version 3.1.1 has no session expiry: with clean session 0 it is what the configuration says.
+#[test]
+fn a_client_of_version_3_1_1_without_clean_session_goes_on_elsewhere() {
+    let kafka = shared_kafka();
+    kafka.topic("persists", 1);
+    let (a, b) = (instance(&kafka, "persists", ""), instance(&kafka, "persists", ""));
+    let old = |proxy: &Proxy, more: &[&str]| {
+        let mut command = Command::new("stdbuf");
+        command.args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", &proxy.mqtt.port().to_string()]);
+        command.args(["-V", "mqttv311", "-c", "-i", "old", "-q", "1", "-t", "persists/+"]);
+        command.args(more);
+        command
+    };
+    assert!(old(&a, &["-E"]).status().unwrap().success());
+    for number in 0..3 {
+        kafka.produce("persists", "7", &[], &number.to_string());
+    }
+    let back = Subscriber::start(&mut old(&b, &["-d", "-F", "message %t|%p"]), "received CONNACK");
+    for number in 0..3 {
+        assert_eq!(back.message(), format!("message persists/7|{number}"));
+    }
+}
+
 #[test]
 fn what_is_over_by_the_return_is_left_out_and_the_rest_says_how_long_it_is_good_for() {
     let kafka = shared_kafka();
