@@ -1,7 +1,10 @@
 //! How far a client has come, and what is told of it.
 
 use super::*;
-use crate::{ownership::Steps, session::Reached};
+use crate::{
+    ownership::{Steps, Walk},
+    session::Reached,
+};
 use tokio::sync::mpsc;
 
 const SOURCE: Source = Source {
@@ -281,16 +284,48 @@ fn a_retained_message_is_told_while_it_is_open_and_is_no_part_of_a_position() {
     let Ok(Order::Send(_, 4, place, report)) = orders.try_recv() else {
         panic!()
     };
-    assert_eq!((place, report), (kept(43), Report::default()));
-    tenancy.tick();
-    let Ok(Order::Report(_, report)) = orders.try_recv() else {
-        panic!()
-    };
-    assert_eq!((report.sent, report.positions), (vec![(2, kept(42))], vec![]));
+    assert_eq!((place, report.sent, report.positions), (kept(43), vec![(2, kept(42))], vec![]));
     tenancy.tick();
     assert!(orders.try_recv().is_err(), "it is told");
     assert!(!tenancy.is_settled());
     [1, 3, 4].into_iter().for_each(|token| tenancy.settled(token, now));
     assert!(tenancy.is_settled() && tenancy.all_places(|place| *place == SOURCE));
     assert_eq!(tenancy.report().settled, [3, 2, 4]);
+}
+
+/// Each report that tells a place has how far walks have come, and that one is over: else it would be walked again over what has come since.
+#[test]
+fn a_walk_is_told_with_whatever_is_told_next() {
+    let (mut tenancy, mut orders) = tenancy();
+    let (key, now) = (SubscriptionKey(1), Instant::now());
+    let mut told = |tenancy: &mut Tenancy, offset| {
+        tenancy.asked(SOURCE, offset, 1);
+        match orders.try_recv() {
+            Ok(Order::Send(_, _, _, report)) => report.walks,
+            other => panic!("{other:?}"),
+        }
+    };
+    let walk = |behind: &str| {
+        let behind = behind.to_owned();
+        ("t/#".into(), Some(Walk { behind, again: false }))
+    };
+    tenancy.walk_begins(key, "t/#", false);
+    assert_eq!(told(&mut tenancy, 10), [walk("")]);
+    ["t/1", "t/2"].into_iter().for_each(|topic| tenancy.walked(key, topic, now));
+    assert_eq!(told(&mut tenancy, 11), [walk("t/2")]);
+    assert_eq!(told(&mut tenancy, 12), []);
+    tenancy.walked(key, "t/3", now);
+    tenancy.walk_is_over(key);
+    assert_eq!(told(&mut tenancy, 13), [("t/#".into(), None)]);
+    // One that is not stored, at QoS 0.
+    tenancy.walked(key, "t/4", now);
+    assert_eq!(told(&mut tenancy, 14), []);
+    // Of those that were open before, one whose subscription is gone is over.
+    let walks = [walk("t/5"), ("u/#".into(), Some(Walk::default()))].map(|(filter, walk)| (filter, walk.unwrap_or_default()));
+    let steps = Steps {
+        walks: walks.into(),
+        ..Steps::default()
+    };
+    tenancy.walks_go_on(&steps, &[(key, "t/#")]);
+    assert_eq!(told(&mut tenancy, 15), [("u/#".into(), None)]);
 }
