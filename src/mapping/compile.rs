@@ -6,6 +6,7 @@ use super::checks::{check_header_name, check_kafka_topic, check_unused, check_wo
 use super::fault::{Fault, Faults, Field, Wrong};
 use super::filter::Filter;
 use super::inverse::plan_inverse;
+use super::prefixes::Prefixes;
 use super::record_template::record_template;
 use super::rules::{Rule, RuleSet, Shape, TopicSlot};
 use super::shadow::Takers;
@@ -38,7 +39,7 @@ impl RuleSet {
             unmapped,
             unmapped_topics: Trie::new(),
         };
-        let (mut reached, mut takers) = (Reached::new(), Takers::default());
+        let (mut reached, mut takers, mut forms) = (Reached::new(), Takers::default(), Prefixes::default());
         let (mut expressions, mut places) = (0, Vec::new());
         for (i, spec) in specs.into_iter().enumerate() {
             faults.rule = i;
@@ -57,25 +58,28 @@ impl RuleSet {
             }
             takers.check(&set, &rule, &mut faults);
             takers.add(u32::try_from(set.rules.len()).expect("fewer than 2^32 rules"), &rule);
-            set.add(rule);
+            set.add(rule, &mut forms);
             places.push(i);
         }
         set.keep_dead_letters_apart(&places, &mut faults);
         if faults.list.is_empty() { Ok(set) } else { Err(faults.list) }
     }
 
-    fn add(&mut self, mut rule: Rule) {
+    fn add(&mut self, mut rule: Rule, forms: &mut Prefixes) {
         let id = u32::try_from(self.rules.len()).expect("fewer than 2^32 rules");
         // An earlier rule that reads the same Kafka topic would take this rule's records for its own.
         rule.topic_header |= match rule.topic.constant() {
-            Some(topic) => self.is_read(topic),
+            Some(topic) => self.is_read(topic, forms),
             None => !self.templated.is_empty() || self.by_slot.iter().any(|rules| !rules.is_empty()),
         };
         rule.slot = rule.topic.constant().map(str::to_owned).map(|topic| self.take_slot(topic));
         if rule.delivers() {
             match rule.slot {
                 Some(slot) => self.by_slot[slot.0 as usize].push(id),
-                None => self.templated.push(id),
+                None => {
+                    self.templated.push(id);
+                    forms.add(&rule.topic, rule.names_freely(), id);
+                }
             }
         }
         if rule.publishes()
@@ -92,23 +96,24 @@ impl RuleSet {
     /// What a rule writes to a dead letter topic would lie among dead letters, which others would be taken for its messages. `places`: of the
     /// rules in the file.
     fn keep_dead_letters_apart(&self, places: &[usize], faults: &mut Faults) {
-        let writers = self.rules.iter().filter(|rule| rule.publishes());
-        let (constant, templated): (Vec<_>, Vec<_>) = writers.partition(|rule| rule.slot.is_some());
-        let constant: FxHashMap<_, _> = constant.iter().map(|rule| (rule.slot, *rule)).collect();
+        let mut named: FxHashMap<&str, &Rule> = FxHashMap::default();
+        let mut forms = Prefixes::default();
+        for (rule, id) in self.rules.iter().zip(0..).filter(|(rule, _)| rule.publishes()) {
+            let topics = rule.topics().iter().map(String::as_str).chain(rule.kafka_topic());
+            topics.for_each(|topic| {
+                named.entry(topic).or_insert(rule);
+            });
+            if rule.slot.is_none() {
+                forms.add(&rule.topic, false, id);
+            }
+        }
         let mut known: FxHashMap<&str, Option<&Rule>> = FxHashMap::default();
         for (rule, place) in self.rules.iter().zip(places) {
             let Some(topic) = &rule.dead_letter else { continue };
             let writer = *known.entry(topic).or_insert_with(|| {
-                if let Some(chooser) = self.rules.iter().find(|rule| rule.topics().contains(topic)) {
-                    return Some(chooser);
-                }
-                let same = self.slot(topic).and_then(|slot| constant.get(&Some(slot))).copied();
-                same.or_else(|| {
-                    templated
-                        .iter()
-                        .copied()
-                        .find(|rule| rule.topic.read_back(topic, &mut Captured::default()))
-                })
+                let makes = |rule: &&Rule| rule.topic.read_back(topic, &mut Captured::default());
+                let of_its_form = || forms.of(topic).map(|id| &self.rules[id as usize]).find(makes);
+                named.get(topic.as_str()).copied().or_else(of_its_form)
             });
             if let Some(writer) = writer {
                 faults.rule = *place;

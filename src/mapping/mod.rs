@@ -22,6 +22,7 @@ mod locate;
 mod own_headers;
 mod partition;
 mod pieces;
+mod prefixes;
 mod reader;
 mod record_template;
 mod restore;

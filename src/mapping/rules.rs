@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::filter::Filter;
 use super::inverse::Recover;
+use super::prefixes::Prefixes;
 use super::reader::Reader;
 use super::record_template::Part;
 use super::said::Said;
@@ -132,6 +133,11 @@ impl Rule {
             || program.is_some_and(|program| program.mentions("$identity"))
     }
 
+    /// Whether nothing tells where the holes of its Kafka topic end. Of rules that only read, they are parted by text.
+    pub(super) fn names_freely(&self) -> bool {
+        self.filter().is_some() && !self.topic.is_unambiguous(|_| false)
+    }
+
     pub(super) fn publishes(&self) -> bool {
         self.direction != Direction::Subscribe
     }
@@ -239,18 +245,15 @@ impl RuleSet {
         rules
     }
 
-    /// Whether some rule may read this Kafka topic.
-    pub(super) fn is_read(&self, kafka_topic: &str) -> bool {
+    /// Whether some rule may read this Kafka topic; `forms` are those of the templated ones.
+    pub(super) fn is_read(&self, kafka_topic: &str, forms: &Prefixes) -> bool {
         let by_slot = self.slot(kafka_topic).map(|slot| &self.by_slot[slot.0 as usize]);
-        by_slot.is_some_and(|rules| !rules.is_empty()) || self.templated.iter().any(|&id| self.may_name(id, kafka_topic))
+        by_slot.is_some_and(|rules| !rules.is_empty()) || forms.of(kafka_topic).any(|id| self.may_name(id, kafka_topic))
     }
 
     /// Whether the topic template of this rule may be filled to this name.
     fn may_name(&self, id: u32, kafka_topic: &str) -> bool {
         let rule = &self.rules[id as usize];
-        let topic = &rule.topic;
-        // Of rules that only read, holes are parted by text, which says where each ends.
-        let is_free = rule.filter().is_some() && !topic.is_unambiguous(|_| false);
-        is_free || topic.read_back(kafka_topic, &mut Captured::default())
+        rule.names_freely() || rule.topic.read_back(kafka_topic, &mut Captured::default())
     }
 }

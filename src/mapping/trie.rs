@@ -72,6 +72,33 @@ impl Trie {
         }
     }
 
+    /// Whether one of the rules is `wanted` whose filters may match a topic that this one matches; each is asked about until one is.
+    pub(super) fn any_meeting(&self, filter: &Filter, mut wanted: impl FnMut(u32) -> bool) -> bool {
+        self.meets(0, &filter.levels, &mut wanted)
+    }
+
+    fn meets(&self, at: u32, levels: &[Level], wanted: &mut dyn FnMut(u32) -> bool) -> bool {
+        let node = &self.nodes[at as usize];
+        if node.rests.iter().any(|&rule| wanted(rule)) {
+            return true;
+        }
+        let Some((level, rest)) = levels.split_first() else {
+            return node.ends.iter().any(|&rule| wanted(rule));
+        };
+        let mut literals = node.literals.values();
+        let literal = match level {
+            Level::Literal(text) => node
+                .literals
+                .get(text.as_str())
+                .is_some_and(|&child| self.meets(child, rest, wanted)),
+            Level::One(_) => literals.any(|&child| self.meets(child, rest, wanted)),
+            // All that lies below, this node included.
+            Level::Rest(_) => node.ends.iter().any(|&rule| wanted(rule)) || literals.any(|&child| self.meets(child, levels, wanted)),
+        };
+        let after = if matches!(level, Level::Rest(_)) { levels } else { rest };
+        literal || node.one.is_some_and(|child| self.meets(child, after, wanted))
+    }
+
     /// A rule of the trie whose filter matches every topic that this one matches.
     pub(super) fn covering(&self, filter: &Filter) -> Option<u32> {
         self.covers(0, &filter.levels, true)

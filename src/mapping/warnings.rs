@@ -2,7 +2,7 @@
 
 use super::fault::{Fault, Faults, Field};
 use super::filter::{Filter, Level};
-use super::rules::{Rule, RuleSet, Shape};
+use super::rules::{Rule, RuleId, RuleSet, Shape};
 use super::shadow::Takers;
 use super::sources::intersect;
 
@@ -41,8 +41,10 @@ impl RuleSet {
             Level::Rest(_) => "#".to_owned(),
         };
         let topics = filter.levels.iter().map(level).collect::<Vec<_>>().join("/");
-        let ordinary = self.rules.iter().filter(|rule| rule.publishes() && !rule.also);
-        ordinary.filter_map(Rule::filter).any(|own| intersect(own, &topics).is_some())
+        self.trie.any_meeting(filter, |id| {
+            let rule = self.rule(RuleId(id));
+            !rule.also && rule.filter().is_some_and(|own| intersect(own, &topics).is_some())
+        })
     }
 }
 

@@ -5,6 +5,7 @@ mod arithmetic;
 mod expression;
 mod fuel;
 mod json;
+mod library;
 mod matching;
 mod natives;
 mod program;

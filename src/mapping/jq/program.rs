@@ -7,7 +7,8 @@ use jaq_core::{Ctx, DataT, Exn, Lut, Vars};
 
 use super::expression::{self, Expressions};
 use super::fuel::{CutOff, budget, step, within};
-use super::natives::{definitions, functions};
+use super::library::needed;
+use super::natives::functions;
 use super::recursion::said;
 use super::value::{Fields, Value};
 use crate::mapping::fault::Wrong;
@@ -111,10 +112,10 @@ impl Program {
         check_nesting(text).map_err(|wrong| vec![wrong])?;
         let arena = Arena::default();
         let file = File { code: text, path: () };
-        let modules = Loader::new(definitions())
+        let said = load::parse(text, |parser| parser.term()).as_ref().map(said).unwrap_or_default();
+        let modules = Loader::new(needed(&said.calls))
             .load(&arena, file)
             .map_err(|errors| vec![unloadable(text, errors)])?;
-        let said = load::parse(text, |parser| parser.term()).as_ref().map(said).unwrap_or_default();
         let unknown = said.tables.iter().filter(|name| tables.iter().all(|(known, _)| known != *name));
         let mut wrong: Vec<Wrong> = unknown.map(|table| no_table(text, table)).collect();
         if let Some(call) = said.chain_of_filters {

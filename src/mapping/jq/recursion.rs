@@ -14,6 +14,8 @@ pub(super) struct Said<'s> {
     pub(super) chain_of_filters: Option<&'s str>,
     /// Names of tables that are looked into, as far as they stand there.
     pub(super) tables: Vec<&'s str>,
+    /// Names of all functions and formats that are called.
+    pub(super) calls: Vec<&'s str>,
     /// Regular expressions that stand there, with flags that do, too.
     pub(super) expressions: Vec<Written<'s>>,
     /// Names that the program defines itself.
@@ -61,7 +63,8 @@ impl<'t, 's> Search<'t, 's> {
     fn term(&mut self, term: &'t Term<&'s str>) {
         match term {
             Term::Id | Term::Recurse | Term::Num(_) | Term::Break(_) | Term::Var(_) | Term::Arr(None) => {}
-            Term::Str(_, parts) => {
+            Term::Str(format, parts) => {
+                self.said.calls.extend(format);
                 for part in parts {
                     if let StrPart::Term(term) = part {
                         self.term(term);
@@ -135,6 +138,7 @@ impl<'t, 's> Search<'t, 's> {
 
     fn call(&mut self, name: &'s str, given: &'t [Term<&'s str>]) {
         given.iter().for_each(|given| self.term(given));
+        self.said.calls.push(name);
         if let ("lookup", [Term::Str(None, parts), _]) = (name, given)
             && let [StrPart::Str(table)] = parts.as_slice()
         {
