@@ -36,7 +36,7 @@ fn java(arguments: &[&str]) -> Command {
 }
 
 /// Runs a program that reads `input` to its end and ends with 0; its output as text.
-fn fed(command: &mut Command, input: &str) -> String {
+pub fn fed(command: &mut Command, input: &str) -> String {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();

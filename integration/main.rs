@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // all of this is test code
 
 mod access;
+mod agreement;
 mod attackers;
 mod away;
 mod balancer;

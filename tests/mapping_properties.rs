@@ -245,6 +245,45 @@ proptest! {
         prop_assert_eq!(message.client, client);
     }
 
+    /// Through every rule that has an inverse, by the inverse: what the proxy writes for itself is not in the record, but for `mqtt.topic` where there
+    /// is no level for the rest, and the message is the same. Published again it makes the same record.
+    #[test]
+    fn what_has_an_inverse_goes_round(spec in rule(), topic in topic(), payload in prop::collection::vec(any::<u8>(), 0..9)) {
+        let spec = RuleSpec { name: "r".into(), ..spec };
+        // Its warning is of the inverse that it lacks.
+        let Ok(set) = RuleSet::compile(vec![spec.clone()], Unmapped::Reject) else { return Ok(()) };
+        let has_inverse = set.warnings().is_empty();
+        let publish = |topic: &str, payload: &[u8]| {
+            let packet = Publish { payload, qos: QoS::AtLeastOnce, ..plain(topic) };
+            let inbound = Inbound { publish: &packet, topic, client: "c", identity: Some("who"), now_ms: 0 };
+            let mut draft = Draft::new();
+            set.route(&inbound, &mut draft).ok()?;
+            let fields = draft.fields(0, &set, &inbound);
+            let own = fields.headers.filter(|(name, _)| !name.starts_with("mqtt.") || *name == "mqtt.topic");
+            let headers: Vec<(String, Vec<u8>)> = own.map(|(name, value)| (name.to_owned(), value.unwrap().to_vec())).collect();
+            Some((draft.kafka_topic(0, &set).to_owned(), fields.key.unwrap().to_vec(), fields.value.unwrap().to_vec(), headers))
+        };
+        let Some(record) = publish(&topic, &payload) else { return Ok(()) };
+        let (kafka_topic, key, value, headers) = &record;
+        let names_topic = headers.iter().any(|(name, _)| name == "mqtt.topic");
+        let rest = spec.mqtt.strip_suffix("/{r#}").is_some_and(|before| before.split('/').count() == topic.split('/').count());
+        prop_assert!(!has_inverse || !names_topic || rest, "{headers:?}");
+        let kept = headers.iter().filter(|(name, _)| has_inverse || name != "mqtt.topic");
+        let headers = kept.map(|(name, value)| (name.as_bytes(), Some(value.as_slice())));
+        let stored = Stored { timestamp: 1, key: Some(key), value: Some(value), headers };
+        let (mut scratch, mut block) = (LocateScratch::default(), SharedProperties::new());
+        let located = set.locate(&set.reader(kafka_topic), 0, &stored, &mut scratch);
+        if has_inverse {
+            let located = located.unwrap();
+            let message = set.message(&located, &stored, &mut block);
+            prop_assert_eq!((message.topic, message.payload), (topic.as_str(), payload.as_slice()));
+            prop_assert_eq!(publish(message.topic, message.payload), Some(record.clone()));
+        } else {
+            // Which the check has told.
+            prop_assert!(located.is_err(), "{:?}", located.map(|located| located.topic.to_owned()));
+        }
+    }
+
     /// The indexes find what a walk over all rules finds, each alone: by `mqtt.topic` if one could have written it,
     /// else the first that makes any topic.
     #[test]

@@ -1,0 +1,236 @@
+//! What is said of the mapping is what happens: `explain` and the running proxy over random messages, and the partition of a key and the Java
+//! client's over random keys.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::SystemTime;
+
+use mqtt_kafka_proxy::config;
+use mqtt_kafka_proxy::mapping::{ExplainedRecord, PartitionChoice, RuleSet, Sample, murmur2, partition_for_key};
+use mqttbytes::QoS;
+use mqttbytes::v5::{Publish, PublishProperties};
+use tokio::runtime::Runtime;
+
+use crate::compression::fed;
+use crate::load::client::{Client, Event, Version};
+use crate::shared_kafka;
+use crate::stage::{DEADLINE, Proxy, root};
+
+const PARTITIONS: u32 = 3;
+const CLIENT: &str = "agreeing";
+/// Times that messages say lie before it, those of the proxy behind it; both in milliseconds.
+const LATEST: i64 = 1_200_000_000_000;
+
+const RULES: &str = r#"  - {name: levels, mqtt: "ag/{a}/t/{b}", kafka: {topic: agree-rest, key: "{a}", headers: {b: "{b}"}}}
+  - {name: copies, also: true, direction: publish, mqtt: "ag/+/t/{b}", kafka: {topic: agree-a, key: "{b}:{client}", partition: 1}}
+  - {name: lines, direction: publish, mqtt_regex: "ag/(?<k>[ab])-(?<n>[0-9]+)", kafka: {topic: "agree-{k}", key: "{n}"}}
+  - {name: said, mqtt: "ag/said/#", kafka: {topic: agree-rest, key: "{user.u}:{client}", partition: "{payload.p}", timestamp: "{payload.at}"}}
+  - name: program
+    direction: publish
+    mqtt: "ag/jq/{x}"
+    transform: 'select(.n > 3) | (record({topic: (if .n > 6 then "agree-rest" else "agree-b" end), headers: {n}}), {x: $x, u: $user.u})'
+    kafka: {topic: agree-b, topics: [agree-rest], key: "{x}"}
+  - {name: strict, direction: publish, mqtt: "ag/strict/+", on_error: {dead_letter: dead-of-agree}, kafka: {topic: agree-b, key: "{payload.id}"}}
+  - {name: rest, mqtt: "ag/rest/#", kafka: {topic: agree-rest}}
+  - {name: reads, direction: subscribe, mqtt: "ag-out/{key}", kafka: {topic: agree-a}}"#;
+
+/// Marsaglia's xorshift: what it gives is found again by its seed.
+struct Random(u64);
+
+impl Random {
+    /// Another one in each run.
+    fn seeded() -> Self {
+        let nanos = SystemTime::UNIX_EPOCH.elapsed().expect("the clock runs").as_nanos();
+        Self(nanos as u64 | 1)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).expect("31 bits") % bound
+    }
+
+    fn of<'a>(&mut self, words: &[&'a str]) -> &'a str {
+        words[self.below(words.len())]
+    }
+}
+
+struct Message {
+    topic: String,
+    payload: String,
+    user: Vec<(String, String)>,
+}
+
+/// To topics of all rules, and of none; with payloads that they can map, and others.
+fn message(random: &mut Random, number: usize) -> Message {
+    let second = random.of(&["x", "y", "said", "jq", "strict", "rest", "a-7", "b-12", "c-1", "a-", "é"]);
+    let rest = random.of(&["", "/t/rpm", "/t", "/1", "/2", "/é", "/t/", "//", "/1/2"]);
+    let payload = match random.below(6) {
+        0 => format!("text {number}"),
+        1 => format!("[{number}]"),
+        _ => {
+            let p = random.of(&["0", "1", "2", "3", "-1", "\"1\"", "null"]);
+            let at = random.of(&["1", "999999999999", "\"2001-02-03T04:05:06Z\"", "\"soon\"", "1.5"]);
+            let id = random.of(&["7", "\"id\"", "true", "null", "[1]"]);
+            let n = random.below(10);
+            format!("{{\"i\":{number},\"p\":{p},\"at\":{at},\"id\":{id},\"n\":{n}}}")
+        }
+    };
+    let user = match random.below(3) {
+        0 => vec![],
+        1 => vec![("u".to_owned(), random.of(&["v", "ü", ""]).to_owned())],
+        _ => vec![
+            ("u".to_owned(), "1".to_owned()),
+            ("b".to_owned(), "2".to_owned()),
+            ("mqtt.qos".to_owned(), "3".to_owned()),
+        ],
+    };
+    Message {
+        topic: format!("ag/{second}{rest}"),
+        payload,
+        user,
+    }
+}
+
+fn line(partition: &str, key: &[u8], timestamp: Option<i64>, headers: &str, value: &[u8]) -> String {
+    let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(value));
+    let timestamp = timestamp
+        .filter(|at| *at < LATEST)
+        .map_or_else(|| "-".to_owned(), |at| at.to_string());
+    format!("{partition}|{key}|{timestamp}|{headers}|{value}")
+}
+
+/// A record as kcat prints it; `None`: it has no partition.
+fn explained(record: &ExplainedRecord) -> Option<String> {
+    let Some(Ok(PartitionChoice::Index(partition))) = record.partition else {
+        assert!(matches!(record.partition, Some(Err(_))), "{record:?}");
+        return None;
+    };
+    let header = |(name, value): &(String, Vec<u8>)| format!("{name}={}", String::from_utf8_lossy(value));
+    let headers: Vec<String> = record.headers.iter().map(header).collect();
+    Some(line(
+        &partition.to_string(),
+        &record.key,
+        record.timestamp,
+        &headers.join(","),
+        &record.value,
+    ))
+}
+
+/// The records of a message by `explain`, with their topics; `None`: it is refused.
+fn expected(rules: &RuleSet, message: &Message) -> Option<Vec<(String, String)>> {
+    let sample = Sample {
+        topic: &message.topic,
+        client: CLIENT,
+        identity: None,
+        now_ms: LATEST,
+        payload: message.payload.as_bytes(),
+        user: &message.user,
+        partitions: Some(PARTITIONS),
+    };
+    let records = rules.explain_publish(&sample).unwrap().outcome.ok()?;
+    records
+        .iter()
+        .map(|record| Some((record.kafka_topic.clone(), explained(record)?)))
+        .collect()
+}
+
+/// Publishes a message of QoS 1, and whether it is taken.
+async fn publish(client: &mut Client, message: &Message, id: u16) -> bool {
+    let mut packet = Publish::new(message.topic.clone(), QoS::AtLeastOnce, message.payload.clone());
+    packet.pkid = id;
+    packet.properties = Some(PublishProperties {
+        payload_format_indicator: None,
+        message_expiry_interval: None,
+        topic_alias: None,
+        response_topic: None,
+        correlation_data: None,
+        user_properties: message.user.clone(),
+        subscription_identifiers: vec![],
+        content_type: None,
+    });
+    packet.write(&mut client.output).unwrap();
+    client.flush().await.unwrap();
+    match client.next_within(DEADLINE).await.unwrap() {
+        Event::PubAck(acknowledged, reason) if acknowledged == id => reason < 0x80,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn explain_says_of_random_messages_what_the_running_proxy_does() {
+    let kafka = shared_kafka();
+    let topics = ["agree-a", "agree-b", "agree-rest", "dead-of-agree"];
+    topics.iter().for_each(|topic| kafka.topic(topic, PARTITIONS));
+    let proxy = Proxy::start(&kafka.bootstrap, RULES, "");
+    let rules = config::load(&proxy.configuration()).unwrap().rules;
+    let mut random = Random::seeded();
+    let seed = random.0;
+    let mut wanted: BTreeMap<String, Vec<String>> = topics.iter().map(|topic| ((*topic).to_owned(), vec![])).collect();
+    let (mut taken, mut refused) = (0, 0);
+    Runtime::new().unwrap().block_on(async {
+        let mut client = Client::connect(proxy.mqtt, Version::V5, CLIENT).await.unwrap();
+        for id in 1..=400_u16 {
+            let message = message(&mut random, id.into());
+            let records = expected(&rules, &message);
+            let said = (&message.topic, &message.payload, &message.user);
+            let is_taken = publish(&mut client, &message, id).await;
+            assert_eq!(is_taken, records.is_some(), "seed {seed}: {said:?}");
+            taken += usize::from(is_taken);
+            refused += usize::from(!is_taken);
+            for (topic, record) in records.into_iter().flatten() {
+                wanted.get_mut(&topic).unwrap().push(record);
+            }
+        }
+    });
+    assert!(
+        taken > 50 && refused > 50 && wanted.values().all(|records| !records.is_empty()),
+        "seed {seed}"
+    );
+    for (topic, mut wanted) in wanted {
+        let mut stored: Vec<String> = kafka
+            .consume(&topic, "%p|%k|%T|%h|%s")
+            .iter()
+            .map(|read| as_explained(read))
+            .collect();
+        stored.sort();
+        wanted.sort();
+        assert_eq!(stored, wanted, "seed {seed}: {topic}");
+    }
+}
+
+/// What kcat prints, without the times of the proxy's own clock.
+fn as_explained(read: &str) -> String {
+    let mut parts = read.splitn(5, '|');
+    let [partition, key, timestamp, headers, value] = [(); 5].map(|()| parts.next().unwrap());
+    line(
+        partition,
+        key.as_bytes(),
+        Some(timestamp.parse().unwrap()),
+        headers,
+        value.as_bytes(),
+    )
+}
+
+#[test]
+fn keys_are_hashed_as_the_java_client_does() {
+    let mut random = Random::seeded();
+    let seed = random.0;
+    let keys: Vec<(u32, Vec<u8>)> = (0..5_000)
+        .map(|i| {
+            let length = if i < 64 { i } else { random.below(64) };
+            let key = (0..length).map(|_| random.below(256) as u8).collect();
+            ([1, 2, 3, 7, 12, 1_000][i % 6], key)
+        })
+        .collect();
+    let hex = |key: &[u8]| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let lines: String = keys.iter().map(|(count, key)| format!("{count} {}\n", hex(key))).collect();
+    let mut java = Command::new(root().join("integration/kafka/kafka"));
+    let told = fed(java.arg("java").arg(root().join("integration/kafka/Keys.java")), &lines);
+    assert_eq!(told.lines().count(), keys.len());
+    for ((count, key), told) in keys.iter().zip(told.lines()) {
+        let ours = format!("{} {}", murmur2(key), partition_for_key(key, *count));
+        assert_eq!(ours, told, "seed {seed}: {count} {}", hex(key));
+    }
+}
