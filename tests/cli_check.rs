@@ -58,6 +58,45 @@ fn a_warning_is_told_with_its_place_and_is_no_fault() {
     assert!(!err.contains("warning"), "{err}");
 }
 
+/// What stands in front of each mark is where the warning is told.
+#[test]
+fn what_is_warned_of_is_told_with_line_and_column_and_why() {
+    let rules = r#"rules:
+  - {name: all, direction: publish, mqtt_regex: "§a/.*", kafka: {topic: t}}
+  - {name: later, direction: publish, mqtt_regex: "§a/[0-9]+", kafka: {topic: u}}
+  - {name: filter, direction: publish, mqtt: "§a/+/b", kafka: {topic: u}}
+  - {name: none, direction: publish, mqtt_regex: "§b#", kafka: {topic: u}}
+  - {name: two, mqtt: "§c/{x}/{y}", kafka: {topic: v, key: "{x}{y}"}}
+  - {name: copy, also: §true, direction: publish, mqtt: "d/#", kafka: {topic: w}}
+  - {name: also, also: true, direction: publish, mqtt: "a/1", kafka: {topic: w}}
+"#;
+    let expected = [
+        "",
+        "never reached: `all` before it takes every topic of this expression; place it before `all`",
+        "never reached: `all` before it takes every topic of this filter; place it before `all`",
+        "no topic name matches this expression",
+        "records of other producers reach no subscriber unless they have the header `mqtt.topic`: `kafka.key` has `{x}` beside something",
+        "no ordinary rule takes a topic of this filter",
+    ];
+    let text = GOOD.lines().take(2).collect::<Vec<_>>().join("\n") + "\n" + rules;
+    let places = text
+        .lines()
+        .zip(1..)
+        .filter_map(|(line, number)| Some((number, line.find('§')? + 1)));
+    let marks: Vec<(usize, usize)> = places.collect();
+    let folder = folder_with(&text.replace('§', ""));
+    let (code, out, err) = proxy(folder.path(), &["check"]);
+    assert_eq!((code, out.as_str()), (0, "proxy.yaml: ok, 7 rules\n"), "{err}");
+    let wanted = marks.iter().zip(expected).filter(|(_, words)| !words.is_empty());
+    let wanted: Vec<String> = wanted
+        .map(|((line, column), words)| format!("proxy.yaml:{line}:{column}: warning: {words}"))
+        .collect();
+    assert_eq!(err.lines().count(), wanted.len(), "{err}");
+    for (told, wanted) in err.lines().zip(&wanted) {
+        assert!(told.starts_with(wanted.as_str()), "{told}\nnot {wanted}");
+    }
+}
+
 #[test]
 fn all_faults_are_told_on_stderr() {
     let text = GOOD.replace("mqtt}]", "mqttt}]").replace("127.0.0.1:1}", "nowhere}") + "unmapped: \"${PASSWORD}\"\n";

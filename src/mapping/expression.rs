@@ -125,20 +125,24 @@ fn compile(hir: Hir, written: &str) -> Result<Expression, Vec<Wrong>> {
             remedy,
         )]
     })?;
-    let automaton = |nfa| {
-        DFA::builder()
-            .configure(DFA::config().cache_capacity(LARGEST))
-            .build_from_nfa(nfa)
-            .ok()
-    };
-    let beginnings = NFA::compiler()
-        .configure(NFA::config().nfa_size_limit(Some(LARGEST)))
-        .build_from_hir(&whole);
     Ok(Expression {
         regex,
-        beginnings: beginnings.ok().and_then(automaton).map(Box::new),
+        beginnings: automaton_of(&whole).map(Box::new),
         written: written.to_owned(),
     })
+}
+
+/// An automaton that takes the topics of an expression, whole. `None`: it is none, or too much for one.
+pub(super) fn automaton(written: &str) -> Option<DFA> {
+    let hir = regex_syntax::ParserBuilder::new().nest_limit(DEEPEST).build().parse(written).ok()?;
+    automaton_of(&Hir::concat(vec![hir, Hir::look(Look::End)]))
+}
+
+fn automaton_of(whole: &Hir) -> Option<DFA> {
+    let bounds = NFA::config().nfa_size_limit(Some(LARGEST));
+    let nfa = NFA::compiler().configure(bounds).build_from_hir(whole).ok()?;
+    let bounds = DFA::config().cache_capacity(LARGEST);
+    DFA::builder().configure(bounds).build_from_nfa(nfa).ok()
 }
 
 /// The names of the groups, in the order of their numbers, and where they stand.

@@ -61,6 +61,29 @@ pub(super) fn plan_inverse(rule: &mut Rule) {
     rule.topic_header = filter.has_wildcards() || !found[..filter.captures.len()].iter().all(|found| *found);
 }
 
+/// Why the way back does not find a capture, of a rule whose inverse has been planned. `None`: it finds all that its templates have.
+pub(super) fn lost_capture(rule: &Rule, filter: &Filter) -> Option<String> {
+    let headers = rule.headers.iter().map(|(name, value)| (format!("kafka.headers.{name}"), value));
+    let key = rule.key.as_ref().map(|key| ("kafka.key".to_owned(), key));
+    let places: Vec<_> = std::iter::once(("kafka.topic".to_owned(), &rule.topic))
+        .chain(key)
+        .chain(headers)
+        .collect();
+    let (mut lost, mut read) = (None, [false; MAX_CAPTURES]);
+    for (_, template) in places.iter().filter(|(_, template)| template.is_unambiguous(|i| filter.is_rest(i))) {
+        (0..MAX_CAPTURES as u8).for_each(|i| read[usize::from(i)] |= template.uses(i));
+    }
+    for (i, (name, _)) in filter.captures.iter().enumerate().filter(|(i, _)| !read[*i]) {
+        let used = places.iter().find(|(_, template)| template.uses(i as u8));
+        let why = match used {
+            Some((place, _)) => format!("`{place}` has `{{{name}}}` beside something that it cannot be told from"),
+            None => format!("neither the Kafka topic nor the key nor a header has `{{{name}}}`"),
+        };
+        lost.get_or_insert(why);
+    }
+    lost
+}
+
 /// Appends the topic whose captures the record holds where the rule would have put them.
 pub(super) fn by_inverse<'a, H>(
     rule: &Rule,

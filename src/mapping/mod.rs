@@ -16,6 +16,7 @@ mod fault;
 mod filter;
 mod format;
 mod headers;
+mod inclusion;
 mod inverse;
 mod jq;
 mod locate;

@@ -2,6 +2,8 @@
 
 use super::fault::{Fault, Faults, Field};
 use super::filter::{Filter, Level};
+use super::inclusion::{Budget, covers, is_empty};
+use super::inverse::lost_capture;
 use super::rules::{Rule, RuleId, RuleSet, Shape};
 use super::shadow::Takers;
 use super::sources::intersect;
@@ -10,14 +12,17 @@ impl RuleSet {
     /// All that is to be told, in the order of the rules; each has the form of a fault and is none. Meant for when a file is checked.
     pub fn warnings(&self) -> Vec<Fault> {
         let mut warnings = Faults { rule: 0, list: Vec::new() };
-        let mut takers = Takers::default();
+        let (mut takers, mut budget) = (Takers::default(), Budget::FILE);
         for (id, rule) in self.iter() {
             warnings.rule = id.0 as usize;
             let Some(filter) = rule.filter() else {
                 takers.add(id.0, rule);
                 continue;
             };
-            if rule.also && !self.has_original(filter) {
+            if let Some(told) = self.unreachable(id, rule, filter, &mut budget) {
+                let (message, remedy) = told;
+                warnings.add(filter.field(), Some(0), message, remedy);
+            } else if rule.also && !self.has_original(filter) {
                 let message = "no ordinary rule takes a topic of this filter: these would be copies of nothing, which no subscriber gets";
                 warnings.add(Field::Also, Some(0), message, "leave `also` out, or write the rule that it copies");
             } else if rule.delivers() && !rule.has_inverse {
@@ -31,6 +36,33 @@ impl RuleSet {
             takers.add(id.0, rule);
         }
         warnings.list
+    }
+
+    /// Why no topic ever comes to a rule, as far as expressions tell it; what filters tell is a fault.
+    fn unreachable(&self, id: RuleId, rule: &Rule, filter: &Filter, budget: &mut Budget) -> Option<(String, String)> {
+        if filter.expression.is_some() && is_empty(filter, budget) {
+            let message = "no topic name matches this expression: they have no `+`, `#` or line end";
+            return Some((message.to_owned(), "mend it, or remove the rule".to_owned()));
+        }
+        if rule.also {
+            return None;
+        }
+        let mut first = None;
+        self.trie.any_meeting(filter, |other| {
+            let before = self.rule(RuleId(other));
+            let covered = before.filter().is_some_and(|wide| {
+                let told = wide.expression.is_none() && filter.expression.is_none();
+                other < id.0 && !before.also && !told && covers(wide, filter, budget)
+            });
+            first = covered.then_some(&before.name);
+            covered
+        });
+        let first = first?;
+        let message = format!("never reached: `{first}` before it takes every topic of this {}", kind(filter));
+        Some((
+            message,
+            format!("place it before `{first}`, or make it `also: true` or `direction: subscribe`"),
+        ))
     }
 
     /// Whether some ordinary rule takes one of these topics, as far as can be told.
@@ -50,20 +82,27 @@ impl RuleSet {
 
 fn warn_of_inverse(rule: &Rule, filter: &Filter, warnings: &mut Faults) {
     let Shape::Filter(..) = rule.shape else { return };
-    let (why, remedy) = if filter.expression.is_some() {
-        ("an expression beside a `key` tells no topic", "leave `key` out")
+    let (why, remedy) = if rule.chooses_keys() {
+        let why = "the key of a record is what the program made it, and no capture can be read from it";
+        (why.to_owned(), "leave the key to `kafka.key`")
+    } else if filter.expression.is_some() {
+        ("an expression beside a `key` tells no topic".to_owned(), "leave `key` out")
     } else if filter.has_wildcards() {
-        (
-            "nothing tells what `+` or `#` stands for",
-            "write captures, and put them into the key or headers",
-        )
+        let remedy = "write captures, and put them into the key or headers";
+        ("nothing tells what `+` or `#` stands for".to_owned(), remedy)
     } else {
-        (
-            "not every capture can be read back from the Kafka topic, the key and headers",
-            "put each into a header of its own",
-        )
+        let why = lost_capture(rule, filter).unwrap_or_else(|| "not every capture can be read back".to_owned());
+        (why, "put each capture into a header of its own")
     };
     let message = format!("records of other producers reach no subscriber unless they have the header `mqtt.topic`: {why}");
     let remedy = format!("{remedy}, or write `direction: publish` if nothing is to come back");
     warnings.add(filter.field(), Some(0), message, remedy);
+}
+
+/// What a rule's MQTT side is, in words.
+fn kind(filter: &Filter) -> &'static str {
+    match filter.expression {
+        Some(_) => "expression",
+        None => "filter",
+    }
 }

@@ -36,7 +36,7 @@ fn an_inverse_that_is_missing_is_told() {
     let wild = || spec("wild", "a/{b}/+", "t", Some("{b}"));
     only(vec![wild()], 0, Field::Mqtt, "`+` or `#`");
     let shared = || spec("two", "a/{b}/{c#}", "t", Some("{c}{b}"));
-    only(vec![shared()], 0, Field::Mqtt, "not every capture");
+    only(vec![shared()], 0, Field::Mqtt, "`kafka.key` has `{b}` beside something");
     let regex = || expression("regex", "a/(?<b>[0-9]+)", "t", Some("{b}"));
     only(vec![regex()], 0, Field::MqttRegex, "tells no topic");
     for good in [wild(), shared(), regex()] {
@@ -49,6 +49,70 @@ fn an_inverse_that_is_missing_is_told() {
         []
     );
     assert_eq!(told(vec![subscribe("only", "a/{key}", "t")]), []);
+}
+
+#[test]
+fn a_capture_that_only_a_partition_or_a_program_uses_is_told_by_its_name() {
+    let mut lane = with_headers(spec("lane", "a/{b}/{c}", "t", Some("{b}")), &[("h", "{b}")]);
+    lane.kafka.partition = Some(PartitionSpec::Template("{c}".into()));
+    only(
+        vec![lane],
+        0,
+        Field::Mqtt,
+        "neither the Kafka topic nor the key nor a header has `{c}`",
+    );
+    let mut program = spec("program", "a/{b}", "t", Some("{b}"));
+    program.transform = Some("record({key: .k})".into());
+    only(vec![program], 0, Field::Mqtt, "what the program made it");
+}
+
+#[test]
+fn what_an_expression_leaves_nothing_of_is_told() {
+    let all = || only_publishes(expression("all", ".*", "t", None));
+    for later in [
+        expression("later", "a/[0-9]+", "u", None),
+        spec("later", "a/+/#", "u", None),
+        spec("later", "a/b", "u", None),
+    ] {
+        let field = if later.mqtt_regex.is_some() {
+            Field::MqttRegex
+        } else {
+            Field::Mqtt
+        };
+        only(
+            vec![all(), later.clone()],
+            1,
+            field,
+            "never reached: `all` before it takes every topic",
+        );
+        // The other way round each has its own.
+        assert_eq!(told(vec![later.clone(), all()]), []);
+        assert_eq!(told(vec![all(), only_publishes(also(later))]), []);
+    }
+    // The server's own topics are taken by no wildcard.
+    assert_eq!(told(vec![all(), spec("own", "$app/#", "u", None)]), []);
+    let digits = || expression("digits", "a/[0-9]+", "t", None);
+    only(
+        vec![digits(), expression("two", "a/[0-9]{2}", "u", None)],
+        1,
+        Field::MqttRegex,
+        "`digits` before it",
+    );
+    assert_eq!(told(vec![digits(), expression("more", "a/[0-9a-f]+", "u", None)]), []);
+    // By a filter that the expression's beginning alone does not show.
+    let one = || spec("one", "a/+/c", "t", None);
+    only(
+        vec![one(), expression("three", "a/[0-9]+/c", "u", None)],
+        1,
+        Field::MqttRegex,
+        "`one` before it",
+    );
+    only(
+        vec![expression("none", "a/\\+", "t", None)],
+        0,
+        Field::MqttRegex,
+        "no topic name matches",
+    );
 }
 
 #[test]
