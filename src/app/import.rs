@@ -17,11 +17,20 @@ pub(super) enum From {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// EMQX: emqx.conf, cluster.hocon and other files in HOCON. Its Kafka connectors, actions and sources, with rules that are plain mappings
+    Emqx {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
 }
 
 /// Writes it to stdout.
 pub(super) fn import(from: &From) -> Exit {
-    let From::Confluent { files } = from;
+    let (files, written): (_, fn(&[Source]) -> Result<String, String>) = match from {
+        From::Confluent { files } => (files, import::confluent),
+        From::Emqx { files } => (files, import::emqx),
+    };
     let mut sources = Vec::with_capacity(files.len());
     for path in files {
         let name = path.display().to_string();
@@ -37,7 +46,7 @@ pub(super) fn import(from: &From) -> Exit {
             }
         }
     }
-    match import::confluent(&sources) {
+    match written(&sources) {
         Ok(yaml) => answer(yaml.trim_end()),
         Err(why) => {
             tell(&why);

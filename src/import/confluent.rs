@@ -11,7 +11,7 @@ use super::{
     Source,
     jaas::Login,
     properties::{Properties, Property},
-    yaml::{comment, text},
+    yaml::{comment, text, told},
 };
 
 /// The entry of a JAAS file for MQTT clients.
@@ -88,13 +88,6 @@ pub fn confluent(sources: &[Source]) -> Result<String, String> {
     told(&mut out, "Without an equal:", &import.properties.left(why));
     write!(out, "\n{listeners}\n{limits}{kafka}\n{rules}").expect("a String takes all");
     Ok(out)
-}
-
-fn told(out: &mut String, title: &str, words: &[String]) {
-    if !words.is_empty() {
-        out.push_str(&comment(title));
-        words.iter().for_each(|line| out.push_str(&comment(&format!("* {line}"))));
-    }
 }
 
 /// Whether a file holds login entries: `NAME {`.

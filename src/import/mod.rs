@@ -4,12 +4,15 @@
 //! comment, with its line and why.
 
 mod confluent;
+mod emqx;
 mod expression;
 mod jaas;
+mod naming;
 mod properties;
 mod yaml;
 
 pub use confluent::confluent;
+pub use emqx::emqx;
 
 /// A file that is read.
 #[derive(Clone, Debug)]

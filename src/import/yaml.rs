@@ -14,6 +14,14 @@ pub(super) fn comment(words: &str) -> String {
         .collect()
 }
 
+/// A list of such comments under a title; nothing if there are none.
+pub(super) fn told(out: &mut String, title: &str, words: &[String]) {
+    if !words.is_empty() {
+        out.push_str(&comment(title));
+        words.iter().for_each(|line| out.push_str(&comment(&format!("* {line}"))));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

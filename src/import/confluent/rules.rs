@@ -6,11 +6,9 @@ use std::fmt::Write;
 use super::{Import, producer::acks};
 use crate::import::{
     expression::rust,
+    naming::name,
     yaml::{comment, text},
 };
-
-/// Longest name of a rule.
-const NAME: usize = 64;
 
 /// `rules`, with what becomes of topics that none maps.
 pub(super) fn rules(import: &mut Import) -> Result<String, String> {
@@ -47,7 +45,7 @@ pub(super) fn rules(import: &mut Import) -> Result<String, String> {
             }
         };
         let acks = acks.map(|acks| format!(", acks: {acks}")).unwrap_or_default();
-        let name = name(topic, &mut names);
+        let name = text(&name(topic, &mut names));
         let kafka = format!("{{topic: {}{acks}}}", text(&topic.replace('{', "{{").replace('}', "}}")));
         writeln!(out, "  - {{name: {name}, direction: publish, {mqtt}, kafka: {kafka}}}").expect("a String takes all");
         written += 1;
@@ -90,19 +88,4 @@ fn pairs(list: &str) -> Vec<String> {
         .map(|pair| pair.trim().to_owned())
         .filter(|pair| !pair.is_empty())
         .collect()
-}
-
-/// A name of its own for the rule of a topic.
-fn name(topic: &str, names: &mut HashSet<String>) -> String {
-    let legal: String = topic
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        .take(NAME - 6)
-        .collect();
-    let stem = if legal.is_empty() { "rule".to_owned() } else { legal };
-    let numbered = (2..).map(|number| format!("{stem}-{number}"));
-    let name = std::iter::once(stem.clone()).chain(numbered).find(|name| !names.contains(name));
-    let name = name.expect("there are more numbers than rules");
-    names.insert(name.clone());
-    text(&name)
 }

@@ -1,0 +1,86 @@
+//! Rules of the rule engine: a statement, and what is done with what it selects.
+
+use super::Import;
+use super::sql::{Select, select};
+
+/// One of them, as far as it is about Kafka.
+pub(super) struct EngineRule {
+    pub(super) id: String,
+    pub(super) select: Select,
+    /// Type and name of actions of Kafka: where they are written.
+    pub(super) actions: Vec<[String; 3]>,
+    pub(super) republished: Vec<Republish>,
+}
+
+/// An action that publishes anew.
+pub(super) struct Republish {
+    pub(super) topic: String,
+    pub(super) payload: String,
+    pub(super) qos: Option<String>,
+}
+
+/// Those of Kafka that are on; what is wrong with the others is told.
+pub(super) fn rules(import: &mut Import) -> Vec<EngineRule> {
+    let ids = import.tree.below(&["rule_engine", "rules"]);
+    ids.into_iter().filter_map(|id| rule(import, id)).collect()
+}
+
+fn rule(import: &mut Import, id: String) -> Option<EngineRule> {
+    let path = ["rule_engine", "rules", &id];
+    let at = |more: &[&'static str]| [&path[..], more].concat();
+    if import.tree.take(&at(&["enable"])).is_some_and(|on| on == "false") {
+        import.tree.leave(&path, "it is switched off");
+        return None;
+    }
+    let (mut actions, mut republished) = (Vec::new(), Vec::new());
+    for number in import.tree.below(&at(&["actions"])) {
+        let action = [&path[..], &["actions", &number]].concat();
+        if let Some(named) = import.tree.take(&action) {
+            match named.split_once(':').and_then(|(kind, name)| Some((section(kind)?, kind, name))) {
+                Some((section, kind, name)) => actions.push([section.to_owned(), kind.to_owned(), name.to_owned()]),
+                None => import.tree.leave_told(&action.join("."), "not about Kafka"),
+            }
+            continue;
+        }
+        let function = import.tree.take(&[&action[..], &["function"]].concat());
+        let mut take = |key: &str| import.tree.take(&[&action[..], &["args", key]].concat());
+        if function.as_deref() == Some("republish") {
+            let (topic, payload, qos) = (take("topic"), take("payload"), take("qos"));
+            republished.push(Republish {
+                topic: topic.unwrap_or_default(),
+                payload: payload.unwrap_or_else(|| "${payload}".to_owned()),
+                qos,
+            });
+        } else {
+            import.tree.leave(&action, "not about Kafka");
+        }
+    }
+    let sql = import.tree.take(&at(&["sql"])).unwrap_or_default();
+    let of_source = sql.contains("kafka_consumer:");
+    if actions.is_empty() && !of_source {
+        import.tree.leave(&path, "not about Kafka");
+        return None;
+    }
+    match select(&sql) {
+        Ok(select) => Some(EngineRule {
+            id,
+            select,
+            actions,
+            republished,
+        }),
+        Err(why) => {
+            import.open(format!("{}: its SQL: {why}", path.join(".")));
+            None
+        }
+    }
+}
+
+/// Where actions of a type are written.
+fn section(kind: &str) -> Option<&'static str> {
+    match kind {
+        "kafka_producer" => Some("actions"),
+        // Before actions there were bridges.
+        "kafka" => Some("bridges"),
+        _ => None,
+    }
+}

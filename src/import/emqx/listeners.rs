@@ -1,0 +1,78 @@
+//! `listeners`: TCP, TLS, and both under WebSocket.
+
+use core::net::SocketAddr;
+use std::fmt::Write;
+
+use super::Import;
+use crate::import::{naming::name, yaml::text};
+
+/// Types there, and protocols here.
+const TYPES: [(&str, &str); 4] = [("tcp", "mqtt"), ("ssl", "mqtts"), ("ws", "ws"), ("wss", "wss")];
+
+pub(super) fn listeners(import: &mut Import) -> String {
+    let mut out = String::new();
+    let mut names = std::collections::HashSet::new();
+    for (kind, protocol) in TYPES {
+        for listener in import.tree.below(&["listeners", kind]) {
+            let path = ["listeners", kind, &listener];
+            if import.tree.take(&[&path[..], &["enable"]].concat()).is_some_and(|on| on == "false") {
+                import.tree.leave(&path, "it is switched off");
+                continue;
+            }
+            let Some(bind) = import.tree.take(&[&path[..], &["bind"]].concat()) else {
+                continue;
+            };
+            let Some(address) = address(&bind) else {
+                import.open(format!("{}.bind: `{bind}` is no address with a port", path.join(".")));
+                continue;
+            };
+            let mut more = String::new();
+            if let Some(path) = import.tree.take(&[&path[..], &["websocket", "mqtt_path"]].concat()) {
+                write!(more, ", path: {}", text(&path)).expect("a String takes all");
+            }
+            if matches!(protocol, "mqtts" | "wss") {
+                more.push_str(&tls(import, &path));
+            }
+            let name = text(&name(&format!("{kind}-{listener}"), &mut names));
+            writeln!(out, "  - {{name: {name}, address: {}, protocol: {protocol}{more}}}", text(&address)).expect("a String takes all");
+        }
+    }
+    if out.is_empty() {
+        out.push_str("  - {name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}\n");
+    }
+    format!("listeners:\n{out}")
+}
+
+/// `PORT`, `:PORT` or an address with one.
+fn address(bind: &str) -> Option<String> {
+    let port = bind.trim_start_matches(':');
+    if port.parse::<u16>().is_ok() {
+        return Some(format!("0.0.0.0:{port}"));
+    }
+    bind.parse::<SocketAddr>().ok().map(|address| address.to_string())
+}
+
+fn tls(import: &mut Import, path: &[&str]) -> String {
+    let mut take = |key: &str| import.tree.take(&[path, &["ssl_options", key]].concat());
+    let [certificate, key, ca] = ["certfile", "keyfile", "cacertfile"].map(&mut take);
+    let (verify, must) = (take("verify"), take("fail_if_no_peer_cert"));
+    let mut out = String::new();
+    let file = |path: Option<String>, default: &str| text(&file(&path.unwrap_or_else(|| default.to_owned())));
+    write!(
+        out,
+        "certificate: {}, key: {}",
+        file(certificate, "certs/cert.pem"),
+        file(key, "certs/key.pem")
+    )
+    .expect("a String takes all");
+    if verify.as_deref() == Some("verify_peer") {
+        let auth = if must.as_deref() == Some("true") { "required" } else { "optional" };
+        write!(out, ", client_ca: {}, client_auth: {auth}", file(ca, "certs/cacert.pem")).expect("a String takes all");
+    }
+    format!(", tls: {{{out}}}")
+}
+
+/// A file, of which EMQX names the folder by a variable.
+pub(super) fn file(path: &str) -> String {
+    path.replace("${EMQX_ETC_DIR}", "/etc/emqx").replace("$EMQX_ETC_DIR", "/etc/emqx")
+}

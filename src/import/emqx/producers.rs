@@ -1,0 +1,274 @@
+//! Actions that write to Kafka, and the topics that come to them.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use super::connector::Connector;
+use super::engine::{EngineRule, rules};
+use super::sql::Select;
+use super::template::{Piece, literal, of_message, pieces};
+use super::{Import, consumers};
+use crate::import::{naming::name, yaml::text};
+
+/// An action, as it is written.
+#[derive(Clone)]
+struct Action {
+    path: String,
+    topic: String,
+    key: String,
+    value: String,
+    timestamp: String,
+    acks: Option<&'static str>,
+    compression: Option<String>,
+    partition: &'static str,
+    headers: Vec<(String, String)>,
+}
+
+/// Makes the rules of all that send to Kafka, and of those that get from it.
+pub(super) fn producers(import: &mut Import) {
+    let mut read: HashMap<[String; 3], Result<Action, String>> = HashMap::new();
+    for rule in rules(import) {
+        for at in &rule.actions {
+            let known = read.get(at).cloned();
+            let action = known.unwrap_or_else(|| action(import, &[&at[0], &at[1], &at[2]]));
+            read.insert(at.clone(), action.clone());
+            match action {
+                Ok(action) => all_topics(import, &rule, &action),
+                Err(why) => import.open(why),
+            }
+        }
+        consumers::republished(import, &rule);
+    }
+    // Bridges may name their topics themselves.
+    for bridge in import.tree.below(&["bridges", "kafka"]) {
+        let path = ["bridges", "kafka", &bridge];
+        let Some(filter) = import.tree.take(&[&path[..], &["local_topic"]].concat()) else {
+            continue;
+        };
+        let (fields, from) = (None, vec![filter]);
+        let (select, id) = (Select { fields, from }, bridge.clone());
+        let rule = EngineRule {
+            id,
+            select,
+            actions: vec![],
+            republished: vec![],
+        };
+        match action(import, &path) {
+            Ok(action) => all_topics(import, &rule, &action),
+            Err(why) => import.open(why),
+        }
+    }
+    if !import.rules.is_empty() {
+        import.note("a PUBLISH is acknowledged when Kafka has its records, not before");
+    }
+}
+
+fn action(import: &mut Import, path: &[&str]) -> Result<Action, String> {
+    let name = path.join(".");
+    if import.tree.below(path).is_empty() {
+        return Err(format!("`{name}` is sent to, and not there"));
+    }
+    if import.tree.take(&[path, &["enable"]].concat()).is_some_and(|on| on == "false") {
+        import.tree.leave(path, "it is switched off");
+        return Err(format!("`{name}` is sent to, and switched off"));
+    }
+    match import.tree.take(&[path, &["connector"]].concat()) {
+        Some(connector) => {
+            let path = ["connectors", "kafka_producer", &connector];
+            Connector { path: &path }.is_ours(import)?;
+        }
+        None => Connector { path }.is_ours(import)?,
+    }
+    // By the release that has written it.
+    let inner: &[&str] = match import.tree.below(path) {
+        keys if keys.iter().any(|key| key == "parameters") => &["parameters"],
+        keys if keys.iter().any(|key| key == "producer") => &["producer", "kafka"],
+        _ => &["kafka"],
+    };
+    let mut take = |key: &[&str]| import.tree.take(&[path, inner, key].concat());
+    let topic = take(&["topic"]).ok_or_else(|| format!("`{name}` has no `topic`"))?;
+    let or = |text: Option<String>, default: &str| text.unwrap_or_else(|| default.to_owned());
+    let (key, value) = (
+        or(take(&["message", "key"]), "${clientid}"),
+        or(take(&["message", "value"]), "${.}"),
+    );
+    let timestamp = or(take(&["message", "timestamp"]), "${timestamp}");
+    let acks = match take(&["required_acks"]).as_deref() {
+        Some("leader_only") => Some("leader"),
+        Some("none") => Some("none"),
+        _ => None,
+    };
+    let compression = take(&["compression"]).map(|codec| codec.replace("no_compression", "none"));
+    let by_key = take(&["partition_strategy"]).is_some_and(|strategy| strategy == "key_dispatch");
+    let of_user = take(&["kafka_headers"]);
+    let mut headers = Vec::new();
+    let all = [path, inner, &["kafka_ext_headers"]].concat();
+    for number in import.tree.below(&all) {
+        let mut take = |key: &str| import.tree.take(&[&all[..], &[&number, key]].concat());
+        let (key, value) = (take("kafka_ext_header_key"), take("kafka_ext_header_value"));
+        headers.push((key.unwrap_or_default(), value.unwrap_or_default()));
+    }
+    if by_key {
+        import.note("a key has another partition than there: it is murmur2 of it, as with Kafka's Java client");
+    }
+    if of_user.is_some() {
+        import.note("user properties are headers of records in any case; of `kafka_headers` nothing else is");
+    }
+    Ok(Action {
+        path: name,
+        topic,
+        key,
+        value,
+        timestamp,
+        acks,
+        compression,
+        partition: if by_key { "hash" } else { "sticky" },
+        headers,
+    })
+}
+
+fn all_topics(import: &mut Import, rule: &EngineRule, action: &Action) {
+    for filter in &rule.select.from {
+        match written(import, rule, action, filter) {
+            Ok(written) => import.rules.push(written),
+            Err(why) => import.open(format!("from `{filter}` to `{}`: {why}", action.path)),
+        }
+    }
+}
+
+/// A rule as it stands in the file.
+fn written(import: &mut Import, rule: &EngineRule, action: &Action, filter: &str) -> Result<String, String> {
+    if filter.starts_with("$events/") || filter.starts_with("$bridges/") || filter.starts_with("$sources/") {
+        return Err("it is no topic that devices publish to".to_owned());
+    }
+    let select = &rule.select;
+    for piece in [&action.topic, &action.key, &action.value]
+        .into_iter()
+        .flat_map(|template| pieces(template))
+    {
+        if let Piece::Hole(path) = piece
+            && !path.is_empty()
+            && !select.has(path)
+        {
+            return Err(format!("`{path}` is not selected"));
+        }
+    }
+    let (mqtt, topic) = kafka_topic(&action.topic, filter)?;
+    let mut kafka = format!("topic: {}", text(&topic));
+    if action.key != "${topic}" && action.key != "${.topic}" {
+        write!(kafka, ", key: {}", text(&of_message(&action.key)?)).expect("a String takes all");
+    }
+    write!(kafka, ", partition: {}", action.partition).expect("a String takes all");
+    let timestamp = of_message(&action.timestamp)?;
+    if timestamp != "{now}" {
+        write!(kafka, ", timestamp: {}", text(&timestamp)).expect("a String takes all");
+    }
+    if let Some(acks) = action.acks {
+        write!(kafka, ", acks: {acks}").expect("a String takes all");
+    }
+    if let Some(compression) = &action.compression {
+        write!(kafka, ", compression: {compression}").expect("a String takes all");
+    }
+    let header = |(name, value): &(String, String)| Ok(format!("{}: {}", text(name), text(&of_message(value)?)));
+    let headers = action.headers.iter().map(header).collect::<Result<Vec<_>, String>>()?;
+    if !headers.is_empty() {
+        write!(kafka, ", headers: {{{}}}", headers.join(", ")).expect("a String takes all");
+    }
+    let value = value(import, select, &action.value)?;
+    let also = import.filters.iter().any(|known| meet(known, filter));
+    let also = if also { "also: true, " } else { "" };
+    if also.is_empty() {
+        import.filters.push(filter.to_owned());
+    }
+    let name = text(&name(&rule.id, &mut import.names));
+    Ok(format!(
+        "  - {{name: {name}, direction: publish, {also}mqtt: {}, {value}kafka: {{{kafka}}}}}\n",
+        text(&mqtt)
+    ))
+}
+
+/// The filter and the Kafka topic of a rule. A Kafka topic has no `/`, so the MQTT topic is one only where it has one level.
+fn kafka_topic(template: &str, filter: &str) -> Result<(String, String), String> {
+    let (mut topic, mut mqtt) = (String::new(), literal(filter));
+    for piece in pieces(template) {
+        match piece {
+            Piece::Text(text) => topic.push_str(&literal(text)),
+            Piece::Hole("topic") if filter == "+" => {
+                topic.push_str("{level}");
+                mqtt = "{level}".to_owned();
+            }
+            Piece::Hole("topic") if is_kafka_topic(filter) => topic.push_str(filter),
+            Piece::Hole("topic") => return Err(format!("`${{topic}}` is no Kafka topic where `{filter}` has several levels")),
+            Piece::Hole(path) => return Err(format!("`${{{path}}}` does not choose a Kafka topic: a filter with captures may")),
+        }
+    }
+    Ok((mqtt, topic))
+}
+
+fn is_kafka_topic(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !name.is_empty() && name.len() <= 249 && name.chars().all(legal) && name != "." && name != ".."
+}
+
+/// What stands in front of `kafka` for a value that is not the payload as it came.
+fn value(import: &mut Import, select: &Select, template: &str) -> Result<String, String> {
+    match pieces(template).as_slice() {
+        [Piece::Hole("payload")] => return Ok(String::new()),
+        [Piece::Hole("")] => {}
+        _ => {
+            return Err(format!(
+                "the value `{template}` is neither the payload nor all that is selected: write a `transform`"
+            ));
+        }
+    }
+    let all = ["clientid", "username", "topic", "qos", "flags", "payload", "timestamp"].map(str::to_owned);
+    let fields = select.fields.as_deref().unwrap_or(&all);
+    let field = |name: &String| match name.as_str() {
+        "clientid" => Ok("clientid: $client"),
+        "username" => Ok("username: $identity"),
+        "topic" => Ok("topic: $topic"),
+        "qos" => Ok("qos: $qos"),
+        "flags" => Ok("flags: {retain: $retain, dup: false}"),
+        "payload" => Ok("payload: ."),
+        "timestamp" => Ok("timestamp: $now"),
+        other => Err(format!("`{other}` is not known to programs")),
+    };
+    let fields = fields.iter().map(field).collect::<Result<Vec<_>, String>>()?;
+    if select.fields.is_none() {
+        import.note(
+            "of the event `${.}` a record has clientid, username, topic, qos, flags, payload and timestamp; the rest is not known here",
+        );
+    }
+    let program = text(&format!("{{{}}}", fields.join(", ")));
+    Ok(format!("transform: {program}, value: {{format: json, payload: text}}, "))
+}
+
+/// Whether a topic may match both filters.
+fn meet(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.split('/'), other.split('/'));
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) | (Some("#"), _) | (_, Some("#")) => return true,
+            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_that_may_match_the_same_topic_meet() {
+        for (one, other, met) in [
+            ("a/#", "a", true),
+            ("a/+", "+/b", true),
+            ("a/+/c", "a/b", false),
+            ("a", "b", false),
+            ("#", "x/y", true),
+        ] {
+            assert_eq!((meet(one, other), meet(other, one)), (met, met), "{one} {other}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! `import emqx`: what it writes of EMQX's files is a configuration that `check` takes, and that makes the same records.
+
+// clippy.toml allows it in test functions; the functions they share are not seen as such.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
+    let command = command.args(arguments).current_dir(folder).env("KAFKA_PASSWORD", "hunter2");
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// The folder of an import that `check` takes, and what was written.
+#[track_caller]
+fn imported(text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("cluster.hocon"), text).unwrap();
+    let (code, yaml, err) = run(folder.path(), &["import", "emqx", "cluster.hocon"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{yaml}");
+    std::fs::write(folder.path().join("proxy.yaml"), &yaml).unwrap();
+    let (code, out, err) = run(folder.path(), &["check"]);
+    assert!(code == 0 && out.contains("ok"), "{out}{err}\n{yaml}");
+    assert!(!err.contains("warning"), "{err}\n{yaml}");
+    (folder, yaml)
+}
+
+#[track_caller]
+fn explained(folder: &Path, arguments: &[&str]) -> serde_json::Value {
+    let (_, out, err) = run(folder, &[&["explain"], arguments, &["--json"]].concat());
+    serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"))
+}
+
+/// Topic, key and value of a record.
+fn record(told: &serde_json::Value, at: usize) -> [&str; 3] {
+    ["topic", "key", "value"].map(|key| told["records"][at][key].as_str().unwrap())
+}
+
+#[track_caller]
+fn has(yaml: &str, words: &[&str]) {
+    for words in words {
+        assert!(yaml.contains(words), "no `{words}` in\n{yaml}");
+    }
+}
+
+const PLANT: &str = r#"
+listeners.tcp.default { bind = "0.0.0.0:1883" }
+listeners.ws.default { bind = 8083, websocket.mqtt_path = "/mqtt" }
+dashboard.listeners.http.bind = 18083
+connectors.kafka_producer.plant {
+  bootstrap_hosts = "kafka-1:9092, kafka-2"
+  authentication { mechanism = scram_sha_512, username = emqx, password = "s3cret-of-kafka" }
+  ssl { enable = true, verify = verify_peer }
+  connect_timeout = 5s
+  resource_opts { health_check_interval = 15s }
+}
+actions.kafka_producer {
+  readings {
+    connector = plant
+    parameters {
+      topic = plant-readings
+      message { key = "${.clientid}", value = "${.payload}", timestamp = "${.timestamp}" }
+      partition_strategy = key_dispatch
+      required_acks = leader_only
+      compression = snappy
+      kafka_ext_headers = [{ kafka_ext_header_key = source, kafka_ext_header_value = "${username}" }]
+      max_inflight = 10
+    }
+  }
+  audit {
+    connector = plant
+    parameters { topic = plant-audit, message { key = "${topic}", value = "${.}" } }
+  }
+}
+rule_engine {
+  rules {
+    readings {
+      sql = """~
+        SELECT
+          *
+        FROM
+          "plant/+/reading"~"""
+      actions = ["kafka_producer:readings", "http:elsewhere"]
+    }
+    audit { sql = "SELECT * FROM \"plant/#\"", actions = ["kafka_producer:audit"] }
+    hot { sql = "SELECT * FROM \"plant/#\" WHERE payload.t > 90", actions = ["kafka_producer:audit"] }
+    off { enable = false, sql = "SELECT * FROM \"x\"", actions = ["kafka_producer:audit"] }
+  }
+}
+"#;
+
+#[test]
+fn what_rules_send_to_kafka_is_sent() {
+    let (folder, yaml) = imported(PLANT);
+    let told = explained(
+        folder.path(),
+        &["plant/7/reading", "--payload", "21.5", "--client", "meter", "--identity", "who"],
+    );
+    assert_eq!(
+        told["records"].as_array().unwrap().len(),
+        2,
+        "every rule that matches has its say: {told}"
+    );
+    assert_eq!(record(&told, 0), ["plant-readings", "meter", "21.5"]);
+    let headers = told["records"][0]["headers"].to_string();
+    assert!(headers.contains(r#"{"name":"source","value":"who"}"#), "{headers}");
+    let [topic, key, value] = record(&told, 1);
+    assert_eq!((topic, key), ("plant-audit", "plant/7/reading"));
+    let value: serde_json::Value = serde_json::from_str(value).unwrap();
+    assert_eq!(
+        (&value["payload"], &value["clientid"], &value["qos"]),
+        (&"21.5".into(), &"meter".into(), &1.into())
+    );
+    // Only the second rule takes it there.
+    let told = explained(folder.path(), &["plant/7/state", "--payload", "on", "--client", "meter"]);
+    assert_eq!(told["records"].as_array().unwrap().len(), 1);
+    assert_eq!(record(&told, 0)[0], "plant-audit");
+    has(
+        &yaml,
+        &[
+            "bootstrap_servers: [\"kafka-1:9092\", \"kafka-2:9092\"]",
+            "protocol: sasl_ssl",
+            "mechanism: SCRAM-SHA-512",
+            "acks: leader",
+            "compression: snappy",
+            "name: \"ws-default\", address: \"0.0.0.0:8083\", protocol: ws, path: \"/mqtt\"",
+            "# * rule_engine.rules.hot: its SQL: `WHERE` chooses messages",
+            "# * rule_engine.rules.off: it is switched off",
+            "# * rule_engine.rules.readings.actions.1: not about Kafka",
+            "# * dashboard: not about Kafka",
+            "# * connectors.kafka_producer.plant.resource_opts: what may be tried again is",
+            "# * actions.kafka_producer.readings.parameters.max_inflight: the order is kept",
+        ],
+    );
+    assert!(!yaml.contains("s3cret"), "a password is not copied\n{yaml}");
+}
+
+#[test]
+fn what_is_read_from_kafka_is_read() {
+    let (folder, yaml) = imported(
+        r#"
+connectors.kafka_consumer.c { bootstrap_hosts = "k:9092" }
+sources.kafka_consumer.orders { connector = c, parameters { topic = vehicle-orders, group_id = emqx } }
+rule_engine.rules.out {
+  sql = "SELECT * FROM \"$sources/kafka_consumer:orders\""
+  actions = [
+    { function = republish, args { topic = "vehicles/${key}/orders", payload = "${value}", qos = 1 } }
+    { function = republish, args { topic = "all", payload = "${.}" } }
+  ]
+}
+"#,
+    );
+    let told = explained(folder.path(), &["--kafka", "vehicle-orders", "--key", "42", "--payload", "stop"]);
+    assert_eq!(
+        (&told["message"]["topic"], &told["message"]["payload"]),
+        (&"vehicles/42/orders".into(), &"stop".into()),
+        "{told}"
+    );
+    has(
+        &yaml,
+        &[
+            "qos: 1",
+            "to `all`: the payload `${.}` is not the record's value",
+            "parameters.group_id: subscribers read",
+        ],
+    );
+}
+
+#[test]
+fn bridges_of_older_releases_are_read() {
+    let (folder, yaml) = imported(
+        r#"
+bridges.kafka.up {
+  bootstrap_hosts = "k:9092"
+  local_topic = "up/+"
+  kafka { topic = ups, message { key = "", value = "${payload}" } }
+}
+bridges.kafka_consumer.down {
+  bootstrap_hosts = "k:9092"
+  topic_mapping = [{ kafka_topic = downs, mqtt_topic = "down/${.key}", qos = 2, payload_template = "${.value}" }]
+}
+bridges.kafka.elsewhere { bootstrap_hosts = "other:9092", local_topic = "e", kafka { topic = es } }
+"#,
+    );
+    let told = explained(folder.path(), &["up/1", "--payload", "x"]);
+    assert_eq!(record(&told, 0), ["ups", "", "x"]);
+    let told = explained(folder.path(), &["--kafka", "downs", "--key", "a/b", "--payload", "y"]);
+    assert_eq!(told["message"]["topic"], "down/a/b", "{told}");
+    has(&yaml, &["`bridges.kafka.elsewhere` is of another Kafka"]);
+}
+
+#[test]
+fn what_no_rule_can_be_made_of_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, why) in [
+        ("a {", "cluster.hocon: "),
+        ("listeners.tcp.default.bind = 1883", "no rule that sends to Kafka"),
+        (
+            "connectors.kafka_producer.c.bootstrap_hosts = k\nactions.kafka_producer.a { connector = c, parameters { topic = \"${topic}\", message.value = \"${payload}\" } }\n\
+             rule_engine.rules.r { sql = \"SELECT * FROM \\\"a/b\\\"\", actions = [\"kafka_producer:a\"] }",
+            "`${topic}` is no Kafka topic where `a/b` has several levels",
+        ),
+    ] {
+        std::fs::write(folder.path().join("cluster.hocon"), text).unwrap();
+        let (code, out, err) = run(folder.path(), &["import", "emqx", "cluster.hocon"]);
+        assert!(code != 0 && out.is_empty() && err.contains(why), "{text}: {code} {out}{err}");
+    }
+}
