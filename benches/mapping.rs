@@ -197,8 +197,11 @@ fn transform(program: &str) -> (f64, u64) {
     (time, draft.ran()[0].steps)
 }
 
-/// Rules by what they have that costs something when a file is loaded; rule `i` of each.
-const KINDS: [(&str, fn(usize) -> String); 6] = [
+/// Writes the rule of this number.
+type WriteRule = fn(usize) -> String;
+
+/// Rules by what they have that costs something when a file is loaded.
+const KINDS: [(&str, WriteRule); 6] = [
     ("captures, key and header", |i| {
         let kafka = format!("{{topic: t{}, key: \"{{vin}}\", headers: {{sensor: \"{{sensor}}\"}}}}", i % 100);
         format!("{{name: r{i}, mqtt: \"fleet{i}/{{vin}}/{{sensor}}\", kafka: {kafka}}}")
@@ -236,7 +239,7 @@ const KINDS: [(&str, fn(usize) -> String); 6] = [
 ];
 
 /// Seconds in which a file of so many rules is loaded; the best of three.
-fn load(count: usize, rule: fn(usize) -> String) -> f64 {
+fn load(count: usize, rule: WriteRule) -> f64 {
     let mut text =
         "listeners: [{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}]\nkafka: {bootstrap_servers: [\"k:9092\"]}\nrules:\n"
             .to_owned();

@@ -27,10 +27,7 @@ pub(super) enum From {
 
 /// Writes it to stdout.
 pub(super) fn import(from: &From) -> Exit {
-    let (files, written): (_, fn(&[Source]) -> Result<String, String>) = match from {
-        From::Confluent { files } => (files, import::confluent),
-        From::Emqx { files } => (files, import::emqx),
-    };
+    let (From::Confluent { files } | From::Emqx { files }) = from;
     let mut sources = Vec::with_capacity(files.len());
     for path in files {
         let name = path.display().to_string();
@@ -46,7 +43,11 @@ pub(super) fn import(from: &From) -> Exit {
             }
         }
     }
-    match written(&sources) {
+    let written = match from {
+        From::Confluent { .. } => import::confluent(&sources),
+        From::Emqx { .. } => import::emqx(&sources),
+    };
+    match written {
         Ok(yaml) => answer(yaml.trim_end()),
         Err(why) => {
             tell(&why);
