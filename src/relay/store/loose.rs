@@ -40,9 +40,11 @@ impl Task {
         }
     }
 
-    /// A connection is gone.
-    pub(super) fn forget_loose(&mut self, connection: ConnectionId) {
-        self.loose.retain(|_, lonely| lonely.connection != connection);
+    /// A connection of a client is gone.
+    pub(super) fn forget_loose(&mut self, client: &str, connection: ConnectionId) {
+        if self.loose.get(client).is_some_and(|lonely| lonely.connection == connection) {
+            self.loose.remove(client);
+        }
     }
 
     /// Ends a connection without an owner whose client another instance has claimed.

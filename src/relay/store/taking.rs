@@ -32,8 +32,9 @@ impl Task {
                 self.waiting.retain(|waiting| waiting.arrival.id() != id);
                 self.report(id, report, now);
                 self.partition.disconnected(id, end, now);
-                self.guests.remove(&id);
-                self.forget_loose(id);
+                if let Some(guest) = self.guests.remove(&id) {
+                    self.forget_loose(&guest.client, id);
+                }
             }
             Order::Report(id, report) => self.report(id, report, now),
             Order::Subscribe(id, ticket, granted, report) => {
