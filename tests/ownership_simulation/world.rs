@@ -504,6 +504,11 @@ impl World {
         let index = self.places[at];
         if self.instances[index].runs() {
             self.at(index, |instance, around| instance.stop(around));
+            // Also of those who have connected and whose CONNECT it has not read.
+            for link in self.links.iter_mut().filter(|link| link.instance == index && !link.noticed) {
+                link.close(self.now);
+                link.noticed = true;
+            }
             let instance = &mut self.instances[index];
             instance.dead = instance.appends.is_empty();
             self.places[at] = self.start();
