@@ -13,6 +13,8 @@ use crate::stage::{DEADLINE, Kafka, Proxy};
 /// Two instances.
 pub(super) struct Fleet {
     proxies: Mutex<Vec<Proxy>>,
+    /// Where all its clients connect, if not to one after the other.
+    pub(super) front: Option<SocketAddr>,
 }
 
 impl Fleet {
@@ -23,8 +25,13 @@ impl Fleet {
     /// The first of them has variables in its environment.
     pub(super) fn whose_first(environment: &[(&str, &str)], kafka: &Kafka, name: &str) -> Self {
         let first = instance_in(environment, kafka, name, "");
+        Self::of(vec![first, instance(kafka, name, "")])
+    }
+
+    pub(super) fn of(proxies: Vec<Proxy>) -> Self {
         Self {
-            proxies: Mutex::new(vec![first, instance(kafka, name, "")]),
+            proxies: Mutex::new(proxies),
+            front: None,
         }
     }
 
@@ -35,7 +42,7 @@ impl Fleet {
 
     pub(super) fn address(&self, at: usize) -> SocketAddr {
         let proxies = self.proxies.lock().unwrap();
-        proxies[at % proxies.len()].mqtt
+        self.front.unwrap_or_else(|| proxies[at % proxies.len()].mqtt)
     }
 }
 
@@ -59,6 +66,12 @@ impl<'a> Device<'a> {
             retains: false,
             connection: None,
         }
+    }
+
+    /// A connection that goes on without it.
+    pub(super) async fn leave(mut self) -> Client {
+        self.connected().await;
+        self.connection.take().unwrap()
     }
 
     /// The connection is cut; the next one is to the other instance.

@@ -1,10 +1,11 @@
 //! An instance sleeps while its clients go elsewhere, and wakes up with their packets in its sockets.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::flow::{Habits, Pump, Valve, WINDOW, judge_all};
-use super::once::chance;
+use super::once::{Device, Fleet, chance, publish_once, publish_packet, texts};
 use super::{instance, runtime};
 use crate::chaos::is_long;
 use crate::load::client::{Client, Event};
@@ -174,4 +175,48 @@ fn a_late_owner_says_nothing_that_rests_on_its_ownership_and_nothing_is_lost_or_
         clients.settle().await;
         judge_all(&kafka, "paused", &clients.pumps, &clients.valves, SEED);
     });
+}
+
+/// Both instances have the PUBLISH: the sleeper first, in its socket. Of that it has written nothing, so it says nothing.
+#[test]
+fn a_late_owner_answers_nobody_and_each_message_is_in_kafka_once() {
+    let kafka = shared_kafka();
+    kafka.topic("silent", 1);
+    let proxies = vec![instance(&kafka, "silent", ""), instance(&kafka, "silent", "")];
+    let places = [proxies[0].mqtt, proxies[1].mqtt];
+    let ids = [proxies[0].id(), proxies[1].id()];
+    let mut fleet = Fleet::of(proxies);
+    let long = if is_long() { 30 } else { 4 };
+    let all = texts(6);
+    runtime().block_on(async {
+        for (round, text) in all.iter().enumerate() {
+            fleet.front = Some(places[round % 2]);
+            let mut client = Device::new(&fleet, "pump").leave().await;
+            let paused = Mutex::new(Some(Paused::new(ids[round % 2])));
+            client.output.extend_from_slice(&publish_packet("silent/1", 7, text, false));
+            client.flush().await.unwrap();
+            fleet.front = Some(places[(round + 1) % 2]);
+            if round % 3 == 2 {
+                // The pause is the weather: beyond `instance_timeout`, so that the others have given it up.
+                tokio::time::sleep(Duration::from_secs(long)).await;
+            }
+            // In every other round the sleeper wakes up between PUBREC and PUBREL.
+            let mut between = |step: usize, _| {
+                if round % 2 == 1 && step == 2 {
+                    paused.lock().unwrap().take();
+                }
+                false
+            };
+            // It may be disconnected more than once: a group with a sleeping member takes its time to change.
+            publish_once(&mut Device::new(&fleet, "pump"), "silent/1", 7, text, &mut between).await;
+            drop(paused);
+            let mut words = Vec::new();
+            while let Ok(event) = client.next_within(DEADLINE).await {
+                words.push(event);
+            }
+            let silent = words.iter().all(|event| matches!(event, Event::Disconnect(_)));
+            assert!(silent, "round {round}: {words:?}");
+        }
+    });
+    assert_eq!(kafka.consume("silent", "%s"), all);
 }
