@@ -4,7 +4,10 @@ use crate::chaos::{PATIENT, Siege, busiest};
 use crate::crew::Crew;
 use crate::load::client::{Client, Event, Version};
 use crate::publish::rule;
-use crate::sessions::{publish, sharing::completes_at_any_instance};
+use crate::sessions::{
+    publish,
+    sharing::{completes_at_any_instance, is_released_at_any_instance},
+};
 use crate::shared_kafka;
 use crate::stage::{DEADLINE, Kafka, LOCK, Proxy, eventually, free_base};
 use std::time::{Duration, Instant};
@@ -158,6 +161,12 @@ async fn found(asker: &mut Client, taker: &mut Client, kind: &str) -> (Event, St
 #[test]
 fn a_stored_session_completes_what_it_has_of_a_share_group_at_any_instance() {
     completes_at_any_instance("leases", ", shared: share-group", LOCK + LOCK / 2);
+}
+
+/// For longer than its lock lasts, too.
+#[test]
+fn what_a_stored_session_has_answered_pubrec_of_a_share_group_is_released_at_any_instance_and_nobody_elses() {
+    is_released_at_any_instance("releases", ", shared: share-group", LOCK + LOCK / 2);
 }
 
 /// With it go the leaders of partitions, what they gave out, and maybe who coordinates the group.
