@@ -344,6 +344,34 @@ fn every_abnormal_end_gives_the_will_once() {
     }
 }
 
+/// A process that was paused asks first whose the session is.
+#[test]
+fn what_was_to_be_said_is_dropped_at_an_end_while_it_is_unknown_whose_the_session_is() {
+    let answered = |asks: &dyn Fn(&mut Client)| {
+        let mut client = Client::connected(Version::V5);
+        client.send(&Packet::PingReq);
+        asks(&mut client);
+        client.session.take_over(client.now);
+        client
+    };
+    let told = |asks: &dyn Fn(&mut Client)| answered(asks).received();
+    assert_eq!(told(&|_| {}), ["pingresp", "disconnect 0x8e"]);
+    assert_eq!(told(&|client| client.session.hush()), ["disconnect 0x8e"]);
+    assert_eq!(
+        told(&|client| {
+            client.session.hush();
+            client.session.speak();
+        }),
+        ["pingresp", "disconnect 0x8e"]
+    );
+    // A packet that has left in part cannot be followed by another.
+    let mut client = answered(&|client| {
+        client.session.outbox().advance(1);
+        client.session.hush();
+    });
+    assert!(client.session.is_closed() && client.session.outbox().is_empty());
+}
+
 /// [MQTT-3.1.2-2]
 #[test]
 fn an_unknown_version_is_told_so_and_other_garbage_nothing() {

@@ -222,6 +222,8 @@ pub struct Stored {
     pub index_bytes: Gauge,
     /// Seconds that the brokers' clock is ahead of this host's.
     pub clock_difference: Gauge,
+    /// Times that this process did not run.
+    pub pauses: Counter,
 }
 
 impl Stored {
@@ -233,6 +235,8 @@ impl Stored {
         own.register_with_unit("stored_sessions_index", help, Unit::Bytes, stored.index_bytes.clone());
         let help = "How far the brokers' clock is ahead of this host's, as far as that is certain; negative: behind";
         own.register_with_unit("broker_clock_difference", help, Unit::Seconds, stored.clock_difference.clone());
+        let help = "Times that this process did not run for more than half a second: it was stopped, or its host gave it no time";
+        own.register("process_pauses", help, stored.pauses.clone());
         stored
     }
 }

@@ -102,6 +102,14 @@ impl Outbox {
         }
     }
 
+    /// Drops what waits. False: a part of a packet may have left, so nothing can follow.
+    pub fn clear(&mut self) -> bool {
+        // Each body has a head before it.
+        let whole = self.written == 0;
+        *self = Self::default();
+        whole
+    }
+
     /// Gives all memory back if nothing waits.
     pub fn shrink(&mut self) {
         if self.is_empty() {

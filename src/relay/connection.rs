@@ -4,9 +4,11 @@
 //! that is to be written leaves with one write. Nothing here waits while a lock is held.
 
 mod reading;
+mod waking;
 
 use std::{
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Instant,
@@ -25,6 +27,7 @@ use crate::{
     mqtt::codec::{Decoder, Role},
     session::Session,
 };
+use waking::Awake;
 
 /// How long the last bytes may take to leave.
 const LAST_WRITE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -48,6 +51,8 @@ pub struct Connection {
     unsent: usize,
     /// Of a client whose speed is limited.
     pace: Option<Box<Pace>>,
+    /// Of one that speaks for a stored session.
+    awake: Option<Box<Awake>>,
 }
 
 /// What ended a wait.
@@ -85,6 +90,7 @@ impl Connection {
             resting: false,
             unsent: 0,
             pace,
+            awake: None,
         }
     }
 
@@ -107,10 +113,15 @@ impl Connection {
     /// Until the session is over.
     async fn run(&mut self) {
         loop {
+            if !Awake::is_sure(self.awake.as_deref()) {
+                // Boxed: rare, and the task of an idle connection has no room for it.
+                Box::pin(self.make_sure()).await;
+            }
             self.turn();
             if self.session.is_closed() {
                 break;
             }
+            self.session.speak();
             match self.wait().await {
                 Event::Woken => {}
                 Event::Socket(Ok(Ready::Bytes | Ready::Written)) => {}
@@ -143,6 +154,7 @@ impl Connection {
         self.desk.drain(&mut self.session, now);
         self.desk.act(&mut self.session, None, now);
         self.desk.count_packets(&mut self.session);
+        self.regard_pauses();
         self.regard_reading(now);
     }
 
@@ -170,12 +182,15 @@ impl Connection {
             wake,
             alarm,
             reading,
+            awake,
             ..
         } = self;
+        let mut ready = pin!(link.ready(session.outbox(), *reading));
+        let ready = poll_fn(|context| Awake::poll(awake.as_deref(), context, |context| ready.as_mut().poll(context)));
         tokio::select! {
             biased;
             () = wake.notified() => Event::Woken,
-            ready = link.ready(session.outbox(), *reading) => Event::Socket(ready),
+            ready = ready => ready.map_or(Event::Woken, Event::Socket),
             () = desk.unblocked() => Event::Woken,
             () = ring(alarm) => Event::Woken,
         }
@@ -199,11 +214,18 @@ impl Connection {
             mut link,
             mut session,
             mut desk,
+            awake,
             ..
         } = self;
         desk.leave(&session);
         // A peer that takes nothing any more, or is gone, leaves nothing more to do.
-        let _ = timeout(LAST_WRITE, link.flush(session.outbox())).await;
+        let last = async {
+            match Awake::is_sure(awake.as_deref()) || session.is_hushed() {
+                true => link.flush(session.outbox()).await,
+                false => Ok(()),
+            }
+        };
+        let _ = timeout(LAST_WRITE, last).await;
         link.close().await;
         desk.send_will(session.client_id()).await;
     }

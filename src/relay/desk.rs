@@ -152,6 +152,11 @@ impl Desk {
         }
     }
 
+    /// Whether it speaks, or is about to, for a session that something is stored of.
+    pub(super) fn is_owner(&self) -> bool {
+        self.tenancy.as_ref().is_some_and(|tenancy| tenancy.stored || !self.let_in)
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.draining.is_some()
     }

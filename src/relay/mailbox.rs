@@ -4,6 +4,7 @@
 //! A mailbox is bounded in bytes, its own and those of the chunks it pins. What does not fit at QoS 0 is left out and counted [MQTT-4.3.1-1 allows
 //! it]; at QoS 1 and 2 nothing may be left out: whoever delivers is told, keeps the offset, and is rung when there is room again.
 
+mod ending;
 mod following;
 mod rest;
 
@@ -26,6 +27,7 @@ use super::{
     subscribing::Subscribed,
 };
 use crate::{mqtt::QoS, session::SubscriptionKey};
+pub use ending::Ending;
 
 /// Bytes that may wait in a mailbox, and twice as many of chunks that it pins: a chunk stays whole, also for one message of it. In
 /// bytes, not in chunks, since records that come one by one make a small chunk each.
@@ -88,17 +90,6 @@ pub struct Parcel {
     pub items: VecDeque<Item>,
     /// Bytes it is charged with.
     weight: usize,
-}
-
-/// Why a connection must end, told from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ending {
-    /// The process stops (0x8B).
-    ShutDown,
-    /// The same client id connected again (0x8E) [MQTT-3.1.4-3].
-    TakenOver,
-    /// An operator has ended its session (0x98).
-    ByOperator,
 }
 
 /// What became of a delivery.
@@ -357,14 +348,6 @@ impl Mailbox {
         );
         drop(inner);
         drop(left);
-    }
-
-    /// Asks the connection to end.
-    pub fn end(&self, ending: Ending) {
-        let mut inner = self.lock();
-        inner.ending = inner.ending.max(Some(ending));
-        drop(inner);
-        self.wake.notify_one();
     }
 
     /// A letter of the store.

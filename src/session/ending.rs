@@ -21,6 +21,27 @@ impl Session {
         self.goodbye
     }
 
+    /// From here on nothing leaves but an end, until [`Session::speak`]: if the session ends meanwhile, all that it had to say before is dropped.
+    /// The outbox must not be written in between.
+    pub fn hush(&mut self) {
+        self.hushed = true;
+    }
+
+    /// What it has said since [`Session::hush`] may leave.
+    pub fn speak(&mut self) {
+        self.hushed = false;
+    }
+
+    /// Whether all that is left to be written is an end.
+    pub fn is_hushed(&self) -> bool {
+        self.hushed
+    }
+
+    /// False: a packet has left in part, and nothing can be said behind it.
+    fn drop_unsaid(&mut self) -> bool {
+        !self.hushed || self.outbox.clear()
+    }
+
     /// The relay cannot go on with it.
     pub fn give_up(&mut self, reason: ReasonCode, detail: &'static str, now: Instant) {
         self.end_from_outside(reason, detail, now);
@@ -51,10 +72,13 @@ impl Session {
             Phase::Closed => return,
             Phase::Fresh => {}
             Phase::Offered | Phase::Challenged => {
+                self.drop_unsaid();
                 self.send_connack_refusal(connack_reason(reason), Some(detail).filter(|text| !text.is_empty()));
             }
             Phase::Live => {
-                self.send_disconnect(disconnect_reason(reason), detail);
+                if self.drop_unsaid() {
+                    self.send_disconnect(disconnect_reason(reason), detail);
+                }
                 self.give_will();
             }
         }
@@ -76,6 +100,7 @@ impl Session {
         if self.phase == Phase::Closed {
             return;
         }
+        self.drop_unsaid();
         if self.phase == Phase::Live {
             self.give_will();
         }
@@ -92,6 +117,7 @@ impl Session {
         if raised && !self.peer.asked_for_expiry() {
             return self.end(ReasonCode::ProtocolError, "DISCONNECT raises a session expiry of zero", now);
         }
+        self.drop_unsaid();
         let most = self.settings.expiry.map_or(0, |expiry| expiry.max);
         self.goodbye = Some(Goodbye {
             expiry: disconnect.session_expiry_interval.map(|seconds| seconds.min(most)),

@@ -84,6 +84,8 @@ pub struct Session {
     stored: Option<Box<Stored>>,
     outputs: VecDeque<Output>,
     outbox: Outbox,
+    /// See [`Session::hush`].
+    hushed: bool,
     /// Packets encoded and not yet reported, by the type number of the fixed header (§2.1.2).
     sent: [u32; 16],
 }
@@ -108,6 +110,7 @@ impl Session {
             stored: None,
             outputs: VecDeque::new(),
             outbox: Outbox::default(),
+            hushed: false,
             sent: [0; 16],
         }
     }

@@ -3,7 +3,7 @@
 //! One task for each partition of the topic (`task`, `outputs`) has its tail (`tail`), what it is to be appended (`writer`) and the latest records
 //! (`kept`). Connections give it `order`s and get letters back through their mailboxes. `once` produces QoS 2 by pairs, `wills` sends wills, `custodian` is the
 //! membership in the group of instances, `checkpoint` spares sessions at the tail the writes of their positions; `clocks` compares this host's clock
-//! with the brokers'.
+//! with the brokers', `pauses` tells whether this process runs at all.
 
 mod checkpoint;
 mod clocks;
@@ -16,6 +16,7 @@ mod loose;
 mod once;
 mod order;
 mod outputs;
+mod pauses;
 mod tail;
 mod taking;
 mod task;
@@ -44,6 +45,7 @@ use crate::{
 pub use discard::{DiscardError, discard};
 pub use once::{Held, Unsaid};
 pub use order::{Arrival, Letter, Order, Report};
+pub use pauses::Pauses;
 
 /// Records that are read by their offsets at one time.
 const FETCHES: usize = 32;
@@ -90,6 +92,7 @@ struct Around {
     /// The feeds; an operator has none.
     hub: Option<Arc<Hub>>,
     beginning: watch::Sender<Beginning>,
+    pauses: Arc<Pauses>,
 }
 
 impl Around {
@@ -152,6 +155,7 @@ impl Around {
             fetches: Semaphore::new(FETCHES),
             hub: None,
             beginning: watch::Sender::default(),
+            pauses: Arc::new(Pauses::new()),
         }
     }
 }
@@ -163,6 +167,8 @@ pub struct Store {
     partitions: watch::Receiver<Option<Arc<[Orders]>>>,
     leave: watch::Sender<bool>,
     beginning: watch::Receiver<Beginning>,
+    /// Of this process.
+    pub pauses: Arc<Pauses>,
 }
 
 impl Store {
@@ -177,6 +183,8 @@ impl Store {
         });
         let (found, partitions) = watch::channel(None);
         let beginning = around.beginning.subscribe();
+        let pauses = around.pauses.clone();
+        tokio::spawn(count_pauses(around.clone()));
         let leave = watch::Sender::new(false);
         let left = leave.subscribe();
         tokio::spawn(async move {
@@ -190,6 +198,7 @@ impl Store {
             partitions,
             leave,
             beginning,
+            pauses,
         }
     }
 
@@ -247,7 +256,19 @@ async fn topic(around: &Around) -> Option<Arc<Topic>> {
     around.cluster.topic_appears(&around.settings.topic).await
 }
 
+async fn count_pauses(around: Arc<Around>) {
+    let tell = |pause: Duration| {
+        around.metrics.stored.pauses.inc();
+        tracing::warn!(
+            seconds = pause.as_secs_f64(),
+            "this process did not run: its stored sessions say nothing before it is read who has them now"
+        );
+    };
+    around.pauses.run(tell).await;
+}
+
 fn begin(around: &Arc<Around>, topic: &Arc<Topic>) -> Vec<Orders> {
+    around.pauses.partitions(topic.partitions.len());
     let partitions = 0..topic.partitions.len() as i32;
     let one = |partition| {
         let (orders, taken) = mpsc::unbounded_channel();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
 };
 
@@ -97,6 +97,12 @@ pub struct Task {
     pub(super) checkpoint_at: Option<Instant>,
     /// When the machine is ticked next at the latest.
     tick_at: Instant,
+    /// Tells of pauses of this process.
+    paused: watch::Receiver<u64>,
+    /// After so many of them the end is asked for, by this question.
+    asked_after: Option<(u64, u64)>,
+    /// After so many of them the tail has come to the end.
+    read_after: Option<u64>,
 }
 
 /// What there is to do.
@@ -105,6 +111,7 @@ enum Event {
     Met(Met),
     Written,
     Errand(Errand),
+    Paused,
     Time,
 }
 
@@ -125,7 +132,6 @@ impl Task {
             partition: Partition::new(settings),
             tail: Tail::new(around.cluster.clone(), topic, partition),
             writer: Writer::new(&around.cluster, written.clone()),
-            around,
             orders,
             written,
             latest: Latest::default(),
@@ -144,6 +150,10 @@ impl Task {
             clocks: Clocks::default(),
             checkpoint_at: None,
             tick_at: Instant::now(),
+            paused: around.pauses.told(),
+            asked_after: None,
+            read_after: None,
+            around,
         }
     }
 
@@ -165,6 +175,7 @@ impl Task {
                     self.or_step_down(&settled);
                 }
                 Event::Errand(errand) => self.errand(errand),
+                Event::Paused => self.ask_after_pause(),
                 Event::Time => {}
             }
             self.tick();
@@ -188,6 +199,9 @@ impl Task {
                     // Nobody waits any more.
                     let _ = flush.send(());
                 }
+            }
+            if let Some(count) = self.read_after.take() {
+                self.around.pauses.read(self.tail.partition, count);
             }
             self.count();
             tokio::task::yield_now().await;
@@ -230,15 +244,23 @@ impl Task {
             tail,
             written,
             errands,
+            paused,
             ..
         } = self;
         tokio::select! {
+            Ok(()) = paused.changed() => Event::Paused,
             order = orders.recv() => Event::Order(order),
             met = tail.next() => Event::Met(met),
             () = written.notified() => Event::Written,
             Some(Ok(errand)) = errands.join_next(), if !errands.is_empty() => Event::Errand(errand),
             () = tokio::time::sleep(pause) => Event::Time,
         }
+    }
+
+    /// Who owns what is known when the tail has come to an end that is asked for from now on.
+    fn ask_after_pause(&mut self) {
+        self.asked_after = Some((*self.paused.borrow_and_update(), self.tail.number + 1));
+        self.tail.hurry();
     }
 
     fn or_step_down(&mut self, done: &Result<(), Lost>) {
@@ -349,6 +371,7 @@ impl Task {
             self.around.beginning.send_modify(|now| now.read += 1);
         }
         self.is_there = true;
+        self.read_after = self.asked_after.take_if(|(_, asked)| *asked <= mark.number).map(|(count, _)| count);
         self.let_in(mark.number, mark.end);
         // The others are hurried by the membership.
         let asks_again = |waiting: &Waiting| self.is_member || waiting.question.is_some();
