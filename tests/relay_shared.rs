@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use fake_broker::{
     Fake,
-    client::until,
+    client::{Log, until},
     records::{Batch, Codec, record},
 };
 use relay_stage::{
@@ -337,6 +337,95 @@ async fn what_is_no_shared_subscription_is_refused() {
     device.send_subscribe(&local).await;
     assert_eq!(device.rest().await, ["disconnect 0x82"]);
     until("nothing is left of them", || stage.metric("shared_memberships") == 0).await;
+}
+
+/// The brokers' `group.max.size`, of the one group there is.
+fn members_allowed(fake: &Fake, most: usize) {
+    let mut world = fake.world();
+    world.groups.groups.iter_mut().for_each(|(name, group)| {
+        if name.starts_with("mqtt-g-") {
+            group.most = Some(most);
+        }
+    });
+}
+
+/// GROUP_MAX_SIZE_REACHED: an instance for which there is no room is told what to do, and so are those who subscribe there.
+#[tokio::test]
+async fn a_group_that_is_full_refuses_who_comes_next_until_there_is_room() {
+    let (log, _listens) = Log::listen();
+    let fake = Arc::new(Fake::start(1).await);
+    fake.topic("jobs", 1);
+    let here = Stage::start(fake.clone(), RULES).await;
+    let elsewhere = Stage::start(fake.clone(), RULES).await;
+    let mut first = worker(&here, "first", 10).await;
+    first.subscribed("$share/g/jobs/#", 1).await;
+    members_allowed(&fake, 1);
+    let mut second = worker(&elsewhere, "second", 10).await;
+    let mut old = elsewhere.v4("old").await;
+    for (device, line) in [(&mut second, "suback 1 0x83"), (&mut old, "suback 1 0x80")] {
+        device.send_subscribe(&subscribe("$share/g/jobs/#", 1)).await;
+        assert_eq!(device.line().await, line);
+        device.subscribed("jobs/none", 1).await;
+    }
+    assert_eq!(elsewhere.metric("refusals_total{reason=\"group_refused\"}"), 2);
+    let told = log.lines(&["WARN", "GROUP_MAX_SIZE_REACHED", "group.max.size", "mqtt-g-"]);
+    assert!(!told.is_empty(), "an operator knows what to do");
+    until("it does not go on asking", || elsewhere.metric("shared_memberships") == 0).await;
+    write(&here, 0, 0..1);
+    does(&mut first, [0]).await;
+    members_allowed(&fake, 2);
+    second.subscribed("$share/g/jobs/#", 1).await;
+    first.unsubscribe("$share/g/jobs/#").await;
+    write(&here, 0, 1..2);
+    does(&mut second, [1]).await;
+}
+
+/// Nobody answers it a SUBSCRIBE, so it would not know that it has to ask again.
+#[tokio::test]
+async fn a_stored_session_that_returns_while_its_group_is_full_gets_its_part_when_there_is_room() {
+    let fake = Arc::new(Fake::start(1).await);
+    fake.topic("jobs", 1);
+    fake.topic("mqtt-sessions", 1);
+    let rules = format!("{RULES}\nsessions: {{expiry: {{}}}}");
+    let here = Stage::start(fake.clone(), &rules).await;
+    let elsewhere = Stage::start(fake.clone(), &rules).await;
+    let mut connect = taking("stored", 10);
+    connect.clean_session = false;
+    connect.properties.as_mut().unwrap().session_expiry_interval = Some(600);
+    let mut stored = Device::connected_as(elsewhere.address, 5, &connect).await;
+    stored.subscribed("$share/g/jobs/#", 1).await;
+    stored.disconnect(0).await;
+    until("the group is left", || elsewhere.metric("shared_memberships") == 0).await;
+    let mut other = worker(&here, "other", 10).await;
+    other.subscribed("$share/g/jobs/#", 1).await;
+    members_allowed(&fake, 1);
+    let mut stored = Device::connected_as(elsewhere.address, 5, &connect).await;
+    assert!(stored.fence().await.is_empty());
+    other.unsubscribe("$share/g/jobs/#").await;
+    write(&here, 0, 0..1);
+    does(&mut stored, [0]).await;
+}
+
+/// Brokers before Apache Kafka 4.2, for an instance that is to use share groups.
+#[tokio::test]
+async fn where_the_brokers_have_no_share_groups_a_shared_subscription_is_refused_and_nothing_else() {
+    let (log, _listens) = Log::listen();
+    let fake = Fake::start(1).await;
+    fake.topic("jobs", 1);
+    let stage = Stage::start(fake, &format!("{RULES}\nsessions: {{shared: share-group}}")).await;
+    // 0x9E: Shared Subscriptions not supported; 3.1.1 has one word for all that fails.
+    let devices = [(stage.v5("new").await, "suback 1 0x9e"), (stage.v4("old").await, "suback 1 0x80")];
+    for (mut device, line) in devices {
+        device.send_subscribe(&subscribe("$share/g/jobs/#", 1)).await;
+        assert_eq!(device.line().await, line);
+        device.subscribed("jobs/#", 1).await;
+        write(&stage, 0, 0..1);
+        does(&mut device, [0]).await;
+    }
+    assert_eq!(stage.metric("refusals_total{reason=\"share_groups_not_supported\"}"), 2);
+    assert_eq!(stage.metric("shared_memberships"), 0);
+    let told = log.lines(&["ERROR", "the brokers have no share groups", "ShareGroupHeartbeat 1", "share=\"g\""]);
+    assert_eq!(told.len(), 2, "{told:?}");
 }
 
 /// An unclean leader election: what is committed goes back with the log, and who comes next begins there.

@@ -53,7 +53,7 @@ pub async fn place(
     }
     for (place, key, seat) in shared {
         let ready = match seat {
-            Ok(seat) => seat.ready(until).await,
+            Ok(seat) => seat.ready(until).await.map(|()| seat),
             Err(why) => Err(why),
         };
         match ready {

@@ -22,7 +22,7 @@ use super::{
     once::id,
     placing::{UNAVAILABLE, grown, known},
     retained::{Retained, Stream},
-    share::{SharedSeat, SharedWish, Shares},
+    share::{REFUSED, SharedSeat, SharedWish, Shares},
     store::Letter,
     subscribing::StartAt,
     tenancy::Away,
@@ -263,15 +263,22 @@ async fn sit_in_shares(
     }
     let mut seats = Vec::new();
     for (key, filter, seat) in joined {
-        let ready = match seat {
-            Ok(seat) => seat.ready(until).await,
-            Err(why) => Err(why),
+        let refused = match &seat {
+            Ok(seat) => seat.ready(until).await.err(),
+            Err(why) => Some(*why),
         };
-        match ready {
-            Ok(seat) => seats.push((key, seat)),
-            Err(UNAVAILABLE) => return Err(UNAVAILABLE),
-            Err(why) => tracing::warn!(filter, why, "a stored session goes on without a shared subscription"),
+        if refused == Some(UNAVAILABLE) {
+            return Err(UNAVAILABLE);
         }
+        if let Some(why) = refused {
+            tracing::warn!(filter, why, "a stored session goes on without a shared subscription");
+        }
+        // No SUBACK tells its client to try again, so it waits: it gets its part as soon as the group takes this instance.
+        seats.extend(
+            seat.ok()
+                .filter(|_| matches!(refused, None | Some(REFUSED)))
+                .map(|seat| (key, seat)),
+        );
     }
     Ok(seats)
 }

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Readiness, Share, Shares,
+    REFUSED, Readiness, Share, Shares,
     acquired::{Made, make},
     grace::Grace,
     messages::Scratch,
@@ -213,7 +213,7 @@ impl Task {
     fn told(&mut self, event: ShareEvent) {
         match event {
             ShareEvent::Joined => self.is_ready(Readiness::Ready),
-            ShareEvent::Refused => self.is_ready(Readiness::Refused("group_refused")),
+            ShareEvent::Refused => self.is_ready(Readiness::Refused(REFUSED)),
             ShareEvent::Acquired(acquired) => self.take(&acquired, false),
             ShareEvent::Lost(lease) => self.lose(lease),
             ShareEvent::Expired(lease, offset) => {

@@ -48,6 +48,9 @@ const TOO_MANY: &str = "too_many_shared_subscriptions";
 /// Why one more of the same connection is.
 const TOO_MANY_OF_ONE: &str = "too_many_shared_subscriptions_of_client";
 
+/// Why a shared subscription is: the coordinator of its group does not take this instance, as when the group is full (`group.max.size`).
+pub const REFUSED: &str = "group_refused";
+
 /// What a client is told for a label of the metrics that [`Shares::join`] or [`SharedSeat::ready`] refuses with.
 pub fn reason(why: &str) -> ReasonCode {
     match why {

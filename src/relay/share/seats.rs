@@ -103,12 +103,12 @@ impl SharedSeat {
     /// Waits until whatever is stored from then on will be delivered.
     ///
     /// # Errors
-    /// Why not: a label of the metrics.
-    pub async fn ready(self, until: Instant) -> Result<Self, &'static str> {
+    /// Why not: a label of the metrics. After [`REFUSED`] it may still come to be: the group is asked again as long as somebody sits here.
+    pub async fn ready(&self, until: Instant) -> Result<(), &'static str> {
         let mut ready = self.share.ready.subscribe();
         let ready = timeout_at(until, ready.wait_for(|ready| *ready != Readiness::Waiting)).await;
         match ready.map(|ready| ready.map(|ready| *ready)) {
-            Ok(Ok(Readiness::Ready)) => Ok(self),
+            Ok(Ok(Readiness::Ready)) => Ok(()),
             Ok(Ok(Readiness::Refused(why))) => Err(why),
             _ => Err(UNAVAILABLE),
         }

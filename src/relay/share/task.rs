@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Readiness, Share, SharedKind, Shares,
+    REFUSED, Readiness, Share, SharedKind, Shares,
     grace::{Grace, WRITTEN},
     locking,
     messages::Scratch,
@@ -297,7 +297,7 @@ impl Task {
                 self.share.ready.send_if_modified(|ready| {
                     let waits = *ready == Readiness::Waiting;
                     if waits {
-                        *ready = Readiness::Refused("group_refused");
+                        *ready = Readiness::Refused(REFUSED);
                     }
                     waits
                 });
