@@ -1,4 +1,4 @@
-//! A browser: MQTT.js over WebSocket and TLS in headless Chromium, with right and wrong credentials.
+//! A browser: MQTT.js over WebSocket and TLS in headless Chromium.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,15 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::time::SystemTime;
 
-use aws_lc_rs::signature::Ed25519KeyPair;
-
-use crate::access::{proxy, token};
-use crate::shared_kafka;
-use crate::stage::{DEADLINE, Proxy, certificates, output, root};
-
-const TOPIC: &str = "browser";
+use crate::stage::{DEADLINE, certificates, output, root};
 
 /// Chromium without a window, with a profile of its own that trusts the development CA and nobody else whom the system does not.
 struct Browser(Child);
@@ -100,56 +93,15 @@ fn serve(mut stream: TcpStream, page: &str, told: &Sender<String>) {
     let _ = stream.write_all(&content);
 }
 
-/// One login after the other in one page; what became of each.
-fn told_by_browser(proxy: &Proxy, logins: &[(u8, Option<&str>, Option<&str>)]) -> Vec<String> {
-    let plan: Vec<_> = logins
-        .iter()
-        .map(|(version, user, password)| {
-            serde_json::json!({
-                "url": format!("wss://localhost:{}/mqtt", proxy.wss.port()),
-                "version": version, "user": user, "password": password,
-                "topic": format!("{TOPIC}/{}", if *user == Some("any") { "tok7" } else { "vin42" }),
-            })
-        })
-        .collect();
+/// One login after the other in one page, each as `integration/browser.html` takes it; what became of each.
+pub fn told_by_browser(logins: &[serde_json::Value]) -> Vec<String> {
     let page = fs::read_to_string(root().join("integration/browser.html")).unwrap();
     let (tell, told) = channel();
-    let site = site(page.replace("PLAN", &serde_json::Value::from(plan).to_string()), tell);
+    let site = site(page.replace("PLAN", &serde_json::Value::from(logins).to_string()), tell);
     let profile = tempfile::tempdir().unwrap();
     let _browser = Browser::open(profile.path(), site);
     let said = told.recv_timeout(DEADLINE);
     let log = || fs::read_to_string(profile.path().join("log")).unwrap_or_default();
     let said = said.unwrap_or_else(|_| panic!("the page told nothing: {}", log()));
     said.lines().map(str::to_owned).collect()
-}
-
-#[test]
-fn a_browser_goes_round_with_right_credentials_and_is_told_what_is_wrong_with_others() {
-    let kafka = shared_kafka();
-    kafka.topic(TOPIC, 1);
-    let key = Ed25519KeyPair::generate().unwrap();
-    let proxy = proxy(&kafka, TOPIC, &key);
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let (good, old) = (token(&key, "tok7", now + 3600), token(&key, "tok7", now - 60));
-    let forged = token(&Ed25519KeyPair::generate().unwrap(), "tok7", now + 3600);
-    // What 3.1.1 and 5 call bad user name or password, and not authorized.
-    for (version, bad, none) in [(4, "refused 4", "refused 5"), (5, "refused 134", "refused 135")] {
-        let (logins, wanted): (Vec<_>, Vec<_>) = [
-            ((version, Some("vin42"), Some("s3cret")), "came back"),
-            ((version, Some("any"), Some(good.as_str())), "came back"),
-            ((version, Some("vin42"), Some("wrong")), bad),
-            ((version, Some("vin43"), Some("s3cret")), bad),
-            ((version, Some("any"), Some(old.as_str())), bad),
-            ((version, Some("any"), Some(forged.as_str())), bad),
-            ((version, Some("any"), Some("eyJ.eyJ.x")), bad),
-            ((version, None, None), none),
-        ]
-        .into_iter()
-        .unzip();
-        assert_eq!(told_by_browser(&proxy, &logins), wanted, "version {version}");
-    }
-    let mut stored = kafka.consume(TOPIC, "%k|%s");
-    stored.sort_unstable();
-    assert_eq!(stored, ["tok7|browser 4", "tok7|browser 5", "vin42|browser 4", "vin42|browser 5"]);
-    assert!(proxy.metric(&["connections_opened_total", "listener=\"wss\""]) >= 16.0);
 }

@@ -24,6 +24,7 @@ mod hostile;
 mod impatient;
 #[path = "../benches/load/mod.rs"]
 mod load;
+mod logins;
 mod names;
 mod network;
 mod oldest;

@@ -1,26 +1,49 @@
-"""Logs in and publishes once at QoS 1 with paho: host port version(4|5) user password topic. Prints "CONNACK code" or "PUBACK code"."""
+"""Logs in with paho, once as each line of standard input says (JSON), and publishes once at QoS 1 if it is let in. For each line prints
+"in", "refused CODE" (of CONNACK; paho has those of version 5 for 3.1.1, too), "puback CODE" or "closed"."""
 
+import json
+import signal
+import ssl
 import sys
 
 import paho.mqtt.client as mqtt
 
-host, port, version, user, password, topic = sys.argv[1:7]
+
+def attempt(port, version, client_id, topic, value, ca=None, certificate=None, user=None, password=None):
+    outcome = []
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, reconnect_on_failure=False)
+
+    def end(what):
+        outcome.append(what)
+        client.disconnect()
+
+    def on_connect(client, userdata, flags, reason, properties):
+        if reason != 0:
+            return end(f"refused {reason.value}")
+        client.publish(topic, value, 1)
+
+    def on_publish(client, userdata, mid, reason, properties):
+        end("in" if reason == 0 else f"puback {reason.value}")
+
+    def on_disconnect(client, userdata, flags, reason, properties):
+        end("closed")
+
+    client.on_connect, client.on_publish, client.on_disconnect = on_connect, on_publish, on_disconnect
+    if user is not None:
+        client.username_pw_set(user, password)
+    if ca:
+        certfile, keyfile = certificate or (None, None)
+        client.tls_set(ca_certs=ca, certfile=certfile, keyfile=keyfile)
+    try:
+        client.connect("127.0.0.1", port)
+        client.loop_forever()
+    except (ssl.SSLError, ConnectionError):
+        # By TLS 1.2 the handshake fails, by TLS 1.3 the first read behind it.
+        outcome.append("closed")
+    return outcome[0]
 
 
-def on_connect(client, userdata, flags, reason, properties):
-    if reason != 0:
-        print(f"CONNACK {reason.value}", flush=True)
-        sys.exit(1)
-    client.publish(topic, f"paho {version}", 1)
-
-
-def on_publish(client, userdata, mid, reason, properties):
-    print(f"PUBACK {reason.value}", flush=True)
-    client.disconnect()
-
-
-client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"login-{version}", protocol=int(version))
-client.username_pw_set(user, password)
-client.on_connect, client.on_publish = on_connect, on_publish
-client.connect(host, int(port))
-client.loop_forever()
+for line in sys.stdin:
+    # A login that goes nowhere ends all of it.
+    signal.alarm(60)
+    print(attempt(**json.loads(line)), flush=True)

@@ -283,12 +283,19 @@ impl Proxy {
 
     /// The same with a certificate and key of its own.
     pub fn start_as(pair: &[String; 2], bootstrap: &str, rules: &str) -> Self {
+        Self::start_edited(bootstrap, rules, |mut text| {
+            for (name, own) in ["server.pem", "server.key"].iter().zip(pair) {
+                text = text.replace(&certificates().join(name).display().to_string(), own);
+            }
+            text
+        })
+    }
+
+    /// The same with another text of its configuration.
+    pub fn start_edited(bootstrap: &str, rules: &str, edit: impl FnOnce(String) -> String) -> Self {
         let written = Self::written(bootstrap, rules, "");
-        let mut text = fs::read_to_string(&written.settings).expect("it was just written");
-        for (name, own) in ["server.pem", "server.key"].iter().zip(pair) {
-            text = text.replace(&certificates().join(name).display().to_string(), own);
-        }
-        fs::write(&written.settings, text).expect("it can be written again");
+        let text = fs::read_to_string(&written.settings).expect("it was just written");
+        fs::write(&written.settings, edit(text)).expect("it can be written again");
         let mut proxy = Self::run(&[], &written);
         proxy.becomes_ready();
         proxy

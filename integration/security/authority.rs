@@ -1,6 +1,9 @@
 //! Certificate authorities of the tests, made anew for each run.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +32,7 @@ impl Authority {
         self.folder.join(name).display().to_string()
     }
 
-    /// Issues a certificate for these host names and addresses; with none it is a client's.
+    /// Issues a certificate for these host names and addresses; with none it is a client's. The empty name is none.
     pub fn issue(&self, name: &str, hosts: &[&str]) {
         self.issue_until(name, hosts, 2099);
     }
@@ -43,7 +46,12 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth
         };
         let mut params = CertificateParams::new(hosts).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "fleet");
+        if !name.is_empty() {
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
+        params.serial_number = Some(serial(name));
         params.extended_key_usages = vec![usage];
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(year, 12, 31);
@@ -53,4 +61,29 @@ impl Authority {
         fs::write(self.folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
         fs::write(self.folder.join(format!("{name}.store")), key.serialize_pem() + &certificate).unwrap();
     }
+
+    /// Writes its list `ca.crl`, of the certificates of these names.
+    pub fn revoke(&self, names: &[&str]) {
+        let revoked = names.iter().map(|name| RevokedCertParams {
+            serial_number: serial(name),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2099, 1, 1),
+            crl_number: SerialNumber::from(names.len() as u64),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.issuer).unwrap().pem().unwrap();
+        fs::write(self.folder.join("ca.crl"), list).unwrap();
+    }
+}
+
+/// A number for each name.
+fn serial(name: &str) -> SerialNumber {
+    SerialNumber::from_slice(&[&[1], name.as_bytes()].concat())
 }
