@@ -301,6 +301,24 @@ impl Proxy {
         proxy
     }
 
+    /// Starts it with a file that somebody else has written, with these listeners and no others, and waits until it is ready.
+    pub fn start_from(settings: &Path, mqtt: SocketAddr, admin: SocketAddr) -> Self {
+        let nothing = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut proxy = Self::run(
+            &[],
+            &Written {
+                settings: settings.to_owned(),
+                mqtt,
+                admin,
+                tls: nothing,
+                ws: nothing,
+                wss: nothing,
+            },
+        );
+        proxy.becomes_ready();
+        proxy
+    }
+
     /// Waits until it is ready.
     pub fn becomes_ready(&mut self) {
         eventually("the proxy is ready", || {
@@ -364,10 +382,16 @@ impl Proxy {
 
     /// `check --online` of such a configuration: its exit code, and all that it said.
     pub fn check_online(bootstrap: &str, rules: &str, kafka: &str) -> (i32, String) {
+        Self::check_online_in(&[], bootstrap, rules, kafka)
+    }
+
+    /// The same with variables in its environment.
+    pub fn check_online_in(environment: &[(&str, &str)], bootstrap: &str, rules: &str, kafka: &str) -> (i32, String) {
         let written = Self::written(bootstrap, rules, kafka);
         let output = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
             .args(["check", "--online", "-c"])
             .arg(&written.settings)
+            .envs(environment.iter().copied())
             .output()
             .expect("the proxy can be run");
         let said = [output.stdout, output.stderr].concat();

@@ -139,6 +139,7 @@ fn check_online_tells_of_the_whole_cluster() {
     for words in [
         "checked: 2 partitions (rules: checked)",
         "checked-sessions: not there; `run` makes it",
+        "checked-sessions-instances: may be joined",
     ] {
         assert!(said.contains(words), "{words} in {said}");
     }
@@ -147,6 +148,21 @@ fn check_online_tells_of_the_whole_cluster() {
     for words in [
         "checked-gone (rules: gone) does not exist",
         "rule fixed writes to partition 2, there are 2",
+    ] {
+        assert!(said.contains(words), "{words} in {said}");
+    }
+    // Rules whose topics are known by the form of their names: those that are there, and none.
+    ["checked-by-nord", "checked-by-west"]
+        .iter()
+        .for_each(|topic| kafka.topic(topic, 1));
+    let forms = "  - {name: forms, mqtt: \"checked-by/{site}/#\", kafka: {topic: \"checked-by-{site}\", partition: 1}}
+  - {name: none, mqtt: \"checked-for/{site}/#\", kafka: {topic: \"checked-for-{site}\"}}";
+    let (code, said) = Proxy::check_online(&kafka.bootstrap, forms, topics);
+    assert_eq!(code, 0, "{said}");
+    for words in [
+        "checked-by-*: 2 topics of such names: checked-by-nord, checked-by-west (rules: forms)",
+        "warning: checked-by-*: checked-by-nord, checked-by-west: rule forms writes to partition 1, which is not there",
+        "checked-for-*: no topic has such a name yet (rules: none)",
     ] {
         assert!(said.contains(words), "{words} in {said}");
     }

@@ -8,6 +8,8 @@ use crate::stage::{Kafka, Proxy, eventually, free_address, free_base, output, ro
 
 const UP: &str = "granted-up";
 const DOWN: &str = "granted-down";
+/// It may be seen, and no more.
+const SEEN: &str = "seen-only";
 
 /// What the table of the documentation grants, as `Client.java` wants it.
 fn documented() -> Vec<String> {
@@ -57,6 +59,7 @@ fn the_rights_in_the_documentation_are_enough_and_are_used_when_they_come() {
     let kafka = Kafka::start_for(base, 1, &settings, &[&user]);
     kafka.topic(UP, 1);
     kafka.topic(DOWN, 1);
+    kafka.topic(SEEN, 1);
     let rules = format!(
         "{}\n{}\nsessions: {{expiry: {{max: 1h}}}}",
         rule(UP),
@@ -74,15 +77,47 @@ fn the_rights_in_the_documentation_are_enough_and_are_used_when_they_come() {
     let said = |what: &str, topic: &str| proxy.log().lines().any(|line| line.contains(what) && line.contains(topic));
     let of_both = |what: &str| [UP, DOWN].iter().all(|topic| said(what, topic)).then_some(());
     eventually("the topics cannot be used", || of_both("the topic cannot be used"));
+    let check = |rules: &str| Proxy::check_online_in(&[("KAFKA_PASSWORD", PASSWORD)], &sasl.to_string(), rules, &security);
+    let lacks = |rules: &str, words: &[&str]| {
+        let (code, said) = check(rules);
+        assert_eq!(code, 69, "{said}");
+        words.iter().for_each(|words| assert!(said.contains(words), "{words} in {said}"));
+    };
+    lacks(
+        &rules,
+        &[
+            "granted-up (rules: granted-up) does not exist, or the proxy's principal may not see it",
+            "mqtt-sessions-instances (the group of instances): Kafka refuses READ",
+        ],
+    );
+    let grants = [documented(), vec![format!("topic:{SEEN}:DESCRIBE")]].concat();
     let client = root().join("integration/kafka/Client.java");
     let mut arguments = vec!["java", client.to_str().unwrap(), "grant", &kafka.bootstrap, USER];
-    let grants = documented();
     arguments.extend(grants.iter().map(String::as_str));
     kafka.command(&arguments);
     eventually("ready", || (proxy.get("/readyz").ok()?.0 == 200).then_some(()));
     // It looks for missing topics again now and then, also for those of the rules.
     eventually("the topics can be used", || of_both("the topic can be used"));
     both_ways(&kafka, &proxy, UP, DOWN);
+    // Its rule goes both ways; nobody has subscribed by it.
+    lacks(&rules, &["granted-up (rules: granted-up): Kafka refuses READ: grant it"]);
+    let (code, said) = check(&rules.replacen("kafka:", "direction: publish, kafka:", 1));
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        !said.contains("refuses") && said.contains("mqtt-sessions-instances: may be joined"),
+        "{said}"
+    );
+    let seen = "  - {name: named, mqtt: \"named/#\", on_error: {dead_letter: granted-down}, kafka: {topic: seen-only}}
+  - {name: formed, mqtt: \"formed/{x}/#\", kafka: {topic: \"seen-{x}\"}}";
+    lacks(
+        seen,
+        &[
+            "seen-only (rules: named): Kafka refuses READ: grant it",
+            "seen-only (rules: named): Kafka refuses WRITE: grant it",
+            "granted-down (rules: dead letters of named): Kafka refuses WRITE",
+            "warning: seen-*: seen-only: Kafka refuses WRITE (rules: formed)",
+        ],
+    );
     // A session that is stored, by an instance that looks after a part of them.
     let mqtt = proxy.mqtt.port().to_string();
     let stored = ["-h", "127.0.0.1", "-p", &mqtt, "-V", "mqttv5", "-i", "granted", "-c", "-x", "60"];

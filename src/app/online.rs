@@ -2,19 +2,20 @@
 //!
 //! What is right goes to stdout, each fault to stderr as one line with its remedy.
 
+pub(super) mod topics;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::mapping::PartitionSpec;
 use crate::relay::SharedKind;
 use crate::resources;
-use crate::upstream::{Cluster, State, StateTopic, TopicState, Verdict};
+use crate::upstream::{Cluster, Operation, State, TopicState, Verdict};
 
 use super::exit::{Exit, answer, tell};
-use super::run::{named_topics, state_topics};
+use super::run::{instances, state_topics};
 
 /// How long Kafka may take until a broker has answered, and then for each topic.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -49,9 +50,9 @@ async fn look(config: &Config) -> Exit {
     }
     let mut report = Report::default();
     report.right(&format!("Kafka is reached, {}", count(cluster.brokers().len(), "broker")));
-    mapped_topics(config, &cluster, &mut report).await;
+    topics::look(config, &cluster, &mut report).await;
     table_topics(config, &cluster, &mut report).await;
-    own_topics(&state_topics(config), &cluster, &mut report).await;
+    own_topics(config, &cluster, &mut report).await;
     if config.shared == SharedKind::ShareGroup {
         share_groups(&cluster, &mut report).await;
     }
@@ -89,42 +90,6 @@ impl Report {
 fn count(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
-}
-
-async fn mapped_topics(config: &Config, cluster: &Cluster, report: &mut Report) {
-    for (topic, names) in &named_topics(config) {
-        let rules = || {
-            config
-                .rules
-                .iter()
-                .map(|(_, rule)| rule)
-                .filter(|rule| rule.kafka_topic() == Some(topic))
-        };
-        let partitions = match timeout(PATIENCE, cluster.topic_known(topic)).await {
-            Ok(TopicState::Ready(topic)) => topic.partitions.len(),
-            Ok(TopicState::Missing) => {
-                report.wrong(&format!(
-                    "{topic} (rules: {names}) does not exist, or the proxy's principal may not see it: make it, or grant DESCRIBE"
-                ));
-                continue;
-            }
-            Ok(TopicState::Unknown) | Err(_) => {
-                report.wrong(&format!("{topic} (rules: {names}): no broker tells of it"));
-                continue;
-            }
-        };
-        report.right(&format!("{topic}: {} (rules: {names})", count(partitions, "partition")));
-        for rule in rules() {
-            if let PartitionSpec::Number(number) = rule.partition
-                && usize::try_from(number).is_ok_and(|number| number >= partitions)
-            {
-                report.wrong(&format!(
-                    "{topic}: rule {} writes to partition {number}, there are {partitions}: name one below that, or give the topic more",
-                    rule.name
-                ));
-            }
-        }
-    }
 }
 
 /// The topics that programs look into: each must be there and be read; one that is not compacted may forget rows, which is no fault.
@@ -171,13 +136,22 @@ async fn table_topics(config: &Config, cluster: &Cluster, report: &mut Report) {
     }
 }
 
-async fn own_topics(topics: &[StateTopic], cluster: &Cluster, report: &mut Report) {
-    let verdicts = match cluster.examine(topics).await {
+async fn own_topics(config: &Config, cluster: &Cluster, report: &mut Report) {
+    let topics = state_topics(config);
+    let verdicts = match cluster.examine(&topics).await {
         Ok(verdicts) => verdicts,
         Err(why) => return report.wrong(&format!("the state topics cannot be looked at: {why}")),
     };
-    for (topic, verdict) in topics.iter().zip(verdicts) {
-        let name = &topic.name;
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+    let rights = match cluster.rights(&names).await {
+        Ok(rights) => rights,
+        Err(why) => {
+            return report.wrong(&format!(
+                "what the proxy's principal may do with the state topics is not told: {why}"
+            ));
+        }
+    };
+    for (name, verdict) in names.iter().zip(verdicts) {
         match verdict {
             Verdict::Right { partitions, replicas } => {
                 let (partitions, replicas) = (count(partitions, "partition"), count(replicas, "replica"));
@@ -186,6 +160,22 @@ async fn own_topics(topics: &[StateTopic], cluster: &Cluster, report: &mut Repor
             Verdict::Creatable => report.right(&format!("{name}: not there; `run` makes it (state)")),
             Verdict::Wrong(faults) => faults.iter().for_each(|fault| report.wrong(fault)),
         }
+        let needs = [Operation::Read, Operation::Write].into_iter();
+        topics::tell_lacking(name, "state", rights.get(*name), needs, report);
+    }
+    if !topics.is_empty() {
+        group(&instances(config), cluster, report).await;
+    }
+}
+
+/// The group of instances, which is made by the first that joins it.
+async fn group(group: &str, cluster: &Cluster, report: &mut Report) {
+    match cluster.may_join(group).await {
+        Ok(true) => report.right(&format!("{group}: may be joined (the group of instances)")),
+        Ok(false) => report.wrong(&format!(
+            "{group} (the group of instances): Kafka refuses READ: grant it to the proxy's principal"
+        )),
+        Err(why) => report.wrong(&format!("{group} (the group of instances): no broker tells of it: {why}")),
     }
 }
 

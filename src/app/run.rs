@@ -3,7 +3,6 @@
 //! A port that is taken is told at once, before a connection exists. Kafka may be away: the proxy listens all the same,
 //! and `/readyz` says why it is not ready.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use crate::upstream::{self, Cluster, State, StateTopic};
 use super::descriptors::make_room;
 use super::exit::{Exit, tell};
 use super::lifecycle::{Signals, ended, tell_readiness};
+use super::online::topics::named;
 use super::threads;
 
 /// From the signal until the process leaves, whatever is still in flight.
@@ -70,7 +70,7 @@ async fn live(config: Config, handshakes: Handle) -> Result<Exit, Exit> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), rules = config.rules.len(), "starting");
     tell_of_open_listeners(&config);
     make_room(config.limits.connections);
-    let topics = named_topics(&config);
+    let topics: Vec<String> = named(&config).into_keys().collect();
     let tables: Vec<_> = config
         .rules
         .iter()
@@ -222,28 +222,9 @@ fn tell_of_open_listeners(config: &Config) {
     }
 }
 
-/// The Kafka topics that rules name, each with the names of these rules.
-pub(super) fn named_topics(config: &Config) -> BTreeMap<String, String> {
-    let mut topics = BTreeMap::<String, String>::new();
-    for (_, rule) in config.rules.iter() {
-        let chosen = rule.topics().iter().map(|topic| (Some(topic.as_str()), ""));
-        let named = [(rule.kafka_topic(), ""), (rule.dead_letter.as_deref(), "dead letters of ")];
-        for (topic, what) in named.into_iter().chain(chosen) {
-            let Some(topic) = topic else { continue };
-            let rules = topics.entry(topic.to_owned()).or_default();
-            if !rules.is_empty() {
-                rules.push_str(", ");
-            }
-            rules.push_str(what);
-            rules.push_str(&rule.name);
-        }
-    }
-    topics
-}
-
 /// Has the client look at the topics of rules as soon as Kafka is reached: it logs those that are not there before a device meets one.
-async fn look_at(cluster: Cluster, topics: BTreeMap<String, String>) {
-    for topic in topics.into_keys() {
+async fn look_at(cluster: Cluster, topics: Vec<String>) {
+    for topic in topics {
         cluster.topic_known(&topic).await;
     }
 }
@@ -268,6 +249,11 @@ pub(super) fn state_topics(config: &Config) -> Vec<StateTopic> {
     used.extend(config.store.is_some().then(|| topics.sessions.clone()));
     used.extend(config.rules.keeps_retained().then(|| topics.retained.clone()));
     used
+}
+
+/// The group of the instances that keep state.
+pub(super) fn instances(config: &Config) -> String {
+    format!("{}-instances", config.state_topics.sessions.name)
 }
 
 /// Until no record of an older retained message can come. Its mapped record may take the delivery timeout to be acknowledged, and so may the
@@ -296,10 +282,7 @@ fn relay_settings(config: &Config) -> relay::Settings {
             topic: config.state_topics.retained.name.clone(),
             memory: config.retained_memory,
             removal_delay: removal_delay(config),
-            group: config
-                .store
-                .is_none()
-                .then(|| format!("{}-instances", config.state_topics.sessions.name)),
+            group: config.store.is_none().then(|| instances(config)),
         }),
         state_topics: vec![config.state_topics.sessions.name.clone(), config.state_topics.retained.name.clone()],
     }

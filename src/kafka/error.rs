@@ -193,6 +193,8 @@ impl ErrorCode {
     pub const REBALANCE_IN_PROGRESS: Self = Self(27);
     /// 29: the proxy's principal may not use the topic.
     pub const TOPIC_AUTHORIZATION_FAILED: Self = Self(29);
+    /// 30: nor the group.
+    pub const GROUP_AUTHORIZATION_FAILED: Self = Self(30);
     /// 31: nor the cluster.
     pub const CLUSTER_AUTHORIZATION_FAILED: Self = Self(31);
     /// 36: somebody has made it.

@@ -12,12 +12,13 @@ use super::reader::Reader;
 use super::record_template::Part;
 use super::said::Said;
 use super::schema::SchemaSpec;
+use super::sources::KafkaTopics;
 use super::spec::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Retain, Tombstones, Unmapped};
 use super::tables::Table;
 use super::template::{Captured, Piece, Template};
 use super::transform::Conversion;
 use super::trie::Trie;
-use crate::kafka::{Acks, Compression};
+use crate::kafka::{Acks, Compression, TopicPattern};
 use crate::mqtt::QoS;
 
 /// A rule's place in the file, from 0.
@@ -53,7 +54,7 @@ pub struct Rule {
     pub(super) unmapped: Option<Unmapped>,
     /// How the partition is found.
     pub partition: PartitionSpec,
-    /// Null values on the way to subscribers.
+    /// Null values and empty payloads.
     pub tombstones: Tombstones,
     /// Whether `mqtt.client` is written.
     pub client_header: bool,
@@ -97,6 +98,18 @@ impl Rule {
         self.topic.constant()
     }
 
+    /// All that it may name.
+    pub fn kafka_topics(&self) -> KafkaTopics {
+        let piece = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            _ => "*".to_owned(),
+        };
+        match self.kafka_topic() {
+            Some(topic) => KafkaTopics::One(topic.to_owned()),
+            None => KafkaTopics::Like(TopicPattern::new(&self.topic.pieces.iter().map(piece).collect::<String>())),
+        }
+    }
+
     /// Kafka topics that its program may choose, beside its own.
     pub fn topics(&self) -> &[String] {
         self.conversion.as_ref().map_or(&[], |conversion| &conversion.topics)
@@ -138,11 +151,13 @@ impl Rule {
         self.filter().is_some() && !self.topic.is_unambiguous(|_| false)
     }
 
-    pub(super) fn publishes(&self) -> bool {
+    /// Whether devices publish by it.
+    pub fn publishes(&self) -> bool {
         self.direction != Direction::Subscribe
     }
 
-    pub(super) fn delivers(&self) -> bool {
+    /// Whether devices subscribe by it.
+    pub fn delivers(&self) -> bool {
         self.direction != Direction::Publish && !self.also
     }
 

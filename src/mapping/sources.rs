@@ -30,8 +30,8 @@ impl Source {
     }
 }
 
-/// Kafka topics of a source.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Kafka topics of a source, or of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KafkaTopics {
     /// This one.
     One(String),

@@ -42,6 +42,7 @@ mod produce;
 mod pumps;
 mod receipts;
 mod reserved;
+mod rights;
 mod security;
 mod sender;
 mod settings;
@@ -67,6 +68,7 @@ pub use group::{
 pub use listing::Lookout;
 pub use receipts::{Outcome, Receipt, Receipts};
 pub use reserved::Reserved;
+pub use rights::{Operation, Rights};
 pub use security::{SaslSettings, Secret, SecuritySettings, TlsSettings, TokenEndpoint, TokenSource};
 pub use settings::{ConsumerSettings, Isolation, ProducerSettings, Settings, StateTopic};
 pub use singles::{Fate, Single};
