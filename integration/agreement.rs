@@ -114,7 +114,7 @@ fn explained(record: &ExplainedRecord) -> Option<String> {
         &record.key,
         record.timestamp,
         &headers.join(","),
-        &record.value,
+        record.value.as_deref().unwrap_or_default(),
     ))
 }
 

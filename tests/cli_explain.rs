@@ -31,6 +31,7 @@ listeners: [{name: tcp, address: "127.0.0.1:0", protocol: mqtt}]
 kafka: {bootstrap_servers: ["127.0.0.1:1"]}
 rules:
   - {name: looked, mqtt: "looked/{vin}", kafka: {topic: looked, key: "{vin}"}, lookup: {vins: {topic: vins, sample: vins.json}}, transform: 'lookup("vins"; $vin)', examples: [{topic: looked/7, payload: "1", becomes: {value: '"north"'}}]}
+  - {name: kept, mqtt: "kept/{k}", kafka: {topic: kept, key: "{k}", tombstones: both}, examples: [{topic: kept/7, payload: "", becomes: {key: "7", tombstone: true}}, {topic: kept/7, payload: "1", becomes: {value: "1", tombstone: false}}]}
   - {name: blind, mqtt: "blind/{vin}", kafka: {topic: blind, key: "{vin}"}, lookup: {sites: {topic: sites}}, transform: 'lookup("sites"; $vin)', transform_back: 'lookup("sites"; $key)'}
 "#;
 
@@ -345,6 +346,22 @@ fn what_a_message_says_is_explained() {
         json!("matches and refuses it: no_user_property")
     );
     assert_eq!(told(&[&good[..5], &["--payload", "x"]].concat())["why"], json!("refused: not_json"));
+}
+
+#[test]
+fn an_empty_payload_that_becomes_a_null_value_is_told() {
+    let (code, out, _) = explain_by(WITH_TABLES, &["kept/7", "--json"]);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    let record = &told["records"][0];
+    assert_eq!((code, &record["value"], &record["tombstone"]), (0, &Value::Null, &json!(true)));
+    let (_, out, _) = explain_by(WITH_TABLES, &["kept/7"]);
+    assert!(out.contains("  tombstone           true\n") && !out.contains("  value"), "{out}");
+    let (_, out, _) = explain_by(WITH_TABLES, &["--kafka", "kept", "--key", "7", "--tombstone", "--json"]);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&told["message"]["topic"], &told["message"]["payload"]),
+        (&json!("kept/7"), &json!(""))
+    );
 }
 
 /// No Kafka is asked: rows of a topic are those of its sample, and without one it is said that they are not known.

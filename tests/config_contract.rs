@@ -177,6 +177,7 @@ fn of_rules() {
         "offline_retention: 1d",
         "tombstones: skip",
         "tombstones: deliver",
+        "tombstones: both",
         "client_header: false",
     ] {
         check(&file(", protocol: mqtt", "", "", &format!(", {entry}"), ""), entry);

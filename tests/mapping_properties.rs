@@ -333,7 +333,7 @@ proptest! {
         for (i, record) in told.outcome.iter().flatten().enumerate() {
             let fields = draft.fields(i, &set, &inbound);
             prop_assert_eq!((record.rule, record.kafka_topic.as_str()), (draft.rule(i), draft.kafka_topic(i, &set)));
-            prop_assert_eq!((Some(record.key.as_slice()), Some(record.value.as_slice())), (fields.key, fields.value));
+            prop_assert_eq!((Some(record.key.as_slice()), record.value.as_deref()), (fields.key, fields.value));
             let headers = fields.headers.map(|(name, value)| (name.to_owned(), value.unwrap().to_vec()));
             prop_assert_eq!(&record.headers, &headers.collect::<Vec<_>>());
         }

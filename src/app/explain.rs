@@ -8,8 +8,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::mapping::{
-    NoRoute, PartitionChoice, PartitionSpec, Reading, RefusalReason, RuleId, RuleSet, Sample, SampleRecord, SchemaSpec, SkipReason,
-    Unmapped, Verdict,
+    ExplainedRecord, NoRoute, PartitionChoice, PartitionSpec, Reading, RefusalReason, RuleId, RuleSet, Sample, SampleRecord, SchemaSpec,
+    SkipReason, Unmapped, Verdict,
 };
 use crate::resources::table_files;
 
@@ -137,38 +137,42 @@ fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, S
             )
         }
     };
-    let records = records.iter().map(|record| {
-        let partition = match record.partition {
-            None if record.dead_letter => json!(PartitionSpec::Hash.to_string()),
-            None => json!(rules.rule(record.rule).partition.to_string()),
-            Some(Ok(PartitionChoice::Index(number))) => json!(number),
-            Some(Ok(_)) => json!(rules.rule(record.rule).partition.to_string()),
-            Some(Err(reason)) => json!(format!("none: {}", reason.as_str())),
-        };
-        let mut told = json!({
-            "rule": rules.rule(record.rule).name,
-            "topic": record.kafka_topic,
-            "partition": partition,
-            "key": text(&record.key),
-            "headers": record.headers.iter().map(|(name, value)| json!({"name": name, "value": text(value)})).collect::<Vec<_>>(),
-            "value": text(&record.value),
-        });
-        if let Some(value) = rules.rule(record.rule).schema.as_ref().filter(|_| !record.dead_letter) {
-            told["schema"] = json!(schema(value));
-        }
-        if record.dead_letter {
-            told["dead_letter"] = json!(true);
-        }
-        if let Some(time) = record.timestamp {
-            told["timestamp"] = json!(time);
-        }
-        told
-    });
     Ok(json!({
         "rules": explained.verdicts.iter().map(verdict).collect::<Vec<_>>(),
-        "records": records.collect::<Vec<_>>(),
+        "records": records.iter().map(|record| told(record, rules)).collect::<Vec<_>>(),
         "why": why,
     }))
+}
+
+fn told(record: &ExplainedRecord, rules: &RuleSet) -> Value {
+    let partition = match record.partition {
+        None if record.dead_letter => json!(PartitionSpec::Hash.to_string()),
+        None => json!(rules.rule(record.rule).partition.to_string()),
+        Some(Ok(PartitionChoice::Index(number))) => json!(number),
+        Some(Ok(_)) => json!(rules.rule(record.rule).partition.to_string()),
+        Some(Err(reason)) => json!(format!("none: {}", reason.as_str())),
+    };
+    let mut told = json!({
+        "rule": rules.rule(record.rule).name,
+        "topic": record.kafka_topic,
+        "partition": partition,
+        "key": text(&record.key),
+        "headers": record.headers.iter().map(|(name, value)| json!({"name": name, "value": text(value)})).collect::<Vec<_>>(),
+        "value": record.value.as_deref().map(text),
+    });
+    if let Some(value) = rules.rule(record.rule).schema.as_ref().filter(|_| !record.dead_letter) {
+        told["schema"] = json!(schema(value));
+    }
+    if record.value.is_none() {
+        told["tombstone"] = json!(true);
+    }
+    if record.dead_letter {
+        told["dead_letter"] = json!(true);
+    }
+    if let Some(time) = record.timestamp {
+        told["timestamp"] = json!(time);
+    }
+    told
 }
 
 /// What is to be said where a table would have to be read.
@@ -307,6 +311,7 @@ fn section(out: &mut String, title: &str, item: &Value) {
         "headers",
         "user",
         "value",
+        "tombstone",
         "payload",
         "schema",
     ] {

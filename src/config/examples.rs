@@ -14,7 +14,7 @@ const RECORD: Keys = Keys {
     later: &[],
 };
 const STORED: Keys = Keys {
-    known: &["topic", "partition", "key", "timestamp", "headers", "value"],
+    known: &["topic", "partition", "key", "timestamp", "headers", "value", "tombstone"],
     later: &[],
 };
 const DELIVERED: Keys = Keys {
@@ -317,8 +317,9 @@ fn stored(sample: &Sample<'_>, id: RuleId, rules: &RuleSet) -> Result<Made, Stri
     let mut texts = vec![
         ("topic", record.kafka_topic.clone()),
         ("key", text(&record.key)),
-        ("value", text(&record.value)),
+        ("tombstone", record.value.is_none().to_string()),
     ];
+    texts.extend(record.value.as_deref().map(|value| ("value", text(value))));
     texts.extend(record.timestamp.map(|time| ("timestamp", time.to_string())));
     match record.partition {
         Some(Ok(PartitionChoice::Index(number))) => texts.push(("partition", number.to_string())),

@@ -58,8 +58,12 @@ impl Walk<'_> {
         let partition = self.optional(&section, "partition").map(|n| self.partition(n));
         let headers = self.optional(&section, "headers");
         let headers = headers.map_or(Some(vec![]), |n| self.pairs(n, "rules[].kafka.headers"));
-        let skip_or_deliver = [("skip", Tombstones::Skip), ("deliver", Tombstones::Deliver)];
-        let tombstones = self.chosen(&section, "tombstones", &skip_or_deliver, &[]);
+        let ways = [
+            ("skip", Tombstones::Skip),
+            ("deliver", Tombstones::Deliver),
+            ("both", Tombstones::Both),
+        ];
+        let tombstones = self.chosen(&section, "tombstones", &ways, &[]);
         let client_header = self
             .optional(&section, "client_header")
             .and_then(|n| self.flag(n, "rules[].kafka.client_header"));

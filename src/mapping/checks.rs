@@ -3,7 +3,7 @@
 use super::fault::{Faults, Field};
 use super::filter::{Filter, illegal_kafka_char, illegal_kafka_topic};
 use super::said::is_reserved;
-use super::spec::{Direction, Retain, RuleSpec};
+use super::spec::{Direction, Retain, RuleSpec, Tombstones};
 use super::template::{Template, Token, lex, place_of};
 use crate::kafka::Acks;
 
@@ -29,7 +29,11 @@ fn refuse_subscribe_keys(spec: &RuleSpec, faults: &mut Faults) {
     let keys = [
         (spec.qos.is_some(), Field::Qos, "qos"),
         (spec.transform_back.is_some(), Field::TransformBack, "transform_back"),
-        (spec.kafka.tombstones.is_some(), Field::KafkaTombstones, "kafka.tombstones"),
+        (
+            spec.kafka.tombstones.is_some_and(|tombstones| tombstones != Tombstones::Both),
+            Field::KafkaTombstones,
+            "kafka.tombstones",
+        ),
         (
             spec.kafka.offline_retention.is_some(),
             Field::KafkaOfflineRetention,
@@ -62,6 +66,11 @@ fn refuse_publish_keys(spec: &RuleSpec, faults: &mut Faults) {
         (spec.kafka.partition.is_some(), Field::KafkaPartition, "kafka.partition"),
         (!spec.kafka.headers.is_empty(), Field::HeaderName(0), "kafka.headers"),
         (spec.kafka.timestamp.is_some(), Field::KafkaTimestamp, "kafka.timestamp"),
+        (
+            spec.kafka.tombstones == Some(Tombstones::Both),
+            Field::KafkaTombstones,
+            "kafka.tombstones: both",
+        ),
         (spec.kafka.client_header.is_some(), Field::KafkaClientHeader, "kafka.client_header"),
         (spec.kafka.acks.is_some(), Field::KafkaAcks, "kafka.acks"),
         (spec.kafka.compression.is_some(), Field::KafkaCompression, "kafka.compression"),

@@ -8,7 +8,7 @@ use super::partition::partition_for_key;
 use super::route::{Refusal, RefusalReason};
 use super::rules::{Rule, RuleId, RuleSet, TopicSlot};
 use super::said::time_of;
-use super::spec::PartitionSpec;
+use super::spec::{PartitionSpec, Tombstones};
 use super::template::{Captured, Piece, Template};
 use super::transform::Ran;
 use crate::kafka::{Header, RecordFields};
@@ -346,6 +346,8 @@ impl Draft {
             self.text.push_str(name);
             self.escaped.push(start..self.text.len());
         }
+        let is_empty = inbound.publish.payload.is_empty();
+        let is_tombstone = is_empty && rule.tombstones == Tombstones::Both;
         let record = Record {
             rule: id,
             topic,
@@ -355,12 +357,12 @@ impl Draft {
             timestamp,
             headers: headers..self.headers.len(),
             escaped: escaped..self.escaped.len(),
-            value: RecordValue::Payload,
+            value: if is_tombstone { RecordValue::Null } else { RecordValue::Payload },
         };
         let before = self.records.len();
         match &rule.conversion {
             // An empty payload clears what is retained of its topic, and nothing else can be said of it.
-            Some(conversion) if conversion.converts() && !(inbound.publish.retain && inbound.publish.payload.is_empty()) => {
+            Some(conversion) if conversion.converts() && !is_tombstone && !(inbound.publish.retain && is_empty) => {
                 self.convert(conversion, rule, &record, inbound, filter, &captured)?;
             }
             _ => self.records.push(record),

@@ -74,8 +74,8 @@ pub struct ExplainedRecord {
     pub timestamp: Option<i64>,
     /// The key.
     pub key: Vec<u8>,
-    /// The value.
-    pub value: Vec<u8>,
+    /// The value; `None`: a tombstone.
+    pub value: Option<Vec<u8>>,
     /// The headers, in order.
     pub headers: Vec<(String, Vec<u8>)>,
 }
@@ -147,7 +147,7 @@ impl RuleSet {
             partition: partitions.map(|count| draft.partition(i, self, inbound, count).map_err(|refusal| refusal.reason)),
             timestamp: self.rule(draft.rule(i)).timestamp.as_ref().map(|_| fields.timestamp),
             key: fields.key.unwrap_or(b"").to_vec(),
-            value: fields.value.unwrap_or(b"").to_vec(),
+            value: fields.value.map(<[u8]>::to_vec),
             headers: fields.headers.map(owned).collect(),
         }
     }
@@ -163,7 +163,7 @@ impl RuleSet {
             partition: partitions.map(|count| Ok(PartitionChoice::Index(partition_for_key(key, count)))),
             timestamp: None,
             key: key.to_vec(),
-            value: fields.value.unwrap_or(b"").to_vec(),
+            value: fields.value.map(<[u8]>::to_vec),
             headers: fields.headers.map(owned).collect(),
         }
     }

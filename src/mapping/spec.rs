@@ -63,14 +63,16 @@ pub enum OnError {
     DeadLetter,
 }
 
-/// What becomes of null values on the way to subscribers.
+/// Whether null values and empty payloads are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Tombstones {
-    /// Passed over.
+    /// Null values are passed over.
     #[default]
     Skip,
-    /// Delivered as an empty payload.
+    /// Null values are delivered as empty payloads.
     Deliver,
+    /// And empty payloads are stored as null values.
+    Both,
 }
 
 /// When a record says it was made.
@@ -185,7 +187,7 @@ pub struct KafkaSpec {
     pub partition: Option<PartitionSpec>,
     /// Names and templates, in order.
     pub headers: Vec<(String, String)>,
-    /// Null values on the way to subscribers; passed over if not written.
+    /// Null values; passed over on the way to subscribers if not written.
     pub tombstones: Option<Tombstones>,
     /// The time of receipt if not written.
     pub timestamp: Option<Timestamp>,

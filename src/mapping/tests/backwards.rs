@@ -143,6 +143,31 @@ fn tombstones_are_for_those_who_ask() {
     }
 }
 
+#[test]
+fn tombstones_go_both_ways_where_the_rule_says_so() {
+    let mut plain = spec("a", "a/{x}", "t", Some("{x}"));
+    plain.kafka.tombstones = Some(Tombstones::Both);
+    let mut program = plain.clone();
+    program.transform = Some("{a: .}".into());
+    program.transform_back = Some(".a".into());
+    let copy = RuleSpec {
+        direction: Direction::Publish,
+        ..also(plain.clone())
+    };
+    for rule in [plain, program, copy] {
+        let (copies, named) = (rule.also, spec("b", "a/+", "u", None));
+        let set = compile(if copies { vec![rule, named] } else { vec![rule] });
+        let made = write(&set, &publish("a/1", b"")).unwrap();
+        let record = made.iter().find(|record| record.topic == "t").unwrap();
+        assert_eq!((record.key(), record.value.as_deref()), ("1", None));
+        if !copies {
+            let message = read(&set, record).unwrap();
+            assert_eq!((message.topic.as_str(), message.payload.as_slice()), ("a/1", &b""[..]));
+            assert!(write(&set, &publish("a/1", b"1")).unwrap()[0].value.is_some());
+        }
+    }
+}
+
 /// Two thousand rules on one Kafka topic: the one that wrote is found, not the first that could read.
 #[test]
 fn the_rule_that_wrote_is_found_among_many() {

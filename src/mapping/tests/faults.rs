@@ -217,7 +217,7 @@ fn of_subscribe_rules() {
 #[test]
 fn of_rules_that_only_read() {
     type Written = (Field, &'static str, fn(&mut RuleSpec));
-    let rows: [Written; 13] = [
+    let rows: [Written; 14] = [
         (Field::Also, "also", |s| s.also = true),
         (Field::Acknowledge, "acknowledge", |s| s.acknowledge = Some(Acknowledge::AfterKafka)),
         (Field::Overflow, "overflow", |s| s.overflow = Some(Overflow::Wait)),
@@ -236,6 +236,9 @@ fn of_rules_that_only_read() {
         }),
         (Field::KafkaTimestamp, "kafka.timestamp", |s| {
             s.kafka.timestamp = Some(Timestamp::Receipt);
+        }),
+        (Field::KafkaTombstones, "kafka.tombstones: both", |s| {
+            s.kafka.tombstones = Some(Tombstones::Both);
         }),
         (Field::KafkaClientHeader, "kafka.client_header", |s| {
             s.kafka.client_header = Some(true);
