@@ -5,19 +5,33 @@ mod fake_broker;
 mod http_server;
 mod relay_stage;
 
+use std::sync::Arc;
+
 use fake_broker::{Fake, client::until};
 use http_server::HttpServer;
-use relay_stage::{Stage, device::Device};
+use relay_stage::{
+    Stage,
+    device::{Device, taking},
+};
 
 /// One body for whatever is asked: the newest version of a subject, and the schema of an id.
 const ANSWER: &str = r#"{"subject": "t-value", "version": 1, "id": 7, "schemaType": "JSON",
     "schema": "{\"type\": \"object\", \"required\": [\"a\"], \"properties\": {\"a\": {\"type\": \"integer\"}}}"}"#;
 
 async fn stage(server: &HttpServer, more: &str) -> Stage {
+    stage_on(fake().await, server, more).await
+}
+
+async fn fake() -> Arc<Fake> {
     let fake = Fake::start(1).await;
-    for topic in ["t", "dead", "plain"] {
+    for topic in ["t", "dead", "plain", "mqtt-sessions"] {
         fake.topic(topic, 1);
     }
+    Arc::new(fake)
+}
+
+/// An instance beside others.
+async fn stage_on(fake: Arc<Fake>, server: &HttpServer, more: &str) -> Stage {
     let value = format!(
         "value: {{format: json_schema, registry: \"{}\", subject: t-value{more}}}",
         server.url("/base")
@@ -27,7 +41,8 @@ async fn stage(server: &HttpServer, more: &str) -> Stage {
   - {{name: told, mqtt: "told/{{k}}", kafka: {{topic: t, key: "told/{{k}}"}}, {value}}}
   - {{name: buried, mqtt: "buried/{{k}}", kafka: {{topic: t, key: "buried/{{k}}"}}, on_error: {{dead_letter: dead}}, {value}}}
   - {{name: skipped, mqtt: "skipped/{{k}}", kafka: {{topic: t, key: "skipped/{{k}}"}}, on_error: skip, {value}}}
-  - {{name: plain, mqtt: "plain/{{k}}", kafka: {{topic: plain, key: "plain/{{k}}"}}}}"#
+  - {{name: plain, mqtt: "plain/{{k}}", kafka: {{topic: plain, key: "plain/{{k}}"}}}}
+sessions: {{expiry: {{}}}}"#
     );
     Stage::start(fake, &rules).await
 }
@@ -215,4 +230,74 @@ async fn a_registry_is_shown_who_asks() {
     let mut device = stage.v5("five").await;
     device.publish("told/x", 1, 2, r#"{"a":1}"#).await;
     assert_eq!(device.line().await, "puback 2 0x83 no_schema");
+}
+
+/// A client whose session outlives its connections.
+async fn staying(stage: &Stage) -> Device {
+    let mut connect = taking("d", 10);
+    connect.clean_session = false;
+    connect.properties.as_mut().unwrap().session_expiry_interval = Some(600);
+    Device::connected_as(stage.address, 5, &connect).await
+}
+
+/// Sent to its client and not answered, by an instance that knew the schema; the next one has to ask for it, and its registry is away.
+#[tokio::test]
+async fn an_open_message_waits_at_the_next_instance_for_its_schema() {
+    let (fake, server) = (fake().await, HttpServer::start(ANSWER).await);
+    let first = stage_on(fake.clone(), &server, "").await;
+    let mut device = staying(&first).await;
+    device.subscribed("told/#", 2).await;
+    let mut ids = Vec::new();
+    for (topic, payload) in [("told/one", r#"{"a":1}"#), ("told/two", r#"{"a":2}"#)] {
+        fake.record("t", 0, topic, &framed(9, payload));
+        ids.push(device.message(&format!("{topic} q2 {payload}")).await);
+    }
+    drop(device);
+    let other = HttpServer::start(ANSWER).await;
+    other.go_away();
+    let second = stage_on(fake.clone(), &other, "").await;
+    let mut device = staying(&second).await;
+    until("somebody asks for it", || asked(&other, "/base/schemas/ids/9") > 0).await;
+    assert_eq!(device.fence().await, [""; 0], "nothing is given up, or sent without its payload");
+    other.answer("200 OK", "", ANSWER);
+    for (id, message) in ids.into_iter().zip([r#"told/one q2 dup {"a":1}"#, r#"told/two q2 dup {"a":2}"#]) {
+        assert_eq!(device.message(message).await, id);
+    }
+}
+
+/// A QoS 2 PUBLISH that is repeated where its schema is not known may be stored already: the client is told neither that it is nor that it is not,
+/// and repeats it until that can be told.
+#[tokio::test]
+async fn a_repeated_publish_is_not_refused_for_want_of_a_schema() {
+    let (fake, server) = (fake().await, HttpServer::start(ANSWER).await);
+    let first = stage_on(fake.clone(), &server, "").await;
+    warm(&mut first.v5("five").await).await;
+    let before = fake.all_values("t").len();
+    for topic in ["told/x", "buried/x"] {
+        let mut device = staying(&first).await;
+        device.publish(topic, 2, 1, r#"{"a":1}"#).await;
+        assert_eq!(device.line().await, "pubrec 1");
+        drop(device);
+        let other = HttpServer::start(ANSWER).await;
+        other.go_away();
+        let second = stage_on(fake.clone(), &other, "").await;
+        let mut device = staying(&second).await;
+        device.publish(topic, 2, 1, r#"{"a":1}"#).await;
+        assert_eq!(device.rest().await, ["disconnect 0x83"], "{topic}");
+        other.answer("200 OK", "", ANSWER);
+        warm(&mut second.v5("six").await).await;
+        let mut device = staying(&second).await;
+        device.publish(topic, 2, 1, r#"{"a":1}"#).await;
+        assert_eq!(device.line().await, "pubrec 1");
+        device.pubrel(1).await;
+        assert_eq!(device.line().await, "pubcomp 1");
+        assert_eq!(fake.all_values("dead"), [""; 0]);
+    }
+    // Each once, beside what the second instances were warmed with.
+    let once = fake
+        .all_values("t")
+        .iter()
+        .filter(|value| **value == framed(7, r#"{"a":1}"#))
+        .count();
+    assert_eq!((once, fake.all_values("t").len()), (2, before + 4));
 }

@@ -11,6 +11,7 @@ use super::{
     hub::stored_source,
     inbound::{DRAFT, Placed, Wait, inbound, now_ms},
     retained::Job,
+    routing::lacks_what_may_come,
     store::{Held, Letter, Order, Unsaid},
     tenancy::Publishing,
 };
@@ -99,6 +100,10 @@ impl Desk {
         };
         if !waited {
             self.count_runs(draft, inbound);
+        }
+        // Kafka may have it from before, and the client would send it as another one: the pair stays, and so does what is repeated.
+        if self.is_known(inbound.publish) && lacks_what_may_come(routed, draft) {
+            return Made::Answer(Answer::Unknown);
         }
         if let Err(none) = routed {
             return Made::Answer(self.no_route(none, inbound));

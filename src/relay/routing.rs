@@ -51,6 +51,13 @@ fn lacks_table(draft: &Draft) -> bool {
     draft.ran().iter().any(|ran| lacks(ran.made))
 }
 
+/// Whether a message is refused, or buried, for want of something that this instance may have later: a table, or a schema of a registry.
+pub(super) fn lacks_what_may_come(routed: Result<(), NoRoute>, draft: &Draft) -> bool {
+    let may_come = |reason| matches!(reason, RefusalReason::NoTable | RefusalReason::TableFull | RefusalReason::NoSchema);
+    let refused = matches!(routed, Err(NoRoute::Refused(refusal)) if may_come(refusal.reason));
+    refused || draft.dead_letters().iter().any(|refusal| may_come(refusal.reason))
+}
+
 impl Desk {
     /// A message that makes no record.
     pub(super) fn no_route(&self, none: NoRoute, inbound: &Inbound<'_>) -> Answer {
