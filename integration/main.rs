@@ -22,9 +22,11 @@ mod fetch;
 mod groups;
 mod hostile;
 mod impatient;
+mod kinds;
 #[path = "../benches/load/mod.rs"]
 mod load;
 mod logins;
+mod migration;
 mod names;
 mod network;
 mod oldest;

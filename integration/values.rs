@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::{Value, json};
 
@@ -195,12 +196,18 @@ fn schemas_that_refer_to_others_are_found() {
     assert_eq!(two.metric(&["refusals_total", "schema_mismatch"]), 1.0);
 }
 
-/// Passes connections on to the registry, from now on.
-fn forward(from: SocketAddr, to: SocketAddr) {
+/// Passes connections on to the registry, from now on; none while it is cut.
+fn forward(from: SocketAddr, to: SocketAddr) -> Arc<Line> {
     let listener = TcpListener::bind(from).unwrap();
+    let line = Arc::<Line>::default();
+    let carried = line.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
+            if carried.is_cut.load(SeqCst) {
+                continue;
+            }
             let Ok(registry) = TcpStream::connect(to) else { continue };
+            carried.streams.lock().unwrap().push(stream.try_clone().unwrap());
             for (mut one, mut other) in
                 [(&stream, &registry), (&registry, &stream)].map(|(a, b)| (a.try_clone().unwrap(), b.try_clone().unwrap()))
             {
@@ -208,6 +215,27 @@ fn forward(from: SocketAddr, to: SocketAddr) {
             }
         }
     });
+    line
+}
+
+#[derive(Default)]
+struct Line {
+    is_cut: AtomicBool,
+    streams: Mutex<Vec<TcpStream>>,
+}
+
+impl Line {
+    fn cut(&self) {
+        self.is_cut.store(true, SeqCst);
+        for stream in self.streams.lock().unwrap().drain(..) {
+            // It may be over already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn mend(&self) {
+        self.is_cut.store(false, SeqCst);
+    }
 }
 
 #[test]
@@ -233,4 +261,59 @@ fn a_registry_that_comes_late_is_noticed() {
         subscriber.message(),
         r#"message late/x|1|{"celsius":0.0,"level":null,"site":"bonn"}"#
     );
+}
+
+#[test]
+fn a_registry_that_is_lost_takes_away_nothing_that_is_known_and_on_error_says_what_becomes_of_the_rest() {
+    let (kafka, registry) = (shared_kafka(), registry());
+    ["lost", "lost-new", "lost-dead"]
+        .into_iter()
+        .for_each(|topic| kafka.topic(topic, 1));
+    registry.register("lost-value", &json!({"schema": V2}));
+    let from = free_address();
+    let line = forward(from, registry.address);
+    let value = format!("value: {{format: avro, registry: \"{}\", refresh: 10s", url(from));
+    let rules = format!(
+        "  - {{name: lost, mqtt: \"lost/{{key}}\", kafka: {{topic: lost, key: \"{{key}}\"}}, {value}}}}}
+  - {{name: told, direction: publish, mqtt: \"lost-told/{{key}}\", kafka: {{topic: lost-new, key: \"{{key}}\"}}, {value}, subject: lost-new}}}}
+  - {{name: skipped, direction: publish, mqtt: \"lost-skipped/{{key}}\", on_error: skip, kafka: {{topic: lost-new, key: \"{{key}}\"}}, {value}, subject: lost-new}}}}
+  - {{name: buried, direction: publish, mqtt: \"lost-buried/{{key}}\", on_error: {{dead_letter: lost-dead}}, kafka: {{topic: lost-new, key: \"{{key}}\"}}, {value}, subject: lost-new}}}}"
+    );
+    let proxy = Proxy::start(&kafka.bootstrap, &rules, "");
+    eventually("the newest schema is known", || {
+        proxy.log().contains("the newest schema is known").then_some(())
+    });
+    let subscriber = Subscriber::mosquitto(&proxy, "mqttv5", "lost/#");
+    let reading = r#"{"site": "bonn"}"#;
+    publish(&proxy, "lost/before", reading);
+    line.cut();
+    // A schema that is made meanwhile is not heard of, and one that is known stays in force.
+    registry.register("lost-new", &json!({"schema": V1}));
+    publish(&proxy, "lost/after", reading);
+    publish(&proxy, "lost/after", r#"{"site": 7}"#);
+    assert_eq!(proxy.metric(&["refusals_total", "schema_mismatch"]), 1.0);
+    for rule in ["told", "skipped", "buried"] {
+        publish(&proxy, &format!("lost-{rule}/x"), reading);
+    }
+    assert_eq!(proxy.metric(&["refusals_total", "no_schema"]), 1.0);
+    assert_eq!(proxy.metric(&["records_skipped_total", "skipped", "no_schema"]), 1.0);
+    let dead = kafka.consume("lost-dead", "%s|%h");
+    assert_eq!(dead.len(), 1);
+    assert!(dead[0].starts_with(reading) && dead[0].ends_with("=no_schema"), "{dead:?}");
+    // A record with a schema that this instance has never seen waits for the registry.
+    let schema = V2.replace("]}", r#", {"name": "more", "type": "int", "default": 1}]}"#);
+    confluent(&["write", &kafka.bootstrap, &registry.url(), "lost", "late", &schema, reading]);
+    for topic in ["lost/before", "lost/after"] {
+        let message = format!(r#"message {topic}|1|{{"celsius":0.0,"level":null,"site":"bonn"}}"#);
+        assert_eq!(subscriber.message(), message);
+    }
+    eventually("the registry is asked in vain", || {
+        (proxy.metric(&["schema_registry_failures_total"]) > 0.0).then_some(())
+    });
+    line.mend();
+    assert_eq!(
+        subscriber.message(),
+        r#"message lost/late|2|{"celsius":0.0,"level":null,"more":1,"site":"bonn"}"#
+    );
+    assert_eq!(kafka.consume("lost-new", "%k"), [""; 0]);
 }
