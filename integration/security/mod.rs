@@ -86,7 +86,7 @@ fn warnings(proxy: &Proxy) -> Vec<String> {
     let log = proxy.log();
     log.lines()
         .filter(|line| line.contains("WARN") || line.contains("ERROR"))
-        .filter(|line| !line.contains("limits.connections"))
+        .filter(|line| !line.contains("limits.connections") && !line.contains("this process did not run"))
         .map(str::to_owned)
         .collect()
 }
