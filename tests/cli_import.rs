@@ -190,3 +190,123 @@ fn what_no_rule_can_be_made_of_is_refused() {
     let (code, _, err) = run(folder.path(), &["import", "confluent", "nowhere"]);
     assert!(code == 66 && err.contains("nowhere: cannot be read"), "{err}");
 }
+
+/// Configurations as the pages of Confluent's documentation of its MQTT Proxy have them, each with its settings: the quick start, the image (which
+/// writes its environment down as properties), Confluent Cloud, and secured listeners and brokers.
+const DOCUMENTED: [(&str, &str, &str); 5] = [
+    (
+        "quick start",
+        "topic.regex.list=temperature:.*temperature, brightness:.*brightness\nlisteners=0.0.0.0:1883\n\
+         bootstrap.servers=PLAINTEXT://localhost:9092\nconfluent.topic.replication.factor=1\n",
+        "",
+    ),
+    (
+        "image",
+        "bootstrap.servers=kafka:9092\nlisteners=0.0.0.0:1883\ntopic.regex.list=temperature:.*temperature\nstream.threads.num=1\n\
+         confluent.topic.replication.factor=1\nconfluent.license=\nproducer.client.id=proxy\n",
+        "",
+    ),
+    (
+        "Confluent Cloud",
+        "topic.regex.list=temperature:.*temperature\nlisteners=0.0.0.0:1883\nbootstrap.servers=cloud.example:9092\n\
+         producer.bootstrap.servers=cloud.example:9092\nproducer.security.protocol=SASL_SSL\nproducer.sasl.mechanism=PLAIN\n\
+         producer.ssl.endpoint.identification.algorithm=https\n\
+         producer.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username=\"KEY\" password=\"SECRET\";\n\
+         confluent.topic.bootstrap.servers=cloud.example:9092\nconfluent.topic.security.protocol=SASL_SSL\n\
+         confluent.topic.sasl.mechanism=PLAIN\nconfluent.topic.ssl.endpoint.identification.algorithm=https\n\
+         confluent.topic.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username=\"KEY\" password=\"SECRET\";\n\
+         confluent.topic.replication.factor=3\n",
+        "",
+    ),
+    (
+        "secured listeners",
+        "topic.regex.list=temperature:.*temperature\nlisteners=0.0.0.0:8883\nbootstrap.servers=localhost:9092\n\
+         listeners.security.protocol=SASL_TLS\nlisteners.ssl.keystore.location=server.keystore.jks\nlisteners.ssl.keystore.password=SECRET\n\
+         listeners.ssl.key.password=SECRET\nlisteners.ssl.truststore.location=server.truststore.jks\n\
+         listeners.ssl.truststore.password=SECRET\nlisteners.ssl.client.auth=required\n",
+        "ConfluentKafkaMqtt {\n  io.confluent.mqtt.protocol.security.PropertyFileLoginModule required\n  file=\"/tmp/credentials.txt\";\n};\n",
+    ),
+    (
+        "secured brokers",
+        "topic.regex.list=temperature:.*temperature\nlisteners=0.0.0.0:1883\nbootstrap.servers=localhost:9093\n\
+         producer.security.protocol=SSL\nproducer.ssl.truststore.location=/certs/client.truststore.jks\n\
+         producer.ssl.truststore.password=SECRET\nproducer.ssl.keystore.location=/certs/client.keystore.jks\n\
+         producer.ssl.keystore.password=SECRET\nproducer.ssl.key.password=SECRET\n",
+        "",
+    ),
+];
+
+#[test]
+fn what_the_documentation_shows_leaves_no_question_open() {
+    for (page, properties, jaas) in DOCUMENTED {
+        let files = [("kafka-mqtt.properties", properties), ("mqtt.jaas", jaas)];
+        let given = if jaas.is_empty() { &files[..1] } else { &files[..] };
+        let (folder, yaml) = imported(given);
+        for word in ["To be decided", "not known", "SECRET"] {
+            assert!(!yaml.contains(word), "{page}: {word}\n{yaml}");
+        }
+        assert!(
+            yaml.contains("topic: \"temperature\"") || yaml.contains("topic: temperature"),
+            "{page}\n{yaml}"
+        );
+        if !yaml.contains(".pem") && !yaml.contains("users.txt") {
+            checked(folder.path(), &yaml);
+            let (kafka, key, _) = record(folder.path(), "house/room/temperature", "20C").unwrap();
+            assert_eq!((kafka.as_str(), key.as_str()), ("temperature", "house/room/temperature"), "{page}");
+        }
+    }
+}
+
+/// All settings of its reference, also those that nobody sets.
+#[test]
+fn every_documented_setting_is_known() {
+    let properties = "\
+listeners=0.0.0.0:8883
+network.threads.num=4
+network.epoll.enabled=true
+mqtt.message.max.bytes=8092
+listeners.security.protocol=TLS
+listeners.ssl.protocol=TLS
+listeners.ssl.provider=SunJSSE
+listeners.ssl.cipher.suites=TLS_AES_128_GCM_SHA256
+listeners.ssl.enabled.protocols=TLSv1.2,TLSv1.3
+listeners.ssl.keystore.type=JKS
+listeners.ssl.keystore.location=server.jks
+listeners.ssl.keystore.password=SECRET
+listeners.ssl.key.password=SECRET
+listeners.ssl.truststore.type=JKS
+listeners.ssl.truststore.location=trust.jks
+listeners.ssl.truststore.password=SECRET
+listeners.ssl.keymanager.algorithm=SunX509
+listeners.ssl.trustmanager.algorithm=PKIX
+listeners.ssl.endpoint.identification.algorithm=https
+listeners.ssl.secure.random.implementation=SHA1PRNG
+listeners.ssl.client.auth=requested
+topic.regex.list=temperature:.*temperature
+stream.threads.num=2
+bootstrap.servers=localhost:9092
+producer.acks=all
+producer.linger.ms=5
+producer.batch.size=16384
+producer.buffer.memory=33554432
+producer.compression.type=snappy
+producer.delivery.timeout.ms=120000
+producer.retries=3
+producer.max.in.flight.requests.per.connection=1
+producer.enable.idempotence=true
+producer.request.timeout.ms=30000
+producer.max.block.ms=60000
+producer.metadata.max.age.ms=300000
+producer.client.id=proxy
+confluent.license=
+confluent.topic=_confluent-command
+confluent.topic.bootstrap.servers=localhost:9092
+confluent.topic.replication.factor=3
+metric.reporters=
+metrics.num.samples=2
+";
+    let (_folder, yaml) = imported(&[("kafka-mqtt.properties", properties)]);
+    for word in ["To be decided", "not known", "SECRET"] {
+        assert!(!yaml.contains(word), "{word}\n{yaml}");
+    }
+}

@@ -113,7 +113,7 @@ fn limits(import: &mut Import) -> String {
 }
 
 fn kafka(import: &mut Import) -> Result<String, String> {
-    let servers = import.properties.take_first(&["bootstrap.servers", "producer.bootstrap.servers"]);
+    let servers = import.properties.take_first(&["producer.bootstrap.servers", "bootstrap.servers"]);
     let servers = servers.ok_or("there is no `bootstrap.servers`")?;
     // A name of a protocol in front is of listeners.
     let server = |server: &str| text(server.trim().rsplit("://").next().unwrap_or_default());
@@ -135,6 +135,13 @@ fn why(key: &str) -> &'static str {
         "enable.idempotence" => "the producer is idempotent, unless a rule says `acks: leader` or `none`",
         "retries" | "retry.backoff.ms" | "retry.backoff.max.ms" | "reconnect.backoff.ms" | "reconnect.backoff.max.ms" => {
             "what may be tried again is, until `delivery_timeout`"
+        }
+        "bootstrap.servers" => "what the producer says of its own counts",
+        "request.timeout.ms" | "max.block.ms" => {
+            "what is late is tried again until `delivery_timeout`; a socket is not read while there is no memory"
+        }
+        "metadata.max.age.ms" | "connections.max.idle.ms" | "send.buffer.bytes" | "receive.buffer.bytes" | "client.dns.lookup" => {
+            "the client of Kafka sees to it itself"
         }
         "max.in.flight.requests.per.connection" => "the order is kept, however many are on their way",
         "max.request.size" => "what is too large the broker says, and the device is told",
