@@ -1,6 +1,8 @@
 //! Properties of the mapping over random rules, topics and records: what goes in comes back, the rule is the right
 //! one, and nothing panics.
 
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
 use mqtt_kafka_proxy::mapping::{
     Direction, Draft, Inbound, KafkaSpec, LocateScratch, Located, PartitionSpec, RuleId, RuleSet, RuleSpec, Sample, Stored, Unmapped,
     Verdict,
