@@ -308,3 +308,33 @@ async fn a_fleet_that_returns_costs_about_one_pass_over_the_log() {
     println!("a fleet of {FLEET} that returns: {passes:.2} passes over the log");
     assert!(passes < 2.0, "{passes}");
 }
+
+/// Rules by which the records of `t` come at QoS 2, unless they say otherwise.
+const ONCE: &str = r#"rules:
+  - {name: back, direction: subscribe, mqtt: "c/{key}", qos: 2, kafka: {topic: t}}
+sessions: {expiry: {}}"#;
+
+/// Writes a record for `c/k` that comes at QoS 1 whatever its rule says.
+fn write_at_qos_1(stage: &Stage, value: &str) {
+    let record = record("k", value).header("mqtt.qos", "1");
+    stage.fake.write("t", 0, &Batch::of(&[record]).bytes());
+}
+
+/// The packet id of what cannot be had any more goes to the next message, in the same turn of the connection.
+#[tokio::test]
+async fn what_gets_the_packet_id_of_a_message_that_is_gone_stays_open() {
+    let stage = Stage::start(fake().await, ONCE).await;
+    let mut device = here(&stage).await;
+    device.subscribed("c/k", 2).await;
+    write_at_qos_1(&stage, "gone");
+    let former = device.message("c/k q1 gone").await;
+    leaves(device).await;
+    stage.fake.compact("t", 0, 0);
+    stage.fake.record("t", 0, "k", "next");
+    let mut device = here(&stage).await;
+    let next = device.message("c/k q2 next").await;
+    assert_eq!(next, former, "this is about packet ids that are used again");
+    leaves(device).await;
+    let mut device = here(&stage).await;
+    assert_eq!(device.line().await, format!("publish {next} c/k q2 dup next"));
+}

@@ -206,6 +206,31 @@ async fn what_is_gone_from_the_topic_is_released() {
     }
 }
 
+/// The packet id of one that is gone goes to the next message, in the same turn of the connection.
+#[tokio::test]
+async fn what_gets_the_packet_id_of_one_that_is_gone_stays_open() {
+    let [one, other] = instances().await;
+    let mut device = stored(&one).await;
+    let mapped = one.fake.world().topics["t"].id.as_simple().to_string();
+    let old = record("t/1/x", "old")
+        .header("mqtt.mapped", &format!("t/{mapped}/0/0"))
+        .header("mqtt.qos", "1");
+    let partition = partition_for_key(b"t/1/x", 2) as usize;
+    let offset = one.fake.write(RETAINED, partition, &Batch::of(&[old]).bytes());
+    device.subscribed("t/1/x", 2).await;
+    let former = device.message("t/1/x q1 retain old").await;
+    drop(device);
+    retain(&one, "t/1/x", "new", 1);
+    one.fake.compact(RETAINED, partition, offset);
+    live(&other, "live");
+    let mut device = stored(&other).await;
+    let next = device.message("t/1/x q2 live").await;
+    assert_eq!(next, former, "this is about packet ids that are used again");
+    device.disconnect(0).await;
+    assert!(device.rest().await.is_empty());
+    assert_eq!(stored(&one).await.message("t/1/x q2 dup live").await, next);
+}
+
 /// As many at a time as the client takes, before anything new, and also if the subscription is over.
 #[tokio::test]
 async fn what_is_open_comes_as_the_window_allows_also_without_its_subscription() {
