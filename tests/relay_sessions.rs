@@ -519,3 +519,106 @@ async fn a_client_that_came_before_kafka_is_taken_over_elsewhere() {
     assert_eq!(early.rest().await, ["disconnect 0x8e"]);
     assert_eq!(elsewhere.fence().await, [""; 0]);
 }
+
+/// A client repeats a PUBLISH of QoS 2 that Kafka has, since it has not heard PUBREC, to an instance with other rules (a configuration is rolled out).
+#[tokio::test]
+async fn a_message_that_is_repeated_to_an_instance_whose_rule_writes_elsewhere_is_taken_by_its_pair() {
+    let fake = std::sync::Arc::new(Fake::start(1).await);
+    for topic in ["t", "u", "mqtt-sessions"] {
+        fake.topic(topic, 1);
+    }
+    let first = Stage::with(fake.clone(), RULES, |_| ()).await;
+    let mut device = Device::connected_as(first.address, 5, &staying("d")).await;
+    device.publish("t/1", 2, 7, "once").await;
+    assert_eq!(device.line().await, "pubrec 7");
+    drop((device, first));
+    assert_eq!(fake.values("t", 0), ["once"]);
+    let second = Stage::with(fake.clone(), &RULES.replace("topic: t,", "topic: u,"), |_| ()).await;
+    let mut device = Device::connected_as(second.address, 5, &staying("d")).await;
+    device.publish("t/1", 2, 7, "once").await;
+    let said = device.line().await;
+    assert_eq!(
+        (said.as_str(), fake.values("t", 0).len(), fake.values("u", 0).len()),
+        ("pubrec 7", 1, 0)
+    );
+}
+
+/// The same in 3.1.1, which has no word for a refusal: the device sends it again, and the pair is gone.
+#[tokio::test]
+async fn what_an_old_client_repeats_to_such_an_instance_is_not_written_twice() {
+    let fake = std::sync::Arc::new(Fake::start(1).await);
+    for topic in ["t", "u", "mqtt-sessions"] {
+        fake.topic(topic, 1);
+    }
+    let first = Stage::with(fake.clone(), RULES, |_| ()).await;
+    let mut device = Device::connected_as(first.address, 4, &staying("d")).await;
+    device.publish("t/1", 2, 7, "once").await;
+    assert_eq!(device.line().await, "pubrec 7");
+    drop((device, first));
+    let second = Stage::with(fake.clone(), &RULES.replace("topic: t,", "topic: u,"), |_| ()).await;
+    for _ in 0..3 {
+        let mut device = Device::open(second.address, 4).await;
+        device.connect(&staying("d")).await;
+        device.line().await;
+        device.publish("t/1", 2, 7, "once").await;
+        if device.line().await == "pubrec 7" {
+            break;
+        }
+    }
+    assert_eq!((fake.values("t", 0).len(), fake.values("u", 0).len()), (1, 0));
+}
+
+/// The partition of the pair is one that the topic has gained, of which the second instance has not heard yet.
+#[tokio::test]
+async fn a_message_that_is_repeated_to_an_instance_that_does_not_know_its_partition_is_not_written_twice() {
+    for version in [5, 4] {
+        let fake = std::sync::Arc::new(Fake::start(1).await);
+        fake.topic("t", 2);
+        fake.topic("mqtt-sessions", 1);
+        let rules = RULES.replace(", partition: 0", "");
+        let first = Stage::with(fake.clone(), &rules, |_| ()).await;
+        // One whose key belongs to the second partition.
+        let mut topic = None;
+        for number in 0..8 {
+            let name = format!("t/{number}");
+            let mut probe = first.v5("probe").await;
+            probe.publish(&name, 1, 1, "probe").await;
+            assert_eq!(probe.line().await, "puback 1");
+            if !fake.values("t", 1).is_empty() {
+                topic = Some(name);
+                break;
+            }
+        }
+        let topic = topic.unwrap();
+        let before = fake.all_values("t").len();
+        let mut device = Device::connected_as(first.address, version, &staying("d")).await;
+        device.publish(&topic, 2, 7, "once").await;
+        assert_eq!(device.line().await, "pubrec 7");
+        drop((device, first));
+        fake.world().fewer.insert("t".to_owned(), 1);
+        fake.world().late = None;
+        // It is not told of the partition for longer than it waits.
+        let second = Stage::with(fake.clone(), &rules, |config| {
+            config.kafka.producer.delivery_timeout = Duration::from_secs(1);
+        })
+        .await;
+        let mut said = Vec::new();
+        for _ in 0..3 {
+            let mut device = Device::open(second.address, version).await;
+            device.connect(&staying("d")).await;
+            device.line().await;
+            device.publish(&topic, 2, 7, "once").await;
+            said.push(device.line().await);
+            if said.last().unwrap() == "pubrec 7" {
+                break;
+            }
+            fake.world().fewer.clear();
+        }
+        let count = fake.all_values("t").len() - before;
+        assert_eq!(
+            (count, said.last().map(String::as_str)),
+            (1, Some("pubrec 7")),
+            "version {version}: {said:?}"
+        );
+    }
+}

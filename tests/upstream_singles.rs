@@ -11,7 +11,7 @@ use fake_broker::{
 };
 use mqtt_kafka_proxy::{
     kafka::{RecordFields, batch::Producer, error::ErrorCode},
-    upstream::{AppendError, Cluster, Fate, Settings, Single, Topic, WriteOptions},
+    upstream::{AppendError, Cluster, Fate, Located, Settings, Single, State, Topic, WriteOptions},
 };
 use tokio::{task::JoinSet, time::timeout};
 
@@ -96,14 +96,70 @@ async fn another_process_says_it_again_and_it_is_there_once() {
     let other = Cluster::start(settings(&stage.fake));
     let topic = ready(&other, "t").await;
     let again = single(&other, "it again").unwrap();
-    let partition = other.partition_by_id(topic.id.as_bytes(), 0).unwrap();
+    let partition = topic.partitions[0].clone();
     let fate = timeout(PATIENCE, other.produce_single(&again, &partition, &stamp(7, 3, 0), true))
         .await
         .unwrap();
     assert_eq!(fate, appended(0));
     assert_eq!(stage.values(), ["it"]);
-    assert!(other.partition_by_id(topic.id.as_bytes(), 2).is_none());
-    assert!(other.partition_by_id(&[9; 16], 0).is_none());
+}
+
+/// What is known of a partition by its topic's id and its number.
+async fn located(cluster: &Cluster, id: &[u8; 16], partition: u32) -> String {
+    let found = timeout(PATIENCE, cluster.partition_by_id(id, partition)).await.unwrap();
+    match found {
+        Located::Here(topic, partition) => format!("{} {}", topic.name, partition.index()),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+#[tokio::test]
+async fn a_partition_is_found_by_its_topics_id_whatever_is_in_use_here() {
+    let stage = Stage::new(2, |_| {}).await;
+    let id = *stage.topic.id.as_bytes();
+    let mut settings = settings(&stage.fake);
+    settings.producer.delivery_timeout = Duration::from_secs(3);
+    let other = Cluster::start(settings);
+    assert_eq!(located(&other, &id, 1).await, "t 1", "nobody has named it here");
+    let asked = stage.fake.world().named.len();
+    assert_eq!(located(&other, &id, 0).await, "t 0");
+    assert_eq!(stage.fake.world().named.len(), asked, "what is known is not asked for");
+    // Another has heard that it has gained one.
+    stage.fake.grow("t");
+    assert_eq!(located(&other, &id, 2).await, "t 2");
+    assert_eq!(located(&other, &id, 3).await, "unknown", "topics lose no partitions");
+}
+
+/// A broker that is late does not know of a topic yet; the next one does.
+#[tokio::test]
+async fn that_a_topic_is_gone_is_not_one_brokers_to_say() {
+    let stage = Stage::new(2, |_| {}).await;
+    let id = *stage.topic.id.as_bytes();
+    let mut settings = settings(&stage.fake);
+    settings.producer.delivery_timeout = Duration::from_secs(3);
+    let other = Cluster::start(settings);
+    let mut state = other.state();
+    timeout(PATIENCE, state.wait_for(|state| *state == State::Ready))
+        .await
+        .unwrap()
+        .unwrap();
+    let says_no = [100; 4].map(Fault::Code);
+    stage.fake.world().metadata_faults.extend(says_no);
+    assert_eq!(located(&other, &id, 0).await, "t 0");
+    stage.fake.topic("v", 1);
+    let id = *stage.fake.world().topics["v"].id.as_bytes();
+    stage.fake.paused.send_replace(true);
+    assert_eq!(located(&other, &id, 0).await, "unknown", "nobody answers");
+    stage.fake.paused.send_replace(false);
+    stage.fake.world().topics.remove("v");
+    assert_eq!(located(&other, &id, 0).await, "gone");
+    let asked = stage.fake.world().named.len();
+    assert_eq!(located(&other, &id, 0).await, "gone");
+    assert_eq!(stage.fake.world().named.len(), asked, "an id is never given again");
+    stage.fake.world().forbidden = Some("u".to_owned());
+    stage.fake.topic("u", 1);
+    let hidden = *stage.fake.world().topics["u"].id.as_bytes();
+    assert_eq!(located(&other, &hidden, 0).await, "unknown", "it may not be seen");
 }
 
 #[tokio::test]

@@ -213,6 +213,8 @@ impl ErrorCode {
     pub const FENCED_INSTANCE_ID: Self = Self(82);
     /// 89: a quota of the cluster.
     pub const THROTTLING_QUOTA_EXCEEDED: Self = Self(89);
+    /// 100: no topic has this id, as far as the broker knows (KIP-516).
+    pub const UNKNOWN_TOPIC_ID: Self = Self(100);
     /// 110: the member's epoch is not the coordinator's (KIP-848).
     pub const FENCED_MEMBER_EPOCH: Self = Self(110);
     /// 121: a record is not acquired by the member that acknowledges it (KIP-932).

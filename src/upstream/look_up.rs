@@ -80,7 +80,7 @@ impl Cluster {
         self.core().topics.lock().get(name).is_some_and(|entry| entry.hidden)
     }
 
-    async fn topic_when(&self, name: &str, enough: impl Fn(&TopicState) -> bool) -> TopicState {
+    pub(super) async fn topic_when(&self, name: &str, enough: impl Fn(&TopicState) -> bool) -> TopicState {
         let mut changed = self.core().changed.subscribe();
         let mut stopped = self.core().stopped.subscribe();
         loop {

@@ -12,6 +12,7 @@ mod batches;
 mod bootstrap;
 mod broker;
 mod brokers;
+mod by_id;
 mod cluster;
 mod connection;
 mod counters;
@@ -58,6 +59,7 @@ mod wire;
 
 pub use answers::decode_answer;
 pub use appender::{AppendError, Appender, WriteOptions};
+pub use by_id::Located;
 pub use cluster::Cluster;
 pub use counters::{Counters, Label};
 pub use fetch::{Chunk, Reader, Start};

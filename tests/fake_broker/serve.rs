@@ -13,6 +13,7 @@ use kafka_protocol::{
         MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, ProducerId, ResponseHeader, TopicName,
         api_versions_response::ApiVersion,
         list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
+        metadata_request::MetadataRequestTopic,
         metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
         produce_response::{LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse},
     },
@@ -25,6 +26,7 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
+use uuid::Uuid;
 
 use super::{Fault, World, admin, groups};
 
@@ -310,16 +312,33 @@ impl Node {
                 .with_host(host)
                 .with_port(at.port().into())
         });
-        let names: Vec<TopicName> = match &request.topics {
-            Some(topics) => topics.iter().map(|topic| topic.name.clone().unwrap()).collect(),
+        let told_id = |name: &String, topic: &super::Topic| *world.former.get(name).filter(|_| late).unwrap_or(&topic.id);
+        // By its id, or by its name.
+        let asked = |topic: &MetadataRequestTopic| {
+            let named = world.topics.iter().find(|(name, known)| told_id(name, known) == topic.topic_id);
+            let name = named.map(|(name, _)| TopicName(StrBytes::from_string(name.clone())));
+            topic.name.clone().or(name).ok_or(topic.topic_id)
+        };
+        let names: Vec<Result<TopicName, Uuid>> = match &request.topics {
+            Some(topics) => topics.iter().map(asked).collect(),
             // Whoever names none gets all that it may see.
             None => {
                 let seen = |name: &&String| Some(*name) != world.forbidden.as_ref();
                 let names = world.topics.keys().filter(seen).cloned();
-                names.map(|name| TopicName(StrBytes::from_string(name))).collect()
+                names.map(|name| Ok(TopicName(StrBytes::from_string(name)))).collect()
             }
         };
         let topics = names.into_iter().map(|name| {
+            let unknown = |id| {
+                MetadataResponseTopic::default()
+                    .with_name(None)
+                    .with_topic_id(id)
+                    .with_error_code(100)
+            };
+            let name = match name {
+                Ok(name) => name,
+                Err(id) => return unknown(id),
+            };
             let told = MetadataResponseTopic::default().with_name(Some(name.clone()));
             match world.topics.get(name.as_str()) {
                 None => told.with_error_code(3),

@@ -29,7 +29,7 @@ use crate::{
         dead_letters::{DeadLetters, HeldLetter},
         retained::{Job, Retained},
     },
-    upstream::{Cluster, Fate, Outcome as Written, Partition, Single},
+    upstream::{Cluster, Fate, Located, Outcome as Written, Partition, Single},
 };
 
 /// A record of a PUBLISH, until Kafka has it or refuses it.
@@ -184,15 +184,19 @@ async fn bury(letters: Option<&DeadLetters>, letter: Option<&Unsaid<HeldLetter>>
 
 async fn produce(cluster: &Cluster, keeper: Option<&Retained>, held: Held, (pair, doubt): (Pair, bool)) -> Told {
     let to = match held.source == pair.source {
-        true => Some(held.to),
-        false => cluster.partition_by_id(&pair.source.topic, pair.source.partition),
+        true => Ok(held.to),
+        false => match cluster.partition_by_id(&pair.source.topic, pair.source.partition).await {
+            Located::Here(_, to) => Ok(to),
+            // A topic that was deleted takes nothing any more.
+            Located::Gone => Err(Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
+            Located::Unknown => Err(Fate::Unknown),
+        },
     };
     let fate = match (to, held.single.get()) {
-        (Some(to), Some(single)) => cluster.produce_single(&single, &to, &stamp(&pair), doubt).await,
+        (Ok(to), Some(single)) => cluster.produce_single(&single, &to, &stamp(&pair), doubt).await,
         // Kafka has it; whoever asks again has to say it again.
-        (Some(_), None) => Fate::Unknown,
-        // A topic that was deleted takes nothing any more.
-        (None, _) => Fate::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        (Ok(_), None) => Fate::Unknown,
+        (Err(fate), _) => fate,
     };
     match fate {
         Fate::Appended { offset, timestamp } => {

@@ -135,11 +135,6 @@ impl Cluster {
         (identity.producer_id, identity.epoch)
     }
 
-    /// A partition by its topic's id, of those that are in use here.
-    pub fn partition_by_id(&self, topic: &[u8; 16], index: u32) -> Option<Arc<Partition>> {
-        self.core().topics.by_id(topic, usize::try_from(index).ok()?)
-    }
-
     /// Produces a record under a stamp, over all that can go wrong, for as long as the delivery timeout. Dropping the future does not
     /// take back what has left.
     ///

@@ -176,6 +176,15 @@ impl Topics {
         topic.partitions.get(index).cloned()
     }
 
+    /// A topic that is there, by its id.
+    pub(crate) fn there(&self, id: TopicId) -> Option<Arc<Topic>> {
+        let names = self.lock();
+        names.values().find_map(|entry| match &entry.state {
+            TopicState::Ready(topic) if topic.id == id => Some(Arc::clone(topic)),
+            _ => None,
+        })
+    }
+
     /// All partitions, for the sweeps over them.
     pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
         let names = self.lock();
