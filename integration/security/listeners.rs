@@ -31,7 +31,7 @@ pub struct Secure {
     pub sasl_tls: u16,
     /// SASL of PLAIN alone, in the clear.
     pub plain: u16,
-    /// SASL of all mechanisms, by TLS, with sessions of three seconds.
+    /// SASL of all mechanisms, by TLS, with sessions of four seconds.
     pub brief: u16,
 }
 
@@ -104,7 +104,7 @@ fn start() -> Secure {
     }
     settings.extend(mechanisms("plain", &["PLAIN"]));
     for mechanism in ["plain", "scram-sha-512", "oauthbearer"] {
-        settings.push(format!("listener.name.brief.{mechanism}.connections.max.reauth.ms=3000"));
+        settings.push(format!("listener.name.brief.{mechanism}.connections.max.reauth.ms=4000"));
     }
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let users = ["SCRAM-SHA-256", "SCRAM-SHA-512"].map(|mechanism| format!("{mechanism}=[name=\"{USER}\",password=\"{PASSWORD}\"]"));
