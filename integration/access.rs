@@ -130,6 +130,63 @@ fn real_clients_are_let_in_with_what_is_right_and_with_nothing_else() {
     }
 }
 
+/// A line of the audit log for each, with who it was and where.
+#[test]
+fn whoever_is_refused_or_replaced_is_in_the_audit_log() {
+    let kafka = shared_kafka();
+    kafka.topic("audited", 1);
+    let key = Ed25519KeyPair::generate().expect("a key");
+    let proxy = proxy(&kafka, "audited", &key);
+    let port = proxy.mqtt.port().to_string();
+    let as_vin42 = ["-i", "device-7", "-u", "vin42", "-P", "s3cret"];
+    mosquitto(
+        &proxy,
+        "mqttv5",
+        "audited/vin42",
+        "no",
+        &["-i", "device-7", "-u", "vin42", "-P", "wrong"],
+    )
+    .expect_err("refused");
+    mosquitto(&proxy, "mqttv5", "audited/other", "no", &as_vin42).expect_err("refused");
+    let subscriber = |more: &[&str]| {
+        let mut command = Command::new("mosquitto_sub");
+        command
+            .args(["-h", "127.0.0.1", "-p", &port, "-V", "mqttv5"])
+            .args(as_vin42)
+            .args(more);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("mosquitto_sub (make test installs it)")
+    };
+    let _ = subscriber(&["-t", "audited/#", "-E"]).wait();
+    let told = |event: &str, topic: &str, reason: &str| {
+        let (event, rest) = (
+            format!("event=\"{event}\""),
+            format!("topic=\"{topic}\" reason=\"{reason}\" left_out="),
+        );
+        eventually(&format!("{event} {reason}"), || {
+            let log = proxy.log();
+            let line = log.lines().find(|line| line.contains(&event) && line.contains(&rest))?;
+            let whom = "client=\"device-7\" identity=\"vin42\" address=\"127.0.0.1:";
+            assert!(line.contains(whom), "{line}");
+            Some(())
+        });
+    };
+    told("login_refused", "", "wrong_password");
+    told("publish_refused", "audited/other", "no_right");
+    told("subscribe_refused", "audited/#", "no_right");
+    let opened = || proxy.metric(&["connections_opened_total", "listener=\"tcp\""]);
+    let before = opened();
+    let mut former = subscriber(&["-t", "audited/vin42"]);
+    eventually("it has come", || (opened() > before).then_some(()));
+    let mut other = subscriber(&["-t", "audited/vin42"]);
+    told("takeover", "", "takes_the_client_id");
+    told("takeover", "", "client_id_taken");
+    for child in [&mut former, &mut other] {
+        child.kill().expect("it is ours");
+        child.wait().expect("it is ours");
+    }
+}
+
 /// A server that answers each request by its path and its body, if that is JSON. Its address.
 pub fn server(says: impl Fn(&str, &serde_json::Value) -> String + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");

@@ -9,7 +9,6 @@ use std::{
 use tokio::sync::{oneshot::error::TryRecvError, watch};
 
 use super::{
-    audit::Event,
     desk::Desk,
     enhanced::FAILED,
     granting::is_read,
@@ -340,9 +339,7 @@ impl Desk {
         if !session.is_live() || std::mem::replace(&mut self.entered, true) {
             return;
         }
-        if self.shared.registry.enter(session.client_id(), &self.mailbox).is_some() {
-            self.audit(Event::Takeover, session.client_id(), "", "", now);
-        }
+        self.takes_over = self.shared.registry.enter(session.client_id(), &self.mailbox).is_some();
     }
 
     /// What a connection waits for that stands in no registry yet: Kafka, if its CONNECT needs it, and the end of the process,

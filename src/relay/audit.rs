@@ -22,7 +22,7 @@ pub enum Event {
     Subscribe,
     /// A connection ended because its credentials have expired.
     Expired,
-    /// A client id connected again, which ended its former connection.
+    /// A connection has ended another one by connecting with its client id, or was ended so.
     Takeover,
 }
 

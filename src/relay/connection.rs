@@ -147,6 +147,9 @@ impl Connection {
         if self.admit(now) {
             self.read_packets(now);
         }
+        if std::mem::take(&mut self.desk.takes_over) {
+            self.tell_takeover("takes_the_client_id", now);
+        }
         if let Some(ending) = self.desk.ending.take() {
             self.begin_to_end(ending, now);
         }

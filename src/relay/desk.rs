@@ -67,6 +67,8 @@ pub struct Desk {
     pub(super) tenancy: Option<Box<Tenancy>>,
     /// It stands in the registry.
     pub(super) entered: bool,
+    /// It has just ended the one that stood there, which nobody was told of yet.
+    pub(super) takes_over: bool,
     /// CONNACK with success has left: there is a connection, and it has a will.
     pub(super) let_in: bool,
     /// Who the client is and what it may do; `None` where everybody may everything.
@@ -93,6 +95,7 @@ impl Desk {
             will: None,
             tenancy: None,
             entered: false,
+            takes_over: false,
             let_in: false,
             guard,
             shared,

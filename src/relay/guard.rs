@@ -273,6 +273,15 @@ impl Desk {
         may
     }
 
+    /// A line of the audit log about a connection that ends another one, or is ended, for its client id. Its address is its socket's: who
+    /// asks for no credentials is told of it, too.
+    pub(super) fn tell_takeover(&self, client: &str, peer: SocketAddr, reason: &str, now: Instant) {
+        let identity = self.guard.as_ref().and_then(|g| g.principal.as_ref()).map_or("", |p| &p.name);
+        let peer = Some(peer);
+        let whom = Whom { client, identity, peer };
+        self.shared.audit.tell(Event::Takeover, whom, "", reason, now);
+    }
+
     /// A line of the audit log about this connection's client.
     pub(super) fn audit(&self, event: Event, client: &str, topic: &str, reason: &str, now: Instant) {
         let guard = self.guard.as_ref();

@@ -91,12 +91,23 @@ impl Connection {
             self.hear_out(now);
         }
         match ending {
-            Ending::TakenOver => self.session.take_over(now),
+            Ending::TakenOver => {
+                // On whichever instance the other one is: this line is where the former one was.
+                if self.session.is_live() {
+                    self.tell_takeover("client_id_taken", now);
+                }
+                self.session.take_over(now);
+            }
             Ending::ByOperator => self
                 .session
                 .give_up(ReasonCode::AdministrativeAction, "an operator has ended the session", now),
             Ending::ShutDown => self.desk.begin_drain(now),
         }
+    }
+
+    /// A line of the audit log.
+    pub(super) fn tell_takeover(&self, reason: &str, now: Instant) {
+        self.desk.tell_takeover(self.session.client_id(), self.link.peer(), reason, now);
     }
 
     fn hear_out(&mut self, now: Instant) {
