@@ -28,21 +28,44 @@ struct Seen {
     acknowledged: HashMap<(u32, u64), Instant>,
     /// Came although that had been done: since when.
     again: Vec<Duration>,
-    /// When it was acknowledged that came again after a kill.
-    before_kill: u64,
+    /// How long before the kill it was acknowledged that came again after it.
+    before_kill: Vec<Duration>,
     received: u64,
+    /// Who has what and has not answered.
+    holders: HashMap<(u32, u64), String>,
+    /// Came to one while another had it, before any instance had left the group.
+    shared: u64,
+    /// The same afterwards: a partition moves to another instance with what its members have in their hands.
+    moved: u64,
     left: u64,
     killed: Option<Instant>,
 }
 
 impl Seen {
-    fn came(&mut self, stamp: Stamp) {
+    /// Its PUBACK is written.
+    fn answered(&mut self, of: (u32, u64)) {
+        self.holders.remove(&of);
+        self.answered.insert(of);
+    }
+
+    /// Has nothing in its hands any more: told before the proxy can know of it.
+    fn leaves(&mut self, who: &str) {
+        self.holders.retain(|_, holder| holder != who);
+    }
+
+    fn came(&mut self, who: &str, stamp: Stamp) {
         self.received += 1;
+        let former = self.holders.insert((stamp.client, stamp.sequence), who.to_owned());
+        match (former.is_some_and(|former| former != who), self.killed) {
+            (false, _) => {}
+            (true, None) => self.shared += 1,
+            (true, Some(_)) => self.moved += 1,
+        }
         let Some(at) = self.acknowledged.get(&(stamp.client, stamp.sequence)) else {
             return;
         };
         match self.killed {
-            Some(killed) if *at + COMMITS > killed && *at < killed => self.before_kill += 1,
+            Some(killed) if *at + COMMITS > killed && *at < killed => self.before_kill.push(killed - *at),
             _ => self.again.push(at.elapsed()),
         }
     }
@@ -67,7 +90,7 @@ async fn stay(
             event = client.next() => event?,
             // Nothing has come for so long: what was answered is not kept until there are ten.
             () = tokio::time::sleep(Duration::from_millis(100)), if !sent.is_empty() => {
-                fence(&mut client, seen, &mut sent, true).await?;
+                fence((&mut client, id), seen, &mut sent, true).await?;
                 continue;
             }
             () = async { drop(over.wait_for(|over| *over).await) } => break,
@@ -75,39 +98,41 @@ async fn stay(
         done += 1;
         let Event::Publish { payload, .. } = &event else { continue };
         let stamp = Stamp::read(payload).expect("of the load");
-        seen.lock().unwrap().came(stamp);
+        seen.lock().unwrap().came(id, stamp);
         client.answer(&event)?;
         client.flush().await?;
-        seen.lock().unwrap().answered.insert((stamp.client, stamp.sequence));
+        seen.lock().unwrap().answered((stamp.client, stamp.sequence));
         sent.push((stamp.client, stamp.sequence));
         if sent.len() == 10 {
-            fence(&mut client, seen, &mut sent, true).await?;
+            fence((&mut client, id), seen, &mut sent, true).await?;
         }
     }
-    fence(&mut client, seen, &mut sent, false).await?;
-    seen.lock().unwrap().left += 1;
+    fence((&mut client, id), seen, &mut sent, false).await?;
+    let mut seen = seen.lock().unwrap();
     // What has come since is not acknowledged.
+    seen.leaves(id);
+    seen.left += 1;
     Ok(())
 }
 
 /// Waits until the proxy has read all acknowledgements. What comes meanwhile is acknowledged if the client `stays`.
-async fn fence(client: &mut Client, seen: &Mutex<Seen>, sent: &mut Vec<(u32, u64)>, stays: bool) -> std::io::Result<()> {
+async fn fence((client, id): (&mut Client, &str), seen: &Mutex<Seen>, sent: &mut Vec<(u32, u64)>, stays: bool) -> std::io::Result<()> {
     let (mut held, now) = (Vec::new(), Instant::now());
     client.output.extend_from_slice(&[0xc0, 0]);
     client.flush().await?;
     loop {
         match client.next_within(DEADLINE).await? {
-            Event::Publish { payload, id, .. } => {
-                seen.lock().unwrap().came(Stamp::read(&payload).expect("of the load"));
-                held.push((id, payload));
+            Event::Publish { payload, id: packet, .. } => {
+                seen.lock().unwrap().came(id, Stamp::read(&payload).expect("of the load"));
+                held.push((packet, payload));
             }
             Event::Other => break,
             other => return Err(std::io::Error::other(format!("{other:?}"))),
         }
     }
     held.retain(|_| stays);
-    for (id, _) in &held {
-        client.output.extend_from_slice(&[0x40, 2, (id >> 8) as u8, *id as u8]);
+    for (packet, _) in &held {
+        client.output.extend_from_slice(&[0x40, 2, (packet >> 8) as u8, *packet as u8]);
     }
     client.flush().await?;
     let mut seen = seen.lock().unwrap();
@@ -116,7 +141,7 @@ async fn fence(client: &mut Client, seen: &Mutex<Seen>, sent: &mut Vec<(u32, u64
     }
     for (_, payload) in held {
         let stamp = Stamp::read(&payload).expect("of the load");
-        seen.answered.insert((stamp.client, stamp.sequence));
+        seen.answered((stamp.client, stamp.sequence));
         sent.push((stamp.client, stamp.sequence));
     }
     Ok(())
@@ -178,10 +203,9 @@ fn come_and_go(topic: &'static str, instances: usize, partitions: u32, sessions:
                 };
                 let address = addresses[(number + visit) % instances];
                 // A proxy that was killed takes nobody.
-                if stay(address, &filter, &format!("{topic}-{number}-{visit}"), work, &seen, &mut over)
-                    .await
-                    .is_err()
-                {
+                let id = format!("{topic}-{number}-{visit}");
+                if stay(address, &filter, &id, work, &seen, &mut over).await.is_err() {
+                    seen.lock().unwrap().leaves(&id);
                     // How often that is tried, at the most.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -216,14 +240,18 @@ fn come_and_go(topic: &'static str, instances: usize, partitions: u32, sessions:
     let seen = seen.lock().unwrap();
     println!(
         "shared, {instances} instances: {total} messages, {} acknowledged, {} received by {MEMBERS} members that came and went {} times; {} came again that had been \
-         acknowledged before the kill, {} at other times",
+         acknowledged before the kill, {:?} at most, {} at other times; {} came to one while another had them, after the kill {}",
         seen.answered.len(),
         seen.received,
         seen.left,
-        seen.before_kill,
+        seen.before_kill.len(),
+        seen.before_kill.iter().max().unwrap_or(&Duration::ZERO),
         seen.again.len(),
+        seen.shared,
+        seen.moved,
     );
     assert_eq!(seen.answered.len() as u64, total, "none is lost");
+    assert_eq!(seen.shared, 0, "each is one member's");
     assert!(
         seen.again.is_empty(),
         "came again although acknowledged: {:?}",

@@ -55,7 +55,9 @@ pub struct Desk {
     /// The PUBLISH at the front of the input that cannot go on yet.
     pub(super) blocked: Option<Box<Blocked>>,
     /// Publishes that wait for Kafka's answer.
-    pub(super) unanswered: usize,
+    pub(super) unanswered: u32,
+    /// Records of QoS 1 whose receipts have not come.
+    pub(super) awaited: u32,
     /// A CONNECT that waits for Kafka.
     pub(super) admission: Option<Box<Admission>>,
     /// No more is read; when everything in flight is answered, or then, the session is shut down.
@@ -89,6 +91,7 @@ impl Desk {
             asked: Vec::new(),
             blocked: None,
             unanswered: 0,
+            awaited: 0,
             admission: None,
             draining: None,
             ending: None,
@@ -168,6 +171,7 @@ impl Desk {
     pub(super) fn read_receipts(&mut self, session: &mut Session, now: Instant) {
         RECEIPTS.with_borrow_mut(|receipts| {
             self.receipts.take(receipts);
+            self.awaited = self.awaited.saturating_sub(receipts.len() as u32);
             for receipt in receipts.drain(..) {
                 if let Some((ticket, answer)) = self.answers.receive(&receipt, &self.shared) {
                     self.unanswered -= 1;
@@ -191,7 +195,8 @@ impl Desk {
             },
             Some(Wait::Topic(name)) => drop(Box::pin(self.shared.cluster.topic_known(name)).await),
             Some(Wait::Table(pending)) => Box::pin(self.shared.hub.tables.progressed(*pending)).await,
-            None => std::future::pending().await,
+            // Receipts and letters wake it.
+            Some(Wait::Order) | None => std::future::pending().await,
         }
     }
 

@@ -42,6 +42,8 @@ pub enum Wait {
     Retained(usize),
     /// For the partitions of a Kafka topic.
     Topic(String),
+    /// For messages before it that go into Kafka by the other way, of stored sessions' QoS 2 or of all others. Nothing is begun of the message.
+    Order,
     /// For a lookup table that is not read yet, while so many are not. Nothing is begun of the message.
     Table(usize),
 }
@@ -76,7 +78,7 @@ pub enum Placed {
 impl Desk {
     /// Takes a PUBLISH the session has just admitted.
     pub(super) fn publish(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Option<Ticket>, now: Instant) {
-        self.unanswered += usize::from(ticket.is_some());
+        self.unanswered += u32::from(ticket.is_some());
         let objection = if !self.may_publish(session, publish) {
             Some(self.unauthorized(session.version()))
         } else {
@@ -104,7 +106,7 @@ impl Desk {
     /// Tries a PUBLISH again that waited.
     pub(super) fn resume(&mut self, session: &mut Session, publish: &Publish<'_>, now: Instant) {
         let Some(blocked) = self.blocked.take() else { return };
-        let begun = !matches!(blocked.wait, Wait::Table(_));
+        let begun = !matches!(blocked.wait, Wait::Table(_) | Wait::Order);
         let waited = (begun.then_some(blocked.done), blocked.now_ms);
         self.go_on(session, publish, blocked.ticket, Some(waited), now);
         match &mut self.blocked {
@@ -143,6 +145,9 @@ impl Desk {
     ) {
         let (waited, came) = waited.unzip();
         let waited = waited.flatten();
+        if waited.is_none() && self.is_overtaking(session, publish) {
+            return self.block(ticket, (0, 1), came.unwrap_or_else(now_ms), Wait::Order, now);
+        }
         if let Some(ticket) = ticket.filter(|_| self.is_once(publish)) {
             return self.publish_once(session, publish, ticket, (waited.is_some(), came), now);
         }
@@ -183,7 +188,7 @@ impl Desk {
                         self.block(ticket, (done, records), now_ms, wait, now);
                         return None;
                     }
-                    Placed::Awaited => {}
+                    Placed::Awaited => self.awaited += 1,
                     Placed::Done(answer) => whole = ticket.and_then(|ticket| self.answers.complete(ticket, answer)).or(whole),
                 }
                 done += 1;

@@ -1,7 +1,9 @@
 //! QoS 2 of stored sessions: exactly once from the client into Kafka, and from Kafka to the client. What is said when is the store's to
 //! decide; here it is carried between it and the session.
 
-use std::{num::NonZeroU16, sync::Arc, time::Instant};
+use std::{hash::BuildHasher, num::NonZeroU16, sync::Arc, time::Instant};
+
+use rustc_hash::FxBuildHasher;
 
 use super::{
     answers::refusal,
@@ -53,7 +55,7 @@ impl Desk {
         let inbound = inbound(publish, topic, client, identity.as_deref(), now_ms);
         let made = DRAFT.with_borrow_mut(|draft| self.make(draft, &inbound, waited));
         match made {
-            Made::Records(records) => self.give_to_store(publish, ticket, Ok(records)),
+            Made::Records(records) => self.give_to_store(session, publish, ticket, Ok(records)),
             Made::Answer(answer) => self.leave_out(session, publish, ticket, answer, now),
             Made::RetainDenied => session.retain_denied(now),
             Made::Wait(wait) => {
@@ -62,12 +64,30 @@ impl Desk {
         }
     }
 
+    /// Whether a PUBLISH would overtake one before it on its way into Kafka: QoS 2 of a stored session goes record by record, behind its pairs, all others in
+    /// batches. Those of one topic keep their order, whatever their qualities of service. What is acknowledged on receipt, and QoS 0, is
+    /// not waited for: nobody is told when it is there.
+    pub(super) fn is_overtaking(&self, session: &Session, publish: &Publish<'_>) -> bool {
+        let Some(tenancy) = self.tenancy.as_ref().filter(|tenancy| tenancy.stored) else {
+            return false;
+        };
+        if self.is_once(publish) {
+            return self.awaited > 0;
+        }
+        let mut publishing = tenancy.publishing.values().peekable();
+        publishing.peek().is_some() && {
+            let topic = FxBuildHasher.hash_one(session.resolved_topic(publish));
+            publishing.any(|other| other.topic == topic)
+        }
+    }
+
     /// Its records, or the answer to one that makes none.
-    fn give_to_store(&mut self, publish: &Publish<'_>, ticket: Ticket, records: Result<Vec<Held>, Answer>) {
+    fn give_to_store(&mut self, session: &Session, publish: &Publish<'_>, ticket: Ticket, records: Result<Vec<Held>, Answer>) {
         if let (Some(tenancy), Some(packet)) = (self.tenancy.as_deref_mut(), publish.packet_id) {
             let packet = packet.0.get();
             let left_out = records.as_ref().err().copied();
-            tenancy.publishing.insert(packet, Publishing { ticket, left_out });
+            let topic = FxBuildHasher.hash_one(session.resolved_topic(publish));
+            tenancy.publishing.insert(packet, Publishing { ticket, topic, left_out });
             let records = records.unwrap_or_default();
             tenancy.order(Order::Publish(tenancy.id(), packet, records));
         }
@@ -77,7 +97,7 @@ impl Desk {
     /// packet id would be taken for this one.
     pub(super) fn leave_out(&mut self, session: &mut Session, publish: &Publish<'_>, ticket: Ticket, answer: Answer, now: Instant) {
         match answer {
-            Answer::Refused { .. } | Answer::Acked if self.is_known(publish) => self.give_to_store(publish, ticket, Err(answer)),
+            Answer::Refused { .. } | Answer::Acked if self.is_known(publish) => self.give_to_store(session, publish, ticket, Err(answer)),
             answer => self.answer(session, ticket, answer, now),
         }
     }
@@ -248,7 +268,7 @@ impl Desk {
             }
             Letter::Refused(packet, code) => {
                 tenancy.former.remove(&packet);
-                if let Some(Publishing { ticket, left_out }) = tenancy.publishing.remove(&packet) {
+                if let Some(Publishing { ticket, left_out, .. }) = tenancy.publishing.remove(&packet) {
                     let answer = left_out.unwrap_or_else(|| refusal(code, &self.shared));
                     self.answer(session, ticket, answer, now);
                 }

@@ -89,6 +89,8 @@ pub struct Tenancy {
 /// A QoS 2 message of the client that is with the store.
 pub struct Publishing {
     pub ticket: Ticket,
+    /// Hash of its topic.
+    pub topic: u64,
     /// The answer to one that makes no record by now; if Kafka has it all the same, that counts.
     pub left_out: Option<Answer>,
 }

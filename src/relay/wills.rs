@@ -77,6 +77,7 @@ impl Desk {
                 },
                 Wait::Topic(name) => drop(self.shared.cluster.topic_known(&name).await),
                 Wait::Table(pending) => self.shared.hub.tables.progressed(pending).await,
+                Wait::Order => unreachable!("only a PUBLISH of a connection waits for others"),
             }
         }
         self.kick();
