@@ -193,7 +193,14 @@ fn what_no_rule_can_be_made_of_is_refused() {
 
 /// Configurations as the pages of Confluent's documentation of its MQTT Proxy have them, each with its settings: the quick start, the image (which
 /// writes its environment down as properties), Confluent Cloud, and secured listeners and brokers.
-const DOCUMENTED: [(&str, &str, &str); 5] = [
+const DOCUMENTED: [(&str, &str, &str); 6] = [
+    (
+        "image's environment",
+        "      KAFKA_MQTT_BOOTSTRAP_SERVERS: kafka:9092\n      KAFKA_MQTT_LISTENERS: 0.0.0.0:1883\n\
+         KAFKA_MQTT_TOPIC_REGEX_LIST: 'temperature:.*temperature, brightness:.*brightness'\n\
+         KAFKA_MQTT_CONFLUENT_TOPIC_REPLICATION_FACTOR=1\nKAFKA_MQTT_PRODUCER_COMPRESSION_TYPE=\"lz4\"\n",
+        "",
+    ),
     (
         "quick start",
         "topic.regex.list=temperature:.*temperature, brightness:.*brightness\nlisteners=0.0.0.0:1883\n\
@@ -249,6 +256,7 @@ fn what_the_documentation_shows_leaves_no_question_open() {
             yaml.contains("topic: \"temperature\"") || yaml.contains("topic: temperature"),
             "{page}\n{yaml}"
         );
+        assert_eq!(yaml.contains("compression: lz4"), page == "image's environment");
         if !yaml.contains(".pem") && !yaml.contains("users.txt") {
             checked(folder.path(), &yaml);
             let (kafka, key, _) = record(folder.path(), "house/room/temperature", "20C").unwrap();

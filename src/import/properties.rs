@@ -35,7 +35,7 @@ impl Properties {
                 Ok(line) => {
                     let place = format!("{}:{}", source.name, line.line_number());
                     if let LineContent::KVPair(key, value) = line.consume_content() {
-                        let value = value.trim().to_owned();
+                        let (key, value) = of_image(key, value.trim());
                         match self.list.iter_mut().find(|known| known.key == key) {
                             Some(known) => {
                                 let before = std::mem::replace(known, Property { key, value, place });
@@ -86,6 +86,19 @@ impl Properties {
         let told = |(place, key, why): (String, String, String)| format!("{place}: {key}: {why}");
         self.left.into_iter().map(told).collect()
     }
+}
+
+/// What the image's environment calls a setting, and its value as the setting has it: `KAFKA_MQTT_TOPIC_REGEX_LIST: 'a:b'`, of a file of variables or
+/// the `environment` of a compose file. A period is one `_` there, a dash two, an underscore three.
+fn of_image(key: String, value: &str) -> (String, String) {
+    let Some(name) = key.strip_prefix("KAFKA_MQTT_") else {
+        return (key, value.to_owned());
+    };
+    let name = name.to_lowercase().replace("___", "\u{1}").replace("__", "-");
+    let quoted = ['\'', '"']
+        .into_iter()
+        .find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
+    (name.replace('_', ".").replace('\u{1}', "_"), quoted.unwrap_or(value).to_owned())
 }
 
 impl Property {
