@@ -238,7 +238,8 @@ impl World {
 
     fn apply(&mut self, op: &Op) {
         match *op {
-            Op::Read => drop(self.read()),
+            // Both in one turn of the connection, so the second may get a packet id that the first sets free.
+            Op::Read => drop(self.read() && self.read()),
             Op::Step => drop(self.step()),
             Op::Answer { which, error } => drop(self.answer(which, error)),
             Op::Compact { which } => {
@@ -269,7 +270,9 @@ impl World {
         let (session, now) = (&mut self.client.session, self.client.now);
         if let Some(&packet) = self.again.get(&at) {
             if self.compacted.contains(&at) {
-                session.gone(id(packet));
+                if let Some(token) = session.gone(id(packet)) {
+                    self.settled(token);
+                }
             } else if matches!(session.redeliver(id(packet), &message, now), Taken::WindowFull | Taken::OutboxFull) {
                 return false;
             }
@@ -333,19 +336,22 @@ impl World {
         true
     }
 
+    /// Before any other message gets its packet id.
+    fn settled(&mut self, token: u64) {
+        let packet = self.tokens.remove(&token).expect("a message is settled once");
+        let untold = self.flight.len();
+        self.flight.retain(|(known, _)| *known != packet);
+        if self.flight.len() == untold {
+            self.writing.push_back(Written::Settled { packet });
+        }
+    }
+
     /// Takes the session's outputs and reads what it sent.
     fn observe(&mut self) {
         for output in self.client.outputs() {
             match output {
                 Output::PubRec { packet_id } => self.writing.push_back(Written::Released { packet: packet_id.0.get() }),
-                Output::Settled { token } => {
-                    let packet = self.tokens.remove(&token).expect("a message is settled once");
-                    let untold = self.flight.len();
-                    self.flight.retain(|(known, _)| *known != packet);
-                    if self.flight.len() == untold {
-                        self.writing.push_back(Written::Settled { packet });
-                    }
-                }
+                Output::Settled { token } => self.settled(token),
                 Output::WindowOpen => {}
                 other => panic!("{other:?}"),
             }

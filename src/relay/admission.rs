@@ -15,7 +15,6 @@ use super::{
     guard::Identity,
     hub::Subscriber,
     mailbox::Ending,
-    once::id,
     resuming::{Resumed, Stand, needs_kafka, present as present_of, resume},
     retained::Unsettled,
     store::{Arrival, Order, Orders, Store},
@@ -301,7 +300,7 @@ impl Desk {
         }
         let present = Present { open, ..present_of(&body) };
         self.accept(session, Some(present), now);
-        unread.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
+        self.gone(unread, session, now);
     }
 
     /// A Kafka topic can be read that was away when the session went on: it has subscriptions there, unless they are over by now.
@@ -323,7 +322,7 @@ impl Desk {
             self.seats.entry(key).or_default().push(seat);
         }
         unread.extend(tenancy.unread(|place| is_read(&self.seats, self.lookouts.as_deref(), place)));
-        unread.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
+        self.gone(unread, session, now);
     }
 
     fn accept(&mut self, session: &mut Session, present: Option<Present>, now: Instant) {

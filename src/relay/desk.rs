@@ -15,7 +15,6 @@ use super::{
     inbound::{Blocked, Wait},
     lookouts::Lookouts,
     mailbox::{Ending, Mailbox},
-    once::id,
     outbound::Outbound,
     shared_out::SharedOut,
     store::{Letter, Order},
@@ -271,9 +270,13 @@ impl Desk {
         if !is_settled || !self.mailbox.rest() {
             self.mailbox.stir();
             let gone = self.take_forward(&mut tenancy);
-            gone.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
-            tenancy.tick();
-            tenancy.look_again(self.mailbox.is_clear(), now);
+            self.tenancy = Some(tenancy);
+            self.gone(gone, session, now);
+            if let Some(tenancy) = &mut self.tenancy {
+                tenancy.tick();
+                tenancy.look_again(self.mailbox.is_clear(), now);
+            }
+            return;
         }
         self.tenancy = Some(tenancy);
     }

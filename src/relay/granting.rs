@@ -6,7 +6,6 @@ use super::{
     desk::Desk,
     hub::Seat,
     lookouts::Lookouts,
-    once::id,
     retained::Retained,
     store::Order,
     subscribing::Subscribed,
@@ -112,7 +111,7 @@ impl Desk {
             }
         }
         // What was open from before and does not come any more.
-        unread.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
+        self.gone(unread, session, now);
         match self.tenancy.as_deref_mut().filter(|_| !removed.is_empty()) {
             Some(tenancy) => {
                 tenancy.order(Order::Unsubscribe(tenancy.id(), ticket.0, removed));

@@ -96,8 +96,9 @@ impl Desk {
             let (source, offset) = (chunk.from, message.offset);
             let mut gone = tenancy.looks_at(source, chunk.source, offset);
             gone.extend(tenancy.overtaken(source, offset));
-            gone.into_iter().filter_map(id).for_each(|packet| session.gone(packet));
-            match tenancy.known(source, offset) {
+            let known = tenancy.known(source, offset);
+            self.gone(gone, session, now);
+            match known {
                 Known::New => {}
                 Known::Settled => return Step::Next,
                 Known::Again(packet) => return self.give_again(chunk, message, keys, packet, session, now),
@@ -138,7 +139,7 @@ impl Desk {
 
     /// Sends a message once more, under the packet id that it has. One that is too large by now is gone.
     pub(super) fn send_again(
-        &self,
+        &mut self,
         chunk: &Chunk,
         message: &Stored,
         keys: &[SubscriptionKey],
@@ -155,9 +156,19 @@ impl Desk {
         let taken = session.redeliver(packet_id, &again, now);
         if taken == Taken::TooLarge {
             self.shared.rule_counters[message.rule].dropped("packet_too_large");
-            session.gone(packet_id);
+            self.gone([packet_id.0.get()], session, now);
         }
         taken
+    }
+
+    /// Messages from before, by their packet ids, cannot be had any more. What is settled by that is told before a packet id is given to another
+    /// message: told later, it would be taken for the end of that one.
+    pub(super) fn gone(&mut self, packets: impl IntoIterator<Item = u16>, session: &mut Session, now: Instant) {
+        for packet_id in packets.into_iter().filter_map(id) {
+            if let Some(token) = session.gone(packet_id) {
+                self.settled(token, now);
+            }
+        }
     }
 
     /// Gives it to those of its subscriptions that have started.

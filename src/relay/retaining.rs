@@ -103,7 +103,7 @@ impl Desk {
     }
     /// Sends again what is open from before, as far as the client and its socket let it. What is left of it comes back.
     fn send_unsettled(
-        &self,
+        &mut self,
         mut unsettled: Box<Unsettled>,
         retained: &Arc<Retained>,
         session: &mut Session,
@@ -131,16 +131,16 @@ impl Desk {
     }
 
     /// Sends a message once more, with the packet id that it has; one that is gone is given up. False: it must be tried again.
-    fn settle_or_send(&self, packet: u16, message: Option<RetainedMessage>, session: &mut Session, now: Instant) -> bool {
+    fn settle_or_send(&mut self, packet: u16, message: Option<RetainedMessage>, session: &mut Session, now: Instant) -> bool {
         let Some(packet_id) = id(packet) else { return true };
         let Some(message) = message else {
-            session.gone(packet_id);
+            self.gone([packet], session, now);
             return true;
         };
         let by = subscription(session, &message.topic);
         // Without a subscription it is the client's all the same [MQTT-3.10.4-3], unless it has lost the right to it.
         if by.is_none() && !self.may_keep(session.client_id(), &message.topic, message.body.qos, now) {
-            session.gone(packet_id);
+            self.gone([packet], session, now);
             return true;
         }
         let payload = message.body.payload();
@@ -153,7 +153,7 @@ impl Desk {
             Taken::WindowFull | Taken::OutboxFull => return false,
             Taken::TooLarge => {
                 self.shared.rule_counters[message.rule].dropped("packet_too_large");
-                session.gone(packet_id);
+                self.gone([packet], session, now);
             }
             _ => {}
         }

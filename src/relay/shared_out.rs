@@ -119,7 +119,7 @@ impl Desk {
     fn give_shared_again(&mut self, again: &Again, session: &mut Session, now: Instant) -> Step {
         let Some(packet_id) = id(again.packet) else { return Step::Next };
         let Some((chunk, at)) = &again.message else {
-            session.gone(packet_id);
+            self.gone([again.packet], session, now);
             return Step::Next;
         };
         let message = &chunk.messages[*at];

@@ -295,18 +295,21 @@ impl Session {
         }
     }
 
-    pub(super) fn settle(&mut self, packet_id: PacketId) {
-        let Some(flight) = self.outbound.open.remove(&packet_id.0.get()) else {
-            return;
-        };
+    /// By a packet of the client. Outputs are polled before the next packet id is given.
+    fn settle(&mut self, packet_id: PacketId) {
+        let settled = self.free(packet_id).map(|token| Output::Settled { token });
+        self.outputs.extend(settled);
+    }
+
+    /// Takes a message out; its token, if it has one.
+    pub(super) fn free(&mut self, packet_id: PacketId) -> Option<u64> {
+        let flight = self.outbound.open.remove(&packet_id.0.get())?;
         if matches!(flight.step, Step::Again { .. }) {
             self.sent_again();
-        }
-        if flight.token != 0 {
-            self.outputs.push_back(Output::Settled { token: flight.token });
         }
         if std::mem::take(&mut self.outbound.turned_away) {
             self.outputs.push_back(Output::WindowOpen);
         }
+        (flight.token != 0).then_some(flight.token)
     }
 }

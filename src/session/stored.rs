@@ -186,12 +186,17 @@ impl Session {
 
     /// The message of an exchange from before cannot be had any more. At QoS 2 the client may have it, so its packet id is released
     /// in order: as if PUBREC had come.
-    pub fn gone(&mut self, packet_id: PacketId) {
+    ///
+    /// At QoS 1 its packet id is free at once, and the token of what is settled by that is returned. It is no [`Output`]: the next message may get that
+    /// packet id before an output is polled, and would then be taken for the one that is settled.
+    #[must_use]
+    pub fn gone(&mut self, packet_id: PacketId) -> Option<u64> {
         match self.outbound.step(packet_id) {
-            Some(Out::Again { exactly_once: false }) => self.settle(packet_id),
+            Some(Out::Again { exactly_once: false }) => return self.free(packet_id),
             Some(Out::Again { exactly_once: true }) => self.received(packet_id),
             _ => {}
         }
+        None
     }
 
     /// PUBREC of a stored session: PUBREL waits for the relay.
