@@ -1,5 +1,6 @@
 //! The ownership protocol over random schedules: the *real* code of `src/ownership` in two to four instances, clients that wander between
-//! them, one log and one Kafka with its rules for idempotent producers; crashes, pauses, lost and late requests, compaction.
+//! them, subscribe and unsubscribe, operators who end sessions, one log and one Kafka with its rules for idempotent producers; crashes, pauses, lost
+//! and late requests, compaction.
 //!
 //! `SEED=42 cargo test --test ownership_simulation one_seed -- --nocapture` tells the history of one schedule. `SCHEDULES=1000000` (set by
 //! `make chaos`, which begins at a FIRST_SEED by chance) says how many are run. The source is compiled into this test, so that guards can be left out: each must then be missed.
@@ -103,6 +104,7 @@ missed! {
     without_read_back_before_producing: ProduceAfterReadBack within 0..100;
     without_read_back_before_pubcomp: PubCompAfterReadBack within 0..200;
     without_read_back_before_suback: SubAckAfterReadBack within 0..100;
+    without_read_back_before_unsuback: UnsubAckAfterReadBack within 0..200;
     without_read_back_before_publish: PublishAfterReadBack within 0..200;
     without_read_back_before_pubrel: PubRelAfterReadBack within 0..200;
     without_own_keys: OwnKeys within 0..50;

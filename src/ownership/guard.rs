@@ -11,8 +11,10 @@ pub enum Guard {
     ProduceAfterReadBack,
     /// The removal of a pair is read back before PUBCOMP.
     PubCompAfterReadBack,
-    /// SUBACK and UNSUBACK rest on the state that was read back.
+    /// SUBACK rests on the state that was read back.
     SubAckAfterReadBack,
+    /// So does UNSUBACK.
+    UnsubAckAfterReadBack,
     /// An outgoing pair is read back before its first PUBLISH.
     PublishAfterReadBack,
     /// "Released" is read back before PUBREL.

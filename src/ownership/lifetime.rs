@@ -203,7 +203,7 @@ impl Owner {
     pub(super) fn unsubscribe(&mut self, ticket: u32, filters: &[&str], outputs: &mut VecDeque<Output>) {
         self.body.subscriptions.retain(|known| !filters.contains(&&*known.filter));
         self.body.steps.walks.retain(|filter, _| !filters.contains(&&**filter));
-        self.rest(Guard::SubAckAfterReadBack, Dirty::State, Rests::Answer(ticket), outputs);
+        self.rest(Guard::UnsubAckAfterReadBack, Dirty::State, Rests::Answer(ticket), outputs);
     }
 
     /// A log was cut off: what is written there from `end` on is for all subscriptions.

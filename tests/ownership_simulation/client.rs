@@ -30,14 +30,17 @@ pub fn targets(payload: u64) -> Vec<Source> {
     }
 }
 
-pub fn subscription(starts: &BTreeMap<Source, i64>) -> StoredSubscription {
+pub const FILTER: &str = "out/#";
+
+/// Made under the claim at `claim`.
+pub fn subscription(starts: &BTreeMap<Source, i64>, claim: i64) -> StoredSubscription {
     StoredSubscription {
-        filter: "out/#".to_owned(),
+        filter: FILTER.to_owned(),
         qos: QoS::ExactlyOnce,
         no_local: false,
         retain_as_published: false,
         retain_handling: RetainHandling::Always,
-        id: None,
+        id: u32::try_from(claim).ok(),
         starts: starts.clone(),
     }
 }
@@ -48,6 +51,7 @@ pub enum Up {
     Publish(u16, u64),
     PubRel(u16),
     Subscribe,
+    Unsubscribe,
     PubAck(u16),
     PubRec(u16),
     PubComp(u16),
@@ -56,15 +60,30 @@ pub enum Up {
 
 #[derive(Clone, Debug)]
 pub enum Down {
-    /// Session present, and whether it has a subscription.
-    ConnAck(bool, bool),
+    ConnAck(Welcome),
     PubRec(u16),
     /// PUBREC with an error.
     Refused(u16),
     PubComp(u16),
     SubAck(BTreeMap<Source, i64>),
+    UnsubAck,
     Publish(u16, Place),
     PubRel(u16),
+}
+
+/// CONNACK, and what only the simulation knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Welcome {
+    /// Session present.
+    pub present: bool,
+    /// It has a subscription.
+    pub subscribed: bool,
+    /// Offset of the claim.
+    pub claim: i64,
+    /// Of the last claim before that by which an operator has ended a session; -1 if there is none.
+    pub discarded: i64,
+    /// The same, and it may have come too late for that.
+    pub maybe_discarded: i64,
 }
 
 /// A connection.
@@ -97,6 +116,12 @@ impl Link {
 struct Life {
     got: BTreeMap<Source, Vec<i64>>,
     starts: Option<BTreeMap<Source, i64>>,
+    /// By subscriptions that it has ended.
+    former: BTreeSet<Place>,
+    /// It has sent UNSUBSCRIBE and does not know whether that was read.
+    leaving: bool,
+    /// UNSUBACK has come, and it has not subscribed again.
+    left: bool,
 }
 
 pub struct Client {
@@ -133,6 +158,8 @@ pub struct Client {
     /// It has discarded its own state, and says so until it is answered.
     wants_clean: bool,
     has_state: bool,
+    /// Of its last connection that was answered.
+    claim: i64,
     /// It closes the connection it has just been granted.
     pub turns_away: bool,
 }
@@ -163,6 +190,7 @@ impl Client {
             gave_up_short: false,
             wants_clean: false,
             has_state: false,
+            claim: -1,
             turns_away: false,
         }
     }
@@ -257,15 +285,29 @@ impl Client {
         Up::Disconnect(expiry)
     }
 
-    /// What it would like to send next, if anything.
-    pub fn wish(&mut self) -> Option<Up> {
+    /// What it would like to send next, if anything; calm ones stay subscribed.
+    pub fn wish(&mut self, random: &mut Random, calm: bool) -> Result<Option<Up>, String> {
         let stored = self.offer.as_ref().is_some_and(|offer| offer.expiry > 0 || offer.will.is_some());
         if !self.live || !stored {
-            return None;
+            return Ok(None);
         }
-        if self.life.starts.is_none() && !std::mem::replace(&mut self.asked, true) {
-            return Some(Up::Subscribe);
+        if !self.asked {
+            let subscribes = self.life.starts.is_none() && (calm || !self.life.left || random.one_in(4));
+            let unsubscribes = !calm && (self.life.leaving && random.one_in(2) || self.life.starts.is_some() && random.one_in(12));
+            if unsubscribes {
+                self.asked = true;
+                return self.life.leave(self.gave_up_clean).map(|()| Some(Up::Unsubscribe));
+            }
+            if subscribes {
+                self.asked = true;
+                (self.life.leaving, self.life.left) = (false, false);
+                return Ok(Some(Up::Subscribe));
+            }
         }
+        Ok(self.publish())
+    }
+
+    fn publish(&mut self) -> Option<Up> {
         let packet = (1..=3).find(|packet| !self.flights.contains_key(packet))?;
         if self.next == self.total {
             return None;
@@ -279,7 +321,21 @@ impl Client {
     /// Takes a packet; what it answers.
     pub fn take(&mut self, packet: Down, wills: &mut Wills, now: Millis) -> Result<Vec<Up>, String> {
         match packet {
-            Down::ConnAck(present, subscribed) => {
+            Down::ConnAck(welcome) => {
+                let Welcome { present, subscribed, .. } = welcome;
+                if present && welcome.discarded > self.claim && !self.gave_up {
+                    return Err("a session came back that an operator had ended".to_owned());
+                }
+                // Another may have been begun by a CONNECT that it had given up: as with a clean start it cannot know. Nobody would release what
+                // it took from the one before.
+                if present && self.gave_up && self.may_be_discarded(welcome) {
+                    self.gave_up_clean = true;
+                    self.forget();
+                    self.has_state = true;
+                }
+                if present && subscribed && self.life.left && !self.gave_up_clean {
+                    return Err("a subscription came back that was ended".to_owned());
+                }
                 if present && !subscribed && self.life.starts.is_some() {
                     let must = self.must_exist.is_some_and(|until| now < until);
                     if must && !self.gave_up_clean {
@@ -293,7 +349,7 @@ impl Client {
                     self.forget();
                     self.has_state = true;
                 }
-                return self.connected(present, wills, now);
+                return self.connected(welcome, wills, now);
             }
             Down::PubRec(packet) => {
                 let Some((_, received)) = self.flights.get_mut(&packet) else {
@@ -315,17 +371,19 @@ impl Client {
             }
             Down::SubAck(starts) => {
                 self.life.starts.get_or_insert(starts);
+                self.asked = false;
+            }
+            Down::UnsubAck => {
+                (self.life.leaving, self.life.left) = (false, true);
+                self.asked = false;
             }
             Down::Publish(packet, place) => {
-                let got = self.life.got.entry(place.source).or_default();
-                if place.source == OUT1 {
-                    got.push(place.offset);
-                    return Ok(vec![Up::PubAck(packet)]);
+                let once = place.source == OUT2;
+                if !once || self.incoming.insert(packet) {
+                    let taken = self.life.take(place);
+                    taken.or_else(|wrong| if self.gave_up_clean { Ok(()) } else { Err(wrong) })?;
                 }
-                if self.incoming.insert(packet) {
-                    got.push(place.offset);
-                }
-                return Ok(vec![Up::PubRec(packet)]);
+                return Ok(vec![if once { Up::PubRec(packet) } else { Up::PubAck(packet) }]);
             }
             Down::PubRel(packet) => {
                 self.incoming.remove(&packet);
@@ -344,8 +402,14 @@ impl Client {
         self.has_state = false;
     }
 
-    fn connected(&mut self, present: bool, wills: &mut Wills, now: Millis) -> Result<Vec<Up>, String> {
+    /// An operator may have ended the session that it was told of last.
+    fn may_be_discarded(&self, welcome: Welcome) -> bool {
+        welcome.maybe_discarded > self.claim
+    }
+
+    fn connected(&mut self, welcome: Welcome, wills: &mut Wills, now: Millis) -> Result<Vec<Up>, String> {
         let Some(offer) = &self.offer else { return Ok(vec![]) };
+        let present = welcome.present;
         if present && offer.clean_start {
             return Err("a clean start found a session".to_owned());
         }
@@ -353,11 +417,13 @@ impl Client {
             return Err("a session came back that was discarded".to_owned());
         }
         let must = self.must_exist.is_some_and(|until| now < until);
-        if !present && !offer.clean_start && must && !self.gave_up_clean && !self.gave_up_short {
+        let may_be_lost = self.may_be_discarded(welcome) || self.gave_up_clean || self.gave_up_short;
+        if !present && !offer.clean_start && must && !may_be_lost {
             return Err("a session was lost".to_owned());
         }
         self.may_exist = offer.expiry > 0 || self.gave_up || self.damaged;
         self.must_exist = None;
+        self.claim = welcome.claim;
         self.live = true;
         self.wants_clean = false;
         if present && !self.has_state {
@@ -393,8 +459,7 @@ impl Client {
         let all = self.next == self.total && self.flights.is_empty() && self.incoming.is_empty();
         let has_all = |(source, start): (&Source, &i64)| {
             let end = topics.get(source).map_or(0, Vec::len) as i64;
-            let got = self.life.got.get(source);
-            (*start..end).all(|offset| got.is_some_and(|got| got.contains(&offset)))
+            (*start..end).all(|offset| self.life.has(Place { source: *source, offset }))
         };
         all && self
             .life
@@ -460,6 +525,49 @@ impl Client {
 }
 
 impl Life {
+    fn has(&self, place: Place) -> bool {
+        self.former.contains(&place) || self.got.get(&place.source).is_some_and(|got| got.contains(&place.offset))
+    }
+
+    /// A message has come; at QoS 2 under a packet id that was free.
+    fn take(&mut self, place: Place) -> Result<(), String> {
+        let known = self.former.contains(&place);
+        if known && place.source == OUT2 {
+            return Err(format!("a QoS 2 message came twice: {place}"));
+        }
+        if self.left && !known {
+            return Err(format!("{place} came behind UNSUBACK"));
+        }
+        if self.leaving {
+            // [MQTT-3.10.4-2]: it may come, or not.
+            self.former.insert(place);
+        } else if !known {
+            self.got.entry(place.source).or_default().push(place.offset);
+        }
+        Ok(())
+    }
+
+    /// The subscription is to end: what has come by it is all there was up to there.
+    fn leave(&mut self, unsure: bool) -> Result<(), String> {
+        let starts = self.starts.take().unwrap_or_default();
+        if !unsure {
+            self.check(None)?;
+            for (source, got) in &self.got {
+                let from = starts.get(source).copied().unwrap_or(i64::MAX);
+                let upto = got.iter().copied().max().unwrap_or(0);
+                let missing = (from..upto).find(|&offset| !self.has(Place { source: *source, offset }));
+                if let Some(offset) = missing {
+                    return Err(format!("{source}@{offset} was left out"));
+                }
+            }
+        }
+        for (source, got) in std::mem::take(&mut self.got) {
+            self.former.extend(got.into_iter().map(|offset| Place { source, offset }));
+        }
+        (self.leaving, self.left) = (true, false);
+        Ok(())
+    }
+
     fn check(&self, topics: Option<&BTreeMap<Source, Vec<u64>>>) -> Result<(), String> {
         let none = Vec::new();
         let twice = self.got.get(&OUT2).unwrap_or(&none);
@@ -475,7 +583,8 @@ impl Life {
             }
             let end = topics.map_or(0, |topics| topics.get(source).map_or(0, Vec::len)) as i64;
             let start = self.starts.as_ref().and_then(|starts| starts.get(source)).copied();
-            let missing = (start.unwrap_or(end)..end).find(|offset| !seen.contains(offset));
+            let is_former = |offset: i64| self.former.contains(&Place { source: *source, offset });
+            let missing = (start.unwrap_or(end)..end).find(|offset| !seen.contains(offset) && !is_former(*offset));
             if let Some(offset) = missing {
                 return Err(format!("{source}@{offset} never came"));
             }

@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::client::{Down, Link, OUT1, OUT2, Up, WILLS, subscription, targets};
+use crate::client::{Down, FILTER, Link, OUT1, OUT2, Up, WILLS, Welcome, subscription, targets};
 use crate::kafka::Kafka;
+use crate::mqtt::ReasonCode;
 use crate::ownership::{
-    ConnectionId, End, Message, Millis, NewRecord, Outcome, Output, Pair, Partition, Place, Settings, Source, State, Steps, Tenure,
+    Body, ConnectionId, End, Message, Millis, NewRecord, Outcome, Output, Pair, Partition, Place, Settings, Source, State, Steps,
+    StoredSubscription, Tenure,
 };
 
 /// Records open towards a client.
 const WINDOW: usize = 3;
+/// Tickets of SUBSCRIBE and UNSUBSCRIBE.
+const SUBSCRIBE: u32 = 1;
+const UNSUBSCRIBE: u32 = 2;
 
 pub struct Request {
     tenure: Tenure,
@@ -68,6 +73,12 @@ pub struct Instance {
     pub dead: bool,
     /// It ends when all is written.
     pub stops: bool,
+    /// `sessions end`: it claims to end a session, and is no member of the group.
+    pub operator: bool,
+    /// It has said goodbye, and ends when that is written.
+    pub has_ended: bool,
+    /// The record that is being read.
+    reads: Option<i64>,
     pub told: Option<BTreeSet<Box<str>>>,
 }
 
@@ -91,11 +102,11 @@ impl Around<'_> {
 }
 
 impl Instance {
-    pub fn new(name: String, fresh_if_damaged: bool) -> Self {
+    pub fn new(name: String, fresh_if_damaged: bool, operator: bool) -> Self {
         let settings = Settings {
             instance: name.as_str().into(),
             fresh_if_damaged,
-            operator: false,
+            operator,
         };
         Self {
             name,
@@ -111,6 +122,9 @@ impl Instance {
             paused: None,
             dead: false,
             stops: false,
+            operator,
+            has_ended: false,
+            reads: None,
             told: None,
         }
     }
@@ -138,6 +152,7 @@ impl Instance {
                 self.position = stored.offset + 1;
                 let now = around.now;
                 stored.read(|record| self.partition.read(record, now));
+                self.reads = Some(stored.offset);
             }
             None => {
                 self.position = around.kafka.end;
@@ -145,6 +160,12 @@ impl Instance {
             }
         }
         self.drain(around);
+        self.reads = None;
+    }
+
+    /// What an operator has asked for is done: the end of the session is read back, and its will sent.
+    pub fn is_done(&self) -> bool {
+        self.has_ended && self.appends.is_empty() && !self.partition.owns_any()
     }
 
     pub fn tick(&mut self, around: &mut Around<'_>) {
@@ -283,6 +304,10 @@ impl Instance {
             }
             Up::PubRec(packet) => self.partition.pubrec(id, packet, now),
             Up::Subscribe => self.subscribe(id, around),
+            Up::Unsubscribe => {
+                relay.subscribed = false;
+                self.partition.unsubscribe(id, UNSUBSCRIBE, &[FILTER], now);
+            }
             Up::Disconnect(expiry) => self.end(id, End::Goodbye { expiry }, around),
             Up::Connect(_) => {}
         }
@@ -292,6 +317,10 @@ impl Instance {
     fn subscribe(&mut self, id: ConnectionId, around: &mut Around<'_>) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         if !std::mem::replace(&mut relay.subscribed, true) {
+            // What a former subscription has begun to deliver is told as open, with a position behind it.
+            for (packet, offset) in std::mem::take(&mut relay.unacked) {
+                self.partition.sent(id, packet, Place { source: OUT1, offset }, around.now);
+            }
             for source in [OUT1, OUT2] {
                 let end = around.kafka.topics.get(&source).map_or(0, Vec::len) as i64;
                 relay.positions.insert(source, end);
@@ -301,14 +330,16 @@ impl Instance {
         }
         relay.seated = true;
         relay.promised.clone_from(&relay.positions);
-        let granted = vec![subscription(&relay.starts)];
-        self.partition.subscribe(id, 1, granted, around.now);
+        let claim = around.kafka.claimed(&around.links[id.0 as usize].client, self.position);
+        let granted = vec![subscription(&relay.starts, claim.map_or(-1, |(claim, _)| claim))];
+        self.partition.subscribe(id, SUBSCRIBE, granted, around.now);
     }
 
     /// A connection has ended.
     pub fn end(&mut self, id: ConnectionId, end: End, around: &mut Around<'_>) {
         let is_let_in = self.relays.remove(&id).is_some_and(|relay| relay.live);
         let end = if is_let_in { end } else { End::Refused };
+        self.has_ended |= self.operator && matches!(end, End::Goodbye { .. });
         let link = &mut around.links[id.0 as usize];
         link.close(around.now);
         link.noticed = true;
@@ -321,7 +352,7 @@ impl Instance {
     pub fn hungry(&self, kafka: &Kafka) -> Vec<ConnectionId> {
         let wants = |relay: &Relay| {
             let more = |(source, at): (&Source, &i64)| kafka.topics.get(source).is_some_and(|records| (records.len() as i64) > *at);
-            relay.live && relay.open.len() < WINDOW && relay.positions.iter().any(more)
+            relay.live && relay.subscribed && relay.open.len() < WINDOW && relay.positions.iter().any(more)
         };
         self.relays.iter().filter(|(_, relay)| wants(relay)).map(|(id, _)| *id).collect()
     }
@@ -387,15 +418,35 @@ impl Instance {
             Output::PubRel(id, packet) => down(id, Down::PubRel(packet)),
             Output::Publish(id, packet, place) => down(id, Down::Publish(packet, place)),
             Output::Refused(id, packet) => down(id, Down::Refused(packet)),
+            Output::Answered(id, UNSUBSCRIBE) => down(id, Down::UnsubAck),
             Output::Answered(id, _) => {
                 let starts = self.relays.get(&id).map(|relay| relay.promised.clone()).unwrap_or_default();
                 down(id, Down::SubAck(starts));
             }
-            Output::Connected { connection, present, .. } => {
+            Output::Connected { connection, .. } if self.operator => {
+                self.relays.entry(connection).or_default().live = true;
+                around.links[connection.0 as usize].up.push_back(Up::Disconnect(None));
+            }
+            Output::Connected {
+                connection,
+                present,
+                stored,
+            } => {
                 let relay = self.relays.entry(connection).or_default();
                 relay.live = true;
                 let subscribed = present.as_ref().is_some_and(|body| !body.subscriptions.is_empty());
-                down(connection, Down::ConnAck(present.is_some(), subscribed));
+                let client = &around.links[connection.0 as usize].client;
+                let claim = around.kafka.claimed(client, self.position).filter(|_| stored);
+                let claim = claim.map_or(self.position, |(claim, _)| claim);
+                let welcome = Welcome {
+                    present: present.is_some(),
+                    subscribed,
+                    claim,
+                    discarded: around.kafka.discarded(client, claim, false).unwrap_or(-1),
+                    maybe_discarded: around.kafka.discarded(client, claim, true).unwrap_or(-1),
+                };
+                around.links[connection.0 as usize].down.push_back(Down::ConnAck(welcome));
+                let mut down = |id: ConnectionId, packet| around.links[id.0 as usize].down.push_back(packet);
                 let Some(body) = present else { return };
                 relay.subscribed = !body.subscriptions.is_empty();
                 relay.starts = body.subscriptions.first().map(|first| first.starts.clone()).unwrap_or_default();
@@ -447,6 +498,19 @@ impl Instance {
     /// Two promises, looked at as an answer leaves: nobody else has claimed the client in what this instance has read, and the record that the
     /// answer rests on is there. CONNACK of a throw-away client leaves before it is claimed.
     fn judge(&self, output: &Output, around: &Around<'_>) -> Result<(), String> {
+        if let (Output::Close { connection, reason }, Some(at)) = (output, self.reads) {
+            let client = &around.links[connection.0 as usize].client;
+            let is_right = match reason {
+                ReasonCode::SessionTakenOver => !around.kafka.is_operators(client, at),
+                ReasonCode::AdministrativeAction => around.kafka.is_operators(client, at),
+                _ => true,
+            };
+            return if is_right {
+                Ok(())
+            } else {
+                Err("the client is told another reason".to_owned())
+            };
+        }
         let (Output::Connected {
             connection: id,
             stored: true,
@@ -465,6 +529,9 @@ impl Instance {
             Some((claim, owner)) if owner == self.name => claim,
             other => return Err(format!("the last claim is {other:?}")),
         };
+        if let Output::Connected { present: Some(found), .. } = output {
+            self.judge_found(found, client, claim, around)?;
+        }
         let written = around
             .kafka
             .written(client, claim, self.position)
@@ -480,7 +547,7 @@ impl Instance {
         };
         let holds = match output {
             Output::Connected { .. } => state.is_some_and(|body| body.connected),
-            Output::Answered(..) => state.is_none_or(|body| !body.subscriptions.is_empty()),
+            Output::Answered(_, ticket) => state.is_none_or(|body| body.subscriptions.is_empty() == (*ticket == UNSUBSCRIBE)),
             Output::PubRec(_, packet) => steps.inbound.contains_key(packet),
             Output::PubComp(_, packet) => !steps.inbound.contains_key(packet),
             Output::PubRel(_, packet) => steps.outbound.get(packet).is_some_and(|outgoing| outgoing.released),
@@ -492,6 +559,18 @@ impl Instance {
         } else {
             Err(String::from_utf8_lossy(value).into_owned())
         }
+    }
+
+    /// What an operator has ended is not found again: neither by the first who claims after that, nor what was subscribed before.
+    fn judge_found(&self, found: &Body, client: &str, claim: i64, around: &Around<'_>) -> Result<(), String> {
+        let Some(ended) = around.kafka.discarded(client, claim, false) else {
+            return Ok(());
+        };
+        let is_old = |subscription: &StoredSubscription| subscription.id.is_some_and(|made| i64::from(made) < ended);
+        if found.subscriptions.iter().any(is_old) || !around.kafka.is_claimed_between(client, ended, claim) {
+            return Err(format!("an operator has ended it at {ended}"));
+        }
+        Ok(())
     }
 
     /// The PUBLISH waits in its connection.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::ownership::{Key, Millis, NewRecord, Outcome, Pair, Record, Source};
+use crate::ownership::{Key, Millis, NewRecord, Outcome, Pair, Record, Source, State};
 
 /// `min.compaction.lag.ms` and `delete.retention.ms` of `mqtt-sessions`.
 const TEN_MINUTES: Millis = 600_000;
@@ -12,6 +12,19 @@ pub struct Stored {
     pub offset: i64,
     timestamp: Millis,
     pub record: NewRecord,
+}
+
+/// The names of operators' commands begin so, and no other instance's.
+pub const COMMAND: char = 'c';
+
+/// A claim that counts.
+struct Claim {
+    at: i64,
+    owner: String,
+    /// By which an operator ends a session.
+    operator: bool,
+    /// Of a custodian.
+    bid: bool,
 }
 
 /// What a broker knows of a producer in a partition.
@@ -37,7 +50,9 @@ pub struct Kafka {
     /// Bids for each client.
     pub bids: BTreeMap<String, usize>,
     /// Claims that count, and whose they are, of each client. Cleaned up or not.
-    claims: BTreeMap<String, Vec<(i64, String)>>,
+    claims: BTreeMap<String, Vec<Claim>>,
+    /// Claims of operators, where their own state lies, and whether no other claim had come between: then the session from before is over.
+    discards: BTreeMap<String, Vec<(i64, i64, bool)>>,
     next_id: i64,
 }
 
@@ -61,6 +76,7 @@ impl Kafka {
         let (client, of) = match Key::parse(record.key.as_bytes()) {
             Ok(Key::Claim(client)) => (client, None),
             Ok(Key::Bid(client, of)) => (client, Some(of)),
+            Ok(Key::State(client, claim)) => return self.state(client, claim, record.value.as_deref(), offset),
             _ => return,
         };
         let header = |wanted| {
@@ -71,9 +87,14 @@ impl Kafka {
                 .map(|(_, text)| text.clone())
         };
         let claims = self.claims.entry(client.to_owned()).or_default();
-        let last = claims.last().map(|(at, _)| *at);
+        let last = claims.last().map(|claim| claim.at);
         match header("owner") {
-            Some(owner) if of.is_none() || of == last => claims.push((offset, owner)),
+            Some(owner) if of.is_none() || of == last => claims.push(Claim {
+                at: offset,
+                operator: owner.starts_with(COMMAND),
+                owner,
+                bid: of.is_some(),
+            }),
             // The session is over, and its claim cleaned up: nobody bids for that any more.
             None if of.is_none() && header("of").is_some_and(|of| last.is_some_and(|last| of == last.to_string())) => claims.clear(),
             _ => {}
@@ -83,8 +104,43 @@ impl Kafka {
     /// The last claim of a client below an offset, and whose it is.
     pub fn claimed(&self, client: &str, below: i64) -> Option<(i64, &str)> {
         let claims = self.claims.get(client)?;
-        let last = claims.iter().rev().find(|(at, _)| *at < below);
-        last.map(|(at, owner)| (*at, owner.as_str()))
+        let last = claims.iter().rev().find(|claim| claim.at < below);
+        last.map(|claim| (claim.at, claim.owner.as_str()))
+    }
+
+    /// Whether the claim at an offset ends the session at an operator's word.
+    pub fn is_operators(&self, client: &str, at: i64) -> bool {
+        let claims = self.claims.get(client).into_iter().flatten();
+        claims.rev().any(|claim| claim.at == at && claim.operator)
+    }
+
+    /// A session that goes on under the claim of an operator is younger than the command, or was claimed when that was broken off.
+    fn state(&mut self, client: &str, claim: i64, value: Option<&[u8]>, offset: i64) {
+        let is_over = |value| match State::parse(value) {
+            Ok((_, State::Goes(body))) => body.expiry == 0,
+            _ => true,
+        };
+        if self.is_operators(client, claim) && value.is_some_and(is_over) {
+            let is_last = self.claims[client].last().is_some_and(|last| last.at == claim);
+            let discards = self.discards.entry(client.to_owned()).or_default();
+            discards.push((claim, offset, is_last));
+        }
+    }
+
+    /// The last claim below an offset by which an operator has ended a session of this client, or (`maybe`) the state of which has come too late
+    /// for that, but in time for somebody who found no later one.
+    pub fn discarded(&self, client: &str, below: i64, maybe: bool) -> Option<i64> {
+        let discards = self.discards.get(client)?.iter();
+        let counts = discards.filter(|(_, state, is_last)| *state < below && (maybe || *is_last));
+        counts.map(|(claim, ..)| *claim).max()
+    }
+
+    /// Whether a client has claimed its session between two offsets, be it for a CONNECT that it has given up.
+    pub fn is_claimed_between(&self, client: &str, after: i64, before: i64) -> bool {
+        let claims = self.claims.get(client).into_iter().flatten();
+        claims
+            .rev()
+            .any(|claim| after < claim.at && claim.at < before && !claim.operator && !claim.bid)
     }
 
     /// What was written last under a claim, below an offset.

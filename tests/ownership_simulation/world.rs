@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::client::{Client, IN, Link, OUT1, OUT2, Up, WILLS, targets};
 use crate::instance::{Around, Instance};
-use crate::kafka::Kafka;
-use crate::ownership::{ConnectionId, End, Millis};
+use crate::kafka::{COMMAND, Kafka};
+use crate::ownership::{ConnectionId, End, Millis, Offer};
 use crate::random::Random;
 use crate::wills::Wills;
 
@@ -13,6 +13,8 @@ use crate::wills::Wills;
 const INSTANCE_TIMEOUT: Millis = 15_000;
 /// What is on its way reaches Kafka within this, if its sender does not run any more.
 const ON_ITS_WAY: Millis = 60_000;
+/// An operator's command gives up after that.
+const OPERATORS_PATIENCE: Millis = 30_000;
 /// Bids in five hours for a session that cannot be read: at most one of each instance, when it is over.
 const BIDS_FOR_DAMAGED: usize = 5;
 /// Steps of calm within which everybody must be content.
@@ -44,6 +46,7 @@ enum Event {
     CutOff,
     Compact,
     Sleep,
+    Operate,
 }
 
 pub struct World {
@@ -53,6 +56,8 @@ pub struct World {
     instances: Vec<Instance>,
     /// Indices of those that stand for a place in the balancer.
     places: Vec<usize>,
+    /// Commands of operators that run, each since when.
+    commands: Vec<(usize, Millis)>,
     links: Vec<Link>,
     clients: Vec<Client>,
     wills: Wills,
@@ -63,6 +68,8 @@ pub struct World {
     damages: bool,
     /// Whose session cannot be read gets a fresh one.
     fresh: bool,
+    /// Operators end sessions.
+    operates: bool,
     /// Faults have ceased.
     calm: bool,
     tell: bool,
@@ -76,12 +83,14 @@ impl World {
         let clients = random.between(1, 3) as usize;
         let total = random.between(4, 14);
         let (loses, damages, fresh) = (random.one_in(3), random.one_in(6), random.one_in(2));
+        let operates = random.one_in(3);
         let mut world = Self {
             random,
             now: 1_764_102_345_000,
             kafka: Kafka::default(),
             instances: Vec::new(),
             places: Vec::new(),
+            commands: Vec::new(),
             links: Vec::new(),
             clients: (0..clients).map(|number| Client::new(number, total)).collect(),
             wills: Wills::default(),
@@ -89,20 +98,23 @@ impl World {
             loses,
             damages,
             fresh,
+            operates,
             calm: false,
             tell,
             history: Vec::new(),
         };
         for _ in 0..places {
-            let index = world.start();
+            let index = world.start(false);
             world.places.push(index);
         }
         world
     }
 
-    fn start(&mut self) -> usize {
+    fn start(&mut self, operator: bool) -> usize {
         self.serial += 1;
-        self.instances.push(Instance::new(format!("i{}", self.serial), self.fresh));
+        let kind = if operator { COMMAND } else { 'i' };
+        self.instances
+            .push(Instance::new(format!("{kind}{}", self.serial), self.fresh, operator));
         self.instances.len() - 1
     }
 
@@ -206,6 +218,7 @@ impl World {
     fn settle_down(&mut self) -> Result<(), String> {
         for _ in 0..200 {
             let mut busy = false;
+            self.end_commands();
             for instance in 0..self.instances.len() {
                 let events = self.own_events(instance, true);
                 busy |= self.instances[instance].runs() && !self.instances[instance].is_quiet(&self.kafka);
@@ -282,6 +295,7 @@ impl World {
             1..=3 => self.random.below(300),
             _ => self.random.below(6),
         };
+        self.end_commands();
         let mut events = Vec::new();
         for index in 0..self.instances.len() {
             events.extend(self.own_events(index, calm));
@@ -330,6 +344,7 @@ impl World {
             (16, 2, Event::Pause),
             (20, 2, Event::Compact),
             (60, 2, Event::Sleep),
+            (if self.operates { 12 } else { u64::MAX }, 2, Event::Operate),
         ];
         events.extend(
             may.into_iter()
@@ -378,7 +393,9 @@ impl World {
             }
             Event::Receive(c) => self.receive(c)?,
             Event::Wish(c) => {
-                if let (Some(link), Some(up)) = (self.clients[c].link, self.clients[c].wish()) {
+                let wish = self.clients[c].wish(&mut self.random, self.calm)?;
+                if let (Some(link), Some(up)) = (self.clients[c].link, wish) {
+                    self.tell(|| format!("client {c} sends {up:?}"));
                     self.links[link].up.push_back(up);
                 }
             }
@@ -409,12 +426,15 @@ impl World {
                 self.kafka.compact(upto, self.now);
             }
             Event::Sleep => self.sleep()?,
+            Event::Operate => self.operate(),
         }
         Ok(())
     }
 
     fn members(&self) -> BTreeSet<Box<str>> {
-        let is_member = |instance: &&Instance| !instance.dead && instance.paused.is_none_or(|at| at + INSTANCE_TIMEOUT > self.now);
+        let is_member = |instance: &&Instance| {
+            !instance.dead && !instance.operator && instance.paused.is_none_or(|at| at + INSTANCE_TIMEOUT > self.now)
+        };
         self.instances
             .iter()
             .filter(is_member)
@@ -482,7 +502,11 @@ impl World {
 
     fn crash(&mut self) {
         let at = self.random.below(self.places.len() as u64) as usize;
-        let index = self.places[at];
+        self.kill(self.places[at]);
+        self.places[at] = self.start(false);
+    }
+
+    fn kill(&mut self, index: usize) {
         let left = self.random.below(self.instances[index].appends.len() as u64 + 1) as usize;
         let name = self.instances[index].name.clone();
         self.tell(|| format!("{name} crashes"));
@@ -495,7 +519,53 @@ impl World {
             link.close(self.now);
             link.noticed = true;
         }
-        self.places[at] = self.start();
+    }
+
+    /// `sessions end`: it reads all there is, and claims the session if there is one, as for a clean start.
+    fn operate(&mut self) {
+        let at = self.random.below(self.clients.len() as u64) as usize;
+        let client = self.clients[at].id.clone();
+        let index = self.start(true);
+        while self.instances[index].reads(&self.kafka) {
+            self.at(index, |instance, around| instance.tail(around));
+        }
+        self.at(index, |instance, around| instance.tail(around));
+        if !self.instances[index].partition.knows(&client) {
+            self.instances[index].dead = true;
+            return;
+        }
+        self.tell(|| format!("an operator ends the session of client {at}"));
+        let offer = Offer {
+            clean_start: true,
+            expiry: 0,
+            will: None,
+        };
+        self.links.push(Link {
+            client,
+            instance: index,
+            up: [Up::Connect(offer)].into(),
+            down: Default::default(),
+            closed_at: None,
+            doubtful_at: None,
+            noticed: false,
+        });
+        self.commands.push((index, self.now));
+    }
+
+    /// Commands end when all is done, or cannot be, or takes too long. Some are broken off.
+    fn end_commands(&mut self) {
+        for (index, since) in std::mem::take(&mut self.commands) {
+            let instance = &self.instances[index];
+            let is_refused = !instance.has_ended && self.links.iter().any(|link| link.instance == index && link.noticed);
+            let is_broken_off = !self.calm && self.random.one_in(100);
+            if instance.is_done() {
+                self.instances[index].dead = true;
+            } else if is_refused || is_broken_off || since + OPERATORS_PATIENCE <= self.now {
+                self.kill(index);
+            } else {
+                self.commands.push((index, since));
+            }
+        }
     }
 
     /// An instance is stopped in good order, and another takes its place.
@@ -511,7 +581,7 @@ impl World {
             }
             let instance = &mut self.instances[index];
             instance.dead = instance.appends.is_empty();
-            self.places[at] = self.start();
+            self.places[at] = self.start(false);
         }
     }
 
