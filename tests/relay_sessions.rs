@@ -622,3 +622,25 @@ async fn a_message_that_is_repeated_to_an_instance_that_does_not_know_its_partit
         );
     }
 }
+
+/// A 3.1.1 device that has lost its memory begins with packet id 1 again, at QoS 1. The exchange from before stays as it was.
+#[tokio::test]
+async fn a_device_that_has_lost_its_memory_is_not_locked_out() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    let stage = Stage::with(fake, RULES, |_| ()).await;
+    for version in [4, 5] {
+        let client = format!("d{version}");
+        let mut device = Device::connected_as(stage.address, version, &staying(&client)).await;
+        device.publish("t/1", 2, 1, "before").await;
+        assert_eq!(device.line().await, "pubrec 1");
+        drop(device);
+        let mut device = Device::connected_as(stage.address, version, &staying(&client)).await;
+        device.publish("t/1", 1, 1, "after").await;
+        assert_eq!(device.line().await, "puback 1");
+        device.publish("t/1", 2, 1, "before").await;
+        assert_eq!(device.line().await, "pubrec 1");
+    }
+    assert_eq!(stage.fake.values("t", 0), ["before", "after", "before", "after"]);
+}

@@ -53,6 +53,8 @@ enum State {
 enum Step {
     /// QoS 1 without PUBACK.
     AtLeastOnce,
+    /// The same under the packet id of an exchange of QoS 2 from before, which it leaves as it is: the client has lost its memory and counts anew.
+    AtLeastOnceBeside,
     /// QoS 2 without PUBREC.
     ExactlyOnce,
     /// QoS 2 with PUBREC: the message is ours, PUBREL is awaited.
@@ -98,10 +100,11 @@ impl Inbound {
         let exactly_once = publish.qos == QoS::ExactlyOnce;
         match self.open.get(&packet_id) {
             Some(Step::Received) if exactly_once => Admission::RepeatPubRec,
-            Some(Step::Former) if exactly_once => Admission::Produce,
+            // A 3.x client that lost its memory could not come in for as long as its session lasts, were its QoS 1 a breach.
+            Some(Step::Former) => Admission::Produce,
             // [MQTT-4.3.3-10]: whatever its DUP flag says.
             Some(Step::ExactlyOnce) if exactly_once => Admission::Swallow,
-            Some(Step::AtLeastOnce) if !exactly_once && publish.dup => Admission::Swallow,
+            Some(Step::AtLeastOnce | Step::AtLeastOnceBeside) if !exactly_once && publish.dup => Admission::Swallow,
             // [MQTT-2.2.1-3]
             Some(_) => Admission::Breach(ReasonCode::ProtocolError, "a packet id in use was used for another message"),
             // [MQTT-3.3.4-7]
@@ -114,6 +117,26 @@ impl Inbound {
                 Admission::Breach(ReasonCode::ReceiveMaximumExceeded, "too many open packet ids")
             }
             None => Admission::Produce,
+        }
+    }
+
+    /// An exchange begins; true if it goes on from before.
+    fn begin(&mut self, packet_id: PacketId, qos: QoS) -> bool {
+        let is_former = self.open.get(&packet_id) == Some(&Step::Former);
+        let step = match qos {
+            QoS::ExactlyOnce => Step::ExactlyOnce,
+            _ if is_former => Step::AtLeastOnceBeside,
+            _ => Step::AtLeastOnce,
+        };
+        self.open.insert(packet_id, step);
+        is_former && step == Step::ExactlyOnce
+    }
+
+    /// An exchange has ended with its acknowledgement.
+    fn end(&mut self, packet_id: PacketId) {
+        match self.open.get_mut(&packet_id) {
+            Some(step @ Step::AtLeastOnceBeside) => *step = Step::Former,
+            _ => drop(self.open.remove(&packet_id)),
         }
     }
 
@@ -212,12 +235,7 @@ impl Session {
             .admit(packet_id, publish, self.version, usize::from(self.settings.receive_maximum), former)
         {
             Admission::Produce => {
-                let step = if publish.qos == QoS::ExactlyOnce {
-                    Step::ExactlyOnce
-                } else {
-                    Step::AtLeastOnce
-                };
-                if self.inbound.open.insert(packet_id, step) == Some(Step::Former)
+                if self.inbound.begin(packet_id, publish.qos)
                     && let Some(stored) = &mut self.stored
                 {
                     stored.former -= 1;
@@ -277,7 +295,7 @@ impl Session {
         if waiting.exactly_once {
             self.inbound.open.insert(waiting.packet_id, Step::Received);
         } else {
-            self.inbound.open.remove(&waiting.packet_id);
+            self.inbound.end(waiting.packet_id);
         }
         self.send_ack(kind, waiting.packet_id, ReasonCode::Success, None, now);
     }
@@ -288,7 +306,7 @@ impl Session {
         if self.version != Version::V5 {
             return self.end_from_outside(reason, note.unwrap_or("a message was refused"), now);
         }
-        self.inbound.open.remove(&packet_id);
+        self.inbound.end(packet_id);
         self.send_ack(kind, packet_id, ack_reason(reason), note, now);
     }
 
