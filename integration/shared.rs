@@ -195,12 +195,7 @@ fn come_and_go(topic: &'static str, instances: usize, partitions: u32, sessions:
         members.push(runtime.spawn(async move {
             let mut visit = 0;
             while !*over.borrow() {
-                // One of each instance stays for the whole time.
-                let work = if number < instances {
-                    usize::MAX
-                } else {
-                    100 + 37 * ((number + visit) % 5)
-                };
+                let work = 100 + 37 * ((number + visit) % 5);
                 let address = addresses[(number + visit) % instances];
                 // A proxy that was killed takes nobody.
                 let id = format!("{topic}-{number}-{visit}");
