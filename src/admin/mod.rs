@@ -77,8 +77,6 @@ impl std::error::Error for BindError {}
 #[derive(Debug)]
 pub struct Admin {
     socket: TcpListener,
-    /// Whose tasks count beside those of its own runtime.
-    others: Vec<Handle>,
 }
 
 impl Admin {
@@ -98,13 +96,7 @@ impl Admin {
                 remedy: "check admin.address".to_owned(),
             },
         })?;
-        Ok(Self { socket, others: vec![] })
-    }
-
-    /// The tasks of this runtime count, too, beside those of the one that [`Admin::run`] runs on.
-    pub fn counting(mut self, other: Handle) -> Self {
-        self.others.push(other);
-        self
+        Ok(Self { socket })
     }
 
     /// The address taken; tells the port where the settings said 0.
@@ -115,7 +107,6 @@ impl Admin {
     /// Serves until `shutdown` resolves. Requests already accepted are still answered, within their deadline.
     pub async fn run(self, metrics: Arc<Metrics>, ready: watch::Receiver<Ready>, shutdown: impl Future<Output = ()>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let runtimes: Arc<[Handle]> = self.others.into_iter().chain([Handle::current()]).collect();
         let mut shutdown = pin!(shutdown);
         loop {
             let next = async {
@@ -128,7 +119,7 @@ impl Admin {
                 accepted = next => accepted,
             };
             match accepted {
-                Ok((tcp, place)) => drop(tokio::spawn(serve(tcp, place, metrics.clone(), ready.clone(), runtimes.clone()))),
+                Ok((tcp, place)) => drop(tokio::spawn(serve(tcp, place, metrics.clone(), ready.clone()))),
                 Err(e) => {
                     tracing::warn!(error = %e, "admin cannot accept");
                     tokio::select! {
@@ -142,14 +133,8 @@ impl Admin {
 }
 
 /// One connection, one request, one deadline.
-async fn serve(
-    tcp: TcpStream,
-    _place: OwnedSemaphorePermit,
-    metrics: Arc<Metrics>,
-    ready: watch::Receiver<Ready>,
-    runtimes: Arc<[Handle]>,
-) {
-    let service = service_fn(|request| answer(request, &metrics, &ready, &runtimes));
+async fn serve(tcp: TcpStream, _place: OwnedSemaphorePermit, metrics: Arc<Metrics>, ready: watch::Receiver<Ready>) {
+    let service = service_fn(|request| answer(request, &metrics, &ready));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(DEADLINE)
@@ -164,7 +149,6 @@ async fn answer(
     request: Request<Incoming>,
     metrics: &Arc<Metrics>,
     ready: &watch::Receiver<Ready>,
-    runtimes: &[Handle],
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let known = matches!(request.uri().path(), "/metrics" | "/healthz" | "/readyz");
     if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -175,7 +159,7 @@ async fn answer(
     Ok(match request.uri().path() {
         "/metrics" => {
             metrics.ready.set(i64::from(matches!(&*ready.borrow(), Ready::Yes)));
-            scrape(metrics.clone(), runtimes).await
+            scrape(metrics.clone()).await
         }
         "/healthz" => text(StatusCode::OK, "alive\n"),
         "/readyz" => match &*ready.borrow() {
@@ -187,8 +171,8 @@ async fn answer(
 }
 
 /// A scrape reads `/proc`, so it runs where blocking is allowed.
-async fn scrape(metrics: Arc<Metrics>, runtimes: &[Handle]) -> Response<Full<Bytes>> {
-    let tasks: usize = runtimes.iter().map(|runtime| runtime.metrics().num_alive_tasks()).sum();
+async fn scrape(metrics: Arc<Metrics>) -> Response<Full<Bytes>> {
+    let tasks = Handle::current().metrics().num_alive_tasks();
     metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
     match tokio::task::spawn_blocking(move || metrics.encode()).await {
         Ok(body) => typed(StatusCode::OK, metrics::CONTENT_TYPE, body),

@@ -13,7 +13,6 @@ mod online;
 mod password;
 mod run;
 mod sessions;
-mod threads;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

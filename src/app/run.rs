@@ -7,7 +7,6 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -23,7 +22,6 @@ use super::descriptors::make_room;
 use super::exit::{Exit, tell};
 use super::lifecycle::{Signals, ended, tell_readiness};
 use super::online::topics::named;
-use super::threads;
 
 /// From the signal until the process leaves, whatever is still in flight.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -32,10 +30,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// nobody waits for.
 const CONNECTIONS_DRAIN: Duration = Duration::from_secs(8);
 
-/// Starts the threads and everything on them.
+/// Starts the runtime, with as many threads as there are cores, and everything in it.
 pub(super) fn run(config: Config) -> Exit {
-    let (runtime, handshakes) = match threads::serving().and_then(|serving| Ok((serving, threads::handshakes()?))) {
-        Ok(runtimes) => runtimes,
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
         Err(e) => {
             tell(&format_args!(
                 "the system refuses to start threads: {e}; raise the limits of the process"
@@ -43,16 +41,14 @@ pub(super) fn run(config: Config) -> Exit {
             return Exit::System;
         }
     };
-    let live = live(config, handshakes.handle().clone());
-    let exit = runtime.block_on(Box::pin(live)).unwrap_or_else(|exit| exit);
+    let exit = runtime.block_on(Box::pin(live(config))).unwrap_or_else(|exit| exit);
     // What still blocks (a scrape, a name look-up) is not waited for.
-    handshakes.shutdown_background();
     runtime.shutdown_background();
     exit
 }
 
 /// From the ports to the exit code.
-async fn live(config: Config, handshakes: Handle) -> Result<Exit, Exit> {
+async fn live(config: Config) -> Result<Exit, Exit> {
     let mut signals = Signals::new().map_err(|e| {
         tell(&format_args!(
             "the system refuses to tell of signals: {e}; raise the limits of the process"
@@ -66,7 +62,7 @@ async fn live(config: Config, handshakes: Handle) -> Result<Exit, Exit> {
     });
     cluster.counters().register(metrics.registry());
     let metrics = Arc::new(metrics);
-    let ports = Ports::take(&config, &metrics, handshakes).await?;
+    let ports = Ports::take(&config, &metrics).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), rules = config.rules.len(), "starting");
     tell_of_open_listeners(&config);
     make_room(config.limits.connections);
@@ -131,8 +127,8 @@ struct Open {
 
 impl Ports {
     /// All of them or none; each one that cannot be had is told.
-    async fn take(config: &Config, metrics: &Arc<Metrics>, handshakes: Handle) -> Result<Self, Exit> {
-        let gate = Gate::with_handshakes_on(handshakes.clone(), config.limits);
+    async fn take(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, Exit> {
+        let gate = Gate::new(config.limits);
         let (mut listeners, mut worst) = (vec![], None);
         for settings in &config.listeners {
             // The same fault would come from `bind`; here it is known to be one of files.
@@ -152,7 +148,7 @@ impl Ports {
         let mut admin = None;
         if let Some(settings) = &config.admin {
             match Admin::bind(settings).await {
-                Ok(bound) => admin = Some(bound.counting(handshakes.clone())),
+                Ok(bound) => admin = Some(bound),
                 Err(e) => {
                     tell(&e);
                     worst.get_or_insert(Exit::System);

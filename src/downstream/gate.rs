@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
-
 use crate::metrics::{ConnectionRefusal, ListenerCounters};
 
 use super::addresses::{Addresses, network_of};
@@ -24,35 +22,18 @@ pub struct Gate {
     rate: Mutex<Option<TokenBucket>>,
     /// Connections open from each address; only if there is a limit for it.
     addresses: Option<Addresses>,
-    /// Where handshakes run; `None`: where the listeners do.
-    handshakes: Option<Handle>,
 }
 
 impl Gate {
     /// A gate with nothing open and a full second's worth of connects.
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self::of(limits, None))
-    }
-
-    /// The same, for listeners whose handshakes run on other threads than their connections.
-    pub fn with_handshakes_on(threads: Handle, limits: Limits) -> Arc<Self> {
-        Arc::new(Self::of(limits, Some(threads)))
-    }
-
-    fn of(limits: Limits, handshakes: Option<Handle>) -> Self {
         let rate = limits.connect_rate.map(|rate| TokenBucket::full(rate.get(), Instant::now()));
-        Self {
+        Arc::new(Self {
             limits,
             open: AtomicU32::new(0),
             rate: Mutex::new(rate),
             addresses: limits.connections_per_address.map(Addresses::new),
-            handshakes,
-        }
-    }
-
-    /// Where handshakes run. Must be called within a tokio runtime.
-    pub(super) fn handshakes(&self) -> Handle {
-        self.handshakes.clone().unwrap_or_else(Handle::current)
+        })
     }
 
     /// Connections open now, handshakes included.

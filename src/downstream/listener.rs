@@ -10,8 +10,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
-
 use crate::metrics::Metrics;
 
 use super::doors::Door;
@@ -149,12 +147,12 @@ impl Listener {
             tokio::spawn(on_link(Link::new(Stream::Plain(socket), opened, seat)));
             return;
         }
-        // Two tasks: the memory of the first goes when it is done, not with the connection, and it may run elsewhere.
-        let (entered, on_link) = (self.entrance.clone().enter(socket, opened, seat), on_link.clone());
-        let here = Handle::current();
-        self.gate.handshakes().spawn(async move {
+        // Boxed: its memory goes when it is done, not with the connection.
+        let entered = Box::pin(self.entrance.clone().enter(socket, opened, seat));
+        let on_link = on_link.clone();
+        tokio::spawn(async move {
             if let Some(link) = entered.await {
-                here.spawn(on_link(link));
+                on_link(link).await;
             }
         });
     }
