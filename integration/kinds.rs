@@ -148,8 +148,10 @@ fn tombstones_go_both_ways() {
     let kafka = shared_kafka();
     create(&kafka, &["graves", "no-graves"], 1);
     let rules = r#"  - {name: graves, qos: 1, mqtt: "graves/{k}", kafka: {topic: graves, key: "{k}", tombstones: both}}
-  - {name: none, qos: 1, mqtt: "no-graves/{k}", kafka: {topic: no-graves, key: "{k}"}}"#;
-    let proxy = Proxy::start(&kafka.bootstrap, rules, "");
+  - {name: none, qos: 1, mqtt: "no-graves/{k}", kafka: {topic: no-graves, key: "{k}"}}
+sessions: {expiry: {}, instance_timeout: 6s}"#;
+    let state = ", topics: {sessions: graves-sessions, retained: graves-retained, partitions: 1, replication: 1}";
+    let proxy = Proxy::start(&kafka.bootstrap, rules, state);
     let graves = Subscriber::mosquitto(&proxy, "mqttv5", "graves/#");
     let none = Subscriber::mosquitto(&proxy, "mqttv311", "no-graves/#");
     let port = proxy.mqtt.port().to_string();
@@ -184,6 +186,31 @@ fn tombstones_go_both_ways() {
     }
     assert_eq!(none.message(), "message no-graves/4|1|x");
     assert_eq!(proxy.metric(&["records_skipped_total", "none", "tombstone"]), 1.0);
+    // It clears what is retained; at QoS 2 of a stored session it is stored by its pair.
+    for more in [&["-r", "-m", "kept"][..], &["-r", "-n"]] {
+        let to = [
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-V",
+            "mqttv5",
+            "-i",
+            "keeper",
+            "-c",
+            "-x",
+            "60",
+            "-q",
+            "2",
+            "-t",
+            "graves/5",
+        ];
+        output("mosquitto_pub", &[&to[..], more].concat());
+    }
+    assert_eq!(kafka.consume("graves", "%k|%S")[4..], ["5|4", "5|-1"]);
+    let late = Subscriber::mosquitto(&proxy, "mqttv31", "graves/5");
+    kafka.produce("graves", "5", &[], "end");
+    assert_eq!(late.message(), "message graves/5|1|end");
 }
 
 /// JSON, text, base64 bytes and CBOR of devices; JSON, CBOR and bytes in Kafka; and back. A table in a file enriches.
