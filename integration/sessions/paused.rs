@@ -8,7 +8,7 @@ use super::flow::{Habits, Pump, Valve, WINDOW, judge_all};
 use super::once::{Device, Fleet, chance, publish_once, publish_packet, texts};
 use super::{instance, runtime};
 use crate::chaos::is_long;
-use crate::load::client::{Client, Event};
+use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
 use crate::stage::{DEADLINE, Proxy, eventually};
 
@@ -85,7 +85,7 @@ impl Clients {
         };
         for qos in [1, 2] {
             let (pump, valve) = (format!("pump{qos}"), format!("valve{qos}"));
-            let valve = Valve::begin(proxy.mqtt, &valve, "paused/+", qos, SEED, Habits::FAITHFUL).await;
+            let valve = Valve::begin((proxy.mqtt, Version::V5), &valve, "paused/+", qos, SEED, Habits::FAITHFUL).await;
             clients.valves.push(valve);
             clients
                 .pumps

@@ -15,6 +15,7 @@ const WINDOW: u16 = 8;
 pub(super) struct Line {
     pub(super) at: SocketAddr,
     pub(super) name: String,
+    pub(super) version: Version,
     connection: Option<Client>,
     /// Nothing was said on it yet.
     fresh: bool,
@@ -23,10 +24,11 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(at: SocketAddr, name: &str) -> Self {
+    pub(super) fn new(at: SocketAddr, name: &str, version: Version) -> Self {
         Self {
             at,
             name: name.to_owned(),
+            version,
             connection: None,
             fresh: false,
             stored: false,
@@ -38,7 +40,7 @@ impl Line {
         let begun = Instant::now();
         while self.connection.is_none() {
             assert!(begun.elapsed() < DEADLINE, "{} is let in nowhere", self.name);
-            let Ok((client, present)) = greet(self.at, &self.name).await else {
+            let Ok((client, present)) = greet(self.at, &self.name, self.version).await else {
                 // The interval of this bounded poll.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
@@ -59,12 +61,14 @@ impl Line {
         let (Some(mut former), name) = (self.leave(), self.name.clone()) else {
             return Vec::new();
         };
-        let mut last = Vec::new();
+        let (mut last, version) = (Vec::new(), self.version);
         let hearing = async {
             loop {
                 match former.next_within(DEADLINE).await {
                     Ok(Event::Disconnect(reason)) => break assert_eq!(reason, 0x8e, "{name}"),
                     Ok(event) => last.push(event),
+                    // 3.1.1 has no word for it.
+                    Err(error) if version == Version::V4 && error.kind() != io::ErrorKind::TimedOut => return,
                     Err(error) => panic!("{name}: {error} and no 0x8E"),
                 }
             }
@@ -96,13 +100,21 @@ impl Line {
 }
 
 /// A connection and whether its session was there; an error if it was not let in, for whatever reason.
-async fn greet(at: SocketAddr, name: &str) -> io::Result<(Client, bool)> {
+async fn greet(at: SocketAddr, name: &str, version: Version) -> io::Result<(Client, bool)> {
     let greeting = Greeting {
         window: Some(WINDOW),
         ..Greeting::staying(name)
     };
-    let mut client = Client::open(at, Version::V5).await?;
-    client.output.extend_from_slice(&greeting.encode());
+    let mut client = Client::open(at, version).await?;
+    let connect = match version {
+        Version::V5 => greeting.encode(),
+        // Clean session 0, no keep alive.
+        Version::V4 => {
+            let length = name.len() as u8;
+            [&[0x10, 12 + length, 0, 4][..], b"MQTT", &[4, 0, 0, 0, 0, length], name.as_bytes()].concat()
+        }
+    };
+    client.output.extend_from_slice(&connect);
     client.flush().await?;
     match client.next_within(DEADLINE).await? {
         Event::ConnAck {

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 pub(super) use self::pump::{Pump, WINDOW};
 pub(super) use self::valve::Valve;
 use super::once::chance;
-use crate::load::client::{Client, Event};
+use crate::load::client::{Client, Event, Version};
 use crate::stage::Kafka;
 
 /// How a client changes its connection.
@@ -78,7 +78,7 @@ pub(super) struct Flow<'a> {
     /// The topic in Kafka, and the first level of the names in MQTT.
     pub(super) name: &'a str,
     pub(super) at: SocketAddr,
-    /// Publishers of each quality of service; there is a subscriber of each, too, to all of them.
+    /// Publishers of each quality of service, the first in version 5, more in 3.1.1; there is a subscriber of each and in each version, too, to all of them.
     pub(super) publishers: usize,
     pub(super) seed: u64,
     pub(super) habits: Habits,
@@ -96,15 +96,16 @@ impl Flow<'_> {
             restless: 4 * habits.restless,
             ..habits
         };
-        for qos in [1, 2] {
-            let (valve, filter) = (format!("valve{qos}"), format!("{name}/+"));
-            valves.push(Valve::begin(at, &valve, &filter, qos, seed + u64::from(qos), calmer).await);
+        for (qos, version) in [(1, Version::V5), (2, Version::V5), (1, Version::V4), (2, Version::V4)] {
+            let (valve, filter) = (format!("valve{qos}{version:?}"), format!("{name}/+"));
+            valves.push(Valve::begin((at, version), &valve, &filter, qos, seed + u64::from(qos), calmer).await);
         }
         let (mut pumps, enough) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
         for number in 0..2 * self.publishers {
             let qos = 1 + (number % 2) as u8;
             let pump = Pump::new(at, name, &format!("pump{number}"), qos, seed + 10 + number as u64, habits);
-            pumps.spawn(pump.run(Arc::clone(&enough)));
+            let version = if number < 2 { Version::V5 } else { Version::V4 };
+            pumps.spawn(pump.speaking(version).run(Arc::clone(&enough)));
         }
         let valves = all_take_until("last 0", valves);
         something.await;

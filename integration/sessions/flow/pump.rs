@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::super::once::{publish_packet, short_packet};
 use super::line::Line;
 use super::{Farewell, Habits};
-use crate::load::client::{Client, Event};
+use crate::load::client::{Client, Event, Version};
 use crate::stage::DEADLINE;
 
 /// Messages that a publisher has open at a time.
@@ -43,9 +43,10 @@ pub(in super::super) struct Pump {
 
 impl Pump {
     /// Publishes to `root/name`.
+    /// Speaks version 5.
     pub(in super::super) fn new(at: SocketAddr, root: &str, name: &str, qos: u8, seed: u64, habits: Habits) -> Self {
         Self {
-            line: Line::new(at, name),
+            line: Line::new(at, name, Version::V5),
             topic: format!("{root}/{name}"),
             qos,
             open: VecDeque::new(),
@@ -54,6 +55,11 @@ impl Pump {
             dice: seed,
             habits,
         }
+    }
+
+    pub(super) fn speaking(mut self, version: Version) -> Self {
+        self.line.version = version;
+        self
     }
 
     /// What it has published, in order.
@@ -146,12 +152,23 @@ impl Pump {
             for open in &self.open {
                 let packet = match open.received {
                     true => short_packet(0x62, open.id).to_vec(),
-                    false => packet(self.qos, &self.topic, open, true),
+                    false => self.packet(open, true),
                 };
                 self.line.client().output.extend_from_slice(&packet);
             }
             self.line.flush().await;
         }
+    }
+
+    fn packet(&self, open: &Open, dup: bool) -> Vec<u8> {
+        let mut packet = publish_packet(&self.topic, open.id, &open.text, dup);
+        packet[0] ^= if self.qos == 1 { 0x06 } else { 0 };
+        if self.line.version == Version::V4 {
+            // The length of properties, behind topic and packet id.
+            packet.remove(2 + 2 + self.topic.len() + 2);
+            packet[1] -= 1;
+        }
+        packet
     }
 
     fn publish(&mut self) {
@@ -162,7 +179,7 @@ impl Pump {
             text: self.text(self.sent),
             received: false,
         };
-        let packet = packet(self.qos, &self.topic, &open, false);
+        let packet = self.packet(&open, false);
         self.line.client().output.extend_from_slice(&packet);
         self.open.push_back(open);
         self.sent += 1;
@@ -202,10 +219,4 @@ impl Pump {
             other => panic!("{}: {other:?}", self.topic),
         }
     }
-}
-
-fn packet(qos: u8, topic: &str, open: &Open, dup: bool) -> Vec<u8> {
-    let mut packet = publish_packet(topic, open.id, &open.text, dup);
-    packet[0] ^= if qos == 1 { 0x06 } else { 0 };
-    packet
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::super::once::chance;
 use super::line::Line;
 use super::{Farewell, Habits};
-use crate::load::client::{Client, Event};
+use crate::load::client::{Client, Event, Version};
 use crate::stage::DEADLINE;
 
 /// A subscriber, who answers at once.
@@ -24,8 +24,16 @@ pub(in super::super) struct Valve {
 }
 
 impl Valve {
-    pub(in super::super) async fn begin(at: SocketAddr, name: &str, filter: &str, qos: u8, seed: u64, habits: Habits) -> Self {
-        let mut line = Line::new(at, name);
+    /// Connects in this version, and subscribes.
+    pub(in super::super) async fn begin(
+        (at, version): (SocketAddr, Version),
+        name: &str,
+        filter: &str,
+        qos: u8,
+        seed: u64,
+        habits: Habits,
+    ) -> Self {
+        let mut line = Line::new(at, name, version);
         line.connect().await;
         assert_eq!(line.client().subscribe(filter, qos).await.unwrap(), qos);
         Self {
