@@ -123,12 +123,21 @@ fn instance(kafka: &Kafka, name: &str, sessions: &str) -> Proxy {
 
 /// The same with variables in its environment.
 fn instance_in(environment: &[(&str, &str)], kafka: &Kafka, name: &str, sessions: &str) -> Proxy {
-    let rule = format!("  - {{name: {name}, mqtt: \"{name}/{{device}}\", kafka: {{topic: {name}, key: \"{{device}}\"}}}}");
+    instance_of(environment, kafka, name, &rule(name, ""), sessions)
+}
+
+/// A rule from `name/+` to a Kafka topic of that name; `more` of its keys.
+fn rule(name: &str, more: &str) -> String {
+    format!("  - {{name: {name}{more}, mqtt: \"{name}/{{device}}\", kafka: {{topic: {name}, key: \"{{device}}\"}}}}")
+}
+
+/// The same with rules of its own.
+fn instance_of(environment: &[(&str, &str)], kafka: &Kafka, name: &str, rules: &str, sessions: &str) -> Proxy {
     let topics = format!(", topics: {{sessions: {name}-sessions, retained: {name}-retained, partitions: 4, replication: 1}}");
     Proxy::start_in(
         environment,
         &kafka.bootstrap,
-        &format!("{rule}\nsessions: {{expiry: {{}}, instance_timeout: 2s{sessions}}}"),
+        &format!("{rules}\nsessions: {{expiry: {{}}, instance_timeout: 2s{sessions}}}"),
         &topics,
     )
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::once::{Device, Fleet, no_more, publish_once, take, texts};
-use super::runtime;
+use super::{instance_of, rule, runtime};
 use crate::shared_kafka;
 use crate::stage::{Kafka, output, root};
 
@@ -13,7 +13,9 @@ use crate::stage::{Kafka, output, root};
 const STEPS: &[(&str, u32)] = &[
     ("publish_taken", 3),
     ("produce", 3),
+    ("produce", 4),
     ("produced", 3),
+    ("produced", 4),
     ("pubrec", 3),
     ("pubrel_taken", 3),
     ("pubcomp", 3),
@@ -37,11 +39,19 @@ const MAPPED: (&str, u32) = ("mapped", 3);
 const PAIRS: usize = 4;
 const COUNT: usize = 8;
 
+/// A copy of each message goes into the same partition.
+fn rules(name: &str) -> String {
+    format!("{}\n{}", rule(name, ""), rule(name, "copy, also: true"))
+}
+
 /// A publisher and a subscriber begin at the instance that will die.
 fn dies_at(kafka: &Kafka, number: usize, step: &str, times: u32) {
     let name = format!("oncestep{number}");
     kafka.topic(&name, 1);
-    let fleet = Fleet::whose_first(&[("MQTT_KAFKA_PROXY_DIES_AT", &format!("{step}:{times}"))], kafka, &name);
+    let dies = [("MQTT_KAFKA_PROXY_DIES_AT", format!("{step}:{times}"))];
+    let dies = dies.each_ref().map(|(name, value)| (*name, &**value));
+    let fleet = [&dies[..], &[]].map(|environment| instance_of(environment, kafka, &name, &rules(&name), ""));
+    let fleet = Fleet::of(fleet.into());
     runtime().block_on(async {
         let mut valve = Device::new(&fleet, "valve");
         let (client, _) = valve.connected().await;
@@ -59,7 +69,8 @@ fn dies_at(kafka: &Kafka, number: usize, step: &str, times: u32) {
         no_more(client).await;
     });
     assert!(fleet.is_dead(0), "{step}:{times} was not met");
-    assert_eq!(kafka.consume(&name, "%s"), texts(COUNT), "{step}:{times}");
+    let both: Vec<_> = texts(COUNT).into_iter().flat_map(|text| [text.clone(), text]).collect();
+    assert_eq!(kafka.consume(&name, "%s"), both, "{step}:{times}");
 }
 
 #[test]
