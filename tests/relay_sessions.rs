@@ -644,3 +644,27 @@ async fn a_device_that_has_lost_its_memory_is_not_locked_out() {
     }
     assert_eq!(stage.fake.values("t", 0), ["before", "after", "before", "after"]);
 }
+
+/// Its program makes fewer records of a message than it did when the pairs were written (it was changed, or looks at the time or a table).
+#[tokio::test]
+async fn a_message_of_which_the_rules_make_fewer_records_when_it_is_repeated_comes_to_an_end() {
+    let fake = std::sync::Arc::new(Fake::start(1).await);
+    for topic in ["t", "mqtt-sessions"] {
+        fake.topic(topic, 1);
+    }
+    let rules = |program: &str| RULES.replace("partition: 0}}", &format!("partition: 0}}, transform: '{program}'}}"));
+    let first = Stage::with(fake.clone(), &rules(".[]"), |_| ()).await;
+    let mut device = Device::connected_as(first.address, 5, &staying("d")).await;
+    device.publish("t/1", 2, 7, "[1,2]").await;
+    assert_eq!(device.line().await, "pubrec 7");
+    drop((device, first));
+    let second = Stage::with(fake.clone(), &rules(".[0]"), |_| ()).await;
+    let mut device = Device::connected_as(second.address, 5, &staying("d")).await;
+    device.publish("t/1", 2, 7, "[1,2]").await;
+    assert_eq!(device.line().await, "pubrec 7");
+    assert_eq!(fake.values("t", 0), ["1", "2"]);
+    // Nothing that follows rests on a sequence that may not be there.
+    device.publish("t/1", 2, 8, "[3,4]").await;
+    assert_eq!(device.line().await, "pubrec 8");
+    assert_eq!(fake.values("t", 0), ["1", "2", "3"]);
+}

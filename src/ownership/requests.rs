@@ -31,6 +31,13 @@ impl Partition {
         self.owners.get(&tenure.client).filter(same)?.connection
     }
 
+    /// What is written down of a message that is on its way into Kafka, as long as the ownership is the same.
+    pub fn pairs(&self, tenure: &Tenure, message: Message) -> &[Pair] {
+        let same = |owner: &&Owner| owner.generation == tenure.claim;
+        let owner = self.owners.get(&tenure.client).filter(same);
+        owner.map_or(&[], |owner| owner.pairs(message))
+    }
+
     fn on(&mut self, connection: ConnectionId, now: Millis, act: impl FnOnce(&mut Owner, &mut VecDeque<Output>)) {
         if self.lags(now) {
             return;

@@ -105,7 +105,18 @@ impl Owner {
             .min()
     }
 
-    fn will(&mut self, number: u64) -> Option<usize> {
+    /// What is written down of a message.
+    pub(super) fn pairs(&self, message: Message) -> &[Pair] {
+        match message {
+            Message::Packet(packet) => self.body.steps.inbound.get(&packet).map_or(&[], Vec::as_slice),
+            Message::Will(number) => {
+                let sending = self.will(number).and_then(|at| self.body.sending.get(at));
+                sending.map_or(&[], |sending| &sending.pairs)
+            }
+        }
+    }
+
+    fn will(&self, number: u64) -> Option<usize> {
         self.wills.iter().position(|run| run.number == number)
     }
 

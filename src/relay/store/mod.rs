@@ -10,6 +10,7 @@ mod clocks;
 mod custodian;
 mod discard;
 mod failure;
+mod fitting;
 mod kept;
 mod lent;
 mod loose;

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{
     failure,
+    fitting::fitting,
     order::Letter,
     task::{Errand, Task, now},
 };
@@ -86,7 +87,43 @@ pub type Told = (Outcome, Option<ErrorCode>);
 #[derive(Debug)]
 pub(super) struct Published {
     records: Vec<Held>,
+    /// Which of them goes by each pair; once one is produced.
+    fitting: Option<Vec<Option<usize>>>,
     refused: Option<ErrorCode>,
+}
+
+/// What goes by a pair.
+enum Goes {
+    Record(Held),
+    /// The message makes other records, and fewer than when its pairs were written down.
+    NoRecord,
+    /// The message makes none at all: it is refused, or left out.
+    Nothing,
+    /// Its connection is gone.
+    Unsaid,
+}
+
+impl Published {
+    fn new(records: Vec<Held>) -> Self {
+        Self {
+            records,
+            fitting: None,
+            refused: None,
+        }
+    }
+
+    /// What goes by one of the pairs of the message.
+    fn goes(&mut self, index: usize, pairs: &[Pair]) -> Goes {
+        if self.records.is_empty() {
+            return Goes::Nothing;
+        }
+        let fit = || {
+            let topics: Vec<_> = self.records.iter().map(|held| Some(held.source.topic)).collect();
+            fitting(pairs, &topics)
+        };
+        let at = self.fitting.get_or_insert_with(fit).get(index).copied().flatten();
+        at.and_then(|at| self.records.get(at)).cloned().map_or(Goes::NoRecord, Goes::Record)
+    }
 }
 
 impl Task {
@@ -94,7 +131,7 @@ impl Task {
     pub(super) fn publish(&mut self, id: ConnectionId, packet: u16, records: Vec<Held>) {
         let targets = records.iter().map(|held| held.source).collect();
         if let Some(guest) = self.guests.get_mut(&id) {
-            guest.published.insert(packet, Published { records, refused: None });
+            guest.published.insert(packet, Published::new(records));
         }
         self.partition.publish(id, packet, targets, now());
     }
@@ -110,31 +147,34 @@ impl Task {
         self.send(id, letter);
     }
 
-    /// Produces one record by its pair. Where the rules of the moment make other records than those of which the pairs were written down,
-    /// the one that fits best is taken: nearly always Kafka has the record already and looks at the pair only. `doubt`: an earlier owner
-    /// may have produced it.
+    /// Produces one record by its pair, whatever the rules of the moment make of the message (`fitting`). `doubt`: an earlier owner may have
+    /// produced it.
     pub(super) fn produce(&mut self, tenure: Tenure, packet: u16, index: usize, (pair, doubt): (Pair, bool)) {
         failure::step("produce");
-        let guest = self.partition.connection_of(&tenure).and_then(|id| self.guests.get(&id));
-        let records = guest
-            .and_then(|guest| guest.published.get(&packet))
-            .map(|published| &published.records);
-        let same_topic = |held: &&Held| held.source.topic == pair.source.topic;
-        let at = |records: &'_ Vec<Held>| {
-            let fitting = records.get(index).filter(same_topic).or_else(|| records.iter().find(same_topic));
-            fitting.or(records.first()).cloned()
-        };
-        let held = records.and_then(at);
+        let pairs = self.partition.pairs(&tenure, Message::Packet(packet));
+        let guest = self.partition.connection_of(&tenure).and_then(|id| self.guests.get_mut(&id));
+        let published = guest.and_then(|guest| guest.published.get_mut(&packet));
+        let goes = published.map_or(Goes::Unsaid, |published| published.goes(index, pairs));
         let (cluster, keeper) = (self.around.cluster.clone(), self.around.retained.clone());
         let letters = self.around.dead_letters.clone();
         self.errands.spawn(async move {
-            let told = match held {
-                Some(held) => {
+            let told = match goes {
+                Goes::Record(held) => {
                     let letter = held.letter.clone();
                     let told = produce(&cluster, keeper.as_deref(), held, (pair, doubt)).await;
                     bury(letters.as_deref(), letter.as_ref(), told).await
                 }
-                None => (Outcome::Refused, Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
+                Goes::NoRecord => {
+                    let client = &*tenure.client;
+                    tracing::info!(
+                        client,
+                        packet,
+                        "a message that is repeated makes fewer records than before: those are done with"
+                    );
+                    (Outcome::Skipped, None)
+                }
+                Goes::Nothing => (Outcome::Refused, Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
+                Goes::Unsaid => (Outcome::Unknown, None),
             };
             Errand::Published(tenure, packet, pair, told)
         });
