@@ -668,3 +668,36 @@ async fn a_message_of_which_the_rules_make_fewer_records_when_it_is_repeated_com
     assert_eq!(device.line().await, "pubrec 8");
     assert_eq!(fake.values("t", 0), ["1", "2", "3"]);
 }
+
+/// A will whose pair is written is sent by whoever claims the session; by the rules of before, and by others.
+#[tokio::test]
+async fn a_will_whose_pair_is_written_is_sent_by_an_instance_whose_rule_writes_elsewhere() {
+    for rules in [RULES.to_owned(), RULES.replace("topic: t,", "topic: u,")] {
+        let fake = std::sync::Arc::new(Fake::start(1).await);
+        for topic in ["t", "u", "mqtt-sessions"] {
+            fake.topic(topic, 1);
+        }
+        let quick = |config: &mut mqtt_kafka_proxy::config::Config| {
+            config.store.as_mut().unwrap().instance_timeout = Duration::from_millis(500);
+        };
+        // NOT_ENOUGH_REPLICAS: not now.
+        fake.world().topics.get_mut("t").unwrap().partitions[0].refuses = Some(19);
+        let first = Stage::with(fake.clone(), RULES, quick).await;
+        let mut connect = staying("d");
+        connect.last_will = relay_stage::device::will("t/gone");
+        let device = Device::connected_as(first.address, 5, &connect).await;
+        drop(device);
+        until("the pair is written", || {
+            fake.values("mqtt-sessions", 0).iter().any(|value| value.contains("pairs"))
+        })
+        .await;
+        first.cluster.shutdown().await;
+        drop(first);
+        let produced = fake.seen(ApiKey::Produce);
+        let second = Stage::with(fake.clone(), &rules, quick).await;
+        until("it is tried", || fake.seen(ApiKey::Produce) > produced + 1).await;
+        fake.world().topics.get_mut("t").unwrap().partitions[0].refuses = None;
+        assert_eq!(second.stored("t", 1).await, ["gone"]);
+        assert_eq!((fake.values("t", 0).len(), fake.values("u", 0).len()), (1, 0));
+    }
+}

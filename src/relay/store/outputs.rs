@@ -156,8 +156,9 @@ impl Task {
 
     fn produce_will(&mut self, tenure: Tenure, message: Message, (index, pair): (usize, Pair), will: Box<StoredWill>) {
         let around = self.around.clone();
+        let pairs = self.partition.pairs(&tenure, message).to_vec();
         self.errands.spawn(async move {
-            let outcome = wills::produce(&around, &tenure.client, &will, index, pair).await;
+            let outcome = wills::produce(&around, &tenure.client, &will, index, &pairs).await;
             Errand::Produced(tenure, message, pair, outcome)
         });
     }

@@ -3,19 +3,19 @@
 
 use std::sync::Arc;
 
-use super::{Around, once};
+use super::{Around, fitting::fitting, once};
 use crate::{
-    kafka::error::ErrorCode,
+    kafka::{Header, RecordFields, error::ErrorCode},
     mapping::{DeadLetter, Draft, Failure, Inbound, PartitionChoice, RuleId, Stage},
     mqtt::{Publish, PublishProperties, UserProperties, publish::SharedProperties},
     ownership::{Outcome, Pair, StoredWill, Targets},
     relay::{
         hub::stored_source,
         inbound::{inbound, now_ms},
-        retained::Job,
+        retained::{Job, Retained},
         routing::routed,
     },
-    upstream::{AppendError, Fate, Outcome as Written, Topic, TopicState, WriteOptions},
+    upstream::{AppendError, Fate, Located, Outcome as Written, Single, Topic, TopicState, WriteOptions},
 };
 
 /// Where one record of a will goes: its number in the draft, topic and partition.
@@ -46,76 +46,114 @@ pub(super) async fn targets(around: &Around, client: &str, will: &StoredWill) ->
         .collect()
 }
 
-/// Produces one of the records of a will by its pair.
-pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, index: usize, pair: Pair) -> Outcome {
+/// Produces one of the records of a will by its pair, wherever the rules of the moment want it: the pair says where it goes.
+pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, index: usize, pairs: &[Pair]) -> Outcome {
+    let Some(pair) = pairs.get(index) else { return Outcome::Unknown };
     let user = user_properties(will);
     let publish = publish(will, user.as_bytes());
     let inbound = inbound(&publish, publish.topic, client, will.identity.as_deref(), now_ms());
     let mut draft = Draft::new();
-    if routed(&around.rules, around.tables(), &inbound, &mut draft).await.is_err() {
+    if routed(&around.rules, around.tables(), &inbound, &mut draft).await.is_err() || draft.is_empty() {
+        tracing::error!(
+            client,
+            topic = will.topic,
+            "the rules make nothing of a will any more: it is dropped"
+        );
         return Outcome::Refused;
     }
-    let (places, _) = places(around, &draft, &inbound).await;
-    // The pair says where it goes. The rules may have become others since; what they say of that topic now is written there.
-    let fits = |place: &&Place| *place.1.id.as_bytes() == pair.source.topic;
-    let place = places.get(index).filter(fits).or_else(|| places.iter().find(fits));
-    let Some((record, topic, _)) = place else {
-        tracing::error!(client, topic = will.topic, "the Kafka topic of a will is gone: the will is dropped");
-        return Outcome::Refused;
+    let (topic, to) = match around.cluster.partition_by_id(&pair.source.topic, pair.source.partition).await {
+        Located::Here(topic, to) => (topic, to),
+        Located::Gone => {
+            tracing::error!(client, topic = will.topic, "the Kafka topic of a will is gone: the will is dropped");
+            return Outcome::Refused;
+        }
+        Located::Unknown => return Outcome::Unknown,
     };
-    let Some(to) = topic.partitions.get(pair.source.partition as usize) else {
-        return Outcome::Refused;
+    let Some((record, is_mapped)) = record_of(around, &draft, &inbound, pairs, index).await else {
+        tracing::info!(
+            client,
+            topic = will.topic,
+            "a will makes fewer records than before: those are done with"
+        );
+        return Outcome::Skipped;
     };
-    let rule = around.rules.rule(draft.rule(*record));
-    let fields = draft.fields(*record, &around.rules, &inbound);
+    let rule = around.rules.rule(draft.rule(record));
+    let fields = draft.fields(record, &around.rules, &inbound);
     let options = WriteOptions {
         compression: rule.compression,
         ..WriteOptions::default()
     };
-    let mut appender = around.cluster.appender();
-    let single = loop {
-        match appender.single(&fields, options) {
-            Ok(single) => break single,
-            Err(AppendError::MemoryFull) => appender.memory_available().await,
-            Err(AppendError::Closed) => return Outcome::Unknown,
-            Err(AppendError::TooLarge | AppendError::NoPartition) => return Outcome::Refused,
-        }
+    let single = match sealed(around, &fields, options).await {
+        Ok(single) => single,
+        Err(outcome) => return outcome,
     };
-    drop(appender);
     // A will has a producer id of its own: where it is refused, no sequence is used again, whatever became of an earlier attempt.
-    match around.cluster.produce_single(&single, to, &once::stamp(&pair), false).await {
+    match around.cluster.produce_single(&single, &to, &once::stamp(pair), false).await {
         Fate::Appended { offset, timestamp } => {
             drop(single);
-            let keeper = around.retained.as_ref().filter(|_| will.retain && rule.keeps_retained());
+            // Of what the rules do not map any more nothing is retained.
+            let keeper = around
+                .retained
+                .as_ref()
+                .filter(|_| will.retain && is_mapped && rule.keeps_retained());
             let Some(keeper) = keeper else { return Outcome::Appended };
             let mut memory = Vec::new();
-            let payload = around
-                .rules
-                .payload_of_own(draft.rule(*record), fields.value, &inbound, &mut memory);
-            let job = Job::copy(&will.topic, &fields, payload, topic, None);
-            match once::retain(keeper, &job, (to.index(), offset), timestamp).await {
-                (Outcome::Refused, code) => {
-                    let error = code.map(ErrorCode::name);
-                    tracing::error!(
-                        client,
-                        topic = will.topic,
-                        error,
-                        "Kafka refuses to retain a will: it was sent, but is not retained"
-                    );
-                    Outcome::Appended
-                }
-                (outcome, _) => outcome,
-            }
+            let payload = around.rules.payload_of_own(draft.rule(record), fields.value, &inbound, &mut memory);
+            let job = Job::copy(&will.topic, &fields, payload, &topic, None);
+            retain(keeper, client, &job, (to.index(), offset), timestamp).await
         }
         Fate::Gap => Outcome::Gap,
         Fate::Unknown => Outcome::Unknown,
         Fate::Refused(error) => {
             let letter = rule.dead_letter.as_ref();
-            let letter = letter.map(|_| DeadLetter::copy(&around.rules, draft.rule(*record), &inbound, Some(&topic.name)));
+            let letter = letter.map(|_| DeadLetter::copy(&around.rules, draft.rule(record), &inbound, Some(&topic.name)));
             drop(single);
             refused(around, client, letter.as_ref(), error).await
         }
     }
+}
+
+/// Which record of a will goes by one of its pairs, and whether the rules want it in the same topic.
+async fn record_of(around: &Around, draft: &Draft, inbound: &Inbound<'_>, pairs: &[Pair], index: usize) -> Option<(usize, bool)> {
+    let (places, _) = places(around, draft, inbound).await;
+    let mut topics = vec![None; draft.len()];
+    for (record, topic, _) in &places {
+        topics[*record] = Some(*topic.id.as_bytes());
+    }
+    let record = fitting(pairs, &topics).get(index).copied().flatten()?;
+    Some((record, topics[record] == Some(pairs[index].source.topic)))
+}
+
+/// A record by itself. Waits for memory.
+async fn sealed<'a, H>(around: &Around, fields: &RecordFields<'a, H>, options: WriteOptions) -> Result<Single, Outcome>
+where
+    H: Iterator<Item = Header<'a>> + Clone,
+{
+    let mut appender = around.cluster.appender();
+    loop {
+        match appender.single(fields, options) {
+            Ok(single) => return Ok(single),
+            Err(AppendError::MemoryFull) => appender.memory_available().await,
+            Err(AppendError::Closed) => return Err(Outcome::Unknown),
+            Err(AppendError::TooLarge | AppendError::NoPartition) => return Err(Outcome::Refused),
+        }
+    }
+}
+
+/// Retains a will whose first record is there. A refusal changes nothing of that.
+async fn retain(keeper: &Retained, client: &str, job: &Job, place: (i32, i64), timestamp: Option<i64>) -> Outcome {
+    let (outcome, code) = once::retain(keeper, job, place, timestamp).await;
+    if outcome != Outcome::Refused {
+        return outcome;
+    }
+    let (topic, error) = (job.topic(), code.map(ErrorCode::name));
+    tracing::error!(
+        client,
+        topic,
+        error,
+        "Kafka refuses to retain a will: it was sent, but is not retained"
+    );
+    Outcome::Appended
 }
 
 /// A will that Kafka refuses: it is over, unless nobody knows whether its dead letter is stored.
