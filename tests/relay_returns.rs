@@ -338,3 +338,76 @@ async fn what_gets_the_packet_id_of_a_message_that_is_gone_stays_open() {
     let mut device = here(&stage).await;
     assert_eq!(device.line().await, format!("publish {next} c/k q2 dup next"));
 }
+
+/// [MQTT-3.10.4-3]: what the server has begun to send it completes, though its client has unsubscribed, and whatever else it reads.
+#[tokio::test]
+async fn what_was_begun_is_completed_after_unsubscribe_and_a_lost_connection() {
+    for (qos, other) in [(1, None), (2, None), (1, Some("c/other")), (2, Some("c/other"))] {
+        let stage = Stage::start(fake().await, ONCE).await;
+        let mut device = here(&stage).await;
+        device.subscribed("c/k", qos).await;
+        stage.fake.record("t", 0, "k", "begun");
+        let id = device.message(&format!("c/k q{qos} begun")).await;
+        device.unsubscribe("c/k").await;
+        if let Some(other) = other {
+            device.subscribed(other, qos).await;
+        }
+        drop(device);
+        for _ in 0..2 {
+            let mut device = here(&stage).await;
+            assert_eq!(device.line().await, format!("publish {id} c/k q{qos} dup begun"), "{other:?}");
+        }
+        stage.fake.record("t", 0, "k", "not its own");
+        let mut device = here(&stage).await;
+        assert_eq!(device.line().await, format!("publish {id} c/k q{qos} dup begun"), "{other:?}");
+        let answer = [if qos == 1 { 0x40 } else { 0x50 }, 2, 0, id as u8];
+        device.bytes(&answer).await;
+        if qos == 2 {
+            assert_eq!(device.line().await, format!("pubrel {id}"));
+            device.bytes(&[0x70, 2, 0, id as u8]).await;
+        }
+        leaves(device).await;
+        assert!(here(&stage).await.fence().await.is_empty(), "it is over");
+    }
+}
+
+/// The same of one who unsubscribes when it has come back, before its window let all of it come again.
+#[tokio::test]
+async fn what_was_begun_is_completed_though_its_client_unsubscribes_when_it_is_back() {
+    let stage = Stage::start(fake().await, ONCE).await;
+    let mut device = here(&stage).await;
+    device.subscribed("c/k", 1).await;
+    write(&stage, 0..3);
+    for number in 0..3 {
+        device.message(&format!("c/k q1 {number}")).await;
+    }
+    leaves(device).await;
+    // Nothing of this has begun.
+    write(&stage, 3..5);
+    let mut narrow = staying("d");
+    narrow.properties.as_mut().unwrap().receive_maximum = Some(1);
+    let mut device = Device::connected_as(stage.address, 5, &narrow).await;
+    let first = device.message("c/k q1 dup 0").await;
+    device.unsubscribe("c/k").await;
+    device.puback(first).await;
+    for number in 1..3 {
+        let id = device.message(&format!("c/k q1 dup {number}")).await;
+        device.puback(id).await;
+    }
+    assert!(device.fence().await.is_empty());
+}
+
+/// What cannot be had any more is released all the same.
+#[tokio::test]
+async fn what_was_begun_and_is_gone_is_released_after_unsubscribe() {
+    let stage = Stage::start(fake().await, ONCE).await;
+    let mut device = here(&stage).await;
+    device.subscribed("c/k", 2).await;
+    stage.fake.record("t", 0, "k", "gone");
+    let id = device.message("c/k q2 gone").await;
+    device.unsubscribe("c/k").await;
+    drop(device);
+    stage.fake.record("t", 0, "k", "next");
+    stage.fake.compact("t", 0, 0);
+    assert_eq!(here(&stage).await.line().await, format!("pubrel {id}"));
+}

@@ -273,15 +273,15 @@ impl Desk {
         } = resumed;
         self.stir(now);
         let mut open = Vec::new();
-        let mut unread = Vec::new();
+        let mut lost = Vec::new();
         if let Some(tenancy) = &mut self.tenancy {
             open = tenancy.goes_on(&body.steps, retained);
             let going: Vec<_> = walks.iter().map(|walk| (walk.key, walk.filter())).collect();
             tenancy.walks_go_on(&body.steps, &going);
             tenancy.waits(away, &body);
             // All partitions of its topics are read, or will be: one that is not known here yet is young, and none ever goes.
-            unread = tenancy.unread(|source| starts.iter().any(|start| start.place.topic == source.topic));
-            unread.extend(cut_off.iter().flat_map(|(source, end)| tenancy.was_cut_off(*source, *end)));
+            tenancy.unread(|source| starts.iter().any(|start| start.place.topic == source.topic));
+            lost.extend(cut_off.iter().flat_map(|(source, end)| tenancy.was_cut_off(*source, *end)));
             starts.iter().for_each(|start| tenancy.begins(start, true));
             if !cut_off.is_empty() {
                 let report = tenancy.report();
@@ -300,7 +300,7 @@ impl Desk {
         }
         let present = Present { open, ..present_of(&body) };
         self.accept(session, Some(present), now);
-        self.gone(unread, session, now);
+        self.gone(lost, session, now);
     }
 
     /// A Kafka topic can be read that was away when the session went on: it has subscriptions there, unless they are over by now.
@@ -315,14 +315,14 @@ impl Desk {
             Some((filter.clone(), Subscriber::new(self.mailbox.clone(), key, options.qos)))
         };
         let (seats, starts) = stand.sit(&self.shared.hub, &keys, subscriber);
-        let mut unread: Vec<u16> = stand.ends().flat_map(|(source, end)| tenancy.ends_at(source, end)).collect();
+        let lost: Vec<u16> = stand.ends().flat_map(|(source, end)| tenancy.ends_at(source, end)).collect();
         starts.iter().for_each(|start| tenancy.begins(start, true));
         self.outbound.begin(starts, |_| true);
         for (key, seat) in seats {
             self.seats.entry(key).or_default().push(seat);
         }
-        unread.extend(tenancy.unread(|place| is_read(&self.seats, self.lookouts.as_deref(), place)));
-        self.gone(unread, session, now);
+        tenancy.unread(|place| is_read(&self.seats, self.lookouts.as_deref(), place));
+        self.gone(lost, session, now);
     }
 
     fn accept(&mut self, session: &mut Session, present: Option<Present>, now: Instant) {

@@ -312,6 +312,7 @@ impl Desk {
             for Reached { source, log, next } in frontiers {
                 gone.extend(tenancy.looks_at(source, log, next));
                 tenancy.reached(source, next);
+                tenancy.overtaken(source, next);
             }
         }
         gone

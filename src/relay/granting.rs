@@ -95,7 +95,6 @@ impl Desk {
     /// Takes an UNSUBSCRIBE: nothing more comes for its filters once it is answered.
     pub(super) fn unsubscribe(&mut self, session: &mut Session, unsubscribe: &Unsubscribe<'_>, ticket: Ticket, now: Instant) {
         let mut removed = Vec::new();
-        let mut unread = Vec::new();
         for (requested, filter) in session.requested(ticket).iter().zip(unsubscribe.filters.iter()) {
             if let Requested::Removed { key } = requested {
                 self.seats.remove(key);
@@ -105,13 +104,11 @@ impl Desk {
                 self.outbound.starts.retain(|(k, _), _| k != key);
                 if let Some(tenancy) = self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
                     tenancy.ends(*key);
-                    unread.extend(tenancy.unread(|place| is_read(&self.seats, self.lookouts.as_deref(), place)));
+                    tenancy.unread(|place| is_read(&self.seats, self.lookouts.as_deref(), place));
                     removed.push((*filter).into());
                 }
             }
         }
-        // What was open from before and does not come any more.
-        self.gone(unread, session, now);
         match self.tenancy.as_deref_mut().filter(|_| !removed.is_empty()) {
             Some(tenancy) => {
                 tenancy.order(Order::Unsubscribe(tenancy.id(), ticket.0, removed));

@@ -37,6 +37,7 @@ mod hub;
 mod identities;
 mod inbound;
 mod index;
+mod leftover;
 mod lookouts;
 mod mailbox;
 mod once;

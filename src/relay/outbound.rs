@@ -61,7 +61,7 @@ impl Desk {
     }
 
     fn hand_out_parcels(&mut self, session: &mut Session, now: Instant) {
-        if !self.hand_out_retained(session, now, MAX_UNSENT) {
+        if !self.hand_out_leftover(session, now, MAX_UNSENT) || !self.hand_out_retained(session, now, MAX_UNSENT) {
             return;
         }
         while session.is_live() && session.outbox().len() < MAX_UNSENT {
@@ -94,10 +94,15 @@ impl Desk {
         }
         if let Some(tenancy) = self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
             let (source, offset) = (chunk.from, message.offset);
-            let mut gone = tenancy.looks_at(source, chunk.source, offset);
-            gone.extend(tenancy.overtaken(source, offset));
-            let known = tenancy.known(source, offset);
+            let gone = tenancy.looks_at(source, chunk.source, offset);
+            tenancy.overtaken(source, offset);
+            let (known, waits) = (tenancy.known(source, offset), !tenancy.leftover.is_empty());
             self.gone(gone, session, now);
+            if waits {
+                // What lies before it comes first.
+                self.mailbox.ring();
+                return Step::Wait;
+            }
             match known {
                 Known::New => {}
                 Known::Settled => return Step::Next,

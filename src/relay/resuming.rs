@@ -37,7 +37,7 @@ use crate::{
 };
 use standing::stands;
 
-pub use again::Again;
+pub use again::{Again, Found, find_one};
 pub use standing::Stand;
 
 /// How long Kafka has to say where a topic that has appeared begins and ends.

@@ -22,6 +22,7 @@ use tokio::task::AbortHandle;
 
 use super::{
     chunk::SourceId,
+    leftover::Leftover,
     share::Lent,
     store::{Order, Orders, Report},
     subscribing::StartAt,
@@ -60,6 +61,8 @@ pub struct Tenancy {
     token: u64,
     /// Messages from before that were not sent again yet: packet ids.
     again: BTreeMap<(Source, i64), u16>,
+    /// Of those, what no subscription brings any more.
+    pub leftover: Leftover,
     /// Retained messages that were sent at QoS 1 and have no PUBACK, by their packet ids: those that the store does not know.
     untold: BTreeMap<u16, Place>,
     /// Walks over retained messages.
@@ -119,6 +122,7 @@ impl Tenancy {
             open: FxHashMap::default(),
             token: 0,
             again: BTreeMap::new(),
+            leftover: Leftover::default(),
             untold: BTreeMap::new(),
             walks: Walks::default(),
             told: HashSet::new(),

@@ -52,6 +52,29 @@ pub(super) async fn find(hub: &Arc<Hub>, body: &Body, until: Instant) -> Option<
     Some(all)
 }
 
+/// What can be had of a record.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// Its message alone.
+    Message(Arc<Chunk>),
+    /// It cannot be had any more.
+    Gone,
+    /// It cannot be seen, or not in time.
+    Unseen,
+}
+
+/// The message of a record that may lie in any topic that rules read.
+pub async fn find_one(hub: &Arc<Hub>, place: Place, until: Instant) -> Found {
+    match topic_of(hub, "#", place, until).await {
+        Some(Seen::There(topic)) => match timeout_at(until, read(hub, &topic, place)).await {
+            Ok(Some(message)) => message.map_or(Found::Gone, |chunk| Found::Message(Arc::new(chunk))),
+            Ok(None) | Err(_) => Found::Unseen,
+        },
+        Some(Seen::Gone) => Found::Gone,
+        Some(Seen::Hidden) | None => Found::Unseen,
+    }
+}
+
 enum Seen {
     There(Arc<Topic>),
     Gone,
@@ -59,7 +82,7 @@ enum Seen {
     Hidden,
 }
 
-/// The topic of a place, among those that a shared subscription reads.
+/// The topic of a place, among those that a subscription reads.
 async fn topic_of(hub: &Arc<Hub>, share: &str, place: Place, until: Instant) -> Option<Seen> {
     let filter = topic::parse_share(share).ok().flatten().map_or(share, |share| share.filter);
     let mut seen = Seen::Gone;

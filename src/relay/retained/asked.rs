@@ -7,7 +7,7 @@ use tokio::{
 
 /// A question to the log; dropping it ends that.
 #[derive(Debug)]
-pub(super) struct Asked<T> {
+pub struct Asked<T> {
     answer: oneshot::Receiver<T>,
     task: AbortHandle,
 }
@@ -20,7 +20,7 @@ impl<T> Drop for Asked<T> {
 
 impl<T: Send + 'static> Asked<T> {
     /// Asks; `wake` is called when the answer is there.
-    pub(super) fn ask(question: impl Future<Output = T> + Send + 'static, wake: impl FnOnce() + Send + 'static) -> Self {
+    pub fn ask(question: impl Future<Output = T> + Send + 'static, wake: impl FnOnce() + Send + 'static) -> Self {
         let (tell, answer) = oneshot::channel();
         let task = tokio::spawn(async move {
             // Nobody hears it if the connection is gone.
@@ -34,7 +34,7 @@ impl<T: Send + 'static> Asked<T> {
     }
 
     /// The answer. An error: it is not there yet, or its task has ended without.
-    pub(super) fn answer(&mut self) -> Result<T, TryRecvError> {
+    pub fn answer(&mut self) -> Result<T, TryRecvError> {
         self.answer.try_recv()
     }
 }

@@ -45,6 +45,7 @@ use crate::{
     upstream::{Cluster, Topic},
 };
 
+pub use asked::Asked;
 pub use barrier::Starts;
 pub use stream::{Late, Message as RetainedMessage, Step as RetainedStep, Stream, Streams};
 pub use unsettled::{Turn, Unsettled};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Progress, Tenancy};
 use crate::{
     ownership::{Place, Source, Steps},
-    relay::{once::id, subscribing::StartAt},
+    relay::{leftover::Left, once::id, subscribing::StartAt},
     session::{Open, Reached},
 };
 
@@ -91,35 +91,44 @@ impl Tenancy {
         self.again.remove(&(source, offset));
     }
 
-    /// Messages from before that are gone, since one behind them has come.
-    pub fn overtaken(&mut self, source: Source, offset: i64) -> Vec<u16> {
+    /// Messages from before that are gone or that no subscription matches any more, since one behind them has come.
+    pub fn overtaken(&mut self, source: Source, offset: i64) {
         if self.again.is_empty() {
-            return Vec::new();
+            return;
         }
-        let gone: Vec<_> = self
-            .again
-            .range((source, 0)..(source, offset))
-            .map(|(at, packet)| (*at, *packet))
-            .collect();
-        gone.iter().for_each(|(at, _)| self.came_again(at.0, at.1));
-        gone.into_iter().map(|(_, packet)| packet).collect()
+        let overtaken = self.again.range((source, 0)..(source, offset));
+        let left: Vec<_> = overtaken.map(|(at, packet)| (*at, *packet)).collect();
+        for (at, packet) in left {
+            self.again.remove(&at);
+            self.leave_over((at, packet), false);
+        }
     }
 
-    /// Messages from before of partitions that are not read. While a topic of the session cannot be seen none is given up: it may be one of
-    /// its. One that is not there at all may come back all the same: what is open at QoS 1 is then sent once more.
-    pub fn unread(&mut self, is_read: impl Fn(&Source) -> bool) -> Vec<u16> {
+    /// Messages from before of partitions that are not read any more are read by their places. While a topic of the session cannot be seen none
+    /// is: it may be one of its. One that is not there at all may come back all the same: what is open at QoS 1 is then sent once more.
+    pub fn unread(&mut self, is_read: impl Fn(&Source) -> bool) {
         if self.away.iter().any(|away| away.hidden) {
-            return Vec::new();
+            return;
         }
-        let (read, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.again)
+        let (read, left): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.again)
             .into_iter()
             .partition(|((source, _), _)| is_read(source));
         self.again = read;
-        if !self.away.is_empty() {
-            let once = |packet: u16| self.open.values().any(|sent| sent.packet == packet && sent.exactly_once);
-            let owed = gone.iter().filter(|(_, packet)| !once(**packet)).map(|(place, _)| *place);
-            self.owed.extend(owed.collect::<Vec<_>>());
+        let waits = !self.away.is_empty();
+        left.into_iter().for_each(|left| self.leave_over(left, waits));
+    }
+
+    fn leave_over(&mut self, ((source, offset), packet): ((Source, i64), u16), waits: bool) {
+        let once = || self.open.values().any(|sent| sent.packet == packet && sent.exactly_once);
+        let is_owed = waits && !once();
+        let place = Place { source, offset };
+        self.leftover.add(Left { packet, place, is_owed });
+    }
+
+    /// The record of a message from before cannot be had.
+    pub fn gives_up(&mut self, left: Left) {
+        if left.is_owed {
+            self.owed.insert((left.place.source, left.place.offset));
         }
-        gone.into_values().collect()
     }
 }
