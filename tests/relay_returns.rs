@@ -411,3 +411,32 @@ async fn what_was_begun_and_is_gone_is_released_after_unsubscribe() {
     stage.fake.compact("t", 0, 0);
     assert_eq!(here(&stage).await.line().await, format!("pubrel {id}"));
 }
+
+/// Who returns late gets nothing older than `offline_retention`, whether or not a message was left open.
+#[tokio::test]
+async fn a_message_that_was_left_open_brings_nothing_back_that_is_too_old() {
+    let rules = RULES.replace("topic: t}", "topic: t, offline_retention: 1h}");
+    for acknowledges in [true, false] {
+        let stage = Stage::start(fake().await, &rules).await;
+        let aged = |value: &str| {
+            let mut record = record("k", value);
+            record.age_ms = 2 * 3_600_000;
+            stage.fake.write("t", 0, &Batch::of(&[record]).bytes());
+        };
+        let mut device = here(&stage).await;
+        device.subscribed("c/k", 1).await;
+        aged("open");
+        let id = device.message("c/k q1 open").await;
+        if acknowledges {
+            device.puback(id).await;
+        }
+        leaves(device).await;
+        (0..5).for_each(|number| aged(&format!("too old {number}")));
+        stage.fake.record("t", 0, "k", "young");
+        let mut device = here(&stage).await;
+        if !acknowledges {
+            device.message("c/k q1 dup open").await;
+        }
+        device.message("c/k q1 young").await;
+    }
+}

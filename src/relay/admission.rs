@@ -265,6 +265,7 @@ impl Desk {
             seats,
             starts,
             cut_off,
+            left_out,
             shared,
             again,
             retained,
@@ -283,6 +284,7 @@ impl Desk {
             tenancy.unread(|source| starts.iter().any(|start| start.place.topic == source.topic));
             lost.extend(cut_off.iter().flat_map(|(source, end)| tenancy.was_cut_off(*source, *end)));
             starts.iter().for_each(|start| tenancy.begins(start, true));
+            left_out.into_iter().for_each(|(source, below)| tenancy.leaves_out(source, below));
             if !cut_off.is_empty() {
                 let report = tenancy.report();
                 tenancy.order(Order::Report(tenancy.id(), report));
@@ -317,6 +319,7 @@ impl Desk {
         let (seats, starts) = stand.sit(&self.shared.hub, &keys, subscriber);
         let lost: Vec<u16> = stand.ends().flat_map(|(source, end)| tenancy.ends_at(source, end)).collect();
         starts.iter().for_each(|start| tenancy.begins(start, true));
+        stand.left_out().for_each(|(source, below)| tenancy.leaves_out(source, below));
         self.outbound.begin(starts, |_| true);
         for (key, seat) in seats {
             self.seats.entry(key).or_default().push(seat);

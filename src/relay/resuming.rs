@@ -54,6 +54,8 @@ pub struct Resumed {
     pub starts: Vec<StartAt>,
     /// Logs that were cut off while it was away, and where: it knows more of them than there is.
     pub cut_off: Vec<(StoredSource, i64)>,
+    /// What lies below these is none of its, but for what is open.
+    pub left_out: Vec<(StoredSource, i64)>,
     /// Its places in shared subscriptions, which go on where their groups are.
     pub shared: Vec<(SubscriptionKey, SharedSeat)>,
     /// What it has open at QoS 2 of shared subscriptions.
@@ -74,6 +76,7 @@ impl Resumed {
             seats: HashMap::new(),
             starts: Vec::new(),
             cut_off: Vec::new(),
+            left_out: Vec::new(),
             shared: Vec::new(),
             again: Vec::new(),
             retained: None,
@@ -156,6 +159,7 @@ pub async fn resume(
     resumed.away = away.iter().map(|wanted| wanted.away(&hub)).collect();
     for stand in stands {
         resumed.cut_off.extend(stand.cut_off(&resumed.body));
+        resumed.left_out.extend(stand.left_out());
         let subscriptions = &resumed.body.subscriptions;
         let subscriber = |key: SubscriptionKey| {
             let stored = &subscriptions[key.0 as usize];

@@ -34,6 +34,8 @@ pub struct Stand {
 struct Standing {
     /// From where on it is read.
     position: i64,
+    /// What lies between that and here is none of the session's, but for what is open: it was settled, or is too old.
+    fresh: i64,
     /// Where it ended when that was asked.
     end: i64,
 }
@@ -77,7 +79,7 @@ impl Stand {
     }
 
     /// Where a subscription starts. One that came while the topic was away gets what is new then.
-    fn start(&self, key: SubscriptionKey, place: Source, Standing { position, end }: Standing) -> i64 {
+    fn start(&self, key: SubscriptionKey, place: Source, Standing { position, end, .. }: Standing) -> i64 {
         let known = self.subscriptions.iter().find(|(known, _)| *known == key);
         let start = match known {
             Some((_, starts)) => starts.get(&place).map_or(position, |start| end.min(*start)),
@@ -91,6 +93,12 @@ impl Stand {
     pub fn cut_off(&self, body: &Body) -> Vec<(Source, i64)> {
         let is_behind = |(source, end): &(Source, i64)| known(body, source).any(|place| place > *end);
         self.ends().filter(is_behind).collect()
+    }
+
+    /// The partitions of which more is read than is the session's, since something is open there; and what lies below is not, but for that.
+    pub fn left_out(&self) -> impl Iterator<Item = (Source, i64)> {
+        let read = (0..).zip(&self.places).filter(|(_, standing)| standing.fresh > standing.position);
+        read.map(|(partition, standing)| (stored_source(&self.topic, partition), standing.fresh))
     }
 
     /// Where the partitions ended.
@@ -116,8 +124,7 @@ pub(super) async fn stands(hub: &Hub, body: &Body, of: &[(Arc<Topic>, &Wanted)],
         let mut places = Vec::with_capacity(topic.partitions.len());
         for partition in 0..topic.partitions.len() as i32 {
             let (source, end) = (stored_source(topic, partition), *ends.get(&(topic.name.clone(), partition))?);
-            let position = place(body, (source, end), floors.get(partition as usize).copied().unwrap_or(0));
-            places.push(Standing { position, end });
+            places.push(place(body, (source, end), floors.get(partition as usize).copied().unwrap_or(0)));
         }
         let starts = |key: &SubscriptionKey| (*key, body.subscriptions[key.0 as usize].starts.clone());
         stands.push(Stand {
@@ -139,7 +146,7 @@ fn known(body: &Body, source: &Source) -> impl Iterator<Item = i64> {
 
 /// Where a session reads a partition on: from the first message on that is to be sent again. Of one that it does not know all is for it
 /// that does not lie below `floor`. What is open is completed, however old.
-fn place(body: &Body, (source, end): (Source, i64), floor: i64) -> i64 {
+fn place(body: &Body, (source, end): (Source, i64), floor: i64) -> Standing {
     let starts = body
         .subscriptions
         .iter()
@@ -149,8 +156,9 @@ fn place(body: &Body, (source, end): (Source, i64), floor: i64) -> i64 {
     let unreleased = body.steps.outbound.values().filter(in_order);
     let open = body.steps.flight.values().chain(unreleased.map(|outgoing| &outgoing.place));
     let again = open.filter(|place| place.source == source).map(|place| place.offset).min();
-    let place = position.or(starts.min().copied()).unwrap_or(0).min(end).max(floor);
-    again.map_or(place, |again| again.min(place))
+    let fresh = position.or(starts.min().copied()).unwrap_or(0).min(end).max(floor);
+    let position = again.map_or(fresh, |again| again.min(fresh));
+    Standing { position, fresh, end }
 }
 
 /// From when on, in milliseconds since 1970, the records of a topic are for a session: not those that a rule keeps from who returns late. Nor

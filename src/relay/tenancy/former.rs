@@ -131,4 +131,11 @@ impl Tenancy {
             self.owed.insert((left.place.source, left.place.offset));
         }
     }
+
+    /// What lies below an offset is none of the session's, but for what is open: it was settled, or is too old.
+    pub fn leaves_out(&mut self, source: Source, below: i64) {
+        if let Some(progress) = self.sources.get_mut(&source) {
+            progress.resumed = progress.resumed.max(below);
+        }
+    }
 }
