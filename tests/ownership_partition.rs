@@ -1477,3 +1477,59 @@ fn when_a_client_has_left_is_known_until_one_is_let_in_and_gone() {
     other.now += 10_000;
     assert_eq!(left(&other.connect()), Some(second));
 }
+
+/// What Kafka says to a record of a partition: of each producer it remembers the last five.
+fn kafka_says(known: &mut BTreeMap<i64, Vec<i32>>, pair: &Pair) -> Outcome {
+    let there = known.entry(pair.producer).or_default();
+    match (there.iter().rev().take(5).any(|known| *known == pair.sequence), there.len() as i32) {
+        (true, _) => Outcome::Appended,
+        (false, next) if next == pair.sequence => {
+            there.push(pair.sequence);
+            Outcome::Appended
+        }
+        _ => Outcome::Gap,
+    }
+}
+
+/// A will that makes twelve records in one partition: its owner dies when eleven of them are there, and the heir begins with the first.
+#[test]
+fn a_will_of_more_records_than_kafka_remembers_of_a_producer_is_sent_whole() {
+    let mut a = Stage::new();
+    let offer = Offer {
+        clean_start: false,
+        expiry: 3600,
+        will: Some(will("gone", 0)),
+    };
+    a.partition.connect(ME, "c", offer, 0, a.now);
+    a.tail();
+    a.partition.disconnected(ME, End::Lost { expiry: None }, a.now);
+    let outputs = a.tail();
+    let Some(Output::RouteWill { tenure, number, .. }) = outputs.last().cloned() else {
+        panic!("{outputs:?}")
+    };
+    a.partition.will_routed(&tenure, number, vec![SOURCE; 12], a.now);
+    let mut outputs = a.tail();
+    let mut ids = 5..;
+    while matches!(outputs.last(), Some(Output::ProducerId { .. })) {
+        a.partition.producer_id(&tenure, Some(number), ids.next().unwrap(), 0, a.now);
+        outputs = a.tail();
+    }
+    let mut kafka = BTreeMap::new();
+    for _ in 0..11 {
+        let Some(Output::Produce { pair, .. }) = outputs.last() else {
+            panic!("{outputs:?}")
+        };
+        let outcome = kafka_says(&mut kafka, pair);
+        outputs = a.answer(&outputs, outcome);
+    }
+    let mut b = Stage::named("b", a.log.clone());
+    b.tail();
+    let mut outputs = b.connect();
+    outputs.retain(|output| matches!(output, Output::Produce { .. }));
+    while let Some(Output::Produce { pair, .. }) = outputs.last() {
+        let outcome = kafka_says(&mut kafka, pair);
+        outputs = b.answer(&outputs, outcome);
+    }
+    assert_eq!(kafka.values().map(Vec::len).sum::<usize>(), 12);
+    assert_eq!(state_of(&b.log).map(|body| body.sending.len()), Some(0), "it is over");
+}

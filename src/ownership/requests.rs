@@ -136,7 +136,7 @@ impl Partition {
     /// A producer id that nobody has used, as asked for.
     pub fn producer_id(&mut self, tenure: &Tenure, will: Option<u64>, producer: i64, epoch: i16, now: Millis) {
         self.during(tenure, now, |owner, outputs| match will {
-            Some(number) => owner.will_id(number, producer, epoch),
+            Some(number) => owner.will_id(number, producer, epoch, outputs),
             None => {
                 owner.inbound.new_id(producer, epoch);
                 owner.pump(outputs);

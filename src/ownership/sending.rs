@@ -1,10 +1,12 @@
 //! Wills whose time has come: sent by the current claimer, by a pair in its own state, so they cannot be sent twice.
 //!
-//! Each takes a producer id of its own. The client's may not be used: its last pair may be in doubt until the client is back.
+//! Each takes a producer id of its own, and one more for every five records in a partition. The client's may not be used: its last pair may be in
+//! doubt until the client is back.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::guard::{Guard, keeps};
+use super::inbound::MOST_RECORDS;
 use super::output::{Message, Outcome, Output};
 use super::owner::{Dirty, Owner, Phase, Rests};
 use super::record::Millis;
@@ -20,6 +22,8 @@ pub(super) struct WillRun {
     pub(super) number: u64,
     stage: Stage,
     targets: Vec<Source>,
+    /// Producer ids for them: each has as many records in a partition as Kafka remembers of it.
+    ids: Vec<(i64, i16)>,
     acked: usize,
     /// The record after those is on its way until then.
     again_at: Option<Millis>,
@@ -42,6 +46,7 @@ impl WillRun {
             number,
             stage: if sending.pairs.is_empty() { Stage::New } else { Stage::Ready },
             targets: Vec::new(),
+            ids: Vec::new(),
             acked: 0,
             again_at: None,
         }
@@ -139,21 +144,35 @@ impl Owner {
         });
     }
 
-    /// The producer id of a will: its pairs can be written.
-    pub(super) fn will_id(&mut self, number: u64, producer: i64, epoch: i16) {
+    /// A producer id for a will; with the last that it needs its pairs can be written.
+    ///
+    /// Whoever sends a will again begins with its first record. Were there more of one producer than Kafka remembers, Kafka would say of the
+    /// first that it is not there (45), though it has only forgotten it, and the rest would never be sent.
+    pub(super) fn will_id(&mut self, number: u64, producer: i64, epoch: i16, outputs: &mut VecDeque<Output>) {
         let Some(at) = self.will(number) else { return };
-        let mut next = BTreeMap::<Source, i32>::new();
+        let tenure = self.tenure();
+        let run = &mut self.wills[at];
+        run.ids.push((producer, epoch));
+        let mut next = BTreeMap::<Source, usize>::new();
+        run.targets.iter().for_each(|source| *next.entry(*source).or_default() += 1);
+        let most = next.values().copied().max().unwrap_or(0);
+        if run.ids.len() * MOST_RECORDS < most {
+            let will = Some(number);
+            return outputs.push_back(Output::ProducerId { tenure, will });
+        }
+        next.clear();
+        let ids = std::mem::take(&mut run.ids);
         let pair = |source| {
             let next = next.entry(source).or_default();
+            let (id, sequence) = (*next / MOST_RECORDS, *next % MOST_RECORDS);
             *next += 1;
             Pair {
                 source,
-                producer,
-                epoch,
-                sequence: *next - 1,
+                producer: ids[id].0,
+                epoch: ids[id].1,
+                sequence: sequence as i32,
             }
         };
-        let run = &mut self.wills[at];
         self.body.sending[at].pairs = std::mem::take(&mut run.targets).into_iter().map(pair).collect();
         run.stage = Stage::Written;
         if !keeps(Guard::WillAfterReadBack) {
