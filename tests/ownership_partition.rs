@@ -305,6 +305,28 @@ fn an_unknown_outcome_keeps_the_pair_and_a_refusal_removes_it() {
     assert!(matches!(again[..], [.., Output::Produce { doubt: true, .. }]), "{again:?}");
 }
 
+/// Kafka had a message and lost it (an unclean election). The next one found the gap and went on under the next epoch, then another record of it was refused, and its
+/// pairs are gone. The first is repeated, and 47 is all that Kafka says of it, however often.
+#[test]
+fn what_stands_before_a_higher_epoch_was_there() {
+    let mut stage = Stage::new();
+    stage.connect();
+    let first = stage.publish(1, 40);
+    stage.answer(&first, Outcome::Appended);
+    stage.partition.publish(ME, 2, vec![SOURCE, OTHER], stage.now);
+    let [to_gap, to_refuse] = <[Output; 2]>::try_from(stage.tail()).unwrap();
+    let higher = stage.answer(&[to_gap], Outcome::Gap);
+    assert_eq!(pair(&higher), (40, 1, 0));
+    stage.answer(&higher, Outcome::Appended);
+    assert_eq!(stage.answer(&[to_refuse], Outcome::Refused), [Output::Refused(ME, 2)]);
+    stage.partition.disconnected(ME, End::Lost { expiry: None }, stage.now);
+    stage.tail();
+    stage.connect();
+    let again = stage.publish(1, 41);
+    assert_eq!(pair(&again), pair(&first));
+    assert_eq!(stage.answer(&again, Outcome::Fenced), [Output::PubRec(ME, 1)]);
+}
+
 /// A custodian that acts on old news must not take the session from a client that is back.
 #[test]
 fn a_bid_that_came_too_late_disturbs_nobody() {

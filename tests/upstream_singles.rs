@@ -171,7 +171,7 @@ async fn a_gap_is_told_and_the_next_epoch_goes_on() {
     assert_eq!(stage.produce(&late, stamp(7, 0, 2)).await, Fate::Gap);
     assert_eq!(stage.produce(&late, stamp(7, 1, 0)).await, appended(1));
     let old = single(&stage.cluster, "b").unwrap();
-    assert_eq!(stage.produce(&old, stamp(7, 0, 1)).await, Fate::Unknown, "an epoch that is over");
+    assert_eq!(stage.produce(&old, stamp(7, 0, 1)).await, Fate::Fenced, "an epoch that is over");
     assert_eq!(stage.values(), ["a", "c"]);
     stage.fake.world().produce_faults.push_back(Fault::Code(59));
     assert_eq!(

@@ -77,7 +77,7 @@ fn a_record_that_is_sent_again_by_its_pair_is_there_once() {
         assert_eq!(produce(&other, &there, "d", next, (0, 7)).await, appended);
         assert_eq!(
             produce(&one, &here, "e", id, (2, 7)).await,
-            Fate::Unknown,
+            Fate::Fenced,
             "a later epoch has decided"
         );
         one.shutdown().await;

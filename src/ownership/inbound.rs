@@ -258,7 +258,9 @@ impl Owner {
             return false;
         };
         match outcome {
-            Outcome::Appended => *progress = Progress::Acked,
+            // An epoch is raised behind a pair that is known to be there, so it was, as by `is_proven`; but the message with the higher pair may have been
+            // refused since, and its pairs with it.
+            Outcome::Appended | Outcome::Fenced => *progress = Progress::Acked,
             // The pair is kept; only a new connection makes the client say it again.
             Outcome::Unknown => {
                 let reason = ReasonCode::ImplementationSpecificError;

@@ -54,6 +54,8 @@ pub enum Outcome {
     Appended,
     /// 45 OUT_OF_ORDER_SEQUENCE_NUMBER: it is not there, and cannot be by this pair.
     Gap,
+    /// 47 INVALID_PRODUCER_EPOCH: a later one of its producer is there under a higher epoch.
+    Fenced,
     /// It will never be there.
     Refused,
     /// It will never be there, and the message is as good as without it.

@@ -197,7 +197,7 @@ impl Owner {
                 run.acked += 1;
                 run.again_at = None;
             }
-            Outcome::Unknown => run.again_at = Some(now + AGAIN_AFTER),
+            Outcome::Unknown | Outcome::Fenced => run.again_at = Some(now + AGAIN_AFTER),
             // What is refused for good is counted by the relay, and over.
             Outcome::Gap | Outcome::Refused => run.acked = usize::MAX,
         }

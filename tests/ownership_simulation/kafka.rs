@@ -175,11 +175,7 @@ impl Kafka {
         if pair.epoch < producer.epoch {
             // 47 INVALID_PRODUCER_EPOCH: no pair of ours has an older epoch than one that was used; but one that went on after a gap has, while it
             // is still on its way.
-            return if self.lost.is_empty() {
-                Err("fenced")
-            } else {
-                Ok(Outcome::Unknown)
-            };
+            return if self.lost.is_empty() { Err("fenced") } else { Ok(Outcome::Fenced) };
         }
         if pair.epoch > producer.epoch {
             if pair.sequence != 0 {

@@ -256,6 +256,7 @@ async fn produce(cluster: &Cluster, keeper: Option<&Retained>, held: Held, (pair
             }
         }
         Fate::Gap => (Outcome::Gap, None),
+        Fate::Fenced => (Outcome::Fenced, None),
         Fate::Unknown => (Outcome::Unknown, None),
         Fate::Refused(code) if held.skip => (Outcome::Skipped, Some(code)),
         Fate::Refused(code) => (Outcome::Refused, Some(code)),

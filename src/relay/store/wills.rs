@@ -103,7 +103,8 @@ pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, in
             retain(keeper, client, &job, (to.index(), offset), timestamp).await
         }
         Fate::Gap => Outcome::Gap,
-        Fate::Unknown => Outcome::Unknown,
+        // A will goes on under no other epoch: somebody else has the say.
+        Fate::Fenced | Fate::Unknown => Outcome::Unknown,
         Fate::Refused(error) => {
             let letter = rule.dead_letter.as_ref();
             let letter = letter.map(|_| DeadLetter::copy(&around.rules, draft.rule(record), &inbound, Some(&topic.name)));

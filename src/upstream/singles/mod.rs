@@ -65,8 +65,9 @@ pub enum Fate {
     Gap,
     /// It will never be there.
     Refused(ErrorCode),
-    /// No definite answer within the delivery timeout; or 47 INVALID_PRODUCER_EPOCH: the id is used under a higher epoch already, so
-    /// somebody else has the say; or a refusal, say for a right that is missing, after an attempt that may have been stored.
+    /// 47 INVALID_PRODUCER_EPOCH: the id is used under a higher epoch already.
+    Fenced,
+    /// No definite answer within the delivery timeout; or a refusal, say for a right that is missing, after an attempt that may have been stored.
     Unknown,
 }
 
@@ -157,7 +158,7 @@ impl Cluster {
                     return Fate::Appended { offset, timestamp };
                 }
                 Some((Answer::OutOfOrder, _)) => return Fate::Gap,
-                Some((Answer::IdentityDead, _)) => return Fate::Unknown,
+                Some((Answer::IdentityDead, _)) => return Fate::Fenced,
                 Some((Answer::Refused(code) | Answer::TooLarge(code) | Answer::Unfit(code), _)) => {
                     to.tell_refused(code, 1, batch.len());
                     return if doubt && !is_of_content(code) {
