@@ -12,7 +12,7 @@ use fake_broker::Fake;
 use mqtt_kafka_proxy::auth::passwords;
 use relay_stage::{
     PATIENCE, Stage,
-    device::{Device, connect, login, subscribe, will},
+    device::{Device, connect, login, subscribe, taking, will},
 };
 
 const RULES: &str = "rules: [{name: all, mqtt: \"{topic#}\", kafka: {topic: t, key: \"{topic}\"}}]\n";
@@ -270,4 +270,39 @@ async fn an_identity_has_so_many_clients_and_no_more() {
     while answer(&stage, 5, &login("c", "vin42", "s3cret")).await != "connack 0x00" {
         assert!(began.elapsed().unwrap() < PATIENCE, "its place is never free");
     }
+}
+
+/// A stored subscription to which its client has lost the right is left out, and is back with the right, unless it was unsubscribed meanwhile.
+#[tokio::test]
+async fn who_unsubscribes_what_it_has_no_right_to_any_more_does_not_get_it_back_with_the_right() {
+    let fake = std::sync::Arc::new(Fake::start(1).await);
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    let all = format!("{RULES}sessions: {{expiry: {{}}}}\n");
+    let some = format!("{all}authorization: [{{allow: [publish, subscribe], topics: [\"a\"]}}]\n");
+    let mut staying = taking("d", 10);
+    staying.clean_session = false;
+    staying.properties.as_mut().unwrap().session_expiry_interval = Some(600);
+    let first = Stage::start(fake.clone(), &all).await;
+    let mut device = Device::connected_as(first.address, 5, &staying).await;
+    for filter in ["a", "b", "c"] {
+        device.subscribed(filter, 1).await;
+    }
+    device.disconnect(0).await;
+    assert_eq!(device.rest().await, [] as [&str; 0]);
+    let second = Stage::start(fake.clone(), &some).await;
+    let mut device = Device::connected_as(second.address, 5, &staying).await;
+    device.unsubscribe("b").await;
+    device.disconnect(0).await;
+    assert_eq!(device.rest().await, [] as [&str; 0]);
+    let mut device = Device::connected_as(first.address, 5, &staying).await;
+    for (id, topic) in (1..).zip(["a", "b", "c"]) {
+        device.publish(topic, 1, id, topic).await;
+    }
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|last| last != "c") {
+        let line = device.line().await;
+        heard.extend(line.strip_prefix("publish ").map(|rest| rest.split(' ').nth(1).unwrap().to_owned()));
+    }
+    assert_eq!(heard, ["a", "c"]);
 }

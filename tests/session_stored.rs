@@ -224,8 +224,8 @@ impl World {
         };
         let present = Present {
             subscriptions: vec![("a/b".into(), options)],
-            received: Vec::new(),
             open: open.collect(),
+            ..Present::default()
         };
         let accepted = Accepted {
             present: Some(present),

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     auth::{Exchange, Verdict},
-    mqtt::{QoS, ReasonCode},
+    mqtt::ReasonCode,
     ownership::{Body, ConnectionId, Offer, StoredWill},
     session::{Accepted, Present, Session, SubscriptionKey},
     upstream::State,
@@ -231,18 +231,7 @@ impl Desk {
             tenancy.stored = stored;
             tenancy.look_soon(now);
         }
-        let present = present.map(|mut body| {
-            // Rights may have changed since, or the client id has another owner now.
-            body.subscriptions
-                .retain(|kept| self.may_keep(session.client_id(), &kept.filter, kept.qos, now));
-            for outgoing in body.steps.outbound.values_mut() {
-                let may = |share: &str| self.may_keep(session.client_id(), share, QoS::ExactlyOnce, now);
-                // As if it had come: its packet id is released.
-                outgoing.released |= outgoing.share.as_deref().is_some_and(|share| !may(share));
-            }
-            body
-        });
-        match present {
+        match present.map(|body| self.judged(session, body, now)) {
             Some(body) if needs_kafka(&body) => {
                 let until = session.deadline().unwrap_or(now);
                 let of = (self.shared.hub.clone(), self.shared.shares.clone(), self.shared.retained.clone());
@@ -273,10 +262,11 @@ impl Desk {
             away,
         } = resumed;
         self.stir(now);
-        let mut open = Vec::new();
+        let (mut open, mut denied) = (Vec::new(), Vec::new());
         let mut lost = Vec::new();
         if let Some(tenancy) = &mut self.tenancy {
             open = tenancy.goes_on(&body.steps, retained);
+            denied = std::mem::take(&mut tenancy.denied);
             let going: Vec<_> = walks.iter().map(|walk| (walk.key, walk.filter())).collect();
             tenancy.walks_go_on(&body.steps, &going);
             tenancy.waits(away, &body);
@@ -300,7 +290,11 @@ impl Desk {
             shares.seats.extend(shared);
             shares.again.extend(again);
         }
-        let present = Present { open, ..present_of(&body) };
+        let present = Present {
+            open,
+            denied,
+            ..present_of(&body)
+        };
         self.accept(session, Some(present), now);
         self.gone(lost, session, now);
     }

@@ -13,11 +13,27 @@ use super::{
 };
 use crate::{
     mqtt::{QoS, ReasonCode, Unsubscribe},
-    ownership::{Source, StoredSubscription},
+    ownership::{Body, Source, StoredSubscription},
     session::{Options, Requested, Session, SubscriptionKey, Ticket},
 };
 
 impl Desk {
+    /// A session that goes on, as far as its client may: rights may have changed since, or the client id has another owner now. What is left out stays
+    /// stored, and is back with the right, unless its client unsubscribes.
+    pub(super) fn judged(&mut self, session: &Session, mut body: Box<Body>, now: Instant) -> Box<Body> {
+        let may = |filter: &str, qos| self.may_keep(session.client_id(), filter, qos, now);
+        let denied = body.subscriptions.extract_if(.., |kept| !may(&kept.filter, kept.qos));
+        let denied = denied.map(|kept| kept.filter.into()).collect();
+        for outgoing in body.steps.outbound.values_mut() {
+            // As if it had come: its packet id is released.
+            outgoing.released |= outgoing.share.as_deref().is_some_and(|share| !may(share, QoS::ExactlyOnce));
+        }
+        if let Some(tenancy) = &mut self.tenancy {
+            tenancy.denied = denied;
+        }
+        body
+    }
+
     /// Grants what a SUBSCRIBE came to.
     pub(super) fn grant(&mut self, session: &mut Session, granted: Granted, now: Instant) {
         match self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
@@ -96,6 +112,9 @@ impl Desk {
     pub(super) fn unsubscribe(&mut self, session: &mut Session, unsubscribe: &Unsubscribe<'_>, ticket: Ticket, now: Instant) {
         let mut removed = Vec::new();
         for (requested, filter) in session.requested(ticket).iter().zip(unsubscribe.filters.iter()) {
+            if *requested == Requested::Denied {
+                removed.push((*filter).into());
+            }
             if let Requested::Removed { key } = requested {
                 self.seats.remove(key);
                 self.lookouts.iter().for_each(|lookouts| lookouts.end(*key));

@@ -131,7 +131,7 @@ pub fn present(body: &Body) -> Present {
             .map(|stored| (stored.filter.as_str().into(), options(stored)))
             .collect(),
         received: body.steps.inbound.keys().filter_map(|packet| id(*packet)).collect(),
-        open: Vec::new(),
+        ..Present::default()
     }
 }
 

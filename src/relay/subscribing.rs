@@ -117,7 +117,7 @@ impl Desk {
                     self.wish(place, (filter, retained), *key, most, &mut wishes)
                 }
                 Requested::Refused(reason) => self.refuse_filter(*reason, reason.name()),
-                Requested::Removed { .. } | Requested::NotFound => ReasonCode::UnspecifiedError,
+                Requested::Removed { .. } | Requested::Denied | Requested::NotFound => ReasonCode::UnspecifiedError,
             };
             reasons.push(reason);
         }

@@ -75,6 +75,8 @@ pub struct Tenancy {
     pub former: BTreeSet<u16>,
     /// Its QoS 2 messages that are on their way into Kafka.
     pub publishing: HashMap<u16, Publishing>,
+    /// Filters of stored subscriptions that its client has no right to, until the session has them.
+    pub denied: Vec<Box<str>>,
     /// Where subscriptions start.
     starts: HashMap<SubscriptionKey, BTreeMap<Source, i64>>,
     /// SUBSCRIBEs and UNSUBSCRIBEs whose answers rest on what is written.
@@ -129,6 +131,7 @@ impl Tenancy {
             settled: Vec::new(),
             former: BTreeSet::new(),
             publishing: HashMap::new(),
+            denied: Vec::new(),
             starts: HashMap::new(),
             resting: Vec::new(),
             resuming: None,

@@ -93,6 +93,8 @@ pub struct Accepted {
 pub struct Present {
     /// Filters and what they were granted, each once, in the order they were made.
     pub subscriptions: Vec<(Box<str>, Options)>,
+    /// Filters of stored subscriptions that are left out, since the client has no right to them by now.
+    pub denied: Vec<Box<str>>,
     /// Packet ids of QoS 2 messages of the client that were taken, or begun to be: it repeats PUBLISH or PUBREL. Only if stored.
     pub received: Vec<PacketId>,
     /// Messages open towards the client, in the order in which they were sent. Only if stored.

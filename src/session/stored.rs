@@ -25,6 +25,16 @@ pub(super) struct Stored {
     pub(super) again: usize,
     /// Packet ids of the client's from before of which nothing was heard yet: receive maximum counts anew with each connection (§4.9).
     pub(super) former: usize,
+    /// Filters of subscriptions that are stored and that the client has no right to.
+    denied: Vec<Box<str>>,
+}
+
+impl Stored {
+    /// A subscription that was left out is over; false if there is none.
+    pub(super) fn forget_denied(&mut self, filter: &str) -> bool {
+        let at = self.denied.iter().position(|denied| **denied == *filter);
+        at.is_some_and(|at| !self.denied.swap_remove(at).is_empty())
+    }
 }
 
 /// A PUBLISH that is encoded.
@@ -60,7 +70,10 @@ pub struct Open {
 impl Session {
     /// Enters what is open from before, and repeats PUBRELs in the order given [MQTT-4.4.0-1].
     pub(super) fn go_on(&mut self, present: &Present, now: Instant) {
-        let mut stored = Stored::default();
+        let mut stored = Stored {
+            denied: present.denied.clone(),
+            ..Stored::default()
+        };
         for &packet_id in &present.received {
             self.inbound.enter_former(packet_id);
             stored.former += 1;

@@ -98,9 +98,17 @@ impl Session {
         if unsubscribe.filters.len() > self.settings.subscriptions_maximum {
             return self.end(ReasonCode::QuotaExceeded, "more filters than a client may have subscriptions", now);
         }
-        let requested = unsubscribe.filters.iter().map(|filter| self.subscriptions.remove(filter)).collect();
+        let requested = unsubscribe.filters.iter().map(|filter| self.remove(filter)).collect();
         let ticket = self.subscriptions.push(unsubscribe.packet_id, false, requested, Vec::new());
         self.outputs.push_back(Output::Unsubscribe { ticket });
+    }
+
+    fn remove(&mut self, filter: &str) -> Requested {
+        let is_denied = self.stored.as_mut().is_some_and(|stored| stored.forget_denied(filter));
+        match self.subscriptions.remove(filter) {
+            Requested::NotFound if is_denied => Requested::Denied,
+            requested => requested,
+        }
     }
 
     /// Answers an UNSUBSCRIBE, when nothing more is delivered for its filters. Unknown tickets are ignored.
@@ -112,7 +120,7 @@ impl Session {
             return;
         };
         let reason = |requested: &Requested| match requested {
-            Requested::Removed { .. } => ReasonCode::Success,
+            Requested::Removed { .. } | Requested::Denied => ReasonCode::Success,
             _ => ReasonCode::NoSubscriptionExisted,
         };
         let reasons = pending.requested.iter().map(reason).collect();

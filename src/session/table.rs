@@ -57,6 +57,8 @@ pub enum Requested {
         /// It was known by.
         key: SubscriptionKey,
     },
+    /// UNSUBSCRIBE: it is stored, and was left out when the session went on, since the client has no right to it: see [`super::Present::denied`].
+    Denied,
     /// UNSUBSCRIBE: there was none.
     NotFound,
 }
@@ -255,7 +257,7 @@ impl Subscriptions {
         let key = match requested {
             Requested::Subscribe { key, .. } => key,
             Requested::Refused(reason) => return reason,
-            Requested::Removed { .. } | Requested::NotFound => return ReasonCode::UnspecifiedError,
+            Requested::Removed { .. } | Requested::Denied | Requested::NotFound => return ReasonCode::UnspecifiedError,
         };
         let granted = match answer {
             ReasonCode::Success => Some(QoS::AtMostOnce),
