@@ -65,6 +65,7 @@ async fn a_missing_topic_is_made_with_the_settings_that_matter() {
         ("cleanup.policy", "compact"),
         ("message.timestamp.type", "LogAppendTime"),
         ("min.insync.replicas", "2"),
+        ("max.message.bytes", "1048588"),
         ("min.compaction.lag.ms", "600000"),
         ("delete.retention.ms", "600000"),
         ("segment.bytes", "67108864"),

@@ -10,14 +10,18 @@ use crate::{kafka::error::ErrorCode, upstream::settings::StateTopic};
 /// must still find each record of another in its place, or it would take a state for current that is not.
 pub(super) const LEAST_AGE: i64 = 600_000;
 
+/// The least `max.message.bytes`: the largest state of a session is 512 KiB, beside it stand its key and headers. Kafka's default is 1 MiB.
+const LEAST_LARGEST: i64 = 640 << 10;
+
 pub(super) const POLICY: &str = "cleanup.policy";
 const TIMESTAMPS: &str = "message.timestamp.type";
 const LAG: &str = "min.compaction.lag.ms";
 const TOMBSTONES: &str = "delete.retention.ms";
 const IN_SYNC: &str = "min.insync.replicas";
+const LARGEST: &str = "max.message.bytes";
 
 /// The settings that are looked at.
-pub(super) const CHECKED: [&str; 5] = [POLICY, TIMESTAMPS, LAG, TOMBSTONES, IN_SYNC];
+pub(super) const CHECKED: [&str; 6] = [POLICY, TIMESTAMPS, LAG, TOMBSTONES, IN_SYNC, LARGEST];
 
 /// What there is.
 pub(super) struct Found {
@@ -41,6 +45,8 @@ pub(super) fn settings_of(topic: &StateTopic) -> Vec<(&'static str, String)> {
         (LAG, LEAST_AGE.to_string()),
         (TOMBSTONES, LEAST_AGE.to_string()),
         (IN_SYNC, in_sync(topic).to_string()),
+        // Whatever the broker's default is.
+        (LARGEST, "1048588".to_owned()),
         // Only closed segments are compacted, and each reconnect retires a key.
         ("segment.bytes", "67108864".to_owned()),
         ("segment.ms", "600000".to_owned()),
@@ -88,6 +94,14 @@ pub(super) fn faults(topic: &StateTopic, found: &Found) -> Vec<String> {
         if !setting(key).parse().is_ok_and(|age: i64| age >= LEAST_AGE) {
             must(key, &least, why);
         }
+    }
+    if !setting(LARGEST).parse().is_ok_and(|bytes: i64| bytes >= LEAST_LARGEST) {
+        let least = format!("at least {LEAST_LARGEST}");
+        must(
+            LARGEST,
+            &least,
+            "or a large session cannot be written, and all of its partition are disconnected",
+        );
     }
     let needed = usize::try_from(in_sync(topic)).unwrap_or(1);
     match setting(IN_SYNC).parse::<usize>() {
@@ -184,6 +198,7 @@ mod tests {
             (LAG, "0", "min.compaction.lag.ms=600000"),
             (LAG, "599999", "at least 600000"),
             (LAG, "soon", "at least 600000"),
+            (LARGEST, "524288", "max.message.bytes=655360"),
             (TOMBSTONES, "60000", "delete.retention.ms=600000"),
             (IN_SYNC, "1", "min.insync.replicas=2"),
             (IN_SYNC, "4", "nothing can be written"),
@@ -211,6 +226,6 @@ mod tests {
         found.settings.insert(IN_SYNC.to_owned(), "3".to_owned());
         assert_eq!(faults(&topic, &found), Vec::<String>::new());
         found.settings.clear();
-        assert_eq!(faults(&topic, &found).len(), 5, "what is not told is not right");
+        assert_eq!(faults(&topic, &found).len(), 6, "what is not told is not right");
     }
 }
