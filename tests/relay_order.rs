@@ -9,7 +9,7 @@ use fake_broker::{Fake, client::until};
 use mqttbytes::v5;
 use relay_stage::{
     Stage,
-    device::{Device, level, taking},
+    device::{Device, level, taking, will},
 };
 
 const RULES: &str = r#"rules:
@@ -17,6 +17,7 @@ const RULES: &str = r#"rules:
 sessions: {expiry: {}}"#;
 
 const PUBLISHES: &str = r#"packets_total{type="publish",direction="received"}"#;
+const GOODBYES: &str = r#"packets_total{type="disconnect",direction="received"}"#;
 
 async fn stage() -> Stage {
     let fake = Fake::start(1).await;
@@ -26,12 +27,16 @@ async fn stage() -> Stage {
     Stage::with(fake, RULES, |config| config.session.retain_available = true).await
 }
 
-/// A client whose session is stored.
-async fn device(stage: &Stage, client: &str) -> Device {
+/// CONNECT of a client whose session is stored.
+fn staying(client: &str) -> v5::Connect {
     let mut connect = taking(client, 10);
     connect.clean_session = false;
     connect.properties.as_mut().unwrap().session_expiry_interval = Some(600);
-    Device::connected_as(stage.address, 5, &connect).await
+    connect
+}
+
+async fn device(stage: &Stage, client: &str) -> Device {
+    Device::connected_as(stage.address, 5, &staying(client)).await
 }
 
 /// Records of clients' messages that were written down before they go into Kafka.
@@ -58,9 +63,8 @@ async fn qos_2_is_not_overtaken_by_what_is_published_behind_it() {
     }
 }
 
-/// Kafka has not answered what is before it, and may still ask for it once more.
-#[tokio::test]
-async fn qos_2_does_not_overtake_what_is_under_way() {
+/// One whose topic has its leader at the second broker; all else is with the first.
+async fn two_brokers() -> Stage {
     let fake = Fake::start(2).await;
     fake.topic("t", 2);
     fake.topic("mqtt-sessions", 1);
@@ -68,23 +72,60 @@ async fn qos_2_does_not_overtake_what_is_under_way() {
   - {name: held, mqtt: "c/{key}", kafka: {topic: t, partition: 1, key: "{key}"}}
   - {name: free, mqtt: "free", kafka: {topic: t, partition: 0}}
 sessions: {expiry: {}}"#;
-    let stage = Stage::with(fake, rules, |_| ()).await;
-    let mut slow = device(&stage, "slow").await;
+    Stage::with(fake, rules, |_| ()).await
+}
+
+/// Kafka has not answered what is before it, and may still ask for it once more.
+#[tokio::test]
+async fn qos_2_does_not_overtake_what_is_under_way() {
+    for qos in [1, 0] {
+        let stage = two_brokers().await;
+        let mut slow = device(&stage, "slow").await;
+        let mut other = device(&stage, "other").await;
+        stage.fake.hold_produce(&[2]);
+        slow.publish("c/1", qos, qos.into(), "first").await;
+        until("the first is there", || !stage.fake.values("t", 1).is_empty()).await;
+        slow.publish("c/1", 2, 2, "second").await;
+        until("both are read", || stage.metric(PUBLISHES) == 2).await;
+        other.publish("free", 2, 1, "beside").await;
+        assert_eq!(other.line().await, "pubrec 1");
+        // What it had given to the store would be written by now.
+        assert_eq!(pairs(&stage), 1, "the other's");
+        stage.fake.hold_produce(&[]);
+        if qos == 1 {
+            assert_eq!(slow.line().await, "puback 1");
+        }
+        assert_eq!(slow.line().await, "pubrec 2");
+        assert_eq!(pairs(&stage), 2);
+        assert_eq!(stage.fake.values("t", 1), ["first", "second"]);
+    }
+}
+
+/// Birth and death: were the death the older record, the device would be retained as alive.
+#[tokio::test]
+async fn a_will_does_not_overtake_what_its_client_has_published() {
+    let stage = two_brokers().await;
+    let mut connect = staying("slow");
+    connect.last_will = will("c/1");
+    let mut slow = Device::connected_as(stage.address, 5, &connect).await;
     let mut other = device(&stage, "other").await;
-    // The leader of partition 1; all else is with the other broker.
     stage.fake.hold_produce(&[2]);
-    slow.publish("c/1", 1, 1, "first").await;
-    until("the first is there", || !stage.fake.values("t", 1).is_empty()).await;
-    slow.publish("c/1", 2, 2, "second").await;
-    until("both are read", || stage.metric(PUBLISHES) == 2).await;
+    slow.publish("c/1", 1, 1, "born").await;
+    until("it is there", || !stage.fake.values("t", 1).is_empty()).await;
+    // With the will.
+    slow.disconnect(4).await;
+    until("it is read", || stage.metric(GOODBYES) == 1).await;
     other.publish("free", 2, 1, "beside").await;
     assert_eq!(other.line().await, "pubrec 1");
-    // What it had given to the store would be written by now.
-    assert_eq!(pairs(&stage), 1, "the other's");
+    // Had the store been told of the end, it would be written by now.
+    let ended = || {
+        let values = stage.fake.values("mqtt-sessions", 0);
+        values.iter().any(|value| value.contains("\"connected\":false"))
+    };
+    assert!(!ended());
     stage.fake.hold_produce(&[]);
-    assert_eq!([slow.line().await, slow.line().await], ["puback 1", "pubrec 2"]);
-    assert_eq!(pairs(&stage), 2);
-    assert_eq!(stage.fake.values("t", 1), ["first", "second"]);
+    until("the will is sent", || stage.fake.values("t", 1) == ["born", "gone"]).await;
+    assert!(ended());
 }
 
 #[tokio::test]

@@ -30,6 +30,9 @@ pub fn waiter(ticket: Ticket, rule: RuleId) -> u64 {
     (u64::from(ticket.0) << 32) | u64::from(rule.0)
 }
 
+/// Goes with a record that nobody asks after, but that others must not overtake. No rule has that number.
+pub const NOBODY: u64 = u64::MAX;
+
 fn open(waiter: u64) -> (Ticket, RuleId) {
     (Ticket((waiter >> 32) as u32), RuleId(waiter as u32))
 }

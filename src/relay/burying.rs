@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    Shared, answers,
+    Shared,
     desk::Desk,
     inbound::{Placed, Wait},
     routing::reason_of,
@@ -96,14 +96,15 @@ impl Desk {
             Ok(None) => return Placed::Done(self.refusal(rule, reason, failure.why)),
             Err(wait) => return Placed::Wait(wait),
         };
-        let waiter = ticket
-            .filter(|_| rule.acknowledge == Acknowledge::AfterKafka)
-            .map(|ticket| (&self.receipts, answers::waiter(ticket, id)));
-        let awaited = waiter.is_some();
+        let ticket = ticket.filter(|_| rule.acknowledge == Acknowledge::AfterKafka);
+        let awaited = ticket.is_some();
+        let waiter = self.waiter(ticket, id).map(|waiter| (&self.receipts, waiter));
+        let is_counted = waiter.is_some();
         let fields = letter.fields(failure);
         match self.appender.append(&topic, partition, &fields, WriteOptions::default(), waiter) {
             Ok(()) => {
                 shared.rule_counters[id.0 as usize].dead_letter(failure.why);
+                self.awaited += u32::from(is_counted);
                 if awaited { Placed::Awaited } else { Placed::Done(Answer::Acked) }
             }
             Err(AppendError::MemoryFull) if inbound.publish.qos == QoS::AtMostOnce && rule.overflow == Overflow::Drop => {

@@ -211,8 +211,22 @@ impl Connection {
         }
     }
 
+    /// A will is the last that is heard of a client: it is due when Kafka has what was published before it, or when it is clear that it never will.
+    async fn settle(&mut self) {
+        let longest = self.desk.shared.settings.delivery_timeout;
+        let all = async {
+            self.desk.drop_receipts();
+            while self.desk.holds_will() {
+                self.wake.notified().await;
+                self.desk.drop_receipts();
+            }
+        };
+        let _ = timeout(longest, all).await;
+    }
+
     /// Writes what is left, closes the socket, gives everything back.
-    async fn finish(self) {
+    async fn finish(mut self) {
+        self.settle().await;
         let Self {
             mut link,
             mut session,

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use super::{
     Shared,
     admission::Admission,
-    answers::Answers,
+    answers::{Answers, NOBODY},
     frontier::Reached,
     granting::is_read,
     guard::Guard,
@@ -55,7 +55,7 @@ pub struct Desk {
     pub(super) blocked: Option<Box<Blocked>>,
     /// Publishes that wait for Kafka's answer.
     pub(super) unanswered: u32,
-    /// Records of QoS 1 whose receipts have not come.
+    /// Records in batches whose receipts have not come.
     pub(super) awaited: u32,
     /// A CONNECT that waits for Kafka.
     pub(super) admission: Option<Box<Admission>>,
@@ -63,7 +63,7 @@ pub struct Desk {
     draining: Option<Instant>,
     /// What the mailbox says of the end, until it is acted on.
     pub(super) ending: Option<Ending>,
-    will: Option<Box<OwnedWill>>,
+    pub(super) will: Option<Box<OwnedWill>>,
     /// Of a connection that the store knows.
     pub(super) tenancy: Option<Box<Tenancy>>,
     /// It stands in the registry.
@@ -171,12 +171,21 @@ impl Desk {
         RECEIPTS.with_borrow_mut(|receipts| {
             self.receipts.take(receipts);
             self.awaited = self.awaited.saturating_sub(receipts.len() as u32);
-            for receipt in receipts.drain(..) {
+            for receipt in receipts.drain(..).filter(|receipt| receipt.ticket != NOBODY) {
                 if let Some((ticket, answer)) = self.answers.receive(&receipt, &self.shared) {
                     self.unanswered -= 1;
                     session.answer(ticket, answer, now);
                 }
             }
+        });
+    }
+
+    /// Takes Kafka's answers for nobody: the session is over.
+    pub(super) fn drop_receipts(&mut self) {
+        RECEIPTS.with_borrow_mut(|receipts| {
+            self.receipts.take(receipts);
+            self.awaited = self.awaited.saturating_sub(receipts.len() as u32);
+            receipts.clear();
         });
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Shared, answers,
+    Shared,
     burying::{Obstacle, forget, keep},
     desk::Desk,
     retained::Job,
@@ -188,7 +188,7 @@ impl Desk {
                         self.block(ticket, (done, records), now_ms, wait, now);
                         return None;
                     }
-                    Placed::Awaited => self.awaited += 1,
+                    Placed::Awaited => {}
                     Placed::Done(answer) => whole = ticket.and_then(|ticket| self.answers.complete(ticket, answer)).or(whole),
                 }
                 done += 1;
@@ -241,10 +241,10 @@ impl Desk {
         let rules = &shared.rules;
         let id = draft.rule(at);
         let rule = rules.rule(id);
-        let waiter = ticket
-            .filter(|_| rule.acknowledge == Acknowledge::AfterKafka)
-            .map(|t| (&self.receipts, answers::waiter(t, id)));
-        let awaited = waiter.is_some();
+        let ticket = ticket.filter(|_| rule.acknowledge == Acknowledge::AfterKafka);
+        let awaited = ticket.is_some();
+        let waiter = self.waiter(ticket, id).map(|waiter| (&self.receipts, waiter));
+        let is_counted = waiter.is_some();
         let kept = keep(shared, &mut self.appender, (draft, at), inbound, waiter)?;
         let waiter = kept.or(waiter);
         let options = WriteOptions {
@@ -280,6 +280,7 @@ impl Desk {
                 let counters = &shared.rule_counters[id.0 as usize];
                 counters.messages_in.inc();
                 counters.bytes_in.inc_by(inbound.publish.payload.len() as u64);
+                self.awaited += u32::from(is_counted);
                 Ok(if awaited { Placed::Awaited } else { Placed::Done(Answer::Acked) })
             }
             Err(error) => Err(forget(shared, &mut self.appender, kept, error)),

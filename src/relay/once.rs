@@ -6,7 +6,7 @@ use std::{hash::BuildHasher, num::NonZeroU16, sync::Arc, time::Instant};
 use rustc_hash::FxBuildHasher;
 
 use super::{
-    answers::refusal,
+    answers::{NOBODY, refusal, waiter},
     burying::{Obstacle, produced, reserve, unmappable},
     dead_letters::HeldLetter,
     desk::Desk,
@@ -65,8 +65,7 @@ impl Desk {
     }
 
     /// Whether a PUBLISH would overtake one before it on its way into Kafka: QoS 2 of a stored session goes record by record, behind its pairs, all others in
-    /// batches. Those of one topic keep their order, whatever their qualities of service. What is acknowledged on receipt, and QoS 0, is
-    /// not waited for: nobody is told when it is there.
+    /// batches. Those of one topic keep their order, whatever their qualities of service.
     pub(super) fn is_overtaking(&self, session: &Session, publish: &Publish<'_>) -> bool {
         let Some(tenancy) = self.tenancy.as_ref().filter(|tenancy| tenancy.stored) else {
             return false;
@@ -79,6 +78,22 @@ impl Desk {
             let topic = FxBuildHasher.hash_one(session.resolved_topic(publish));
             publishing.any(|other| other.topic == topic)
         }
+    }
+
+    /// What goes with a record into a batch: of a stored session, something in any case.
+    pub(super) fn waiter(&self, ticket: Option<Ticket>, rule: RuleId) -> Option<u64> {
+        let is_stored = self.tenancy.as_ref().is_some_and(|tenancy| tenancy.stored);
+        match ticket {
+            Some(ticket) => Some(waiter(ticket, rule)),
+            None => is_stored.then_some(NOBODY),
+        }
+    }
+
+    /// Whether a will would overtake what its client has published before it, which is still in batches. One whose session is another's is theirs to send.
+    pub(super) fn holds_will(&self) -> bool {
+        let is_stored = self.tenancy.as_ref().is_some_and(|tenancy| tenancy.stored);
+        let is_due = self.will.is_some() && !self.is_draining() && !self.mailbox.is_to_end();
+        is_stored && is_due && self.awaited > 0
     }
 
     /// Its records, or the answer to one that makes none.
