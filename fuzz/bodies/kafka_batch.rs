@@ -48,9 +48,10 @@ fn read(bytes: &[u8]) {
         let most = bytes.len().max(MOST);
         let mut records = 0;
         for record in batch.records() {
+            // Bytes behind the last are an error, too.
+            let Ok(record) = record else { break };
             records += 1;
             assert!(records <= most, "more records than bytes");
-            let Ok(record) = record else { break };
             let held = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
             let headers: usize = record
                 .headers()
