@@ -209,3 +209,51 @@ async fn with_full_memory_sockets_are_not_read_and_dead_letters_are_stored_all_t
 
 /// Put into a batch by the rule `plain`.
 const TAKEN: &str = r#"messages_total{rule="plain",direction="to_kafka"}"#;
+
+/// What is kept beside a record fills the memory, and what is to be retained of it is larger than the record itself, so the memory of the records does not do for it.
+#[tokio::test]
+async fn with_memory_full_of_what_may_become_dead_letters_messages_are_retained_all_the_same() {
+    const EACH: u16 = 30;
+    const DEVICES: u16 = 4;
+    let fake = Fake::start(2).await;
+    for topic in ["t", "dead", "mqtt-retained"] {
+        fake.topic(topic, 1);
+    }
+    fake.lead("mqtt-retained", 0, 2);
+    let rules = r#"rules:
+  - {name: plain, mqtt: "plain/+", kafka: {topic: t, partition: 0, key: none}, transform: ".v", on_error: {dead_letter: dead}}"#;
+    let stage = Stage::with(fake, rules, |config| {
+        config.kafka.producer.memory = 64 * 1024;
+        config.session.retain_available = true;
+    })
+    .await;
+    let payload = |number: u16| format!(r#"{{"v": {number}, "pad": "{}"}}"#, "x".repeat(1000));
+    for qos in [0, 1] {
+        let before = stage.fake.all_values("t").len();
+        stage.fake.hold_produce(&[1]);
+        let blocked = stage.metric("kafka_memory_full_total");
+        let mut devices = Vec::new();
+        for device in 1..=DEVICES {
+            let mut device = stage.v5(&format!("many-{device}")).await;
+            let mut out = bytes::BytesMut::new();
+            for number in 1..=EACH {
+                let mut publish = v5::Publish::new("plain/a", level(qos), payload(number));
+                (publish.pkid, publish.retain) = (number, true);
+                device.encode_publish(&publish, &mut out);
+            }
+            device.bytes(&out).await;
+            devices.push(device);
+        }
+        until("the memory is full", || stage.metric("kafka_memory_full_total") > blocked).await;
+        stage.fake.hold_produce(&[]);
+        for device in devices.iter_mut().filter(|_| qos == 1) {
+            for number in 1..=EACH {
+                assert_eq!(device.line().await, format!("puback {number}"));
+            }
+        }
+        stage.stored("t", before + usize::from(EACH * DEVICES)).await;
+        stage.stored("mqtt-retained", before + usize::from(EACH * DEVICES)).await;
+        until("no memory is held", || stage.metric("kafka_memory_used_bytes") == 0).await;
+    }
+    assert_eq!(stage.fake.all_values("dead"), [""; 0]);
+}

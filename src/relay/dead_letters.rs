@@ -28,7 +28,8 @@ use crate::{
 #[derive(Debug)]
 struct Kept {
     letter: DeadLetter,
-    reserved: Reserved,
+    /// Until its record is stored, see [`DeadLetters::let_go`].
+    reserved: Option<Reserved>,
     waiter: Option<(Arc<Receipts>, u64)>,
 }
 
@@ -63,6 +64,12 @@ struct Waiting {
     next: u64,
     /// Messages that are being written to their dead letter topics.
     burials: usize,
+}
+
+impl std::fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeadLetters").finish_non_exhaustive()
+    }
 }
 
 /// Ends what runs for dead letters.
@@ -108,16 +115,24 @@ impl DeadLetters {
         let mut kept = self.kept();
         let number = kept.next;
         kept.next += 1;
+        let reserved = Some(reserved);
         let message = Kept { letter, reserved, waiter };
         kept.messages.insert(number, message);
         (&self.receipts, number)
+    }
+
+    /// Gives back the memory of a message that is stored and still has to be retained. It is kept, but no part of the producer's memory any more: the record
+    /// that retains it needs some, and would find none if all of it belonged to messages that wait for such records.
+    pub fn let_go(&self, number: u64) {
+        let reserved = self.kept().messages.get_mut(&number).and_then(|message| message.reserved.take());
+        drop(reserved);
     }
 
     /// The record was not appended: nothing is kept any more. Gives back what was reserved.
     pub fn cancel(&self, number: u64) -> Option<Reserved> {
         let message = self.kept().messages.remove(&number)?;
         self.tell_if_written();
-        Some(message.reserved)
+        message.reserved
     }
 
     /// Stores a message in the dead letter topic of its rule, and waits for what comes of it. Dropping the future does not take back what has
@@ -232,7 +247,7 @@ impl DeadLetters {
             stage: Stage::Produce,
             why: error.name(),
         };
-        let outcome = match self.bury(&letter, Some(reserved), failure).await {
+        let outcome = match self.bury(&letter, reserved, failure).await {
             // What the device is told is what was wrong with its message.
             Outcome::Refused(_) => Outcome::Refused(error),
             outcome => outcome,

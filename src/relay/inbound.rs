@@ -257,7 +257,9 @@ impl Desk {
         let begun = retained.map(|retained| {
             let mut memory = Vec::new();
             let payload = rules.payload_of_own(id, fields.value, inbound, &mut memory);
-            (retained, retained.begin(Job::copy(inbound.topic, &fields, payload, topic, waiter)))
+            let letter = shared.dead_letters.as_ref().zip(kept.map(|(_, number)| number));
+            let job = Job::copy(inbound.topic, &fields, payload, topic, waiter).beside(letter);
+            (retained, retained.begin(job))
         });
         let waiter = match &begun {
             Some((_, Err(weight))) => {

@@ -4,7 +4,8 @@
 //! bytes; beyond that a PUBLISH stays at the front of its connection's input. Who waits for an acknowledgement gets one receipt for both records.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     kafka::{Header, RecordFields, error::ErrorCode},
     mapping::partition_for_key,
+    relay::dead_letters::DeadLetters,
     upstream::{AppendError, Appender, Outcome, Receipt, Receipts, Topic, TopicState, WriteOptions},
 };
 
@@ -37,6 +39,8 @@ pub struct Job {
     payload: Box<[u8]>,
     headers: Box<[OwnHeader]>,
     waiter: Option<(Arc<Receipts>, u64)>,
+    /// Where it is kept that may become a dead letter, until the mapped record is stored.
+    letter: Option<(Arc<DeadLetters>, u64)>,
     /// Of the mapped record, once it is known.
     stored: Option<(i32, i64)>,
     /// See [`AS_OF`].
@@ -63,9 +67,16 @@ impl Job {
             payload: payload.into(),
             headers: headers.map(|(name, value)| (name.into(), value.map(Into::into))).collect(),
             waiter: waiter.map(|(receipts, ticket)| (receipts.clone(), ticket)),
+            letter: None,
             stored: None,
             as_of: None,
         }
+    }
+
+    /// The same of a message that is kept for its dead letter, whose memory is given back when the mapped record is stored.
+    pub fn beside(self, letter: Option<(&Arc<DeadLetters>, u64)>) -> Self {
+        let letter = letter.map(|(letters, number)| (letters.clone(), number));
+        Self { letter, ..self }
     }
 
     /// Where its mapped record lies.
@@ -133,11 +144,11 @@ impl Writer {
     }
 
     /// Takes a message, under a number that its receipts have. Gives it back if it weighs too much beside what waits.
-    fn begin(&self, job: Job) -> Result<u64, Job> {
+    fn begin(&self, job: Job) -> Result<u64, Box<Job>> {
         let mut waiting = self.waiting();
         let weight = job.weight();
         if !waiting.takes(weight) {
-            return Err(job);
+            return Err(Box::new(job));
         }
         waiting.bytes += weight;
         let number = waiting.next;
@@ -199,7 +210,7 @@ impl Retained {
                 Ok(ticket) => break ticket,
                 Err(back) => {
                     self.writer.room(back.weight()).await;
-                    job = back;
+                    job = *back;
                 }
             }
         };
@@ -247,37 +258,60 @@ impl Retained {
 /// Runs until it is aborted.
 pub(super) async fn run(retained: Arc<Retained>) {
     let mut appender = retained.cluster.appender();
-    let mut receipts = Vec::new();
+    let (mut receipts, mut stored) = (Vec::new(), VecDeque::new());
     loop {
         retained.writer.news.notified().await;
-        retained.writer.receipts.take(&mut receipts);
-        for receipt in receipts.drain(..) {
-            follow(&retained, &mut appender, receipt).await;
+        heed(&retained.writer, &mut receipts, &mut stored);
+        while let Some(ticket) = stored.pop_front() {
+            let mut writing = pin!(write(&retained, &mut appender, ticket));
+            // One that waits for memory keeps no other from giving back what it holds: that is what it waits for.
+            loop {
+                tokio::select! {
+                    () = &mut writing => break,
+                    () = retained.writer.news.notified() => heed(&retained.writer, &mut receipts, &mut stored),
+                }
+            }
         }
         appender.kick();
     }
 }
 
-/// A receipt of the mapped record, then one of the retained record.
-async fn follow(retained: &Retained, appender: &mut Appender, Receipt { ticket, outcome }: Receipt) {
-    let writer = &retained.writer;
-    let first = {
-        let mut waiting = writer.waiting();
-        let Some(job) = waiting.jobs.get_mut(&ticket) else { return };
-        match outcome {
-            Outcome::Stored { partition, offset } if job.stored.is_none() && offset >= 0 => {
-                job.stored = Some((partition, offset));
-                true
-            }
-            _ => false,
+/// Takes what receipts there are. Those whose mapped record is stored are to be written next.
+fn heed(writer: &Writer, receipts: &mut Vec<Receipt>, stored: &mut VecDeque<u64>) {
+    writer.receipts.take(receipts);
+    stored.extend(receipts.drain(..).filter_map(|receipt| follow(writer, receipt)));
+}
+
+/// A receipt of the mapped record, then one of the retained record. Gives back the number of a message whose mapped record is stored.
+fn follow(writer: &Writer, Receipt { ticket, outcome }: Receipt) -> Option<u64> {
+    let mut waiting = writer.waiting();
+    let job = waiting.jobs.get_mut(&ticket)?;
+    let is_first = job.stored.is_none();
+    if let (
+        true,
+        Outcome::Stored {
+            partition,
+            offset: offset @ 0..,
+        },
+    ) = (is_first, outcome)
+    {
+        job.stored = Some((partition, offset));
+        let letter = job.letter.take();
+        drop(waiting);
+        if let Some((letters, number)) = letter {
+            letters.let_go(number);
         }
-    };
-    if !first {
-        let known = writer.waiting().jobs.get(&ticket).is_some_and(|job| job.stored.is_some());
-        // Its offset, and so its order, is not known: the device sends it again.
-        let lost = matches!(outcome, Outcome::Stored { .. }) && !known;
-        return writer.finish(ticket, if lost { Outcome::Unknown } else { outcome });
+        return Some(ticket);
     }
+    drop(waiting);
+    // Its offset, and so its order, is not known: the device sends it again.
+    let lost = is_first && matches!(outcome, Outcome::Stored { .. });
+    writer.finish(ticket, if lost { Outcome::Unknown } else { outcome });
+    None
+}
+
+/// Appends the retained record, when there is memory for it.
+async fn write(retained: &Retained, appender: &mut Appender, ticket: u64) {
     let failed = loop {
         match append(retained, appender, ticket) {
             Ok(()) => return,
@@ -292,7 +326,7 @@ async fn follow(retained: &Retained, appender: &mut Appender, Receipt { ticket, 
             }
         }
     };
-    writer.finish(ticket, failed);
+    retained.writer.finish(ticket, failed);
 }
 
 /// Why nothing was appended.

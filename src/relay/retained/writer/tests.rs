@@ -19,6 +19,7 @@ fn job(payload: usize) -> Job {
         payload: vec![0; payload].into(),
         headers: Box::default(),
         waiter: None,
+        letter: None,
         stored: None,
         as_of: None,
     }
