@@ -354,6 +354,33 @@ fn group(world: &mut World) -> &mut Group {
     groups.find(|(name, _)| name.starts_with("mqtt-g-")).unwrap().1
 }
 
+/// What it has open is in the log: no place in the group is needed for that.
+#[tokio::test]
+async fn what_is_open_is_completed_while_the_group_waits_for_a_dead_member() {
+    let stage = stage().await;
+    let mut device = stored(&stage).await;
+    device.subscribed(SHARE, 2).await;
+    write(&stage, 0..2);
+    let first = device.message("jobs/a q2 0").await;
+    let second = device.message("jobs/a q2 1").await;
+    pubrec(&mut device, second).await;
+    assert_eq!(device.line().await, format!("pubrel {second}"));
+    drop(device);
+    until("the group is left", || stage.metric("shared_memberships") == 0).await;
+    let dead = group(&mut stage.fake.world()).join_and_die(Instant::now());
+    let mut device = stored(&stage).await;
+    let again = [device.line().await, device.line().await];
+    assert!(again.contains(&format!("pubrel {second}")), "{again:?}");
+    assert!(again.contains(&format!("publish {first} jobs/a q2 dup 0")), "{again:?}");
+    pubcomp(&mut device, second).await;
+    completes(&mut device, first).await;
+    write(&stage, 2..3);
+    assert!(device.fence().await.is_empty(), "the partition is the dead one's");
+    assert_eq!(group(&mut stage.fake.world()).leave(&dead, Instant::now()), 0);
+    takes(&mut device, "jobs/a q2 2").await;
+    all_is_committed(&stage, 3).await;
+}
+
 /// The coordinator takes the members of the group for dead.
 fn throw_out_all(stage: &Stage) {
     let mut world = stage.fake.world();

@@ -4,16 +4,21 @@
 mod fake_broker;
 mod relay_stage;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fake_broker::{
     Fake,
     client::{Log, until},
+    coordinator::Group,
     records::{Batch, Codec, record},
 };
 use relay_stage::{
     Stage,
-    device::{Device, subscribe, taking},
+    device::{Device, level, subscribe, taking},
 };
 
 const RULES: &str = r#"rules:
@@ -404,6 +409,61 @@ async fn a_stored_session_that_returns_while_its_group_is_full_gets_its_part_whe
     other.unsubscribe("$share/g/jobs/#").await;
     write(&here, 0, 0..1);
     does(&mut stored, [0]).await;
+}
+
+/// That of the one shared subscription.
+fn with_group<T>(fake: &Fake, act: impl FnOnce(&mut Group, Instant) -> T) -> T {
+    let mut world = fake.world();
+    let mut groups = world.groups.groups.iter_mut();
+    let (_, group) = groups.find(|(name, _)| name.starts_with("mqtt-g-")).unwrap();
+    act(group, Instant::now())
+}
+
+/// A member was killed: whoever joins then waits for its session to end, or for its lent messages, longer than CONNECT may take.
+#[tokio::test]
+async fn a_stored_session_that_returns_while_its_group_waits_for_a_dead_member_is_let_in_and_gets_its_part_later() {
+    let fake = Arc::new(Fake::start(1).await);
+    fake.topic("jobs", 1);
+    fake.topic("mqtt-sessions", 1);
+    let rules = format!("{RULES}\nsessions: {{expiry: {{}}}}\nlimits: {{connect_timeout: 2s}}");
+    let stage = Stage::start(fake.clone(), &rules).await;
+    let mut connect = taking("stored", 10);
+    connect.clean_session = false;
+    connect.properties.as_mut().unwrap().session_expiry_interval = Some(600);
+    let mut stored = Device::connected_as(stage.address, 5, &connect).await;
+    stored.subscribed("$share/g/jobs/#", 1).await;
+    stored.subscribed("jobs/b", 1).await;
+    stored.disconnect(0).await;
+    until("the group is left", || stage.metric("shared_memberships") == 0).await;
+    let dead = with_group(&fake, Group::join_and_die);
+    let mut stored = Device::connected_as(stage.address, 5, &connect).await;
+    // Under the keys `a` and `b`; its other subscription does not wait.
+    write(&stage, 0, 0..2);
+    does(&mut stored, [1]).await;
+    assert!(stored.fence().await.is_empty());
+    assert_eq!(with_group(&fake, |group, now| group.leave(&dead, now)), 0);
+    does(&mut stored, [0, 1]).await;
+}
+
+/// Nor does a SUBSCRIBE fail whole.
+#[tokio::test]
+async fn of_a_subscribe_a_group_that_does_not_answer_in_time_costs_its_own_filter_alone() {
+    let fake = Arc::new(Fake::start(1).await);
+    fake.topic("jobs", 1);
+    let in_time = Duration::from_secs(2);
+    let stage = Stage::with(fake.clone(), RULES, |config| config.kafka.producer.delivery_timeout = in_time).await;
+    let mut first = worker(&stage, "first", 10).await;
+    first.subscribed("$share/g/jobs/#", 1).await;
+    first.disconnect(0).await;
+    until("the group is left", || stage.metric("shared_memberships") == 0).await;
+    let _dead = with_group(&fake, Group::join_and_die);
+    let mut device = worker(&stage, "device", 10).await;
+    let mut both = subscribe("$share/g/jobs/#", 1);
+    both.add("jobs/#".to_owned(), level(1));
+    device.send_subscribe(&both).await;
+    assert_eq!(device.line().await, "suback 1 0x83,1");
+    write(&stage, 0, 0..1);
+    does(&mut device, [0]).await;
 }
 
 /// Brokers before Apache Kafka 4.2, for an instance that is to use share groups.

@@ -25,6 +25,9 @@ use crate::{
 /// Whose seats they are.
 type To<'a> = (&'a Arc<Mailbox>, Option<&'a Arc<Lookouts>>);
 
+/// What is left for the other filters of a SUBSCRIBE when a group has not taken this instance: it costs its own filter alone.
+const OTHERS: Duration = Duration::from_secs(5);
+
 /// Places all wishes of one SUBSCRIBE within `limit` and puts the answer into the mailbox.
 pub async fn place(
     (hub, shares): (Arc<Hub>, Arc<Shares>),
@@ -35,6 +38,7 @@ pub async fn place(
     limit: Duration,
 ) {
     let until = tokio::time::Instant::now() + limit;
+    let ready_by = until - OTHERS.min(limit / 2);
     let mut plain = Vec::with_capacity(wishes.len());
     let (mut wanted, mut shared) = (Vec::new(), Vec::new());
     let mut answer = Subscribed::nothing(ticket);
@@ -53,7 +57,7 @@ pub async fn place(
     }
     for (place, key, seat) in shared {
         let ready = match seat {
-            Ok(seat) => seat.ready(until).await.map(|()| seat),
+            Ok(seat) => seat.ready(ready_by).await.map(|()| seat),
             Err(why) => Err(why),
         };
         match ready {

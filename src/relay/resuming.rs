@@ -22,7 +22,7 @@ use super::{
     once::id,
     placing::{UNAVAILABLE, grown, known},
     retained::{Retained, Stream},
-    share::{REFUSED, SharedSeat, SharedWish, Shares},
+    share::{SharedSeat, SharedWish, Shares},
     store::Letter,
     subscribing::StartAt,
     tenancy::Away,
@@ -267,22 +267,17 @@ async fn sit_in_shares(
     }
     let mut seats = Vec::new();
     for (key, filter, seat) in joined {
-        let refused = match &seat {
-            Ok(seat) => seat.ready(until).await.err(),
-            Err(why) => Some(*why),
+        // Its group may be full, or wait for members that died longer than CONNECT may take. No SUBACK tells the client to try again, so it
+        // is let in and waits: it gets its part as soon as the group takes this instance.
+        let begun = match seat {
+            Ok(seat) => seat.begun(until).await.map(|()| seat),
+            Err(why) => Err(why),
         };
-        if refused == Some(UNAVAILABLE) {
-            return Err(UNAVAILABLE);
+        match begun {
+            Ok(seat) => seats.push((key, seat)),
+            Err(UNAVAILABLE) => return Err(UNAVAILABLE),
+            Err(why) => tracing::warn!(filter, why, "a stored session goes on without a shared subscription"),
         }
-        if let Some(why) = refused {
-            tracing::warn!(filter, why, "a stored session goes on without a shared subscription");
-        }
-        // No SUBACK tells its client to try again, so it waits: it gets its part as soon as the group takes this instance.
-        seats.extend(
-            seat.ok()
-                .filter(|_| matches!(refused, None | Some(REFUSED)))
-                .map(|seat| (key, seat)),
-        );
     }
     Ok(seats)
 }

@@ -341,6 +341,24 @@ impl Group {
         }
     }
 
+    /// A member joins that is not heard of any more; its name. The others wait for it until it [leaves](Self::leave), or its session ends
+    /// after an hour.
+    pub fn join_and_die(&mut self, now: Instant) -> String {
+        let session = Duration::from_secs(3600);
+        let join = |member: &str| Join {
+            member: member.to_owned(),
+            instance: None,
+            session,
+            rebalance: session,
+            metadata: Vec::new(),
+        };
+        // Nobody waits for its answers.
+        self.join(Token::MAX, join(""), now);
+        let name = format!("member-{}", self.next);
+        self.join(Token::MAX, join(&name), now);
+        name
+    }
+
     pub fn leave(&mut self, name: &str, now: Instant) -> i16 {
         if self.named.remove(name) {
             return 0;

@@ -62,6 +62,7 @@ pub(super) async fn run(shares: &Arc<Shares>, share: &Arc<Share>, sources: &[Sou
     };
     tell(share, &terms);
     let group = shares.hub.cluster.join_share(shares.group(share), names(&found.topics));
+    share.ready.send_replace(Readiness::Joining);
     let mut task = Task {
         held: shares.hub.budget.part(&share.wake),
         shares: shares.clone(),
@@ -240,7 +241,7 @@ impl Task {
     /// The first answer to the SUBSCRIBEs that wait.
     fn is_ready(&self, news: Readiness) {
         self.share.ready.send_if_modified(|ready| {
-            let waits = *ready == Readiness::Waiting || news == Readiness::Ready;
+            let waits = ready.is_open() || news == Readiness::Ready;
             if waits {
                 *ready = news;
             }

@@ -49,7 +49,7 @@ const TOO_MANY: &str = "too_many_shared_subscriptions";
 const TOO_MANY_OF_ONE: &str = "too_many_shared_subscriptions_of_client";
 
 /// Why a shared subscription is: the coordinator of its group does not take this instance, as when the group is full (`group.max.size`).
-pub const REFUSED: &str = "group_refused";
+const REFUSED: &str = "group_refused";
 
 /// What a client is told for a label of the metrics that [`Shares::join`] or [`SharedSeat::ready`] refuses with.
 pub fn reason(why: &str) -> ReasonCode {
@@ -108,11 +108,21 @@ struct Inner {
 /// Whether a SUBSCRIBE may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readiness {
-    Waiting,
+    /// It is not known yet where its topics end.
+    Looking,
+    /// That is known, and stands: the group has not taken this instance yet. It waits for members that died, or that still have messages lent.
+    Joining,
     /// What is stored from now on is delivered.
     Ready,
     /// It is refused, and why.
     Refused(&'static str),
+}
+
+impl Readiness {
+    /// Whether those who subscribe have no answer yet.
+    fn is_open(self) -> bool {
+        matches!(self, Self::Looking | Self::Joining)
+    }
 }
 
 /// A message of a chunk.
@@ -177,7 +187,7 @@ impl Share {
             name,
             inner: Mutex::default(),
             wake: Arc::default(),
-            ready: watch::Sender::new(Readiness::Waiting),
+            ready: watch::Sender::new(Readiness::Looking),
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Inner, MOST_SHARES, Readiness, Share, Shares, TOO_MANY, TOO_MANY_OF_ONE, parts::Part, state::MemberId, task};
+use super::{Inner, MOST_SHARES, REFUSED, Readiness, Share, Shares, TOO_MANY, TOO_MANY_OF_ONE, parts::Part, state::MemberId, task};
 use crate::{
     mapping::Source,
     mqtt::topic::SharedFilter,
@@ -103,15 +103,32 @@ impl SharedSeat {
     /// Waits until whatever is stored from then on will be delivered.
     ///
     /// # Errors
-    /// Why not: a label of the metrics. After [`REFUSED`] it may still come to be: the group is asked again as long as somebody sits here.
+    /// Why not: a label of the metrics.
     pub async fn ready(&self, until: Instant) -> Result<(), &'static str> {
-        let mut ready = self.share.ready.subscribe();
-        let ready = timeout_at(until, ready.wait_for(|ready| *ready != Readiness::Waiting)).await;
-        match ready.map(|ready| ready.map(|ready| *ready)) {
-            Ok(Ok(Readiness::Ready)) => Ok(()),
-            Ok(Ok(Readiness::Refused(why))) => Err(why),
-            _ => Err(UNAVAILABLE),
+        match self.told(until, |ready| !ready.is_open()).await {
+            Some(Readiness::Ready) => Ok(()),
+            Some(Readiness::Refused(why)) => Err(why),
+            Some(Readiness::Looking | Readiness::Joining) | None => Err(UNAVAILABLE),
         }
+    }
+
+    /// Waits until it will be [`ready`](Self::ready) once its group takes this instance, which the group is asked as long as somebody sits
+    /// here.
+    ///
+    /// # Errors
+    /// Why it never will be: a label of the metrics.
+    pub async fn begun(&self, until: Instant) -> Result<(), &'static str> {
+        match self.told(until, |ready| *ready != Readiness::Looking).await {
+            Some(Readiness::Joining | Readiness::Ready | Readiness::Refused(REFUSED)) => Ok(()),
+            Some(Readiness::Refused(why)) => Err(why),
+            Some(Readiness::Looking) | None => Err(UNAVAILABLE),
+        }
+    }
+
+    /// Its state, once it is one of these; `None`: not in time.
+    async fn told(&self, until: Instant, is_one: impl FnMut(&Readiness) -> bool) -> Option<Readiness> {
+        let mut ready = self.share.ready.subscribe();
+        timeout_at(until, ready.wait_for(is_one)).await.ok()?.ok().map(|ready| *ready)
     }
 }
 

@@ -120,6 +120,7 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, sources: &[Source], until
         rebalance_timeout: REBALANCE,
         ..GroupSettings::default()
     });
+    share.ready.send_replace(Readiness::Joining);
     let mut commit_at = interval(COMMIT_EVERY);
     commit_at.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut task = Task {
@@ -234,7 +235,7 @@ impl Task {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let waits = *self.share.ready.borrow() == Readiness::Waiting;
+        let waits = self.share.ready.borrow().is_open();
         let ready = self.generation.filter(|_| waits && self.has_nothing());
         let ready = ready.map(|(since, _)| since + NOTHING_YET).filter(|at| *at > Instant::now());
         let now = Instant::now();
@@ -295,7 +296,7 @@ impl Task {
             GroupEvent::Lost { partitions, .. } => drop(self.remove(&partitions, true)),
             GroupEvent::Refused { .. } => {
                 self.share.ready.send_if_modified(|ready| {
-                    let waits = *ready == Readiness::Waiting;
+                    let waits = ready.is_open();
                     if waits {
                         *ready = Readiness::Refused(REFUSED);
                     }
