@@ -669,6 +669,41 @@ async fn a_message_of_which_the_rules_make_fewer_records_when_it_is_repeated_com
     assert_eq!(fake.values("t", 0), ["1", "2", "3"]);
 }
 
+/// The rule takes no retained messages any more: the one that was begun is completed without being retained, and the next one is refused. So it is where another rule
+/// still takes them, and where none does.
+#[tokio::test]
+async fn a_retained_message_that_is_repeated_when_its_rule_takes_none_any_more_comes_to_an_end() {
+    for some_are_retained in [true, false] {
+        let fake = std::sync::Arc::new(Fake::start(1).await);
+        for topic in ["t", "mqtt-sessions", "mqtt-retained"] {
+            fake.topic(topic, 1);
+        }
+        let publish = |id: u16, payload: &str| {
+            let mut publish = v5::Publish::new("t/1", level(2), payload);
+            (publish.pkid, publish.retain) = (id, true);
+            publish
+        };
+        let first = Stage::with(fake.clone(), RULES, |config| config.session.retain_available = true).await;
+        let mut device = Device::connected_as(first.address, 5, &staying("d")).await;
+        device.send_publish(&publish(7, "once")).await;
+        assert_eq!(device.line().await, "pubrec 7");
+        drop((device, first));
+        let rules = RULES.replace("partition: 0}}", "partition: 0}, retain: deny}");
+        let second = Stage::with(fake.clone(), &rules, |config| config.session.retain_available = some_are_retained).await;
+        let mut device = Device::connected_as(second.address, 5, &staying("d")).await;
+        device.send_publish(&publish(7, "once")).await;
+        assert_eq!(device.line().await, "pubrec 7");
+        device.pubrel(7).await;
+        assert_eq!(device.line().await, "pubcomp 7");
+        device.send_publish(&publish(7, "next")).await;
+        assert_eq!(device.rest().await, ["disconnect 0x9a"]);
+        assert_eq!(
+            (fake.values("t", 0), fake.values("mqtt-retained", 0)),
+            (vec!["once".to_owned()], vec!["once".to_owned()])
+        );
+    }
+}
+
 /// A will whose pair is written is sent by whoever claims the session; by the rules of before, and by others.
 #[tokio::test]
 async fn a_will_whose_pair_is_written_is_sent_by_an_instance_whose_rule_writes_elsewhere() {

@@ -143,7 +143,8 @@ impl Desk {
         if let Err(none) = routed {
             return Made::Answer(self.no_route(none, inbound));
         }
-        if shared.retain_denied(inbound.publish, draft) {
+        // One that was begun before the rule took none is completed, without being retained: else it would end each connection of its client.
+        if shared.retain_denied(inbound.publish, draft) && !self.is_known(inbound.publish) {
             return Made::RetainDenied;
         }
         if !waited {

@@ -191,6 +191,12 @@ impl Inbound {
             .for_each(|waiting| waiting.state = State::Withdrawn);
     }
 
+    /// Whether a PUBLISH may be one that was begun on a connection before.
+    fn repeats_former(&self, publish: &Publish<'_>) -> bool {
+        let is_former = |packet_id| self.open.get(&packet_id) == Some(&Step::Former);
+        publish.qos == QoS::ExactlyOnce && publish.packet_id.is_some_and(is_former)
+    }
+
     /// A packet id from before this connection.
     pub(super) fn enter_former(&mut self, packet_id: PacketId) {
         self.open.insert(packet_id, Step::Former);
@@ -214,8 +220,9 @@ impl Inbound {
 impl Session {
     /// PUBLISH of the client.
     pub(super) fn publish(&mut self, publish: &Publish<'_>, now: Instant) {
-        // [MQTT-3.2.2-14]: CONNACK said that nothing is retained; 3.1.1 has no word for it, and nothing is ignored silently.
-        if publish.retain && !self.settings.retain_available {
+        // [MQTT-3.2.2-14]: CONNACK said that nothing is retained; 3.1.1 has no word for it, and nothing is ignored silently. What was begun when messages were
+        // retained is completed.
+        if publish.retain && !self.settings.retain_available && !self.inbound.repeats_former(publish) {
             return self.end(ReasonCode::RetainNotSupported, "no rule allows retained messages", now);
         }
         if !self.settings.topic_fits(publish.topic) {
