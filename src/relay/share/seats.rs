@@ -105,7 +105,7 @@ impl SharedSeat {
     /// # Errors
     /// Why not: a label of the metrics.
     pub async fn ready(&self, until: Instant) -> Result<(), &'static str> {
-        match self.told(until, |ready| !ready.is_open()).await {
+        match self.share.told(until, |ready| !ready.is_open()).await {
             Some(Readiness::Ready) => Ok(()),
             Some(Readiness::Refused(why)) => Err(why),
             Some(Readiness::Looking | Readiness::Joining) | None => Err(UNAVAILABLE),
@@ -118,8 +118,17 @@ impl SharedSeat {
     /// # Errors
     /// Why it never will be: a label of the metrics.
     pub async fn begun(&self, until: Instant) -> Result<(), &'static str> {
+        self.share.begun(until).await
+    }
+}
+
+impl Share {
+    /// See [`SharedSeat::begun`].
+    pub(super) async fn begun(&self, until: Instant) -> Result<(), &'static str> {
         match self.told(until, |ready| *ready != Readiness::Looking).await {
-            Some(Readiness::Joining | Readiness::Ready | Readiness::Refused(REFUSED)) => Ok(()),
+            Some(Readiness::Joining | Readiness::Ready) => Ok(()),
+            // Nobody asks a group again that is of another kind: where it begins could not be set.
+            Some(Readiness::Refused(REFUSED)) if !self.lock().ended => Ok(()),
             Some(Readiness::Refused(why)) => Err(why),
             Some(Readiness::Looking) | None => Err(UNAVAILABLE),
         }
@@ -127,12 +136,10 @@ impl SharedSeat {
 
     /// Its state, once it is one of these; `None`: not in time.
     async fn told(&self, until: Instant, is_one: impl FnMut(&Readiness) -> bool) -> Option<Readiness> {
-        let mut ready = self.share.ready.subscribe();
+        let mut ready = self.ready.subscribe();
         timeout_at(until, ready.wait_for(is_one)).await.ok()?.ok().map(|ready| *ready)
     }
-}
 
-impl Share {
     /// The filter of its messages.
     pub(super) fn filter(&self) -> &str {
         &self.name.1

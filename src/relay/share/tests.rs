@@ -1,4 +1,4 @@
-//! What wakes the task of a shared subscription.
+//! What wakes the task of a shared subscription, and what who returns to it may wait for.
 
 use std::{
     pin::pin,
@@ -84,4 +84,25 @@ fn the_task_is_woken_once_the_memory_of_a_message_is_given_back() {
         assert_eq!(*sees.seen.lock().unwrap(), [0], "{fate:?}");
         assert!(waits.poll(&mut context).is_ready());
     }
+}
+
+/// A stored session waits for a group that is full, and does not for one that no task asks any more.
+#[tokio::test]
+async fn a_group_that_refuses_is_waited_for_as_long_as_it_is_asked() {
+    let share = Share::new(("pool".into(), "#".into()));
+    // What is told is told; nothing comes any more.
+    let begun = || share.begun(tokio::time::Instant::now());
+    assert_eq!(begun().await, Err(crate::relay::placing::UNAVAILABLE));
+    for (ready, outcome) in [
+        (Readiness::Joining, Ok(())),
+        (Readiness::Refused(REFUSED), Ok(())),
+        (Readiness::Ready, Ok(())),
+        (Readiness::Refused(TOO_MANY), Err(TOO_MANY)),
+    ] {
+        share.ready.send_replace(ready);
+        assert_eq!(begun().await, outcome, "{ready:?}");
+    }
+    share.ready.send_replace(Readiness::Refused(REFUSED));
+    share.lock().ended = true;
+    assert_eq!(begun().await, Err(REFUSED));
 }
