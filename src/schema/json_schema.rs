@@ -1,20 +1,26 @@
 //! JSON Schema: the value is JSON on both sides, and valid.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use jsonschema::{PatternOptions, Registry, Validator};
 use serde_json::Value;
 
-use super::{misfit::Misfit, text::SchemaText};
+use super::{misfit::Misfit, text::SchemaText, unfolded};
 
 /// Where the schema itself is, for references that are relative. The registry's names stand beside it.
 const BASE: &str = "registry:///schema";
 /// Bytes that a pattern may compile to.
 const LARGEST_PATTERN: usize = 1 << 20;
+/// Parts of the schema times the weight of a value, up to which the reason is looked for why that is not valid.
+const MOST_EXPLAINED: usize = 1 << 20;
+/// What a value weighs beside its text.
+const WEIGHT: usize = 8;
 
 /// A compiled JSON Schema.
 pub struct JsonSchema {
     validator: Validator,
+    /// With its references unfolded, if those have an end.
+    parts: Option<usize>,
 }
 
 impl fmt::Debug for JsonSchema {
@@ -28,6 +34,7 @@ impl JsonSchema {
         let parse = |text: &str| serde_json::from_str::<Value>(text).map_err(|e| format!("is no JSON: {e}"));
         let schema = parse(&text.text)?;
         let mut registry = Registry::new();
+        let mut references = HashMap::new();
         for (name, referred) in &text.references {
             // As a name beside the schema, which is what `$ref` is resolved against.
             let uri = if name.contains("://") {
@@ -36,6 +43,7 @@ impl JsonSchema {
                 format!("registry:///{}", name.trim_start_matches('/'))
             };
             let value = parse(referred).map_err(|why| format!("its reference `{name}` {why}"))?;
+            references.insert(name.as_str(), value.clone());
             registry = registry
                 .add(uri, value)
                 .map_err(|e| format!("its reference `{name}` cannot be used: {e}"))?;
@@ -48,22 +56,58 @@ impl JsonSchema {
             // In linear time: payloads are strangers'.
             .with_pattern_options(PatternOptions::regex().size_limit(LARGEST_PATTERN).dfa_size_limit(LARGEST_PATTERN));
         let validator = options.build(&schema).map_err(|e| format!("is no schema that can be used: {e}"))?;
-        Ok(Self { validator })
+        let parts = unfolded::parts(&schema, &references);
+        Ok(Self { validator, parts })
     }
 
     /// Whether a value is valid.
     pub(super) fn check(&self, value: &Value) -> Result<(), Misfit> {
-        let Err(error) = self.validator.validate(value) else {
-            return Ok(());
-        };
-        // Without the value, which may be long or nobody's business.
-        let mut misfit = Misfit::mismatch(error.masked().to_string());
-        misfit.at = error.instance_path().to_string();
-        Err(misfit)
+        // Which remembers what it knows of a part already; `validate` would look at a part anew for each way to it.
+        match self.validator.is_valid(value) {
+            true => Ok(()),
+            false => Err(self.explained(value)),
+        }
+    }
+
+    fn explained(&self, value: &Value) -> Misfit {
+        let bounded = self.parts.is_some_and(|parts| {
+            let most = MOST_EXPLAINED / parts;
+            weight(value, most) <= most
+        });
+        match bounded.then(|| self.validator.validate(value)) {
+            Some(Err(error)) => {
+                // Without the value, which may be long or nobody's business.
+                let mut misfit = Misfit::mismatch(error.masked().to_string());
+                misfit.at = error.instance_path().to_string();
+                misfit
+            }
+            _ => Misfit::mismatch(
+                "is not valid by the JSON Schema; where is not looked for, since the value is large or the schema recursive",
+            ),
+        }
     }
 
     pub(super) fn encode(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), Misfit> {
         self.check(value)?;
         serde_json::to_writer(out, value).map_err(|e| Misfit::mismatch(e.to_string()))
+    }
+}
+
+/// What a value takes, in bytes or so; not further than `most`.
+fn weight(value: &Value, most: usize) -> usize {
+    let parts = |parts: &mut dyn Iterator<Item = (usize, &Value)>| {
+        let mut sum = WEIGHT;
+        while sum <= most
+            && let Some((name, part)) = parts.next()
+        {
+            sum += name + weight(part, most - sum);
+        }
+        sum
+    };
+    match value {
+        Value::String(text) => WEIGHT + text.len(),
+        Value::Array(items) => parts(&mut items.iter().map(|item| (0, item))),
+        Value::Object(entries) => parts(&mut entries.iter().map(|(name, entry)| (name.len(), entry))),
+        _ => WEIGHT,
     }
 }

@@ -11,6 +11,7 @@ mod json_schema;
 mod misfit;
 mod protobuf;
 mod text;
+mod unfolded;
 
 pub use catalog::{Catalog, Known, Unread, Writer, Written};
 pub use compiled::{Format, Schema};

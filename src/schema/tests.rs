@@ -2,6 +2,7 @@
 
 mod avro;
 mod hostile;
+mod hostile_json;
 mod json_schema;
 mod protobuf;
 
