@@ -12,7 +12,7 @@ use jaq_core::{DataT, RunPtr, ValR};
 use super::fuel::{CutOff, charge, charge_bytes, charge_values, end};
 use super::matching::{DEFINITIONS, Wanted, apply};
 use super::program::Kind;
-use super::value::{Envelope, Value};
+use super::value::Value;
 use crate::mapping::said::time_of;
 use crate::mapping::tables::Table;
 
@@ -197,11 +197,7 @@ fn envelope(value: Value, with: &Value) -> ValR<Value> {
     let fields = with
         .fields()
         .ok_or_else(|| Error::typ(with.clone(), "object of what a record has"))?;
-    charge_values(fields.len());
-    Ok(Value::Envelope(Arc::new(Envelope {
-        value,
-        with: fields.clone(),
-    })))
+    Ok(Value::envelope(value, fields.clone()))
 }
 
 fn double<'a>(value: &Value, f: impl Fn(f64) -> f64) -> jaq_core::ValXs<'a, Value> {

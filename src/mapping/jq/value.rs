@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 
 use super::fuel::{CutOff, charge, charge_bytes, charge_values, end};
 
-/// Arrays and objects within each other. JSON of payloads is read up to 128.
+/// Arrays, objects and records within each other. JSON of payloads is read up to 128.
 const MOST_LEVELS: u16 = 200;
 
 /// Fields in the order in which they were written.
@@ -42,6 +42,7 @@ pub enum Value {
 pub struct Envelope {
     pub(super) value: Value,
     pub(super) with: Fields,
+    levels: u16,
 }
 
 /// Items, and how deeply they are nested.
@@ -93,6 +94,13 @@ impl Value {
         charge_values(fields.len());
         let levels = one_more(fields.values());
         Value::Object(Arc::new(Object { fields, levels }))
+    }
+
+    /// A value with what its record or message has beside it: a level as arrays and objects are.
+    pub(super) fn envelope(value: Value, with: Fields) -> Value {
+        charge_values(with.len());
+        let levels = one_more(std::iter::once(&value).chain(with.values()));
+        Value::Envelope(Arc::new(Envelope { value, with, levels }))
     }
 
     /// The items of an array.
@@ -155,7 +163,7 @@ impl Value {
         match self {
             Value::Array(array) => array.levels,
             Value::Object(object) => object.levels,
-            Value::Envelope(envelope) => one_more([&envelope.value].into_iter().chain(envelope.with.values())),
+            Value::Envelope(envelope) => envelope.levels,
             _ => 0,
         }
     }
