@@ -10,6 +10,7 @@ mod matching;
 mod natives;
 mod program;
 mod recursion;
+mod size;
 mod value;
 
 pub(super) use program::{Output, Program, Trouble};

@@ -10,6 +10,7 @@ use super::fuel::{CutOff, budget, step, within};
 use super::library::needed;
 use super::natives::functions;
 use super::recursion::said;
+use super::size;
 use super::value::{Fields, Value};
 use crate::mapping::fault::Wrong;
 use crate::mapping::tables::{Lack, Table};
@@ -18,8 +19,6 @@ use crate::mapping::tables::{Lack, Table};
 const MOST_OUTPUTS: usize = 1_000;
 /// Characters of an error that are kept.
 const LONGEST_ERROR: usize = 200;
-/// Bytes of a program: beyond that it is no mapping any more.
-const LONGEST_PROGRAM: usize = 64 << 10;
 
 /// What the interpreter is given.
 pub(super) struct Kind;
@@ -102,14 +101,11 @@ impl Program {
         variables: Vec<String>,
         tables: Vec<(String, Arc<Table>)>,
     ) -> Result<Program, Vec<Wrong>> {
-        if text.len() > LONGEST_PROGRAM {
-            return Err(vec![Wrong::new(
-                LONGEST_PROGRAM,
-                "the program is longer than 64 KiB",
-                "write a shorter one",
-            )]);
-        }
-        check_nesting(text).map_err(|wrong| vec![wrong])?;
+        size::on_large_stack(|| Self::compile_here(text, variables, tables))
+    }
+
+    fn compile_here(text: &str, variables: Vec<String>, tables: Vec<(String, Arc<Table>)>) -> Result<Program, Vec<Wrong>> {
+        size::check(text).map_err(|wrong| vec![wrong])?;
         let arena = Arena::default();
         let file = File { code: text, path: () };
         let said = load::parse(text, |parser| parser.term()).as_ref().map(said).unwrap_or_default();
@@ -220,26 +216,6 @@ fn told(exception: Exn<'_, Value>) -> Trouble {
         text.truncate(end);
     }
     Trouble::Error(text)
-}
-
-/// The parser goes down a level for each of these.
-fn check_nesting(text: &str) -> Result<(), Wrong> {
-    let mut open = 0_u32;
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' | '[' | '{' => open += 1,
-            ')' | ']' | '}' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        if open > 100 {
-            return Err(Wrong::new(
-                at,
-                "more than 100 brackets within each other",
-                "define parts of the program with `def`",
-            ));
-        }
-    }
-    Ok(())
 }
 
 const EXPRESSIONS: &str =
