@@ -533,6 +533,31 @@ fn tables_of_programs_are_told_where_they_are_wrong() {
     }
 }
 
+/// Wherever YAML lets a program be broken: its lines are those of the file.
+#[test]
+fn faults_of_programs_of_several_lines_are_told_at_their_lines() {
+    for (entry, places) in [
+        ("transform: |\n      {a: $vin,\n\n        b: nothing}", [(10, 11), (12, 12)]),
+        (
+            "transform: |2-  # a remark\n      {a: $vin,\n        b: nothing}",
+            [(10, 11), (11, 12)],
+        ),
+        (
+            "transform: |\n\n      # ä\n      \"ä\" | {a: $vin, b: nothing}",
+            [(12, 17), (12, 26)],
+        ),
+        ("transform: >-\n      {a: $vin,\n\n      b:\n       nothing}", [(10, 11), (13, 8)]),
+        ("transform: \"{a: $vin,\n      b: nothing}\"", [(9, 21), (10, 10)]),
+        ("transform: \"{\\\"a\\\": $vin,\\n\\\n      b: nothing}\"", [(9, 25), (10, 10)]),
+        ("transform: '\"it''s\" | {a: $vin,\n\n      b: nothing}'", [(9, 31), (11, 10)]),
+        ("transform: .a | $vin\n      | nothing", [(9, 21), (10, 9)]),
+    ] {
+        let told = faults(&with(&format!("    {entry}")));
+        let found: Vec<_> = told.iter().map(|problem| (problem.line, problem.column)).collect();
+        assert_eq!(found, places, "{entry}: {told:?}");
+    }
+}
+
 #[test]
 fn templates_of_partitions_and_timestamps_are_told_where_they_are_wrong() {
     for (entry, column, words) in [

@@ -19,6 +19,7 @@ mod rule_kafka;
 mod rule_places;
 mod rules;
 mod sasl;
+mod scalar;
 mod security;
 mod sessions;
 mod tables;

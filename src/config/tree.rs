@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::problem::{Problem, one_line, quoted};
+use super::scalar::Written;
 
 /// Keys and values in the tree, copies made by aliases included: as many as ten thousand rules have with fifty each.
 const MOST_NODES: usize = 500_000;
@@ -37,6 +38,20 @@ impl Place {
         }
     }
 
+    pub(super) fn next_line(self) -> Self {
+        Self {
+            line: self.line.saturating_add(1),
+            column: 1,
+        }
+    }
+
+    pub(super) fn next_column(self) -> Self {
+        Self {
+            line: self.line,
+            column: self.column.saturating_add(1),
+        }
+    }
+
     fn of(span: &Span) -> Self {
         let bounded = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
@@ -59,11 +74,22 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
     /// A scalar: its text, and whether it stood in quotes (`""` is a value, nothing is not).
-    Scalar { text: String, quoted: bool, literal: bool },
+    Scalar { text: String, quoted: bool, stands: Stands },
     /// A sequence.
     List(Vec<Node>),
     /// A mapping, in the order of the file, without duplicates.
     Table(Vec<(Key, Node)>),
+}
+
+/// How the text of a scalar stands in the file.
+#[derive(Clone, Debug)]
+pub(super) enum Stands {
+    /// As it is, in one line.
+    Plainly,
+    /// With line breaks or escapes.
+    Written(Box<Written>),
+    /// Nobody can tell.
+    Somehow,
 }
 
 /// The key of an entry.
@@ -79,19 +105,19 @@ impl Node {
         matches!(&self.kind, Kind::Scalar { text, quoted: false, .. } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    /// Where byte `at` of a scalar stands. Where escapes, folding or line breaks make that uncertain: where it begins.
+    /// Where byte `at` of a scalar stands. Where escapes make that uncertain: where it begins.
     pub(super) fn place_at(&self, at: usize) -> Place {
-        let Kind::Scalar {
-            text,
-            quoted,
-            literal: true,
-        } = &self.kind
-        else {
+        let Kind::Scalar { text, quoted, stands } = &self.kind else {
             return self.place;
         };
         let Some(before) = text.get(..at.min(text.len())) else {
             return self.place;
         };
+        match stands {
+            Stands::Plainly => {}
+            Stands::Written(written) => return written.behind(before),
+            Stands::Somehow => return self.place,
+        }
         let skipped = before.chars().count() + usize::from(*quoted);
         Place {
             line: self.place.line,
@@ -160,12 +186,11 @@ impl Builder<'_> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 refuse_tag(tag.is_some(), place)?;
-                let quoted = matches!(style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted);
-                let literal = self.stands_as_written(span, &text, quoted);
+                let stands = self.stands(span, &text, style);
                 let kind = Kind::Scalar {
                     text: text.into_owned(),
                     quoted: style != ScalarStyle::Plain,
-                    literal,
+                    stands,
                 };
                 self.place(Node { place, kind, weight: 1 }, anchor, 1)
             }
@@ -262,18 +287,20 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Whether a scalar's characters stand in the file as they are in its text, so that places in it can be told.
-    fn stands_as_written(&mut self, span: &Span, text: &str, quoted: bool) -> bool {
+    /// How a scalar's characters stand in the file, so that places in it can be told.
+    fn stands(&mut self, span: &Span, text: &str, style: ScalarStyle) -> Stands {
         let source = self.source;
         let characters = self
             .characters
             .get_or_insert_with(|| source.char_indices().map(|(at, _)| at).chain([source.len()]).collect());
-        let start = span.start.index() + usize::from(quoted);
-        characters
-            .get(start)
-            .and_then(|at| source.get(*at..))
-            .is_some_and(|s| s.starts_with(text))
-            && !text.contains('\n')
+        let from = |start: usize| characters.get(start).and_then(|at| source.get(*at..)).unwrap_or("");
+        let start = span.start.index();
+        let quoted = matches!(style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted);
+        if from(start + usize::from(quoted)).starts_with(text) && !text.contains('\n') {
+            return Stands::Plainly;
+        }
+        let written = Written::of(from(start), Place::of(span), style, text);
+        written.map_or(Stands::Somehow, |written| Stands::Written(Box::new(written)))
     }
 }
 
