@@ -1,5 +1,7 @@
 //! Protocol Buffers: messages and their canonical JSON.
 
+mod size;
+
 use std::{fmt, path::Path};
 
 use prost::Message;
@@ -57,6 +59,7 @@ impl Protobuf {
     pub(super) fn compile(text: &SchemaText, message: Option<&str>) -> Result<Self, String> {
         text.check_depth()?;
         let pool = pool(text).map_err(|e| format!("is no schema that can be used: {e}"))?;
+        size::check_any(&pool)?;
         let file = pool.get_file_by_name(ROOT).ok_or("has no file")?;
         let written = match message {
             Some(name) => {
@@ -82,8 +85,8 @@ impl Protobuf {
         let descriptor = self
             .message(&places)
             .ok_or_else(|| Misfit::damaged("is a message that the schema does not have"))?;
-        // Its depth is bounded by prost (100).
         let message = DynamicMessage::decode(descriptor, bytes).map_err(|e| Misfit::damaged(e.to_string()))?;
+        size::check(&message)?;
         message
             .serialize_with_options(serde_json::value::Serializer, &AS_JSON)
             .map_err(|e| Misfit::damaged(e.to_string()))

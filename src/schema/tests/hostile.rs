@@ -116,6 +116,47 @@ fn what_is_too_large_is_not_taken_apart() {
     assert!(Schema::compile(Format::Avro, &large, None).unwrap_err().contains("bytes"));
 }
 
+#[test]
+fn messages_in_any_are_not_nested_without_end() {
+    let schema = compile(
+        Format::Protobuf,
+        "syntax = \"proto3\"; import \"google/protobuf/any.proto\"; message M { google.protobuf.Any a = 1; int32 i = 2; }",
+    );
+    let any = |depth: usize| {
+        let url = b"/google.protobuf.Any";
+        let mut bytes = vec![];
+        for _ in 0..depth {
+            let mut outer = vec![0x0a, url.len() as u8];
+            outer.extend_from_slice(url);
+            outer.push(0x12);
+            crate::wire::write::varint(bytes.len(), &mut outer);
+            outer.extend(bytes);
+            bytes = outer;
+        }
+        let mut value = vec![0, 0x0a];
+        crate::wire::write::varint(bytes.len(), &mut value);
+        value.extend(bytes);
+        value
+    };
+    for depth in [101, 40_000] {
+        let bytes = any(depth);
+        assert!(bytes.len() <= LARGEST);
+        assert_eq!(schema.decode(&bytes).unwrap_err().why, Why::TooMuch);
+    }
+    let within = json!({"a": {"@type": "/M", "a": {"@type": "/google.protobuf.Any", "value": {"@type": "/M", "i": 7}}}});
+    assert_eq!(schema.decode(&encoded(&schema, &within)).unwrap(), within);
+    // Whose bytes would be taken for text, or not be seen at all.
+    for own in [
+        "bytes type_url = 1; bytes value = 2;",
+        "",
+        "repeated string type_url = 1; bytes value = 2;",
+    ] {
+        let text = format!("syntax = \"proto3\"; package google.protobuf; message Any {{ {own} }}");
+        let told = Schema::compile(Format::Protobuf, &SchemaText::alone(text), None).unwrap_err();
+        assert!(told.contains("of its own"), "{told}");
+    }
+}
+
 const AVRO: &str = r#"{"type": "record", "name": "R", "fields": [
     {"name": "d", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
     {"name": "u", "type": ["null", "R", {"type": "map", "values": ["string", "float"]}]},
