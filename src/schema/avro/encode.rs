@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Avro, Branch, Field, Node, UuidForm, logical};
 use crate::{
-    schema::{DEEPEST, MOST_VALUES, Misfit},
+    schema::{DEEPEST, LARGEST, MOST_VALUES, Misfit},
     wire::varint,
 };
 
@@ -16,10 +16,16 @@ struct Encoder<'a> {
     /// Values that still may be tried. Branches of unions are tried one after the other, which in a schema that contains itself could
     /// double with each level.
     left: usize,
+    /// How long what is written may become: defaults make it larger than the value is.
+    end: usize,
 }
 
 pub(super) fn encode(avro: &Avro, value: &Value, out: &mut Vec<u8>) -> Result<(), Misfit> {
-    let mut encoder = Encoder { avro, left: MOST_VALUES };
+    let mut encoder = Encoder {
+        avro,
+        left: MOST_VALUES,
+        end: out.len() + LARGEST,
+    };
     if avro.is_bare() {
         out.extend_from_slice(&bytes(&avro.nodes[avro.root], value)?);
         return Ok(());
@@ -32,6 +38,9 @@ impl Encoder<'_> {
         self.left = self.left.checked_sub(1).ok_or_else(|| Misfit::too_much("has too many values"))?;
         if depth > DEEPEST {
             return Err(Misfit::too_much(format!("lies more than {DEEPEST} deep")));
+        }
+        if out.len() > self.end {
+            return Err(Misfit::too_much(format!("becomes more than {LARGEST} bytes")));
         }
         let avro = self.avro;
         match (&avro.nodes[place], value) {
@@ -133,7 +142,7 @@ impl Encoder<'_> {
             varint::put(at as i64, out);
             match self.value(branch.node, value, depth + 1, out) {
                 Ok(()) => return Ok(()),
-                Err(misfit) if self.left == 0 => return Err(misfit),
+                Err(misfit) if self.left == 0 || out.len() > self.end => return Err(misfit),
                 // Of the usual kind, null and one other, the other knows what is wrong.
                 Err(misfit) => only = (!matches!(self.avro.nodes[branch.node], Node::Null)).then_some(misfit).or(only),
             }

@@ -12,7 +12,7 @@ use std::{collections::HashMap, fmt};
 use apache_avro::schema::{InnerDecimalSchema, Name, Schema as Parsed, UuidSchema};
 use serde_json::Value;
 
-use super::{misfit::Misfit, text::SchemaText};
+use super::{LARGEST, misfit::Misfit, text::SchemaText};
 
 /// Parts that a schema may have, and how deep they may lie in each other.
 const MOST_NODES: usize = 20_000;
@@ -168,6 +168,7 @@ impl Compiler<'_> {
             }
             simple => leaf(simple),
         };
+        check_size(&self.nodes[place])?;
         Ok(place)
     }
 
@@ -188,6 +189,16 @@ impl Compiler<'_> {
         let other = others.iter().find(|other| other.name() == Some(name));
         let other = other.ok_or_else(|| format!("refers to `{}`, which is not there", name.fullname(None)))?;
         self.node(other, depth + 1)
+    }
+}
+
+/// Whether there can be values of a type whose size is fixed.
+fn check_size(node: &Node) -> Result<(), String> {
+    match node {
+        Node::Fixed(size) | Node::Decimal(Decimal { size: Some(size), .. }) if *size > LARGEST => {
+            Err(format!("has a `fixed` of {size} bytes, more than {LARGEST}"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -72,7 +72,7 @@ fn lengths_are_not_believed() {
             "{schema} {bytes:?}"
         );
     }
-    let large = compile(Format::Avro, r#"{"type": "fixed", "name": "F", "size": 9000000000000000000}"#);
+    let large = compile(Format::Avro, r#"{"type": "fixed", "name": "F", "size": 1048576}"#);
     assert_eq!(large.decode(b"").unwrap_err().why, Why::Damaged);
 }
 
@@ -155,6 +155,28 @@ fn messages_in_any_are_not_nested_without_end() {
         let told = Schema::compile(Format::Protobuf, &SchemaText::alone(text), None).unwrap_err();
         assert!(told.contains("of its own"), "{told}");
     }
+}
+
+#[test]
+fn what_is_written_is_bounded_while_it_is_written() {
+    let fixed = r#"{"type": "fixed", "name": "F", "size": 9000000000000000000}"#;
+    let decimal = r#"{"type": "fixed", "name": "F", "size": 9000000000000000000, "logicalType": "decimal", "precision": 9, "scale": 2}"#;
+    for large in [fixed, decimal] {
+        let told = Schema::compile(Format::Avro, &SchemaText::alone(large), None).unwrap_err();
+        assert!(told.contains("`fixed` of 9000000000000000000 bytes"), "{told}");
+    }
+    let largest = format!(r#"{{"type": "fixed", "name": "F", "size": {LARGEST}, "logicalType": "decimal", "precision": 9, "scale": 2}}"#);
+    assert_eq!(encoded(&compile(Format::Avro, &largest), &json!("1.00")).len(), LARGEST);
+    let defaults = format!(
+        r#"{{"type": "array", "items": {{"type": "record", "name": "R", "fields": [{{"name": "a", "type": "string", "default": "{}"}}]}}}}"#,
+        "x".repeat(100_000)
+    );
+    let mut out = Vec::new();
+    let misfit = compile(Format::Avro, &defaults)
+        .encode(&json!(vec![json!({}); 1_000]), &mut out)
+        .unwrap_err();
+    assert_eq!(misfit.why, Why::TooMuch);
+    assert!(out.len() < 2 * LARGEST, "{}", out.len());
 }
 
 const AVRO: &str = r#"{"type": "record", "name": "R", "fields": [
