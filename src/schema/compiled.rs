@@ -102,7 +102,11 @@ impl Schema {
                 schema.check(&value)?;
                 Ok(value)
             }
-            Self::Protobuf(protobuf) => protobuf.decode(bytes),
+            Self::Protobuf(protobuf) => {
+                let value = protobuf.decode(bytes)?;
+                bound(&value, 0, &mut { MOST_VALUES })?;
+                Ok(value)
+            }
         }
     }
 }

@@ -179,6 +179,35 @@ fn what_is_written_is_bounded_while_it_is_written() {
     assert!(out.len() < 2 * LARGEST, "{}", out.len());
 }
 
+#[test]
+fn messages_are_counted_as_other_values_are() {
+    let schema = compile(
+        Format::Protobuf,
+        "syntax = \"proto3\"; message M { repeated int32 i = 1; M m = 2; }",
+    );
+    let of = |items: usize| {
+        let mut bytes = vec![0, 0x0a];
+        crate::wire::write::varint(items, &mut bytes);
+        bytes.resize(bytes.len() + items, 7);
+        bytes
+    };
+    assert!(schema.decode(&of(MOST_VALUES - 2)).is_ok());
+    assert_eq!(schema.decode(&of(MOST_VALUES - 1)).unwrap_err().why, Why::TooMuch);
+    let nested = |depth: usize| {
+        let mut bytes = vec![];
+        for _ in 0..depth {
+            let mut outer = vec![0x12];
+            crate::wire::write::varint(bytes.len(), &mut outer);
+            outer.extend(bytes);
+            bytes = outer;
+        }
+        bytes.insert(0, 0);
+        bytes
+    };
+    assert!(schema.decode(&nested(DEEPEST)).is_ok());
+    assert_eq!(schema.decode(&nested(DEEPEST + 1)).unwrap_err().why, Why::TooMuch);
+}
+
 const AVRO: &str = r#"{"type": "record", "name": "R", "fields": [
     {"name": "d", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
     {"name": "u", "type": ["null", "R", {"type": "map", "values": ["string", "float"]}]},
