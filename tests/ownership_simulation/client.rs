@@ -402,9 +402,9 @@ impl Client {
         self.has_state = false;
     }
 
-    /// An operator may have ended the session that it was told of last.
+    /// An operator may have ended the session that it was told of last; or it could not be read, and a fresh one may have taken its place.
     fn may_be_discarded(&self, welcome: Welcome) -> bool {
-        welcome.maybe_discarded > self.claim
+        welcome.maybe_discarded > self.claim || self.damaged
     }
 
     fn connected(&mut self, welcome: Welcome, wills: &mut Wills, now: Millis) -> Result<Vec<Up>, String> {
