@@ -121,6 +121,7 @@ fn explained(record: &ExplainedRecord) -> Option<String> {
 /// The records of a message by `explain`, with their topics; `None`: it is refused.
 fn expected(rules: &RuleSet, message: &Message) -> Option<Vec<(String, String)>> {
     let sample = Sample {
+        state_topics: &[],
         topic: &message.topic,
         client: CLIENT,
         identity: None,

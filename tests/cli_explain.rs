@@ -125,6 +125,43 @@ fn a_message_that_makes_no_record_is_told_why() {
 }
 
 #[test]
+fn a_record_for_a_topic_of_the_proxys_own_state_is_refused() {
+    let rule = |on_error: &str| {
+        let (head, _) = FILE.split_once("rules:\n").unwrap();
+        format!(
+            "{head}rules:\n  - {{name: any, mqtt: \"a/{{x}}\", kafka: {{topic: \"mqtt-{{x}}\"}}{on_error}}}\n  - {{name: copy, also: true, direction: publish, mqtt: \"a/+\", kafka: {{topic: copies}}}}\n"
+        )
+    };
+    let told = |on_error: &str, topic: &str| {
+        let (code, out, err) = explain_by(&rule(on_error), &[topic, "--json"]);
+        assert_eq!(err, "");
+        (code, serde_json::from_str::<Value>(&out).unwrap())
+    };
+    for own in ["sessions", "retained"] {
+        let (code, refused) = told("", &format!("a/{own}"));
+        assert_eq!(code, 65);
+        assert_eq!(
+            refused["why"],
+            format!("refused: state_topic: mqtt-{own} holds the proxy's own state")
+        );
+        assert_eq!(refused["rules"][0]["verdict"], "matches and refuses it: state_topic");
+        let records = refused["records"].as_array().unwrap();
+        assert_eq!(records.iter().map(|record| &record["topic"]).collect::<Vec<_>>(), ["copies"]);
+    }
+    let (_, skipped) = told(", on_error: skip", "a/sessions");
+    assert!(
+        skipped["why"].as_str().unwrap().contains("the message is acknowledged"),
+        "{skipped}"
+    );
+    let (code, buried) = told(", on_error: {dead_letter: dead}", "a/sessions");
+    let letter = &buried["records"][0];
+    assert_eq!((code, &letter["topic"], &letter["dead_letter"]), (0, &json!("dead"), &json!(true)));
+    let why = json!({"name": "__connect.errors.exception.message", "value": "state_topic"});
+    assert!(letter["headers"].as_array().unwrap().contains(&why), "{letter}");
+    assert_eq!(told("", "a/x").1["records"][0]["topic"], "mqtt-x");
+}
+
+#[test]
 fn a_record_is_followed_to_its_message() {
     let command = told(&[
         "--kafka",

@@ -423,7 +423,7 @@ proptest! {
         let inbound = Inbound { publish: &packet, topic: &topic, client: "c", identity: Some("who"), now_ms: 0 };
         let mut draft = Draft::new();
         let routed = set.route(&inbound, &mut draft);
-        let sample = Sample { topic: &topic, client: "c", identity: Some("who"), now_ms: 0, payload: packet.payload, user: &[], partitions: None };
+        let sample = Sample { topic: &topic, client: "c", identity: Some("who"), now_ms: 0, payload: packet.payload, user: &[], partitions: None, state_topics: &[] };
         let told = set.explain_publish(&sample).unwrap();
         prop_assert_eq!(told.verdicts.len(), specs.len());
         for ((id, verdict), spec) in told.verdicts.iter().zip(&specs) {

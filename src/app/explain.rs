@@ -8,8 +8,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::mapping::{
-    ExplainedRecord, NoRoute, PartitionChoice, PartitionSpec, Reading, RefusalReason, RuleId, RuleSet, Sample, SampleRecord, SchemaSpec,
-    SkipReason, Unmapped, Verdict,
+    ExplainedRecord, NoRoute, OnError, PartitionChoice, PartitionSpec, Reading, RefusalReason, Rule, RuleId, RuleSet, Sample, SampleRecord,
+    SchemaSpec, SkipReason, Unmapped, Verdict,
 };
 use crate::resources::table_files;
 
@@ -68,7 +68,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 /// Answers the question on stdout; that nothing comes of it is told by the code, too.
-pub(super) fn explain(question: &Question, rules: &RuleSet) -> Exit {
+pub(super) fn explain(question: &Question, rules: &RuleSet, state_topics: &[&str]) -> Exit {
     for (_, table) in rules.iter().flat_map(|(_, rule)| rule.tables()) {
         if let Err((path, why)) = table_files::stand_in(table) {
             tell(&format_args!("{} {why}", path.display()));
@@ -78,7 +78,7 @@ pub(super) fn explain(question: &Question, rules: &RuleSet) -> Exit {
     let told = match (&question.kafka, &question.subscribe, &question.topic) {
         (Some(topic), ..) => Ok(delivery(question, topic, rules)),
         (_, Some(filter), _) => filter_sources(filter, rules),
-        (.., topic) => publish(question, topic.as_deref().unwrap_or(""), rules),
+        (.., topic) => publish(question, topic.as_deref().unwrap_or(""), rules, state_topics),
     };
     match told {
         Ok(told) => {
@@ -102,7 +102,7 @@ fn now_ms() -> i64 {
         .map_or(0, |since| since.as_millis() as i64)
 }
 
-fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, String> {
+fn publish(question: &Question, topic: &str, rules: &RuleSet, state_topics: &[&str]) -> Result<Value, String> {
     let explained = rules.explain_publish(&Sample {
         topic,
         client: &question.client,
@@ -111,6 +111,7 @@ fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, S
         payload: question.payload.as_bytes(),
         user: &question.property,
         partitions: question.partitions,
+        state_topics,
     })?;
     let verdict = |(id, verdict): &(RuleId, Verdict)| {
         let by = match verdict {
@@ -120,7 +121,7 @@ fn publish(question: &Question, topic: &str, rules: &RuleSet) -> Result<Value, S
         json!({"rule": rules.rule(*id).name, "verdict": format!("{verdict}{by}")})
     };
     let (records, why) = match explained.outcome {
-        Ok(records) => (records, None),
+        Ok(records) => (records, explained.denied.map(|(id, topic)| denied(rules.rule(id), &topic))),
         Err(NoRoute::Unmapped(unmapped)) => {
             let then = then(unmapped, "the message is acknowledged, and stored nowhere");
             (vec![], Some(format!("no rule matches{then}")))
@@ -173,6 +174,15 @@ fn told(record: &ExplainedRecord, rules: &RuleSet) -> Value {
         told["timestamp"] = json!(time);
     }
     told
+}
+
+/// That a rule would write to a topic of the proxy's own state.
+fn denied(rule: &Rule, topic: &str) -> String {
+    let then = match rule.on_error {
+        OnError::Skip => " (on_error: skip: the message is acknowledged, and not stored there)",
+        OnError::Reject | OnError::DeadLetter => "",
+    };
+    format!("refused: state_topic: {topic} holds the proxy's own state{then}")
 }
 
 /// What is to be said where a table would have to be read.

@@ -182,7 +182,13 @@ pub fn main() -> ExitCode {
         }) => password::put(&file, &user, scram),
         Ok(CommandLine {
             command: Command::Explain(question),
-        }) => load(&question.config).map_or_else(|exit| exit, |config| explain::explain(&question, &config.rules)),
+        }) => load(&question.config).map_or_else(
+            |exit| exit,
+            |config| {
+                let own = [&*config.state_topics.sessions.name, &*config.state_topics.retained.name];
+                explain::explain(&question, &config.rules, &own)
+            },
+        ),
         Ok(CommandLine { command: Command::Schema }) => exit::answer(config::SCHEMA.trim_end()),
         Ok(CommandLine {
             command: Command::Import(from),

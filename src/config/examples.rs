@@ -268,6 +268,7 @@ fn outcome(example: &Example, id: RuleId, rules: &RuleSet) -> Result<Made, Strin
             partitions,
         } => {
             let sample = Sample {
+                state_topics: &[],
                 topic,
                 client,
                 identity: identity.as_deref(),

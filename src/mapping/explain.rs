@@ -3,19 +3,26 @@
 
 use std::fmt;
 
-use super::dead_letter::DeadLetter;
+use super::dead_letter::{DeadLetter, Failure, Stage};
 use super::draft::{Draft, Inbound, PartitionChoice};
 use super::filter::{Filter, Level};
 use super::partition::partition_for_key;
 use super::route::{NoRoute, Refusal, RefusalReason};
 use super::rules::{Rule, RuleId, RuleSet};
 use super::sources::Source;
-use super::spec::Unmapped;
+use super::spec::{OnError, Unmapped};
 use super::transform::Made;
 use crate::mqtt::properties::UserProperties;
 use crate::mqtt::publish::SharedProperties;
 use crate::mqtt::topic::{validate_name, validate_plain_filter};
 use crate::mqtt::{Publish, PublishProperties, QoS};
+
+/// The reason, as metrics name it.
+const STATE_TOPIC: &str = "state_topic";
+const DENIED: Failure = Failure {
+    stage: Stage::Produce,
+    why: STATE_TOPIC,
+};
 
 /// A PUBLISH of QoS 1 to be explained.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +41,8 @@ pub struct Sample<'a> {
     pub user: &'a [(String, String)],
     /// How many partitions each Kafka topic has, if that is known (> 0).
     pub partitions: Option<u32>,
+    /// Kafka topics of the proxy's own state, to which no rule writes.
+    pub state_topics: &'a [&'a str],
 }
 
 /// What one rule does with a topic.
@@ -53,6 +62,8 @@ pub enum Verdict {
     Drops,
     /// It matches, but this rule refuses the message for all.
     RefusedBy(RuleId),
+    /// It matches, but its record would go to a topic of the proxy's own state.
+    Denied,
     /// It only reads.
     OnlyReads,
     /// Its filter does not match, for this reason.
@@ -87,6 +98,9 @@ pub struct ExplainedPublish {
     pub verdicts: Vec<(RuleId, Verdict)>,
     /// Its records, or why there is none.
     pub outcome: Result<Vec<ExplainedRecord>, NoRoute>,
+    /// The first rule whose record would go to a topic of the proxy's own state, and that topic: so the message is refused, or acknowledged if
+    /// the rule skips what it cannot store.
+    pub denied: Option<(RuleId, String)>,
     /// What a program said that failed.
     pub trouble: Option<String>,
 }
@@ -125,15 +139,28 @@ impl RuleSet {
         let mut draft = Draft::new();
         draft.lenient = true;
         let routed = self.route(&inbound, &mut draft);
-        let verdicts = self.verdicts(sample.topic, &draft, routed);
-        let record = |i| self.explained_record(&draft, i, &inbound, sample.partitions);
-        let letter = |refusal: &Refusal| self.explained_letter(*refusal, &inbound, sample.partitions);
+        let mut verdicts = self.verdicts(sample.topic, &draft, routed);
+        let mut denied = None;
+        let record = |i| {
+            let (id, topic) = (draft.rule(i), draft.kafka_topic(i, self));
+            if !sample.state_topics.contains(&topic) {
+                return Some(self.explained_record(&draft, i, &inbound, sample.partitions));
+            }
+            verdicts[id.0 as usize].1 = Verdict::Denied;
+            if self.rule(id).on_error == OnError::DeadLetter {
+                return Some(self.explained_letter((id, Some(topic), DENIED), &inbound, sample.partitions));
+            }
+            denied.get_or_insert_with(|| (id, topic.to_owned()));
+            None
+        };
+        let letter = |refusal: &Refusal| self.explained_letter((refusal.rule, None, Failure::from(*refusal)), &inbound, sample.partitions);
         let letters = draft.dead_letters().iter().map(letter);
-        let outcome = routed.map(|()| (0..draft.len()).map(record).chain(letters).collect());
+        let outcome = routed.map(|()| (0..draft.len()).filter_map(record).chain(letters).collect());
         let trouble = draft.trouble().map(str::to_owned);
         Ok(ExplainedPublish {
             verdicts,
             outcome,
+            denied,
             trouble,
         })
     }
@@ -152,14 +179,20 @@ impl RuleSet {
         }
     }
 
-    fn explained_letter(&self, refusal: Refusal, inbound: &Inbound<'_>, partitions: Option<u32>) -> ExplainedRecord {
-        let letter = DeadLetter::copy(self, refusal.rule, inbound, None);
-        let fields = letter.fields(refusal.into());
+    /// The dead letter of a message by this rule, whose record was to go to this Kafka topic.
+    fn explained_letter(
+        &self,
+        (rule, topic, failure): (RuleId, Option<&str>, Failure),
+        inbound: &Inbound<'_>,
+        partitions: Option<u32>,
+    ) -> ExplainedRecord {
+        let letter = DeadLetter::copy(self, rule, inbound, topic);
+        let fields = letter.fields(failure);
         let key = fields.key.unwrap_or(b"");
         ExplainedRecord {
-            rule: refusal.rule,
+            rule,
             dead_letter: true,
-            kafka_topic: self.rule(refusal.rule).dead_letter.clone().unwrap_or_default(),
+            kafka_topic: self.rule(rule).dead_letter.clone().unwrap_or_default(),
             partition: partitions.map(|count| Ok(PartitionChoice::Index(partition_for_key(key, count)))),
             timestamp: None,
             key: key.to_vec(),
@@ -224,6 +257,7 @@ impl fmt::Display for Verdict {
             Verdict::Earlier(_) => f.write_str("matches, but comes after the rule that takes it"),
             Verdict::Drops => f.write_str("matches, and its program makes nothing of it"),
             Verdict::RefusedBy(_) => f.write_str("matches, but another rule refuses the message"),
+            Verdict::Denied => write!(f, "matches and refuses it: {STATE_TOPIC}"),
             Verdict::OnlyReads => f.write_str("only reads Kafka"),
             Verdict::Differs(why) => write!(f, "no: {why}"),
         }

@@ -131,6 +131,7 @@ fn retained_messages_find_their_rule() {
 fn explain_says_that_an_expression_does_not_match() {
     let set = compile(vec![regex("a", "v/[0-9]+", "t", None), regex("b", "v/x", "t", None)]);
     let sample = |topic| Sample {
+        state_topics: &[],
         topic,
         client: "c",
         identity: None,
