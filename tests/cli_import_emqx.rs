@@ -170,6 +170,31 @@ rule_engine.rules.out {
 }
 
 #[test]
+fn what_a_message_may_lack_is_told() {
+    let notes = |key: &str| {
+        let file = r#"
+connectors.kafka_producer.c { bootstrap_hosts = "k:9092" }
+actions.kafka_producer.a { connector = c, parameters { topic = t, message { key = "KEY", value = "${payload}" } } }
+rule_engine.rules.r { sql = "SELECT * FROM \"x/+\"", actions = ["kafka_producer:a"] }
+"#;
+        let (folder, yaml) = imported(&file.replace("KEY", key));
+        (
+            folder,
+            ["configure `authentication`", "lacks the field"].map(|words| yaml.contains(words)),
+        )
+    };
+    assert_eq!(notes("${clientid}").1, [false, false]);
+    let (folder, told) = notes("${username}");
+    assert_eq!(told, [true, false]);
+    let sent = explained(folder.path(), &["x/1"]);
+    assert!(sent["why"].as_str().unwrap().starts_with("refused: "), "{sent}");
+    let (folder, told) = notes("${payload.x}");
+    assert_eq!(told, [false, true]);
+    let sent = explained(folder.path(), &["x/1", "--payload", "junk"]);
+    assert!(sent["why"].as_str().unwrap().starts_with("refused: "), "{sent}");
+}
+
+#[test]
 fn bridges_of_older_releases_are_read() {
     let (folder, yaml) = imported(
         r#"

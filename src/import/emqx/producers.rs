@@ -175,6 +175,7 @@ fn written(import: &mut Import, rule: &EngineRule, action: &Action, filter: &str
         write!(kafka, ", headers: {{{}}}", headers.join(", ")).expect("a String takes all");
     }
     let value = value(import, select, &action.value)?;
+    what_may_be_refused(import, action);
     let also = import.filters.iter().any(|known| meet(known, filter));
     let also = if also { "also: true, " } else { "" };
     if also.is_empty() {
@@ -185,6 +186,23 @@ fn written(import: &mut Import, rule: &EngineRule, action: &Action, filter: &str
         "  - {{name: {name}, direction: publish, {also}mqtt: {}, {value}kafka: {{{kafka}}}}}\n",
         text(&mqtt)
     ))
+}
+
+/// Tells of placeholders that a message may have nothing for: there it is stored all the same.
+fn what_may_be_refused(import: &mut Import, action: &Action) {
+    let headers = action.headers.iter().map(|(_, value)| value);
+    let templates = [&action.key, &action.timestamp].into_iter().chain(headers);
+    for piece in templates.flat_map(|template| pieces(template)) {
+        match piece {
+            Piece::Hole("username") => import.note(
+                "`{identity}` is who a client was recognised as: configure `authentication`; a message of a client without one is refused, where EMQX stores it",
+            ),
+            Piece::Hole(path) if path.starts_with("payload.") => import.note(
+                "a message is refused if its payload is no JSON or lacks the field of a `{payload.…}`, where EMQX stores it",
+            ),
+            Piece::Hole(_) | Piece::Text(_) => {}
+        }
+    }
 }
 
 /// The filter and the Kafka topic of a rule. A Kafka topic has no `/`, so the MQTT topic is one only where it has one level.
