@@ -236,7 +236,7 @@ impl Stored {
         let help = "How far the brokers' clock is ahead of this host's, as far as that is certain; negative: behind";
         own.register_with_unit("broker_clock_difference", help, Unit::Seconds, stored.clock_difference.clone());
         let help = "Times that this process did not run for more than half a second: it was stopped, or its host gave it no time";
-        own.register("process_pauses", help, stored.pauses.clone());
+        own.register("pauses", help, stored.pauses.clone());
         stored
     }
 }
