@@ -83,6 +83,8 @@ fn idle_connections_that_kafka_closes_cost_no_line_and_no_record() {
     let faults: Vec<_> = log[started..]
         .lines()
         .filter(|line| line.contains("WARN") || line.contains("ERROR"))
+        // A busy machine is no fault of the connection's.
+        .filter(|line| !line.contains("this process did not run"))
         .collect();
     assert!(faults.is_empty(), "{faults:?}");
 }
