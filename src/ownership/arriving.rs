@@ -80,7 +80,9 @@ impl Partition {
         let Some(owner) = self.owners.get_mut(client) else { return };
         owner.phase = Phase::Claiming;
         let mut claim = Claim::new(&self.settings.instance, owner.token, now);
-        claim.fresh = owner.answered && keeps(Guard::Floor);
+        // An operator whose process dies behind such a claim would void what another owner hands on behind it, wills included; and it writes a state
+        // of its own anyway.
+        claim.fresh = owner.answered && !self.settings.operator && keeps(Guard::Floor);
         claim.operator = self.settings.operator;
         let record = match owner.bid {
             Some(of) if keeps(Guard::Bid) => claim.bid(client, of),

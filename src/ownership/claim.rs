@@ -4,7 +4,7 @@
 //! ```json
 //! {"v":1,"owner":"proxy-2-5f1c","n":17,"since":1764102345678}
 //! ```
-//! with `"fresh":true` if its writer answers the client before it has read the claim back, and `"operator":true` if an operator ends the
+//! with `"fresh":true` if its writer, no operator, answers the client before it has read the claim back, and `"operator":true` if an operator ends the
 //! session: its client is told so (0x98), instead of a takeover.
 //!
 //! A bid counts, and its offset is the next generation, only if the claim it names is still the last when the bid is read. A plain claim

@@ -23,8 +23,6 @@ struct Claim {
     owner: String,
     /// By which an operator ends a session.
     operator: bool,
-    /// States of claims before it that come behind it are void.
-    fresh: bool,
     /// Of a custodian.
     bid: bool,
 }
@@ -94,7 +92,6 @@ impl Kafka {
             Some(owner) if of.is_none() || of == last => claims.push(Claim {
                 at: offset,
                 operator: owner.starts_with(COMMAND),
-                fresh: header("fresh").is_some(),
                 owner,
                 bid: of.is_some(),
             }),
@@ -131,14 +128,11 @@ impl Kafka {
     }
 
     /// The last claim below an offset by which an operator has ended a session of this client, or (`maybe`) the state of which has come too late
-    /// for that, but in time for somebody who found no later one. Or no state has come at all: the command was broken off, and what another, whom
-    /// its claim came before, handed on behind it was void by then.
+    /// for that, but in time for somebody who found no later one.
     pub fn discarded(&self, client: &str, below: i64, maybe: bool) -> Option<i64> {
-        let discards = self.discards.get(client).into_iter().flatten();
+        let discards = self.discards.get(client)?.iter();
         let counts = discards.filter(|(_, state, is_last)| *state < below && (maybe || *is_last));
-        let claims = self.claims.get(client).into_iter().flatten();
-        let voids = claims.filter(|claim| maybe && claim.operator && claim.fresh && claim.at < below);
-        counts.map(|(claim, ..)| *claim).chain(voids.map(|claim| claim.at)).max()
+        counts.map(|(claim, ..)| *claim).max()
     }
 
     /// Whether a client has claimed its session between two offsets, be it for a CONNECT that it has given up.
