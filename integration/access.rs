@@ -1,4 +1,4 @@
-//! Several methods in one list, and what an identity may then do, by mosquitto in both versions.
+//! Several methods in one list, and what an identity may then do, by mosquitto and paho in both versions.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 
+use crate::logins::clients::told_by_paho;
 use crate::shared_kafka;
 use crate::stage::{Kafka, Proxy, certificates, eventually};
 
@@ -37,6 +38,15 @@ fn mosquitto(proxy: &Proxy, version: &str, topic: &str, message: &str, login: &[
     } else {
         Err(said)
     }
+}
+
+/// The same of paho, whose message is its version.
+fn paho(proxy: &Proxy, version: u8, user: &str, password: &str, topic: &str) -> String {
+    let login = serde_json::json!({
+        "port": proxy.mqtt.port(), "version": version, "client_id": format!("paho-{version}"),
+        "topic": topic, "value": format!("paho {version}"), "user": user, "password": password,
+    });
+    told_by_paho(&[login]).concat()
 }
 
 fn token(key: &Ed25519KeyPair, subject: &str, expires: u64) -> String {
@@ -114,6 +124,14 @@ fn real_clients_are_let_in_with_what_is_right_and_with_nothing_else() {
             assert!(refused.iter().any(|words| said.contains(words)), "{login:?}: {said}");
         }
     }
+    for version in [4, 5] {
+        assert_eq!(paho(&proxy, version, "vin42", "s3cret", "logins/vin42"), "in", "paho {version}");
+        stored.push(format!("vin42|paho {version}"));
+        let refused = "refused 134";
+        assert_eq!(paho(&proxy, version, "vin42", "wrong", "logins/vin42"), refused, "paho {version}");
+        assert_eq!(paho(&proxy, version, "any", &old, "logins/tok7"), refused, "paho {version}");
+    }
+    assert_eq!(paho(&proxy, 5, "vin42", "s3cret", "logins/other"), "puback 135");
     let mut found = eventually("all that was allowed", || {
         let found = kafka.consume("logins", "%k|%s");
         (found.len() >= stored.len()).then_some(found)
@@ -251,6 +269,12 @@ fn real_clients_are_let_in_by_keys_and_decisions_of_a_server() {
                 "{login:?}"
             );
         }
+    }
+    for version in [4, 5] {
+        let own = format!("{topic}/web7");
+        assert_eq!(paho(&proxy, version, "any", "0pen-up", &own), "in", "paho {version}");
+        stored.push(format!("web7|paho {version}"));
+        assert_eq!(paho(&proxy, version, "any", "wrong", &own), "refused 134", "paho {version}");
     }
     let mut found = eventually("all that was allowed", || {
         let found = kafka.consume(topic, "%k|%s");

@@ -122,6 +122,19 @@ pub fn mosquitto(attempt: &Attempt<'_>) -> String {
 }
 
 fn paho(attempts: &[Attempt<'_>]) -> Vec<String> {
+    let logins = attempts.iter().map(|attempt| {
+        let mut all = attempt.as_json();
+        (all["port"], all["ca"]) = (json!(attempt.proxy.tls.port()), json!(certificates().join("ca.pem")));
+        if let Login::Certificate(pair) = &attempt.case.login {
+            all["certificate"] = json!(pair);
+        }
+        all
+    });
+    told_by_paho(&logins.collect::<Vec<_>>())
+}
+
+/// What becomes of each login, in their order.
+pub fn told_by_paho(logins: &[Value]) -> Vec<String> {
     let mut python = Command::new(root().join(".run/python/bin/python"))
         .arg(root().join("integration/paho_login.py"))
         .stdin(Stdio::piped())
@@ -129,13 +142,8 @@ fn paho(attempts: &[Attempt<'_>]) -> Vec<String> {
         .spawn()
         .expect("paho (make test installs it)");
     let mut lines = python.stdin.take().expect("its input is a pipe");
-    for attempt in attempts {
-        let mut all = attempt.as_json();
-        (all["port"], all["ca"]) = (json!(attempt.proxy.tls.port()), json!(certificates().join("ca.pem")));
-        if let Login::Certificate(pair) = &attempt.case.login {
-            all["certificate"] = json!(pair);
-        }
-        writeln!(lines, "{all}").expect("it reads");
+    for login in logins {
+        writeln!(lines, "{login}").expect("it reads");
     }
     drop(lines);
     let output = python.wait_with_output().expect("it ends");

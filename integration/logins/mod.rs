@@ -1,7 +1,7 @@
 //! Each method of `authentication` by itself, with credentials that are right, wrong, missing, expired, revoked and malformed, by each real
 //! client in each version of MQTT that has such credentials. What there is of them is a table, which the test prints.
 
-mod clients;
+pub mod clients;
 
 use crate::access::{server, token_with};
 use crate::security::Authority;
@@ -327,6 +327,8 @@ fn each_method_takes_what_is_right_and_nothing_else_from_each_client() {
     found.sort_unstable();
     stored.sort_unstable();
     assert_eq!(found, stored, "who was let in, as whom, and nobody else");
+    let by_browsers = |proxy: &Proxy| proxy.metric(&["connections_opened_total", "listener=\"wss\""]);
+    assert!(stage.proxies.values().map(by_browsers).sum::<f64>() >= 16.0);
     for (method, proxy) in &stage.proxies {
         let log = proxy.log();
         assert!(log.contains("login_refused"), "{method}: {log}");
