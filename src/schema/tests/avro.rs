@@ -186,6 +186,18 @@ fn decimals_keep_all_their_digits() {
     assert_eq!(fixed.decode(b"\xff\xff\xff\xff").unwrap(), json!("-0.1"));
 }
 
+/// Not each library looks at the digits of what it writes; a record that lies in Kafka is delivered.
+#[test]
+fn decimals_of_too_many_digits_are_read_and_not_written() {
+    let schema = avro(r#"{"type": "bytes", "logicalType": "decimal", "precision": 6, "scale": 2}"#);
+    let value = schema.decode(b"\x0a\x01\x00\x00\x00\x00").unwrap();
+    assert_eq!(value, json!("42949672.96"));
+    assert!(refused(&schema, &value).contains("more than 6 digits"));
+    // The largest of six digits, and the smallest of seven.
+    assert_eq!(encoded(&schema, &json!("9999.99")), b"\x06\x0f\x42\x3f");
+    refused(&schema, &json!("10000.00"));
+}
+
 #[test]
 fn numbers_that_json_has_no_digits_for_have_names() {
     for (schema, bytes, value) in [
