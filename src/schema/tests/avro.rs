@@ -189,13 +189,14 @@ fn decimals_keep_all_their_digits() {
 /// Not each library looks at the digits of what it writes; a record that lies in Kafka is delivered.
 #[test]
 fn decimals_of_too_many_digits_are_read_and_not_written() {
-    let schema = avro(r#"{"type": "bytes", "logicalType": "decimal", "precision": 6, "scale": 2}"#);
-    let value = schema.decode(b"\x0a\x01\x00\x00\x00\x00").unwrap();
-    assert_eq!(value, json!("42949672.96"));
+    let inner = r#"{"type": "bytes", "logicalType": "decimal", "precision": 6, "scale": 2}"#;
+    let schema = avro(&format!(r#"{{"type": "array", "items": {inner}}}"#));
+    let value = schema.decode(b"\x02\x0a\x01\x00\x00\x00\x00\x00").unwrap();
+    assert_eq!(value, json!(["42949672.96"]));
     assert!(refused(&schema, &value).contains("more than 6 digits"));
     // The largest of six digits, and the smallest of seven.
-    assert_eq!(encoded(&schema, &json!("9999.99")), b"\x06\x0f\x42\x3f");
-    refused(&schema, &json!("10000.00"));
+    assert_eq!(encoded(&schema, &json!(["9999.99"])), b"\x02\x06\x0f\x42\x3f\x00");
+    refused(&schema, &json!(["10000.00"]));
 }
 
 #[test]
