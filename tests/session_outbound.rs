@@ -2,6 +2,8 @@
 
 mod session_client;
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use mqtt_kafka_proxy::mqtt::{Connect, Packet, QoS, ReasonCode, SubscribeFilter, Version};
 use mqtt_kafka_proxy::session::{Close, Message, Output, Requested, Settings, SubscriptionKey, Taken};
@@ -78,6 +80,43 @@ fn refusals_by_the_relay() {
             .collect();
         assert_eq!(left, ["c"]);
     }
+}
+
+/// Each filter looked for by itself, these would be some ten thousand million comparisons of texts: minutes, for a packet of a megabyte.
+#[test]
+fn very_many_filters_cost_what_they_are() {
+    const MANY: usize = 100_000;
+    let settings = Settings {
+        subscriptions_maximum: MANY,
+        ..Settings::default()
+    };
+    let began = Instant::now();
+    let mut client = Client::connected_as(connect(Version::V5), settings);
+    let names: Vec<String> = (0..MANY).map(|n| format!("{n:07}")).collect();
+    let filters: Vec<_> = names.iter().map(|name| filter(name, QoS::AtMostOnce)).collect();
+    // Twice: the second finds each of the first, and both are refused but for every tenth.
+    let answers: Vec<_> = (0..MANY)
+        .map(|n| [ReasonCode::NotAuthorized, ReasonCode::Success][usize::from(n % 10 == 0)])
+        .collect();
+    let tickets: Vec<_> = (1..=2).flat_map(|packet| client.send(&subscribe(packet, &filters, None))).collect();
+    for output in &tickets {
+        let Output::Subscribe { ticket } = output else {
+            panic!("{output:?}")
+        };
+        client.session.answer_subscribe(*ticket, &answers, client.now);
+    }
+    assert_eq!(tickets.len(), 2);
+    assert_eq!(client.session.subscriptions().len(), MANY / 10);
+    // Twice as well, in one packet.
+    let names: Vec<_> = names.iter().map(String::as_str).step_by(2).flat_map(|name| [name, name]).collect();
+    let [Output::Unsubscribe { ticket }] = client.send(&unsubscribe(3, &names))[..] else {
+        panic!()
+    };
+    let removed = |requested: &&Requested| matches!(requested, Requested::Removed { .. });
+    assert_eq!(client.session.requested(ticket).iter().filter(removed).count(), MANY / 10);
+    assert_eq!(client.session.requested(ticket)[..4].iter().filter(removed).count(), 1);
+    assert!(client.session.subscriptions().is_empty());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 /// [MQTT-3.8.3-4]

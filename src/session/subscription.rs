@@ -47,16 +47,12 @@ impl Session {
         let maximum = self.settings.subscriptions_maximum;
         // What one packet may ask for is bounded as well: a filter of one byte a quarter of a million times would cost far more than its
         // packet, each time it is looked for.
-        let requested = subscribe
-            .filters
-            .iter()
-            .enumerate()
-            .map(|(at, filter)| match at < maximum {
-                true if !self.settings.topic_fits(filter.filter) => Requested::Refused(ReasonCode::TopicFilterInvalid),
-                true => self.subscriptions.request(filter, maximum),
-                false => Requested::Refused(ReasonCode::QuotaExceeded),
-            })
-            .collect();
+        let filters = subscribe.filters.iter().enumerate().map(|(at, filter)| match at < maximum {
+            true if !self.settings.topic_fits(filter.filter) => Err(ReasonCode::TopicFilterInvalid),
+            true => Ok(filter.filter),
+            false => Err(ReasonCode::QuotaExceeded),
+        });
+        let requested = self.subscriptions.request(filters, maximum);
         let options = subscribe
             .filters
             .iter()
@@ -80,6 +76,7 @@ impl Session {
         let reasons = filters
             .map(|((requested, options), answer)| self.subscriptions.decide(ticket, *requested, *options, answer))
             .collect();
+        self.subscriptions.forget_refused();
         let suback = SubAck {
             packet_id: pending.packet_id,
             reasons,
@@ -98,17 +95,21 @@ impl Session {
         if unsubscribe.filters.len() > self.settings.subscriptions_maximum {
             return self.end(ReasonCode::QuotaExceeded, "more filters than a client may have subscriptions", now);
         }
-        let requested = unsubscribe.filters.iter().map(|filter| self.remove(filter)).collect();
+        let requested = self.remove(unsubscribe);
         let ticket = self.subscriptions.push(unsubscribe.packet_id, false, requested, Vec::new());
         self.outputs.push_back(Output::Unsubscribe { ticket });
     }
 
-    fn remove(&mut self, filter: &str) -> Requested {
-        let is_denied = self.stored.as_mut().is_some_and(|stored| stored.forget_denied(filter));
-        match self.subscriptions.remove(filter) {
-            Requested::NotFound if is_denied => Requested::Denied,
-            requested => requested,
+    fn remove(&mut self, unsubscribe: &Unsubscribe<'_>) -> Vec<Requested> {
+        let mut requested = self.subscriptions.remove(unsubscribe.filters.iter().copied());
+        if let Some(stored) = &mut self.stored {
+            for (filter, requested) in unsubscribe.filters.iter().zip(&mut requested) {
+                if stored.forget_denied(filter) && *requested == Requested::NotFound {
+                    *requested = Requested::Denied;
+                }
+            }
         }
+        requested
     }
 
     /// Answers an UNSUBSCRIBE, when nothing more is delivered for its filters. Unknown tickets are ignored.

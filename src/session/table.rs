@@ -1,7 +1,9 @@
 //! The table of what a client wants to hear, and the SUBSCRIBEs and UNSUBSCRIBEs that wait for their answer.
 
+use std::collections::HashMap;
+
 use super::{Message, Taken, Ticket};
-use crate::mqtt::{PacketId, QoS, ReasonCode, RetainHandling, SubscribeFilter};
+use crate::mqtt::{PacketId, QoS, ReasonCode, RetainHandling};
 
 /// SUBSCRIBEs and UNSUBSCRIBEs of one client that may wait for an answer before its socket is left unread.
 const UNANSWERED_MAXIMUM: usize = 16;
@@ -148,9 +150,34 @@ impl Subscriptions {
         self.matched_ids = ids;
     }
 
-    /// Enters one filter of a SUBSCRIBE.
-    pub(super) fn request(&mut self, filter: &SubscribeFilter<'_>, maximum: usize) -> Requested {
-        if let Some(known) = self.table.iter_mut().find(|known| &*known.filter == filter.filter) {
+    /// Where the filters of one packet are in the table, found in one walk over it: thousands of filters beside thousands of
+    /// subscriptions, each looked for by itself, would cost a device little and everybody else much.
+    fn places<'a>(&self, filters: impl Iterator<Item = &'a str>) -> HashMap<&'a str, Option<usize>> {
+        let mut places: HashMap<_, _> = filters.map(|filter| (filter, None)).collect();
+        for (index, known) in self.table.iter().enumerate() {
+            if let Some(place) = places.get_mut(&*known.filter) {
+                *place = Some(index);
+            }
+        }
+        places
+    }
+
+    /// Enters the filters of a SUBSCRIBE, in its order, up to `maximum` subscriptions; of those that are refused already, the reason.
+    pub(super) fn request<'a, F>(&mut self, filters: F, maximum: usize) -> Vec<Requested>
+    where
+        F: Iterator<Item = Result<&'a str, ReasonCode>> + Clone,
+    {
+        let mut places = self.places(filters.clone().flatten());
+        let enter = |filter: Result<&'a str, ReasonCode>| match filter {
+            Ok(filter) => self.enter(filter, places.entry(filter).or_default(), maximum),
+            Err(reason) => Requested::Refused(reason),
+        };
+        filters.map(enter).collect()
+    }
+
+    fn enter(&mut self, filter: &str, place: &mut Option<usize>, maximum: usize) -> Requested {
+        if let Some(index) = *place {
+            let known = &mut self.table[index];
             known.asked += 1;
             return Requested::Subscribe {
                 key: known.key,
@@ -160,11 +187,12 @@ impl Subscriptions {
         if self.table.len() >= maximum {
             return Requested::Refused(ReasonCode::QuotaExceeded);
         }
+        *place = Some(self.table.len());
         let key = SubscriptionKey(self.next_key);
         self.next_key += 1;
         self.table.push(Subscription {
             key,
-            filter: filter.filter.into(),
+            filter: filter.into(),
             options: None,
             asked: 1,
             granted: None,
@@ -172,14 +200,28 @@ impl Subscriptions {
         Requested::Subscribe { key, new: true }
     }
 
-    /// Takes one filter of an UNSUBSCRIBE out [MQTT-3.10.4-1].
-    pub(super) fn remove(&mut self, filter: &str) -> Requested {
-        match self.table.iter().position(|known| &*known.filter == filter) {
-            Some(index) => Requested::Removed {
-                key: self.table.remove(index).key,
-            },
+    /// Takes the filters of an UNSUBSCRIBE out, in its order [MQTT-3.10.4-1].
+    pub(super) fn remove<'a>(&mut self, filters: impl Iterator<Item = &'a str> + Clone) -> Vec<Requested> {
+        let mut places = self.places(filters.clone());
+        let mut goes = vec![false; self.table.len()];
+        let take = |filter| match places.get_mut(filter).and_then(Option::take) {
+            Some(index) => {
+                goes[index] = true;
+                Requested::Removed {
+                    key: self.table[index].key,
+                }
+            }
             None => Requested::NotFound,
-        }
+        };
+        let requested = filters.map(take).collect();
+        let mut goes = goes.into_iter();
+        self.table.retain(|_| !goes.next().unwrap_or(false));
+        requested
+    }
+
+    /// Takes out what nobody has been granted and nobody waits for.
+    pub(super) fn forget_refused(&mut self) {
+        self.table.retain(|known| known.options.is_some() || known.asked > 0);
     }
 
     /// All subscriptions, ordered by key.
@@ -252,7 +294,8 @@ impl Subscriptions {
         is_latest
     }
 
-    /// Enters the relay's answer to one filter of a SUBSCRIBE and returns what SUBACK says about it.
+    /// Enters the relay's answer to one filter of a SUBSCRIBE and returns what SUBACK says about it. After the last of them comes
+    /// [`Subscriptions::forget_refused`].
     pub(super) fn decide(&mut self, ticket: Ticket, requested: Requested, options: Options, answer: ReasonCode) -> ReasonCode {
         let key = match requested {
             Requested::Subscribe { key, .. } => key,
@@ -270,14 +313,9 @@ impl Subscriptions {
         if let Some(index) = self.index(key) {
             let entry = &mut self.table[index];
             entry.asked -= 1;
-            match granted {
-                Some(qos) if is_latest => entry.options = Some(Options { qos, ..options }),
-                Some(_) => {}
-                None if entry.options.is_none() && entry.asked == 0 => {
-                    self.table.remove(index);
-                }
-                // A refused change leaves what was granted before.
-                None => {}
+            // A refused change leaves what was granted before.
+            if let Some(qos) = granted.filter(|_| is_latest) {
+                entry.options = Some(Options { qos, ..options });
             }
         }
         granted.map_or(suback_reason(answer), granted_reason)
