@@ -601,7 +601,11 @@ async fn a_partition_of_a_topic_that_is_not_known_yet_is_read_when_it_is() {
 
 /// Writes one batch of jobs with these numbers, of 1,000 bytes each, that is much smaller compressed; its size.
 fn write_large(stage: &Stage, numbers: std::ops::Range<usize>) -> usize {
-    let records: Vec<_> = numbers.map(|n| record("a", &format!("{n:<1000}"))).collect();
+    write_wide(stage, numbers, 1_000)
+}
+
+fn write_wide(stage: &Stage, numbers: std::ops::Range<usize>, width: usize) -> usize {
+    let records: Vec<_> = numbers.map(|n| record("a", &format!("{n:<width$}"))).collect();
     let batch = Batch::of(&records).codec(Codec::Zstd).bytes();
     stage.fake.write("jobs", 0, &batch);
     batch.len()
@@ -677,7 +681,8 @@ async fn shared_subscriptions_take_turns_for_memory() {
 /// Storage from which a fetch takes longer than a turn may last at first: what comes then is not thrown away for want of memory each time.
 #[tokio::test]
 async fn with_slow_storage_shared_subscriptions_take_turns_for_memory() {
-    const JOBS: usize = 1_000;
+    // As few as fill the memory with what is at the machine's pace the work of a moment: a turn ends by the clock.
+    const JOBS: usize = 100;
     let fake = Fake::start(1).await;
     fake.topic("jobs", 1);
     let stage = Stage::with(fake, RULES, |config| {
@@ -696,7 +701,7 @@ async fn with_slow_storage_shared_subscriptions_take_turns_for_memory() {
         .world()
         .fetch_takes
         .insert("jobs".to_owned(), Duration::from_millis(1_200));
-    let size = write_large(&stage, 0..JOBS);
+    let size = write_wide(&stage, 0..JOBS, 10_000);
     let mut tasks = tokio::task::JoinSet::new();
     for mut worker in workers {
         tasks.spawn(async move { does(&mut worker, 0..JOBS).await });
