@@ -1,6 +1,8 @@
 //! What is said of the mapping is what happens: `explain` and the running proxy over random messages, and the partition of a key and the Java
 //! client's over random keys.
 
+mod back;
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::SystemTime;
@@ -32,7 +34,35 @@ const RULES: &str = r#"  - {name: levels, mqtt: "ag/{a}/t/{b}", kafka: {topic: a
     kafka: {topic: agree-b, topics: [agree-rest], key: "{x}"}
   - {name: strict, direction: publish, mqtt: "ag/strict/+", on_error: {dead_letter: dead-of-agree}, kafka: {topic: agree-b, key: "{payload.id}"}}
   - {name: rest, mqtt: "ag/rest/#", kafka: {topic: agree-rest}}
-  - {name: reads, direction: subscribe, mqtt: "ag-out/{key}", kafka: {topic: agree-a}}"#;
+  - {name: reads, direction: subscribe, mqtt: "ag-out/{key}", kafka: {topic: agree-a}}
+  - {name: kept, mqtt: "ag/kept/{k}", kafka: {topic: agree-kept, key: "{k}", tombstones: both}}
+  - {name: turns, mqtt: "ag/turns/#", kafka: {topic: agree-turns, partition: round-robin}}
+  - {name: stays, also: true, direction: publish, mqtt: "ag/turns/#", kafka: {topic: agree-turns, partition: sticky}}
+  - name: there
+    mqtt: "ag/there/{x}"
+    lookup: {sites: "SITES"}
+    kafka: {topic: agree-there, key: "{x}", tombstones: both}
+    transform: '{site: lookup("sites"; $x).site, n, u: $user.u}'
+    transform_back: 'select(.n != 2) | {n: (.n + 1), site: lookup("sites"; $x).site, h: $headers.h, k: $key, t: $topic}'
+  - {name: named, direction: subscribe, mqtt: "ag-to/{header.to}", kafka: {topic: agree-foreign}}
+  - {name: keyed, direction: subscribe, mqtt: "ag-key/{key}", kafka: {topic: agree-foreign}}"#;
+
+/// Rows for keys of topics and of records.
+const SITES: &str = "x,site\n7,north\né,süd\n";
+/// Where only the running proxy knows the partition, and what stands for it.
+const TURNS: &str = "agree-turns";
+const ANY: &str = "*";
+const TOPICS: [&str; 7] = [
+    "agree-a",
+    "agree-b",
+    "agree-rest",
+    "dead-of-agree",
+    "agree-kept",
+    TURNS,
+    "agree-there",
+];
+/// Written by others, too.
+const OF_OTHERS: [&str; 4] = ["agree-foreign", "agree-there", "agree-kept", "agree-a"];
 
 /// Marsaglia's xorshift: what it gives is found again by its seed.
 struct Random(u64);
@@ -64,9 +94,12 @@ struct Message {
 
 /// To topics of all rules, and of none; with payloads that they can map, and others.
 fn message(random: &mut Random, number: usize) -> Message {
-    let second = random.of(&["x", "y", "said", "jq", "strict", "rest", "a-7", "b-12", "c-1", "a-", "é"]);
-    let rest = random.of(&["", "/t/rpm", "/t", "/1", "/2", "/é", "/t/", "//", "/1/2"]);
-    let payload = match random.below(6) {
+    let second = random.of(&[
+        "x", "y", "said", "jq", "strict", "rest", "a-7", "b-12", "c-1", "a-", "é", "kept", "turns", "there",
+    ]);
+    let rest = random.of(&["", "/t/rpm", "/t", "/1", "/2", "/7", "/é", "/t/", "//", "/1/2"]);
+    let payload = match random.below(7) {
+        6 => String::new(),
         0 => format!("text {number}"),
         1 => format!("[{number}]"),
         _ => {
@@ -93,8 +126,8 @@ fn message(random: &mut Random, number: usize) -> Message {
     }
 }
 
-fn line(partition: &str, key: &[u8], timestamp: Option<i64>, headers: &str, value: &[u8]) -> String {
-    let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(value));
+fn line(partition: &str, key: &[u8], timestamp: Option<i64>, headers: &str, value: Option<&[u8]>) -> String {
+    let (key, value) = (String::from_utf8_lossy(key), value.map_or("null".into(), String::from_utf8_lossy));
     let timestamp = timestamp
         .filter(|at| *at < LATEST)
         .map_or_else(|| "-".to_owned(), |at| at.to_string());
@@ -103,18 +136,25 @@ fn line(partition: &str, key: &[u8], timestamp: Option<i64>, headers: &str, valu
 
 /// A record as kcat prints it; `None`: it has no partition.
 fn explained(record: &ExplainedRecord) -> Option<String> {
-    let Some(Ok(PartitionChoice::Index(partition))) = record.partition else {
-        assert!(matches!(record.partition, Some(Err(_))), "{record:?}");
-        return None;
+    let partition = match record.partition {
+        Some(Ok(PartitionChoice::Index(partition))) => partition.to_string(),
+        Some(Ok(PartitionChoice::RoundRobin | PartitionChoice::Sticky)) => {
+            assert_eq!(record.kafka_topic, TURNS);
+            ANY.to_owned()
+        }
+        _ => {
+            assert!(matches!(record.partition, Some(Err(_))), "{record:?}");
+            return None;
+        }
     };
     let header = |(name, value): &(String, Vec<u8>)| format!("{name}={}", String::from_utf8_lossy(value));
     let headers: Vec<String> = record.headers.iter().map(header).collect();
     Some(line(
-        &partition.to_string(),
+        &partition,
         &record.key,
         record.timestamp,
         &headers.join(","),
-        record.value.as_deref().unwrap_or_default(),
+        record.value.as_deref(),
     ))
 }
 
@@ -160,19 +200,26 @@ async fn publish(client: &mut Client, message: &Message, id: u16) -> bool {
 }
 
 #[test]
-fn explain_says_of_random_messages_what_the_running_proxy_does() {
+fn explain_says_of_random_messages_and_records_what_the_running_proxy_does() {
     let kafka = shared_kafka();
-    let topics = ["agree-a", "agree-b", "agree-rest", "dead-of-agree"];
-    topics.iter().for_each(|topic| kafka.topic(topic, PARTITIONS));
-    let proxy = Proxy::start(&kafka.bootstrap, RULES, "");
+    TOPICS
+        .iter()
+        .chain(&OF_OTHERS[..1])
+        .for_each(|topic| kafka.topic(topic, PARTITIONS));
+    let sites = tempfile::Builder::new().suffix(".csv").tempfile().unwrap();
+    std::fs::write(sites.path(), SITES).unwrap();
+    let rules = RULES.replace("SITES", &sites.path().display().to_string());
+    let proxy = Proxy::start(&kafka.bootstrap, &rules, "");
     let rules = config::load(&proxy.configuration()).unwrap().rules;
     let mut random = Random::seeded();
     let seed = random.0;
-    let mut wanted: BTreeMap<String, Vec<String>> = topics.iter().map(|topic| ((*topic).to_owned(), vec![])).collect();
+    let mut wanted: BTreeMap<String, Vec<String>> = TOPICS.iter().map(|topic| ((*topic).to_owned(), vec![])).collect();
     let (mut taken, mut refused) = (0, 0);
-    Runtime::new().unwrap().block_on(async {
+    let runtime = Runtime::new().unwrap();
+    let mut everything = runtime.block_on(back::subscriber(proxy.mqtt));
+    runtime.block_on(async {
         let mut client = Client::connect(proxy.mqtt, Version::V5, CLIENT).await.unwrap();
-        for id in 1..=400_u16 {
+        for id in 1..=600_u16 {
             let message = message(&mut random, id.into());
             let records = expected(&rules, &message);
             let said = (&message.topic, &message.payload, &message.user);
@@ -190,27 +237,53 @@ fn explain_says_of_random_messages_what_the_running_proxy_does() {
         "seed {seed}"
     );
     for (topic, mut wanted) in wanted {
-        let mut stored: Vec<String> = kafka
-            .consume(&topic, "%p|%k|%T|%h|%s")
-            .iter()
-            .map(|read| as_explained(read))
-            .collect();
+        let read = kafka.consume(&topic, "%p|%k|%T|%h|%S|%s");
+        let mut stored: Vec<String> = read.iter().map(|read| as_explained(&topic, read)).collect();
         stored.sort();
         wanted.sort();
         assert_eq!(stored, wanted, "seed {seed}: {topic}");
     }
+    for turn in 0..120 {
+        back::foreign(&mut random, &kafka.bootstrap, OF_OTHERS[turn % OF_OTHERS.len()]);
+    }
+    let (mut wanted, mut passed_over) = (vec![], 0);
+    for topic in TOPICS.iter().chain(&OF_OTHERS[..1]) {
+        let (got, without) = back::expected(&rules, &kafka.bootstrap, topic);
+        wanted.extend(got);
+        passed_over += without;
+    }
+    assert!(wanted.len() > 100 && passed_over > 20, "seed {seed}");
+    let mut got = runtime.block_on(back::received(&mut everything, wanted.len()));
+    got.sort();
+    wanted.sort();
+    assert_eq!(got, wanted, "seed {seed}");
+    // Nothing else was on its way in the partition of this one.
+    let last = Message {
+        topic: "ag/rest/last".to_owned(),
+        payload: String::new(),
+        user: vec![],
+    };
+    runtime.block_on(async {
+        let mut client = Client::connect(proxy.mqtt, Version::V5, CLIENT).await.unwrap();
+        assert!(publish(&mut client, &last, 1).await);
+        assert_eq!(
+            back::received(&mut everything, 1).await,
+            [(last.topic, 1, last.payload)],
+            "seed {seed}"
+        );
+    });
 }
 
-/// What kcat prints, without the times of the proxy's own clock.
-fn as_explained(read: &str) -> String {
-    let mut parts = read.splitn(5, '|');
-    let [partition, key, timestamp, headers, value] = [(); 5].map(|()| parts.next().unwrap());
+/// What kcat prints, without the times of the proxy's own clock, and without the partitions of its own choice.
+fn as_explained(topic: &str, read: &str) -> String {
+    let mut parts = read.splitn(6, '|');
+    let [partition, key, timestamp, headers, size, value] = [(); 6].map(|()| parts.next().unwrap());
     line(
-        partition,
+        if topic == TURNS { ANY } else { partition },
         key.as_bytes(),
         Some(timestamp.parse().unwrap()),
         headers,
-        value.as_bytes(),
+        (size != "-1").then_some(value.as_bytes()),
     )
 }
 
