@@ -401,6 +401,57 @@ fn an_empty_payload_that_becomes_a_null_value_is_told() {
     );
 }
 
+#[test]
+fn bytes_that_are_no_text_are_asked_about_in_base64_or_as_a_file() {
+    let record = |told: &Value| (told["records"][0]["value"].clone(), told["records"][0]["value_base64"].clone());
+    let given = told(&["plain", "--payload-base64", "AP9B"]);
+    assert_eq!(record(&given), (json!("\\x00\\xffA"), json!("AP9B")));
+    let words = told(&["plain", "--payload-base64", "QQ=="]);
+    assert_eq!(record(&words), (json!("A"), Value::Null));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("frame.bin");
+    std::fs::write(&file, b"\xfe").unwrap();
+    let read = told(&["plain", "--payload-file", file.to_str().unwrap()]);
+    assert_eq!(record(&read), (json!("\\xfe"), json!("/g==")));
+    let back = told(&[
+        "--kafka",
+        "vehicle-commands",
+        "--key-base64",
+        "NDI=",
+        "--payload-base64",
+        "/w==",
+        "--header-base64",
+        "raw=/w==",
+        "--header-base64",
+        "unit=Qw==",
+    ]);
+    let message = &back["message"];
+    assert_eq!(
+        (&message["topic"], &message["payload_base64"], &message["user"]),
+        (
+            &json!("vehicles/42/commands"),
+            &json!("/w=="),
+            &json!([{"name": "unit", "value": "C"}])
+        )
+    );
+    let no_text = told(&["--kafka", "vehicle-commands", "--key-base64", "/w=="]);
+    assert!(no_text["message"].is_null(), "{no_text}");
+}
+
+#[test]
+fn bytes_that_cannot_be_had_are_told() {
+    for (arguments, code, words) in [
+        (["plain", "--payload-base64", "?"], 64, "no base64"),
+        (["plain", "--payload-file", "not-there.bin"], 66, "not-there.bin: cannot be read"),
+        (["--kafka=x", "--header-base64", "a"], 64, "write NAME=BASE64"),
+    ] {
+        let (told, _, err) = explain(&arguments);
+        assert!(told == code && err.contains(words), "{arguments:?}: {told} {err}");
+    }
+    let (code, ..) = explain(&["plain", "--payload", "x", "--payload-base64", "eA=="]);
+    assert_eq!(code, 64);
+}
+
 /// No Kafka is asked: rows of a topic are those of its sample, and without one it is said that they are not known.
 #[test]
 fn tables_of_kafka_topics_are_their_samples() {

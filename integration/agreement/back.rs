@@ -40,7 +40,8 @@ pub(super) fn expected(rules: &RuleSet, bootstrap: &str, topic: &str) -> (Vec<Go
         let record: Value = serde_json::from_str(record).unwrap();
         let headers = record["headers"].as_array().map_or(&[][..], Vec::as_slice);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let headers: Vec<(String, String)> = headers.chunks(2).map(|pair| (text(&pair[0]), text(&pair[1]))).collect();
+        let pair = |pair: &[Value]| (text(&pair[0]), text(&pair[1]).into_bytes());
+        let headers: Vec<_> = headers.chunks(2).map(pair).collect();
         let explained = rules.explain_record(&SampleRecord {
             kafka_topic: topic,
             partition: i32::try_from(record["partition"].as_i64().unwrap()).unwrap(),

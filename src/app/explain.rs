@@ -1,10 +1,11 @@
 //! `explain`: what the rules of a file make of a message, a record or a filter, as a table or as one JSON object.
 
+mod question;
+
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::Args;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use crate::mapping::{
@@ -14,58 +15,7 @@ use crate::mapping::{
 use crate::resources::table_files;
 
 use super::exit::{Exit, answer, tell};
-
-/// What is asked.
-#[derive(Debug, Args)]
-pub(super) struct Question {
-    /// The topic of a PUBLISH, which is of QoS 1 and not retained; whether its client may publish it is not looked at
-    #[arg(required_unless_present_any = ["kafka", "subscribe"], conflicts_with_all = ["kafka", "subscribe"])]
-    topic: Option<String>,
-    /// Its payload, or with --kafka the record's value; empty without it
-    #[arg(long, value_name = "TEXT", default_value = "", conflicts_with = "subscribe")]
-    payload: String,
-    /// The client id of its publisher
-    #[arg(long, value_name = "ID", default_value = "client", conflicts_with_all = ["kafka", "subscribe"])]
-    client: String,
-    /// Who its client was recognised as, for {identity}
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["kafka", "subscribe"])]
-    identity: Option<String>,
-    /// A user property of it; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, conflicts_with_all = ["kafka", "subscribe"])]
-    property: Vec<(String, String)>,
-    /// How many partitions the Kafka topic has: then the partition is told
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["kafka", "subscribe"])]
-    partitions: Option<u32>,
-    /// The Kafka topic of a record: the way back is told
-    #[arg(long, value_name = "TOPIC", conflicts_with = "subscribe")]
-    kafka: Option<String>,
-    /// The record's key; without it the record has none
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["topic", "subscribe"])]
-    key: Option<String>,
-    /// A header of the record; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, conflicts_with_all = ["topic", "subscribe"])]
-    header: Vec<(String, String)>,
-    /// The record's partition
-    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..), conflicts_with_all = ["topic", "subscribe"])]
-    partition: i32,
-    /// The record's value is null
-    #[arg(long, conflicts_with_all = ["topic", "subscribe", "payload"])]
-    tombstone: bool,
-    /// A filter: what its subscriber reads is told
-    #[arg(long, value_name = "FILTER")]
-    subscribe: Option<String>,
-    /// As one JSON object
-    #[arg(long)]
-    json: bool,
-    /// The configuration file
-    #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
-    pub(super) config: PathBuf,
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
-}
+pub(super) use question::Question;
 
 /// Answers the question on stdout; that nothing comes of it is told by the code, too.
 pub(super) fn explain(question: &Question, rules: &RuleSet, state_topics: &[&str]) -> Exit {
@@ -75,10 +25,17 @@ pub(super) fn explain(question: &Question, rules: &RuleSet, state_topics: &[&str
             return Exit::Usage;
         }
     }
+    let payload = match question.payload() {
+        Ok(payload) => payload,
+        Err(why) => {
+            tell(&why);
+            return Exit::NoInput;
+        }
+    };
     let told = match (&question.kafka, &question.subscribe, &question.topic) {
-        (Some(topic), ..) => Ok(delivery(question, topic, rules)),
+        (Some(topic), ..) => Ok(delivery(question, topic, &payload, rules)),
         (_, Some(filter), _) => filter_sources(filter, rules),
-        (.., topic) => publish(question, topic.as_deref().unwrap_or(""), rules, state_topics),
+        (.., topic) => publish(question, topic.as_deref().unwrap_or(""), &payload, rules, state_topics),
     };
     match told {
         Ok(told) => {
@@ -102,13 +59,13 @@ fn now_ms() -> i64 {
         .map_or(0, |since| since.as_millis() as i64)
 }
 
-fn publish(question: &Question, topic: &str, rules: &RuleSet, state_topics: &[&str]) -> Result<Value, String> {
+fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, state_topics: &[&str]) -> Result<Value, String> {
     let explained = rules.explain_publish(&Sample {
         topic,
         client: &question.client,
         identity: question.identity.as_deref(),
         now_ms: now_ms(),
-        payload: question.payload.as_bytes(),
+        payload,
         user: &question.property,
         partitions: question.partitions,
         state_topics,
@@ -158,9 +115,11 @@ fn told(record: &ExplainedRecord, rules: &RuleSet) -> Value {
         "topic": record.kafka_topic,
         "partition": partition,
         "key": text(&record.key),
-        "headers": record.headers.iter().map(|(name, value)| json!({"name": name, "value": text(value)})).collect::<Vec<_>>(),
+        "headers": record.headers.iter().map(header).collect::<Vec<_>>(),
         "value": record.value.as_deref().map(text),
     });
+    add_base64(&mut told, "key_base64", &record.key);
+    add_base64(&mut told, "value_base64", record.value.as_deref().unwrap_or_default());
     if let Some(value) = rules.rule(record.rule).schema.as_ref().filter(|_| !record.dead_letter) {
         told["schema"] = json!(schema(value));
     }
@@ -202,13 +161,14 @@ fn schema(value: &SchemaSpec) -> String {
     )
 }
 
-fn delivery(question: &Question, kafka_topic: &str, rules: &RuleSet) -> Value {
+fn delivery(question: &Question, kafka_topic: &str, payload: &[u8], rules: &RuleSet) -> Value {
+    let headers = question.headers();
     let explained = rules.explain_record(&SampleRecord {
         kafka_topic,
         partition: question.partition,
-        key: question.key.as_deref().map(str::as_bytes),
-        value: (!question.tombstone).then_some(question.payload.as_bytes()),
-        headers: &question.header,
+        key: question.key(),
+        value: (!question.tombstone).then_some(payload),
+        headers: &headers,
         now_ms: now_ms(),
     });
     let reading = |(id, reading): &(RuleId, Reading)| {
@@ -231,6 +191,7 @@ fn delivery(question: &Question, kafka_topic: &str, rules: &RuleSet) -> Value {
                 "user": user.collect::<Vec<_>>(),
                 "payload": text(&message.payload),
             });
+            add_base64(&mut told, "payload_base64", &message.payload);
             if let Some(value) = &rules.rule(message.rule).schema {
                 let words = format!(
                     "the value is taken as JSON; in Kafka it is {}, with its schema's id in front",
@@ -277,6 +238,19 @@ fn then(unmapped: Unmapped, drop: &str) -> String {
     match unmapped {
         Unmapped::Reject => String::new(),
         Unmapped::Drop => format!(" (unmapped: drop: {drop})"),
+    }
+}
+
+fn header((name, value): &(String, Vec<u8>)) -> Value {
+    let mut told = json!({"name": name, "value": text(value)});
+    add_base64(&mut told, "value_base64", value);
+    told
+}
+
+/// For programs: bytes that are no text, and so are only shown as some.
+fn add_base64(told: &mut Value, name: &str, bytes: &[u8]) {
+    if std::str::from_utf8(bytes).is_err() {
+        told[name] = json!(BASE64_STANDARD.encode(bytes));
     }
 }
 

@@ -41,7 +41,7 @@ Exit codes:
       that is not understood
   65  of `explain`: the answer is that nothing comes of it: no record, no message, or nothing to read; of `import`: the file says nothing
       that rules could be made of
-  66  the configuration file, or the one to import, cannot be read; of `sessions show` and `sessions end`: there is no such session
+  66  the configuration file, or the one to import or explain, cannot be read; of `sessions show` and `sessions end`: there is no such session
   69  of `check --online` and `sessions`: Kafka is not reached, or is not as the configuration needs it
   70  a fault of the program itself
   71  the system refuses: a port is taken or forbidden, no threads
@@ -67,6 +67,8 @@ const EXPLAIN: &str = "\
 Examples:
   mqtt-kafka-proxy explain vehicles/42/telemetry/rpm --payload 1850 --client device-1   which rules, which records
   mqtt-kafka-proxy explain --kafka vehicle-commands --key 42                            the way back
+  mqtt-kafka-proxy explain vehicles/42/frame --payload-file frame.bin                   any bytes, here of a file
+  mqtt-kafka-proxy explain --kafka frames --key-base64 /wA= --payload-base64 AAEC       or in base64
   mqtt-kafka-proxy explain --subscribe 'vehicles/42/#'                                  what a subscriber reads
 
 Exit codes: 0, and 65 if the answer is that nothing comes of it: no record, no message, or nothing to read";

@@ -288,12 +288,14 @@ fn outcome(example: &Example, id: RuleId, rules: &RuleSet) -> Result<Made, Strin
             value,
         } => {
             let kafka_topic = topic.as_deref().or(rules.rule(id).kafka_topic());
+            let own = |(name, value): &(String, String)| (name.clone(), value.clone().into_bytes());
+            let headers: Vec<_> = headers.iter().map(own).collect();
             let sample = SampleRecord {
                 kafka_topic: kafka_topic.ok_or("it has no `topic`, and the rule has more than one")?,
                 partition: *partition,
                 key: key.as_deref().map(str::as_bytes),
                 value: value.as_deref().map(str::as_bytes),
-                headers,
+                headers: &headers,
                 now_ms: 0,
             };
             delivered(&sample, id, rules)

@@ -24,7 +24,7 @@ pub struct SampleRecord<'a> {
     /// Its value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
     /// Its headers, in order.
-    pub headers: &'a [(String, String)],
+    pub headers: &'a [(String, Vec<u8>)],
     /// When it is delivered, milliseconds since the epoch.
     pub now_ms: i64,
 }
@@ -87,7 +87,7 @@ impl RuleSet {
 
     /// What subscribers get of a record.
     pub fn explain_record(&self, sample: &SampleRecord<'_>) -> ExplainedDelivery {
-        let headers = sample.headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
+        let headers = sample.headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_slice())));
         let stored = Stored {
             timestamp: 0,
             key: sample.key,
