@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mqtt_kafka_proxy::admin::{Admin, Ready, Settings};
+use mqtt_kafka_proxy::admin::{Admin, Pages, Ready, Settings};
 use mqtt_kafka_proxy::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,7 +21,12 @@ async fn start() -> (SocketAddr, watch::Sender<Ready>, oneshot::Sender<()>, toki
     let address = admin.local_address().unwrap();
     let (ready, snapshot) = watch::channel(Ready::No("Kafka is away".to_owned()));
     let (stop, stopped) = oneshot::channel::<()>();
-    let running = tokio::spawn(admin.run(Arc::new(Metrics::new()), snapshot, async { drop(stopped.await) }));
+    let pages = Pages {
+        metrics: Arc::new(Metrics::new()),
+        ready: snapshot,
+        configuration: "{\"rules\": []}\n".into(),
+    };
+    let running = tokio::spawn(admin.run(pages, async { drop(stopped.await) }));
     (address, ready, stop, running)
 }
 
@@ -63,6 +68,12 @@ async fn the_paths_answer() {
             && body.contains("process_resident_memory_bytes "),
         "{body}"
     );
+    let (head, body) = ask(address, &request("GET", "/config")).await;
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && head.contains("content-type: application/json") && head.contains("cache-control: no-store"),
+        "{head}"
+    );
+    assert_eq!(body, "{\"rules\": []}\n");
     let (head, body) = ask(address, &request("HEAD", "/metrics")).await;
     assert!(head.starts_with("HTTP/1.1 200 ") && body.is_empty(), "{head}\n{body}");
 }
@@ -73,6 +84,7 @@ async fn everything_else_is_refused() {
     assert!(ask(address, &request("GET", "/")).await.0.starts_with("HTTP/1.1 404 "));
     let (head, _) = ask(address, &request("POST", "/metrics")).await;
     assert!(head.starts_with("HTTP/1.1 405 ") && head.contains("allow: GET, HEAD"), "{head}");
+    assert!(ask(address, &request("PUT", "/config")).await.0.starts_with("HTTP/1.1 405 "));
     let huge = format!("GET /healthz HTTP/1.1\r\nhost: here\r\nx: {}\r\n\r\n", "y".repeat(7 * 1024));
     assert!(
         ask(address, &huge).await.0.starts_with("HTTP/1.1 200 "),

@@ -1,7 +1,8 @@
-//! The listener for operators: `/metrics`, `/healthz`, `/readyz` over HTTP/1.1, and nothing that changes anything.
+//! The listener for operators: `/metrics`, `/healthz`, `/readyz`, `/config` over HTTP/1.1, and nothing that changes anything.
 //!
 //! It runs beside the devices' listeners and must not be hurt by them, nor hurt them: few connections, one request
-//! each, small headers, no body read, one deadline for all of it. Readiness is a snapshot that the application hands in.
+//! each, small headers, no body read, one deadline for all of it. Readiness is a snapshot that the application hands in,
+//! and so is the configuration, from which it has taken what is secret: this listener has no login.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -39,6 +40,7 @@ const HEADER_BYTES: usize = 8 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
 
 /// The `admin` of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,17 @@ pub enum Ready {
     Yes,
     /// It cannot, and this is why, in words for an operator.
     No(String),
+}
+
+/// What it answers with.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// For `/readyz`.
+    pub ready: watch::Receiver<Ready>,
+    /// For `/config`: JSON without secrets.
+    pub configuration: Bytes,
 }
 
 /// Why the admin listener cannot be had, as one line.
@@ -105,7 +118,7 @@ impl Admin {
     }
 
     /// Serves until `shutdown` resolves. Requests already accepted are still answered, within their deadline.
-    pub async fn run(self, metrics: Arc<Metrics>, ready: watch::Receiver<Ready>, shutdown: impl Future<Output = ()>) {
+    pub async fn run(self, pages: Pages, shutdown: impl Future<Output = ()>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut shutdown = pin!(shutdown);
         loop {
@@ -119,7 +132,7 @@ impl Admin {
                 accepted = next => accepted,
             };
             match accepted {
-                Ok((tcp, place)) => drop(tokio::spawn(serve(tcp, place, metrics.clone(), ready.clone()))),
+                Ok((tcp, place)) => drop(tokio::spawn(serve(tcp, place, pages.clone()))),
                 Err(e) => {
                     tracing::warn!(error = %e, "admin cannot accept");
                     tokio::select! {
@@ -133,8 +146,8 @@ impl Admin {
 }
 
 /// One connection, one request, one deadline.
-async fn serve(tcp: TcpStream, _place: OwnedSemaphorePermit, metrics: Arc<Metrics>, ready: watch::Receiver<Ready>) {
-    let service = service_fn(|request| answer(request, &metrics, &ready));
+async fn serve(tcp: TcpStream, _place: OwnedSemaphorePermit, pages: Pages) {
+    let service = service_fn(|request| answer(request, &pages));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(DEADLINE)
@@ -145,12 +158,13 @@ async fn serve(tcp: TcpStream, _place: OwnedSemaphorePermit, metrics: Arc<Metric
     let _ = tokio::time::timeout(DEADLINE, connection).await;
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    metrics: &Arc<Metrics>,
-    ready: &watch::Receiver<Ready>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let known = matches!(request.uri().path(), "/metrics" | "/healthz" | "/readyz");
+async fn answer(request: Request<Incoming>, pages: &Pages) -> Result<Response<Full<Bytes>>, Infallible> {
+    let Pages {
+        metrics,
+        ready,
+        configuration,
+    } = pages;
+    let known = matches!(request.uri().path(), "/metrics" | "/healthz" | "/readyz" | "/config");
     if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -166,7 +180,8 @@ async fn answer(
             Ready::Yes => text(StatusCode::OK, "ready\n"),
             Ready::No(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
         },
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+        "/config" => typed(StatusCode::OK, JSON, configuration.clone()),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and /config\n"),
     })
 }
 

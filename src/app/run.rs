@@ -7,10 +7,11 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::admin::{Admin, Ready};
+use crate::admin::{Admin, Pages, Ready};
 use crate::config::Config;
 use crate::downstream::{Gate, Listener};
 use crate::metrics::Metrics;
@@ -112,7 +113,7 @@ async fn live(config: Config) -> Result<Exit, Exit> {
 /// The ports, taken. Nobody is served yet.
 struct Ports {
     listeners: Vec<Listener>,
-    admin: Option<Admin>,
+    admin: Option<(Admin, Bytes)>,
 }
 
 /// What runs at the ports.
@@ -148,7 +149,7 @@ impl Ports {
         let mut admin = None;
         if let Some(settings) = &config.admin {
             match Admin::bind(settings).await {
-                Ok(bound) => admin = Some(bound),
+                Ok(bound) => admin = Some((bound, Bytes::from(config.shown.clone()))),
                 Err(e) => {
                     tell(&e);
                     worst.get_or_insert(Exit::System);
@@ -175,12 +176,17 @@ impl Ports {
         }
         let (ready, readiness) = watch::channel(Ready::No("starting".to_owned()));
         tasks.spawn(tell_readiness(cluster.state(), relay.waits_for(), ending.clone(), ready));
-        if let Some(admin) = self.admin {
+        if let Some((admin, configuration)) = self.admin {
             if let Ok(address) = admin.local_address() {
                 tracing::info!(%address, "admin");
             }
             // Not until `ending`: while it drains, an operator still sees how far it is. It ends with the runtime.
-            tasks.spawn(admin.run(metrics.clone(), readiness, pending()));
+            let pages = Pages {
+                metrics: metrics.clone(),
+                ready: readiness,
+                configuration,
+            };
+            tasks.spawn(admin.run(pages, pending()));
         }
         Open {
             tasks,

@@ -22,6 +22,7 @@ mod sasl;
 mod scalar;
 mod security;
 mod sessions;
+mod shown;
 mod tables;
 mod topics;
 mod tree;
@@ -101,6 +102,8 @@ pub struct Config {
     pub access: relay::Access,
     /// `admin`; `None` opens no such port.
     pub admin: Option<admin::Settings>,
+    /// The file as it is written, in JSON and without secrets, for `/config`; empty without `admin`.
+    pub shown: String,
     /// What is no fault, and yet to be told: rules that do less than one might think.
     pub warnings: Vec<Problem>,
 }
@@ -204,6 +207,7 @@ impl Walk<'_> {
             registries: std::mem::take(&mut self.registries),
             payload_format_check,
             access,
+            shown: admin.map_or_else(String::new, |_| shown::file(root, &self.secrets)),
             admin,
             warnings: std::mem::take(&mut self.warnings),
         })

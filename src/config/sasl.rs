@@ -149,6 +149,7 @@ impl Walk<'_> {
     /// A secret: from the environment, or the text of a file. Nothing of it is ever shown.
     pub(super) fn secret(&mut self, node: &Node, name: &str, legal: impl FnOnce(&str) -> bool, wrong: &str) -> Option<Secret> {
         const REMEDY: &str = "write \"${NAME}\", which the environment holds, or \"file:PATH\"";
+        self.secrets.insert(node.place);
         let text = Zeroizing::new(self.text(node, name)?);
         // As written: what a variable holds is never taken as a path.
         let written = match &node.kind {

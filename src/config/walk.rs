@@ -2,6 +2,7 @@
 //! goes on, so that one run tells them all.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use crate::resources::RegistrySettings;
 
 use super::environment::{ExpandFault, expand};
 use super::problem::{Problem, nearest, quoted};
+use super::shown::without_credentials;
 use super::tree::{Kind, Node, Place};
 
 /// What a section may hold.
@@ -65,6 +67,8 @@ pub(super) struct Walk<'e> {
     pub(super) registries: Vec<RegistrySettings>,
     /// Of Kafka topics that rules name as tables, each once.
     pub(super) tables: Vec<Arc<Table>>,
+    /// Places of values that are secrets.
+    pub(super) secrets: BTreeSet<Place>,
     /// Relative paths begin here: the folder of the file.
     folder: &'e Path,
     environment: &'e dyn Fn(&str) -> Option<String>,
@@ -79,6 +83,7 @@ impl<'e> Walk<'e> {
             warnings: vec![],
             registries: vec![],
             tables: vec![],
+            secrets: BTreeSet::new(),
             folder,
             environment,
             filled: RefCell::default(),
@@ -293,10 +298,10 @@ pub(super) fn shown(name: &str) -> String {
     }
 }
 
-/// A scalar as it stands in the file: what came out of the environment is not shown.
+/// A scalar as it stands in the file: neither what came out of the environment is shown, nor credentials in an address.
 pub(super) fn written(node: &Node) -> String {
     match &node.kind {
-        Kind::Scalar { text, .. } => quoted(text),
+        Kind::Scalar { text, .. } => quoted(&without_credentials(text)),
         Kind::List(_) => "a list".to_owned(),
         Kind::Table(_) => "a table".to_owned(),
     }

@@ -1,4 +1,5 @@
 //! The program itself, as a process with a folder of its own.
+#![allow(dead_code)] // Each test binary uses its part.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -25,10 +26,12 @@ impl Program {
         );
         std::fs::write(folder.join("proxy.yaml"), text).unwrap();
         let run = format!("{first}exec '{}' run --log-format json", env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
-        let mut process = Command::new("bash")
-            .args(["-c", &run])
-            .current_dir(folder)
-            .env_remove("RUST_LOG")
+        Self::spawn(Command::new("bash").args(["-c", &run]).current_dir(folder).env_remove("RUST_LOG"))
+    }
+
+    /// A command that logs to stderr.
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
