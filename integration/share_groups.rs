@@ -111,6 +111,39 @@ fn what_one_that_is_gone_had_goes_to_one_of_another_instance_at_once_and_what_a_
     });
 }
 
+/// The broker gives a record out five times: who has it the fifth time is the last of its instance and leaves, and the next comes at once.
+#[test]
+fn what_is_given_out_for_the_last_time_waits_for_who_comes_next() {
+    let kafka = shared_kafka();
+    kafka.topic("fifth", 1);
+    let proxy = proxy(&kafka.bootstrap, "fifth");
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {
+        let filter = "$share/g/fifth/#";
+        let mut publisher = Client::connect(proxy.mqtt, Version::V5, "publisher").await.unwrap();
+        let mut one = member(&proxy, "member-1", filter, 1).await;
+        publish(&mut publisher, "fifth/1/telemetry/rpm", "once").await;
+        for time in 1..=5 {
+            let (_, text) = next(&mut one, DEADLINE).await.expect("it is delivered");
+            assert_eq!(text, "once", "time {time}");
+            drop(one);
+            if time < 5 {
+                eventually("the instance has given it up", || {
+                    (proxy.metric(&["shared_memberships"]) == 0.0).then_some(())
+                });
+            }
+            one = member(&proxy, &format!("member-{}", time + 1), filter, 1).await;
+        }
+        let (event, text) = next(&mut one, DEADLINE).await.expect("it is nobody else's");
+        assert_eq!(text, "once");
+        answer(&mut one, &event).await;
+        publish(&mut publisher, "fifth/1/telemetry/rpm", "next").await;
+        let (event, text) = next(&mut one, DEADLINE).await.unwrap();
+        assert_eq!(text, "next");
+        answer(&mut one, &event).await;
+    });
+}
+
 /// Topics that are found by the form of their names: one that is there, one that comes later, and both for a group that had none to begin with.
 #[test]
 fn topics_that_are_found_later_are_read_whole() {

@@ -82,7 +82,10 @@ async fn stay(
 ) -> std::io::Result<()> {
     let mut client = Client::connect_taking(address, Version::V5, id, Some(10)).await?;
     let granted = client.subscribe(filter, 1).await?;
-    assert_eq!(granted, 1, "{id}");
+    if granted != 1 {
+        // An instance that is not ready for it yet: it is told so, and asked again, or another.
+        return Err(std::io::Error::other(format!("{id}: SUBACK {granted:#x}")));
+    }
     let mut sent = Vec::new();
     let mut done = 0;
     while done < work {

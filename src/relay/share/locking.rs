@@ -193,7 +193,9 @@ impl Task {
         }
         let now = Instant::now();
         let grace = *self.patience.get_or_insert(Grace::from(now));
-        grace.is_over(now, inner.state.is_all_quiet(), self.shares.awaits(&inner.state))
+        // What nobody may be given again if this instance gives it up waits for who comes next, as what is sent waits for its answer.
+        let is_quiet = inner.state.is_all_quiet() && inner.state.last() == 0;
+        grace.is_over(now, is_quiet, self.shares.awaits(&inner.state))
     }
 
     /// Says what became of messages.

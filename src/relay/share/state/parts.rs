@@ -36,8 +36,12 @@ impl<T> Part<T> {
 
     /// Whether something of it can be handed out: what has come back in any case.
     pub(super) fn is_ready(&self) -> bool {
-        let with_members = self.ledger.open() - self.queue.len();
-        !self.closing && (!self.returned.is_empty() || !self.queue.is_empty() && with_members < MOST_OPEN)
+        // What is open is part of what is committed; locks are the broker's to count.
+        let has_place = || match &self.ledger {
+            Ledger::Log(_) => self.ledger.open() - self.queue.len() < MOST_OPEN,
+            _ => true,
+        };
+        !self.closing && (!self.returned.is_empty() || !self.queue.is_empty() && has_place())
     }
 
     /// The next of it, with its offset.

@@ -212,6 +212,18 @@ fn locked(state: &mut State<i64>, offsets: std::ops::Range<i64>) -> PartId {
     part
 }
 
+/// Brokers count locks; some that do not acknowledge keep nothing from the others.
+#[test]
+fn of_what_is_locked_as_much_goes_out_as_there_is_room_for() {
+    let mut state = State::default();
+    let most = 2 * MOST_OPEN as i64;
+    let slow = state.join(MOST_OPEN + 100);
+    locked(&mut state, 0..most);
+    assert_eq!(offsets_of(&all(&mut state), slow).len(), MOST_OPEN + 100);
+    let other = state.join(10_000);
+    assert_eq!(offsets_of(&all(&mut state), other).len(), MOST_OPEN - 100);
+}
+
 #[test]
 fn in_a_share_group_each_message_is_told_of_and_what_one_that_is_gone_had_is_released() {
     let mut state = State::default();

@@ -373,6 +373,7 @@ impl Session {
             if !(0..MOST_ACQUIRED).contains(&last.saturating_sub(first)) {
                 return Err(ErrorCode::UNKNOWN_SERVER_ERROR);
             }
+            part.forget_releases(first, last);
             part.held.extend((first..=last).map(|offset| (offset, now)));
             ranges.push(AcquiredRange {
                 first,

@@ -73,6 +73,9 @@ pub(super) struct Task {
     /// The user knows that it is refused.
     told: bool,
     joined: bool,
+    /// A sign of life had no answer, or was refused. The answer may have had the assignment, which a coordinator says once, when it has made
+    /// it: it says it again to who names its topics.
+    unheard: bool,
 }
 
 /// As Kafka's own clients write the one that they make.
@@ -113,6 +116,7 @@ impl Task {
             idle: 0,
             told: false,
             joined: false,
+            unheard: false,
         }
     }
 
@@ -152,9 +156,13 @@ impl Task {
         if self.epoch == JOIN && self.naming.is_empty() {
             return;
         }
-        let names = (self.epoch == JOIN || self.naming != self.named).then(|| self.naming.clone());
-        let beat = self.sign(self.epoch, names);
+        let beat = self.sign(self.epoch, self.names());
         self.beats.spawn(beat);
+    }
+
+    /// The topics, if the coordinator is to hear them.
+    fn names(&self) -> Option<Vec<String>> {
+        (self.epoch == JOIN || self.unheard || self.naming != self.named).then(|| self.naming.clone())
     }
 
     /// Takes what came of it. When the next is due.
@@ -181,6 +189,7 @@ impl Task {
     }
 
     fn wait(&mut self) -> Duration {
+        self.unheard = true;
         self.failures += 1;
         backoff::wait(self.failures - 1, Duration::from_millis(100), BEAT)
     }
@@ -188,6 +197,7 @@ impl Task {
     async fn taken(&mut self, answer: ShareGroupHeartbeatResponse) -> Duration {
         let began = self.epoch == JOIN || self.naming != self.named;
         self.named.clone_from(&self.naming);
+        self.unheard = false;
         self.epoch = answer.member_epoch;
         self.failures = 0;
         if let Some(assignment) = answer.assignment {
@@ -225,6 +235,10 @@ impl Task {
             Retry::AfterCoordinator => self.coordinator = None,
             Retry::Again | Retry::AfterMetadata | Retry::None => {}
             Retry::Never | Retry::Fatal => {
+                // It was deleted while nobody was heard of: it is made again for who joins, and for nobody else.
+                if error == ErrorCode::GROUP_ID_NOT_FOUND {
+                    self.epoch = JOIN;
+                }
                 if !std::mem::replace(&mut self.told, true) {
                     let cure = if error == ErrorCode::GROUP_ID_NOT_FOUND {
                         "a group of another type has its name: delete that, or set another sessions.group_prefix"

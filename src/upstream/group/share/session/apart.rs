@@ -15,6 +15,37 @@ impl Part {
         self.apart.retain(|some| !some.is_empty());
     }
 
+    /// Records are acquired: a release of them that waits is one of before, when their locks had run out. Said now, it would give them to
+    /// another beside who gets them here.
+    pub(super) fn forget_releases(&mut self, first: i64, last: i64) {
+        let others = |ack: AckBatch| {
+            let below = AckBatch {
+                last: ack.last.min(first - 1),
+                ..ack
+            };
+            let above = AckBatch {
+                first: ack.first.max(last + 1),
+                ..ack
+            };
+            let left = if ack.kind == AckKind::Release {
+                [below, above]
+            } else {
+                [
+                    ack,
+                    AckBatch {
+                        last: ack.first - 1,
+                        ..ack
+                    },
+                ]
+            };
+            left.into_iter().filter(|ack| ack.first <= ack.last)
+        };
+        for acks in self.apart.iter_mut().chain([&mut self.acks]) {
+            *acks = std::mem::take(acks).into_iter().flat_map(others).collect();
+        }
+        self.apart.retain(|some| !some.is_empty());
+    }
+
     /// Takes out what has run out.
     pub(super) fn lapse(&mut self, now: Instant, lock: Duration) -> Vec<News> {
         let (lease, mut over) = (self.lease, Vec::new());

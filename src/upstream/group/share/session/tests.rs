@@ -132,6 +132,33 @@ fn those_that_are_refused_together_go_in_halves_and_only_the_late_ones_count() {
     assert_eq!(session.next(now, 0), None);
 }
 
+/// Some are given back too late, in a request whose answer hands them out anew: to give them back once more would take them from who has them.
+#[test]
+fn a_release_that_was_refused_is_not_of_what_is_acquired_anew() {
+    let now = Instant::now();
+    let (mut session, lease) = holding(9, now);
+    session.acknowledge(lease, (0, 3), AckKind::Accept);
+    session.acknowledge(lease, (4, 9), AckKind::Release);
+    session.next(now, 5).unwrap();
+    let anew = locked(0, &[(5, 6)]).with_acknowledge_error_code(ErrorCode::INVALID_RECORD_STATE.code());
+    session.take(answer(vec![anew]), now).unwrap();
+    let mut released = Vec::new();
+    let mut accepted = Vec::new();
+    while let Some(request) = session.next(now, 0) {
+        for ack in acks(&request).into_iter().flat_map(|(_, acks)| acks) {
+            let kept = match ack.kind {
+                AckKind::Release => &mut released,
+                _ => &mut accepted,
+            };
+            kept.extend(ack.first..=ack.last);
+        }
+        session.take(answer(vec![data(0)]), now).unwrap();
+    }
+    released.sort_unstable();
+    accepted.sort_unstable();
+    assert_eq!((accepted, released), (vec![0, 1, 2, 3], vec![4, 7, 8, 9]));
+}
+
 #[test]
 fn what_is_held_for_half_of_its_lock_is_renewed_alone_until_it_is_acknowledged_or_gone() {
     let start = Instant::now();
