@@ -127,7 +127,7 @@ enum Command {
     },
     /// Tell what the rules make of a message, of a Kafka record, or of a subscriber's filter; nothing is sent or asked
     #[command(after_help = EXPLAIN)]
-    Explain(explain::Question),
+    Explain(Box<explain::Question>),
     /// Write the JSON Schema of proxy.yaml to stdout, for editors
     Schema,
     /// Write the configuration of another gateway as proxy.yaml to stdout, with a comment for each setting that has no equal
