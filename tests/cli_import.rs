@@ -318,3 +318,28 @@ metrics.num.samples=2
         assert!(!yaml.contains(word), "{word}\n{yaml}");
     }
 }
+
+#[test]
+fn what_java_means_otherwise_is_written_so_or_said() {
+    let list = r"letters:\\p{Alpha}+/\\p{L}+,signs:[!-]+[+]*,lines:(?i)x/.*,blocks:\\p{InGreek},giving:a*+b";
+    let properties = format!("listeners=0.0.0.0:1883\nbootstrap.servers=b:9092\ntopic.regex.list={list}\n");
+    let (folder, yaml) = imported(&[("kafka-mqtt.properties", &properties)]);
+    checked(folder.path(), &yaml);
+    for (topic, kafka) in [
+        ("abc/é", Some("letters")),
+        ("é/abc", None),
+        ("!-", Some("signs")),
+        ("X/1", Some("lines")),
+    ] {
+        let made = record(folder.path(), topic, "1").map(|(kafka, ..)| kafka);
+        assert_eq!(made.as_deref(), kafka, "{topic}\n{yaml}");
+    }
+    for words in [
+        "topics with line ends in them",
+        "`(?i)` is true of all letters",
+        "`\\p{InGreek}` of `blocks`",
+        "`a*+` never gives back",
+    ] {
+        assert!(yaml.contains(words), "{words}\n{yaml}");
+    }
+}

@@ -36,7 +36,14 @@ pub(super) fn rules(import: &mut Import) -> Result<String, String> {
         takes_all |= is_all;
         let mqtt = match rust(expression) {
             Ok(_) if is_all => "mqtt: \"#\"".to_owned(),
-            Ok(expression) => format!("mqtt_regex: {}", text(&expression)),
+            Ok((expression, notes)) => {
+                for note in notes {
+                    if !import.notes.iter().any(|known| known == note) {
+                        import.notes.push(note.to_owned());
+                    }
+                }
+                format!("mqtt_regex: {}", text(&expression))
+            }
             Err(why) => {
                 import
                     .open
