@@ -456,6 +456,41 @@ fn a_state_of_an_older_claim_that_comes_behind_a_fresh_one_brings_nothing_back()
     assert!(matches!(outputs[..], [Output::Connected { present: None, .. }]), "{outputs:?}");
 }
 
+/// An owner from before writes its state, with what it was handed on, behind a fresh claim, and the tombstone of the state that this was to replace. The
+/// writer of the fresh claim dies: the will is still sent, by who comes next.
+#[test]
+fn a_tombstone_behind_a_fresh_claim_takes_no_will_with_it() {
+    let now = Stage::unread().now;
+    let claim = |instance: &str, fresh| {
+        let mut claim = Claim::new(instance, 1, 1_764_102_345_000);
+        claim.fresh = fresh;
+        claim
+    };
+    let mut body = Body::fresh(now);
+    (body.connected, body.expiry, body.will) = (true, 3600, Some(will("gone", 0)));
+    let state = |body: &Body, of, instance| State::Goes(Box::new(body.clone())).record("c", of, 1, instance).unwrap();
+    let log = vec![
+        claim("first", false).record("c").unwrap(),
+        state(&body, 0, "first"),
+        claim("slow", false).record("c").unwrap(),
+        claim("dies", true).record("c").unwrap(),
+        state(&Body::fresh(now), 2, "slow"),
+        NewRecord::tombstone(Key::Steps("c", 0)),
+        NewRecord::tombstone(Key::State("c", 0)),
+    ];
+    let mut next = Stage::named("next", log);
+    next.tail();
+    let outputs = next.connect();
+    let wills: Vec<_> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::RouteWill { will, .. } => Some(&**will),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(wills, [&will("gone", 0)], "{outputs:?}");
+}
+
 /// Ten thousand throw-away clients are let on before the log is read, and their claims wait for its end; ten thousand more wait for a barrier that
 /// lies a hundred thousand records ahead. No record asks after each of them.
 #[test]

@@ -28,9 +28,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::change::Change;
 use super::checkpoint::Checkpoint;
 use super::guard::{Guard, keeps};
-use super::index::Change;
 use super::output::{ConnectionId, Output};
 use super::owner::{Dirty, Owner, Phase};
 use super::partition::Partition;

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Key;
+use super::change::Change;
 use super::guard::{Guard, keeps};
-use super::index::{Change, Entry};
+use super::index::Entry;
 use super::output::Output;
 use super::partition::Partition;
 use super::record::{Millis, NewRecord, Record};

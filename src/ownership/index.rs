@@ -14,6 +14,7 @@ use std::num::NonZeroU32;
 
 use hashbrown::HashTable;
 
+use super::change::Change;
 use super::claim::ClaimHead;
 use super::record::{Millis, Record};
 use super::seen::Seen;
@@ -84,6 +85,12 @@ impl Entry {
         self.generation != NONE && self.flags & ENDED != 0
     }
 
+    /// A tombstone of it means nothing: A claims at 3, B afresh at 6, A's state is void, and behind it comes A's tombstone of what that was to replace; C
+    /// claims at 9, before B has written, and must find the will: nobody else sends it.
+    fn is_needed_by_the_floor(&self) -> bool {
+        self.is_stored() && self.floor > self.generation
+    }
+
     /// A connection is there, as far as the state says.
     pub fn is_connected(&self) -> bool {
         self.flags & CONNECTED != 0
@@ -128,29 +135,6 @@ impl Entry {
             () => Some(since + Millis::from(self.expiry) * 1000),
         }
     }
-}
-
-/// What a record did to the index, for those who must act on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change<'a> {
-    /// A claim or bid that counts: whoever owned the client before does no more.
-    Claimed(&'a str, Option<ClaimHead<'a>>),
-    /// A bid that came too late.
-    VoidBid(&'a str, i64),
-    /// A state under a claim counts from now on: its number, and the older claim whose state does no more.
-    State(&'a str, i64, Option<u64>, Option<i64>),
-    /// Steps under the same claim as the state that counts, and their number.
-    Steps(&'a str, i64, u64),
-    /// A state or steps under an older claim than the state that counts, or under none: nobody needs it.
-    Stray(&'a str, i64),
-    /// The state of that claim was cleaned up.
-    Cleaned(&'a str, i64),
-    /// A bid was cleaned up.
-    BidCleaned(&'a str, i64),
-    /// A checkpoint of an instance, or its end.
-    Checkpoint(&'a str),
-    /// Nothing anybody must act on.
-    Nothing,
 }
 
 /// See the head of the file.
@@ -313,6 +297,9 @@ impl Index {
         if let Some(entry) = self.entry(client)
             && entry.generation == generation
         {
+            if entry.is_needed_by_the_floor() {
+                return Change::Nothing;
+            }
             if entry.claim == generation {
                 self.remove(client);
             } else {
@@ -328,6 +315,7 @@ impl Index {
     fn steps_gone<'a>(&mut self, client: &'a str, generation: i64) -> Change<'a> {
         if let Some(entry) = self.entry(client)
             && entry.generation == generation
+            && !entry.is_needed_by_the_floor()
         {
             self.entry_mut(client).steps = NONE;
         }

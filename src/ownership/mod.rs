@@ -17,6 +17,7 @@
 
 mod adopt;
 mod arriving;
+mod change;
 mod checkpoint;
 mod checkpoints;
 mod claim;
@@ -45,6 +46,7 @@ mod will;
 
 #[cfg(test)]
 pub use arriving::LOOKED_AT;
+pub use change::Change;
 pub use checkpoint::Checkpoint;
 pub use claim::{Claim, ClaimHead};
 pub use fault::Fault;
@@ -52,7 +54,7 @@ pub use guard::Guard;
 #[cfg(test)]
 pub use guard::LEFT_OUT;
 pub use inbound::MOST_RECORDS;
-pub use index::{Change, Entry, Index};
+pub use index::{Entry, Index};
 pub use key::Key;
 pub use output::{ConnectionId, End, Message, Offer, Outcome, Output, Targets, Tenure};
 pub use partition::{Partition, Settings};

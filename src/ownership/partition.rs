@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::change::Change;
 use super::checkpoints::{Checkpoints, Known};
 use super::claim::ClaimHead;
 use super::custodian::Custodian;
 use super::guard::{Guard, keeps};
-use super::index::{Change, Index};
+use super::index::Index;
 use super::output::{ConnectionId, End, Output, Tenure};
 use super::owner::{Owner, Phase, Rests};
 use super::record::{Millis, Record};
