@@ -47,6 +47,10 @@ pub struct Kafka {
     pairs: BTreeMap<Source, Vec<Pair>>,
     /// Payloads that were there and are lost.
     pub lost: BTreeSet<(Source, u64)>,
+    /// The newest epoch that a producer ever wrote with in a partition: what kept older ones out may be lost with it.
+    newest: BTreeMap<(i64, Source), i16>,
+    /// Payloads that came late with an older one, when what kept it out was lost: Kafka's promise is broken, and the message may be there twice.
+    pub unfenced: BTreeSet<(Source, u64)>,
     /// Bids for each client.
     pub bids: BTreeMap<String, usize>,
     /// Claims that count, and whose they are, of each client. Cleaned up or not.
@@ -196,6 +200,11 @@ impl Kafka {
             return Ok(Outcome::Gap);
         }
         producer.take(pair.sequence);
+        let newest = self.newest.entry((pair.producer, pair.source)).or_insert(pair.epoch);
+        *newest = pair.epoch.max(*newest);
+        if pair.epoch < *newest {
+            self.unfenced.insert((pair.source, payload));
+        }
         self.pairs.entry(pair.source).or_default().push(pair);
         self.topics.entry(pair.source).or_default().push(payload);
         Ok(Outcome::Appended)
