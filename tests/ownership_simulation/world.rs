@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::client::{Client, IN, Link, OUT1, OUT2, Up, WILLS, targets};
 use crate::instance::{Around, Instance};
 use crate::kafka::{COMMAND, Kafka};
-use crate::ownership::{ConnectionId, End, Millis, Offer};
+use crate::ownership::{ConnectionId, End, Entry, Millis, Offer};
 use crate::random::Random;
 use crate::wills::Wills;
 
@@ -163,7 +163,10 @@ impl World {
         if self.clients.iter().any(|client| client.damaged) && !self.fresh {
             return Ok(());
         }
-        let left = |instance: &&Instance| instance.runs() && !instance.partition.index().is_empty();
+        // What cannot be read is its client's to claim, and that may not have come again since.
+        let some_damaged = self.clients.iter().any(|client| client.damaged);
+        let is_left = |entry: &Entry| !some_damaged || !entry.is_unreadable();
+        let left = |instance: &&Instance| instance.runs() && instance.partition.index().walk(0).any(|(_, entry)| is_left(entry));
         match self.instances.iter().find(left) {
             Some(instance) => Err(format!("{} still knows of a session", instance.name)),
             None => Ok(()),
