@@ -38,7 +38,8 @@ struct Seen {
     /// The same afterwards: a partition moves to another instance with what its members have in their hands.
     moved: u64,
     left: u64,
-    killed: Option<Instant>,
+    /// When an instance was about to be killed, and when it was dead.
+    killed: Option<(Instant, Instant)>,
 }
 
 impl Seen {
@@ -65,7 +66,7 @@ impl Seen {
             return;
         };
         match self.killed {
-            Some(killed) if *at + COMMITS > killed && *at < killed => self.before_kill.push(killed - *at),
+            Some((begun, dead)) if *at + COMMITS > begun && *at < dead => self.before_kill.push(begun.saturating_duration_since(*at)),
             _ => self.again.push(at.elapsed()),
         }
     }
@@ -223,8 +224,11 @@ fn come_and_go(topic: &'static str, instances: usize, partitions: u32, sessions:
     let total = u64::from(load.clients) * each;
     let publishers = runtime.spawn(async move { run(&load, &Arc::new(Progress::default())).await });
     reaches(&seen, total / 3);
-    seen.lock().unwrap().killed = Some(Instant::now());
+    let begun = Instant::now();
+    // Until it is dead it may take what is acknowledged.
+    seen.lock().unwrap().killed = Some((begun, begun + DEADLINE));
     drop(proxies.pop());
+    seen.lock().unwrap().killed = Some((begun, Instant::now()));
     let report = runtime.block_on(publishers).unwrap().unwrap();
     assert_eq!(report.acknowledged, total);
     // The group finds out after the session timeout.
