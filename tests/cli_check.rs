@@ -58,6 +58,22 @@ fn a_warning_is_told_with_its_place_and_is_no_fault() {
     assert!(!err.contains("warning"), "{err}");
 }
 
+/// Where everybody is let in as nobody, a template that asks who it is refuses all.
+#[test]
+fn an_identity_that_nobody_has_is_warned_of() {
+    let kafka = r#"kafka: {topic: mqtt, key: "{identity}", headers: {who: "x-{identity}"}}"#;
+    let nobody = GOOD.replace(r#"kafka: {topic: mqtt, key: "{topic}"}"#, &format!("direction: publish, {kafka}"));
+    let nobody = nobody.replace("{topic#}", "#");
+    let (code, _, err) = proxy(folder_with(&nobody).path(), &["check"]);
+    let lines: Vec<&str> = err.lines().collect();
+    assert_eq!((code, lines.len()), (0, 2), "{err}");
+    let words = "warning: `{identity}` without `authentication`: everybody is let in as nobody, and all messages of this rule are refused";
+    assert!(lines.iter().all(|line| line.contains(words)), "{err}");
+    let known = format!("{nobody}authentication: [{{method: certificate}}]\n");
+    let (_, _, err) = proxy(folder_with(&known).path(), &["check"]);
+    assert!(!err.contains(words), "{err}");
+}
+
 /// What stands in front of each mark is where the warning is told.
 #[test]
 fn what_is_warned_of_is_told_with_line_and_column_and_why() {

@@ -176,13 +176,13 @@ impl Walk<'_> {
         let (group_prefix, shared) = sessions.map(|n| self.shared(n)).unwrap_or_default();
         let retained_memory = self.retained(&top);
         let unmapped = self.unmapped(&top);
+        let access = self.access(&top, taken.authentication, limits.connections_per_identity);
         let example = "[{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt}}]";
-        let rules = self.required(&top, "rules", example).and_then(|n| self.rules(n, unmapped));
+        let rules = self.required(&top, "rules", example).and_then(|n| self.rules(n, unmapped, &access));
         let payload_format_check = self.optional(&top, "payload_format_check");
         let payload_format_check = payload_format_check
             .and_then(|n| self.flag(n, "payload_format_check"))
             .unwrap_or(false);
-        let access = self.access(&top, taken.authentication, limits.connections_per_identity);
         let (kafka, sweeps, state_topics) = kafka?;
         let rules = rules?;
         if let Some(store) = &mut store {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::mapping::{Acknowledge, Direction, Fault, Field, Known, OnError, Overflow, Retain, RuleId, RuleSet, RuleSpec, Unmapped};
 use crate::mqtt::QoS;
+use crate::relay::Access;
 
 use super::problem::Problem;
 use super::rule_places::{child, node_of, place_of};
@@ -58,7 +59,7 @@ struct Read {
 
 impl Walk<'_> {
     /// `rules`, compiled. `None`: with faults, which are noted.
-    pub(super) fn rules(&mut self, node: &Node, unmapped: Unmapped) -> Option<RuleSet> {
+    pub(super) fn rules(&mut self, node: &Node, unmapped: Unmapped, access: &Access) -> Option<RuleSet> {
         let list = self.list(node, "rules");
         if list.is_empty() {
             return None;
@@ -97,7 +98,8 @@ impl Walk<'_> {
         }
         match compiled {
             Ok(rules) if whole => {
-                for warning in rules.warnings() {
+                let asking_who = if access.asks_who() { vec![] } else { rules.asking_who() };
+                for warning in rules.warnings().into_iter().chain(asking_who) {
                     let rule = read.get(warning.rule).copied().unwrap_or(node);
                     let place = place_of(rule, &warning);
                     let (message, remedy) = (self.without_secrets(warning.message), self.without_secrets(warning.remedy));

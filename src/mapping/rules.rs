@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::fault::Field;
 use super::filter::Filter;
 use super::inverse::Recover;
 use super::prefixes::Prefixes;
@@ -139,11 +140,22 @@ impl Rule {
 
     /// Whether it asks who a client is.
     pub(super) fn asks_identity(&self) -> bool {
-        let values = self.headers.iter().map(|(_, value)| value);
-        let mut templates = values.chain(&self.key).chain(&self.partition_template).chain(&self.timestamp);
         let program = self.conversion.as_ref().and_then(|conversion| conversion.forth.as_ref());
-        templates.any(|template| template.pieces.contains(&Piece::Said(Said::Identity)))
-            || program.is_some_and(|program| program.mentions("$identity"))
+        self.fields_with_identity().next().is_some() || program.is_some_and(|program| program.mentions("$identity"))
+    }
+
+    /// Its templates with `{identity}`.
+    pub(super) fn fields_with_identity(&self) -> impl Iterator<Item = Field> {
+        let values = self.headers.iter().enumerate();
+        let values = values.map(|(at, (_, value))| (Field::HeaderValue(at), Some(value)));
+        let others = [
+            (Field::KafkaKey, self.key.as_ref()),
+            (Field::KafkaPartition, self.partition_template.as_ref()),
+            (Field::KafkaTimestamp, self.timestamp.as_ref()),
+        ];
+        let asks = |template: &Template| template.pieces.contains(&Piece::Said(Said::Identity));
+        let all = others.into_iter().chain(values);
+        all.filter(move |(_, template)| template.is_some_and(asks)).map(|(field, _)| field)
     }
 
     /// Whether nothing tells where the holes of its Kafka topic end. Of rules that only read, they are parted by text.

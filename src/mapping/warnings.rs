@@ -38,6 +38,21 @@ impl RuleSet {
         warnings.list
     }
 
+    /// Templates that stand for who the client is; each has the form of a fault. Meant for a file that lets everybody in as nobody, where
+    /// every message of such a rule is refused.
+    pub fn asking_who(&self) -> Vec<Fault> {
+        let mut asking = Faults { rule: 0, list: Vec::new() };
+        for (id, rule) in self.iter() {
+            asking.rule = id.0 as usize;
+            for field in rule.fields_with_identity() {
+                let message =
+                    "`{identity}` without `authentication`: everybody is let in as nobody, and all messages of this rule are refused";
+                asking.add(field, None, message, "add `authentication`, or leave `{identity}` out");
+            }
+        }
+        asking.list
+    }
+
     /// Why no topic ever comes to a rule, as far as expressions tell it; what filters tell is a fault.
     fn unreachable(&self, id: RuleId, rule: &Rule, filter: &Filter, budget: &mut Budget) -> Option<(String, String)> {
         if filter.expression.is_some() && is_empty(filter, budget) {

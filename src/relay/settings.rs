@@ -65,6 +65,11 @@ pub struct Access {
 }
 
 impl Access {
+    /// Whether any listener asks who a client is.
+    pub fn asks_who(&self) -> bool {
+        self.chain.is_some() || !self.listeners.is_empty()
+    }
+
     /// The chain of a listener.
     pub(super) fn chain(&self, listener: &str) -> Option<Arc<Chain>> {
         self.listeners.get(listener).or(self.chain.as_ref()).cloned()

@@ -7,7 +7,7 @@ mod decode;
 mod encode;
 mod logical;
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, thread};
 
 use apache_avro::schema::{InnerDecimalSchema, Name, Schema as Parsed, UuidSchema};
 use serde_json::Value;
@@ -17,6 +17,9 @@ use super::{LARGEST, misfit::Misfit, text::SchemaText};
 /// Parts that a schema may have, and how deep they may lie in each other.
 const MOST_NODES: usize = 20_000;
 const DEEPEST_NODES: usize = 200;
+/// Bytes of stack, of which only what is used takes memory. The parser follows a reference into its text where it stands, so that the depths
+/// of all texts, 128 levels of JSON each, add up before the nodes are counted; and what it made is dropped by recursion, too.
+const STACK: usize = 256 << 20;
 
 /// A compiled Avro schema.
 pub struct Avro {
@@ -89,6 +92,16 @@ impl fmt::Debug for Avro {
 
 impl Avro {
     pub(super) fn compile(text: &SchemaText) -> Result<Self, String> {
+        thread::scope(|scope| {
+            let started = thread::Builder::new()
+                .stack_size(STACK)
+                .spawn_scoped(scope, || Self::compile_here(text));
+            let started = started.map_err(|e| format!("cannot be read for want of a thread: {e}"))?;
+            started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn compile_here(text: &SchemaText) -> Result<Self, String> {
         let references = text.references.iter().map(|(_, text)| text);
         let parsed = Parsed::parse_str_with_list(&text.text, references);
         let (schema, others) = parsed.map_err(|e| format!("is no schema that can be used: {e}"))?;

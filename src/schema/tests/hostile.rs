@@ -35,6 +35,20 @@ fn depth_has_an_end() {
     assert_eq!(proto.decode(&bytes).unwrap_err().why, Why::Damaged);
 }
 
+/// Each of a hundred texts is as deep as JSON may be, and refers to the next at its deepest place: as deep as all of them.
+#[test]
+fn references_into_each_other_have_an_end() {
+    let arrays = |items: &str| format!("{}{items}{}", r#"{"type":"array","items":"#.repeat(120), "}".repeat(120));
+    let record = |at: usize, within: &str| format!(r#"{{"type":"record","name":"R{at}","fields":[{{"name":"f","type":{within}}}]}}"#);
+    let mut references = vec![("R0".to_owned(), record(0, r#""int""#))];
+    for at in 1..100 {
+        references.push((format!("R{at}"), record(at, &arrays(&format!("\"R{}\"", at - 1)))));
+    }
+    let text = record(100, r#""R99""#);
+    let refused = Schema::compile(Format::Avro, &SchemaText { text, references }, None).unwrap_err();
+    assert_eq!(refused, "has parts more than 200 deep");
+}
+
 #[test]
 fn values_of_no_bytes_are_counted() {
     let began = Instant::now();
