@@ -24,7 +24,11 @@ fn imported(text: &str) -> (tempfile::TempDir, String) {
     std::fs::write(folder.path().join("proxy.yaml"), &yaml).unwrap();
     let (code, out, err) = run(folder.path(), &["check"]);
     assert!(code == 0 && out.contains("ok"), "{out}{err}\n{yaml}");
-    assert!(!err.contains("warning"), "{err}\n{yaml}");
+    // Who a client is the files of EMQX do not tell: the import says that it is to be configured, and so does `check`.
+    let of_identity = "`{identity}` without `authentication`";
+    let mut warnings = err.lines().filter(|line| line.contains("warning"));
+    assert!(warnings.all(|line| line.contains(of_identity)), "{err}\n{yaml}");
+    assert_eq!(err.contains(of_identity), yaml.contains("\"{identity}\""), "{err}\n{yaml}");
     (folder, yaml)
 }
 
@@ -167,6 +171,114 @@ rule_engine.rules.out {
             "parameters.group_id: subscribers read",
         ],
     );
+}
+
+#[test]
+fn what_is_switched_off_stays_off() {
+    let source = |source: &str, connector: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            r#"
+connectors.kafka_consumer.c {{ {connector} bootstrap_hosts = "k:9092" }}
+connectors.kafka_consumer.d {{ bootstrap_hosts = "k:9092" }}
+sources.kafka_consumer.orders {{ {source} connector = c, parameters {{ topic = vehicle-orders }} }}
+sources.kafka_consumer.others {{ connector = d, parameters {{ topic = others }} }}
+rule_engine.rules.one {{
+  sql = "SELECT * FROM \"$sources/kafka_consumer:orders\", \"$sources/kafka_consumer:others\""
+  actions = [{{ function = republish, args {{ topic = "one/${{key}}", payload = "${{value}}" }} }}]
+}}
+rule_engine.rules.two {{
+  sql = "SELECT * FROM \"$sources/kafka_consumer:orders\""
+  actions = [{{ function = republish, args {{ topic = "two/${{key}}", payload = "${{value}}" }} }}]
+}}
+"#
+        );
+        std::fs::write(folder.path().join("cluster.hocon"), text).unwrap();
+        let (code, yaml, err) = run(folder.path(), &["import", "emqx", "cluster.hocon"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{yaml}");
+        (
+            ["vehicle-orders", "others"].map(|topic| yaml.contains(&format!("{{topic: \"{topic}\"}}"))),
+            yaml,
+        )
+    };
+    assert_eq!(source("", "").0, [true, true]);
+    assert_eq!(source("enable = true,", "enable = true,").0, [true, true]);
+    let (made, yaml) = source("enable = false,", "");
+    assert_eq!(made, [false, true], "{yaml}");
+    has(
+        &yaml,
+        &[
+            "`$sources/kafka_consumer:orders` is read, and switched off",
+            "# * sources.kafka_consumer.orders: it is switched off",
+        ],
+    );
+    let (made, yaml) = source("", "enable = false,");
+    assert_eq!(made, [false, true], "{yaml}");
+    has(
+        &yaml,
+        &[
+            "`connectors.kafka_consumer.c` is switched off",
+            "# * connectors.kafka_consumer.c: it is switched off",
+        ],
+    );
+}
+
+#[test]
+fn what_devices_get_in_base64_they_get_in_base64() {
+    let import = |parameters: &str, args: &str| {
+        imported(&format!(
+            r#"
+connectors.kafka_consumer.c {{ bootstrap_hosts = "k:9092" }}
+sources.kafka_consumer.orders {{ connector = c, parameters {{ topic = vehicle-orders, {parameters} }} }}
+sources.kafka_consumer.others {{ connector = c, parameters {{ topic = others, {parameters} }} }}
+rule_engine.rules.all {{
+  sql = "SELECT * FROM \"$sources/kafka_consumer:orders\""
+  actions = [{{ function = republish, args {{ topic = "all", payload = "${{value}}", {args} }} }}]
+}}
+rule_engine.rules.by {{
+  sql = "SELECT * FROM \"$sources/kafka_consumer:others\""
+  actions = [{{ function = republish, args {{ topic = "by/${{key}}", payload = "${{value}}" }} }}]
+}}
+bridges.kafka_consumer.down {{
+  bootstrap_hosts = "k:9092"
+  {parameters}
+  topic_mapping = [
+    {{ kafka_topic = downs, mqtt_topic = "down", qos = 2, payload_template = "${{.value}}" }}
+    {{ kafka_topic = keyed, mqtt_topic = "down/${{.key}}", qos = 2, payload_template = "${{.value}}" }}
+  ]
+}}
+"#
+        ))
+    };
+    let payload = |folder: &Path, topic: &str| {
+        let told = explained(folder, &["--kafka", topic, "--key", "7", "--payload-base64", "/w=="]);
+        told["message"]["payload"].as_str().map(str::to_owned)
+    };
+    let plain = "key_encoding_mode = none, value_encoding_mode = none";
+    let (folder, yaml) = import(plain, "retain = false");
+    for topic in ["vehicle-orders", "downs", "keyed"] {
+        assert_eq!(payload(folder.path(), topic).as_deref(), Some("\\xff"), "{yaml}");
+    }
+    assert!(!yaml.contains("encoding_mode") && !yaml.contains("To be decided"), "{yaml}");
+    let (folder, yaml) = import("value_encoding_mode = base64", "retain = \"${retain}\"");
+    for topic in ["vehicle-orders", "downs", "keyed"] {
+        assert_eq!(payload(folder.path(), topic).as_deref(), Some("/w=="), "{yaml}");
+    }
+    assert!(!yaml.contains("encoding_mode") && !yaml.contains("To be decided"), "{yaml}");
+    // A topic has the key as it is.
+    let (folder, yaml) = import("key_encoding_mode = base64", "");
+    assert_eq!(payload(folder.path(), "downs").as_deref(), Some("\\xff"), "{yaml}");
+    assert_eq!(payload(folder.path(), "keyed"), None, "{yaml}");
+    has(
+        &yaml,
+        &[
+            "to `by/${key}`: `key_encoding_mode`",
+            "from `keyed` to `down/${.key}`: `key_encoding_mode`",
+        ],
+    );
+    let (folder, yaml) = import("", "retain = true");
+    assert_eq!(payload(folder.path(), "vehicle-orders"), None, "{yaml}");
+    has(&yaml, &["to `all`: `retain`"]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::{
     Source,
     yaml::{comment, told},
 };
+use consumers::Reads;
 use tree::Tree;
 
 /// What was read, and what is to be said of it.
@@ -33,10 +34,10 @@ struct Import {
     servers: Option<Vec<String>>,
     /// `security` of them.
     security: String,
-    /// Connectors that are of these servers.
-    connectors: HashSet<String>,
-    /// Kafka topics of sources, by their names.
-    topics: HashMap<String, String>,
+    /// Connectors by their paths: of these servers, or why not.
+    connectors: HashMap<String, Result<(), String>>,
+    /// Sources by their names, or why nothing is read of them.
+    sources: HashMap<String, Result<Reads, String>>,
     /// What is to be done by hand, or is good to know; each once.
     notes: Vec<String>,
     /// What would have to be decided.

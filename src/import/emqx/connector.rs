@@ -15,8 +15,18 @@ impl Connector<'_> {
     /// Whether this is the one Kafka there is; the first that is asked for is. `Err`: why a rule of it cannot be made.
     pub(super) fn is_ours(&self, import: &mut Import) -> Result<(), String> {
         let name = self.path.join(".");
-        if import.connectors.contains(&name) {
-            return Ok(());
+        if let Some(known) = import.connectors.get(&name) {
+            return known.clone();
+        }
+        let told = self.read(import, &name);
+        import.connectors.insert(name, told.clone());
+        told
+    }
+
+    fn read(&self, import: &mut Import, name: &str) -> Result<(), String> {
+        if import.tree.take(&[self.path, &["enable"]].concat()).is_some_and(|on| on == "false") {
+            import.tree.leave(self.path, "it is switched off");
+            return Err(format!("`{name}` is switched off"));
         }
         let hosts = import.tree.take(&[self.path, &["bootstrap_hosts"]].concat());
         let hosts = hosts.map(|hosts| servers(&hosts)).filter(|hosts| !hosts.is_empty());
@@ -29,7 +39,6 @@ impl Connector<'_> {
                 import.security = security(import, self.path);
             }
         }
-        import.connectors.insert(name);
         Ok(())
     }
 }

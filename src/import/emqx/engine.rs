@@ -17,6 +17,8 @@ pub(super) struct Republish {
     pub(super) topic: String,
     pub(super) payload: String,
     pub(super) qos: Option<String>,
+    /// Whether it is retained; `None`: as what it is made of is, and a record never is.
+    pub(super) retain: Option<String>,
 }
 
 /// Those of Kafka that are on; what is wrong with the others is told.
@@ -45,11 +47,12 @@ fn rule(import: &mut Import, id: String) -> Option<EngineRule> {
         let function = import.tree.take(&[&action[..], &["function"]].concat());
         let mut take = |key: &str| import.tree.take(&[&action[..], &["args", key]].concat());
         if function.as_deref() == Some("republish") {
-            let (topic, payload, qos) = (take("topic"), take("payload"), take("qos"));
+            let [topic, payload, qos, retain] = ["topic", "payload", "qos", "retain"].map(&mut take);
             republished.push(Republish {
                 topic: topic.unwrap_or_default(),
                 payload: payload.unwrap_or_else(|| "${payload}".to_owned()),
                 qos,
+                retain,
             });
         } else {
             import.tree.leave(&action, "not about Kafka");
