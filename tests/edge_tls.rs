@@ -9,6 +9,7 @@ mod edge_stage;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use edge_stage::{Files, PATIENCE, greeting, start, tls};
 use mqtt_kafka_proxy::downstream::{ClientAuth, Limits, Listener, TlsSettings};
@@ -174,6 +175,38 @@ async fn who_is_revoked_is_refused_also_with_a_ticket() {
     }
     for stream in &mut open {
         echoes(stream).await;
+    }
+}
+
+/// Each use of a ticket brings another, which would be good for twelve hours more.
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_refused_also_with_a_ticket() {
+    let files = Files::new();
+    let settings = TlsSettings {
+        ticket_keys: Some(files.write("tickets", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")),
+        ..files.settings(ClientAuth::Required)
+    };
+    for (settings, version) in [(settings, &version::TLS13), (files.settings(ClientAuth::Optional), &version::TLS12)] {
+        let (address, ..) = start(&tls(settings), Limits::default());
+        let end = UNIX_EPOCH.elapsed().unwrap() + Duration::from_secs(4);
+        let (mut params, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
+        params.distinguished_name.push(DnType::CommonName, "vin7");
+        params.not_after = date_time_ymd(1970, 1, 1) + end;
+        let certificate = params.signed_by(&key, &files.authority.0).unwrap();
+        let device = Device::new(&files, version, Some(&(certificate.pem(), key.serialize_pem())));
+        assert_eq!(device.kind(address).await, HandshakeKind::Full);
+        assert_eq!(device.kind(address).await, HandshakeKind::Resumed);
+        becomes("the certificate counts no more", || async {
+            let (stream, name) = match device.connect(address, "localhost").await {
+                Ok(connected) => connected,
+                Err(_) => return true,
+            };
+            let kind = stream.get_ref().1.handshake_kind();
+            assert_eq!((kind, name.as_str()), (Some(HandshakeKind::Resumed), "vin7"));
+            false
+        })
+        .await;
+        assert!(UNIX_EPOCH.elapsed().unwrap().as_secs() >= end.as_secs(), "it was refused too early");
     }
 }
 

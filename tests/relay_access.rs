@@ -156,13 +156,16 @@ async fn what_is_not_allowed_is_not_stored_and_not_delivered() {
         five.send_subscribe(&subscribe(filter, 1)).await;
         assert_eq!(five.line().await, told, "{filter}");
     }
+    // The right is one up to QoS 1, and a subscription is not made at a lower one than was asked for.
+    five.send_subscribe(&subscribe("own/five/#", 2)).await;
+    assert_eq!(five.line().await, "suback 1 0x87");
     let mut four = stage.v4("four").await;
     four.send_subscribe(&subscribe("own/five/#", 1)).await;
     assert_eq!(four.line().await, "suback 1 0x80");
     four.publish("own/five/a", 1, 1, "refused").await;
     assert_eq!(four.line().await, "closed");
     assert_eq!(stage.stored("t", 2).await, ["allowed", "allowed again"]);
-    assert_eq!(stage.metric("refusals_total{reason=\"not_authorized\"}"), 9);
+    assert_eq!(stage.metric("refusals_total{reason=\"not_authorized\"}"), 10);
 }
 
 #[tokio::test]
@@ -197,8 +200,8 @@ fn token(key: &Ed25519KeyPair, claims: &str) -> String {
     format!("{signed}.{signature}")
 }
 
-#[tokio::test]
-async fn a_token_lets_in_until_it_expires() {
+/// A key, the file that has it, and what asks for tokens under it.
+fn by_token() -> (Ed25519KeyPair, tempfile::NamedTempFile, String) {
     let key = Ed25519KeyPair::generate().unwrap();
     let jwks = tempfile::NamedTempFile::new().unwrap();
     let x = BASE64.encode(key.public_key());
@@ -207,12 +210,43 @@ async fn a_token_lets_in_until_it_expires() {
         format!(r#"{{"keys": [{{"kty": "OKP", "crv": "Ed25519", "x": "{x}"}}]}}"#),
     )
     .unwrap();
-    let stage = stage(&format!(
-        "authentication: [{{method: jwt, jwks: \"{}\", leeway: 0s}}]\n\
-         authorization: [{{allow: [publish], topics: [\"fleet/{{claim.fleet}}/{{identity}}\"]}}]\n",
+    let method = format!(
+        "authentication: [{{method: jwt, jwks: \"{}\", leeway: 0s}}]\n",
         jwks.path().display()
-    ))
+    );
+    (key, jwks, method)
+}
+
+/// It is not waited for until `connect_timeout`, and not over and over again until then.
+#[tokio::test]
+async fn a_token_that_expires_before_kafka_is_there_is_refused() {
+    let (key, _jwks, method) = by_token();
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake.paused.send_replace(true);
+    let stage = Stage::launch(fake, &format!("{RULES}{method}"), |config| {
+        (config.limits.connect_timeout, config.session.connect_timeout) = (PATIENCE * 2, PATIENCE * 2);
+    })
     .await;
+    for (version, told) in [(5, "connack 0x87 the credentials have expired"), (4, "connack 0x05")] {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let brief = token(&key, &format!(r#"{{"sub": "vin42", "exp": {}}}"#, now + 2));
+        let mut connect = login("a", "any", &brief);
+        connect.last_will = will("a/gone");
+        assert_eq!(answer(&stage, version, &connect).await, told);
+        assert!(
+            SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() >= now + 2,
+            "it was good until then"
+        );
+    }
+    assert_eq!(stage.fake.all_values("t"), [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn a_token_lets_in_until_it_expires() {
+    let (key, _jwks, method) = by_token();
+    let rights = "authorization: [{allow: [publish], topics: [\"fleet/{claim.fleet}/{identity}\"]}]\n";
+    let stage = stage(&format!("{method}{rights}")).await;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let good = token(&key, &format!(r#"{{"sub": "vin42", "exp": {}, "fleet": "north"}}"#, now + 3));
     let old = token(&key, &format!(r#"{{"sub": "vin42", "exp": {}}}"#, now - 1));

@@ -93,6 +93,22 @@ async fn answers_are_known_for_a_while_and_to_the_same_question() {
     assert_eq!(server.asked().len(), 7, "what the server wants not to be stored is not");
 }
 
+/// The server says until when: then the connection ends, and the next login is asked about, whatever `cache` says.
+#[tokio::test]
+async fn an_answer_is_known_no_longer_than_it_holds() {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let until = |seconds: u64| format!(r#"{{"result":"allow","expires_at":{}}}"#, now + seconds);
+    let server = HttpServer::start(&until(3)).await;
+    let stage = stage(&server, ", cache: 10m", "").await;
+    let mut device = Device::connected_as(stage.address, 5, &login("a", "vin42", "s3cret")).await;
+    server.answer("200 OK", "", &until(600));
+    assert_eq!(device.rest().await, ["disconnect 0x87"]);
+    assert!(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() >= now + 3, "it ended too early");
+    assert_eq!(answer(&stage, 5, &login("a", "vin42", "s3cret")).await, "connack 0x00");
+    assert_eq!(answer(&stage, 5, &login("a", "vin42", "s3cret")).await, "connack 0x00");
+    assert_eq!(server.asked().len(), 2);
+}
+
 #[tokio::test]
 async fn what_is_no_answer_lets_nobody_in() {
     let server = HttpServer::start("").await;

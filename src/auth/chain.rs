@@ -169,9 +169,10 @@ impl Chain {
                     inquiry.at += 1;
                     continue;
                 }
+                // Before the wrong password: users that nobody knows hear the same.
+                Look::Unable(why) => refused(ReasonCode::ServerUnavailable, why),
                 _ if inquiry.wrong_password => break,
                 Look::No(why) => refused(ReasonCode::BadUserNameOrPassword, why),
-                Look::Unable(why) => refused(ReasonCode::ServerUnavailable, why),
                 Look::Yes(principal, expires) => self.bound(*binding, principal, expires, credentials.client),
             };
             return Step::Decided(verdict);

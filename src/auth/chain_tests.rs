@@ -255,8 +255,13 @@ fn a_known_user_s_token_wants_keys_as_an_unknown_one_s() {
     let chain = chain(vec![users(), Method::Jwt { keys, demands }], Binding::Any);
     for name in ["vin42", "vin43"] {
         let mut inquiry = Inquiry::default();
-        chain.go_on(&mut inquiry, &user(name, "eyJhbGciOiJFZERTQSJ9.e30.AAAA"), 0);
+        let step = chain.go_on(&mut inquiry, &user(name, "eyJhbGciOiJFZERTQSJ9.e30.AAAA"), 0);
         assert!(inquiry.wants_newer_keys(), "{name}");
+        assert_eq!(
+            step,
+            Step::Decided(refused(ReasonCode::ServerUnavailable, "key_set_unavailable")),
+            "{name}"
+        );
     }
 }
 
@@ -326,6 +331,11 @@ fn a_wrong_password_takes_the_way_of_an_unknown_user() {
         let step = answered(&chain, &user(name, "wrong"), 1, Decision::Deny);
         assert_eq!(step, Step::Decided(refused(WRONG, why)), "{name}");
         assert_eq!(passwords::HASHES.get(), 1, "{name}: also over the question");
+    }
+    for name in ["vin42", "vin43"] {
+        let step = answered(&chain, &user(name, "wrong"), 1, Decision::Unable);
+        let unable = refused(ReasonCode::ServerUnavailable, "login_server_unavailable");
+        assert_eq!(step, Step::Decided(unable), "{name}");
     }
     let step = answered(&chain, &user("vin42", "wrong"), 1, allow("vin42"));
     assert_eq!(step, Step::Decided(refused(WRONG, "wrong_password")), "it is known, and wrong");

@@ -166,6 +166,8 @@ impl Entrance {
             Some(tls) => {
                 let accepted = TlsAcceptor::from(tls.config()).accept(socket).await.map_err(Failure::Tls)?;
                 let (socket, session) = accepted.into_inner();
+                let verified = tls.verify_resumed(&session);
+                verified.map_err(|e| Failure::Tls(io::Error::new(io::ErrorKind::InvalidData, e)))?;
                 Stream::tls(socket, session)
             }
         };

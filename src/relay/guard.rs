@@ -224,10 +224,10 @@ impl Desk {
         false
     }
 
-    /// Ends a session whose credentials have expired.
+    /// Ends a session whose credentials have expired, also one whose CONNECT still waits for Kafka or the store.
     pub(super) fn regard_expiry(&mut self, session: &mut Session, now: Instant) {
         let Some(guard) = &mut self.guard else { return };
-        if guard.expires.is_none_or(|at| now < at) || !session.is_live() {
+        if guard.expires.is_none_or(|at| now < at) || session.is_closed() {
             return;
         }
         guard.expires = None;

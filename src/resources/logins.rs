@@ -6,7 +6,7 @@
 use std::{
     net::IpAddr,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -121,6 +121,7 @@ impl LoginServer {
             Ok((decision, lifetime)) => {
                 self.tell(None);
                 let lifetime = lifetime.unwrap_or(self.settings.cache).min(self.settings.cache);
+                let lifetime = lifetime.min(good_for(&decision, SystemTime::now()));
                 self.known.put(key, &decision, Instant::now(), lifetime);
                 decision
             }
@@ -166,6 +167,17 @@ impl LoginServer {
             None => tracing::info!(%url, "a server answers about logins again"),
         }
         *told = wrong;
+    }
+}
+
+/// For how long what is decided holds: who asks after that may be told something new.
+fn good_for(decision: &Decision, now: SystemTime) -> Duration {
+    match decision {
+        Decision::Allow { expires: Some(at), .. } => {
+            let end = UNIX_EPOCH.checked_add(Duration::from_secs(*at));
+            end.map_or(Duration::MAX, |end| end.duration_since(now).unwrap_or_default())
+        }
+        _ => Duration::MAX,
     }
 }
 

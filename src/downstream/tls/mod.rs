@@ -10,10 +10,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
+use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, crypto, version};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, crypto, version};
 use tokio::sync::Notify;
 
 use self::names::Certificates;
@@ -39,6 +40,7 @@ pub(super) struct Tls {
 #[derive(Clone, Debug)]
 struct Current {
     config: Arc<ServerConfig>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// What the files looked like when they were read.
     read: Vec<Look>,
     /// Digest of what a session rests on.
@@ -68,6 +70,21 @@ impl Tls {
     /// For the next handshake.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).config.clone()
+    }
+
+    /// Looks again at the certificate of a device that goes on with a session: the ticket brings what was verified when the session began,
+    /// and each use of one brings another, so a certificate would be good long after it has expired.
+    pub(super) fn verify_resumed(&self, session: &ServerConnection) -> Result<(), rustls::Error> {
+        let verifier = self.current.read().unwrap_or_else(PoisonError::into_inner).verifier.clone();
+        let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        let Some(verifier) = verifier.filter(|_| resumed) else {
+            return Ok(());
+        };
+        match session.peer_certificates() {
+            Some([device, intermediates @ ..]) => verifier.verify_client_cert(device, intermediates, UnixTime::now()).map(drop),
+            _ if verifier.client_auth_mandatory() => Err(rustls::Error::NoCertificatesPresented),
+            _ => Ok(()),
+        }
     }
 
     /// Reads the files again whenever they have changed. What cannot be used is told, once for each fault, and tried again: a
@@ -132,7 +149,8 @@ fn read(settings: &TlsSettings, alpn: &[u8], former: Option<&Current>) -> Result
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .map_err(|e| (format!("TLS cannot be set up: {e}"), "report this as a defect".to_owned()))?;
-    let builder = match client_verifier(settings, provider.clone())? {
+    let verifier = client_verifier(settings, provider.clone())?;
+    let builder = match verifier.clone() {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
@@ -149,6 +167,7 @@ fn read(settings: &TlsSettings, alpn: &[u8], former: Option<&Current>) -> Result
     config.send_tls13_tickets = 1;
     Ok(Current {
         config: Arc::new(config),
+        verifier,
         read: looks,
         trust,
     })

@@ -1,8 +1,8 @@
 //! Session tickets whose keys all instances share: a device resumes its TLS session at any of them (RFC 8446 §2.2, RFC 5077).
 //!
 //! The keys of the file are not used as they are. Each is bound to what a session rests on: whether certificates are asked
-//! for, who signs them, what is revoked. A resumed session is not verified again, so a ticket must be worth nothing where
-//! that is different: at a listener that asks for more, or once a revocation list has grown.
+//! for, who signs them, what is revoked. A ticket must be worth nothing where that is different: at a listener that asks for
+//! more, or once a revocation list has grown. Time passes all the same, so `super::Tls::verify_resumed` looks at certificates again.
 
 use std::fmt;
 use std::fs::File;
