@@ -54,7 +54,7 @@ enum Deed {
 }
 use Deed::{Deaf, Drips, Goes, Gone, Says, Stays};
 
-const KINDS: [(&str, Door, Deed); 24] = [
+const KINDS: [(&str, Door, Deed); 26] = [
     ("says nothing", Mqtt, Says(nothing)),
     ("begins a header", Mqtt, Says(|_| vec![0x10])),
     ("sends CONNECT a byte at a time", Mqtt, Drips(connect)),
@@ -63,6 +63,7 @@ const KINDS: [(&str, Door, Deed); 24] = [
     ("speaks TLS to a plain port", Mqtt, Says(hello)),
     ("publishes to 65,535 slashes", Mqtt, Says(slashes)),
     ("subscribes to ten thousand filters", Mqtt, Stays(filters)),
+    ("begins a PUBLISH and does not go on", Mqtt, Says(halves)),
     ("asks and takes no answers", Mqtt, Deaf),
     ("is gone at once", Mqtt, Gone),
     ("leaves a TLS handshake half done", Mqtts, Says(hello)),
@@ -72,6 +73,7 @@ const KINDS: [(&str, Door, Deed); 24] = [
     ("announces 256 MiB within TLS", Mqtts, Goes(giant)),
     ("publishes to 65,535 slashes within TLS", Mqtts, Goes(slashes)),
     ("subscribes to ten thousand filters within TLS", Mqtts, Stays(filters)),
+    ("begins a PUBLISH within TLS and does not go on", Mqtts, Goes(halves)),
     ("is gone in the midst of TLS", Mqtts, Gone),
     ("sends a request a byte at a time", Ws, Drips(|_| REQUEST.into())),
     ("sends a request without an end", Ws, Says(endless)),
@@ -121,6 +123,14 @@ fn noise(number: usize) -> Vec<u8> {
 
 fn slashes(number: usize) -> Vec<u8> {
     [connect(number), packet(0x30, &[&[0xff, 0xff][..], &[b'/'; 65_535], b"x"].concat())].concat()
+}
+
+/// A client without keep alive, and the first half of what it publishes.
+fn halves(number: usize) -> Vec<u8> {
+    let mut greeting = connect(number);
+    greeting[11] = 0;
+    let publish = packet(0x30, &[&b"\0\x07hostile"[..], &[b'x'; 10_000]].concat());
+    [&greeting[..], &publish[..5_000]].concat()
 }
 
 fn filters(number: usize) -> Vec<u8> {

@@ -208,7 +208,10 @@ fn honest_clients_go_on_beside_hostile_ones_of_whom_nothing_is_left() {
     let kafka = shared_kafka();
     kafka.topic(TOPIC, 1);
     let timeout = extent.connect_timeout.as_secs();
-    let rules = format!("{}\nlimits: {{connect_timeout: {timeout}s, connect_rate: 100000/s}}", rule(TOPIC));
+    let rules = format!(
+        "{}\nlimits: {{connect_timeout: {timeout}s, packet_timeout: {timeout}s, connect_rate: 100000/s}}",
+        rule(TOPIC)
+    );
     let mut proxy = Proxy::start(&kafka.bootstrap, &rules, "");
     let target = Arc::new(Target::new(&proxy, extent.connect_timeout));
     let mut company = Company::come(&target, TOPIC);

@@ -177,7 +177,7 @@ listeners:
   - {name: d, address: "[::1]:81", protocol: mqtt, proxy_protocol: true, proxy_from: ["10.1.0.0/16", "::1"], proxy_identity: true,
      limits: {connections: 5, connect_rate: 6/s}}
 limits: {connections_per_address: 7, connect_packet_size: 1KiB, topic_length: 200B, topic_levels: 9, subscriptions: 11,
-  message_rate: 12/s, byte_rate: 13KiB}
+  message_rate: 12/s, byte_rate: 13KiB, packet_timeout: 14s}
 kafka: {bootstrap_servers: ["a:1"]}
 rules: [{name: a, mqtt: a, kafka: {topic: t}}]
 "#,
@@ -210,7 +210,10 @@ rules: [{name: a, mqtt: a, kafka: {topic: t}}]
         (session.connect_packet_size, session.topic_length, session.topic_levels),
         (1024, 200, 9)
     );
-    assert_eq!(session.subscriptions_maximum, 11);
+    assert_eq!(
+        (session.subscriptions_maximum, session.packet_timeout),
+        (11, Duration::from_secs(14))
+    );
     let rate = (config.rate.messages.map(u32::from), config.rate.bytes.map(u32::from));
     assert_eq!(rate, (Some(12), Some(13_312)));
 }

@@ -30,7 +30,7 @@ const MEMORY: u64 = 64 << 20;
 const CONNECT: &[u8] = b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01";
 
 /// What somebody may do instead of speaking MQTT.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "says nothing",
     "begins a header",
     "sends CONNECT a byte at a time",
@@ -41,6 +41,7 @@ const KINDS: [&str; 10] = [
     "subscribes to ten thousand filters",
     "asks and takes no answers",
     "is gone at once",
+    "begins a PUBLISH and does not go on",
 ];
 
 /// MQTT's lengths (§1.5.5).
@@ -75,6 +76,12 @@ fn script(kind: usize, number: usize) -> Vec<u8> {
             [connect(number), packet(0x82, &body)].concat()
         }
         8 => [connect(number), [0xc0, 0].repeat(20_000)].concat(),
+        10 => {
+            let mut connect = connect(number);
+            // No keep alive.
+            connect[11] = 0;
+            [&connect[..], &[0x30, 0xff, 0x7f, 0, 3], b"t/a", &[b'x'; 5000]].concat()
+        }
         _ => vec![],
     }
 }
@@ -162,6 +169,7 @@ async fn honest_clients_go_on_and_nothing_is_left_of_the_others() {
     let mut stage = Stage::with(fake, RULES, |config| {
         config.limits.connect_timeout = CONNECT_TIMEOUT;
         config.session.connect_timeout = CONNECT_TIMEOUT;
+        config.session.packet_timeout = CONNECT_TIMEOUT;
         config.limits.connect_rate = None;
     })
     .await;

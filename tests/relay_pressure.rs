@@ -264,3 +264,39 @@ async fn before_connect_less_is_taken_than_after_it() {
     device.publish("t/a", 1, 1, "x".repeat(100_000)).await;
     until("the message", || stage.fake.all_values("t").len() == 1).await;
 }
+
+/// Without keep alive nothing else ends it, and it holds what has come. A slow one gets through.
+#[tokio::test]
+async fn a_packet_that_begins_and_does_not_go_on_is_given_up() {
+    let stage = stage(|config| config.session.packet_timeout = Duration::from_secs(1)).await;
+    let mut quiet = stage.v5("quiet").await;
+    let mut halting = stage.v5("halting").await;
+    halting.bytes(b"\x30\x64\0\x03t/a").await;
+    let drip = async {
+        let mut device = stage.v5("dripping").await;
+        device.bytes(b"\x30\xff\x7f\0\x03t/a").await;
+        loop {
+            let next = tokio::time::timeout(Duration::from_millis(20), device.line()).await;
+            match next {
+                Ok(line) => return line,
+                Err(_) => device.bytes(b"x").await,
+            }
+        }
+    };
+    let slow = async {
+        let mut device = stage.v5("slow").await;
+        let (mut bytes, mut publish) = (BytesMut::new(), v5::Publish::new("t/slow", level(1), "x".repeat(12_000)));
+        publish.pkid = 1;
+        device.encode_publish(&publish, &mut bytes);
+        for piece in bytes.chunks(1500) {
+            device.bytes(piece).await;
+            // Its pace: the whole takes longer than the time-out.
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        device.line().await
+    };
+    let (dripped, slow) = tokio::join!(drip, slow);
+    assert_eq!((dripped.as_str(), slow.as_str()), ("disconnect 0x97", "puback 1"));
+    assert_eq!(halting.rest().await, ["disconnect 0x97"]);
+    assert_eq!(quiet.fence().await, [] as [&str; 0]);
+}

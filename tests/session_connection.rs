@@ -264,6 +264,38 @@ fn keep_alive_rests_while_the_socket_is_not_read() {
     assert_eq!(client.session.deadline(), Some(client.now + 90 * SECOND));
 }
 
+/// Without keep alive nothing else would end who begins packets and does not go on.
+#[test]
+fn a_packet_that_has_begun_goes_on() {
+    for version in VERSIONS {
+        let silent = Connect {
+            keep_alive: 0,
+            ..connect(version)
+        };
+        let mut client = Client::connected_as(silent, Settings::default());
+        let begun = |client: &mut Client, bytes| client.session.waits_for_rest(bytes, client.now);
+        let due = |client: &Client| client.session.deadline().map(|due| due - client.now);
+        assert_eq!(due(&client), None);
+        begun(&mut client, 1);
+        assert!(client.wait(119 * SECOND).is_empty());
+        begun(&mut client, 1024);
+        assert_eq!(due(&client), Some(SECOND), "not a KiB more");
+        begun(&mut client, 1025);
+        assert_eq!(due(&client), Some(120 * SECOND), "it goes on");
+        assert!(client.wait(119 * SECOND).is_empty());
+        assert!(client.send(&Packet::PingReq).is_empty());
+        assert_eq!(due(&client), None, "it was whole");
+        begun(&mut client, 1025);
+        assert_eq!(due(&client), Some(120 * SECOND), "this is another");
+        begun(&mut client, 0);
+        assert_eq!(due(&client), None, "it is not waited for");
+        begun(&mut client, 1);
+        assert!(client.wait(119 * SECOND).is_empty());
+        assert_eq!(end(&client.wait(SECOND)), (false, ReasonCode::QuotaExceeded));
+        assert_eq!(client.session.deadline(), None);
+    }
+}
+
 #[test]
 fn the_longest_keep_alive_is_told_to_version_5() {
     let settings = Settings {

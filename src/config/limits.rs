@@ -16,6 +16,7 @@ const LIMITS: Keys = Keys {
         "connections_per_identity",
         "packet_size",
         "connect_timeout",
+        "packet_timeout",
         "receive_maximum",
         "keep_alive",
         "connect_packet_size",
@@ -104,6 +105,13 @@ impl Walk<'_> {
 
     /// Of `limits`, those of one client's packets.
     fn client_limits(&mut self, section: &Section<'_>, limits: &mut Limits) {
+        let range = Duration::from_secs(1)..=Duration::from_secs(3600);
+        if let Some(d) = self
+            .optional(section, "packet_timeout")
+            .and_then(|n| self.duration(n, "limits.packet_timeout", range))
+        {
+            limits.session.packet_timeout = d;
+        }
         if let Some(n) = self
             .optional(section, "connect_packet_size")
             .and_then(|n| self.size(n, "limits.connect_packet_size", 128..=LARGEST_PACKET))

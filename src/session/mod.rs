@@ -120,6 +120,7 @@ impl Session {
     /// While [`Session::may_read`] is false no packet may be handed over; see there.
     pub fn handle(&mut self, packet: &Packet<'_>, now: Instant) {
         self.timer.heard(now);
+        self.timer.whole();
         match (self.phase, packet) {
             (Phase::Live, Packet::Publish(publish)) => self.publish(publish, now),
             (Phase::Live, packet) => self.handle_live(packet, now),
@@ -166,7 +167,10 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Fresh | Phase::Offered | Phase::Challenged => Some(self.timer.connect_deadline()),
-            Phase::Live => self.timer.keep_alive_deadline(),
+            Phase::Live => {
+                let deadlines = [self.timer.keep_alive_deadline(), self.timer.part_deadline()];
+                deadlines.into_iter().flatten().min()
+            }
             Phase::Closed => None,
         }
     }
@@ -180,6 +184,10 @@ impl Session {
             Phase::Fresh => self.end_from_outside(ReasonCode::MaximumConnectTime, "no CONNECT within connect_timeout", now),
             Phase::Challenged => self.end_from_outside(ReasonCode::NotAuthorized, "no AUTH within connect_timeout", now),
             Phase::Offered => self.end(ReasonCode::ServerUnavailable, "no connection within connect_timeout", now),
+            Phase::Live if self.timer.part_deadline().is_some_and(|due| now >= due) => {
+                let why = "a packet that has begun did not go on within packet_timeout";
+                self.end_from_outside(ReasonCode::QuotaExceeded, why, now);
+            }
             // [MQTT-3.1.2-22]
             Phase::Live => self.end_from_outside(ReasonCode::KeepAliveTimeout, "nothing heard for one and a half keep alives", now),
             Phase::Closed => {}
@@ -199,6 +207,14 @@ impl Session {
     /// The client takes what it is sent while its packets are not read: keep alive counts from `now`.
     pub fn taken(&mut self, now: Instant) {
         self.timer.heard(now);
+    }
+
+    /// So many bytes lie in the input that are no whole packet, and more of them is read; 0 if that is not so. A packet that has begun goes
+    /// on, whatever keep alive says: it holds memory.
+    pub fn waits_for_rest(&mut self, bytes: usize, now: Instant) {
+        if self.phase == Phase::Live {
+            self.timer.part(bytes, self.settings.packet_timeout, now);
+        }
     }
 
     /// Whether the next packet may be handed over.

@@ -36,6 +36,8 @@ pub struct Settings {
     pub keep_alive_max: Option<Duration>,
     /// From the socket's accept to the answer of CONNECT.
     pub connect_timeout: Duration,
+    /// A packet that has come in part must be whole, or a KiB further, within it.
+    pub packet_timeout: Duration,
     /// Bytes in the outbox beyond which no further message is taken.
     pub outbound_queue: usize,
     /// Whether PUBLISHes and wills may have the retain flag (§3.2.2.3.5).
@@ -57,6 +59,7 @@ impl Default for Settings {
             subscriptions_maximum: 1000,
             keep_alive_max: None,
             connect_timeout: Duration::from_secs(10),
+            packet_timeout: Duration::from_secs(120),
             outbound_queue: 256 << 10,
             retain_available: false,
             expiry: None,

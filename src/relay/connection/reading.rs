@@ -148,6 +148,9 @@ impl Connection {
             _ => {}
         }
         (self.resting, self.reading) = (resting, self.may_read());
+        // What is read and left here is the beginning of a packet.
+        let begun = if self.reading { self.link.input().len() } else { 0 };
+        self.session.waits_for_rest(begun, now);
         self.unsent = self.session.outbox().len();
     }
 
