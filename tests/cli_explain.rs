@@ -121,7 +121,45 @@ fn a_message_that_makes_no_record_is_told_why() {
     let long = told(&["vehicles/42/telemetry/engine/rpm"]);
     assert_eq!(long["rules"][0]["verdict"], "no: it has 4 levels, the topic more");
     let outside = told(&["vehicles/42/telemetry/temperature", "--partitions", "2"]);
-    assert_eq!(outside["records"][1]["partition"], "none: no_such_partition");
+    assert_eq!(outside["why"], "refused: no_such_partition: alarms has not so many partitions");
+    assert_eq!(outside["rules"][1]["verdict"], "matches and refuses it: no_such_partition");
+    let records = outside["records"].as_array().unwrap();
+    assert_eq!(
+        records.iter().map(|record| &record["topic"]).collect::<Vec<_>>(),
+        ["vehicle-telemetry"]
+    );
+}
+
+#[test]
+fn a_record_for_a_partition_that_is_not_there_is_what_the_rule_makes_of_it() {
+    let told = |on_error: &str| {
+        let (head, _) = FILE.split_once("rules:\n").unwrap();
+        let file = format!("{head}rules:\n  - {{name: far, mqtt: x, kafka: {{topic: t, partition: 5}}{on_error}}}\n");
+        let (code, out, err) = explain_by(&file, &["x", "--payload", "21", "--partitions", "3", "--json"]);
+        assert_eq!(err, "");
+        (code, serde_json::from_str::<Value>(&out).unwrap())
+    };
+    let (code, refused) = told("");
+    assert_eq!((code, &refused["records"]), (65, &json!([])), "{refused}");
+    let (code, skipped) = told(", on_error: skip");
+    let why =
+        "refused: no_such_partition: t has not so many partitions (on_error: skip: the message is acknowledged, and not stored there)";
+    assert_eq!((code, &skipped["why"]), (65, &json!(why)));
+    let (code, buried) = told(", on_error: {dead_letter: dead}");
+    assert_eq!(
+        buried["rules"][0]["verdict"],
+        "matches and makes a dead letter of it: no_such_partition"
+    );
+    let letter = &buried["records"][0];
+    assert_eq!((code, &letter["topic"], &letter["value"]), (0, &json!("dead"), &json!("21")));
+    for (name, value) in [
+        ("__connect.errors.topic", "t"),
+        ("__connect.errors.stage", "KAFKA_PRODUCE"),
+        ("__connect.errors.exception.message", "no_such_partition"),
+    ] {
+        let header = json!({"name": name, "value": value});
+        assert!(letter["headers"].as_array().unwrap().contains(&header), "{letter}");
+    }
 }
 
 #[test]

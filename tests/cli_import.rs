@@ -343,3 +343,21 @@ fn what_java_means_otherwise_is_written_so_or_said() {
         assert!(yaml.contains(words), "{words}\n{yaml}");
     }
 }
+
+/// There such a message is stored like any other.
+#[test]
+fn a_retained_message_is_taken_whatever_is_acknowledged() {
+    for acks in ["all", "1", "0"] {
+        let properties = format!("topic.regex.list=fleet:.*\nbootstrap.servers=k:9092\nproducer.acks={acks}\n");
+        let (folder, yaml) = imported(&[("kafka-mqtt.properties", &properties)]);
+        checked(folder.path(), &yaml);
+        let rules = mqtt_kafka_proxy::config::load(&folder.path().join("proxy.yaml")).unwrap().rules;
+        assert!(
+            rules
+                .iter()
+                .all(|(_, rule)| rule.retain == mqtt_kafka_proxy::mapping::Retain::Allow),
+            "{yaml}"
+        );
+        assert!(rules.takes_retained() && !rules.keeps_retained(), "{yaml}");
+    }
+}

@@ -9,8 +9,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use crate::mapping::{
-    ExplainedRecord, NoRoute, OnError, PartitionChoice, PartitionSpec, Reading, RefusalReason, Rule, RuleId, RuleSet, Sample, SampleRecord,
-    SchemaSpec, SkipReason, Unmapped, Verdict,
+    Denied, ExplainedRecord, NoRoute, OnError, PartitionChoice, PartitionSpec, Reading, RefusalReason, Rule, RuleId, RuleSet, Sample,
+    SampleRecord, SchemaSpec, SkipReason, Unmapped, Verdict,
 };
 use crate::resources::table_files;
 
@@ -78,7 +78,7 @@ fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, st
         json!({"rule": rules.rule(*id).name, "verdict": format!("{verdict}{by}")})
     };
     let (records, why) = match explained.outcome {
-        Ok(records) => (records, explained.denied.map(|(id, topic)| denied(rules.rule(id), &topic))),
+        Ok(records) => (records, explained.denied.map(|no| denied(rules.rule(no.rule), &no))),
         Err(NoRoute::Unmapped(unmapped)) => {
             let then = then(unmapped, "the message is acknowledged, and stored nowhere");
             (vec![], Some(format!("no rule matches{then}")))
@@ -106,9 +106,8 @@ fn told(record: &ExplainedRecord, rules: &RuleSet) -> Value {
     let partition = match record.partition {
         None if record.dead_letter => json!(PartitionSpec::Hash.to_string()),
         None => json!(rules.rule(record.rule).partition.to_string()),
-        Some(Ok(PartitionChoice::Index(number))) => json!(number),
-        Some(Ok(_)) => json!(rules.rule(record.rule).partition.to_string()),
-        Some(Err(reason)) => json!(format!("none: {}", reason.as_str())),
+        Some(PartitionChoice::Index(number)) => json!(number),
+        Some(_) => json!(rules.rule(record.rule).partition.to_string()),
     };
     let mut told = json!({
         "rule": rules.rule(record.rule).name,
@@ -135,13 +134,18 @@ fn told(record: &ExplainedRecord, rules: &RuleSet) -> Value {
     told
 }
 
-/// That a rule would write to a topic of the proxy's own state.
-fn denied(rule: &Rule, topic: &str) -> String {
+/// That a record of a rule cannot go where it is sent.
+fn denied(rule: &Rule, no: &Denied) -> String {
     let then = match rule.on_error {
         OnError::Skip => " (on_error: skip: the message is acknowledged, and not stored there)",
         OnError::Reject | OnError::DeadLetter => "",
     };
-    format!("refused: state_topic: {topic} holds the proxy's own state{then}")
+    let (reason, topic) = (no.as_str(), &no.kafka_topic);
+    let what = match no.partition {
+        None => "holds the proxy's own state",
+        Some(_) => "has not so many partitions",
+    };
+    format!("refused: {reason}: {topic} {what}{then}")
 }
 
 /// What is to be said where a table would have to be read.

@@ -325,9 +325,8 @@ fn stored(sample: &Sample<'_>, id: RuleId, rules: &RuleSet) -> Result<Made, Stri
     texts.extend(record.value.as_deref().map(|value| ("value", text(value))));
     texts.extend(record.timestamp.map(|time| ("timestamp", time.to_string())));
     match record.partition {
-        Some(Ok(PartitionChoice::Index(number))) => texts.push(("partition", number.to_string())),
-        Some(Ok(_)) => texts.push(("partition", rules.rule(id).partition.to_string())),
-        Some(Err(reason)) => return Err(format!("matches and refuses it: {}", reason.as_str())),
+        Some(PartitionChoice::Index(number)) => texts.push(("partition", number.to_string())),
+        Some(_) => texts.push(("partition", rules.rule(id).partition.to_string())),
         None => {}
     }
     let table = record.headers.iter().map(|(name, value)| (name.clone(), text(value))).collect();

@@ -5,7 +5,7 @@ use super::filter::{Filter, illegal_kafka_char, illegal_kafka_topic};
 use super::said::is_reserved;
 use super::spec::{Direction, Retain, RuleSpec, Tombstones};
 use super::template::{Template, Token, lex, place_of};
-use crate::kafka::Acks;
+use super::transform::dollars;
 
 /// Checks what needs no template to be read.
 pub(super) fn check_words(spec: &RuleSpec, faults: &mut Faults) {
@@ -86,12 +86,13 @@ fn refuse_publish_keys(spec: &RuleSpec, faults: &mut Faults) {
     }
 }
 
-/// A retained message is ordered by the offset of its record, which `acks: none` never learns; and of copies none is kept.
+/// A retained message is ordered by the offset of its record, which `acks: none` never learns; and of copies none is kept. Of a rule that only
+/// writes nothing is kept either, so its retained messages are stored like any other.
 fn check_retain(spec: &RuleSpec, faults: &mut Faults) {
     if spec.also && spec.retain.is_some() && spec.direction != Direction::Subscribe {
         let message = "`retain` is the ordinary rule's to say, but this rule only makes copies";
         faults.add(Field::Retain, None, message, "leave `retain` out");
-    } else if spec.retain == Some(Retain::Allow) && spec.kafka.acks == Some(Acks::None) {
+    } else if spec.retain == Some(Retain::Allow) && spec.loses_offsets() {
         let message = "retained messages cannot be kept with `acks: none`: nobody learns where they are stored";
         faults.add(Field::Retain, None, message, "write `retain: deny`, or another `acks`");
     }
@@ -169,10 +170,12 @@ pub(super) fn check_kafka_topic(written: &str, reads_only: bool, faults: &mut Fa
 }
 
 /// Tells the captures that nothing uses.
-pub(super) fn check_unused(filter: &Filter, templates: &[&Template], program: Option<&str>, faults: &mut Faults) {
+pub(super) fn check_unused(filter: &Filter, templates: &[&Template], spec: &RuleSpec, faults: &mut Faults) {
+    let programs = [&spec.transform, &spec.transform_back].into_iter().flatten();
+    let variables: Vec<String> = programs.flat_map(|program| dollars(program)).collect();
     for (i, (name, at)) in filter.captures.iter().enumerate() {
         let i = u8::try_from(i).expect("at most MAX_CAPTURES");
-        let in_program = program.is_some_and(|program| program.contains(&format!("${name}")));
+        let in_program = variables.iter().any(|variable| variable.strip_prefix('$') == Some(name));
         if !in_program && !templates.iter().any(|template| template.uses(i)) {
             let wild = match (&filter.expression, filter.is_rest(i)) {
                 (Some(_), _) => "(?:…)",

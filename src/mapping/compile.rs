@@ -16,7 +16,6 @@ use super::text::template;
 use super::topic_captures;
 use super::transform::conversion;
 use super::trie::Trie;
-use crate::kafka::Acks;
 use crate::mqtt::QoS;
 
 /// Each has memory of its own, in each thread that runs it.
@@ -269,20 +268,19 @@ fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
     if let Some(filter) = filter {
         let values = headers.iter().map(|(_, value)| value);
         let templates: Vec<&Template> = values.chain([&topic]).chain(&key).chain(&partition).chain(&timestamp).collect();
-        check_unused(filter, &templates, spec.transform.as_deref(), faults);
+        check_unused(filter, &templates, &spec, faults);
     }
     if faults.list.len() > before {
         return None;
     }
+    let default = if spec.loses_offsets() { Retain::Deny } else { Retain::Allow };
+    let retain = spec.retain.unwrap_or(default);
     let mut rule = Rule {
         name: spec.name,
         direction: spec.direction,
         also: spec.also,
         qos: spec.qos.unwrap_or(QoS::ExactlyOnce),
-        retain: spec.retain.unwrap_or(match spec.kafka.acks {
-            Some(Acks::None) => Retain::Deny,
-            _ => Retain::Allow,
-        }),
+        retain,
         acknowledge: spec.acknowledge.unwrap_or_default(),
         overflow: spec.overflow.unwrap_or_default(),
         on_error: spec.on_error.unwrap_or_default(),

@@ -19,10 +19,6 @@ use crate::mqtt::{Publish, PublishProperties, QoS};
 
 /// The reason, as metrics name it.
 const STATE_TOPIC: &str = "state_topic";
-const DENIED: Failure = Failure {
-    stage: Stage::Produce,
-    why: STATE_TOPIC,
-};
 
 /// A PUBLISH of QoS 1 to be explained.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +76,7 @@ pub struct ExplainedRecord {
     /// The Kafka topic.
     pub kafka_topic: String,
     /// Where in it; `None` without a number of partitions.
-    pub partition: Option<Result<PartitionChoice, RefusalReason>>,
+    pub partition: Option<PartitionChoice>,
     /// Milliseconds since the epoch, if the rule makes it by a template.
     pub timestamp: Option<i64>,
     /// The key.
@@ -91,6 +87,24 @@ pub struct ExplainedRecord {
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
+/// A record that cannot go where its rule sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// By which rule.
+    pub rule: RuleId,
+    /// To which Kafka topic.
+    pub kafka_topic: String,
+    /// Which has no such partition; otherwise it is one of the proxy's own state.
+    pub partition: Option<RefusalReason>,
+}
+
+impl Denied {
+    /// The reason, as metrics name it.
+    pub fn as_str(&self) -> &'static str {
+        self.partition.map_or(STATE_TOPIC, RefusalReason::as_str)
+    }
+}
+
 /// What becomes of a message.
 #[derive(Clone, Debug)]
 pub struct ExplainedPublish {
@@ -98,9 +112,9 @@ pub struct ExplainedPublish {
     pub verdicts: Vec<(RuleId, Verdict)>,
     /// Its records, or why there is none.
     pub outcome: Result<Vec<ExplainedRecord>, NoRoute>,
-    /// The first rule whose record would go to a topic of the proxy's own state, and that topic: so the message is refused, or acknowledged if
-    /// the rule skips what it cannot store.
-    pub denied: Option<(RuleId, String)>,
+    /// The first record that cannot go where its rule sends it, and is no dead letter: so the message is refused, or acknowledged if the rule
+    /// skips what it cannot store.
+    pub denied: Option<Denied>,
     /// What a program said that failed.
     pub trouble: Option<String>,
 }
@@ -142,15 +156,21 @@ impl RuleSet {
         let mut verdicts = self.verdicts(sample.topic, &draft, routed);
         let mut denied = None;
         let record = |i| {
-            let (id, topic) = (draft.rule(i), draft.kafka_topic(i, self));
-            if !sample.state_topics.contains(&topic) {
+            let Some(no) = self.denied(&draft, i, &inbound, sample) else {
                 return Some(self.explained_record(&draft, i, &inbound, sample.partitions));
+            };
+            let (id, is_letter) = (no.rule, self.rule(no.rule).on_error == OnError::DeadLetter);
+            verdicts[id.0 as usize].1 = match no.partition {
+                None => Verdict::Denied,
+                Some(reason) if is_letter => Verdict::Buries(reason),
+                Some(reason) => Verdict::Refuses(reason),
+            };
+            let (stage, why) = (Stage::Produce, no.as_str());
+            if is_letter {
+                let letter = (id, Some(no.kafka_topic.as_str()), Failure { stage, why });
+                return Some(self.explained_letter(letter, &inbound, sample.partitions));
             }
-            verdicts[id.0 as usize].1 = Verdict::Denied;
-            if self.rule(id).on_error == OnError::DeadLetter {
-                return Some(self.explained_letter((id, Some(topic), DENIED), &inbound, sample.partitions));
-            }
-            denied.get_or_insert_with(|| (id, topic.to_owned()));
+            denied.get_or_insert(no);
             None
         };
         let letter = |refusal: &Refusal| self.explained_letter((refusal.rule, None, Failure::from(*refusal)), &inbound, sample.partitions);
@@ -165,13 +185,29 @@ impl RuleSet {
         })
     }
 
+    /// Whether a record that the rules make cannot go where it is sent.
+    fn denied(&self, draft: &Draft, i: usize, inbound: &Inbound<'_>, sample: &Sample<'_>) -> Option<Denied> {
+        let (rule, kafka_topic) = (draft.rule(i), draft.kafka_topic(i, self));
+        let partition = if sample.state_topics.contains(&kafka_topic) {
+            None
+        } else {
+            Some(draft.partition(i, self, inbound, sample.partitions?).err()?.reason)
+        };
+        let kafka_topic = kafka_topic.to_owned();
+        Some(Denied {
+            rule,
+            kafka_topic,
+            partition,
+        })
+    }
+
     fn explained_record(&self, draft: &Draft, i: usize, inbound: &Inbound<'_>, partitions: Option<u32>) -> ExplainedRecord {
         let fields = draft.fields(i, self, inbound);
         ExplainedRecord {
             rule: draft.rule(i),
             dead_letter: false,
             kafka_topic: draft.kafka_topic(i, self).to_owned(),
-            partition: partitions.map(|count| draft.partition(i, self, inbound, count).map_err(|refusal| refusal.reason)),
+            partition: partitions.and_then(|count| draft.partition(i, self, inbound, count).ok()),
             timestamp: self.rule(draft.rule(i)).timestamp.as_ref().map(|_| fields.timestamp),
             key: fields.key.unwrap_or(b"").to_vec(),
             value: fields.value.map(<[u8]>::to_vec),
@@ -193,7 +229,7 @@ impl RuleSet {
             rule,
             dead_letter: true,
             kafka_topic: self.rule(rule).dead_letter.clone().unwrap_or_default(),
-            partition: partitions.map(|count| Ok(PartitionChoice::Index(partition_for_key(key, count)))),
+            partition: partitions.map(|count| PartitionChoice::Index(partition_for_key(key, count))),
             timestamp: None,
             key: key.to_vec(),
             value: fields.value.map(<[u8]>::to_vec),

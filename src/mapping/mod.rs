@@ -47,7 +47,7 @@ mod warnings;
 pub use dead_letter::{DeadLetter, Failure, Stage};
 pub use deliver::{Delivered, Stored};
 pub use draft::{Draft, Inbound, PartitionChoice};
-pub use explain::{ExplainedPublish, ExplainedRecord, Sample, Verdict};
+pub use explain::{Denied, ExplainedPublish, ExplainedRecord, Sample, Verdict};
 pub use explain_record::{ExplainedDelivery, ExplainedMessage, Reading, SampleRecord};
 pub use fault::{Fault, Field};
 pub use filter::illegal_kafka_topic;

@@ -139,7 +139,7 @@ pub struct RuleSpec {
     pub also: bool,
     /// Highest QoS for subscribers; 2 if not written.
     pub qos: Option<QoS>,
-    /// Retained messages; allowed if not written, unless nobody learns where they are stored (`acks: none`).
+    /// Retained messages; allowed if not written, unless subscribers should get them and nobody learns where they are stored (`acks: none`).
     pub retain: Option<Retain>,
     /// When a PUBLISH is acknowledged.
     pub acknowledge: Option<Acknowledge>,
@@ -172,6 +172,13 @@ pub struct ValueSpec {
     pub format: Format,
     /// What devices send and get; JSON if not written.
     pub payload: Option<Format>,
+}
+
+impl RuleSpec {
+    /// Whether its retained messages would be kept, if nobody had to learn where they are stored.
+    pub(super) fn loses_offsets(&self) -> bool {
+        self.kafka.acks == Some(Acks::None) && self.direction == Direction::Both
+    }
 }
 
 /// The Kafka side of a rule as written.

@@ -23,6 +23,8 @@ pub(super) struct Conversion {
     pub(super) payload: Format,
     /// What lies in Kafka.
     pub(super) value: Format,
+    /// `transform` may leave payloads otherwise than they came; one that only chooses among them does not.
+    pub(super) reshapes: bool,
     /// Formats are written: what has no program is read and written all the same.
     pub(super) checks: bool,
     /// `transform`.
@@ -142,6 +144,7 @@ pub(super) fn conversion(spec: &RuleSpec, faults: &mut Faults) -> Option<Box<Con
         Box::new(Conversion {
             payload: value.payload.unwrap_or_default(),
             value: value.format,
+            reshapes: spec.transform.as_deref().is_some_and(|program| !only_chooses(program)),
             checks: spec.value.is_some(),
             forth,
             back,
@@ -187,8 +190,28 @@ fn captures(filter: &Filter) -> impl Iterator<Item = String> {
     names.map(|(name, _)| format!("${name}"))
 }
 
+/// Whether a program is `.` or `select(…)`, as far as brackets tell it.
+fn only_chooses(program: &str) -> bool {
+    let program = program.trim();
+    let Some(chosen) = program.strip_prefix("select(") else {
+        return program == ".";
+    };
+    let (mut open, mut in_text, mut escaped) = (1, false, false);
+    let end = chosen.find(|c| {
+        match c {
+            '"' if !escaped => in_text = !in_text,
+            '(' if !in_text => open += 1,
+            ')' if !in_text => open -= 1,
+            _ => {}
+        }
+        escaped = in_text && c == '\\' && !escaped;
+        open == 0
+    });
+    end.is_some_and(|end| end + 1 == chosen.len())
+}
+
 /// All variables that a program names.
-fn dollars(text: &str) -> impl Iterator<Item = String> {
+pub(super) fn dollars(text: &str) -> impl Iterator<Item = String> {
     let names = text.split('$').skip(1).map(|rest| {
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         &rest[..end.unwrap_or(rest.len())]

@@ -19,9 +19,11 @@ impl RuleSet {
                 takers.add(id.0, rule);
                 continue;
             };
+            let mut reached = true;
             if let Some(told) = self.unreachable(id, rule, filter, &mut budget) {
                 let (message, remedy) = told;
                 warnings.add(filter.field(), Some(0), message, remedy);
+                reached = false;
             } else if rule.also && !self.has_original(filter) {
                 let message = "no ordinary rule takes a topic of this filter: these would be copies of nothing, which no subscriber gets";
                 warnings.add(Field::Also, Some(0), message, "leave `also` out, or write the rule that it copies");
@@ -32,6 +34,9 @@ impl RuleSet {
                 let message = format!("what other producers write to its Kafka topic all goes to `{first}` before it");
                 let remedy = format!("place it before `{first}`; it has the records that the proxy stores by it in any case");
                 warnings.add(Field::KafkaTopic, Some(0), message, remedy);
+            }
+            if reached && rule.delivers() {
+                warn_of_program(rule, &mut warnings);
             }
             takers.add(id.0, rule);
         }
@@ -112,6 +117,19 @@ fn warn_of_inverse(rule: &Rule, filter: &Filter, warnings: &mut Faults) {
     let message = format!("records of other producers reach no subscriber unless they have the header `mqtt.topic`: {why}");
     let remedy = format!("{remedy}, or write `direction: publish` if nothing is to come back");
     warnings.add(filter.field(), Some(0), message, remedy);
+}
+
+/// A message that is published and comes back is another one.
+fn warn_of_program(rule: &Rule, warnings: &mut Faults) {
+    if rule
+        .conversion
+        .as_ref()
+        .is_some_and(|conversion| conversion.reshapes && conversion.back.is_none())
+    {
+        let message = "subscribers get what `transform` made of a payload, not what was published";
+        let remedy = "write a `transform_back` that undoes it, or `transform_back: .` if they are to get that, or `direction: publish`";
+        warnings.add(Field::Transform, Some(0), message, remedy);
+    }
 }
 
 /// What a rule's MQTT side is, in words.

@@ -328,3 +328,44 @@ fn all_at_once() {
     ];
     assert_eq!(places, wanted);
 }
+
+#[test]
+fn a_capture_is_used_by_the_program_of_either_way_and_by_its_whole_name() {
+    let both = |program: &str| RuleSpec {
+        transform_back: Some(program.into()),
+        ..mqtt("a/{x}")
+    };
+    for program in ["{x: $x}", "\"\\($x)\"", ". + {$x}"] {
+        compile(vec![both(program)]);
+    }
+    let only = |program: &str| RuleSpec {
+        transform: Some(program.into()),
+        ..spec("a", "{v}/{vin}", "t", Some("k"))
+    };
+    compile(vec![only("{$v, vin: $vin}")]);
+    check(vec![
+        (both(". as $xy | $xy"), Field::Mqtt, Some(2), "no template uses the capture `{x}`"),
+        (only("{vin: $vin}"), Field::Mqtt, Some(0), "no template uses the capture `{v}`"),
+    ]);
+}
+
+#[test]
+fn retained_messages_are_refused_without_offsets_only_where_they_would_be_kept() {
+    let rule = |direction, retain| {
+        let mut rule = spec("a", "a", "t", None);
+        (rule.direction, rule.retain, rule.kafka.acks) = (direction, retain, Some(Acks::None));
+        rule
+    };
+    let message = "retained messages cannot be kept with `acks: none`: nobody learns where they are stored";
+    check_one(rule(Direction::Both, Some(Retain::Allow)), Field::Retain, None, message);
+    for (direction, retain, meant) in [
+        (Direction::Both, None, Retain::Deny),
+        (Direction::Publish, None, Retain::Allow),
+        (Direction::Publish, Some(Retain::Allow), Retain::Allow),
+        (Direction::Publish, Some(Retain::Deny), Retain::Deny),
+    ] {
+        let set = compile(vec![rule(direction, retain)]);
+        let (_, rule) = set.iter().next().unwrap();
+        assert_eq!((rule.retain, rule.keeps_retained()), (meant, false), "{direction:?} {retain:?}");
+    }
+}

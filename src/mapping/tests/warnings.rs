@@ -62,7 +62,7 @@ fn a_capture_that_only_a_partition_or_a_program_uses_is_told_by_its_name() {
         "neither the Kafka topic nor the key nor a header has `{c}`",
     );
     let mut program = spec("program", "a/{b}", "t", Some("{b}"));
-    program.transform = Some("record({key: .k})".into());
+    (program.transform, program.transform_back) = (Some("record({key: .k})".into()), Some(".".into()));
     only(vec![program], 0, Field::Mqtt, "what the program made it");
 }
 
@@ -148,4 +148,28 @@ fn foreign_records_that_an_earlier_rule_takes_are_told() {
     let mut elsewhere = rules();
     elsewhere[1].kafka.topic = "u".into();
     assert_eq!(told(elsewhere), []);
+}
+
+#[test]
+fn a_program_without_its_inverse_is_told() {
+    let rule = |forth: &str, back: Option<&str>| RuleSpec {
+        transform: Some(forth.into()),
+        transform_back: back.map(str::to_owned),
+        ..spec("a", "a/{x}", "t", Some("{x}"))
+    };
+    let words = "subscribers get what `transform` made";
+    for forth in [
+        "{v: .}",
+        "select(.on) | .v",
+        "select(.a) | select(.b) | .c",
+        "select(.a), select(.b)",
+    ] {
+        only(vec![rule(forth, None)], 0, Field::Transform, words);
+        assert_eq!(told(vec![only_publishes(rule(forth, None))]), []);
+        assert_eq!(told(vec![rule(forth, Some(".v"))]), []);
+    }
+    // What only chooses leaves payloads as they are.
+    for forth in [".", " select(.on) ", "select(.t == \")\" or (.n > (1 + 2)))"] {
+        assert_eq!(told(vec![rule(forth, None)]), []);
+    }
 }
