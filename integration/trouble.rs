@@ -79,6 +79,11 @@ fn with_kafka_away_it_listens_says_so_and_becomes_ready() {
     let kafka = Kafka::start_on(base, 1);
     kafka.topic("late", 1);
     eventually("ready after Kafka came", || (proxy.get("/readyz").ok()?.0 == 200).then_some(()));
+    // Kafka was there a moment before its topic: a proxy that has looked in between looks again soon.
+    eventually("its topic is known", || {
+        let log = proxy.log();
+        (!log.contains("the topic cannot be used") || log.contains("the topic can be used")).then_some(())
+    });
     let report = Runtime::new()
         .unwrap()
         .block_on(run(&crowd(proxy.mqtt, "late", 2, 10), &Arc::new(Progress::default())))
