@@ -21,6 +21,12 @@ const LARGEST: usize = 512 << 10;
 const LARGEST_MADE: usize = 64 << 10;
 /// Bytes of an expression.
 const LONGEST: usize = 1 << 10;
+/// Units that each sign of an expression costs that is made while the program runs, some 600 ns at most.
+const SIGN: u64 = 200;
+/// The same of a class of characters such as `\w`, some 20 µs.
+const CLASS: u64 = 8_000;
+/// More than any run has: milliseconds.
+const ALL: u64 = 1 << 32;
 /// Groups in groups, and the like.
 const DEEPEST: u32 = 32;
 /// Bytes that an automaton walks for one unit.
@@ -113,9 +119,13 @@ impl Expression {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn made(pattern: &str, flags: Flags) -> Result<Self, String> {
-        let expression = Self::compile(pattern, flags, LARGEST_MADE)?;
-        charge(expression.cost);
-        Ok(expression)
+        if pattern.len() <= LONGEST {
+            charge(reading_costs(pattern, flags));
+        }
+        let made = Self::compile(pattern, flags, LARGEST_MADE);
+        // What becomes too large has cost as much as the largest, and a `try` of the program goes on behind it.
+        charge(made.as_ref().map_or(LARGEST_MADE as u64, |expression| expression.cost));
+        made
     }
 
     fn compile(pattern: &str, flags: Flags, largest: usize) -> Result<Self, String> {
@@ -277,6 +287,36 @@ fn reading(flags: Flags) -> syntax::Config {
 }
 
 /// The last line of what the parser says: those before show the expression.
+/// Units that a pattern takes at most to be read, and those of its classes of characters to be built: Unicode has hundreds of ranges of letters,
+/// and without regard to case each character of a class is looked up by itself.
+fn reading_costs(pattern: &str, flags: Flags) -> u64 {
+    let folds = flags.ignores_case || turns_on_folding(pattern);
+    let is_wide = folds && (!pattern.is_ascii() || ["\\x", "\\u", "\\U"].iter().any(|escape| pattern.contains(escape)));
+    let mut escaped = false;
+    pattern.bytes().fold(0, |sum: u64, byte| {
+        let cost = match (byte, escaped) {
+            (b'p' | b'P', true) if folds => ALL,
+            (b'w' | b'W' | b'd' | b'D' | b's' | b'S' | b'b' | b'B' | b'p' | b'P', true) => CLASS,
+            (b'[', false) if is_wide => ALL,
+            (b'[', false) => CLASS / 2,
+            _ if folds => 2 * SIGN,
+            _ => SIGN,
+        };
+        escaped = byte == b'\\' && !escaped;
+        sum.saturating_add(cost)
+    })
+}
+
+/// Whether the pattern itself may say that case does not matter: `(?i)` and its like.
+fn turns_on_folding(pattern: &str) -> bool {
+    let flags = |rest: &str| {
+        rest.bytes()
+            .take_while(|byte| byte.is_ascii_alphabetic() || *byte == b'-')
+            .any(|byte| byte == b'i')
+    };
+    pattern.split("(?").skip(1).any(flags)
+}
+
 fn reason(said: &str) -> String {
     let last = said.lines().last().unwrap_or("");
     last.trim_start_matches("error: ").to_owned()

@@ -335,11 +335,20 @@ fn regular_expressions_cost_what_they_walk() {
         r#"gsub("a(?<x>.*)y|a"; "")"#,
         r#"[scan("(a|b|ab)*z|a")]"#,
         r#"last(range(1000000) | tostring as $n | "x" | test("[\($n)]"))"#,
+        // What is too large, or no expression at all, costs as well: `try` goes on.
+        r#"[range(100) | tostring as $n | try ("x" | test(("\\w" * 400) + $n)) catch 0] | length"#,
+        r#"[range(100) | tostring as $n | try ("x" | test(("\\s" * 400) + $n)) catch 0] | length"#,
+        r#"[range(100) | tostring as $n | try ("x" | test(("(a|b)" * 200) + $n + "(")) catch 0] | length"#,
+        r#""x" | test("(?i)\\p{Any}" + "")"#,
+        r#""x" | test("[a-\\x{10ffff}]" + ""; "i")"#,
     ] {
         let (outcome, steps) = run(hostile, &long);
         assert_eq!(outcome, Err(Trouble::CutOff), "{hostile}");
         assert!(steps <= 20_000 + 60_002 / 8 + 1, "{hostile}: {steps}");
     }
+    let (outcome, steps) = run(r#"test("^v\\d+-" + "(?i:north|süd)$")"#, r#""v123-NORTH""#);
+    assert_eq!(outcome.unwrap(), ["true"]);
+    assert!((500..2_000).contains(&steps), "{steps}");
     let (outcome, steps) = run(r#"test("(?i)[cd]+|x$"), (gsub("(ab)+"; "z"; "i"))"#, &long);
     assert_eq!(outcome, Err(Trouble::CutOff), "a group is looked for by states: {steps}");
     let (outcome, steps) = run(r#"test("(?i)[cd]+|x$"), gsub("(?:ab)+"; "z"; "i")"#, &long);
