@@ -91,7 +91,8 @@ impl Value {
 
     /// An object of these fields.
     pub fn object(fields: Fields) -> Value {
-        charge_values(fields.len());
+        // A field takes some 100 bytes, with its place in the index, and an object as much beside them.
+        charge_values(3 + 2 * fields.len());
         let levels = one_more(fields.values());
         Value::Object(Arc::new(Object { fields, levels }))
     }
