@@ -43,9 +43,9 @@ chaos: ## the long forms: 100,000 hostile connections; brokers killed, paused an
 	FIRST_SEED=$${FIRST_SEED:-$$((RANDOM * 32768 + RANDOM))} SCHEDULES=1000000 cargo test --release --locked --test ownership_simulation no_schedule -- --nocapture
 	SEED=$${SEED:-$$RANDOM} CHAOS=long cargo test --release --locked --test integration -- --nocapture --test-threads 1 chaos away:: network behind shared:: sessions::hopping sessions::paused sessions::killed retained::what_is_acknowledged hostile
 
-fuzz: $(CARGO_FUZZ) ## fuzzes the decoders, configurations, programs of rules and connections, FUZZ_SECONDS=60 for each target
+fuzz: $(CARGO_FUZZ) ## fuzzes the decoders, configurations, programs of rules, schemas and connections, FUZZ_SECONDS=60 for each target
 	@integration/need cargo cc g++
-	for target in mqtt_decode kafka_batch kafka_response ownership_record websocket proxy_header jwt scram config transform connection; do \
+	for target in mqtt_decode kafka_batch kafka_response ownership_record websocket proxy_header jwt scram config transform schema connection; do \
 	  mkdir -p target/fuzz/corpus/$$target && \
 	  RUSTC_BOOTSTRAP=1 $(CARGO_FUZZ) run --target-dir target/fuzz $$target target/fuzz/corpus/$$target fuzz/corpus/$$target -- \
 	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -rss_limit_mb=1024 -print_final_stats=1 || exit 1; done

@@ -16,6 +16,8 @@ mod mqtt_decode;
 mod ownership_record;
 #[path = "../fuzz/bodies/proxy_header.rs"]
 mod proxy_header;
+#[path = "../fuzz/bodies/schema.rs"]
+mod schema;
 #[path = "../fuzz/bodies/scram.rs"]
 mod scram;
 #[path = "../fuzz/bodies/transform.rs"]
@@ -147,4 +149,14 @@ fn transform_holds_for_its_corpus() {
         made += usize::from(transform::check(&bytes));
     }
     assert!(made >= 8, "the corpus reaches behind the first refusal: {made}");
+}
+
+#[test]
+fn schema_holds_for_its_corpus() {
+    let mut values = 0;
+    for (name, bytes) in corpus("schema") {
+        println!("{name}");
+        values += usize::from(schema::check(&bytes));
+    }
+    assert!(values >= 12, "the corpus reaches behind the first refusal: {values}");
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt};
 use jsonschema::{PatternOptions, Registry, Validator};
 use serde_json::Value;
 
-use super::{misfit::Misfit, text::SchemaText, unfolded};
+use super::{chains, misfit::Misfit, stack::on_large_stack, text::SchemaText, unfolded};
 
 /// Where the schema itself is, for references that are relative. The registry's names stand beside it.
 const BASE: &str = "registry:///schema";
@@ -16,9 +16,14 @@ const MOST_EXPLAINED: usize = 1 << 20;
 /// What a value weighs beside its text.
 const WEIGHT: usize = 8;
 
+/// Links of the chains of a schema that the stack of any thread of ours suffices for, with the deepest value.
+const SHORT_CHAIN: usize = 8;
+
 /// A compiled JSON Schema.
 pub struct JsonSchema {
     validator: Validator,
+    /// Its chains are too long for the stack that one is called on.
+    is_deep: bool,
     /// With its references unfolded, if those have an end.
     parts: Option<usize>,
 }
@@ -48,6 +53,11 @@ impl JsonSchema {
                 .add(uri, value)
                 .map_err(|e| format!("its reference `{name}` cannot be used: {e}"))?;
         }
+        let chain = chains::longest(&schema, &references);
+        let chain = chain.ok_or_else(|| {
+            let most = chains::LONGEST;
+            format!("has more than {most} parts that lead to each other without going deeper into the value")
+        })?;
         let registry = registry.prepare().map_err(|e| format!("cannot be resolved: {e}"))?;
         let options = jsonschema::options()
             .with_registry(&registry)
@@ -57,11 +67,21 @@ impl JsonSchema {
             .with_pattern_options(PatternOptions::regex().size_limit(LARGEST_PATTERN).dfa_size_limit(LARGEST_PATTERN));
         let validator = options.build(&schema).map_err(|e| format!("is no schema that can be used: {e}"))?;
         let parts = unfolded::parts(&schema, &references);
-        Ok(Self { validator, parts })
+        let is_deep = chain > SHORT_CHAIN;
+        Ok(Self { validator, is_deep, parts })
     }
 
     /// Whether a value is valid.
     pub(super) fn check(&self, value: &Value) -> Result<(), Misfit> {
+        match self.is_deep {
+            false => self.check_here(value),
+            true => {
+                on_large_stack(|| self.check_here(value)).unwrap_or_else(|e| Err(Misfit::too_much(format!("no thread to check it: {e}"))))
+            }
+        }
+    }
+
+    fn check_here(&self, value: &Value) -> Result<(), Misfit> {
         // Which remembers what it knows of a part already; `validate` would look at a part anew for each way to it.
         match self.validator.is_valid(value) {
             true => Ok(()),

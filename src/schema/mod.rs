@@ -5,11 +5,13 @@
 
 mod avro;
 mod catalog;
+mod chains;
 mod compiled;
 mod framing;
 mod json_schema;
 mod misfit;
 mod protobuf;
+mod stack;
 mod text;
 mod unfolded;
 

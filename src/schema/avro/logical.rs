@@ -9,7 +9,7 @@ use crate::schema::Misfit;
 
 /// Bytes of the largest decimal, and digits: conversions take time with their square.
 const LARGEST_DECIMAL: usize = 256;
-const MOST_DIGITS: usize = 600;
+pub(super) const MOST_DIGITS: usize = 600;
 const SECONDS_OF_A_DAY: u64 = 86_400;
 
 /// Each byte as the character of that number, as Avro's own JSON has it.
@@ -51,8 +51,8 @@ pub(super) fn decimal_as_text(bytes: &[u8], decimal: Decimal) -> Result<String, 
     }
     let (sign, digits) = BigInt::from_signed_bytes_be(bytes).into_parts();
     let digits = digits.to_string();
-    let digits = format!("{digits:0>width$}", width = decimal.scale.min(MOST_DIGITS) + 1);
-    let (whole, parts) = digits.split_at(digits.len() - decimal.scale.min(MOST_DIGITS));
+    let digits = format!("{digits:0>width$}", width = decimal.scale + 1);
+    let (whole, parts) = digits.split_at(digits.len() - decimal.scale);
     let sign = if sign == Sign::Minus { "-" } else { "" };
     let point = if parts.is_empty() { "" } else { "." };
     Ok(format!("{sign}{whole}{point}{parts}"))

@@ -7,19 +7,17 @@ mod decode;
 mod encode;
 mod logical;
 
-use std::{collections::HashMap, fmt, thread};
+use std::{collections::HashMap, fmt};
 
 use apache_avro::schema::{InnerDecimalSchema, Name, Schema as Parsed, UuidSchema};
 use serde_json::Value;
 
-use super::{LARGEST, misfit::Misfit, text::SchemaText};
+use super::{LARGEST, misfit::Misfit, stack::on_large_stack, text::SchemaText};
+use logical::MOST_DIGITS;
 
 /// Parts that a schema may have, and how deep they may lie in each other.
 const MOST_NODES: usize = 20_000;
 const DEEPEST_NODES: usize = 200;
-/// Bytes of stack, of which only what is used takes memory. The parser follows a reference into its text where it stands, so that the depths
-/// of all texts, 128 levels of JSON each, add up before the nodes are counted; and what it made is dropped by recursion, too.
-const STACK: usize = 256 << 20;
 
 /// A compiled Avro schema.
 pub struct Avro {
@@ -92,13 +90,10 @@ impl fmt::Debug for Avro {
 
 impl Avro {
     pub(super) fn compile(text: &SchemaText) -> Result<Self, String> {
-        thread::scope(|scope| {
-            let started = thread::Builder::new()
-                .stack_size(STACK)
-                .spawn_scoped(scope, || Self::compile_here(text));
-            let started = started.map_err(|e| format!("cannot be read for want of a thread: {e}"))?;
-            started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        // The parser follows a reference into its text where it stands, so that the depths of all texts, 128 levels of JSON each, add up
+        // before the nodes are counted; and what it made is dropped by recursion, too.
+        let compiled = on_large_stack(|| Self::compile_here(text));
+        compiled.map_err(|e| format!("cannot be read for want of a thread: {e}"))?
     }
 
     fn compile_here(text: &SchemaText) -> Result<Self, String> {
@@ -211,6 +206,9 @@ fn check_size(node: &Node) -> Result<(), String> {
         Node::Fixed(size) | Node::Decimal(Decimal { size: Some(size), .. }) if *size > LARGEST => {
             Err(format!("has a `fixed` of {size} bytes, more than {LARGEST}"))
         }
+        Node::Decimal(Decimal { scale, .. }) if *scale > MOST_DIGITS => Err(format!(
+            "has a decimal with {scale} digits behind the point, more than {MOST_DIGITS}"
+        )),
         _ => Ok(()),
     }
 }

@@ -199,6 +199,17 @@ fn decimals_of_too_many_digits_are_read_and_not_written() {
     refused(&schema, &json!(["10000.00"]));
 }
 
+/// No text has room for them, and what is cut off would be another number.
+#[test]
+fn decimals_whose_point_lies_too_far_left_are_no_schema() {
+    let of = |scale: usize| format!(r#"{{"type": "bytes", "logicalType": "decimal", "precision": {scale}, "scale": {scale}}}"#);
+    let compiled = |scale| Schema::compile(Format::Avro, &SchemaText::alone(of(scale)), None);
+    let least = compiled(600).unwrap().decode(b"\x01").unwrap();
+    assert_eq!(least, json!(format!("0.{}1", "0".repeat(599))));
+    let refused = compiled(601).unwrap_err();
+    assert_eq!(refused, "has a decimal with 601 digits behind the point, more than 600");
+}
+
 #[test]
 fn numbers_that_json_has_no_digits_for_have_names() {
     for (schema, bytes, value) in [

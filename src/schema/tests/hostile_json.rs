@@ -72,3 +72,35 @@ fn what_a_schema_that_refers_to_others_says_is_told() {
     );
     assert!(refused(&shallow, &json!({"a": "x"})).starts_with("/a: "));
 }
+
+/// So many parts of which each leads to the next without going deeper, and the last by `n` to the first.
+fn chain(links: usize) -> String {
+    let part = |at: usize| format!(r##""a{at}":{{"minLength":0,"allOf":[{{"$ref":"#/$defs/a{}"}}]}},"##, at + 1);
+    let parts: String = (0..links).map(part).collect();
+    let last = r##"{"type":["object","number"],"properties":{"n":{"$ref":"#"}}}"##;
+    format!(r##"{{"$ref":"#/$defs/a0","$defs":{{{parts}"a{links}":{last}}}}}"##)
+}
+
+/// The stack of whoever checks a value has an end, and a program that comes to it is aborted.
+#[test]
+fn parts_that_lead_to_each_other_have_an_end() {
+    let refused = |text: &str| Schema::compile(Format::JsonSchema, &SchemaText::alone(text), None).unwrap_err();
+    let told = "has more than 200 parts that lead to each other without going deeper into the value";
+    for endless in [
+        &*chain(12_000),
+        &chain(100),
+        r##"{"allOf": [{"$ref": "#"}]}"##,
+        r##"{"$ref": "#/$defs/a", "$defs": {"a": {"not": {"$ref": "#/$defs/b"}}, "b": {"if": {"$ref": "#/$defs/a"}}}}"##,
+        r##"{"$ref": "#a", "$defs": {"a": {"$anchor": "a", "anyOf": [{"$ref": "#b"}]}, "b": {"$anchor": "b", "oneOf": [{"$ref": "#a"}]}}}"##,
+        r##"{"$ref": "a", "$defs": {"a": {"$id": "a", "allOf": [{"$ref": "b"}]}, "b": {"$id": "b", "allOf": [{"$ref": "/a"}]}}}"##,
+    ] {
+        assert_eq!(refused(endless), told, "{}", &endless[..endless.len().min(200)]);
+    }
+    // A link to the part that refers, and one for the reference: 2, 8 and 198, with that of the root.
+    for links in [0, 3, 4, 98] {
+        let schema = compile(Format::JsonSchema, &chain(links));
+        assert_eq!(encoded(&schema, &nested("n", DEEPEST, json!(7))).last(), Some(&b'}'), "{links}");
+        let refused = schema.encode(&nested("n", DEEPEST, json!("bad")), &mut Vec::new());
+        assert_eq!(refused.unwrap_err().why, Why::Mismatch, "{links}");
+    }
+}
