@@ -21,6 +21,11 @@ const TAIL: &str = r#"  - {name: commands, direction: subscribe, mqtt: "c/{key}"
   - {name: said, mqtt: s, kafka: {topic: said, key: "{identity}:{user.unit}:{payload.lane}:{now.date}:{client}"}}
   - {name: timed, mqtt: "t/{at}", kafka: {topic: timed, timestamp: "{at}"}}
   - {name: halls, mqtt: "plant/{hall}/#", kafka: {topic: "plant-{hall}"}}
+  - {name: late, mqtt: "v/{all#}", kafka: {topic: late, key: "{all}"}}
+  - {name: split, direction: publish, mqtt: "p/+", transform: 'if type == "array" then .[] else error("no list") end', kafka: {topic: split}}
+  - {name: lenient, direction: publish, on_error: skip, mqtt: "l/+", transform: 'error("never")', kafka: {topic: lenient}}
+  - {name: frames, mqtt: "f/{x}", value: {format: cbor}, kafka: {topic: frames, key: "{x}"}}
+  - {name: back, direction: subscribe, mqtt: "b/{key}", transform_back: 'if . then error("no") else empty end', kafka: {topic: back}}
 "#;
 
 fn environment(name: &str) -> Option<String> {
@@ -99,6 +104,138 @@ fn examples_that_hold_are_no_fault() {
 }
 
 #[test]
+fn nothing_and_refused_are_what_the_rule_itself_does() {
+    for (name, example) in [
+        ("split", "{topic: p/x, payload: '[]', becomes: nothing}"),
+        ("split", "{topic: p/x, payload: junk, becomes: nothing}"),
+        ("split", "{topic: p/x, payload: junk, becomes: refused}"),
+        ("split", "{topic: p/x, payload: '5', becomes: refused}"),
+        ("said", "{topic: s, becomes: refused}"),
+        ("lenient", "{topic: l/x, payload: '5', becomes: nothing}"),
+        ("back", "{record: {key: a, value: 'false'}, becomes: nothing}"),
+    ] {
+        assert_eq!(faults(&of(name, example)), [], "{name} {example}");
+    }
+    for (name, example, words) in [
+        (
+            "late",
+            "{topic: \"v/#\", becomes: nothing}",
+            "it is not the rule that drops this example: ",
+        ),
+        (
+            "late",
+            "{topic: v/1/rpm, becomes: nothing}",
+            "drops this example: matches, but comes after the rule that takes it (`telemetry`)",
+        ),
+        (
+            "late",
+            "{topic: v/1/rpm, becomes: refused}",
+            "does not refuse this example: matches, but",
+        ),
+        (
+            "split",
+            "{topic: p/x, payload: '5', becomes: nothing}",
+            "the program fails, which is not `nothing`: matches and refuses it: transform_error (\"no list\")",
+        ),
+        (
+            "split",
+            "{topic: p/x, payload: '[]', becomes: refused}",
+            "does not refuse this example: matches, and its program",
+        ),
+        (
+            "split",
+            "{topic: p/x, payload: '[1]', becomes: refused}",
+            "makes something of this example",
+        ),
+        (
+            "lenient",
+            "{topic: l/x, payload: '5', becomes: refused}",
+            "does not refuse this example",
+        ),
+        (
+            "back",
+            "{record: {key: a, value: 'true'}, becomes: nothing}",
+            "the program fails, which is not `nothing`: transform_error (\"no\")",
+        ),
+        (
+            "late",
+            "{record: {topic: telemetry, key: a, headers: {sensor: x}}, becomes: nothing}",
+            "it is not the rule that drops this example: it belongs to `telemetry`",
+        ),
+    ] {
+        assert_told(&of(name, example), example, words);
+    }
+}
+
+#[test]
+fn all_records_of_a_message_are_compared_if_a_list_says_what_they_are() {
+    let split = |becomes: &str| of("split", &format!("{{topic: p/x, payload: '[1,2]', becomes: {becomes}}}"));
+    for becomes in ["{value: 1}", "[{value: 1}, {value: 2, key: p/x}]"] {
+        assert_eq!(faults(&split(becomes)), [], "{becomes}");
+    }
+    for (becomes, at, words) in [
+        ("[{value: 1}]", "{topic: p/x", "the rule makes 2 of this example, not 1"),
+        (
+            "[{value: 1}, {value: 2}, {value: 3}]",
+            "{topic: p/x",
+            "the rule makes 2 of this example, not 3",
+        ),
+        ("[{value: 1}, {value: 3}]", "3}]", "`value` becomes `2`, not `3`"),
+        ("[]", "[]", "is empty"),
+        ("[{value: 1}, {}]", "{}]", "says nothing"),
+        ("[{value: 1}, nothing]", "nothing]", "is not a table"),
+        ("[{value: 1}, {partition: 0}]", "0}]", "the partition cannot be told"),
+    ] {
+        assert_told(&split(becomes), at, words);
+    }
+    let alone = of("frames", "{topic: f/x, payload: '5', becomes: [{key: x}]}");
+    assert_eq!(faults(&alone), []);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_written_in_base64() {
+    for (name, example) in [
+        (
+            "telemetry",
+            r#"{topic: v/1/rpm, payload_base64: "/w==", becomes: {value_base64: "/w=="}}"#,
+        ),
+        // RFC 8949: a map of one pair, a text of one byte, and 1.
+        ("frames", r#"{topic: f/x, payload: '{"a":1}', becomes: {value_base64: "oWFhAQ=="}}"#),
+        (
+            "frames",
+            r#"{record: {key: x, value_base64: "oWFhAQ=="}, becomes: {topic: f/x, payload: '{"a":1}', payload_base64: eyJhIjoxfQ==}}"#,
+        ),
+    ] {
+        let file = if name == "telemetry" {
+            telemetry(example)
+        } else {
+            of(name, example)
+        };
+        assert_eq!(faults(&file), [], "{example}");
+    }
+    for (example, at, words) in [
+        (
+            r#"{topic: v/1/rpm, payload_base64: "?", becomes: {key: 1}}"#,
+            "\"?\"",
+            "`payload_base64` is no base64",
+        ),
+        (
+            r#"{topic: v/1/rpm, payload: x, payload_base64: "eA==", becomes: {key: 1}}"#,
+            "\"eA==\"",
+            "`payload` and `payload_base64`",
+        ),
+        (r#"{record: {value_base64: "x"}, becomes: nothing}"#, "\"x\"", "is no base64"),
+        (
+            r#"{topic: v/1/rpm, becomes: {value_base64: "eQ=="}}"#,
+            "\"eQ==\"",
+            "`value_base64` becomes ``, not `eQ==`",
+        ),
+    ] {
+        assert_told(&telemetry(example), at, words);
+    }
+}
+
+#[test]
 fn an_example_that_fails_is_told_where_it_expects_something_else() {
     for (example, at, words) in [
         (r#"{topic: v/1/rpm, becomes: {key: "2"}}"#, "\"2\"", "`key` becomes `1`, not `2`"),
@@ -169,6 +306,8 @@ fn examples_are_told_where_they_are_no_examples() {
             "unknown key `payload`",
         ),
         ("{record: {key: a}, becomes: {key: x}}", "key: x", "unknown key `key`"),
+        ("{record: {key: a}, becomes: [{topic: x}]}", "[{topic: x}]", "is a list or a table"),
+        ("{record: {key: a}, becomes: refused}", "refused", "write `nothing`"),
         ("{record: {key: a, value: [x]}, becomes: nothing}", "[x]", "is a list or a table"),
         ("v/1/rpm", "v/1/rpm", "is not a table"),
     ] {

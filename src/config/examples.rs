@@ -1,24 +1,45 @@
-//! `examples` of rules: messages and records, and what the rules must make of them. They are tried whenever the file is loaded.
+//! `examples` of rules: messages and records, and what the rules must make of them. They are tried (`trial`) whenever the file is loaded.
 
-use crate::mapping::{NoRoute, PartitionChoice, RuleId, RuleSet, Sample, SampleRecord, Verdict};
+mod trial;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use super::tree::{Kind, Node, Place};
 use super::walk::{Keys, Section, Walk};
 
 const EXAMPLE: Keys = Keys {
-    known: &["topic", "payload", "client", "identity", "user", "partitions", "record", "becomes"],
+    known: &[
+        "topic",
+        "payload",
+        "payload_base64",
+        "client",
+        "identity",
+        "user",
+        "partitions",
+        "record",
+        "becomes",
+    ],
     later: &[],
 };
 const RECORD: Keys = Keys {
-    known: &["topic", "partition", "key", "headers", "value", "tombstone"],
+    known: &["topic", "partition", "key", "headers", "value", "value_base64", "tombstone"],
     later: &[],
 };
 const STORED: Keys = Keys {
-    known: &["topic", "partition", "key", "timestamp", "headers", "value", "tombstone"],
+    known: &[
+        "topic",
+        "partition",
+        "key",
+        "timestamp",
+        "headers",
+        "value",
+        "value_base64",
+        "tombstone",
+    ],
     later: &[],
 };
 const DELIVERED: Keys = Keys {
-    known: &["topic", "qos", "payload", "user"],
+    known: &["topic", "qos", "payload", "payload_base64", "user"],
     later: &[],
 };
 
@@ -31,13 +52,36 @@ type Pairs = Vec<(String, String)>;
 pub(super) struct Example {
     place: Place,
     given: Given,
-    becomes: Vec<Expected>,
+    becomes: Becomes,
+}
+
+/// What must come out.
+enum Becomes {
+    /// Nothing, and that is no failure.
+    Nothing,
+    /// The rule refuses the message.
+    Refused,
+    /// The first record, or the message, has this.
+    First(Vec<Expected>),
+    /// So many records, and each has this.
+    All(Vec<Vec<Expected>>),
+}
+
+impl Becomes {
+    fn expected(&self) -> impl Iterator<Item = &Expected> {
+        let lists = match self {
+            Becomes::Nothing | Becomes::Refused => &[],
+            Becomes::First(list) => std::slice::from_ref(list),
+            Becomes::All(lists) => lists.as_slice(),
+        };
+        lists.iter().flatten()
+    }
 }
 
 enum Given {
     Message {
         topic: String,
-        payload: String,
+        payload: Vec<u8>,
         client: String,
         identity: Option<String>,
         user: Pairs,
@@ -49,33 +93,16 @@ enum Given {
         partition: i32,
         key: Option<String>,
         headers: Pairs,
-        value: Option<String>,
+        value: Option<Vec<u8>>,
     },
 }
 
-/// One thing that must come out; with none nothing must come out. `pair` is a name in a table.
+/// One thing that must come out. `pair` is a name in a table.
 struct Expected {
     place: Place,
     field: &'static str,
     pair: Option<String>,
     text: String,
-}
-
-/// What came out: fields, and names with values in tables.
-#[derive(Default)]
-struct Made {
-    texts: Vec<(&'static str, String)>,
-    table: Pairs,
-}
-
-impl Made {
-    fn get(&self, expected: &Expected) -> Option<&str> {
-        let text = match &expected.pair {
-            Some(name) => self.table.iter().find(|(own, _)| own == name).map(|(_, value)| value),
-            None => self.texts.iter().find(|(field, _)| *field == expected.field).map(|(_, text)| text),
-        };
-        text.map(String::as_str)
-    }
 }
 
 impl Walk<'_> {
@@ -98,13 +125,12 @@ impl Walk<'_> {
             Some(record) => self.record(&section, record),
             None => self.message(&section),
         };
-        let (keys, table) = match record {
-            Some(_) => (&DELIVERED, "user"),
-            None => (&STORED, "headers"),
+        let becomes = match record {
+            Some(_) => self.becomes(becomes?, &DELIVERED, "user")?,
+            None => self.all_becomes(becomes?)?,
         };
-        let becomes = self.becomes(becomes?, keys, table)?;
         let (given, place) = (given?, node.place);
-        if let (Given::Message { partitions: None, .. }, Some(expected)) = (&given, becomes.iter().find(|e| e.field == "partition")) {
+        if let (Given::Message { partitions: None, .. }, Some(expected)) = (&given, becomes.expected().find(|e| e.field == "partition")) {
             let remedy = "write `partitions` beside `topic`: how many the Kafka topic has";
             self.fault(expected.place, "the partition cannot be told", remedy);
             return None;
@@ -117,11 +143,12 @@ impl Walk<'_> {
         let topic = topic.and_then(|n| self.text(n, "rules[].examples[].topic"));
         let partitions = self.optional(section, "partitions");
         let partitions = partitions.map(|n| self.number(n, "rules[].examples[].partitions", 1..=i32::MAX as u64));
-        let [payload, client, identity] = ["payload", "client", "identity"].map(|key| self.words(section, key));
+        let payload = self.bytes(section, ["payload", "payload_base64"]);
+        let [client, identity] = ["client", "identity"].map(|key| self.words(section, key));
         let user = self.table(section, "user");
         Some(Given::Message {
             topic: topic?,
-            payload: payload?.unwrap_or_default(),
+            payload: payload?,
             client: client?.unwrap_or_else(|| "client".to_owned()),
             identity: identity?,
             user: user?,
@@ -130,7 +157,7 @@ impl Walk<'_> {
     }
 
     fn record(&mut self, example: &Section<'_>, node: &Node) -> Option<Given> {
-        for key in ["topic", "payload", "client", "identity", "user", "partitions"] {
+        for key in ["topic", "payload", "payload_base64", "client", "identity", "user", "partitions"] {
             if let Some(stray) = example.get(key) {
                 let message = format!("`{key}` is a message's, and this example is of a record");
                 self.fault(
@@ -146,9 +173,10 @@ impl Walk<'_> {
         });
         let tombstone = self.optional(&section, "tombstone");
         let tombstone = tombstone.map_or(Some(false), |n| self.flag(n, "rules[].examples[].record.tombstone"));
-        let [value, topic, key] = ["value", "topic", "key"].map(|key| self.words(&section, key));
+        let value = self.bytes(&section, ["value", "value_base64"]);
+        let [topic, key] = ["topic", "key"].map(|key| self.words(&section, key));
         let headers = self.table(&section, "headers");
-        let value = value?.unwrap_or_default();
+        let value = value?;
         Some(Given::Record {
             topic: topic?,
             partition: partition? as i32,
@@ -158,19 +186,36 @@ impl Walk<'_> {
         })
     }
 
-    /// What must come out; empty: nothing.
-    fn becomes(&mut self, node: &Node, keys: &Keys, table: &'static str) -> Option<Vec<Expected>> {
+    /// What must become of a message: of its first record, or of all in a list.
+    fn all_becomes(&mut self, node: &Node) -> Option<Becomes> {
+        if !matches!(node.kind, Kind::List(_)) {
+            return self.becomes(node, &STORED, "headers");
+        }
+        let list = self.list(node, "rules[].examples[].becomes");
+        let records: Vec<_> = list.iter().map(|node| self.expected(node, &STORED, "headers")).collect();
+        let records: Option<Vec<_>> = records.into_iter().collect();
+        records.filter(|records| !records.is_empty()).map(Becomes::All)
+    }
+
+    fn becomes(&mut self, node: &Node, keys: &Keys, table: &'static str) -> Option<Becomes> {
         match &node.kind {
-            Kind::Table(entries) if !entries.is_empty() => {}
-            Kind::Table(_) => {
-                let remedy = "write what must come out, or `nothing`";
-                self.fault(node.place, "`rules[].examples[].becomes` says nothing", remedy);
-                return None;
-            }
+            Kind::Table(_) => self.expected(node, keys, table).map(Becomes::First),
             _ => {
-                self.choice(node, "rules[].examples[].becomes", &[("nothing", ())], &[])?;
-                return Some(vec![]);
+                // Nobody is refused on the way back.
+                let words = [("nothing", false), ("refused", true)];
+                let words = if table == "user" { &words[..1] } else { &words };
+                let refused = self.choice(node, "rules[].examples[].becomes", words, &[])?;
+                Some(if refused { Becomes::Refused } else { Becomes::Nothing })
             }
+        }
+    }
+
+    /// What one record or message must have.
+    fn expected(&mut self, node: &Node, keys: &Keys, table: &'static str) -> Option<Vec<Expected>> {
+        if matches!(&node.kind, Kind::Table(entries) if entries.is_empty()) {
+            let remedy = "write what must come out, or `nothing`";
+            self.fault(node.place, "`rules[].examples[].becomes` says nothing", remedy);
+            return None;
         }
         let section = self.section(node, "rules[].examples[].becomes", keys)?;
         let (mut expected, mut readable) = (Vec::new(), true);
@@ -197,6 +242,25 @@ impl Walk<'_> {
         (readable && !expected.is_empty()).then_some(expected)
     }
 
+    /// A text, or bytes in base64. `None`: they cannot be read.
+    fn bytes(&mut self, section: &Section<'_>, [plain, encoded]: [&str; 2]) -> Option<Vec<u8>> {
+        let Some(node) = self.optional(section, encoded) else {
+            return Some(self.words(section, plain)?.unwrap_or_default().into_bytes());
+        };
+        if section.get(plain).is_some() {
+            let remedy = format!("leave one of them out: `{encoded}` is `{plain}` in base64");
+            self.fault(node.place, format!("`{plain}` and `{encoded}`"), remedy);
+            return None;
+        }
+        let text = self.text(node, &section.path(encoded))?;
+        let bytes = BASE64_STANDARD.decode(&text).ok();
+        if bytes.is_none() {
+            let remedy = "write the bytes in base64, with its padding: \"AP8=\"";
+            self.fault(node.place, format!("`{encoded}` is no base64"), remedy);
+        }
+        bytes
+    }
+
     /// A text that may be left out. `None`: it is there and cannot be read.
     #[expect(clippy::option_option, reason = "absent and unreadable are told apart")]
     fn words(&mut self, section: &Section<'_>, key: &str) -> Option<Option<String>> {
@@ -212,145 +276,4 @@ impl Walk<'_> {
             None => Some(vec![]),
         }
     }
-
-    /// Tries the examples; each with the number of its rule. Gives whether all are as they must be.
-    pub(super) fn try_examples(&mut self, examples: &[(RuleId, Example)], rules: &RuleSet) -> bool {
-        let before = self.problems.len();
-        for (id, example) in examples {
-            let told = match outcome(example, *id, rules) {
-                Ok(made) if example.becomes.is_empty() => {
-                    let message = format!("the rule makes something of this example: {}", first_words(&made));
-                    vec![(example.place, message)]
-                }
-                Err(_) if example.becomes.is_empty() => vec![],
-                Ok(made) => differences(example, &made),
-                Err(why) => vec![(example.place, format!("the rule makes nothing of this example: {why}"))],
-            };
-            for (place, message) in told {
-                let message = self.without_secrets(message);
-                self.fault(place, message, "mend the rule or the example; `explain` tells more");
-            }
-        }
-        self.problems.len() == before
-    }
-}
-
-fn first_words(made: &Made) -> String {
-    made.texts
-        .first()
-        .map_or(String::new(), |(field, text)| format!("{field} `{text}`"))
-}
-
-fn differences(example: &Example, made: &Made) -> Vec<(Place, String)> {
-    let told = |expected: &Expected| {
-        let what = expected.pair.as_deref().unwrap_or(expected.field);
-        match made.get(expected) {
-            Some(text) if text == expected.text => None,
-            Some(text) => Some((expected.place, format!("`{what}` becomes `{text}`, not `{}`", expected.text))),
-            None => Some((
-                expected.place,
-                format!("nothing becomes `{what}`, which must be `{}`", expected.text),
-            )),
-        }
-    };
-    example.becomes.iter().filter_map(told).collect()
-}
-
-/// What this rule makes of an example, or why it makes nothing.
-fn outcome(example: &Example, id: RuleId, rules: &RuleSet) -> Result<Made, String> {
-    match &example.given {
-        Given::Message {
-            topic,
-            payload,
-            client,
-            identity,
-            user,
-            partitions,
-        } => {
-            let sample = Sample {
-                state_topics: &[],
-                topic,
-                client,
-                identity: identity.as_deref(),
-                // The epoch: what an example becomes is the same every day.
-                now_ms: 0,
-                payload: payload.as_bytes(),
-                user,
-                partitions: *partitions,
-            };
-            stored(&sample, id, rules)
-        }
-        Given::Record {
-            topic,
-            partition,
-            key,
-            headers,
-            value,
-        } => {
-            let kafka_topic = topic.as_deref().or(rules.rule(id).kafka_topic());
-            let own = |(name, value): &(String, String)| (name.clone(), value.clone().into_bytes());
-            let headers: Vec<_> = headers.iter().map(own).collect();
-            let sample = SampleRecord {
-                kafka_topic: kafka_topic.ok_or("it has no `topic`, and the rule has more than one")?,
-                partition: *partition,
-                key: key.as_deref().map(str::as_bytes),
-                value: value.as_deref().map(str::as_bytes),
-                headers: &headers,
-                now_ms: 0,
-            };
-            delivered(&sample, id, rules)
-        }
-    }
-}
-
-fn stored(sample: &Sample<'_>, id: RuleId, rules: &RuleSet) -> Result<Made, String> {
-    let explained = rules.explain_publish(sample)?;
-    let records = match &explained.outcome {
-        Ok(records) => records.as_slice(),
-        Err(NoRoute::Unmapped(_) | NoRoute::Refused(_)) => &[],
-    };
-    let Some(record) = records.iter().find(|record| record.rule == id) else {
-        let verdict = explained.verdicts.iter().find(|(rule, _)| *rule == id).map(|(_, verdict)| verdict);
-        return Err(match verdict {
-            Some(verdict @ (Verdict::Earlier(other) | Verdict::RefusedBy(other))) => format!("{verdict} (`{}`)", rules.rule(*other).name),
-            Some(verdict) => verdict.to_string(),
-            None => String::new(),
-        });
-    };
-    let mut texts = vec![
-        ("topic", record.kafka_topic.clone()),
-        ("key", text(&record.key)),
-        ("tombstone", record.value.is_none().to_string()),
-    ];
-    texts.extend(record.value.as_deref().map(|value| ("value", text(value))));
-    texts.extend(record.timestamp.map(|time| ("timestamp", time.to_string())));
-    match record.partition {
-        Some(PartitionChoice::Index(number)) => texts.push(("partition", number.to_string())),
-        Some(_) => texts.push(("partition", rules.rule(id).partition.to_string())),
-        None => {}
-    }
-    let table = record.headers.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-    Ok(Made { texts, table })
-}
-
-fn delivered(sample: &SampleRecord<'_>, id: RuleId, rules: &RuleSet) -> Result<Made, String> {
-    let explained = rules.explain_record(sample);
-    let words = explained.trouble.map_or(String::new(), |words| format!(" ({words})"));
-    let message = explained.outcome.map_err(|skip| format!("{}{words}", skip.reason.as_str()))?;
-    if message.rule != id {
-        return Err(format!("it belongs to `{}`", rules.rule(message.rule).name));
-    }
-    Ok(Made {
-        texts: vec![
-            ("topic", message.topic),
-            ("qos", message.qos.to_string()),
-            ("payload", text(&message.payload)),
-        ],
-        table: message.user,
-    })
-}
-
-/// Bytes as text; what is none as it is escaped in Rust.
-fn text(bytes: &[u8]) -> String {
-    std::str::from_utf8(bytes).map_or_else(|_| bytes.escape_ascii().to_string(), str::to_owned)
 }
