@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use mqtt_kafka_proxy::config;
-use mqtt_kafka_proxy::mapping::{ExplainedRecord, PartitionChoice, RuleSet, Sample, murmur2, partition_for_key};
+use mqtt_kafka_proxy::mapping::{ExplainedRecord, PartitionChoice, RuleSet, Sample, SamplePacket, murmur2, partition_for_key};
 use mqttbytes::QoS;
 use mqttbytes::v5::{Publish, PublishProperties};
 use tokio::runtime::Runtime;
@@ -90,6 +91,7 @@ struct Message {
     topic: String,
     payload: String,
     user: Vec<(String, String)>,
+    packet: SamplePacket<'static>,
 }
 
 /// To topics of all rules, and of none; with payloads that they can map, and others.
@@ -119,10 +121,17 @@ fn message(random: &mut Random, number: usize) -> Message {
             ("mqtt.qos".to_owned(), "3".to_owned()),
         ],
     };
+    let mut packet = SamplePacket::default();
+    if random.below(3) == 0 {
+        packet.content_type = Some(random.of(&["text/plain", "ü", ""]));
+        packet.response_topic = Some("re/1").filter(|_| random.below(2) == 0);
+        packet.correlation_data = Some(b"c7".as_slice()).filter(|_| random.below(2) == 0);
+    }
     Message {
         topic: format!("ag/{second}{rest}"),
         payload,
         user,
+        packet,
     }
 }
 
@@ -165,6 +174,7 @@ fn expected(rules: &RuleSet, message: &Message) -> (Vec<(String, String)>, bool)
         now_ms: LATEST,
         payload: message.payload.as_bytes(),
         user: &message.user,
+        packet: message.packet,
         partitions: Some(PARTITIONS),
     };
     let told = rules.explain_publish(&sample).unwrap();
@@ -181,11 +191,11 @@ async fn publish(client: &mut Client, message: &Message, id: u16) -> bool {
         payload_format_indicator: None,
         message_expiry_interval: None,
         topic_alias: None,
-        response_topic: None,
-        correlation_data: None,
+        response_topic: message.packet.response_topic.map(str::to_owned),
+        correlation_data: message.packet.correlation_data.map(Bytes::from_static),
         user_properties: message.user.clone(),
         subscription_identifiers: vec![],
-        content_type: None,
+        content_type: message.packet.content_type.map(str::to_owned),
     });
     packet.write(&mut client.output).unwrap();
     client.flush().await.unwrap();
@@ -258,6 +268,7 @@ fn explain_says_of_random_messages_and_records_what_the_running_proxy_does() {
         topic: "ag/rest/last".to_owned(),
         payload: String::new(),
         user: vec![],
+        packet: SamplePacket::default(),
     };
     runtime.block_on(async {
         let mut client = Client::connect(proxy.mqtt, Version::V5, CLIENT).await.unwrap();

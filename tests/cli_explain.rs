@@ -424,6 +424,72 @@ fn what_a_message_says_is_explained() {
 }
 
 #[test]
+fn what_a_packet_says_beside_its_payload_is_explained() {
+    let rules = r#"
+  - {name: jq, direction: publish, mqtt: "x/+", transform: '{$qos, $retain}', kafka: {topic: t}}
+  - {name: free, mqtt: free, retain: deny, kafka: {topic: free}}
+  - {name: copy, also: true, direction: publish, mqtt: free, kafka: {topic: copies}}
+"#;
+    let (head, _) = FILE.split_once("rules:\n").unwrap();
+    let file = format!("{head}rules:{rules}");
+    let asked = |arguments: &[&str]| {
+        let (code, out, err) = explain_by(&file, &[arguments, &["--json"]].concat());
+        (code, serde_json::from_str::<Value>(&out).unwrap_or_default(), err)
+    };
+    let words = [
+        "--content-type",
+        "text/csv",
+        "--response-topic",
+        "re/1",
+        "--correlation-data",
+        "7",
+        "--message-expiry",
+        "60",
+    ];
+    let (code, told, _) = asked(&[&["x/1", "--payload", "{}", "--qos", "0", "--retain"], &words[..]].concat());
+    let record = &told["records"][0];
+    assert_eq!((code, &record["value"]), (0, &json!(r#"{"qos":0,"retain":true}"#)), "{told}");
+    for (name, value) in [
+        ("mqtt.qos", "0"),
+        ("mqtt.retain", "1"),
+        ("mqtt.expiry", "60"),
+        ("mqtt.content-type", "text/csv"),
+        ("mqtt.response-topic", "re/1"),
+        ("mqtt.correlation-data", "7"),
+    ] {
+        let header = json!({"name": name, "value": value});
+        assert!(record["headers"].as_array().unwrap().contains(&header), "{name}: {told}");
+    }
+    let (code, told, _) = asked(&["x/1", "--payload", "{}"]);
+    assert_eq!((code, &told["records"][0]["value"]), (0, &json!(r#"{"qos":1,"retain":false}"#)));
+    // Nothing is stored of what ends its connection, not even the copy.
+    let (code, told, _) = asked(&["free", "--retain"]);
+    assert_eq!((code, &told["records"]), (65, &json!([])));
+    assert_eq!(
+        told["why"],
+        "refused: its rule denies retained messages, so the connection ends (0x9A)"
+    );
+    let verdicts = [
+        "matches, and denies retained messages",
+        "matches, but another rule refuses the message (free)",
+    ];
+    assert_eq!(
+        verdicts.map(|verdict| json!(verdict)),
+        [1, 2].map(|at| told["rules"][at]["verdict"].clone())
+    );
+    assert_eq!(asked(&["free"]).1["records"].as_array().unwrap().len(), 2);
+    for question in [
+        &["free", "--qos", "3"][..],
+        &["free", "--response-topic", "a/+"],
+        &["--kafka", "t", "--retain"],
+        &["--subscribe", "a", "--content-type", "x"],
+    ] {
+        let (code, _, err) = asked(question);
+        assert!(code == 64 && !err.is_empty(), "{question:?}: {code}");
+    }
+}
+
+#[test]
 fn an_empty_payload_that_becomes_a_null_value_is_told() {
     let (code, out, _) = explain_by(WITH_TABLES, &["kept/7", "--json"]);
     let told: Value = serde_json::from_str(&out).unwrap();

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
 
 use mqtt_kafka_proxy::mapping::{
-    Direction, Draft, Inbound, KafkaSpec, LocateScratch, Located, PartitionSpec, RuleId, RuleSet, RuleSpec, Sample, Stored, Unmapped,
-    Verdict,
+    Direction, Draft, Inbound, KafkaSpec, LocateScratch, Located, PartitionSpec, RuleId, RuleSet, RuleSpec, Sample, SamplePacket, Stored,
+    Unmapped, Verdict,
 };
 use mqtt_kafka_proxy::mqtt::properties::{PayloadFormat, UserProperties};
 use mqtt_kafka_proxy::mqtt::publish::SharedProperties;
@@ -423,7 +423,7 @@ proptest! {
         let inbound = Inbound { publish: &packet, topic: &topic, client: "c", identity: Some("who"), now_ms: 0 };
         let mut draft = Draft::new();
         let routed = set.route(&inbound, &mut draft);
-        let sample = Sample { topic: &topic, client: "c", identity: Some("who"), now_ms: 0, payload: packet.payload, user: &[], partitions: None, state_topics: &[] };
+        let sample = Sample { topic: &topic, client: "c", identity: Some("who"), now_ms: 0, payload: packet.payload, user: &[], packet: SamplePacket::default(), partitions: None, state_topics: &[] };
         let told = set.explain_publish(&sample).unwrap();
         prop_assert_eq!(told.verdicts.len(), specs.len());
         for ((id, verdict), spec) in told.verdicts.iter().zip(&specs) {

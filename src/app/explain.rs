@@ -17,6 +17,9 @@ use crate::resources::table_files;
 use super::exit::{Exit, answer, tell};
 pub(super) use question::Question;
 
+/// Of a message with the retain flag whose rule denies those.
+const NOT_RETAINED: &str = "refused: its rule denies retained messages, so the connection ends (0x9A)";
+
 /// Answers the question on stdout; that nothing comes of it is told by the code, too.
 pub(super) fn explain(question: &Question, rules: &RuleSet, state_topics: &[&str]) -> Exit {
     for (_, table) in rules.iter().flat_map(|(_, rule)| rule.tables()) {
@@ -67,6 +70,7 @@ fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, st
         now_ms: now_ms(),
         payload,
         user: &question.property,
+        packet: question.packet.sample(),
         partitions: question.partitions,
         state_topics,
     })?;
@@ -78,6 +82,7 @@ fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, st
         json!({"rule": rules.rule(*id).name, "verdict": format!("{verdict}{by}")})
     };
     let (records, why) = match explained.outcome {
+        Ok(records) if explained.retain_denied.is_some() => (records, Some(NOT_RETAINED.to_owned())),
         Ok(records) => (records, explained.denied.map(|no| denied(rules.rule(no.rule), &no))),
         Err(NoRoute::Unmapped(unmapped)) => {
             let then = then(unmapped, "the message is acknowledged, and stored nowhere");

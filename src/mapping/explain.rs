@@ -9,37 +9,17 @@ use super::filter::{Filter, Level};
 use super::partition::partition_for_key;
 use super::route::{NoRoute, Refusal, RefusalReason};
 use super::rules::{Rule, RuleId, RuleSet};
+use super::sample::Sample;
 use super::sources::Source;
-use super::spec::{OnError, Unmapped};
+use super::spec::{OnError, Retain, Unmapped};
 use super::transform::Made;
+use crate::mqtt::Publish;
 use crate::mqtt::properties::UserProperties;
 use crate::mqtt::publish::SharedProperties;
 use crate::mqtt::topic::{validate_name, validate_plain_filter};
-use crate::mqtt::{Publish, PublishProperties, QoS};
 
 /// The reason, as metrics name it.
 const STATE_TOPIC: &str = "state_topic";
-
-/// A PUBLISH of QoS 1 to be explained.
-#[derive(Clone, Copy, Debug)]
-pub struct Sample<'a> {
-    /// Its topic.
-    pub topic: &'a str,
-    /// The client id.
-    pub client: &'a str,
-    /// Who its client was recognised as.
-    pub identity: Option<&'a str>,
-    /// When it is received, milliseconds since the epoch.
-    pub now_ms: i64,
-    /// Its payload.
-    pub payload: &'a [u8],
-    /// User properties, in order.
-    pub user: &'a [(String, String)],
-    /// How many partitions each Kafka topic has, if that is known (> 0).
-    pub partitions: Option<u32>,
-    /// Kafka topics of the proxy's own state, to which no rule writes.
-    pub state_topics: &'a [&'a str],
-}
 
 /// What one rule does with a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +40,8 @@ pub enum Verdict {
     RefusedBy(RuleId),
     /// It matches, but its record would go to a topic of the proxy's own state.
     Denied,
+    /// It takes no retained messages, and this is one.
+    DeniesRetained,
     /// It only reads.
     OnlyReads,
     /// Its filter does not match, for this reason.
@@ -115,6 +97,8 @@ pub struct ExplainedPublish {
     /// The first record that cannot go where its rule sends it, and is no dead letter: so the message is refused, or acknowledged if the rule
     /// skips what it cannot store.
     pub denied: Option<Denied>,
+    /// The rule that takes no retained messages, if it is one: the connection ends, and no record is made.
+    pub retain_denied: Option<RuleId>,
     /// What a program said that failed.
     pub trouble: Option<String>,
 }
@@ -130,14 +114,11 @@ impl RuleSet {
         if !sample.user.iter().all(|(name, value)| block.user(name, value)) {
             return Err("a user property holds more than 65,535 bytes, or U+0000".to_owned());
         }
-        let properties = PublishProperties {
-            user: UserProperties::from_block(block.as_bytes()),
-            ..PublishProperties::default()
-        };
+        let properties = sample.packet.properties(UserProperties::from_block(block.as_bytes()))?;
         let publish = Publish {
             dup: false,
-            qos: QoS::AtLeastOnce,
-            retain: false,
+            qos: sample.packet.qos(),
+            retain: sample.packet.retain,
             topic: sample.topic,
             packet_id: None,
             properties,
@@ -154,6 +135,9 @@ impl RuleSet {
         draft.lenient = true;
         let routed = self.route(&inbound, &mut draft);
         let mut verdicts = self.verdicts(sample.topic, &draft, routed);
+        if let Some(told) = self.retain_denied(sample, &draft, routed, &mut verdicts) {
+            return Ok(told);
+        }
         let mut denied = None;
         let record = |i| {
             let Some(no) = self.denied(&draft, i, &inbound, sample) else {
@@ -181,7 +165,34 @@ impl RuleSet {
             verdicts,
             outcome,
             denied,
+            retain_denied: None,
             trouble,
+        })
+    }
+
+    /// What becomes of a retained message that its rule does not take.
+    fn retain_denied(
+        &self,
+        sample: &Sample<'_>,
+        draft: &Draft,
+        routed: Result<(), NoRoute>,
+        verdicts: &mut Vec<(RuleId, Verdict)>,
+    ) -> Option<ExplainedPublish> {
+        let is_denied = sample.packet.retain && routed.is_ok() && draft.ordinary(self).is_some_and(|rule| rule.retain == Retain::Deny);
+        let id = is_denied.then(|| draft.rule(0))?;
+        for (own, verdict) in verdicts.iter_mut() {
+            match verdict {
+                Verdict::Takes if *own == id => *verdict = Verdict::DeniesRetained,
+                Verdict::Copies => *verdict = Verdict::RefusedBy(id),
+                _ => {}
+            }
+        }
+        Some(ExplainedPublish {
+            verdicts: std::mem::take(verdicts),
+            outcome: Ok(vec![]),
+            denied: None,
+            retain_denied: Some(id),
+            trouble: None,
         })
     }
 
@@ -294,6 +305,7 @@ impl fmt::Display for Verdict {
             Verdict::Drops => f.write_str("matches, and its program makes nothing of it"),
             Verdict::RefusedBy(_) => f.write_str("matches, but another rule refuses the message"),
             Verdict::Denied => write!(f, "matches and refuses it: {STATE_TOPIC}"),
+            Verdict::DeniesRetained => f.write_str("matches, and denies retained messages"),
             Verdict::OnlyReads => f.write_str("only reads Kafka"),
             Verdict::Differs(why) => write!(f, "no: {why}"),
         }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use clap::Args;
 
+use crate::mapping::SamplePacket;
+
 /// A packet of MQTT is never longer.
 const LONGEST_PAYLOAD: u64 = 256 << 20;
 
@@ -17,7 +19,7 @@ pub(super) struct Bytes(Vec<u8>);
 /// What is asked.
 #[derive(Debug, Args)]
 pub(in crate::app) struct Question {
-    /// The topic of a PUBLISH, which is of QoS 1 and not retained; whether its client may publish it is not looked at
+    /// The topic of a PUBLISH; whether its client may publish it is not looked at
     #[arg(required_unless_present_any = ["kafka", "subscribe"], conflicts_with_all = ["kafka", "subscribe"])]
     pub(super) topic: Option<String>,
     /// Its payload, or with --kafka the record's value; empty without it
@@ -38,6 +40,8 @@ pub(in crate::app) struct Question {
     /// A user property of it; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair, conflicts_with_all = ["kafka", "subscribe"])]
     pub(super) property: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(super) packet: Packet,
     /// How many partitions the Kafka topic has: then the partition is told
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["kafka", "subscribe"])]
     pub(super) partitions: Option<u32>,
@@ -71,6 +75,42 @@ pub(in crate::app) struct Question {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
     pub(in crate::app) config: PathBuf,
+}
+
+/// What the PUBLISH says beside topic and payload.
+#[derive(Debug, Args)]
+pub(super) struct Packet {
+    /// The QoS of the PUBLISH
+    #[arg(long, value_name = "0|1|2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2), conflicts_with_all = ["kafka", "subscribe"])]
+    qos: u8,
+    /// It has the retain flag
+    #[arg(long, conflicts_with_all = ["kafka", "subscribe"])]
+    retain: bool,
+    /// Its content type
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["kafka", "subscribe"])]
+    content_type: Option<String>,
+    /// Its response topic
+    #[arg(long, value_name = "TOPIC", conflicts_with_all = ["kafka", "subscribe"])]
+    response_topic: Option<String>,
+    /// Its correlation data
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["kafka", "subscribe"])]
+    correlation_data: Option<String>,
+    /// Its message expiry interval
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["kafka", "subscribe"])]
+    message_expiry: Option<u32>,
+}
+
+impl Packet {
+    pub(super) fn sample(&self) -> SamplePacket<'_> {
+        SamplePacket {
+            qos: self.qos,
+            retain: self.retain,
+            expiry: self.message_expiry,
+            content_type: self.content_type.as_deref(),
+            response_topic: self.response_topic.as_deref(),
+            correlation_data: self.correlation_data.as_deref().map(str::as_bytes),
+        }
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

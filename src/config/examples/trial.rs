@@ -5,7 +5,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use super::{Becomes, Example, Expected, Given, Pairs};
 use crate::config::{tree::Place, walk::Walk};
 use crate::mapping::{
-    ExplainedRecord, NoRoute, OnError, PartitionChoice, RefusalReason, RuleId, RuleSet, Sample, SampleRecord, SkipReason,
+    ExplainedRecord, NoRoute, OnError, PartitionChoice, RefusalReason, RuleId, RuleSet, Sample, SamplePacket, SampleRecord, SkipReason,
     Verdict,
 };
 
@@ -134,6 +134,7 @@ fn outcome(example: &Example, id: RuleId, rules: &RuleSet) -> Result<Vec<Made>, 
                 now_ms: 0,
                 payload,
                 user,
+                packet: SamplePacket::default(),
                 partitions: *partitions,
             };
             stored(&sample, id, rules)

@@ -138,6 +138,7 @@ fn explain_says_that_an_expression_does_not_match() {
         now_ms: 0,
         payload: b"",
         user: &[],
+        packet: SamplePacket::default(),
         partitions: None,
     };
     let verdict = |topic, rule: usize| set.explain_publish(&sample(topic)).unwrap().verdicts[rule].1.to_string();
