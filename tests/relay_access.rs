@@ -168,6 +168,28 @@ async fn what_is_not_allowed_is_not_stored_and_not_delivered() {
     assert_eq!(stage.metric("refusals_total{reason=\"not_authorized\"}"), 10);
 }
 
+/// More topics than are remembered of a connection, twice and in turn with what looks alike: nothing is allowed for what was before it.
+#[tokio::test]
+async fn what_was_allowed_once_is_no_right_to_anything_else() {
+    let stage = stage(RIGHTS).await;
+    let mut five = stage.v5("five").await;
+    let mut wanted = vec![];
+    for round in 0..3 {
+        for n in 0..12 {
+            for (topic, qos, told) in [
+                (format!("own/five/{n}"), 1, "puback 7"),
+                (format!("own/five/{n}"), 2, "pubrec 7 0x87 not_authorized"),
+                (format!("own/four/{n}"), 1, "puback 7 0x87 not_authorized"),
+            ] {
+                five.publish(&topic, qos, 7, format!("{round} {n}")).await;
+                assert_eq!(five.line().await, told, "{topic}");
+            }
+            wanted.push(format!("{round} {n}"));
+        }
+    }
+    assert_eq!(stage.stored("t", wanted.len()).await, wanted);
+}
+
 #[tokio::test]
 async fn three_one_one_may_be_acknowledged_and_dropped() {
     let stage = stage(&format!("{RIGHTS}unauthorized: drop\n")).await;

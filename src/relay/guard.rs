@@ -26,6 +26,8 @@ use crate::{
 
 /// Bytes of the longest topic that is remembered as allowed.
 const LONGEST_REMEMBERED: usize = 256;
+/// Allowed topics that are remembered of a connection.
+const MOST_REMEMBERED: usize = 8;
 
 /// What is known of the client of one connection.
 #[derive(Debug)]
@@ -43,8 +45,8 @@ pub struct Guard {
     counted: Option<Counted>,
     /// When its credentials are good no longer.
     pub expires: Option<Instant>,
-    /// The last PUBLISH that was allowed: most devices have one topic.
-    allowed: Option<Allowed>,
+    /// What was allowed, last in use first: most devices have a few topics.
+    allowed: Vec<Allowed>,
 }
 
 #[derive(Debug)]
@@ -104,7 +106,7 @@ impl Guard {
             enhanced: None,
             counted: None,
             expires: None,
-            allowed: None,
+            allowed: Vec::new(),
         }))
     }
 
@@ -117,14 +119,22 @@ impl Guard {
 
     fn may_publish(&mut self, client: &str, topic: &str, qos: QoS, retain: bool) -> bool {
         let Some(rights) = &self.rights else { return true };
-        let same = |a: &&Allowed| (a.qos, a.retain) == (qos, retain) && *a.topic == *topic;
-        if self.allowed.as_ref().filter(same).is_some() {
+        let same = |a: &Allowed| (a.qos, a.retain) == (qos, retain) && *a.topic == *topic;
+        if let Some(at) = self.allowed.iter().position(same) {
+            self.allowed[..=at].rotate_right(1);
             return true;
         }
         let may = rights.permit(&self.subject(client), Action::Publish { retain }, topic, qos);
         if may && topic.len() <= LONGEST_REMEMBERED {
-            let topic = topic.into();
-            self.allowed = Some(Allowed { topic, qos, retain });
+            self.allowed.truncate(MOST_REMEMBERED - 1);
+            self.allowed.insert(
+                0,
+                Allowed {
+                    topic: topic.into(),
+                    qos,
+                    retain,
+                },
+            );
         }
         may
     }
@@ -177,6 +187,7 @@ impl Desk {
             Verdict::Accepted { principal, expires } if seat.is_ok() => {
                 if let Some(guard) = &mut self.guard {
                     guard.principal = principal;
+                    guard.allowed.clear();
                     guard.counted = seat.unwrap_or_default();
                     let left = expires.map(|at| Duration::from_secs(at.saturating_sub(now_seconds())));
                     // Beyond what an Instant can say is never.
