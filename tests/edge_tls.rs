@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use edge_stage::{Files, PATIENCE, greeting, start, tls};
-use mqtt_kafka_proxy::downstream::{ClientAuth, Limits, Listener, TlsSettings};
+use mqtt_kafka_proxy::downstream::{ClientAuth, Limits, Listener, ListenerSettings, Protocol, TlsSettings, WebSocketSettings};
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, DnType, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
     date_time_ymd,
@@ -236,6 +236,38 @@ async fn a_session_goes_on_at_another_instance_that_has_the_keys_and_asks_for_th
             (HandshakeKind::Full, HandshakeKind::Full),
             "it asks for certificates"
         );
+    }
+}
+
+/// A client that names protocols (RFC 7301) means one of them: who speaks only others is no MQTT client.
+#[tokio::test]
+async fn the_protocol_is_the_listener_s_own_or_none() {
+    let files = Files::new();
+    let websocket = WebSocketSettings {
+        path: None,
+        frame_size: 1 << 20,
+    };
+    let wss = ListenerSettings {
+        protocol: Protocol::Wss(files.settings(ClientAuth::None), websocket),
+        ..tls(files.settings(ClientAuth::None))
+    };
+    for (settings, own, other) in [
+        (tls(files.settings(ClientAuth::None)), &b"mqtt"[..], &b"http/1.1"[..]),
+        (wss, b"http/1.1", b"mqtt"),
+    ] {
+        let (address, ..) = start(&settings, Limits::default());
+        for version in [&version::TLS12, &version::TLS13] {
+            let stream = files.connect(address, &[version], None, &[b"h2", own]).await.unwrap();
+            assert_eq!(
+                stream.get_ref().1.alpn_protocol(),
+                Some(own),
+                "the one of both that the listener speaks"
+            );
+            let stream = files.connect(address, &[version], None, &[]).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), None);
+            let refused = files.connect(address, &[version], None, &[b"h2", other]).await.unwrap_err();
+            assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
+        }
     }
 }
 

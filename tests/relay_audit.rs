@@ -1,6 +1,7 @@
 //! The audit log through the whole proxy: each event says of whom, from where, what and why.
 #![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
 
+mod edge_stage;
 mod fake_broker;
 mod relay_stage;
 
@@ -11,6 +12,7 @@ use std::time::SystemTime;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use fake_broker::Fake;
+use mqtt_kafka_proxy::downstream::ClientAuth;
 use relay_stage::{
     Stage,
     device::{Device, login, subscribe},
@@ -65,6 +67,33 @@ fn token(key: &Ed25519KeyPair, expires: u64) -> String {
 
 fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Nothing but its address is known of who is refused by TLS already.
+#[tokio::test]
+async fn a_certificate_that_is_refused_is_told() {
+    let log = Log::default();
+    let writer = log.clone();
+    let lines = tracing_subscriber::fmt().json().flatten_event(true).with_ansi(false);
+    let _guard = tracing::subscriber::set_default(lines.with_writer(move || writer.clone()).finish());
+    let files = edge_stage::Files::new();
+    let (address, ..) = edge_stage::start(
+        &edge_stage::tls(files.settings(ClientAuth::Required)),
+        mqtt_kafka_proxy::downstream::Limits::default(),
+    );
+    let foreign = edge_stage::Authority::new("others");
+    for (identity, reason) in [
+        (Some(files.authority.sign("vin1", true)), "certificate_expired"),
+        (Some(foreign.sign("vin2", false)), "certificate_of_unknown_authority"),
+        (None, "certificate_missing"),
+    ] {
+        let connected = files.connect(address, &[&rustls::version::TLS13], identity, &[]).await;
+        // The client of TLS 1.3 hears of it only when it reads.
+        if let Ok(mut stream) = connected {
+            assert!(edge_stage::greeting(&mut stream).await.is_err(), "{reason}");
+        }
+        log.assert_told("certificate_refused", "", "", "", reason);
+    }
 }
 
 #[tokio::test]

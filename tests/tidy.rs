@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("metrics", &[]),
+    ("audit", &[]),
     ("pem", &[]),
     ("import", &[]),
     ("mqtt", &["wire"]),
@@ -21,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("session", &["mqtt"]),
     ("progress", &["kafka"]),
     ("ownership", &["mqtt", "session"]),
-    ("downstream", &["mqtt", "metrics", "pem"]),
+    ("downstream", &["mqtt", "metrics", "audit", "pem"]),
     ("upstream", &["kafka", "metrics", "pem"]),
     ("resources", &["kafka", "schema", "mapping", "auth", "upstream", "metrics"]),
     (
@@ -38,6 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upstream",
             "resources",
             "metrics",
+            "audit",
         ],
     ),
     ("admin", &["metrics"]),

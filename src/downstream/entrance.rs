@@ -19,7 +19,7 @@ use super::proxy::{self, Header, Progress};
 use super::settings::{BindError, ListenerSettings, ProxySettings, WebSocketSettings};
 use super::socket::Socket;
 use super::stream::Stream;
-use super::tls::Tls;
+use super::tls::{Tls, certificate_fault};
 use super::websocket::{Refused, upgrade};
 
 /// The handshakes of one listener.
@@ -33,7 +33,6 @@ pub(super) struct Entrance {
 /// What is known of a connection that has passed.
 struct Entered {
     stream: Stream,
-    peer: SocketAddr,
     told: Option<Box<CertificateIdentity>>,
 }
 
@@ -120,15 +119,21 @@ impl Entrance {
 
     /// Everything in its order; `None` is counted.
     pub(super) async fn enter(self: Arc<Self>, socket: Socket, opened: Instant, mut seat: Seat) -> Option<Link> {
-        let peer = seat.peer;
+        // A balancer may say another one.
+        let mut peer = seat.peer;
         let deadline = tokio::time::Instant::from_std(opened + seat.connect_timeout());
-        let refusal = match tokio::time::timeout_at(deadline, self.pass(socket, peer, &mut seat)).await {
+        let refusal = match tokio::time::timeout_at(deadline, self.pass(socket, &mut peer, &mut seat)).await {
             Ok(Ok(entered)) => {
-                seat.peer = entered.peer;
+                seat.peer = peer;
                 return Some(Link::new(entered.stream, opened, seat).told(entered.told));
             }
             Ok(Err(e)) => {
                 tracing::debug!(listener = &*seat.listener.name, %peer, error = %e, "refused before CONNECT");
+                if let Failure::Tls(error) = &e
+                    && let Some(fault) = certificate_fault(error)
+                {
+                    seat.tell_certificate(peer, fault);
+                }
                 e.refusal()
             }
             Err(_) => ConnectionRefusal::Deadline,
@@ -142,7 +147,7 @@ impl Entrance {
         None
     }
 
-    async fn pass(&self, mut socket: Socket, mut peer: SocketAddr, seat: &mut Seat) -> Result<Entered, Failure> {
+    async fn pass(&self, mut socket: Socket, peer: &mut SocketAddr, seat: &mut Seat) -> Result<Entered, Failure> {
         let mut told = None;
         if let Some(proxy) = &self.proxy {
             // A balancer on a Unix socket has no address; who may connect there, the folder says.
@@ -151,13 +156,13 @@ impl Entrance {
             }
             let header = read_header(&mut socket).await?;
             let client = header.source.map(plain);
-            peer = client.unwrap_or(peer);
+            *peer = client.unwrap_or(*peer);
             seat.enter(client.map(|client| client.ip()), Instant::now())
-                .map_err(|limit| Failure::Limit(limit, peer))?;
+                .map_err(|limit| Failure::Limit(limit, *peer))?;
             told = proxy.identity.then(|| Box::new(CertificateIdentity::named(header.common_name)));
         }
         let stream = self.handshakes(socket).await?;
-        Ok(Entered { stream, peer, told })
+        Ok(Entered { stream, told })
     }
 
     async fn handshakes(&self, socket: Socket) -> Result<Stream, Failure> {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::audit::{Audit, Event, Whom};
 use crate::metrics::{ConnectionRefusal, ListenerCounters};
 
 use super::addresses::{Addresses, network_of};
@@ -22,6 +23,7 @@ pub struct Gate {
     rate: Mutex<Option<TokenBucket>>,
     /// Connections open from each address; only if there is a limit for it.
     addresses: Option<Addresses>,
+    audit: Audit,
 }
 
 impl Gate {
@@ -33,6 +35,7 @@ impl Gate {
             open: AtomicU32::new(0),
             rate: Mutex::new(rate),
             addresses: limits.connections_per_address.map(Addresses::new),
+            audit: Audit::default(),
         })
     }
 
@@ -160,6 +163,16 @@ impl Seat {
         }
         self.address = Some(Box::new(network));
         Ok(())
+    }
+
+    /// Tells the audit log of a client whose certificate is refused.
+    pub(super) fn tell_certificate(&self, client: SocketAddr, reason: &str) {
+        let whom = Whom {
+            client: "",
+            identity: "",
+            peer: Some(client),
+        };
+        self.gate.audit.tell(Event::Certificate, whom, "", reason, Instant::now());
     }
 
     pub(super) fn connect_timeout(&self) -> Duration {

@@ -7,8 +7,9 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use super::{audit::Event, desk::Desk, guard::Identity};
+use super::{desk::Desk, guard::Identity};
 use crate::{
+    audit::Event,
     auth::{Chain, Verdict, scram},
     mqtt::ReasonCode,
     session::Session,

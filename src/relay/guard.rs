@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{
-    audit::{Event, Whom},
     authenticate::{Begun, Shown, now_seconds},
     desk::Desk,
     enhanced::Enhanced,
@@ -18,6 +17,7 @@ use super::{
     settings::{Access, Unauthorized},
 };
 use crate::{
+    audit::{Event, Whom},
     auth::{Action, Chain, Exchange, Inquiry, Method, Principal, Rights, Step, Subject, Verdict},
     downstream::{CertificateIdentity, Link},
     mqtt::{Publish, QoS, ReasonCode, Version},

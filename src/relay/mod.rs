@@ -19,7 +19,6 @@
 mod admission;
 mod answers;
 mod arrivals;
-mod audit;
 mod authenticate;
 mod behind;
 mod budget;
@@ -73,6 +72,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
+    audit::Audit,
     downstream::Link,
     mapping::RuleSet,
     metrics::{Metrics, RuleCounters},
@@ -81,7 +81,6 @@ use crate::{
 };
 
 pub use crate::ownership::{Listed, Roster, Shown, Standing};
-use audit::Audit;
 use authenticate::Logins;
 pub use authenticate::read as read_credentials;
 use budget::Budget;

@@ -2,6 +2,7 @@
 //! change: connections that are open stay, the next handshake has the new ones.
 
 mod names;
+mod refusal;
 mod tickets;
 
 use std::fs;
@@ -16,6 +17,8 @@ use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, crypto, version};
 use tokio::sync::Notify;
+
+pub(super) use self::refusal::certificate_fault;
 
 use self::names::Certificates;
 use self::tickets::SharedTickets;

@@ -24,6 +24,8 @@ pub enum Event {
     Expired,
     /// A connection has ended another one by connecting with its client id, or was ended so.
     Takeover,
+    /// A TLS handshake was refused for the certificate that a client showed, or for none.
+    Certificate,
 }
 
 impl Event {
@@ -34,6 +36,7 @@ impl Event {
             Self::Subscribe => "subscribe_refused",
             Self::Expired => "credentials_expired",
             Self::Takeover => "takeover",
+            Self::Certificate => "certificate_refused",
         }
     }
 }
@@ -51,7 +54,7 @@ pub struct Whom<'a> {
 
 /// The log, with what was left out of it.
 #[derive(Debug, Default)]
-pub struct Audit([Mutex<Window>; 5]);
+pub struct Audit([Mutex<Window>; 6]);
 
 #[derive(Debug, Default)]
 struct Window {
