@@ -1,7 +1,9 @@
 //! What clients show of themselves, and which client ids they may have then.
 
+use std::fmt;
+
 /// What a client shows with its CONNECT.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Credentials<'a> {
     /// The client id, empty if it has none yet.
     pub client: &'a str,
@@ -11,6 +13,18 @@ pub struct Credentials<'a> {
     pub password: Option<&'a [u8]>,
     /// The names of its verified certificate.
     pub certificate: Option<Certificate<'a>>,
+}
+
+impl fmt::Debug for Credentials<'_> {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("client", &self.client)
+            .field("username", &self.username)
+            .field("password", &self.password.map(|_| "…"))
+            .field("certificate", &self.certificate)
+            .finish()
+    }
 }
 
 impl Credentials<'_> {
@@ -89,6 +103,37 @@ impl Binding {
             Self::Any => true,
             Self::Equal => client == identity,
             Self::Prefix => client.split(SEPARATOR).next() == Some(identity),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::{Connect, Version};
+
+    /// In whatever a debug line says.
+    #[test]
+    fn a_password_is_not_shown() {
+        let shown = Credentials {
+            client: "c",
+            username: Some("u"),
+            password: Some(b"s3cret"),
+            certificate: None,
+        };
+        let connect = Connect {
+            version: Version::V5,
+            clean_start: true,
+            keep_alive: 0,
+            client_id: "c",
+            will: None,
+            username: Some("u"),
+            password: Some(b"s3cret"),
+            properties: Default::default(),
+        };
+        for text in [format!("{shown:?}"), format!("{connect:?}"), format!("{connect:#?}")] {
+            assert!(text.contains('u') && text.contains('…'), "{text}");
+            assert!(!text.contains("s3cret") && !text.contains("115"), "{text}");
         }
     }
 }

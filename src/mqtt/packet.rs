@@ -3,6 +3,7 @@
 //! Every packet borrows from the buffer it was decoded from, so decoding allocates nothing
 //! but the list of a SUBSCRIBE and the box of a CONNECT.
 
+use std::fmt;
 use std::num::NonZeroU16;
 
 use super::properties::{ConnAckProperties, ConnectProperties, PublishProperties, UserProperties};
@@ -71,7 +72,7 @@ pub enum Packet<'a> {
 }
 
 /// CONNECT.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Connect<'a> {
     /// Protocol name and level.
     pub version: Version,
@@ -89,6 +90,22 @@ pub struct Connect<'a> {
     pub password: Option<&'a [u8]>,
     /// Version 5 properties; defaults for 3.x.
     pub properties: ConnectProperties<'a>,
+}
+
+impl fmt::Debug for Connect<'_> {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect")
+            .field("version", &self.version)
+            .field("clean_start", &self.clean_start)
+            .field("keep_alive", &self.keep_alive)
+            .field("client_id", &self.client_id)
+            .field("will", &self.will)
+            .field("username", &self.username)
+            .field("password", &self.password.map(|_| "…"))
+            .field("properties", &self.properties)
+            .finish()
+    }
 }
 
 /// The will message of a CONNECT (§3.1.2.5).

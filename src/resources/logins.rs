@@ -4,6 +4,7 @@
 //! the server one question for each device. Whatever goes wrong lets nobody in.
 
 use std::{
+    io,
     net::IpAddr,
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -16,7 +17,7 @@ use hyper::{
     Method, Request, Response, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -182,37 +183,109 @@ fn good_for(decision: &Decision, now: SystemTime) -> Duration {
 }
 
 /// What is asked. Members that the client does not show are not there.
-fn question(shown: &Credentials<'_>, address: Option<IpAddr>) -> Zeroizing<Vec<u8>> {
-    let mut question = Map::new();
-    question.insert("client".to_owned(), shown.client.into());
-    let mut insert = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            question.insert(name.to_owned(), value);
-        }
-    };
-    insert("address", address.map(|address| address.to_canonical().to_string().into()));
-    insert("username", shown.username.map(Value::from));
-    match shown.password.map(|password| (std::str::from_utf8(password), password)) {
-        Some((Ok(text), _)) => insert("password", Some(text.into())),
-        Some((Err(_), bytes)) => insert("password_base64", Some(BASE64.encode(bytes).into())),
-        None => {}
+#[derive(Serialize)]
+struct Question<'a> {
+    client: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<&'a str>,
+    /// Of one that is no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_base64: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<Names<'a>>,
+}
+
+/// The names in its certificate.
+#[derive(Serialize)]
+struct Names<'a> {
+    common_name: Option<&'a str>,
+    subject: Option<&'a str>,
+    dns: &'a [String],
+    uri: &'a [String],
+    email: &'a [String],
+}
+
+/// How long something is when it is written.
+#[derive(Default)]
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
     }
-    let certificate = shown.certificate.as_ref().map(|certificate| {
-        json!({
-            "common_name": certificate.common_name,
-            "subject": certificate.subject,
-            "dns": certificate.dns,
-            "uri": certificate.uris,
-            "email": certificate.emails,
-        })
-    });
-    insert("certificate", certificate);
-    Zeroizing::new(serde_json::to_vec(&question).expect("a map of texts is JSON"))
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// It is written once, to where it is overwritten later: a text that grows would leave pieces of passwords behind.
+fn question(shown: &Credentials<'_>, address: Option<IpAddr>) -> Zeroizing<Vec<u8>> {
+    let text = shown.password.map(std::str::from_utf8);
+    let base64 = match (text, shown.password) {
+        (Some(Err(_)), Some(bytes)) => Some(Zeroizing::new(BASE64.encode(bytes))),
+        _ => None,
+    };
+    let question = Question {
+        client: shown.client,
+        address: address.map(|address| address.to_canonical()),
+        username: shown.username,
+        password: text.and_then(Result::ok),
+        password_base64: base64.as_ref().map(|text| text.as_str()),
+        certificate: shown.certificate.as_ref().map(|certificate| Names {
+            common_name: certificate.common_name,
+            subject: certificate.subject,
+            dns: certificate.dns,
+            uri: certificate.uris,
+            email: certificate.emails,
+        }),
+    };
+    let mut length = Length::default();
+    serde_json::to_writer(&mut length, &question).expect("texts are JSON");
+    let mut out = Zeroizing::new(Vec::with_capacity(length.0));
+    serde_json::to_writer(&mut *out, &question).expect("texts are JSON");
+    out
 }
 
 fn read(answer: &Response<Bytes>, kept: &[String]) -> Result<Decision, String> {
     match answer.status() {
         StatusCode::OK => Decision::read(answer.body(), kept).map_err(str::to_owned),
         status => Err(format!("answers {}: check `authentication[].url` and `token`", status.as_u16())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Certificate;
+
+    #[test]
+    fn a_question_says_what_is_shown_and_leaves_no_copy() {
+        let dns = ["a.example".to_owned()];
+        let certificate = Certificate {
+            common_name: Some("vin42"),
+            subject: None,
+            dns: &dns,
+            uris: &[],
+            emails: &[],
+        };
+        let shown = Credentials {
+            client: "c\"",
+            username: Some("u"),
+            password: Some(&[0xff, 0]),
+            certificate: Some(certificate),
+        };
+        let bytes = question(&shown, Some("::ffff:10.1.2.3".parse().unwrap()));
+        assert_eq!(bytes.capacity(), bytes.len(), "it never grew");
+        let names = serde_json::json!({"common_name": "vin42", "subject": null, "dns": ["a.example"], "uri": [], "email": []});
+        let meant = serde_json::json!({
+            "client": "c\"", "address": "10.1.2.3", "username": "u", "password_base64": "/wA=", "certificate": names,
+        });
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&bytes).unwrap(), meant);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroizing;
+
 use super::ending::connack_reason;
 use super::enhanced::Enhanced;
 use super::{Cause, Close, Expiry, Open, Options, Output, OwnedWill, Phase, Session};
@@ -53,7 +55,7 @@ impl Peer {
 #[derive(Debug)]
 pub(super) struct Credentials {
     username: Option<Box<str>>,
-    password: Option<Box<[u8]>>,
+    password: Option<Zeroizing<Box<[u8]>>>,
     /// Of a client that has named an authentication method.
     pub(super) enhanced: Option<Enhanced>,
 }
@@ -61,17 +63,8 @@ pub(super) struct Credentials {
 impl Credentials {
     /// CONNECT is answered.
     fn forget(&mut self) {
-        // A password does not stay behind in freed memory longer than it must.
-        if let Some(password) = &mut self.password {
-            password.fill(0);
-        }
+        // A password does not stay behind in freed memory longer than it must: it is overwritten with its drop.
         (self.username, self.password) = (None, None);
-    }
-}
-
-impl Drop for Credentials {
-    fn drop(&mut self) {
-        self.forget();
     }
 }
 
@@ -120,7 +113,7 @@ impl Session {
         if connect.username.is_some() || connect.password.is_some() || method.is_some() {
             let credentials = Credentials {
                 username: connect.username.map(Into::into),
-                password: connect.password.map(Into::into),
+                password: connect.password.map(|password| Zeroizing::new(password.into())),
                 enhanced: method.map(|method| Enhanced::new(method, properties.authentication_data)),
             };
             self.credentials = Some(Box::new(credentials));
@@ -171,7 +164,7 @@ impl Session {
 
     /// Password of the CONNECT, until it is answered.
     pub fn password(&self) -> Option<&[u8]> {
-        self.credentials.as_ref()?.password.as_deref()
+        self.credentials.as_ref()?.password.as_ref().map(|password| &***password)
     }
 
     /// Whether CONNECT asked for a clean start (a clean session in 3.x).
