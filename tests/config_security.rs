@@ -204,6 +204,7 @@ fn a_password_comes_from_the_environment_or_a_file_and_is_never_shown() {
         ),
         ("$${PASSWORD}x", "stands in the file itself"),
         ("${GONE}", "the environment has no `GONE`"),
+        (&format!("a${{{SECRET}!}}"), "what stands in a `${…}` is not the name of a variable"),
         ("${EMPTY}", "is empty or holds NUL"),
         ("${NUL}", "is empty or holds NUL"),
         ("file:gone", "gone cannot be read"),
@@ -247,6 +248,14 @@ fn tokens_come_from_one_place() {
         (
             ", token_endpoint: \"http://a/b\", client_id: c".to_owned(),
             "has no `client_secret`",
+        ),
+        (
+            endpoint.replace("http://a/b", &format!("http:/u:{SECRET}@a/b")),
+            "token_endpoint`: `…@a/b` is no URL",
+        ),
+        (
+            endpoint.replace("http://a/b", &format!("u:{SECRET}@a")),
+            "token_endpoint`: `…@a` does not begin with http",
         ),
         (endpoint.replace("http://a/b", "a/b"), "is no URL; write for example \"https://"),
         (endpoint.replace("${PASSWORD}", "open"), "client_secret` stands in the file itself"),

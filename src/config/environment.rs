@@ -12,6 +12,8 @@ pub(super) struct ExpandFault {
     /// Byte in the text as written.
     pub(super) at: usize,
     pub(super) message: String,
+    /// What is said of a secret, if the message holds a piece of the text.
+    pub(super) instead: Option<&'static str>,
     pub(super) remedy: String,
 }
 
@@ -34,6 +36,7 @@ pub(super) fn expand(text: &str, environment: &dyn Fn(&str) -> Option<String>) -
             return Err(ExpandFault {
                 at,
                 message,
+                instead: None,
                 remedy: "close it, or write `$${` for the characters themselves".to_owned(),
             });
         };
@@ -44,6 +47,7 @@ pub(super) fn expand(text: &str, environment: &dyn Fn(&str) -> Option<String>) -
             return Err(ExpandFault {
                 at,
                 message,
+                instead: None,
                 remedy: "check the variables".to_owned(),
             });
         }
@@ -63,6 +67,7 @@ fn value(inside: &str, at: usize, environment: &dyn Fn(&str) -> Option<String>) 
         return Err(ExpandFault {
             at,
             message,
+            instead: Some("what stands in a `${…}` is not the name of a variable"),
             remedy: "write ${NAME} or ${NAME:-default}; `$${` for the characters themselves".to_owned(),
         });
     }
@@ -76,6 +81,7 @@ fn value(inside: &str, at: usize, environment: &dyn Fn(&str) -> Option<String>) 
             Err(ExpandFault {
                 at,
                 message,
+                instead: None,
                 remedy: format!("set it, or give a default: ${{{name}:-value}}"),
             })
         }

@@ -1,6 +1,7 @@
 //! The walk over the tree: sections with known keys, values with types. It never stops at a fault; it notes it and
 //! goes on, so that one run tells them all.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -202,7 +203,11 @@ impl<'e> Walk<'e> {
         match self.filled(node) {
             Some(Ok(filled)) => Some(filled),
             Some(Err(fault)) => {
-                self.fault(node.place_at(fault.at), fault.message, fault.remedy);
+                let message = match fault.instead {
+                    Some(instead) if self.secrets.contains(&node.place) => instead.to_owned(),
+                    _ => fault.message,
+                };
+                self.fault(node.place_at(fault.at), message, fault.remedy);
                 None
             }
             None => {
@@ -301,9 +306,17 @@ pub(super) fn shown(name: &str) -> String {
 /// A scalar as it stands in the file: neither what came out of the environment is shown, nor credentials in an address.
 pub(super) fn written(node: &Node) -> String {
     match &node.kind {
-        Kind::Scalar { text, .. } => quoted(&without_credentials(text)),
+        Kind::Scalar { text, .. } => quoted(&without_user(&without_credentials(text))),
         Kind::List(_) => "a list".to_owned(),
         Kind::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// An address that lacks its `://`, which may be what is wrong with it, without user and password.
+fn without_user(text: &str) -> Cow<'_, str> {
+    match text.rsplit_once('@') {
+        Some((user, host)) if user.contains(':') && !text.contains("://") => format!("…@{host}").into(),
+        _ => text.into(),
     }
 }
 
