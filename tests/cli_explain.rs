@@ -259,6 +259,17 @@ fn a_filter_is_followed_to_what_is_read() {
     assert_eq!(told(&["--subscribe", "plant/north/#"])["sources"][0]["topic"], "plant-north");
     assert_eq!(told(&["--subscribe", "plant/+/temperature"])["sources"][0]["topic"], "plant-*");
     assert_eq!(told(&["--subscribe", "$SYS/#"])["why"], "no rule delivers such topics");
+    // All partitions are read, whoever else writes to them; what the proxy itself writes is in one. Of "21" see above.
+    let own = |filter: &str| told(&["--subscribe", filter, "--partitions", "7"])["sources"][0].clone();
+    let fixed = own("vehicles/21/telemetry/rpm");
+    assert_eq!(
+        (&fixed["key"], &fixed["partitions"], &fixed["own_partition"]),
+        (&json!("21"), &json!("all"), &json!(3))
+    );
+    assert_eq!(own("vehicles/+/telemetry/rpm")["own_partition"], Value::Null);
+    assert_eq!(own("vehicles/21/commands")["own_partition"], Value::Null, "the proxy writes none");
+    let (_, out, _) = explain(&["--subscribe", "vehicles/21/telemetry/rpm", "--partitions", "7"]);
+    assert!(out.contains("  own_partition       3\n"), "{out}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::mapping::{
     Denied, ExplainedRecord, NoRoute, OnError, PartitionChoice, PartitionSpec, Reading, RefusalReason, Rule, RuleId, RuleSet, Sample,
-    SampleRecord, SchemaSpec, SkipReason, Unmapped, Verdict,
+    SampleRecord, SchemaSpec, SkipReason, Unmapped, Verdict, partition_for_key,
 };
 use crate::resources::table_files;
 
@@ -37,7 +37,7 @@ pub(super) fn explain(question: &Question, rules: &RuleSet, state_topics: &[&str
     };
     let told = match (&question.kafka, &question.subscribe, &question.topic) {
         (Some(topic), ..) => Ok(delivery(question, topic, &payload, rules)),
-        (_, Some(filter), _) => filter_sources(filter, rules),
+        (_, Some(filter), _) => filter_sources(filter, question.partitions, rules),
         (.., topic) => publish(question, topic.as_deref().unwrap_or(""), &payload, rules, state_topics),
     };
     match told {
@@ -222,7 +222,7 @@ fn delivery(question: &Question, kafka_topic: &str, payload: &[u8], rules: &Rule
     json!({"rules": readings, "note": note, "message": message, "why": why})
 }
 
-fn filter_sources(filter: &str, rules: &RuleSet) -> Result<Value, String> {
+fn filter_sources(filter: &str, partitions: Option<u32>, rules: &RuleSet) -> Result<Value, String> {
     let (sources, why) = match rules.explain_filter(filter)? {
         Ok(sources) => (sources, None),
         Err(unmapped) => {
@@ -232,12 +232,17 @@ fn filter_sources(filter: &str, rules: &RuleSet) -> Result<Value, String> {
     };
     // A fixed key does not narrow what is read: other producers may have put it anywhere.
     let source = sources.iter().map(|source| {
-        json!({
+        let mut told = json!({
             "rule": rules.rule(source.rule).name,
             "topic": source.kafka_topics.to_string(),
             "partitions": "all",
             "key": source.key.as_deref().map(text),
-        })
+        });
+        let rule = rules.rule(source.rule);
+        if let (Some(key), Some(count), true) = (&source.key, partitions, rule.publishes()) {
+            told["own_partition"] = json!(partition_for_key(key, count));
+        }
+        told
     });
     Ok(json!({"sources": source.collect::<Vec<_>>(), "why": why}))
 }
@@ -298,6 +303,7 @@ fn section(out: &mut String, title: &str, item: &Value) {
         "topic",
         "partition",
         "partitions",
+        "own_partition",
         "qos",
         "key",
         "timestamp",

@@ -42,8 +42,9 @@ pub(in crate::app) struct Question {
     pub(super) property: Vec<(String, String)>,
     #[command(flatten)]
     pub(super) packet: Packet,
-    /// How many partitions the Kafka topic has: then the partition is told
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["kafka", "subscribe"])]
+    /// How many partitions the Kafka topic has: then the partition is told; with --subscribe that of the proxy's own records, where the filter
+    /// fixes the key
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "kafka")]
     pub(super) partitions: Option<u32>,
     /// The Kafka topic of a record: the way back is told
     #[arg(long, value_name = "TOPIC", conflicts_with = "subscribe")]
