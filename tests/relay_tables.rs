@@ -47,6 +47,12 @@ const RULES: &str = r#"rules:
     value: {payload: text, format: json}
     lookup: {vins: {topic: vins, memory: 4KiB}}
     transform: '[., lookup("vins"; $vin)]'
+  - name: split
+    direction: publish
+    mqtt: "split/{vin}"
+    kafka: {topic: t, key: "{vin}"}
+    lookup: {vins: {topic: vins, memory: 4KiB}}
+    transform: 'range(lookup("vins"; $vin)) | {n: ., text: ("x" * 20000)}'
   - {name: plain, mqtt: "plain/{k}", kafka: {topic: plain, key: "{k}"}}"#;
 
 async fn fake(partitions: usize) -> Fake {
@@ -332,4 +338,32 @@ async fn a_kafka_that_is_away_at_the_start_is_waited_for_as_ever() {
     assert_eq!(device.line().await, "puback 3");
     assert_eq!(stage.stored("t", 1).await, ["1"]);
     assert_eq!(failures(&stage, "skipped", "no_table"), 0);
+}
+
+/// A message waits in the middle of its records for memory, and meanwhile a row changes by which it makes more, fewer or none: those that it had begun
+/// with are not all there, so it is not acknowledged, and whatever comes behind it is answered as ever.
+#[tokio::test]
+async fn a_message_that_makes_other_records_when_it_goes_on_is_sent_again() {
+    for (now, name) in [("1", "fewer"), ("0", "none"), ("6", "more")] {
+        let fake = fake(1).await;
+        fake.record("vins", 0, "a", "4");
+        let mut stage = Stage::with(fake, RULES, |config| {
+            config.kafka.producer.memory = 64 * 1024;
+            config.kafka.producer.batch_size = 8 * 1024;
+        })
+        .await;
+        let mut device = stage.v5("five").await;
+        assert_eq!(told(&stage, &mut device, "a").await, r#"{"site":4}"#);
+        stage.fake.hold_produce(&[1]);
+        device.publish("split/a", 1, 1, "{}").await;
+        until("the memory is full", || stage.metric("kafka_memory_full_total") > 0).await;
+        stage.fake.record("vins", 0, "a", now);
+        stage.fake.record("vins", 0, "behind it", "0");
+        stage.counted("lookup_table_rows{topic=\"vins\"}", 2).await;
+        stage.fake.hold_produce(&[]);
+        assert_eq!(device.line().await, "puback 1 0x83 unknown_outcome", "{name}");
+        assert_eq!(told(&stage, &mut device, "a").await, format!(r#"{{"site":{now}}}"#), "{name}");
+        stage.begin_drain();
+        stage.ended().await;
+    }
 }

@@ -57,6 +57,8 @@ pub struct Blocked {
     pub(super) done: usize,
     /// Records that it makes.
     pub(super) records: usize,
+    /// Whether these are what it came to; before that it is entered nowhere.
+    begun: bool,
     /// When it came, in milliseconds since the epoch: what it makes may depend on that, and stays the same.
     pub(super) now_ms: i64,
     /// What it waits for.
@@ -106,8 +108,7 @@ impl Desk {
     /// Tries a PUBLISH again that waited.
     pub(super) fn resume(&mut self, session: &mut Session, publish: &Publish<'_>, now: Instant) {
         let Some(blocked) = self.blocked.take() else { return };
-        let begun = !matches!(blocked.wait, Wait::Table(_) | Wait::Order);
-        let waited = (begun.then_some(blocked.done), blocked.now_ms);
+        let waited = (blocked.begun.then_some((blocked.done, blocked.records)), blocked.now_ms);
         self.go_on(session, publish, blocked.ticket, Some(waited), now);
         match &mut self.blocked {
             Some(again) if now < blocked.until => again.until = blocked.until,
@@ -121,12 +122,15 @@ impl Desk {
     fn give_up(&mut self, session: &mut Session, now: Instant) {
         let Some(blocked) = self.blocked.take() else { return };
         self.shared.metrics.refused("kafka_unavailable");
-        let Some(ticket) = blocked.ticket else { return };
-        for _ in blocked.done..blocked.records {
-            if let Some((ticket, answer)) = self.answers.complete(ticket, Answer::Unknown) {
-                self.answer(session, ticket, answer, now);
-            }
+        let left = blocked.records - blocked.done;
+        if let Some((ticket, answer)) = blocked.ticket.and_then(|ticket| self.will_not_be(ticket, left)) {
+            self.answer(session, ticket, answer, now);
         }
+    }
+
+    /// So many records of a PUBLISH will not be placed. Its answer, if all others have their receipts.
+    fn will_not_be(&mut self, ticket: Ticket, left: usize) -> Option<(Ticket, Answer)> {
+        (0..left).filter_map(|_| self.answers.complete(ticket, Answer::Unknown)).last()
     }
 
     pub(super) fn answer(&mut self, session: &mut Session, ticket: Ticket, answer: Answer, now: Instant) {
@@ -134,13 +138,13 @@ impl Desk {
         session.answer(ticket, answer, now);
     }
 
-    /// Routes a PUBLISH and appends its records; if it has waited, from the record that it had come to, if it had come to records.
+    /// Routes a PUBLISH and appends its records; if it has waited, from the record that it had come to, and of how many, if it had come to records.
     fn go_on(
         &mut self,
         session: &mut Session,
         publish: &Publish<'_>,
         ticket: Option<Ticket>,
-        waited: Option<(Option<usize>, i64)>,
+        waited: Option<(Option<(usize, usize)>, i64)>,
         now: Instant,
     ) {
         let (waited, came) = waited.unzip();
@@ -160,12 +164,25 @@ impl Desk {
             let routed = match shared.route(&inbound, draft) {
                 Ok(routed) => routed,
                 Err(wait) => {
-                    self.block(ticket, (0, 1), now_ms, wait, now);
+                    self.block(ticket, waited.unwrap_or((0, 1)), now_ms, wait, now);
+                    self.blocked.iter_mut().for_each(|blocked| blocked.begun = waited.is_some());
                     return None;
                 }
             };
-            if waited.is_none() {
-                self.count_runs(draft, &inbound);
+            let records = if routed.is_ok() {
+                draft.len() + draft.dead_letters().len()
+            } else {
+                0
+            };
+            match waited {
+                None => self.count_runs(draft, &inbound),
+                // A table or a schema has changed meanwhile, and with it what the message makes: what is placed has its receipts, the rest
+                // is not known any more. Its client sends it again.
+                Some((done, began_with)) if records != began_with => {
+                    let ticket = ticket?;
+                    return self.will_not_be(ticket, began_with - done).map(|(_, answer)| answer);
+                }
+                Some(_) => {}
             }
             if let Err(none) = routed {
                 return Some(self.no_route(none, &inbound));
@@ -177,36 +194,50 @@ impl Desk {
             if waited.is_none() {
                 self.enter(draft, ticket);
             }
-            let records = draft.len() + draft.dead_letters().len();
             if records == 0 {
                 return Some(Answer::Acked);
             }
-            let (mut done, mut whole) = (waited.unwrap_or(0), None);
-            while done < records {
-                match self.place_any(draft, done, &inbound, ticket) {
-                    Placed::Wait(wait) => {
-                        self.block(ticket, (done, records), now_ms, wait, now);
-                        return None;
-                    }
-                    Placed::Awaited => {}
-                    Placed::Done(answer) => whole = ticket.and_then(|ticket| self.answers.complete(ticket, answer)).or(whole),
-                }
-                done += 1;
-            }
-            whole.map(|(_, answer)| answer)
+            let done = waited.map_or(0, |(done, _)| done);
+            self.place_rest(draft, (done, records), &inbound, ticket, now)
         });
         if let (Some(ticket), Some(answer)) = (ticket, answer) {
             self.answer(session, ticket, answer, now);
         }
     }
 
+    /// Appends its records from this one on. Its answer, if that is known with the last of them.
+    fn place_rest(
+        &mut self,
+        draft: &Draft,
+        (mut done, records): (usize, usize),
+        inbound: &Inbound<'_>,
+        ticket: Option<Ticket>,
+        now: Instant,
+    ) -> Option<Answer> {
+        let mut whole = None;
+        while done < records {
+            match self.place_any(draft, done, inbound, ticket) {
+                Placed::Wait(wait) => {
+                    self.block(ticket, (done, records), inbound.now_ms, wait, now);
+                    return None;
+                }
+                Placed::Awaited => {}
+                Placed::Done(answer) => whole = ticket.and_then(|ticket| self.answers.complete(ticket, answer)).or(whole),
+            }
+            done += 1;
+        }
+        whole.map(|(_, answer)| answer)
+    }
+
     /// Leaves a PUBLISH at the front of the input.
     pub(super) fn block(&mut self, ticket: Option<Ticket>, (done, records): (usize, usize), now_ms: i64, wait: Wait, now: Instant) {
         let until = now + self.shared.settings.delivery_timeout;
+        let begun = !matches!(wait, Wait::Table(_) | Wait::Order);
         self.blocked = Some(Box::new(Blocked {
             ticket,
             done,
             records,
+            begun,
             now_ms,
             wait,
             until,
