@@ -35,7 +35,8 @@ impl Desk {
     }
 
     /// Grants what a SUBSCRIBE came to.
-    pub(super) fn grant(&mut self, session: &mut Session, granted: Granted, now: Instant) {
+    pub(super) fn grant(&mut self, session: &mut Session, mut granted: Granted, now: Instant) {
+        granted.forget_what_never_starts(session);
         match self.tenancy.as_deref_mut().filter(|tenancy| tenancy.stored) {
             Some(tenancy) => {
                 let read = |place: &Source| is_read(&self.seats, self.lookouts.as_deref(), place);
@@ -86,7 +87,9 @@ impl Desk {
                 self.outbound.pending.swap_remove(at);
             }
         }
+        let asked: Vec<SubscriptionKey> = session.requested(answer.ticket).iter().filter_map(Requested::subscribes).collect();
         session.answer_subscribe(answer.ticket, &reasons, now);
+        self.regrant(session, asked);
         if let Some(tenancy) = &mut self.tenancy {
             tenancy.look_soon(now);
         }
@@ -105,6 +108,20 @@ impl Desk {
             if session.subscriptions().binary_search_by_key(&key, |s| s.key).is_ok() {
                 self.shares.get_or_insert_default().seats.entry(key).or_insert(seat);
             }
+        }
+    }
+
+    /// The seats that subscriptions have already are granted what these were granted last: not before it is decided, or what is refused would
+    /// have them at a QoS whose messages may be left out.
+    fn regrant(&mut self, session: &Session, asked: Vec<SubscriptionKey>) {
+        for key in asked {
+            let at = session.subscriptions().binary_search_by_key(&key, |s| s.key).ok();
+            let Some(options) = at.and_then(|at| session.subscriptions()[at].options) else {
+                continue;
+            };
+            let seats = self.seats.get_mut(&key).into_iter().flatten();
+            seats.for_each(|seat| seat.grant(options.qos));
+            self.lookouts.iter().for_each(|lookouts| lookouts.grant(key, options.qos));
         }
     }
 
@@ -156,6 +173,17 @@ impl Granted {
     /// Of the SUBSCRIBE.
     pub fn ticket(&self) -> Ticket {
         self.answer.ticket
+    }
+
+    /// What is refused, or was overtaken by an UNSUBSCRIBE, starts nowhere: it would be kept as long as the connection lives.
+    fn forget_what_never_starts(&mut self, session: &Session) {
+        let asked = session.requested(self.answer.ticket).iter().zip(&self.reasons);
+        let granted = asked
+            .filter(|(_, reason)| !reason.is_error())
+            .filter_map(|(asked, _)| asked.subscribes());
+        let stands = |key: &SubscriptionKey| session.subscriptions().binary_search_by_key(key, |s| s.key).is_ok();
+        let starting: Vec<SubscriptionKey> = granted.filter(stands).collect();
+        self.answer.starts.retain(|start| starting.contains(&start.key));
     }
 
     /// Walks over retained messages are stored with the subscriptions that they are for, where there is anything to find at QoS 1 or 2.

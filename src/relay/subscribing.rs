@@ -173,9 +173,7 @@ impl Desk {
         // It may have nothing yet, if it goes on in topics that are away.
         let away = self.tenancy.as_deref().is_some_and(|tenancy| tenancy.is_waiting(key));
         if away || self.seats.contains_key(&key) {
-            let seats = self.seats.get_mut(&key).into_iter().flatten();
-            seats.for_each(|seat| seat.grant(filter.qos));
-            self.lookouts.iter().for_each(|lookouts| lookouts.grant(key, filter.qos));
+            // Its seats are granted what it asks for once that is answered: it may be refused for its retained messages.
             // Its retained messages are sent once more [MQTT-3.8.4-4].
             if retained {
                 wishes.push(wish((Vec::new(), Vec::new())));

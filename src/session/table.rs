@@ -65,6 +65,16 @@ pub enum Requested {
     NotFound,
 }
 
+impl Requested {
+    /// The subscription that a SUBSCRIBE asks for.
+    pub fn subscribes(&self) -> Option<SubscriptionKey> {
+        match self {
+            Self::Subscribe { key, .. } => Some(*key),
+            _ => None,
+        }
+    }
+}
+
 /// A SUBSCRIBE or UNSUBSCRIBE without its answer.
 #[derive(Debug)]
 pub(super) struct Pending {
