@@ -1,6 +1,8 @@
 //! An instance sleeps while its clients go elsewhere, and wakes up with their packets in its sockets.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -169,6 +171,35 @@ async fn round(number: usize, clients: &mut Clients, proxies: &[Proxy; 2], dice:
         assert!(right, "round {number}: {words:?}");
     }
     clients.settle().await;
+}
+
+/// More than one and a half keep alives go by in which the process does not run; what the client has said meanwhile lies in the socket. Twenty clients: it is
+/// a matter of chance what a process that wakes up looks at first.
+#[test]
+fn a_client_that_speaks_is_not_taken_for_gone_by_a_process_that_slept() {
+    const CONNECT: &[u8] = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x01\x00\x03";
+    let kafka = shared_kafka();
+    let proxy = Proxy::start(&kafka.bootstrap, &crate::publish::rule("slept"), "");
+    let mut clients: Vec<TcpStream> = Vec::new();
+    for number in 0..20 {
+        let mut client = TcpStream::connect(proxy.mqtt).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client.write_all(&[CONNECT, format!("s{number:02}").as_bytes()].concat()).unwrap();
+        let mut connack = [0; 4];
+        client.read_exact(&mut connack).unwrap();
+        assert_eq!(connack, [0x20, 2, 0, 0]);
+        clients.push(client);
+    }
+    let asleep = Paused::new(proxy.id());
+    clients.iter_mut().for_each(|client| client.write_all(&[0xc0, 0]).unwrap());
+    // As long as the process shall sleep, by its keep alive of a second.
+    std::thread::sleep(Duration::from_secs(3));
+    drop(asleep);
+    for client in &mut clients {
+        let mut pingresp = [0; 2];
+        client.read_exact(&mut pingresp).expect("it is still there");
+        assert_eq!(pingresp, [0xd0, 0]);
+    }
 }
 
 #[test]

@@ -137,7 +137,11 @@ impl Connection {
             pace.regard(now);
         }
         self.regard_taking(now);
-        self.session.tick(now);
+        if self.session.is_live() {
+            self.hear_late(now);
+        } else {
+            self.session.tick(now);
+        }
         self.desk.regard_expiry(&mut self.session, now);
         self.desk.regard_enhanced(&mut self.session, now);
         self.desk.read_letters(&mut self.session, now);
@@ -147,6 +151,7 @@ impl Connection {
         if self.admit(now) {
             self.read_packets(now);
         }
+        self.session.tick(now);
         if std::mem::take(&mut self.desk.takes_over) {
             self.tell_takeover("takes_the_client_id", now);
         }
@@ -159,6 +164,15 @@ impl Connection {
         self.desk.count_packets(&mut self.session);
         self.regard_pauses();
         self.regard_reading(now);
+    }
+
+    /// Before a client is taken for gone that nothing was heard of in time, what lies in the socket is read: a process that has not run for a
+    /// while (stopped, a virtual machine that is moved) hears of all its clients too late.
+    fn hear_late(&mut self, now: Instant) {
+        if self.session.deadline().is_some_and(|deadline| deadline <= now) {
+            // Whatever comes of it is met again by who waits for the socket.
+            let _ = self.link.poll_fill(&mut Context::from_waker(Waker::noop()));
+        }
     }
 
     /// Lets a CONNECT in that waits, unless its client has given it up meanwhile: a clean start would discard the session that the client
