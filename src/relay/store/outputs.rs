@@ -1,5 +1,9 @@
 //! What the machine of a partition wants done.
 
+use std::time::Duration;
+
+use tokio::{task::JoinSet, time::timeout};
+
 use super::{
     failure,
     kept::{self, Kept},
@@ -12,6 +16,10 @@ use crate::{
     ownership::{ConnectionId, Message, Output, Pair, StoredWill, Tenure},
     relay::mailbox::Ending,
 };
+
+/// How long one record may be waited for before it makes room for others.
+const FIRST_HOLD: Duration = Duration::from_secs(1);
+const LONGEST_HOLD: Duration = Duration::from_secs(32);
 
 impl Task {
     /// What a task of its own has found out.
@@ -118,8 +126,17 @@ impl Task {
         }
         let (around, topic, partition) = (self.around.clone(), self.tail.topic.clone(), self.tail.partition);
         self.errands.spawn(async move {
-            let _permit = around.fetches.acquire().await;
-            Errand::Fetched(serial, kept::fetch(around.cluster.clone(), topic, partition, offset).await)
+            let mut hold = FIRST_HOLD;
+            loop {
+                let permit = around.fetches.acquire().await;
+                let fetched = timeout(hold, kept::fetch(around.cluster.clone(), topic.clone(), partition, offset)).await;
+                match fetched {
+                    Ok(record) => return Errand::Fetched(serial, record),
+                    // Its partition may have no leader: those of others go before it. Longer each time, for Kafka may only be slow.
+                    Err(_) => hold = (2 * hold).min(LONGEST_HOLD),
+                }
+                drop(permit);
+            }
         });
     }
 
@@ -166,7 +183,8 @@ impl Task {
     fn reset(&mut self) {
         self.loosen();
         self.writer.clear();
-        self.errands.abort_all();
+        // Not `abort_all`: each that was aborted would still be waited for, in front of all that begin from here on.
+        self.errands = JoinSet::new();
         self.at_hand.clear();
         self.latest.clear();
         self.clocks.forget();
