@@ -14,7 +14,13 @@ impl Sender {
             return;
         }
         for partition in std::mem::take(&mut self.line) {
-            self.park(partition, None);
+            // What it was given it keeps, though no other begins with that any more.
+            let has_one = partition.lock().queue.stamps().0.is_some();
+            if has_one {
+                self.line.push(partition);
+            } else {
+                self.park(partition, None);
+            }
         }
     }
 

@@ -152,8 +152,8 @@ pub(super) fn meaning(error: ErrorCode, offset: i64) -> Answer {
         (0 | 46, _) => Answer::Stored(offset),
         // MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE: parts of it may be taken.
         (10 | 18, _) => Answer::TooLarge(error),
-        // INVALID_TIMESTAMP: of some of its records.
-        (32, _) => Answer::Unfit(error),
+        // INVALID_TIMESTAMP, INVALID_RECORD: of some of its records, as brokers say that validate them (KIP-467).
+        (32 | 87, _) => Answer::Unfit(error),
         (45, _) => Answer::OutOfOrder,
         // INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID, PRODUCER_FENCED.
         (47 | 59 | 90, _) => Answer::IdentityDead,
@@ -188,7 +188,7 @@ mod tests {
                 Retry::Never | Retry::AfterJoin => match code {
                     46 => meaning == Answer::Stored(7),
                     10 | 18 => meaning == Answer::TooLarge(error),
-                    32 => meaning == Answer::Unfit(error),
+                    32 | 87 => meaning == Answer::Unfit(error),
                     _ => meaning == Answer::Refused(error),
                 },
                 Retry::Fatal => match code {

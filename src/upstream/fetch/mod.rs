@@ -185,7 +185,7 @@ impl Orphans {
         match broker {
             Some(broker) => drop(broker.fetcher.send(Command::Join(slot))),
             // Dropping the slot ends its reader.
-            None if orphans.closed || slot.partition.is_gone() => {}
+            None if orphans.closed || slot.partition.is_gone() || slot.is_left() => {}
             None => orphans.slots.push(*slot),
         }
     }

@@ -98,6 +98,11 @@ impl Slot {
         self.resolving = false;
     }
 
+    /// Nobody reads any more.
+    pub(super) fn is_left(&self) -> bool {
+        self.chunks.is_closed()
+    }
+
     /// The broker to fetch from: the replica that the leader named as long as that may count, else the leader.
     pub(super) fn home(&self) -> Option<Arc<Broker>> {
         match self.follower() {
