@@ -338,11 +338,11 @@ impl Client {
                 }
                 if present && !subscribed && self.life.starts.is_some() {
                     let must = self.must_exist.is_some_and(|until| now < until);
-                    if must && !self.gave_up_clean {
+                    if must && !self.gave_up_clean && !self.gave_up_short {
                         return Err("a subscription was lost".to_owned());
                     }
                     // The session is another: begun by a clean start that it had given up, or by a CONNECT without an answer after the time
-                    // of the former was over. Nobody will release what it took from that one.
+                    // of the former was over, be it that of a CONNECT that it had given up. Nobody will release what it took from that one.
                     if !self.gave_up_clean {
                         self.life.check(None)?;
                     }
