@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mqtt_kafka_proxy::config::{self, Config, LoadError};
-use mqtt_kafka_proxy::downstream::{Address, ClientAuth, ListenerLimits, Protocol, ProxySettings, TlsSettings, WebSocketSettings};
+use mqtt_kafka_proxy::downstream::{
+    Address, ClientAuth, ListenerLimits, Protocol, ProxySettings, TicketKeys, TlsSettings, WebSocketSettings,
+};
 use mqtt_kafka_proxy::kafka::{Acks, Compression};
 use mqtt_kafka_proxy::mapping::{Acknowledge, Direction, OnError, Overflow, PartitionSpec, Tombstones, Unmapped};
 use mqtt_kafka_proxy::mqtt::QoS;
@@ -78,7 +80,7 @@ admin: {address: "127.0.0.1:9090"}
         client_auth: ClientAuth::Required,
         more: vec![(PathBuf::from("/etc/proxy/b.pem"), PathBuf::from("/etc/proxy/b.key"))],
         client_crl: Some(PathBuf::from("/etc/proxy/ca.crl")),
-        ticket_keys: Some(PathBuf::from("/etc/proxy/tickets")),
+        ticket_keys: Some(TicketKeys::File(PathBuf::from("/etc/proxy/tickets"))),
     };
     assert_eq!(
         (&tls.address, &tls.protocol),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use edge_stage::{Files, PATIENCE, greeting, start, tls};
-use mqtt_kafka_proxy::downstream::{ClientAuth, Limits, Listener, ListenerSettings, Protocol, TlsSettings, WebSocketSettings};
+use mqtt_kafka_proxy::downstream::{ClientAuth, Limits, Listener, ListenerSettings, Protocol, TicketKeys, TlsSettings, WebSocketSettings};
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, DnType, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
     date_time_ymd,
@@ -142,7 +142,9 @@ async fn who_is_revoked_is_refused_also_with_a_ticket() {
     let files = Files::new();
     let settings = TlsSettings {
         client_crl: Some(revoke(&files, 1, &[8])),
-        ticket_keys: Some(files.write("tickets", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")),
+        ticket_keys: Some(TicketKeys::File(
+            files.write("tickets", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+        )),
         ..files.settings(ClientAuth::Required)
     };
     let (address, ..) = start(&tls(settings), Limits::default());
@@ -183,7 +185,9 @@ async fn who_is_revoked_is_refused_also_with_a_ticket() {
 async fn a_certificate_that_has_expired_is_refused_also_with_a_ticket() {
     let files = Files::new();
     let settings = TlsSettings {
-        ticket_keys: Some(files.write("tickets", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")),
+        ticket_keys: Some(TicketKeys::File(
+            files.write("tickets", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+        )),
         ..files.settings(ClientAuth::Required)
     };
     for (settings, version) in [(settings, &version::TLS13), (files.settings(ClientAuth::Optional), &version::TLS12)] {
@@ -215,12 +219,18 @@ async fn a_session_goes_on_at_another_instance_that_has_the_keys_and_asks_for_th
     let files = Files::new();
     let keys = files.write("tickets", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n");
     let with_keys = |client_auth| TlsSettings {
-        ticket_keys: Some(keys.clone()),
+        ticket_keys: Some(TicketKeys::File(keys.clone())),
         ..files.settings(client_auth)
     };
     let listen = |settings| start(&tls(settings), Limits::default()).0;
     let (one, two) = (listen(with_keys(ClientAuth::None)), listen(with_keys(ClientAuth::None)));
     let (alone, stricter) = (listen(files.settings(ClientAuth::None)), listen(with_keys(ClientAuth::Optional)));
+    // As a variable holds them, behind a newer one.
+    let variable = "bmV3ZXI2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZjA= MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let rotated = listen(TlsSettings {
+        ticket_keys: Some(TicketKeys::Text(variable.to_owned().into())),
+        ..files.settings(ClientAuth::None)
+    });
     for version in [&version::TLS12, &version::TLS13] {
         // A ticket serves once, so each try begins with a new one.
         let kinds = async |first, second| {
@@ -229,6 +239,12 @@ async fn a_session_goes_on_at_another_instance_that_has_the_keys_and_asks_for_th
         };
         assert_eq!(kinds(one, one).await, (HandshakeKind::Full, HandshakeKind::Resumed));
         assert_eq!(kinds(one, two).await, (HandshakeKind::Full, HandshakeKind::Resumed));
+        assert_eq!(kinds(one, rotated).await, (HandshakeKind::Full, HandshakeKind::Resumed));
+        assert_eq!(
+            kinds(rotated, one).await,
+            (HandshakeKind::Full, HandshakeKind::Full),
+            "under the newer"
+        );
         assert_eq!(kinds(alone, alone).await, (HandshakeKind::Full, HandshakeKind::Resumed));
         assert_eq!(kinds(alone, one).await, (HandshakeKind::Full, HandshakeKind::Full));
         assert_eq!(
@@ -286,7 +302,7 @@ async fn files_at_fault_are_told_with_their_key() {
         ),
         (
             TlsSettings {
-                ticket_keys: Some(wrong.clone()),
+                ticket_keys: Some(TicketKeys::File(wrong.clone())),
                 ..good.clone()
             },
             "ticket_keys",

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::downstream::{ClientAuth, TlsSettings};
+use zeroize::Zeroizing;
 
-use super::tree::Node;
-use super::walk::{Keys, Section, Walk};
+use crate::downstream::{ClientAuth, TicketKeys, TlsSettings};
+
+use super::tree::{Kind, Node};
+use super::walk::{Keys, Section, Walk, is_filled};
 
 const TLS: Keys = Keys {
     known: &[
@@ -78,21 +80,27 @@ impl Walk<'_> {
         self.path(node, "tls.client_crl").map(Some)
     }
 
-    /// Keys are secrets: they come from a file.
-    fn ticket_keys(&mut self, section: &Section<'_>) -> Option<Option<PathBuf>> {
+    /// Keys are secrets: they come from a file or the environment.
+    fn ticket_keys(&mut self, section: &Section<'_>) -> Option<Option<TicketKeys>> {
         let Some(node) = self.optional(section, "ticket_keys") else {
             return Some(None);
         };
-        let text = self.text(node, "tls.ticket_keys")?;
-        let Some(path) = text.strip_prefix("file:").filter(|path| !path.is_empty()) else {
-            self.fault(
-                node.place,
-                "`tls.ticket_keys` is no file",
-                "write for example \"file:certs/tickets\"",
-            );
-            return None;
-        };
-        Some(Some(self.folder().join(path)))
+        self.secrets.insert(node.place);
+        let text = Zeroizing::new(self.text(node, "tls.ticket_keys")?);
+        // As written: what a variable holds is never taken as a path.
+        let is_path = matches!(&node.kind, Kind::Scalar { text, .. } if text.starts_with("file:"));
+        match text.strip_prefix("file:").filter(|path| is_path && !path.is_empty()) {
+            Some(path) => Some(Some(TicketKeys::File(self.folder().join(path)))),
+            None if is_filled(node) && !is_path => Some(Some(TicketKeys::Text(text))),
+            None => {
+                self.fault(
+                    node.place,
+                    "`tls.ticket_keys` is no file",
+                    "write for example \"file:certs/tickets\", or \"${NAME}\", which the environment holds",
+                );
+                None
+            }
+        }
     }
 
     /// A CA without `client_auth`, and the reverse, would leave open whether devices must show a certificate.

@@ -29,5 +29,6 @@ pub use link::{Fill, Link};
 pub use listener::Listener;
 pub use ready::Ready;
 pub use settings::{
-    Address, BindError, ClientAuth, Limits, ListenerLimits, ListenerSettings, Protocol, ProxySettings, TlsSettings, WebSocketSettings,
+    Address, BindError, ClientAuth, Limits, ListenerLimits, ListenerSettings, Protocol, ProxySettings, TicketKeys, TlsSettings,
+    WebSocketSettings,
 };

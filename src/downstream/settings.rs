@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use zeroize::Zeroizing;
 
 /// One entry of `listeners`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +144,25 @@ pub struct TlsSettings {
     /// The authorities' revocation lists.
     pub client_crl: Option<PathBuf>,
     /// Keys of session tickets, shared with other instances; `None`: this process makes its own.
-    pub ticket_keys: Option<PathBuf>,
+    pub ticket_keys: Option<TicketKeys>,
+}
+
+/// Where the keys of session tickets are.
+#[derive(Clone, PartialEq, Eq)]
+pub enum TicketKeys {
+    /// In a file, each a line; read again when it changes.
+    File(PathBuf),
+    /// Apart by blanks or line ends, as a variable of the environment holds them: for as long as the process lives.
+    Text(Zeroizing<String>),
+}
+
+impl fmt::Debug for TicketKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "keys in {}", path.display()),
+            Self::Text(_) => f.write_str("keys"),
+        }
+    }
 }
 
 /// Whether devices show a certificate.

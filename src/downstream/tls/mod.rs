@@ -22,7 +22,7 @@ pub(super) use self::refusal::certificate_fault;
 
 use self::names::Certificates;
 use self::tickets::SharedTickets;
-use super::settings::{ClientAuth, TlsSettings};
+use super::settings::{ClientAuth, TicketKeys, TlsSettings};
 use crate::pem::{self, Fault};
 
 /// How often it is looked whether files have changed.
@@ -135,8 +135,12 @@ impl Tls {
 fn files(settings: &TlsSettings) -> impl Iterator<Item = &PathBuf> {
     let pairs = settings.more.iter().flat_map(|(certificate, key)| [certificate, key]);
     let own = [&settings.certificate, &settings.key];
-    let others = [&settings.client_ca, &settings.client_crl, &settings.ticket_keys];
-    own.into_iter().chain(pairs).chain(others.into_iter().flatten())
+    let others = [&settings.client_ca, &settings.client_crl];
+    let keys = settings.ticket_keys.iter().filter_map(|keys| match keys {
+        TicketKeys::File(path) => Some(path),
+        TicketKeys::Text(_) => None,
+    });
+    own.into_iter().chain(pairs).chain(others.into_iter().flatten()).chain(keys)
 }
 
 fn looks(settings: &TlsSettings) -> Vec<Look> {
@@ -162,7 +166,8 @@ fn read(settings: &TlsSettings, alpn: &[u8], former: Option<&Current>) -> Result
     config.alpn_protocols = vec![alpn.to_vec()];
     // Resumption without memory: the state is in the client's ticket.
     config.ticketer = match (&settings.ticket_keys, former) {
-        (Some(path), _) => Arc::new(SharedTickets::read(path, &trust)?),
+        (Some(TicketKeys::File(path)), _) => Arc::new(SharedTickets::read(path, &trust)?),
+        (Some(TicketKeys::Text(text)), _) => Arc::new(SharedTickets::parse(text, &trust)?),
         // The keys that this process has made stay with what they were made for.
         (None, Some(former)) if former.trust == trust => former.config.ticketer.clone(),
         (None, _) => own_tickets()?,

@@ -54,12 +54,19 @@ impl SharedTickets {
         if text.len() as u64 > LARGEST_FILE {
             return Err(fault("is larger than 16 KiB".to_owned()));
         }
-        let lines = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines = text.lines().map(str::trim);
+        Self::of(lines.filter(|line| !line.is_empty() && !line.starts_with('#')), trust, fault)
+    }
+
+    /// The same keys as a variable of the environment holds them: apart by blanks or line ends.
+    pub(super) fn parse(text: &str, trust: &[u8]) -> Result<Self, Fault> {
+        let fault = |what: String| (format!("ticket_keys {what}"), remedy());
+        Self::of(text.split_ascii_whitespace(), trust, fault)
+    }
+
+    fn of<'a>(written: impl Iterator<Item = &'a str>, trust: &[u8], fault: impl Fn(String) -> Fault) -> Result<Self, Fault> {
         let mut keys = Vec::new();
-        for (number, line) in (1..).zip(lines) {
+        for (number, line) in (1..).zip(written) {
             let decoded = STANDARD.decode(line).ok().map(Zeroizing::new);
             let secret = decoded.filter(|secret| secret.len() >= SHORTEST_KEY);
             let secret = secret.ok_or_else(|| fault(format!("holds a key that is none, the {number}. of it")))?;
@@ -95,7 +102,7 @@ impl SharedTickets {
 }
 
 fn remedy() -> String {
-    "write one to eight lines with 32 bytes or more in base64: openssl rand -base64 48".to_owned()
+    "write one to eight keys, each a line, with 32 bytes or more in base64: openssl rand -base64 48".to_owned()
 }
 
 impl Key {
