@@ -44,6 +44,7 @@ mod table;
 mod tls;
 mod trouble;
 mod values;
+mod verified;
 mod wire;
 
 use stage::Kafka;

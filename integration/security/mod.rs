@@ -2,7 +2,7 @@
 //!
 //! One Kafka with a listener for each case serves all of these tests.
 
-mod authority;
+pub mod authority;
 mod certificates;
 mod issuer;
 mod listeners;
