@@ -31,6 +31,8 @@ use waking::Awake;
 
 /// How long the last bytes may take to leave.
 const LAST_WRITE: std::time::Duration = std::time::Duration::from_secs(5);
+/// So much later than it was due a deadline is looked at only by a process that did not run, or hardly.
+const OVERSLEPT: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// One MQTT connection.
 pub struct Connection {
@@ -137,11 +139,8 @@ impl Connection {
             pace.regard(now);
         }
         self.regard_taking(now);
-        if self.session.is_live() {
-            self.hear_late(now);
-        } else {
-            self.session.tick(now);
-        }
+        self.regard_sleep(now);
+        self.session.tick(now);
         self.desk.regard_expiry(&mut self.session, now);
         self.desk.regard_enhanced(&mut self.session, now);
         self.desk.read_letters(&mut self.session, now);
@@ -151,7 +150,6 @@ impl Connection {
         if self.admit(now) {
             self.read_packets(now);
         }
-        self.session.tick(now);
         if std::mem::take(&mut self.desk.takes_over) {
             self.tell_takeover("takes_the_client_id", now);
         }
@@ -166,12 +164,12 @@ impl Connection {
         self.regard_reading(now);
     }
 
-    /// Before a client is taken for gone that nothing was heard of in time, what lies in the socket is read: a process that has not run for a
-    /// while (stopped, a virtual machine that is moved) hears of all its clients too late.
-    fn hear_late(&mut self, now: Instant) {
-        if self.session.deadline().is_some_and(|deadline| deadline <= now) {
-            // Whatever comes of it is met again by who waits for the socket.
-            let _ = self.link.poll_fill(&mut Context::from_waker(Waker::noop()));
+    /// A process that has not run for a while (stopped, a virtual machine that is moved) hears that a client's time is over before it hears of what that
+    /// has said meanwhile, which lies in the socket: epoll gives nothing to who was just woken.
+    fn regard_sleep(&mut self, now: Instant) {
+        let is_late = |deadline| now.saturating_duration_since(deadline) > OVERSLEPT;
+        if self.session.is_live() && self.session.deadline().is_some_and(is_late) {
+            self.session.slept(now);
         }
     }
 

@@ -204,6 +204,11 @@ impl Session {
         self.timer.resume(now);
     }
 
+    /// The process has not looked at its clocks in time: the deadlines of a client that is connected count from `now`.
+    pub fn slept(&mut self, now: Instant) {
+        self.timer.slept(self.settings.packet_timeout, now);
+    }
+
     /// The client takes what it is sent while its packets are not read: keep alive counts from `now`.
     pub fn taken(&mut self, now: Instant) {
         self.timer.heard(now);

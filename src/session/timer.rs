@@ -41,6 +41,14 @@ impl Timer {
         self.heard = now;
     }
 
+    /// What has come in time is not known: all counts from `now`.
+    pub(super) fn slept(&mut self, timeout: Duration, now: Instant) {
+        self.heard = now;
+        if self.part > 0 {
+            self.due = now + timeout;
+        }
+    }
+
     /// A packet is whole.
     pub(super) fn whole(&mut self) {
         self.part = 0;
