@@ -12,7 +12,7 @@ use fake_broker::{
 use kafka_protocol::messages::ApiKey;
 use mqtt_kafka_proxy::{
     kafka::{RecordFields, error::ErrorCode},
-    upstream::{AppendError, Cluster, Outcome, Settings, State, TopicState, WriteOptions},
+    upstream::{AppendError, Cluster, Outcome, Receipt, Settings, State, TopicState, WriteOptions},
 };
 use tokio::time::timeout;
 
@@ -259,13 +259,33 @@ async fn a_refused_batch_is_refused_alone() {
     let (fake, cluster, topic) = started(1, 1).await;
     let mut producer = Producer::new(&cluster);
     let mut receipts = producer.produce(&topic, 0, 5).await;
-    fake.world().produce_faults.push_back(Fault::Code(87));
+    // POLICY_VIOLATION
+    fake.world().produce_faults.push_back(Fault::Code(44));
     producer.append(&topic, 0, 3).unwrap();
     for refused in producer.receipts(3).await {
-        assert_eq!(refused.outcome, Outcome::Refused(ErrorCode::from(87)));
+        assert_eq!(refused.outcome, Outcome::Refused(ErrorCode::from(44)));
     }
     receipts.extend(producer.produce(&topic, 0, 20).await);
     assert_stored_once(&fake, "t", 0, &receipts);
+}
+
+/// INVALID_TIMESTAMP and INVALID_RECORD are said of a batch for one of its records: it is parted until that one is alone.
+#[tokio::test]
+async fn of_a_batch_with_a_record_that_is_refused_the_others_are_stored() {
+    for code in [32, 87] {
+        let (fake, cluster, topic) = started(1, 1).await;
+        let mut producer = Producer::new(&cluster);
+        let mut receipts = producer.produce(&topic, 0, 5).await;
+        // Of the batch, and of the first of its halves, which is one record.
+        fake.world().produce_faults.extend([Fault::Code(code), Fault::Code(code)]);
+        producer.append(&topic, 0, 2).unwrap();
+        let both = producer.receipts(2).await;
+        let refused = |receipt: &&Receipt| receipt.outcome == Outcome::Refused(ErrorCode::from(code));
+        assert_eq!(both.iter().filter(refused).count(), 1, "{both:?}");
+        receipts.extend(both.into_iter().filter(|receipt| !refused(&receipt)));
+        receipts.extend(producer.produce(&topic, 0, 20).await);
+        assert_stored_once(&fake, "t", 0, &receipts);
+    }
 }
 
 #[tokio::test]
