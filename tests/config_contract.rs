@@ -101,6 +101,7 @@ fn of_limits_sessions_and_the_rest_of_the_top() {
         "authorization: [{allow: [publish], who: {identity: \"*\"}, topics: [\"v/{identity}/#\"]}]",
         "unauthorized: drop",
         "admin: {address: \"127.0.0.1:9090\"}",
+        "admin: {address: \"127.0.0.1:9090\", hosts: [metrics.example.org]}",
     ] {
         check(&file(", protocol: mqtt", "", "", "", entry), entry);
     }

@@ -74,7 +74,7 @@ unauthorized: ⟦did you mean `drop`?⟧dorp
 unmapped: ⟦a list or a table⟧[drop]
 ⟦stands here a second time⟧retained: {}
 payload_format_check: ⟦write `true` or `false`⟧no
-admin: {address: ⟦write "0.0.0.0:9090"⟧":9090"}
+admin: {address: ⟦write "0.0.0.0:9090"⟧":9090", hosts: [⟦is no name of a host⟧"http://proxy"]}
 ⟦the keys here are⟧frobnicate: 1
 "#;
 

@@ -62,6 +62,12 @@ fn a_value_at_fault_is_told_where_it_stands() {
         ("admin: {address: \":9090\"}", 18, "write \"0.0.0.0:9090\""),
         ("admin: {address: \"localhost:9090\"}", 18, "write \"127.0.0.1:9090\""),
         ("admin: {address: \"0.0.0.0:1883\"}", 18, "taken in line 2"),
+        (
+            "admin: {address: \"0.0.0.0:9090\", hosts: [\"a:80\"]}",
+            42,
+            "without scheme and port",
+        ),
+        ("admin: {address: \"0.0.0.0:9090\", hosts: []}", 41, "is empty"),
         ("admin: {}", 8, "add `address:"),
         ("lisener: []", 1, "did you mean `listeners`?"),
         ("frobnicate: 1", 1, "the keys here are listeners"),

@@ -63,7 +63,7 @@ unmapped: drop
 payload_format_check: true
 sessions: {expiry: {default: 5m, max: 1d}, takeover: local, instance_timeout: 7s, damaged: fresh, shared: share-group, group_prefix: "floor-"}
 retained: {memory: 2MiB}
-admin: {address: "127.0.0.1:9090"}
+admin: {address: "127.0.0.1:9090", hosts: [metrics.example.org]}
 "#,
     );
     let [tcp, tls] = config.listeners.as_slice() else {
@@ -142,7 +142,11 @@ admin: {address: "127.0.0.1:9090"}
         (telemetry.acks, telemetry.compression),
         (Acks::Leader, Some(Compression::Gzip { level: 6 }))
     );
-    assert_eq!(config.admin.map(|a| a.address), Some(address("127.0.0.1:9090")));
+    let admin = config.admin.unwrap();
+    assert_eq!(
+        (admin.address, &admin.hosts[..]),
+        (address("127.0.0.1:9090"), &["metrics.example.org".to_owned()][..])
+    );
 }
 
 #[test]

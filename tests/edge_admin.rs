@@ -13,8 +13,13 @@ use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 
 async fn start() -> (SocketAddr, watch::Sender<Ready>, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    start_known_as(&[]).await
+}
+
+async fn start_known_as(hosts: &[&str]) -> (SocketAddr, watch::Sender<Ready>, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     let admin = Admin::bind(&Settings {
         address: "127.0.0.1:0".parse().unwrap(),
+        hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
     })
     .await
     .unwrap();
@@ -41,7 +46,7 @@ async fn ask(address: SocketAddr, request: &str) -> (String, String) {
 }
 
 fn request(method: &str, path: &str) -> String {
-    format!("{method} {path} HTTP/1.1\r\nhost: here\r\n\r\n")
+    format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")
 }
 
 #[tokio::test]
@@ -85,7 +90,7 @@ async fn everything_else_is_refused() {
     let (head, _) = ask(address, &request("POST", "/metrics")).await;
     assert!(head.starts_with("HTTP/1.1 405 ") && head.contains("allow: GET, HEAD"), "{head}");
     assert!(ask(address, &request("PUT", "/config")).await.0.starts_with("HTTP/1.1 405 "));
-    let huge = format!("GET /healthz HTTP/1.1\r\nhost: here\r\nx: {}\r\n\r\n", "y".repeat(7 * 1024));
+    let huge = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(7 * 1024));
     assert!(
         ask(address, &huge).await.0.starts_with("HTTP/1.1 200 "),
         "7 KiB of headers still fit"
@@ -104,15 +109,48 @@ async fn everything_else_is_refused() {
     );
 }
 
+/// A page of somebody else whose name was led to the browser's own machine.
+#[tokio::test]
+async fn a_browser_that_a_foreign_page_leads_here_reads_nothing() {
+    let (address, _ready, _stop, _running) = start_known_as(&["metrics.test"]).await;
+    let status = async |head: String| ask(address, &format!("{head}\r\n\r\n")).await.0[9..12].to_owned();
+    for path in ["/config", "/metrics", "/healthz", "/readyz", "/"] {
+        let (head, body) = ask(
+            address,
+            &format!("GET {path} HTTP/1.1\r\nhost: evil.test:{}\r\n\r\n", address.port()),
+        )
+        .await;
+        assert!(
+            head.starts_with("HTTP/1.1 421 ") && !body.contains("rules"),
+            "{path}: {head}\n{body}"
+        );
+    }
+    assert_eq!(
+        status("GET http://evil.test/config HTTP/1.1\r\nhost: localhost".to_owned()).await,
+        "421"
+    );
+    assert_eq!(
+        status("GET /config HTTP/1.1\r\nhost: localhost\r\nhost: evil.test".to_owned()).await,
+        "421"
+    );
+    assert_eq!(status("GET /config HTTP/1.0".to_owned()).await, "200", "a balancer names no host");
+    for host in [&address.to_string(), "localhost", "[::1]:80", "Metrics.Test:8080"] {
+        assert_eq!(status(format!("GET /config HTTP/1.1\r\nhost: {host}")).await, "200", "{host}");
+    }
+}
+
 #[tokio::test]
 async fn a_taken_port_is_one_clear_line_and_a_stop_stops() {
     let (address, _ready, stop, running) = start().await;
-    let error = Admin::bind(&Settings { address }).await.unwrap_err().to_string();
+    let hosts = vec![];
+    let error = Admin::bind(&Settings { address, hosts }).await.unwrap_err().to_string();
     assert_eq!(
         error,
         format!("admin: address {address} is in use; stop the other process or give another port in admin.address")
     );
     stop.send(()).unwrap();
     running.await.unwrap();
-    Admin::bind(&Settings { address }).await.expect("the port is free again");
+    Admin::bind(&Settings { address, hosts: vec![] })
+        .await
+        .expect("the port is free again");
 }

@@ -2,7 +2,10 @@
 //!
 //! It runs beside the devices' listeners and must not be hurt by them, nor hurt them: few connections, one request
 //! each, small headers, no body read, one deadline for all of it. Readiness is a snapshot that the application hands in,
-//! and so is the configuration, from which it has taken what is secret: this listener has no login.
+//! and so is the configuration, from which it has taken what is secret: this listener has no login. A browser that somebody
+//! else's page leads here is turned away (`host`).
+
+mod host;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -25,6 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use self::host::Hosts;
 use crate::metrics::{self, Metrics};
 
 /// Connections served at once; one more waits in the kernel's queue.
@@ -43,10 +47,12 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// The `admin` of the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Where to listen. Port 0 takes any free port.
     pub address: SocketAddr,
+    /// Names by which requests may ask for it, without ports.
+    pub hosts: Vec<String>,
 }
 
 /// Whether this instance can carry messages now.
@@ -90,6 +96,7 @@ impl std::error::Error for BindError {}
 #[derive(Debug)]
 pub struct Admin {
     socket: TcpListener,
+    hosts: Hosts,
 }
 
 impl Admin {
@@ -109,7 +116,8 @@ impl Admin {
                 remedy: "check admin.address".to_owned(),
             },
         })?;
-        Ok(Self { socket })
+        let hosts = Hosts::new(address, &settings.hosts);
+        Ok(Self { socket, hosts })
     }
 
     /// The address taken; tells the port where the settings said 0.
@@ -132,7 +140,7 @@ impl Admin {
                 accepted = next => accepted,
             };
             match accepted {
-                Ok((tcp, place)) => drop(tokio::spawn(serve(tcp, place, pages.clone()))),
+                Ok((tcp, place)) => drop(tokio::spawn(serve(tcp, place, pages.clone(), self.hosts.clone()))),
                 Err(e) => {
                     tracing::warn!(error = %e, "admin cannot accept");
                     tokio::select! {
@@ -146,8 +154,8 @@ impl Admin {
 }
 
 /// One connection, one request, one deadline.
-async fn serve(tcp: TcpStream, _place: OwnedSemaphorePermit, pages: Pages) {
-    let service = service_fn(|request| answer(request, &pages));
+async fn serve(tcp: TcpStream, _place: OwnedSemaphorePermit, pages: Pages, hosts: Hosts) {
+    let service = service_fn(|request| answer(request, &pages, &hosts));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(DEADLINE)
@@ -158,7 +166,13 @@ async fn serve(tcp: TcpStream, _place: OwnedSemaphorePermit, pages: Pages) {
     let _ = tokio::time::timeout(DEADLINE, connection).await;
 }
 
-async fn answer(request: Request<Incoming>, pages: &Pages) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, pages: &Pages, hosts: &Hosts) -> Result<Response<Full<Bytes>>, Infallible> {
+    if !hosts.take(&request) {
+        return Ok(text(
+            StatusCode::MISDIRECTED_REQUEST,
+            "no host of this listener; admin.hosts names others\n",
+        ));
+    }
     let Pages {
         metrics,
         ready,

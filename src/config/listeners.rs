@@ -34,12 +34,15 @@ const LISTENER_LIMITS: Keys = Keys {
     later: &[],
 };
 const ADMIN: Keys = Keys {
-    known: &["address"],
+    known: &["address", "hosts"],
     later: &[],
 };
 
 /// What the system takes for the path of a Unix socket (`sun_path`).
 const LONGEST_SOCKET_PATH: usize = 107;
+
+/// Longest name that the DNS has (RFC 1035 §2.3.4).
+const LONGEST_HOST: usize = 253;
 
 /// Longest name of a listener or a rule: they are labels of metrics.
 pub(super) const NAME_LENGTH: usize = 64;
@@ -205,9 +208,13 @@ impl Walk<'_> {
     /// `admin`: its address is none of the listeners'.
     pub(super) fn admin(&mut self, node: &Node, taken: &mut Taken<'_>) -> Option<admin::Settings> {
         let section = self.section(node, "admin", &ADMIN)?;
-        let address = self.required(&section, "address", "\"127.0.0.1:9090\"")?;
-        self.address(address, "admin.address", &mut taken.addresses)
-            .map(|address| admin::Settings { address })
+        let address = self.required(&section, "address", "\"127.0.0.1:9090\"");
+        let address = address.and_then(|n| self.address(n, "admin.address", &mut taken.addresses));
+        let hosts = self.optional(&section, "hosts").map_or_else(Vec::new, |node| {
+            let list = self.list(node, "admin.hosts");
+            list.iter().filter_map(|n| self.parsed(n, "admin.hosts", host)).collect()
+        });
+        Some(admin::Settings { address: address?, hosts })
     }
 
     /// A name that is a label: short, one word, and taken only once.
@@ -296,6 +303,18 @@ fn network(text: &str) -> Result<IpNet, (String, String)> {
             "write for example \"10.0.0.0/24\", \"2001:db8::/32\" or \"127.0.0.1\"".to_owned(),
         )
     })
+}
+
+/// A name as requests say it, without a port.
+fn host(text: &str) -> Result<String, (String, String)> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !text.is_empty() && text.len() <= LONGEST_HOST && text.chars().all(legal) {
+        return Ok(text.to_owned());
+    }
+    Err((
+        "is no name of a host".to_owned(),
+        "write it without scheme and port, for example \"metrics.example.org\"".to_owned(),
+    ))
 }
 
 fn not_an_address(text: &str) -> (String, String) {

@@ -207,7 +207,7 @@ impl Walk<'_> {
             registries: std::mem::take(&mut self.registries),
             payload_format_check,
             access,
-            shown: admin.map_or_else(String::new, |_| shown::file(root, &self.secrets)),
+            shown: admin.as_ref().map_or_else(String::new, |_| shown::file(root, &self.secrets)),
             admin,
             warnings: std::mem::take(&mut self.warnings),
         })

@@ -62,7 +62,7 @@ pub fn address(line: &str) -> Option<SocketAddr> {
 pub fn get(admin: SocketAddr, path: &str, patience: Duration) -> String {
     let mut socket = TcpStream::connect(admin).unwrap();
     socket.set_read_timeout(Some(patience)).unwrap();
-    write!(socket, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
     answer
