@@ -63,7 +63,8 @@ pub enum ConnectionRefusal {
 }
 
 impl ConnectionRefusal {
-    const ALL: [Self; 8] = [
+    /// All there are.
+    pub const ALL: [Self; 8] = [
         Self::Limit,
         Self::Rate,
         Self::ListenerLimit,

@@ -228,4 +228,25 @@ mod tests {
         found.settings.clear();
         assert_eq!(faults(&topic, &found).len(), 6, "what is not told is not right");
     }
+    /// docs/kafka.md prints the command that makes both topics: it makes what we would.
+    #[test]
+    fn the_command_that_is_documented_makes_what_we_make() {
+        let document = include_str!("../../../docs/kafka.md");
+        let (_, command) = document.split_once("    $ for topic in ").unwrap();
+        let (topics, command) = command.split_once("; do ").unwrap();
+        let (command, _) = command.split_once("; done").unwrap();
+        assert_eq!(topics, "mqtt-sessions mqtt-retained");
+        let words: Vec<_> = command.split_whitespace().filter(|word| *word != "\\").collect();
+        let after = |option: &str| {
+            let given = words.windows(2).filter(|pair| pair[0] == option).map(|pair| pair[1]);
+            given.collect::<Vec<_>>()
+        };
+        assert_eq!(after("--topic"), ["$topic"]);
+        assert_eq!(after("--partitions"), ["16"]);
+        let topic = topic(after("--replication-factor")[0].parse().unwrap());
+        let made = settings_of(&topic).into_iter().map(|(key, value)| format!("{key}={value}"));
+        assert_eq!(after("--config"), made.collect::<Vec<_>>());
+        assert!(document.contains("655,360"), "LEAST_LARGEST");
+        assert_eq!((CHECKED.len(), LEAST_LARGEST), (6, 655_360));
+    }
 }
