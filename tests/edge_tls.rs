@@ -6,9 +6,10 @@
 
 mod edge_stage;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use edge_stage::{Files, PATIENCE, greeting, start, tls};
@@ -17,8 +18,12 @@ use rcgen::{
     CertificateParams, CertificateRevocationListParams, DnType, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
     date_time_ymd,
 };
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion, version};
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, HandshakeKind, SignatureScheme, SupportedProtocolVersion, version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -211,6 +216,82 @@ async fn a_certificate_that_has_expired_is_refused_also_with_a_ticket() {
         })
         .await;
         assert!(UNIX_EPOCH.elapsed().unwrap().as_secs() >= end.as_secs(), "it was refused too early");
+    }
+}
+
+/// What a device shows, which it renews while it remembers its sessions.
+#[derive(Debug)]
+struct Renewed(Mutex<Arc<CertifiedKey>>);
+
+impl Renewed {
+    fn show(&self, (certificate, key): &Identity) {
+        *self.0.lock().unwrap() = certified(certificate, key);
+    }
+}
+
+impl ResolvesClientCert for Renewed {
+    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.lock().unwrap().clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+fn certified(certificate: &str, key: &str) -> Arc<CertifiedKey> {
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    Arc::new(CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).unwrap())
+}
+
+/// Its ticket brings the former certificate, which must not stand in the way of the new one.
+#[tokio::test]
+async fn a_device_that_has_renewed_its_certificate_is_let_in_also_with_its_old_ticket() {
+    let files = Files::new();
+    let shared = TlsSettings {
+        ticket_keys: Some(TicketKeys::File(
+            files.write("tickets", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+        )),
+        ..files.settings(ClientAuth::Required)
+    };
+    for (settings, version) in [
+        (shared.clone(), &version::TLS13),
+        (shared, &version::TLS12),
+        (files.settings(ClientAuth::Optional), &version::TLS13),
+        (files.settings(ClientAuth::Required), &version::TLS12),
+    ] {
+        let (address, ..) = start(&tls(settings), Limits::default());
+        let end = UNIX_EPOCH.elapsed().unwrap() + Duration::from_secs(3);
+        let (mut params, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
+        params.distinguished_name.push(DnType::CommonName, "vin7");
+        params.not_after = date_time_ymd(1970, 1, 1) + end;
+        let former = params.signed_by(&key, &files.authority.0).unwrap().pem();
+        let shown = Arc::new(Renewed(Mutex::new(certified(&former, &key.serialize_pem()))));
+        let mut client = files.client(&[version], None);
+        client.client_auth_cert_resolver = shown.clone();
+        let device = Device(Arc::new(client));
+        assert_eq!(device.kind(address).await, HandshakeKind::Full);
+        shown.show(&signed(&files, "vin7", 7));
+        let refused = Cell::new(0);
+        becomes("the former certificate counts no more", || {
+            let connecting = device.connect(address, "localhost");
+            let refused = &refused;
+            async move {
+                let Ok((stream, name)) = connecting.await else {
+                    refused.set(refused.get() + 1);
+                    return false;
+                };
+                assert_eq!(name, "vin7");
+                stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Full)
+            }
+        })
+        .await;
+        assert!(
+            UNIX_EPOCH.elapsed().unwrap().as_secs() >= end.as_secs(),
+            "the ticket was refused too early"
+        );
+        assert_eq!(device.kind(address).await, HandshakeKind::Resumed, "by the new certificate");
     }
 }
 

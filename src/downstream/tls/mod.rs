@@ -1,6 +1,7 @@
 //! From the PEM files of a listener to rustls' settings; each fault with its path and its remedy. And again when the files
 //! change: connections that are open stay, the next handshake has the new ones.
 
+mod lasting;
 mod names;
 mod refusal;
 mod tickets;
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 
 pub(super) use self::refusal::certificate_fault;
 
+use self::lasting::LastingTickets;
 use self::names::Certificates;
 use self::tickets::SharedTickets;
 use super::settings::{ClientAuth, TicketKeys, TlsSettings};
@@ -166,11 +168,10 @@ fn read(settings: &TlsSettings, alpn: &[u8], former: Option<&Current>) -> Result
     config.alpn_protocols = vec![alpn.to_vec()];
     // Resumption without memory: the state is in the client's ticket.
     config.ticketer = match (&settings.ticket_keys, former) {
-        (Some(TicketKeys::File(path)), _) => Arc::new(SharedTickets::read(path, &trust)?),
-        (Some(TicketKeys::Text(text)), _) => Arc::new(SharedTickets::parse(text, &trust)?),
+        (Some(keys), _) => lasting(shared_tickets(keys, &trust)?, verifier.as_ref()),
         // The keys that this process has made stay with what they were made for.
         (None, Some(former)) if former.trust == trust => former.config.ticketer.clone(),
-        (None, _) => own_tickets()?,
+        (None, _) => lasting(own_tickets()?, verifier.as_ref()),
     };
     config.send_tls13_tickets = 1;
     Ok(Current {
@@ -179,6 +180,21 @@ fn read(settings: &TlsSettings, alpn: &[u8], former: Option<&Current>) -> Result
         read: looks,
         trust,
     })
+}
+
+fn shared_tickets(keys: &TicketKeys, trust: &[u8]) -> Result<Arc<dyn ProducesTickets>, Fault> {
+    Ok(Arc::new(match keys {
+        TicketKeys::File(path) => SharedTickets::read(path, trust)?,
+        TicketKeys::Text(text) => SharedTickets::parse(text, trust)?,
+    }))
+}
+
+/// Where devices show certificates their tickets are good no longer than those.
+fn lasting(tickets: Arc<dyn ProducesTickets>, verifier: Option<&Arc<dyn ClientCertVerifier>>) -> Arc<dyn ProducesTickets> {
+    match verifier {
+        Some(verifier) => Arc::new(LastingTickets::new(tickets, verifier.clone())),
+        None => tickets,
+    }
 }
 
 /// Under keys that this process makes and rotates.

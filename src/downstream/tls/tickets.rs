@@ -2,7 +2,8 @@
 //!
 //! The keys of the file are not used as they are. Each is bound to what a session rests on: whether certificates are asked
 //! for, who signs them, what is revoked. A ticket must be worth nothing where that is different: at a listener that asks for
-//! more, or once a revocation list has grown. Time passes all the same, so `super::Tls::verify_resumed` looks at certificates again.
+//! more, or once a revocation list has grown. Time passes all the same, so `super::lasting` and
+//! `super::Tls::verify_resumed` look at certificates again.
 
 use std::fmt;
 use std::fs::File;
