@@ -35,6 +35,14 @@ rules:
   - {name: blind, mqtt: "blind/{vin}", kafka: {topic: blind, key: "{vin}"}, lookup: {sites: {topic: sites}}, transform: 'lookup("sites"; $vin)', transform_back: 'lookup("sites"; $key)'}
 "#;
 
+const OF_SITES: &str = r#"
+listeners: [{name: tcp, address: "127.0.0.1:0", protocol: mqtt}]
+kafka: {bootstrap_servers: ["127.0.0.1:1"]}
+rules:
+  - {name: reads, direction: subscribe, mqtt: "plants/{key}", kafka: {topic: "plant-{site}"}, transform_back: '{v: ., site: $site}', examples: [{record: {topic: plant-a, key: "7", value: "1"}, becomes: {payload: '{"v":1,"site":"a"}'}}]}
+  - {name: both, mqtt: "halls/{site}/{x}", kafka: {topic: "hall-{site}", key: "{x}"}, transform_back: '{v: ., site: $site}'}
+"#;
+
 /// Exit code, stdout, stderr.
 fn explain(arguments: &[&str]) -> (i32, String, String) {
     explain_by(FILE, arguments)
@@ -514,6 +522,17 @@ fn an_empty_payload_that_becomes_a_null_value_is_told() {
         (&told["message"]["topic"], &told["message"]["payload"]),
         (&json!("kept/7"), &json!(""))
     );
+}
+
+#[test]
+fn programs_on_the_way_back_know_what_the_kafka_topic_holds() {
+    for (topic, mqtt) in [("plant-b", "plants/7"), ("hall-b", "halls/b/7")] {
+        let (code, out, err) = explain_by(OF_SITES, &["--kafka", topic, "--key", "7", "--payload", "1", "--json"]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        let told: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(told["message"]["topic"], mqtt);
+        assert_eq!(told["message"]["payload"], r#"{"v":1,"site":"b"}"#);
+    }
 }
 
 #[test]

@@ -182,7 +182,8 @@ fn locate(set: &RuleSet, kafka_topic: &str, key: Option<&[u8]>, headers: &[(&str
         headers,
     };
     let mut scratch = LocateScratch::default();
-    let Located { rule, topic } = set.locate(&set.reader(kafka_topic), 0, &record, &mut scratch).ok()?;
+    let reader = set.reader(kafka_topic);
+    let Located { rule, topic, .. } = set.locate(&reader, 0, &record, &mut scratch).ok()?;
     Some((rule.0, topic.to_owned()))
 }
 
@@ -293,7 +294,8 @@ fn goes_round(spec: RuleSpec, topic: &str, payload: &[u8]) -> Result<Option<bool
         headers,
     };
     let (mut scratch, mut block) = (LocateScratch::default(), SharedProperties::new());
-    let located = set.locate(&set.reader(kafka_topic), 0, &stored, &mut scratch);
+    let reader = set.reader(kafka_topic);
+    let located = set.locate(&reader, 0, &stored, &mut scratch);
     if has_inverse {
         let located = located.unwrap();
         let message = set.message(&located, &stored, &mut block);
@@ -377,7 +379,8 @@ proptest! {
         let headers = fields.headers.clone().map(|(name, value)| (name.as_bytes(), value));
         let record = Stored { timestamp: 1, key: fields.key, value: fields.value, headers };
         let (mut scratch, mut block, mut sent) = (LocateScratch::default(), SharedProperties::new(), SharedProperties::new());
-        let located = set.locate(&set.reader(draft.kafka_topic(0, &set)), 0, &record, &mut scratch).unwrap();
+        let reader = set.reader(draft.kafka_topic(0, &set));
+        let located = set.locate(&reader, 0, &record, &mut scratch).unwrap();
         let message = set.message(&located, &record, &mut block);
         prop_assert!(sent.extend(&properties));
         prop_assert_eq!((message.topic, message.payload, Some(message.rule)), (topic.as_str(), payload.as_slice(), wanted));

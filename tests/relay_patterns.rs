@@ -16,6 +16,7 @@ use relay_stage::{
 const RULES: &str = r#"rules:
   - {name: plants, direction: subscribe, mqtt: "plants/{site}/{key}", qos: 1, kafka: {topic: "plant-{site}"}}
   - {name: both, mqtt: "halls/{hall}/{x}", qos: 1, kafka: {topic: "hall-{hall}", key: "{x}"}}
+  - {name: made, direction: subscribe, mqtt: "made/{key}", qos: 1, kafka: {topic: "made-{site}"}, transform_back: '"\($site) \(.)"'}
 sessions: {expiry: {}}"#;
 
 /// How soon an instance lists the topics anew.
@@ -73,6 +74,17 @@ async fn a_filter_reads_the_topics_that_it_leaves_open_and_no_others() {
     // What nobody reads is not fetched.
     let polled = stage.fake.world().polls.iter().flatten().any(|(topic, _)| topic == "other");
     assert!(!polled);
+}
+
+#[tokio::test]
+async fn a_program_is_told_what_the_topic_of_each_record_holds() {
+    let stage = stage_with(&["made-a", "made-b"]).await;
+    let mut all = stage.v5("all").await;
+    all.subscribed("made/+", 1).await;
+    stage.fake.record("made-a", 0, "k", "1");
+    takes(&mut all, &["made/k q1 \"a 1\""]).await;
+    stage.fake.record("made-b", 0, "k", "2");
+    takes(&mut all, &["made/k q1 \"b 2\""]).await;
 }
 
 #[tokio::test]

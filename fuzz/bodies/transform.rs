@@ -80,7 +80,8 @@ fn back(set: &RuleSet, value: &[u8], most: u64) {
         headers: [(&b"mqtt.topic"[..], Some(&b"a/b"[..]))].into_iter(),
     };
     let (mut scratch, mut restored) = (LocateScratch::default(), Restored::default());
-    let located = set.locate(&set.reader("t"), 0, &stored, &mut scratch).expect("the rule wrote it");
+    let reader = set.reader("t");
+    let located = set.locate(&reader, 0, &stored, &mut scratch).expect("the rule wrote it");
     let outcome = set.restore(&located, &stored, stored.value, stored.key, 7, &mut restored);
     assert!(outcome.is_err() || restored.payload().is_some() || value.is_empty());
     assert!(restored.ran.is_none_or(|ran| ran.steps <= most));

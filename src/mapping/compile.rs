@@ -231,7 +231,10 @@ pub(super) fn shape(spec: &RuleSpec, captures: &Filter, faults: &mut Faults) -> 
     let (field, filter) = match (&spec.mqtt_regex, spec.direction) {
         // Told with the keys of the other way.
         (Some(_), Direction::Subscribe) => return None,
-        (None, Direction::Subscribe) => return record_template(&spec.mqtt, captures, faults).map(Shape::Record),
+        (None, Direction::Subscribe) => {
+            let levels = record_template(&spec.mqtt, captures, faults)?;
+            return Some(Shape::Record(levels, captures.clone()));
+        }
         (Some(expression), _) => (Field::MqttRegex, Filter::expression(expression)),
         (None, _) => (Field::Mqtt, Filter::parse(&spec.mqtt)),
     };
@@ -242,12 +245,12 @@ pub(super) fn shape(spec: &RuleSpec, captures: &Filter, faults: &mut Faults) -> 
 fn compile_rule(spec: RuleSpec, faults: &mut Faults) -> Option<Rule> {
     let before = faults.list.len();
     check_words(&spec, faults);
-    let compiled = conversion(&spec, faults);
     let captures = match spec.direction {
         Direction::Subscribe => Filter::of_topic(&spec.kafka.topic, faults),
         _ => Filter::default(),
     };
-    topic_captures::check_unused(&captures, &spec.mqtt, faults);
+    let compiled = conversion(&spec, &captures, faults);
+    topic_captures::check_unused(&captures, &spec, faults);
     let shape = shape(&spec, &captures, faults);
     let filter = match &shape {
         Some(Shape::Filter(filter, _)) => Some(filter),

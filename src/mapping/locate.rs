@@ -29,6 +29,8 @@ pub struct Located<'a> {
     pub rule: RuleId,
     /// A legal topic name.
     pub topic: &'a str,
+    /// The Kafka topic in which it lies; of a retained message that of the record that it was kept with.
+    pub kafka_topic: &'a str,
 }
 
 impl RuleSet {
@@ -39,7 +41,7 @@ impl RuleSet {
     /// Why the record is not for subscribers.
     pub fn locate<'s, 'r: 's, H>(
         &self,
-        reader: &Reader,
+        reader: &'s Reader,
         partition: i32,
         record: &Stored<'r, H>,
         scratch: &'s mut LocateScratch,
@@ -63,7 +65,8 @@ impl RuleSet {
             let (rule, reason) = (Some(rule), SkipReason::Tombstone);
             return Err(Skip { rule, reason });
         }
-        Ok(Located { rule, topic })
+        let kafka_topic = &reader.topic;
+        Ok(Located { rule, topic, kafka_topic })
     }
 
     /// The first rule that writes a message of this topic with exactly this Kafka topic and key.
@@ -146,7 +149,7 @@ impl RuleSet {
         let rule = &self.rules[id as usize];
         match &rule.shape {
             Shape::Filter(filter, recovers) => by_inverse(rule, filter, recovers, reader, record, out)?,
-            Shape::Record(levels) => by_template(levels, (&reader.topic, &rule.topic), partition, record, out)?,
+            Shape::Record(levels, _) => by_template(levels, (&reader.topic, &rule.topic), partition, record, out)?,
         }
         if is_topic_name(out) {
             Ok(())

@@ -9,6 +9,7 @@ use super::rules::Shape;
 use super::spec::{Direction, RuleSpec};
 use super::template::lex;
 use super::text::template;
+use super::topic_captures::known_to_programs;
 use super::transform::check_programs;
 
 /// What of a rule is as it is written; the rest of its [`RuleSpec`] stands for what could not be read.
@@ -79,7 +80,8 @@ impl RuleSpec {
             .flatten()
             .any(|program| program.contains("lookup"));
         if known.direction && (known.tables || !looks_up) {
-            check_programs(self, filter, &mut faults);
+            let of_topic = known_to_programs(self, &captures).filter(|_| known.topic);
+            check_programs(self, filter.or(of_topic), &mut faults);
         }
         faults.list
     }

@@ -2,12 +2,14 @@
 //! comes out is written as devices read it.
 
 use super::deliver::Stored;
+use super::filter::Filter;
 use super::jq::{Output, Trouble, Value};
 use super::locate::Located;
 use super::own_headers::Raw;
 use super::route::RefusalReason;
-use super::rules::{RuleId, RuleSet};
+use super::rules::{Rule, RuleId, RuleSet, Shape};
 use super::skip::{Skip, SkipReason};
+use super::template::Captured;
 use super::transform::{Conversion, Made, Ran};
 
 /// Memory for payloads, used again, and what was run for the last.
@@ -57,7 +59,7 @@ impl RuleSet {
             return Ok(());
         };
         restored.payload.clear();
-        let captured = rule.filter().and_then(|filter| Some((filter, filter.captures(located.topic)?)));
+        let captured = conversion.back.as_ref().and_then(|_| rule.captured(located));
         let variable = |name: &str| match name {
             "$topic" => Value::text(located.topic),
             "$key" => key.map_or(Value::Null, lossy),
@@ -104,6 +106,20 @@ impl RuleSet {
                 let reason = RefusalReason::from(&trouble);
                 restored.trouble = trouble.words();
                 Err(skip(SkipReason::Refused(reason)))
+            }
+        }
+    }
+}
+
+impl Rule {
+    /// What the captures hold of a record that the rule has taken: those of its MQTT topic or, of a rule that only reads, of its Kafka topic.
+    fn captured<'a>(&'a self, located: &Located<'a>) -> Option<(&'a Filter, Captured<'a>)> {
+        match &self.shape {
+            Shape::Filter(filter, _) => Some((filter, filter.captures(located.topic)?)),
+            Shape::Record(_, of_topic) => {
+                let mut captured = Captured::default();
+                let is_of_its_form = self.topic.read_back(located.kafka_topic, &mut captured);
+                is_of_its_form.then_some((of_topic, captured))
             }
         }
     }

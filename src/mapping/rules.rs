@@ -89,8 +89,8 @@ pub struct Rule {
 pub(super) enum Shape {
     /// A filter; its captures are read back from these places.
     Filter(Filter, Vec<Recover>),
-    /// The template of a subscribe rule, by level.
-    Record(Vec<Vec<Part>>),
+    /// The template of a subscribe rule, by level, and the captures of its Kafka topic.
+    Record(Vec<Vec<Part>>, Filter),
 }
 
 impl Rule {
@@ -176,7 +176,7 @@ impl Rule {
     pub(super) fn filter(&self) -> Option<&Filter> {
         match &self.shape {
             Shape::Filter(filter, _) => Some(filter),
-            Shape::Record(_) => None,
+            Shape::Record(..) => None,
         }
     }
 }

@@ -58,7 +58,7 @@ impl Needs {
     /// Of a rule as far as can be said; `None`: it makes no topic of what others write.
     fn of(rule: &Rule) -> Option<Needs> {
         match &rule.shape {
-            Shape::Record(levels) => Some(Needs::of_template(levels)),
+            Shape::Record(levels, _) => Some(Needs::of_template(levels)),
             Shape::Filter(..) if !rule.has_inverse => None,
             Shape::Filter(filter, recovers) => Some(Needs::of_inverse(rule, filter, recovers)),
         }
@@ -116,7 +116,7 @@ impl Needs {
 /// Whether its topics begin with text of the rule's own. Else it takes no record that would make a topic of the server's own (`$`).
 fn begins_with_text(rule: &Rule) -> bool {
     match &rule.shape {
-        Shape::Record(levels) => matches!(levels.first().and_then(|level| level.first()), Some(Part::Text(_))),
+        Shape::Record(levels, _) => matches!(levels.first().and_then(|level| level.first()), Some(Part::Text(_))),
         Shape::Filter(filter, _) => matches!(filter.levels.first(), Some(Level::Literal(text)) if !text.is_empty()),
     }
 }

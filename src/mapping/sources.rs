@@ -58,7 +58,7 @@ impl RuleSet {
         for (id, rule) in self.iter().filter(|(_, rule)| rule.delivers()) {
             let source = match &rule.shape {
                 Shape::Filter(own, _) => intersect(own, filter).and_then(|captured| rule_source(id, rule, filter, &captured)),
-                Shape::Record(levels) => record_source(id, rule, levels, filter),
+                Shape::Record(levels, _) => record_source(id, rule, levels, filter),
             };
             sources.extend(source);
         }

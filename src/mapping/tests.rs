@@ -176,7 +176,8 @@ fn read(set: &RuleSet, record: &Record) -> Result<Message, Skip> {
         headers,
     };
     let (mut scratch, mut properties) = (LocateScratch::default(), SharedProperties::new());
-    let located = set.locate(&set.reader(&record.topic), 3, &stored, &mut scratch)?;
+    let reader = set.reader(&record.topic);
+    let located = set.locate(&reader, 3, &stored, &mut scratch)?;
     let message = set.message(&located, &stored, &mut properties);
     assert_eq!((message.timestamp, message.topic, message.rule), (7, located.topic, located.rule));
     Ok(Message {

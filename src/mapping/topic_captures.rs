@@ -3,7 +3,9 @@
 use super::fault::{Faults, Field};
 use super::filter::Filter;
 use super::said::is_reserved;
+use super::spec::{Direction, RuleSpec};
 use super::template::{MAX_CAPTURES, Token, lex};
+use super::transform::dollars;
 
 impl Filter {
     /// The captures of a rule's Kafka topic, without levels. What cannot be read at all is told elsewhere.
@@ -50,17 +52,26 @@ fn wrong(name: &str, before: &[(String, usize)], parted: bool) -> Option<(String
     (before.len() == MAX_CAPTURES).then(|| (message(), "make one of several"))
 }
 
-/// Tells captures of the Kafka topic that the MQTT topic does not use. One whose name begins with `_` need not be used.
-pub(super) fn check_unused(captures: &Filter, mqtt: &str, faults: &mut Faults) {
-    let Ok(tokens) = lex(mqtt) else { return };
+/// The captures that the program of a rule knows if it only reads; `None`: they cannot be read.
+pub(super) fn known_to_programs<'f>(spec: &RuleSpec, captures: &'f Filter) -> Option<&'f Filter> {
+    (spec.direction == Direction::Subscribe && lex(&spec.kafka.topic).is_ok()).then_some(captures)
+}
+
+/// Tells captures of the Kafka topic that neither the MQTT topic nor the program uses. One whose name begins with `_` need not be used.
+pub(super) fn check_unused(captures: &Filter, spec: &RuleSpec, faults: &mut Faults) {
+    let Ok(tokens) = lex(&spec.mqtt) else { return };
+    let variables: Vec<String> = spec.transform_back.iter().flat_map(|program| dollars(program)).collect();
     let uses = |wanted: &str| {
         let is = |token: &Token| matches!(token, Token::Hole { name, .. } if name == wanted || name == "topic");
-        tokens.iter().any(is)
+        let in_program = variables.iter().any(|variable| variable.strip_prefix('$') == Some(wanted));
+        in_program || tokens.iter().any(is)
     };
     for (name, at) in captures.captures.iter().filter(|(name, _)| !name.starts_with('_')) {
         if !uses(name) {
             let message = format!("`mqtt` does not use the capture `{{{name}}}`");
-            let remedy = format!("use it there, or write `{{_{name}}}` if all these Kafka topics become the same MQTT topics");
+            let remedy = format!(
+                "use it there or in `transform_back`, or write `{{_{name}}}` if all these Kafka topics become the same MQTT topics"
+            );
             faults.add(Field::KafkaTopic, Some(*at), message, remedy);
         }
     }

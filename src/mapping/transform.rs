@@ -15,6 +15,7 @@ use super::rules::{Rule, RuleId};
 use super::spec::{Direction, RuleSpec};
 use super::tables::{Lack, Table};
 use super::template::Captured;
+use super::topic_captures::known_to_programs;
 
 /// Of one rule.
 #[derive(Debug)]
@@ -125,20 +126,22 @@ impl From<&Trouble> for RefusalReason {
     }
 }
 
-/// Compiles what a rule says of its payloads; `None`: nothing, or what is wrong has been told.
-pub(super) fn conversion(spec: &RuleSpec, faults: &mut Faults) -> Option<Box<Conversion>> {
+/// Compiles what a rule says of its payloads; `None`: nothing, or what is wrong has been told. `of_topic` are the captures of a Kafka topic
+/// that is only read.
+pub(super) fn conversion(spec: &RuleSpec, of_topic: &Filter, faults: &mut Faults) -> Option<Box<Conversion>> {
     check_topics(spec, faults);
     check_lookup(spec, faults);
     if spec.transform.is_none() && spec.transform_back.is_none() && spec.value.is_none() {
         return None;
     }
-    let filter = match (&spec.mqtt_regex, spec.direction) {
+    let parsed = match (&spec.mqtt_regex, spec.direction) {
         (_, Direction::Subscribe) => None,
         (Some(expression), _) => Filter::expression(expression).ok(),
         (None, _) => Filter::parse(&spec.mqtt).ok(),
     };
     let before = faults.list.len();
-    let (forth, back) = programs(spec, filter.as_ref(), faults);
+    let filter = parsed.as_ref().or_else(|| known_to_programs(spec, of_topic));
+    let (forth, back) = programs(spec, filter, faults);
     let value = spec.value.unwrap_or_default();
     (faults.list.len() == before).then(|| {
         Box::new(Conversion {
@@ -154,14 +157,13 @@ pub(super) fn conversion(spec: &RuleSpec, faults: &mut Faults) -> Option<Box<Con
     })
 }
 
-/// `transform` and `transform_back`. Of a filter that cannot be read, which is told elsewhere, any capture is taken for one.
+/// `transform` and `transform_back`. Without a filter, which could not be read and is told elsewhere, any capture is taken for one.
 fn programs(spec: &RuleSpec, filter: Option<&Filter>, faults: &mut Faults) -> (Option<Program>, Option<Program>) {
     let mut compiled = |text: &Option<String>, own: &[&str], field| {
         let text = text.as_deref()?;
         let mut variables: Vec<String> = own.iter().map(|name| (*name).to_owned()).collect();
         match filter {
             Some(filter) => variables.extend(captures(filter)),
-            None if spec.direction == Direction::Subscribe => {}
             None => variables.extend(dollars(text)),
         }
         let program = Program::compile(text, variables, spec.lookup.clone());

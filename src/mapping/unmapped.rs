@@ -11,7 +11,7 @@ impl RuleSet {
     pub(super) fn unmapped_topic(&self, topic: &str, found: &mut Vec<u32>) -> Unmapped {
         found.clear();
         self.unmapped_topics.matches(topic, found);
-        found.retain(|&id| matches!(&self.rules[id as usize].shape, Shape::Record(levels) if may_make(levels, topic)));
+        found.retain(|&id| matches!(&self.rules[id as usize].shape, Shape::Record(levels, _) if may_make(levels, topic)));
         let first = found.iter().min().and_then(|&id| self.rules[id as usize].unmapped);
         found.clear();
         first.unwrap_or(self.unmapped)
@@ -29,7 +29,7 @@ impl RuleSet {
 
     /// The topics of a rule that has a word for them, and only reads.
     pub(super) fn note_unmapped(&mut self, rule: &Rule, id: u32) {
-        if let (Direction::Subscribe, Some(_), Shape::Record(levels)) = (rule.direction, rule.unmapped, &rule.shape) {
+        if let (Direction::Subscribe, Some(_), Shape::Record(levels, _)) = (rule.direction, rule.unmapped, &rule.shape) {
             let filter: Filter = record_filter(levels);
             self.unmapped_topics.insert(&filter, id);
         }

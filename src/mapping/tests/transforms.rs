@@ -231,7 +231,8 @@ fn restored(set: &RuleSet, record: &Record) -> Result<Vec<u8>, SkipReason> {
         headers,
     };
     let (mut scratch, mut out) = (LocateScratch::default(), Restored::default());
-    let located = set.locate(&set.reader(&record.topic), 0, &stored, &mut scratch).unwrap();
+    let reader = set.reader(&record.topic);
+    let located = set.locate(&reader, 0, &stored, &mut scratch).unwrap();
     match set.restore(&located, &stored, stored.value, stored.key, 8, &mut out) {
         Ok(()) => Ok(out.payload().or(stored.value).unwrap_or(b"").to_vec()),
         Err(skip) => Err(skip.reason),
@@ -279,6 +280,40 @@ fn a_program_makes_payloads_of_values_on_the_way_back() {
         ..restores(spec("s", "v", "t", None), ".")
     };
     assert_eq!(faults(writes), [(Field::TransformBack, None)]);
+}
+
+#[test]
+fn programs_on_the_way_back_know_what_the_kafka_topic_holds() {
+    let program = "{v: ., site: $site, line: $_line, $topic}";
+    let set = compile(vec![
+        restores(subscribe("reads", "plants/{site}/{key}", "plant-{site}.{_line}"), program),
+        restores(spec("both", "halls/{site}/{_line}", "hall-{site}", Some("{_line}")), program),
+    ]);
+    let record = |topic: &str| Record {
+        value: Some(b"1".to_vec()),
+        ..Record::foreign(topic, Some(b"7"), &[])
+    };
+    let payload = |topic: &str| String::from_utf8(restored(&set, &record(topic)).unwrap()).unwrap();
+    assert_eq!(
+        payload("plant-a.b.c"),
+        r#"{"v":1,"site":"a","line":"b.c","topic":"plants/a/7"}"#,
+        "each takes as little as it can"
+    );
+    assert_eq!(payload("plant-."), r#"{"v":1,"site":"","line":"","topic":"plants//7"}"#);
+    assert_eq!(
+        payload("hall-north"),
+        r#"{"v":1,"site":"north","line":"7","topic":"halls/north/7"}"#
+    );
+
+    // The program is a use, and what it does not use is told as before.
+    compile(vec![restores(subscribe("s", "all/{key}", "plant-{site}"), "{v: ., site: $site}")]);
+    let unused = restores(subscribe("s", "all/{key}", "plant-{site}"), "{site}");
+    assert_eq!(faults(unused), [(Field::KafkaTopic, Some(6))]);
+    let unknown = restores(subscribe("s", "all/{site}/{key}", "plant-{site}"), "$site, $line");
+    assert_eq!(faults(unknown), [(Field::TransformBack, Some(7))]);
+    // Of a topic that cannot be read nobody knows the captures: one fault, and not two.
+    let torn = restores(subscribe("s", "all/{key}", "plant-{site"), "$site");
+    assert_eq!(faults(torn), [(Field::KafkaTopic, Some(6))]);
 }
 
 #[test]

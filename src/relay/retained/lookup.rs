@@ -149,7 +149,11 @@ impl Retained {
     fn interpret(&self, record: &RecordView<'_>, topic: &str, rule: u32) -> Option<Body> {
         let stored = Stored::from(record);
         let mut properties = SharedProperties::new();
-        let located = Located { rule: RuleId(rule), topic };
+        let located = Located {
+            rule: RuleId(rule),
+            topic,
+            kafka_topic: Mapped::of(record).map_or("", |mapped| mapped.topic),
+        };
         let (clock, mut restored) = (Clock::now(), Restored::default());
         // Its key is that of the retained topic; which the mapped record had is not known.
         self.rules

@@ -217,7 +217,14 @@ impl Tail {
             return retained.store().forget(topic);
         };
         let body = (!value.is_empty()).then_some(()).and_then(|()| {
-            let (stored, located) = (Stored::from(record), Located { rule, topic });
+            let (stored, located) = (
+                Stored::from(record),
+                Located {
+                    rule,
+                    topic,
+                    kafka_topic: mapped.topic,
+                },
+            );
             // Its key is that of the retained topic; which the mapped record had is not known. What the rule makes nothing of nobody gets.
             rules
                 .restore(&located, &stored, stored.value, None, clock.wall_ms, &mut self.restored)
