@@ -330,6 +330,106 @@ bridges.kafka.elsewhere { bootstrap_hosts = "other:9092", local_topic = "e", kaf
 }
 
 #[test]
+fn of_several_that_publish_records_of_one_topic_the_first_is_kept() {
+    let (folder, yaml) = imported(
+        r#"
+connectors.kafka_consumer.c { bootstrap_hosts = "k:9092" }
+sources.kafka_consumer.orders { connector = c, parameters { topic = vehicle-orders } }
+rule_engine.rules.one {
+  sql = "SELECT * FROM \"$sources/kafka_consumer:orders\""
+  actions = [
+    { function = republish, args { topic = "none", payload = "${.}" } }
+    { function = republish, args { topic = "no/+", payload = "${value}" } }
+    { function = republish, args { topic = "by/${key}", payload = "${value}" } }
+    { function = republish, args { topic = "all", payload = "${value}" } }
+  ]
+}
+rule_engine.rules.two {
+  sql = "SELECT * FROM \"$sources/kafka_consumer:orders\""
+  actions = [{ function = republish, args { topic = "by/${key}", payload = "${value}" } }]
+}
+"#,
+    );
+    let told = explained(folder.path(), &["--kafka", "vehicle-orders", "--key", "42", "--payload", "stop"]);
+    assert_eq!(told["message"]["topic"], "by/42", "{told}");
+    assert_eq!(told["rules"].as_array().unwrap().len(), 1, "{told}");
+    has(
+        &yaml,
+        &[
+            "to `none`: the payload",
+            "to `no/+`: that is no topic",
+            "to `all`: a record becomes one message here, and those of `vehicle-orders` are messages of `by/${key}` already",
+            "to `by/${key}`: a record becomes one message here",
+        ],
+    );
+}
+
+/// A bridge that a later release has made a source of still has its topics in a list.
+#[test]
+fn topics_of_bridges_that_became_sources_are_read() {
+    let (folder, yaml) = imported(
+        r#"
+connectors.kafka_consumer.c { bootstrap_hosts = "k:9092" }
+sources.kafka_consumer.down {
+  connector = c
+  parameters {
+    topic = downs
+    value_encoding_mode = base64
+    topic_mapping = [
+      { kafka_topic = downs, mqtt_topic = "down/${.key}", qos = 2, payload_template = "${.value}" }
+      { kafka_topic = events, mqtt_topic = "events", qos = 1 }
+      { kafka_topic = silent, mqtt_topic = "" }
+    ]
+  }
+}
+sources.kafka_consumer.off {
+  enable = false, connector = c
+  parameters { topic = offs, topic_mapping = [{ kafka_topic = offs, mqtt_topic = "off", payload_template = "${.value}" }] }
+}
+rule_engine.rules.silent {
+  sql = "SELECT * FROM \"$bridges/kafka_consumer:down\""
+  actions = [{ function = republish, args { topic = "rule/${topic}", payload = "${value}" } }]
+}
+"#,
+    );
+    let message = |topic: &str| {
+        let told = explained(folder.path(), &["--kafka", topic, "--key", "7", "--payload", "x"]);
+        ["topic", "payload"].map(|key| told["message"][key].as_str().map(str::to_owned))
+    };
+    // The rule hears of all topics of its source, and comes first.
+    for topic in ["downs", "events", "silent"] {
+        assert_eq!(message(topic), [Some(format!("rule/{topic}")), Some("eA==".to_owned())], "{yaml}");
+    }
+    assert_eq!(message("offs"), [None, None], "{yaml}");
+    has(
+        &yaml,
+        &[
+            "from `downs` to `down/${.key}`: a record becomes one message here",
+            "from `events` to `events`: the payload `${.}` is not the record's value",
+            "# * sources.kafka_consumer.off: it is switched off",
+        ],
+    );
+    assert!(!yaml.contains("topic_mapping") && !yaml.contains("`silent` to"), "{yaml}");
+
+    let (folder, yaml) = imported(
+        r#"
+connectors.kafka_consumer.c { bootstrap_hosts = "k:9092" }
+sources.kafka_consumer.down {
+  connector = c
+  parameters { topic = downs, topic_mapping = [{ kafka_topic = downs, mqtt_topic = "down/${.key}", qos = 2, payload_template = "${.value}" }] }
+}
+"#,
+    );
+    let told = explained(folder.path(), &["--kafka", "downs", "--key", "a/b", "--payload", "y"]);
+    assert_eq!(
+        (&told["message"]["topic"], &told["message"]["qos"]),
+        (&"down/a/b".into(), &2.into()),
+        "{yaml}"
+    );
+    assert!(!yaml.contains("To be decided"), "{yaml}");
+}
+
+#[test]
 fn what_no_rule_can_be_made_of_is_told() {
     let folder = tempfile::tempdir().unwrap();
     for (text, why) in [

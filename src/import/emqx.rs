@@ -36,8 +36,10 @@ struct Import {
     security: String,
     /// Connectors by their paths: of these servers, or why not.
     connectors: HashMap<String, Result<(), String>>,
-    /// Sources by their names, or why nothing is read of them.
+    /// Sources by their paths, or why nothing is read of them.
     sources: HashMap<String, Result<Reads, String>>,
+    /// The MQTT topics of Kafka topics that are read: a record becomes one message.
+    read: HashMap<String, String>,
     /// What is to be done by hand, or is good to know; each once.
     notes: Vec<String>,
     /// What would have to be decided.
@@ -67,8 +69,9 @@ pub fn emqx(sources: &[Source]) -> Result<String, String> {
     for source in sources {
         import.tree.read(source)?;
     }
+    let consumers = consumers::all(&import);
     producers::producers(&mut import);
-    consumers::consumers(&mut import);
+    consumers::consumers(&mut import, &consumers);
     if import.rules.is_empty() {
         let why = match import.open.as_slice() {
             [] => "there is no rule that sends to Kafka or gets something from it".to_owned(),

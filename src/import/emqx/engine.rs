@@ -13,6 +13,7 @@ pub(super) struct EngineRule {
 }
 
 /// An action that publishes anew.
+#[derive(Clone)]
 pub(super) struct Republish {
     pub(super) topic: String,
     pub(super) payload: String,

@@ -223,7 +223,7 @@ fn kafka_topic(template: &str, filter: &str) -> Result<(String, String), String>
     Ok((mqtt, topic))
 }
 
-fn is_kafka_topic(name: &str) -> bool {
+pub(super) fn is_kafka_topic(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !name.is_empty() && name.len() <= 249 && name.chars().all(legal) && name != "." && name != ".."
 }
