@@ -61,8 +61,8 @@ enum Becomes {
     Nothing,
     /// The rule refuses the message.
     Refused,
-    /// The first record, or the message, has this.
-    First(Vec<Expected>),
+    /// One record, or the message, has this.
+    One(Vec<Expected>),
     /// So many records, and each has this.
     All(Vec<Vec<Expected>>),
 }
@@ -71,7 +71,7 @@ impl Becomes {
     fn expected(&self) -> impl Iterator<Item = &Expected> {
         let lists = match self {
             Becomes::Nothing | Becomes::Refused => &[],
-            Becomes::First(list) => std::slice::from_ref(list),
+            Becomes::One(list) => std::slice::from_ref(list),
             Becomes::All(lists) => lists.as_slice(),
         };
         lists.iter().flatten()
@@ -186,7 +186,7 @@ impl Walk<'_> {
         })
     }
 
-    /// What must become of a message: of its first record, or of all in a list.
+    /// What must become of a message: its one record, or several in a list.
     fn all_becomes(&mut self, node: &Node) -> Option<Becomes> {
         if !matches!(node.kind, Kind::List(_)) {
             return self.becomes(node, &STORED, "headers");
@@ -199,7 +199,7 @@ impl Walk<'_> {
 
     fn becomes(&mut self, node: &Node, keys: &Keys, table: &'static str) -> Option<Becomes> {
         match &node.kind {
-            Kind::Table(_) => self.expected(node, keys, table).map(Becomes::First),
+            Kind::Table(_) => self.expected(node, keys, table).map(Becomes::One),
             _ => {
                 // Nobody is refused on the way back.
                 let words = [("nothing", false), ("refused", true)];

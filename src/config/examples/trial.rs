@@ -83,8 +83,16 @@ fn told(example: &Example, outcome: &Result<Vec<Made>, Nothing>) -> Vec<(Place, 
         (Becomes::Nothing, Err(Nothing::Failed(why))) => one(format!("the program fails, which is not `nothing`: {why}")),
         (Becomes::Nothing, Err(Nothing::Stray(why))) => one(format!("it is not the rule that drops this example: {why}")),
         (Becomes::Refused, Err(no)) => one(format!("the rule does not refuse this example: {}", no.words())),
-        (Becomes::First(_) | Becomes::All(_), Err(no)) => one(format!("the rule makes nothing of this example: {}", no.words())),
-        (Becomes::First(expected), Ok(made)) => made.first().map_or(vec![], |made| differences(expected, made)),
+        (Becomes::One(_) | Becomes::All(_), Err(no)) => one(format!("the rule makes nothing of this example: {}", no.words())),
+        (Becomes::One(expected), Ok(made)) => {
+            let count = format!(
+                "the rule makes {} of this example: a table under `becomes` is one, a list has several",
+                made.len()
+            );
+            let count = (made.len() != 1).then_some((example.place, count));
+            let first = made.first().map_or(vec![], |made| differences(expected, made));
+            count.into_iter().chain(first).collect()
+        }
         (Becomes::All(lists), Ok(made)) => {
             let count = format!("the rule makes {} of this example, not {}", made.len(), lists.len());
             let count = (made.len() != lists.len()).then_some((example.place, count));
