@@ -464,6 +464,8 @@ fn what_a_packet_says_beside_its_payload_is_explained() {
         "7",
         "--message-expiry",
         "60",
+        "--payload-format",
+        "1",
     ];
     let (code, told, _) = asked(&[&["x/1", "--payload", "{}", "--qos", "0", "--retain"], &words[..]].concat());
     let record = &told["records"][0];
@@ -473,6 +475,7 @@ fn what_a_packet_says_beside_its_payload_is_explained() {
         ("mqtt.retain", "1"),
         ("mqtt.expiry", "60"),
         ("mqtt.content-type", "text/csv"),
+        ("mqtt.payload-format", "1"),
         ("mqtt.response-topic", "re/1"),
         ("mqtt.correlation-data", "7"),
     ] {
@@ -481,6 +484,9 @@ fn what_a_packet_says_beside_its_payload_is_explained() {
     }
     let (code, told, _) = asked(&["x/1", "--payload", "{}"]);
     assert_eq!((code, &told["records"][0]["value"]), (0, &json!(r#"{"qos":1,"retain":false}"#)));
+    let format = |told: &Value| told["records"][0]["headers"].to_string().contains("mqtt.payload-format");
+    assert!(!format(&told), "{told}");
+    assert!(format(&asked(&["x/1", "--payload", "{}", "--payload-format", "0"]).1));
     // Nothing is stored of what ends its connection, not even the copy.
     let (code, told, _) = asked(&["free", "--retain"]);
     assert_eq!((code, &told["records"]), (65, &json!([])));
@@ -500,11 +506,27 @@ fn what_a_packet_says_beside_its_payload_is_explained() {
     for question in [
         &["free", "--qos", "3"][..],
         &["free", "--response-topic", "a/+"],
+        &["free", "--payload-format", "2"],
         &["--kafka", "t", "--retain"],
         &["--subscribe", "a", "--content-type", "x"],
     ] {
         let (code, _, err) = asked(question);
         assert!(code == 64 && !err.is_empty(), "{question:?}: {code}");
+    }
+}
+
+#[test]
+fn a_payload_that_is_not_what_its_format_says_is_refused_where_that_is_checked() {
+    let asked = |file: &str, format: &str, payload: &str| {
+        let (code, out, err) = explain_by(file, &["free", "--payload-format", format, "--payload-base64", payload, "--json"]);
+        let told: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{err}"));
+        (code, told["why"].as_str().unwrap_or_default().to_owned())
+    };
+    let checked = format!("{FILE}payload_format_check: true\n");
+    let (code, why) = asked(&checked, "1", "/w==");
+    assert!(code == 65 && why.starts_with("refused: not_utf8"), "{why}");
+    for (file, format, payload) in [(FILE, "1", "/w=="), (&*checked, "0", "/w=="), (&*checked, "1", "QQ==")] {
+        assert_eq!(asked(file, format, payload), (0, String::new()));
     }
 }
 

@@ -19,9 +19,19 @@ pub(super) use question::Question;
 
 /// Of a message with the retain flag whose rule denies those.
 const NOT_RETAINED: &str = "refused: its rule denies retained messages, so the connection ends (0x9A)";
+/// Of a message that promises text and has none, where that is looked at.
+const NOT_UTF8: &str = "refused: not_utf8: `payload_format_check`, and the payload is no UTF-8 (0x99)";
+
+/// What of the configuration decides beside the rules.
+pub(super) struct Setting<'a> {
+    /// Kafka topics of the proxy's own state.
+    pub(super) state_topics: &'a [&'a str],
+    /// `payload_format_check`
+    pub(super) payload_format_check: bool,
+}
 
 /// Answers the question on stdout; that nothing comes of it is told by the code, too.
-pub(super) fn explain(question: &Question, rules: &RuleSet, state_topics: &[&str]) -> Exit {
+pub(super) fn explain(question: &Question, rules: &RuleSet, setting: &Setting<'_>) -> Exit {
     for (_, table) in rules.iter().flat_map(|(_, rule)| rule.tables()) {
         if let Err((path, why)) = table_files::stand_in(table) {
             tell(&format_args!("{} {why}", path.display()));
@@ -38,7 +48,7 @@ pub(super) fn explain(question: &Question, rules: &RuleSet, state_topics: &[&str
     let told = match (&question.kafka, &question.subscribe, &question.topic) {
         (Some(topic), ..) => Ok(delivery(question, topic, &payload, rules)),
         (_, Some(filter), _) => filter_sources(filter, question.partitions, rules),
-        (.., topic) => publish(question, topic.as_deref().unwrap_or(""), &payload, rules, state_topics),
+        (.., topic) => publish(question, topic.as_deref().unwrap_or(""), &payload, rules, setting),
     };
     match told {
         Ok(told) => {
@@ -62,7 +72,8 @@ fn now_ms() -> i64 {
         .map_or(0, |since| since.as_millis() as i64)
 }
 
-fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, state_topics: &[&str]) -> Result<Value, String> {
+fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, setting: &Setting<'_>) -> Result<Value, String> {
+    let packet = question.packet.sample();
     let explained = rules.explain_publish(&Sample {
         topic,
         client: &question.client,
@@ -70,10 +81,14 @@ fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, st
         now_ms: now_ms(),
         payload,
         user: &question.property,
-        packet: question.packet.sample(),
+        packet,
         partitions: question.partitions,
-        state_topics,
+        state_topics: setting.state_topics,
     })?;
+    // That is looked at before any rule.
+    if setting.payload_format_check && packet.is_utf8 == Some(true) && std::str::from_utf8(payload).is_err() {
+        return Ok(json!({"rules": [], "records": [], "why": NOT_UTF8}));
+    }
     let verdict = |(id, verdict): &(RuleId, Verdict)| {
         let by = match verdict {
             Verdict::Earlier(other) | Verdict::RefusedBy(other) => format!(" ({})", rules.rule(*other).name),

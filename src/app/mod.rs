@@ -188,7 +188,11 @@ pub fn main() -> ExitCode {
             |exit| exit,
             |config| {
                 let own = [&*config.state_topics.sessions.name, &*config.state_topics.retained.name];
-                explain::explain(&question, &config.rules, &own)
+                let setting = explain::Setting {
+                    state_topics: &own,
+                    payload_format_check: config.payload_format_check,
+                };
+                explain::explain(&question, &config.rules, &setting)
             },
         ),
         Ok(CommandLine { command: Command::Schema }) => exit::answer(config::SCHEMA.trim_end()),

@@ -2,7 +2,7 @@
 
 use crate::mqtt::properties::UserProperties;
 use crate::mqtt::topic::validate_name;
-use crate::mqtt::{PublishProperties, QoS};
+use crate::mqtt::{PayloadFormat, PublishProperties, QoS};
 
 /// What a PUBLISH says beside topic and payload; by default it is of QoS 1, and says no more.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,8 @@ pub struct SamplePacket<'a> {
     pub retain: bool,
     /// The message expiry interval in seconds.
     pub expiry: Option<u32>,
+    /// The payload format indicator: whether the payload is text in UTF-8.
+    pub is_utf8: Option<bool>,
     /// The content type.
     pub content_type: Option<&'a str>,
     /// The response topic.
@@ -27,6 +29,7 @@ impl Default for SamplePacket<'_> {
             qos: 1,
             retain: false,
             expiry: None,
+            is_utf8: None,
             content_type: None,
             response_topic: None,
             correlation_data: None,
@@ -59,6 +62,7 @@ impl<'a> SamplePacket<'a> {
             return Err("the correlation data holds more than 65,535 bytes".to_owned());
         }
         Ok(PublishProperties {
+            payload_format: self.is_utf8.map(|is| if is { PayloadFormat::Utf8 } else { PayloadFormat::Bytes }),
             message_expiry_interval: self.expiry,
             content_type: self.content_type,
             response_topic: self.response_topic,

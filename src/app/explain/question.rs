@@ -87,6 +87,9 @@ pub(super) struct Packet {
     /// It has the retain flag
     #[arg(long, conflicts_with_all = ["kafka", "subscribe"])]
     retain: bool,
+    /// Its payload format indicator: 1 is text in UTF-8, 0 any bytes
+    #[arg(long, value_name = "0|1", value_parser = clap::value_parser!(u8).range(0..=1), conflicts_with_all = ["kafka", "subscribe"])]
+    payload_format: Option<u8>,
     /// Its content type
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["kafka", "subscribe"])]
     content_type: Option<String>,
@@ -107,6 +110,7 @@ impl Packet {
             qos: self.qos,
             retain: self.retain,
             expiry: self.message_expiry,
+            is_utf8: self.payload_format.map(|format| format == 1),
             content_type: self.content_type.as_deref(),
             response_topic: self.response_topic.as_deref(),
             correlation_data: self.correlation_data.as_deref().map(str::as_bytes),
