@@ -253,6 +253,22 @@ async fn a_broker_that_says_nothing_holds_up_no_news_of_the_cluster() {
     assert!(!state.has_changed().unwrap(), "{:?}", state.borrow());
 }
 
+/// The connection is gone, and the broker that is asked instead is paused behind its first answer.
+#[tokio::test]
+async fn a_broker_that_tells_no_more_than_its_versions_holds_up_no_news_of_the_cluster() {
+    let fake = Fake::start(2).await;
+    fake.topic("t", 1);
+    fake.topic("later", 1);
+    let mut settings = settings(&fake);
+    settings.request_timeout = Duration::from_secs(10);
+    let cluster = Cluster::start(settings.clone());
+    ready(&cluster, "t").await;
+    fake.world().metadata_faults.extend([Fault::CloseBefore, Fault::Silence]);
+    let started = Instant::now();
+    ready(&cluster, "later").await;
+    assert!(started.elapsed() < settings.request_timeout / 2, "{:?}", started.elapsed());
+}
+
 #[tokio::test]
 async fn what_is_known_is_asked_for_again_at_its_age_without_any_error() {
     let (fake, cluster, topic) = started_as(1, 1, |settings| settings.metadata_max_age = Duration::from_millis(300)).await;

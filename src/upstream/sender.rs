@@ -139,12 +139,22 @@ impl Sender {
             self.release_nameless_of_others();
             self.forsake();
             self.hand_over();
+        } else if self.is_held_up() {
+            // An appender may have had the old leader in its hands while the partition moved, and listed it here behind the look above. As long as
+            // all places are taken nothing is gathered, which would notice.
+            self.hand_over();
         }
         if self.line.is_empty() {
             self.line_since = None;
         } else {
             self.line_since.get_or_insert(now);
         }
+    }
+
+    /// Nothing can be sent, and the broker owes its answers for longer than one that is well.
+    fn is_held_up(&self) -> bool {
+        let late = self.flying.front().is_some_and(|front| front.since.elapsed() > OVERDUE);
+        late && self.flying.len() >= MOST_REQUESTS && !self.line.is_empty()
     }
 
     fn plan(&self, now: Instant) -> Plan {

@@ -8,9 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::{backoff, bootstrap::Among};
 
-/// How long answers may tell nothing new to those who doubt, at first and at most.
+/// How long answers may tell nothing new to those who doubt, at first and at most. Devices wait meanwhile, should they be right; if they are not,
+/// it is a connection every few seconds that each change costs.
 const PATIENCE: Duration = Duration::from_millis(500);
-const MOST_PATIENCE: Duration = Duration::from_secs(8);
+const MOST_PATIENCE: Duration = Duration::from_secs(2);
+/// Whoever doubts asks again within a second. Doubts that are so much further apart have nothing to do with each other, and what was in vain
+/// then makes nobody patient now: a broker that comes back after a pause is no news, since its heirs lead on.
+const OTHER_TROUBLE: Duration = Duration::from_secs(3);
 
 /// What an answer was worth, or a piece of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,8 +44,9 @@ pub(crate) struct Turn {
     count: usize,
     /// Changes since an answer told something new.
     in_vain: u32,
-    /// Since when answers have told nothing new to those who doubt.
+    /// Since when answers have told nothing new to those who doubt, and when one did so last.
     barren_since: Option<Instant>,
+    barren_last: Option<Instant>,
 }
 
 impl Turn {
@@ -61,6 +66,10 @@ impl Turn {
         if worth.news {
             (self.in_vain, self.barren_since) = (0, None);
         } else if doubted {
+            let last = self.barren_last.replace(now);
+            if last.is_some_and(|last| now - last > OTHER_TROUBLE) {
+                (self.in_vain, self.barren_since) = (0, None);
+            }
             let since = *self.barren_since.get_or_insert(now);
             if now - since >= backoff::wait(self.in_vain, PATIENCE, MOST_PATIENCE) {
                 self.in_vain = self.in_vain.saturating_add(1);
@@ -96,13 +105,32 @@ mod tests {
     #[test]
     fn a_broker_that_tells_nothing_new_is_left_later_each_time() {
         let (mut turn, mut now) = (Turn::default(), Instant::now());
-        for (least, most) in [(5, 7), (9, 13), (17, 25)] {
+        for (least, most) in [(5, 7), (9, 13), (17, 25), (17, 25)] {
             let count = answers(&mut turn, &mut now);
             assert!((least..=most).contains(&count), "{count}");
         }
         assert!(!turn.answered(NEWS, true, now));
         assert!(answers(&mut turn, &mut now) <= 7, "news begin anew");
-        assert!(matches!(turn.among(), Among::All(4)));
+        assert!(matches!(turn.among(), Among::All(5)));
+    }
+
+    /// A leader is paused, others lead, and until it goes on all that it owes is doubted; it comes back, and nobody doubts any more. The next
+    /// leader is paused, and the broker that is asked is the last to hear of it.
+    #[test]
+    fn what_was_doubted_in_vain_makes_nobody_patient_in_the_next_trouble() {
+        for others_answer in [false, true] {
+            let (mut turn, mut now) = (Turn::default(), Instant::now());
+            for _ in 0..4 {
+                answers(&mut turn, &mut now);
+            }
+            now += Duration::from_secs(5);
+            if others_answer {
+                assert!(!turn.answered(Worth::default(), false, now), "it is as old as metadata become");
+                now += Duration::from_secs(5);
+            }
+            let count = answers(&mut turn, &mut now);
+            assert!(count <= 7, "{count}");
+        }
     }
 
     #[test]
