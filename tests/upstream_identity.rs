@@ -71,6 +71,33 @@ async fn a_producer_id_that_passes_by_is_not_told() {
 }
 
 /// An operator has not granted the right yet: what needs no id must not wait for that.
+/// One that is cut off from the controllers says "later" for ever, or is paused; others have ids.
+#[tokio::test]
+async fn a_broker_that_gives_no_producer_id_is_left_for_the_next() {
+    for paused in [false, true] {
+        let fake = Fake::start(2).await;
+        fake.topic("t", 1);
+        fake.lead("t", 0, 2);
+        let mut settings = settings(&fake);
+        settings.request_timeout = Duration::from_secs(10);
+        let cluster = Cluster::start(settings.clone());
+        let topic = ready(&cluster, "t").await;
+        let mut addresses = fake.addresses.clone();
+        // The order in which they are asked.
+        addresses.sort_by_key(ToString::to_string);
+        let first = fake.addresses.iter().position(|address| *address == addresses[0]).unwrap() as i32 + 1;
+        if paused {
+            fake.world().identity_faults.push_back(Fault::Silence);
+        } else {
+            fake.world().without_identities = Some(first);
+        }
+        let since = Instant::now();
+        let receipts = Producer::new(&cluster).produce(&topic, 0, 3).await;
+        assert!(since.elapsed() < settings.request_timeout / 2, "{paused}: {:?}", since.elapsed());
+        assert_stored_once(&fake, "t", 0, &receipts);
+    }
+}
+
 #[tokio::test]
 async fn a_refused_producer_id_holds_up_only_those_that_need_one() {
     let fake = Fake::start(1).await;

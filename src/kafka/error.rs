@@ -179,6 +179,8 @@ impl ErrorCode {
     pub const UNKNOWN_SERVER_ERROR: Self = Self(-1);
     /// 3: the broker does not know the topic or partition, or may not tell.
     pub const UNKNOWN_TOPIC_OR_PARTITION: Self = Self(3);
+    /// 7: not within the time that the request gave.
+    pub const REQUEST_TIMED_OUT: Self = Self(7);
     /// 10: larger than the topic's or broker's limit.
     pub const MESSAGE_TOO_LARGE: Self = Self(10);
     /// 18: the batch is larger than a segment.

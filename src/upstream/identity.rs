@@ -16,6 +16,8 @@ use crate::kafka::error::{ErrorCode, Retry};
 /// The longest pause between two questions, and after one that was refused for good.
 const MOST_PAUSE: Duration = Duration::from_secs(1);
 const MOST_PAUSE_REFUSED: Duration = Duration::from_secs(10);
+/// How long a broker may owe the answer at first: it may be paused. Doubled with each failure, up to the request timeout.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The id in use. Asked for when the first record is to be sent.
 #[derive(Default)]
@@ -53,15 +55,21 @@ impl Identities {
     }
 }
 
-/// Asks for an id until there is one, with back-off. The connection is kept over the attempts: a broker may have asked for quiet on it (KIP-219).
+/// Asks for an id until there is one, with back-off, another broker after each that gave none: one that is cut off from the controllers cannot, and
+/// goes on to say "later". But a broker that asked for quiet on the connection (KIP-219) is asked again, and so is one that refused for good.
 pub(super) async fn obtain(core: &Core, link: &mut Option<Connection>) -> Identity {
     let mut attempt = 0;
     let mut told = None;
     loop {
-        let most = match ask(core, link).await {
+        let most = match ask(core, link, attempt).await {
             Ok(identity) => return identity,
+            Err(Failure::Quiet(why)) => {
+                tracing::debug!(why, "no producer id yet");
+                MOST_PAUSE
+            }
             Err(Failure::Passing(why)) => {
                 tracing::debug!(why, "no producer id yet");
+                *link = None;
                 MOST_PAUSE
             }
             Err(Failure::Refused(code)) => {
@@ -93,16 +101,21 @@ fn tell(code: ErrorCode) {
 
 /// Why there is no id.
 enum Failure {
-    /// Asked again soon.
+    /// Another broker is asked soon.
     Passing(String),
+    /// The broker asked for quiet, and is asked again when that is over.
+    Quiet(String),
     /// For good, as far as Kafka knows; asked again now and then, since rights can be granted.
     Refused(ErrorCode),
 }
 
-async fn ask(core: &Core, link: &mut Option<Connection>) -> Result<Identity, Failure> {
+/// `attempt`: failures in a row before this one.
+async fn ask(core: &Core, link: &mut Option<Connection>, attempt: u32) -> Result<Identity, Failure> {
     if link.as_ref().is_none_or(|l| !l.is_open()) {
-        *link = Some(any_connection(core, Among::All(0)).await.map_err(Failure::Passing)?);
+        let among = Among::All(attempt as usize);
+        *link = Some(any_connection(core, among).await.map_err(Failure::Passing)?);
     }
+    let patience = core.settings.request_timeout.min(PATIENCE * (1 << attempt.min(16)));
     let connection = link.as_ref().expect("opened above");
     // 6 is of two-phase commits (KIP-939), which kafka-protocol cannot write yet.
     let version = connection
@@ -114,7 +127,7 @@ async fn ask(core: &Core, link: &mut Option<Connection>) -> Result<Identity, Fai
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);
     let mut call = connection
-        .send::<_, InitProducerIdResponse>(ApiKey::InitProducerId, version, &request, core.settings.request_timeout)
+        .send::<_, InitProducerIdResponse>(ApiKey::InitProducerId, version, &request, patience)
         .map_err(|e| Failure::Passing(e.to_string()))?;
     let answer = call.answer().await.map_err(|e| Failure::Passing(e.to_string()))?;
     let code = ErrorCode::from(answer.error_code);
@@ -127,6 +140,7 @@ async fn ask(core: &Core, link: &mut Option<Connection>) -> Result<Identity, Fai
     core.counters.error(code.name());
     Err(match code.retry() {
         Retry::Never | Retry::AfterJoin | Retry::Fatal => Failure::Refused(code),
+        _ if answer.throttle_time_ms > 0 => Failure::Quiet(format!("InitProducerId: {}", code.name())),
         _ => Failure::Passing(format!("InitProducerId: {}", code.name())),
     })
 }

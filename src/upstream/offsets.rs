@@ -36,7 +36,8 @@ pub(crate) const EARLIEST_LOCAL: i64 = -4;
 const NO_SUCH_RECORD: i64 = -1;
 /// An answer that is late by so long makes us ask whether another broker leads by now.
 const OVERDUE: Duration = Duration::from_secs(1);
-const REQUEST_TIMED_OUT: i16 = 7;
+/// Questions that are held at once. More wait in the channel.
+const MOST_AT_ONCE: usize = 10_000;
 const NETWORK_EXCEPTION: i16 = 13;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 
@@ -119,7 +120,7 @@ async fn persist(
                 },
                 () = moved => {}
                 () = doubt(core) => {}
-                () = sleep_until(deadline) => return Err(ErrorCode::from(REQUEST_TIMED_OUT)),
+                () = sleep_until(deadline) => return Err(ErrorCode::REQUEST_TIMED_OUT),
             }
         }
         core.refresh_all(attempt);
@@ -131,7 +132,7 @@ async fn persist(
             () = sleep(pause) => {}
         }
         if Instant::now() >= deadline {
-            return Err(ErrorCode::from(REQUEST_TIMED_OUT));
+            return Err(ErrorCode::REQUEST_TIMED_OUT);
         }
         if core.topics.is_away(partition) {
             return Err(ErrorCode::from(UNKNOWN_TOPIC_OR_PARTITION));
@@ -151,30 +152,45 @@ async fn doubt(core: &Core) {
     }
 }
 
-/// Answers the questions for one broker, until the client stops.
+/// Answers the questions for one broker, until the client stops. What came meanwhile is looked at before each request.
 pub(crate) async fn run(core: Arc<Core>, broker: Arc<Broker>, mut questions: mpsc::UnboundedReceiver<Question>) {
     let mut link: Option<Connection> = None;
     let mut batch = Vec::new();
-    while questions.recv_many(&mut batch, 10_000).await > 0 {
-        while !batch.is_empty() {
-            let questions = joined(&mut batch);
-            match round(&core, &broker, &mut link, &questions).await {
-                Ok(answer) => reply(&core, questions, &answer),
-                Err(why) => {
-                    link = None;
-                    tracing::debug!(broker = broker.id, why, "no offsets");
-                    for question in questions {
-                        let _ = question.reply.send(Err(ErrorCode::from(NETWORK_EXCEPTION)));
-                    }
+    loop {
+        if batch.is_empty() && questions.recv_many(&mut batch, MOST_AT_ONCE).await == 0 {
+            return;
+        }
+        while batch.len() < MOST_AT_ONCE
+            && let Ok(question) = questions.try_recv()
+        {
+            batch.push(question);
+        }
+        let questions = joined(&mut batch);
+        if questions.is_empty() {
+            continue;
+        }
+        match round(&core, &broker, &mut link, &questions).await {
+            Ok(answer) => reply(&core, questions, &answer),
+            Err(why) => {
+                link = None;
+                tracing::debug!(broker = broker.id, why, "no offsets");
+                for question in questions {
+                    let _ = question.reply.send(Err(ErrorCode::from(NETWORK_EXCEPTION)));
                 }
             }
         }
     }
 }
 
-/// Takes the questions that one request can ask: a partition must not be named twice, so it asks for one time of each.
+/// Takes the questions that one request can ask: a partition must not be named twice, so it asks for one time of each. The ends and beginnings
+/// come first: claims, SUBSCRIBE and CONNECT wait for those, and sessions that return all at once may ask for as many times as they are. Nobody
+/// waits any more for some of the answers.
 fn joined(batch: &mut Vec<Question>) -> Vec<Question> {
+    batch.retain(|question| !question.reply.is_closed());
     let mut times = HashMap::new();
+    for question in batch.iter().filter(|question| question.timestamp < 0) {
+        times.entry(Arc::as_ptr(&question.partition)).or_insert(question.timestamp);
+    }
     let (now, later) = std::mem::take(batch)
         .into_iter()
         .partition(|q| *times.entry(Arc::as_ptr(&q.partition)).or_insert(q.timestamp) == q.timestamp);
@@ -244,5 +260,42 @@ fn reply(core: &Core, asked: Vec<Question>, answer: &ListOffsetsResponse) {
             None => Err(ErrorCode::from(NETWORK_EXCEPTION)),
         };
         let _ = question.reply.send(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn ends_come_before_times_and_who_has_gone_costs_nothing() {
+        let partition = Partition::new("t".into(), Uuid::from_u128(1), 0);
+        let other = Partition::new("t".into(), Uuid::from_u128(1), 1);
+        let mut answers = Vec::new();
+        let mut question = |partition: &Arc<Partition>, timestamp| {
+            let (reply, answer) = oneshot::channel();
+            answers.push(answer);
+            let partition = Arc::clone(partition);
+            Question {
+                partition,
+                timestamp,
+                reply,
+            }
+        };
+        let mut batch = vec![
+            question(&partition, 1_000),
+            question(&other, 1_000),
+            question(&partition, 2_000),
+            question(&partition, LATEST),
+            question(&partition, 2_000),
+        ];
+        answers.remove(2);
+        let times = |questions: &[Question]| questions.iter().map(|q| (q.partition.index, q.timestamp)).collect::<Vec<_>>();
+        assert_eq!(times(&joined(&mut batch)), [(1, 1_000), (0, LATEST)]);
+        answers.remove(0);
+        assert_eq!(times(&joined(&mut batch)), [(0, 2_000)]);
+        assert!(joined(&mut batch).is_empty());
     }
 }

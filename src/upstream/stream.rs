@@ -1,8 +1,9 @@
 //! The byte stream to a broker: TCP, with TLS in it or not.
 
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::Buf;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -17,6 +18,12 @@ use super::{
     dial::dial,
     security::{Peer, Security},
 };
+
+/// Whoever stands between us and the brokers (a NAT, a firewall, a balancer of a cloud) may forget a connection that is idle for some minutes, and
+/// tell nobody: the first request after that would wait for its whole time. So the kernel asks whether the other end is there after this time, and
+/// again so often, which also keeps it known.
+const ALIVE: Duration = Duration::from_secs(15);
+const PROBES: u32 = 3;
 
 /// The half that is read.
 pub(crate) enum ReadHalf {
@@ -43,6 +50,8 @@ pub(crate) async fn connect(address: &str, security: &Security) -> Result<(ReadH
     let broken = |e: io::Error| CallError::Broken(e.to_string().into());
     let tcp = dial(address).await.map_err(broken)?;
     tcp.set_nodelay(true).map_err(broken)?;
+    let alive = TcpKeepalive::new().with_time(ALIVE).with_interval(ALIVE).with_retries(PROBES);
+    SockRef::from(&tcp).set_tcp_keepalive(&alive).map_err(broken)?;
     let sasl = security.sasl.is_some();
     if !security.is_tls() {
         let (half, write) = tcp.into_split();

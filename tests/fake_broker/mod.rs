@@ -126,6 +126,8 @@ pub struct World {
     pub identity_faults: VecDeque<Fault>,
     /// An answer of every InitProducerId request from now on.
     pub identity_always: Option<Fault>,
+    /// This broker has no producer ids left, and its controllers give it no more: COORDINATOR_LOAD_IN_PROGRESS, each time.
+    pub without_identities: Option<i32>,
     /// The code of the next Metadata answer as a whole.
     pub metadata_error: i16,
     /// By API key: the next answer asks for so many milliseconds of quiet on its connection (KIP-219).

@@ -185,6 +185,7 @@ impl Node {
                 let hidden = world.hidden.get(client).cloned();
                 world.metadata_faults.pop_front().or_else(|| hidden.map(Fault::Hidden))
             }
+            ApiKey::InitProducerId if world.without_identities == Some(self.id) => Some(Fault::Code(14)),
             ApiKey::InitProducerId => world.identity_faults.pop_front().or_else(|| world.identity_always.clone()),
             _ => world.groups.faults.get_mut(&(api as i16)).and_then(VecDeque::pop_front),
         }

@@ -6,6 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Wanted;
 use crate::{
+    kafka::error::ErrorCode,
     ownership::{Body, Outgoing, Source},
     relay::{
         hub::{Hub, Seat, Subscriber, stored_source},
@@ -120,7 +121,7 @@ pub(super) async fn stands(hub: &Hub, body: &Body, of: &[(Arc<Topic>, &Wanted)],
     let ends = ends(hub, of.iter().flat_map(each).collect(), until).await;
     let mut stands = Vec::with_capacity(of.len());
     for (topic, wanted) in of {
-        let floors = timeout_at(until, floors(hub, topic, begins(body, topic, wanted))).await.ok()?;
+        let floors = timeout_at(until, floors(hub, topic, begins(body, topic, wanted))).await.ok()??;
         let mut places = Vec::with_capacity(topic.partitions.len());
         for partition in 0..topic.partitions.len() as i32 {
             let (source, end) = (stored_source(topic, partition), *ends.get(&(topic.name.clone(), partition))?);
@@ -168,10 +169,16 @@ fn begins(body: &Body, topic: &Topic, wanted: &Wanted) -> Option<i64> {
     let retention = wanted
         .offline_retention
         .map(|retention| i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
-    let of_rule = retention.map(|retention| now_ms().saturating_sub(retention));
+    // A whole second: sessions that return together ask Kafka for the same time then, in one request.
+    let of_rule = retention.map(|retention| whole_second(now_ms().saturating_sub(retention)));
     let left = i64::try_from(body.left.unwrap_or(body.since)).unwrap_or(i64::MAX);
     let is_new = !topic.appeared && !knows(body, topic);
     of_rule.max(is_new.then_some(left.saturating_sub(UNEVEN)))
+}
+
+/// The same, or the next whole second, in milliseconds.
+fn whole_second(millis: i64) -> i64 {
+    millis.saturating_add(999).div_euclid(1_000).saturating_mul(1_000)
 }
 
 /// Whether a session has a place in any partition of a topic, or a start.
@@ -181,14 +188,18 @@ fn knows(body: &Body, topic: &Topic) -> bool {
     places.any(|source| source.topic == *topic.id.as_bytes())
 }
 
-/// Where the partitions of a topic begin for a session; where Kafka does not tell, nothing is left out.
-async fn floors(hub: &Hub, topic: &Arc<Topic>, since: Option<i64>) -> Vec<i64> {
+/// Where the partitions of a topic begin for a session; where Kafka will not tell, nothing is left out. `None`: it did not tell in time.
+async fn floors(hub: &Hub, topic: &Arc<Topic>, since: Option<i64>) -> Option<Vec<i64>> {
     let Some(since) = since else {
-        return Vec::new();
+        return Some(Vec::new());
     };
     let partitions: Vec<_> = (0..topic.partitions.len() as i32)
         .map(|partition| (topic.clone(), partition))
         .collect();
     let offsets = hub.cluster.offsets_since(&partitions, since.max(0)).await;
-    offsets.into_iter().map(|offset| offset.unwrap_or(0)).collect()
+    let floor = |offset: Result<i64, ErrorCode>| match offset {
+        Err(ErrorCode::REQUEST_TIMED_OUT) => None,
+        offset => Some(offset.unwrap_or(0)),
+    };
+    offsets.into_iter().map(floor).collect()
 }

@@ -24,9 +24,10 @@ use crate::{
     upstream::{
         Isolation, backoff,
         cluster::Core,
+        connection::CallError,
         group::{
             coordinator::{Coordinator, Fault, Identity, accepted},
-            finding::find,
+            finding::{find, succeeded},
             settings::GroupSettings,
         },
         metadata::topic_name,
@@ -105,16 +106,24 @@ async fn attempt(core: &Core, group: &str, starts: &[ShareStart]) -> Result<Term
     let me = Identity::new(Arc::new(settings));
     let at = find(core, &me).await?;
     let start = Start { core, me, at };
-    let configured = start.configure().await;
-    let terms = start.terms().await;
-    if let Err(Fault::Call(error)) = configured {
-        return Err(Fault::Call(error));
+    // A coordinator that is paused owes its answers for long: its heir is looked for meanwhile.
+    tokio::select! {
+        terms = start.run(starts) => terms,
+        () = succeeded(core, &start.me, &start.at) => Err(Fault::Call(CallError::Broken("another broker is the coordinator by now".into()))),
     }
-    start.begin(starts).await?;
-    Ok(start.regarded(&terms, configured.is_ok()))
 }
 
 impl Start<'_> {
+    async fn run(&self, starts: &[ShareStart]) -> Result<Terms, Fault> {
+        let configured = match self.configure().await {
+            Err(Fault::Call(error)) => return Err(Fault::Call(error)),
+            told => told.is_ok(),
+        };
+        let terms = self.terms().await;
+        self.begin(starts).await?;
+        Ok(self.regarded(&terms, configured))
+    }
+
     fn isolation(&self) -> &'static str {
         match self.core.settings.consumer.isolation {
             Isolation::ReadCommitted => "read_committed",

@@ -31,7 +31,7 @@ use crate::{
         connection::CallError,
         group::{
             coordinator::{Coordinator, Fault, Identity, accepted, text},
-            finding::find,
+            finding::{find, succeeded},
             settings::GroupSettings,
         },
     },
@@ -343,8 +343,12 @@ async fn ask(core: &Core, me: &Identity, (member, epoch, names): (&str, i32, Opt
             .with_member_epoch(epoch)
             .with_subscribed_topic_names(names)
     };
-    let asked = at.call::<_, ShareGroupHeartbeatResponse>(core, me, ApiKey::ShareGroupHeartbeat, 1, make);
-    let answer = asked.await.and_then(|answer| {
+    // One that is paused owes its answer for long: its heir is looked for meanwhile.
+    let asked = tokio::select! {
+        answer = at.call::<_, ShareGroupHeartbeatResponse>(core, me, ApiKey::ShareGroupHeartbeat, 1, make) => answer,
+        () = succeeded(core, me, &at) => return (None, Err(Fault::Call(CallError::Broken("another broker is the coordinator by now".into())))),
+    };
+    let answer = asked.and_then(|answer| {
         accepted(me, "ShareGroupHeartbeat", answer.error_code)?;
         Ok(answer)
     });
