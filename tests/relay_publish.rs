@@ -128,6 +128,34 @@ async fn a_copy_that_is_refused_refuses_the_message() {
     assert_eq!(device.fence().await, [] as [&str; 0]);
 }
 
+/// Nobody is told, so it is counted: by the rule, with Kafka's word for it.
+#[tokio::test]
+async fn what_kafka_refuses_of_messages_that_nobody_waits_for_is_counted_by_their_rule() {
+    let stage = stage().await;
+    let refuse = |code| stage.fake.world().topics.get_mut("t").unwrap().partitions[0].refuses = code;
+    let dropped = |rule: &str| format!("messages_dropped_total{{rule=\"{rule}\",reason=\"TOPIC_AUTHORIZATION_FAILED\"}}");
+    let mut device = stage.v5("unasked").await;
+    refuse(Some(29));
+    for _ in 0..2 {
+        device.publish("zero/a", 0, 0, "lost").await;
+    }
+    device.publish("receipt/a", 1, 1, "lost").await;
+    assert_eq!(device.line().await, "puback 1");
+    device.publish("skipped/a", 1, 2, "left out").await;
+    assert_eq!(device.line().await, "puback 2");
+    device.publish("zero/a", 1, 3, "refused").await;
+    assert_eq!(device.line().await, "puback 3 0x87 TOPIC_AUTHORIZATION_FAILED");
+    for (rule, count) in [("zero", 2), ("receipt", 1), ("skipped", 1)] {
+        stage.counted(&dropped(rule), count).await;
+    }
+    refuse(None);
+    device.publish("zero/a", 0, 0, "stored").await;
+    device.publish("receipt/a", 1, 4, "stored").await;
+    assert_eq!(device.line().await, "puback 4");
+    until("both are stored", || stage.fake.values("t", 0).len() == 3).await;
+    assert_eq!((stage.metric(&dropped("zero")), stage.metric(&dropped("receipt"))), (2, 1));
+}
+
 #[tokio::test]
 async fn a_copy_that_is_left_out_is_counted_once_however_long_the_message_waits() {
     let fake = Fake::start(1).await;

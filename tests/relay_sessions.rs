@@ -101,6 +101,46 @@ async fn clients_of_which_nothing_is_stored_do_not_wait_for_the_coordinator() {
     }
 }
 
+/// Nothing is written of it, so it has a will as long as its instance is alive to send it, and no longer: nobody else knows of it.
+#[tokio::test]
+async fn under_local_takeover_a_throw_away_client_has_a_will_while_its_instance_is_alive() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    let rules = RULES.replace("{expiry: {}}", "{expiry: {}, takeover: local}");
+    let mut stage = Stage::with(fake, &rules, |_| ()).await;
+    let mut greeting = taking("fleeting", 10);
+    greeting.last_will = relay_stage::device::will("t/gone");
+    // Its connection breaks; then the instance is stopped, which is no death.
+    drop(Device::connected_as(stage.address, 5, &greeting).await);
+    assert_eq!(stage.stored("t", 1).await, ["gone"]);
+    let _device = Device::connected_as(stage.address, 5, &greeting).await;
+    stage.begin_drain();
+    stage.ended().await;
+    assert_eq!(stage.stored("t", 2).await, ["gone", "gone"]);
+    assert_eq!(stage.fake.all_values("mqtt-sessions"), [""; 0]);
+}
+
+/// At QoS 0 nobody waits for it, and the others are acknowledged: it is counted by the rule.
+#[tokio::test]
+async fn what_kafka_refuses_of_a_stored_session_without_telling_it_is_counted_by_the_rule() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    let rules = RULES.replace("partition: 0}}", "partition: 0}, on_error: skip}");
+    let stage = Stage::with(fake, &rules, |_| ()).await;
+    stage.fake.world().topics.get_mut("t").unwrap().partitions[0].refuses = Some(29);
+    let mut device = Device::connected_as(stage.address, 5, &staying("unasked")).await;
+    device.publish("t/a", 0, 0, "lost").await;
+    device.publish("t/a", 1, 1, "left out").await;
+    assert_eq!(device.line().await, "puback 1");
+    device.publish("t/a", 2, 2, "left out").await;
+    assert_eq!(device.line().await, "pubrec 2");
+    stage
+        .counted("messages_dropped_total{rule=\"all\",reason=\"TOPIC_AUTHORIZATION_FAILED\"}", 3)
+        .await;
+}
+
 /// What is damaged on its way is asked for again: were a claim left out, two instances could act for one session.
 #[tokio::test]
 async fn a_batch_of_the_sessions_that_was_damaged_on_its_way_is_not_left_out() {

@@ -233,7 +233,7 @@ impl RuleFamilies {
 #[derive(Clone, Debug)]
 pub struct RuleCounters {
     rule: Arc<str>,
-    /// Messages of devices put into a batch for Kafka; what Kafka then refuses is counted by `refusals`.
+    /// Messages of devices put into a batch for Kafka; what Kafka then refuses is counted by `refusals`, and where no device is told by `messages_dropped`.
     pub messages_in: Counter,
     /// Their payload bytes.
     pub bytes_in: Counter,
@@ -267,6 +267,11 @@ impl RuleCounters {
     /// Counts a message that was given up: no room, no time, nobody to take it.
     pub fn dropped(&self, reason: &'static str) {
         self.dropped.get_or_create(&self.because(reason)).inc();
+    }
+
+    /// Counts several messages that were given up.
+    pub fn lost(&self, reason: &'static str, messages: u32) {
+        self.dropped.get_or_create(&self.because(reason)).inc_by(messages.into());
     }
 
     /// Counts a message that went to the dead letter topic.

@@ -30,8 +30,18 @@ pub fn waiter(ticket: Ticket, rule: RuleId) -> u64 {
     (u64::from(ticket.0) << 32) | u64::from(rule.0)
 }
 
-/// Goes with a record that nobody asks after, but that others must not overtake. No rule has that number.
-pub const NOBODY: u64 = u64::MAX;
+/// Marks what goes with a record that nobody asks after. No rule has so high a number.
+const UNASKED: u64 = 1 << 31;
+
+/// Goes with a record that nobody asks after: a loss is counted by its rule, and others of its session must not overtake it.
+pub fn unasked(rule: RuleId) -> u64 {
+    UNASKED | u64::from(rule.0)
+}
+
+/// The rule of a record that nobody asks after.
+pub fn rule_of_unasked(waiter: u64) -> Option<RuleId> {
+    (waiter & UNASKED != 0).then_some(RuleId((waiter & (UNASKED - 1)) as u32))
+}
 
 fn open(waiter: u64) -> (Ticket, RuleId) {
     (Ticket((waiter >> 32) as u32), RuleId(waiter as u32))
@@ -105,7 +115,10 @@ fn judge(outcome: Outcome, rule: RuleId, shared: &Shared) -> Answer {
         tracing::error!(rule = name, error = code.name(), "Kafka refuses records of this rule (said once)");
     }
     match shared.rules.rule(rule).on_error {
-        OnError::Skip => Answer::Acked,
+        OnError::Skip => {
+            shared.rule_counters[rule.0 as usize].dropped(code.name());
+            Answer::Acked
+        }
         // Of a dead letter: there is no place for this one.
         OnError::Reject | OnError::DeadLetter => Answer::Refused {
             reason: reason(code),
@@ -119,7 +132,6 @@ fn reason(code: ErrorCode) -> ReasonCode {
     match code {
         ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => ReasonCode::NotAuthorized,
         ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => ReasonCode::PacketTooLarge,
-        ErrorCode::THROTTLING_QUOTA_EXCEEDED => ReasonCode::QuotaExceeded,
         _ => ReasonCode::ImplementationSpecificError,
     }
 }

@@ -63,19 +63,22 @@ impl Desk {
                 let topic = draft.kafka_topic(at, &shared.rules);
                 self.bury(id, Some(topic), inbound, ticket, (reason, produced(why)))
             }
-            Obstacle::Refused(reason, why) => Placed::Done(self.refusal(shared.rules.rule(id), reason, why)),
+            Obstacle::Refused(reason, why) => Placed::Done(self.refusal(id, reason, why)),
         }
     }
 
     /// A record that will never be stored, and is no dead letter: the rule says whether the device is told.
-    pub(super) fn refusal(&self, rule: &Rule, reason: ReasonCode, why: &'static str) -> Answer {
+    pub(super) fn refusal(&self, id: RuleId, reason: ReasonCode, why: &'static str) -> Answer {
         self.shared.metrics.refused(why);
-        match rule.on_error {
+        match self.shared.rules.rule(id).on_error {
             OnError::Reject | OnError::DeadLetter => Answer::Refused {
                 reason,
                 reason_string: Some(why),
             },
-            OnError::Skip => Answer::Acked,
+            OnError::Skip => {
+                self.shared.rule_counters[id.0 as usize].dropped(why);
+                Answer::Acked
+            }
         }
     }
 
@@ -93,13 +96,13 @@ impl Desk {
         let letter = DeadLetter::copy(&shared.rules, id, inbound, kafka_topic);
         let (topic, partition) = match self.grave(rule, inbound.topic) {
             Ok(Some(grave)) => grave,
-            Ok(None) => return Placed::Done(self.refusal(rule, reason, failure.why)),
+            Ok(None) => return Placed::Done(self.refusal(id, reason, failure.why)),
             Err(wait) => return Placed::Wait(wait),
         };
         let ticket = ticket.filter(|_| rule.acknowledge == Acknowledge::AfterKafka);
         let awaited = ticket.is_some();
-        let waiter = self.waiter(ticket, id).map(|waiter| (&self.receipts, waiter));
-        let is_counted = waiter.is_some();
+        let (waiter, is_counted) = self.waiter(ticket, id);
+        let waiter = Some((if is_counted { &self.receipts } else { &shared.lost }, waiter));
         let fields = letter.fields(failure);
         match self.appender.append(&topic, partition, &fields, WriteOptions::default(), waiter) {
             Ok(()) => {
@@ -113,7 +116,7 @@ impl Desk {
             }
             Err(AppendError::MemoryFull) => Placed::Wait(Wait::Memory),
             Err(AppendError::Closed) => Placed::Done(Answer::Unknown),
-            Err(AppendError::TooLarge | AppendError::NoPartition) => Placed::Done(self.refusal(rule, reason, failure.why)),
+            Err(AppendError::TooLarge | AppendError::NoPartition) => Placed::Done(self.refusal(id, reason, failure.why)),
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use super::{
     Shared,
     admission::Admission,
-    answers::{Answers, NOBODY},
+    answers::{Answers, rule_of_unasked},
     frontier::Reached,
     granting::is_read,
     guard::Guard,
@@ -171,8 +171,10 @@ impl Desk {
         RECEIPTS.with_borrow_mut(|receipts| {
             self.receipts.take(receipts);
             self.awaited = self.awaited.saturating_sub(receipts.len() as u32);
-            for receipt in receipts.drain(..).filter(|receipt| receipt.ticket != NOBODY) {
-                if let Some((ticket, answer)) = self.answers.receive(&receipt, &self.shared) {
+            for receipt in receipts.drain(..) {
+                if let Some(rule) = rule_of_unasked(receipt.ticket) {
+                    self.shared.losses.tell(rule, 1, receipt.outcome);
+                } else if let Some((ticket, answer)) = self.answers.receive(&receipt, &self.shared) {
                     self.unanswered -= 1;
                     session.answer(ticket, answer, now);
                 }
@@ -185,7 +187,11 @@ impl Desk {
         RECEIPTS.with_borrow_mut(|receipts| {
             self.receipts.take(receipts);
             self.awaited = self.awaited.saturating_sub(receipts.len() as u32);
-            receipts.clear();
+            for receipt in receipts.drain(..) {
+                if let Some(rule) = rule_of_unasked(receipt.ticket) {
+                    self.shared.losses.tell(rule, 1, receipt.outcome);
+                }
+            }
         });
     }
 

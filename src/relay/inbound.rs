@@ -17,7 +17,7 @@ use super::{
     retained::Job,
 };
 use crate::{
-    mapping::{Acknowledge, Draft, Inbound, Overflow, Rule},
+    mapping::{Acknowledge, Draft, Inbound, Overflow, Rule, RuleId},
     mqtt::{PayloadFormat, Publish, QoS, ReasonCode},
     session::{Answer, Session, Ticket},
     upstream::{AppendError, Topic, TopicState, WriteOptions},
@@ -274,8 +274,8 @@ impl Desk {
         let rule = rules.rule(id);
         let ticket = ticket.filter(|_| rule.acknowledge == Acknowledge::AfterKafka);
         let awaited = ticket.is_some();
-        let waiter = self.waiter(ticket, id).map(|waiter| (&self.receipts, waiter));
-        let is_counted = waiter.is_some();
+        let (waiter, is_counted) = self.waiter(ticket, id);
+        let waiter = Some((if is_counted { &self.receipts } else { &shared.lost }, waiter));
         let kept = keep(shared, &mut self.appender, (draft, at), inbound, waiter)?;
         let waiter = kept.or(waiter);
         let options = WriteOptions {
@@ -348,8 +348,8 @@ impl Desk {
     }
 
     /// The proxy's own state is nobody's to write, whatever a topic puts into a rule's Kafka topic.
-    pub(super) fn refuse_state_topic(&self, rule: &Rule) -> Answer {
-        self.refusal(rule, ReasonCode::ImplementationSpecificError, STATE_TOPIC)
+    pub(super) fn refuse_state_topic(&self, id: RuleId) -> Answer {
+        self.refusal(id, ReasonCode::ImplementationSpecificError, STATE_TOPIC)
     }
 
     /// What is done once for a PUBLISH, also if its first record waits.

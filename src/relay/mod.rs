@@ -4,7 +4,7 @@
 //! means, the mapping where a message goes, the cluster when it is stored.
 //!
 //! * `connection` is the loop of one client, `desk` what is kept for it; `admission`, `inbound`, `answers`, `subscribing`, `placing`,
-//!   `granting`, `outbound` and `wills` hold its verbs; `routing` says where a message goes.
+//!   `granting`, `outbound` and `wills` hold its verbs; `routing` says where a message goes, `losses` counts those that are lost and that nobody waits for.
 //! * `authenticate` asks who a client is, away from the reactor; `enhanced` does so by AUTH; `guard` keeps the answer and what it may do; `audit` tells of refusals,
 //!   `identities` counts the clients of each identity.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
@@ -38,6 +38,7 @@ mod inbound;
 mod index;
 mod leftover;
 mod lookouts;
+mod losses;
 mod mailbox;
 mod once;
 mod outbound;
@@ -77,7 +78,7 @@ use crate::{
     mapping::RuleSet,
     metrics::{Metrics, RuleCounters},
     resources::{KeySets, LiveTables, LoginServers, Registries},
-    upstream::Cluster,
+    upstream::{Cluster, Receipts},
 };
 
 pub use crate::ownership::{Listed, Roster, Shown, Standing};
@@ -88,6 +89,7 @@ use connection::Connection;
 use dead_letters::{DeadLetters, Undertaker};
 use hub::Hub;
 use identities::Identities;
+use losses::Losses;
 use registry::Registry;
 use retained::{Retained, Tasks};
 pub use roster::{RosterError, roster};
@@ -111,6 +113,9 @@ struct Shared {
     settings: Settings,
     rules: Arc<RuleSet>,
     rule_counters: Arc<[RuleCounters]>,
+    losses: Arc<Losses>,
+    /// Goes with records that no connection waits for.
+    lost: Arc<Receipts>,
     cluster: Cluster,
     metrics: Arc<Metrics>,
     registry: Registry,
@@ -162,6 +167,7 @@ impl Relay {
         let wanted = rules.has_dead_letters().then(|| (rules.clone(), rule_counters.clone()));
         let letters = wanted.map(|(rules, counters)| DeadLetters::start(cluster_of, rules, counters, timeout));
         let (dead_letters, undertaker) = letters.unzip();
+        let (losses, lost) = Losses::start(rules.clone(), rule_counters.clone());
         let registry = Registry::default();
         let spread = Spread::new(rules.len(), settings.batch_size);
         let said = Said::default();
@@ -177,6 +183,8 @@ impl Relay {
             settings,
             rules,
             rule_counters,
+            losses,
+            lost,
             cluster,
             metrics,
             registry,

@@ -6,7 +6,7 @@ use std::{hash::BuildHasher, num::NonZeroU16, sync::Arc, time::Instant};
 use rustc_hash::FxBuildHasher;
 
 use super::{
-    answers::{NOBODY, refusal, waiter},
+    answers::{refusal, unasked, waiter},
     burying::{Obstacle, produced, reserve, unmappable},
     dead_letters::HeldLetter,
     desk::Desk,
@@ -80,12 +80,12 @@ impl Desk {
         }
     }
 
-    /// What goes with a record into a batch: of a stored session, something in any case.
-    pub(super) fn waiter(&self, ticket: Option<Ticket>, rule: RuleId) -> Option<u64> {
+    /// What goes with a record into a batch, and whether this connection gets its receipt: of a stored session in any case.
+    pub(super) fn waiter(&self, ticket: Option<Ticket>, rule: RuleId) -> (u64, bool) {
         let is_stored = self.tenancy.as_ref().is_some_and(|tenancy| tenancy.stored);
         match ticket {
-            Some(ticket) => Some(waiter(ticket, rule)),
-            None => is_stored.then_some(NOBODY),
+            Some(ticket) => (waiter(ticket, rule), true),
+            None => (unasked(rule), is_stored),
         }
     }
 
@@ -214,7 +214,7 @@ impl Desk {
                     let payload = shared.rules.payload_of_own(draft.rule(at), fields.value, inbound, &mut memory);
                     Arc::new(Job::copy(inbound.topic, &fields, payload, &topic, None))
                 }),
-                skip: rule.on_error == OnError::Skip,
+                skip: (rule.on_error == OnError::Skip).then(|| shared.rule_counters[draft.rule(at).0 as usize].clone()),
                 letter: letter.map(|(letter, reserved)| Unsaid::new(HeldLetter::new(letter, reserved))),
             }),
             Err(error) => {
@@ -235,7 +235,7 @@ impl Desk {
                 let topic = draft.kafka_topic(at, &shared.rules);
                 self.make_letter(draft.rule(at), Some(topic), inbound, (reason, produced(why)))
             }
-            Obstacle::Refused(reason, why) => Err(Placed::Done(self.refusal(rule, reason, why))),
+            Obstacle::Refused(reason, why) => Err(Placed::Done(self.refusal(draft.rule(at), reason, why))),
         }
     }
 
@@ -251,7 +251,7 @@ impl Desk {
         let rule = shared.rules.rule(id);
         let (topic, partition) = match self.grave(rule, inbound.topic) {
             Ok(Some(grave)) => grave,
-            Ok(None) => return Err(Placed::Done(self.refusal(rule, reason, failure.why))),
+            Ok(None) => return Err(Placed::Done(self.refusal(id, reason, failure.why))),
             Err(wait) => return Err(Placed::Wait(wait)),
         };
         let letter = DeadLetter::copy(&shared.rules, id, inbound, kafka_topic);
@@ -263,13 +263,13 @@ impl Desk {
                     to: topic.partitions[partition].clone(),
                     source: stored_source(&topic, topic.partitions[partition].index()),
                     retained: None,
-                    skip: false,
+                    skip: None,
                     letter: None,
                 })
             }
             Err(AppendError::MemoryFull) => Err(Placed::Wait(Wait::Memory)),
             Err(AppendError::Closed) => Err(Placed::Done(Answer::Unknown)),
-            Err(AppendError::TooLarge | AppendError::NoPartition) => Err(Placed::Done(self.refusal(rule, reason, failure.why))),
+            Err(AppendError::TooLarge | AppendError::NoPartition) => Err(Placed::Done(self.refusal(id, reason, failure.why))),
         }
     }
 

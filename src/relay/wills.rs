@@ -60,7 +60,7 @@ impl Desk {
         let told = |at: &usize| rules.rule(draft.rule(*at)).on_error != OnError::DeadLetter;
         (0..draft.len())
             .filter(|at| own(at) && told(at))
-            .find_map(|at| match self.refuse_state_topic(rules.rule(draft.rule(at))) {
+            .find_map(|at| match self.refuse_state_topic(draft.rule(at)) {
                 Answer::Refused { reason, .. } => Some(reason),
                 Answer::Acked | Answer::Unknown => None,
             })

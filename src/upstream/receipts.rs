@@ -38,11 +38,21 @@ pub struct Receipt {
     pub outcome: Outcome,
 }
 
+/// Told of losses: a ticket, how many records in a row had it, and what became of them.
+type Losses = dyn Fn(u64, u32, Outcome) + Send + Sync;
+
 /// The receipts of one connection. Its owner waits on the `Notify` and takes what is there.
-#[derive(Debug)]
 pub struct Receipts {
     notify: Arc<Notify>,
     list: Mutex<Vec<Receipt>>,
+    /// Of records that nobody waits for.
+    losses: Option<Box<Losses>>,
+}
+
+impl std::fmt::Debug for Receipts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receipts").field("list", &self.list).finish_non_exhaustive()
+    }
 }
 
 impl Receipts {
@@ -51,6 +61,17 @@ impl Receipts {
         Arc::new(Self {
             notify,
             list: Mutex::default(),
+            losses: None,
+        })
+    }
+
+    /// For records that nobody waits for: `losses` is called at once, and only with those that Kafka does not have, or may not have. It is called by
+    /// the broker's sender, so it must be quick.
+    pub fn of_losses(losses: impl Fn(u64, u32, Outcome) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            notify: Arc::default(),
+            list: Mutex::default(),
+            losses: Some(Box::new(losses)),
         })
     }
 
@@ -64,6 +85,12 @@ impl Receipts {
 impl Receipts {
     /// Adds a receipt of somebody who writes in the place of another, and rings.
     pub fn put(&self, receipt: Receipt) {
+        if let Some(losses) = &self.losses {
+            if !matches!(receipt.outcome, Outcome::Stored { .. }) {
+                losses(receipt.ticket, 1, receipt.outcome);
+            }
+            return;
+        }
         self.list.lock().expect("no code that holds this lock panics").push(receipt);
         self.notify.notify_one();
     }
@@ -74,6 +101,8 @@ impl Receipts {
 pub(crate) struct Waiters {
     groups: Vec<Group>,
     tickets: Vec<(u64, u32)>,
+    /// Records that nobody waits for, by index: most batches are of one rule, so this is one entry however many there are.
+    runs: Vec<Run>,
 }
 
 #[derive(Debug)]
@@ -83,9 +112,22 @@ struct Group {
     start: usize,
 }
 
+/// Records in a row of which only a loss is told, and by one ticket.
+#[derive(Debug)]
+struct Run {
+    receipts: Arc<Receipts>,
+    ticket: u64,
+    from: u32,
+    /// Index behind the last.
+    to: u32,
+}
+
 impl Waiters {
     /// Adds who waits for the record at `index` of the batch.
     pub(crate) fn push(&mut self, receipts: &Arc<Receipts>, ticket: u64, index: u32) {
+        if receipts.losses.is_some() {
+            return self.push_unawaited(receipts, ticket, index);
+        }
         if self.groups.last().is_none_or(|g| !Arc::ptr_eq(&g.receipts, receipts)) {
             self.groups.push(Group {
                 receipts: Arc::clone(receipts),
@@ -93,6 +135,18 @@ impl Waiters {
             });
         }
         self.tickets.push((ticket, index));
+    }
+
+    fn push_unawaited(&mut self, receipts: &Arc<Receipts>, ticket: u64, index: u32) {
+        match self.runs.last_mut() {
+            Some(run) if run.to == index && run.ticket == ticket && Arc::ptr_eq(&run.receipts, receipts) => run.to += 1,
+            _ => self.runs.push(Run {
+                receipts: Arc::clone(receipts),
+                ticket,
+                from: index,
+                to: index + 1,
+            }),
+        }
     }
 
     /// Tells everyone.
@@ -111,12 +165,21 @@ impl Waiters {
                 .extend(receipts);
             group.receipts.notify.notify_one();
         }
+        if matches!(verdict, Verdict::Stored(_)) {
+            return;
+        }
+        for run in &self.runs {
+            if let Some(losses) = &run.receipts.losses {
+                losses(run.ticket, run.to - run.from, outcome(partition, run.from, verdict));
+            }
+        }
     }
 }
 
 impl Split for Waiters {
     fn held(&self) -> usize {
-        self.tickets.capacity() * size_of::<(u64, u32)>() + self.groups.capacity() * size_of::<Group>()
+        let waiting = self.tickets.capacity() * size_of::<(u64, u32)>() + self.groups.capacity() * size_of::<Group>();
+        waiting + self.runs.capacity() * size_of::<Run>()
     }
 
     fn split_off(&mut self, at: u32) -> Self {
@@ -133,8 +196,28 @@ impl Split for Waiters {
             let receipts = Arc::clone(&group.receipts);
             groups.insert(0, Group { receipts, start: 0 });
         }
-        Self { groups, tickets }
+        let runs = split_runs(&mut self.runs, at);
+        Self { groups, tickets, runs }
     }
+}
+
+/// Those behind the cut, counted from there.
+fn split_runs(runs: &mut Vec<Run>, at: u32) -> Vec<Run> {
+    let first = runs.partition_point(|run| run.to <= at);
+    let mut behind = runs.split_off(first);
+    if let Some(across) = behind.first_mut().filter(|run| run.from < at) {
+        runs.push(Run {
+            receipts: Arc::clone(&across.receipts),
+            to: at,
+            ..*across
+        });
+        across.from = at;
+    }
+    for run in &mut behind {
+        run.from -= at;
+        run.to -= at;
+    }
+    behind
 }
 
 fn outcome(partition: i32, index: u32, verdict: Verdict) -> Outcome {
@@ -182,6 +265,57 @@ mod tests {
                 outcome: Outcome::Stored { partition: 2, offset: 103 }
             }]
         );
+    }
+
+    /// Who is told of losses alone hears of each once, wherever a batch is split, and of nothing that is stored.
+    #[test]
+    fn of_records_that_nobody_waits_for_losses_are_told() {
+        let lost = Arc::new(Mutex::new(Vec::new()));
+        let told = lost.clone();
+        let quiet = Receipts::of_losses(move |ticket, records, outcome| told.lock().unwrap().push((ticket, records, outcome)));
+        let asked = Receipts::new(Arc::default());
+        let code = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+        let whole = || {
+            let mut waiters = Waiters::default();
+            for index in 0..10 {
+                match index {
+                    4 => waiters.push(&asked, 1, index),
+                    8.. => waiters.push(&quiet, 8, index),
+                    _ => waiters.push(&quiet, 7, index),
+                }
+            }
+            waiters
+        };
+        let unsplit = whole();
+        assert_eq!(unsplit.runs.len(), 3);
+        unsplit.settle(0, Verdict::Stored(100));
+        quiet.put(Receipt {
+            ticket: 7,
+            outcome: Outcome::Stored { partition: 0, offset: 3 },
+        });
+        assert!(lost.lock().unwrap().is_empty());
+        unsplit.settle(0, Verdict::Refused(code));
+        let refused = Outcome::Refused(code);
+        assert_eq!(*lost.lock().unwrap(), [(7, 4, refused), (7, 3, refused), (8, 2, refused)]);
+        for cut in 1..10 {
+            lost.lock().unwrap().clear();
+            let mut front = whole();
+            let back = front.split_off(cut);
+            front.settle(0, Verdict::Refused(code));
+            let sum = |ticket| {
+                let lost = lost.lock().unwrap();
+                lost.iter().filter(|told| told.0 == ticket).map(|told| told.1).sum::<u32>()
+            };
+            let in_front = |from: u32, to: u32| to.min(cut).saturating_sub(from);
+            assert_eq!((sum(7), sum(8)), (in_front(0, 4) + in_front(5, 8), in_front(8, 10)), "cut at {cut}");
+            back.settle(0, Verdict::Unknown);
+            assert_eq!((sum(7), sum(8)), (7, 2), "cut at {cut}");
+        }
+        quiet.put(Receipt {
+            ticket: 9,
+            outcome: refused,
+        });
+        assert_eq!(lost.lock().unwrap().last(), Some(&(9, 1, refused)));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     kafka::{batch::Producer, error::ErrorCode},
     mapping::{Failure, Stage},
+    metrics::RuleCounters,
     ownership::{ConnectionId, Message, Outcome, Pair, Source, Tenure},
     relay::{
         dead_letters::{DeadLetters, HeldLetter},
@@ -44,8 +45,8 @@ pub struct Held {
     pub source: Source,
     /// What is to be retained of it.
     pub retained: Option<Arc<Job>>,
-    /// A refusal of Kafka leaves it out, instead of refusing the message.
-    pub skip: bool,
+    /// A refusal of Kafka leaves it out, instead of refusing the message, and is counted here.
+    pub skip: Option<RuleCounters>,
     /// A refusal of Kafka makes this of it, instead of refusing the message.
     pub letter: Option<Unsaid<HeldLetter>>,
 }
@@ -251,15 +252,20 @@ async fn produce(cluster: &Cluster, keeper: Option<&Retained>, held: Held, (pair
             let timestamp = timestamp.filter(|_| doubt);
             match retain(keeper, job, (pair.source.partition.cast_signed(), offset), timestamp).await {
                 // It is left out, but not the first: its sequence is used.
-                (Outcome::Refused, code) if held.skip || held.letter.is_some() => (Outcome::Appended, code),
+                (Outcome::Refused, code) if held.skip.is_some() || held.letter.is_some() => (Outcome::Appended, code),
                 told => told,
             }
         }
         Fate::Gap => (Outcome::Gap, None),
         Fate::Fenced => (Outcome::Fenced, None),
         Fate::Unknown => (Outcome::Unknown, None),
-        Fate::Refused(code) if held.skip => (Outcome::Skipped, Some(code)),
-        Fate::Refused(code) => (Outcome::Refused, Some(code)),
+        Fate::Refused(code) => match &held.skip {
+            Some(rule) => {
+                rule.dropped(code.name());
+                (Outcome::Skipped, Some(code))
+            }
+            None => (Outcome::Refused, Some(code)),
+        },
     }
 }
 
