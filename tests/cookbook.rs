@@ -29,6 +29,21 @@ fn each_mapping_is_whole_and_its_examples_hold() {
     }
 }
 
+/// A client id is what its client says: who is to be kept apart from others needs credentials.
+#[test]
+fn who_has_rights_is_known_by_credentials() {
+    let mut separated = 0;
+    for file in files() {
+        let text = std::fs::read_to_string(docs().join("cookbook").join(&file)).unwrap();
+        if text.contains("\nauthorization:") {
+            assert!(!text.contains("anonymous") && !text.contains("who: {client"), "{file}");
+            assert!(text.contains("{identity}"), "{file}");
+            separated += 1;
+        }
+    }
+    assert!(separated > 0);
+}
+
 /// An example that says something else than what becomes of its message is found.
 #[test]
 fn an_example_that_does_not_hold_is_a_fault() {

@@ -76,7 +76,12 @@ Exit codes: 0, and 65 if the answer is that nothing comes of it: no record, no m
 const IMPORT: &str = "\
 Examples:
   mqtt-kafka-proxy import confluent kafka-mqtt.properties >proxy.yaml
-  mqtt-kafka-proxy import confluent kafka-mqtt.properties mqtt.jaas >proxy.yaml   with the login modules of its listeners";
+  mqtt-kafka-proxy import confluent kafka-mqtt.properties mqtt.jaas >proxy.yaml   with the login modules of its listeners
+  mqtt-kafka-proxy import emqx emqx.conf cluster.hocon >proxy.yaml";
+
+const SCHEMA: &str = "\
+Example:
+  mqtt-kafka-proxy schema >proxy.schema.json   proxy.yaml begins with: # yaml-language-server: $schema=proxy.schema.json";
 
 const SESSIONS: &str = "\
 Examples:
@@ -129,6 +134,7 @@ enum Command {
     #[command(after_help = EXPLAIN)]
     Explain(Box<explain::Question>),
     /// Write the JSON Schema of proxy.yaml to stdout, for editors
+    #[command(after_help = SCHEMA)]
     Schema,
     /// Write the configuration of another gateway as proxy.yaml to stdout, with a comment for each setting that has no equal
     #[command(subcommand, after_help = IMPORT)]
@@ -285,6 +291,25 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         CommandLine::command().debug_assert();
+    }
+
+    /// Each command shows itself at work; of one that has others below it, each of those is shown.
+    #[test]
+    fn every_command_has_examples() {
+        for command in CommandLine::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let name = command.get_name();
+            assert!(help.starts_with("Example"), "{name}");
+            assert!(help.contains(&format!("\n  mqtt-kafka-proxy {name}")), "{name}");
+            for below in command.get_subcommands() {
+                let below = below.get_name();
+                assert!(
+                    help.contains(&format!("\n  mqtt-kafka-proxy {name} {below} "))
+                        || help.contains(&format!("\n  mqtt-kafka-proxy {name} {below}\n")),
+                    "{name} {below}"
+                );
+            }
+        }
     }
 
     #[test]
