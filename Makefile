@@ -54,7 +54,7 @@ $(CARGO_FUZZ):
 	@integration/need cargo cc
 	cargo install --quiet --locked cargo-fuzz@$(CARGO_FUZZ_VERSION) --root $(CACHE)/cargo
 
-bench: ## micro-benchmarks, then publishing and the Kafka client alone, beside librdkafka and the socket floor; handshakes, idle memory; fails if a goal is missed
+bench: ## micro-benchmarks, then publishing and the Kafka client alone, beside librdkafka and the socket floor; handshakes, idle memory; all of it runs, and it fails if a goal is missed
 	@integration/need cargo cc openssl kcat rdkafka
 	@integration/kafka/kafka install
 	cargo bench --locked --no-fail-fast

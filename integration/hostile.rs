@@ -231,18 +231,27 @@ fn honest_clients_go_on_beside_hostile_ones_of_whom_nothing_is_left() {
     eventually("their tasks have ended", || (proxy.metric(&[TASKS]) <= tasks).then_some(()));
     let grown = peak.memory.saturating_sub(memory);
     println!(
-        "{} hostile connections, up to {} at a time: p99 before {before:.1?}, meanwhile {attacked:.1?}, of another \
+        "{} hostile connections, up to {} at a time: p99 before {before:.1?}, meanwhile {attacked:.1?} ({:.2} of it), of another \
          instance then {unharmed:.1?}, after {after:.1?}; memory {} MiB, \
          at most {} MiB more, in the end {} MiB; tasks before {tasks}, after {}",
         extent.total,
         peak.connections,
+        attacked.as_secs_f64() / before.as_secs_f64(),
         memory >> 20,
         grown >> 20,
         resident(&proxy) >> 20,
         proxy.metric(&[TASKS])
     );
+    // Or it would not be what it says that it stands. The short form is too short for so many to gather.
+    assert!(
+        !is_long() || peak.connections >= 0.9 * extent.at_a_time as f64,
+        "at most {} at a time",
+        peak.connections
+    );
     let bound = MEMORY_SHARED + MEMORY_EACH * extent.at_a_time as u64;
     assert!(grown < bound, "{grown} bytes more for {} connections", peak.connections);
+    // "Not slower than twice as it was" is about the proxy. The attackers are on the same machine and take most of it, which slows whoever is on
+    // it: so it is compared with what an instance that nobody attacks needs at the same time, where that is more.
     // The short form shares two cores with other tests: there is left that nobody waits for an attacker.
     let slack = if is_long() { Duration::ZERO } else { extent.connect_timeout / 2 };
     assert!(
