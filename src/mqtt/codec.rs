@@ -8,7 +8,10 @@ use super::{
     packet::{Packet, Version},
     reason::ReasonCode,
 };
-use crate::wire::read::{ReadError, Reader};
+use crate::wire::{
+    read::{ReadError, Reader},
+    write::varint_len,
+};
 
 /// Whose packets are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,10 @@ impl Decoder {
             return Ok(None);
         };
         let whole = head + body_len;
+        let padded = is_padded(head, body_len);
+        if padded && self.version == Some(Version::V5) {
+            return Err(ReadError::Varint.into());
+        }
         self.check_header(buf[0], whole)?;
         let Some(body) = buf.get(head..whole) else { return Ok(None) };
         if buf[0] >> 4 == 3 {
@@ -89,6 +96,9 @@ impl Decoder {
             return Ok(Some((Packet::Publish(publish), whole)));
         }
         let packet = self.body(buf[0], body)?;
+        if padded && self.version.is_none() && !is_connect_of_3(&packet) {
+            return Err(ReadError::Varint.into());
+        }
         Ok(Some((packet, whole)))
     }
 
@@ -162,7 +172,19 @@ impl Decoder {
     }
 }
 
-/// Bytes of the fixed header and the remaining length; `None` if it is not whole.
+/// Whether the remaining length takes more bytes than it need. That it must not is a rule of version 5 [MQTT-1.5.5-1]; there are 3.x clients that always
+/// write four.
+#[inline]
+fn is_padded(head: usize, body_len: usize) -> bool {
+    head > 2 && head - 1 > varint_len(body_len)
+}
+
+/// The first packet tells its version only once it is read.
+fn is_connect_of_3(packet: &Packet<'_>) -> bool {
+    matches!(packet, Packet::Connect(connect) if connect.version != Version::V5)
+}
+
+/// Bytes of the fixed header and the remaining length, which may be padded; `None` if it is not whole.
 #[inline]
 fn fixed_header(buf: &[u8]) -> Result<Option<(usize, usize)>, DecodeError> {
     if let [_, length @ 0..0x80, ..] = *buf {
@@ -172,7 +194,7 @@ fn fixed_header(buf: &[u8]) -> Result<Option<(usize, usize)>, DecodeError> {
     if reader.u8().is_err() {
         return Ok(None);
     }
-    match reader.varint() {
+    match reader.padded_varint() {
         Ok(length) => Ok(Some((buf.len() - reader.rest().len(), length as usize))),
         Err(ReadError::Short) => Ok(None),
         Err(error) => Err(error.into()),

@@ -17,9 +17,9 @@ pub enum TopicError {
     MultiLevel,
     /// `+` that is not a whole level [MQTT-4.7.1-2].
     SingleLevel,
-    /// `$share` without a name [MQTT-4.8.2-1].
+    /// `$share/` without a name [MQTT-4.8.2-1].
     ShareName,
-    /// `$share` with a wildcard in its name, or without a filter [MQTT-4.8.2-2].
+    /// `$share/` with a wildcard in its name, or without a filter [MQTT-4.8.2-2].
     Share,
 }
 
@@ -120,10 +120,10 @@ fn validate_levels(filter: &str) -> Result<(), TopicError> {
 /// The parts of a shared subscription; `None` if the filter is an ordinary one.
 ///
 /// # Errors
-/// [`TopicError::ShareName`] or [`TopicError::Share`] if it begins as one and is none.
+/// [`TopicError::ShareName`] or [`TopicError::Share`] if it begins as one, with `$share/`, and is none.
 pub fn parse_share(filter: &str) -> Result<Option<SharedFilter<'_>>, TopicError> {
     let Some(rest) = filter.strip_prefix("$share/") else {
-        return if filter == "$share" { Err(TopicError::ShareName) } else { Ok(None) };
+        return Ok(None);
     };
     let (name, filter) = rest.split_once('/').unwrap_or((rest, ""));
     if name.is_empty() {
@@ -191,6 +191,7 @@ mod tests {
             "$share/g/a/#",
             "$share/g/+",
             "$sharex",
+            "$share",
             "a/$share",
         ] {
             assert_eq!(validate_filter(good), Ok(()), "{good}");
@@ -201,7 +202,7 @@ mod tests {
             ("a/#/b", TopicError::MultiLevel),
             ("a+", TopicError::SingleLevel),
             ("a/+b/c", TopicError::SingleLevel),
-            ("$share", TopicError::ShareName),
+            ("$share/", TopicError::ShareName),
             ("$share/g", TopicError::Share),
             ("$share/g/", TopicError::Share),
             ("$share//a", TopicError::ShareName),

@@ -110,15 +110,27 @@ impl<'a> Reader<'a> {
         if first < 0x80 {
             return Ok(u32::from(first));
         }
-        self.varint_rest(u32::from(first & 0x7F))
+        match self.varint_rest(u32::from(first & 0x7F))? {
+            (_, 0) => Err(ReadError::Varint),
+            (value, _) => Ok(value),
+        }
     }
 
-    fn varint_rest(&mut self, mut value: u32) -> Result<u32, ReadError> {
+    /// The same, which may be longer than it need be: up to four bytes.
+    pub fn padded_varint(&mut self) -> Result<u32, ReadError> {
+        match self.u8()? {
+            first @ 0..0x80 => Ok(u32::from(first)),
+            first => self.varint_rest(u32::from(first & 0x7F)).map(|(value, _)| value),
+        }
+    }
+
+    /// The value and its last byte.
+    fn varint_rest(&mut self, mut value: u32) -> Result<(u32, u8), ReadError> {
         for shift in [7, 14, 21] {
             let byte = self.u8()?;
             value |= u32::from(byte & 0x7F) << shift;
             if byte < 0x80 {
-                return if byte == 0 { Err(ReadError::Varint) } else { Ok(value) };
+                return Ok((value, byte));
             }
         }
         Err(ReadError::Varint)

@@ -85,7 +85,7 @@ pub const LEGAL_V5: &[(&str, &str, &str)] = &[
     ),
     ("4.8.2-1", "s", "82 * 00 01 ( ) t:$share/g/# 2A"),
     ("4.8.2-2", "s", "82 * 00 01 ( ) t:$share/g//a 00 t:$share/g/+/b 00"),
-    ("", "s", "82 * 00 01 ( ) t:$shared 04 t:$SHARE/+ 00 t:a/$share 04"),
+    ("", "s", "82 * 00 01 ( ) t:$shared 04 t:$SHARE/+ 00 t:a/$share 04 t:$share 05"),
     ("", "s", "A2 * 00 01 ( ) t:# t:$share/g/a t:a/b"),
     ("", "c", "90 * 00 01 ( ) 00 01 02 80 A2"),
     ("", "c", "B0 * 00 01 ( 1F t:why ) 00 11 91"),
@@ -132,9 +132,17 @@ pub const LEGAL_V311: &[(&str, &str, &str)] = &[
     ("", "s", "C0 00"),
     ("", "c", "D0 00"),
     ("", "s", "E0 00"),
+    // That a length takes as few bytes as it can is a rule of version 5.
+    ("", "s", "10 8E 00 t:MQTT 04 02 00 3C t:id"),
+    ("", "s", "10 8E 80 80 00 t:MQTT 04 02 00 3C t:id"),
+    ("", "sc", "30 85 00 t:a r:it"),
+    ("", "sc", "40 82 80 00 00 01"),
+    ("", "s", "C0 80 00"),
+    ("", "s", "E0 80 80 80 00"),
 ];
 
 pub const LEGAL_V31: &[(&str, &str, &str)] = &[
+    ("", "s", "10 90 00 t:MQIsdp 03 02 00 3C t:id"),
     ("", "s", "10 * t:MQIsdp 03 02 00 3C t:id"),
     ("", "s", "10 * t:MQIsdp 03 F6 00 3C t:id t:w t:bye t:user t:pass"),
     // The flags promise a user name and a password that do not come, which 3.1 wants taken.

@@ -25,7 +25,9 @@ pub const MALFORMED: &[Row] = &[
     ("3.8.1-1", "s", "8A * 00 01 t:a 00", M, "reserved flags"),
     ("3.10.1-1", "s", "A0 * 00 01 t:a", M, "reserved flags"),
     ("3.14.1-1", "s", "E1 00", M, "reserved flags"),
-    ("", "s", "C0 80 00", M, "variable byte integer"),
+    ("", "sc", "30 80 80 80 80", M, "variable byte integer"),
+    // Before the version is known only a CONNECT may be padded.
+    ("3.1.0-1", "s", "C0 80 00", P, "no CONNECT"),
     ("", "sc", "30 FF FF FF FF 01", M, "variable byte integer"),
     ("", "s", "20 02 00 00", P, "never sends"),
     ("", "s", "90 * 00 01 00", P, "never sends"),
