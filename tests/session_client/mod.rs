@@ -151,6 +151,19 @@ impl Client {
         client
     }
 
+    /// Of a session that outlives its connection.
+    pub fn stored(version: Version, settings: Settings) -> Self {
+        let mut client = Self::fresh(version, settings);
+        assert_eq!(client.send(&Packet::Connect(Box::new(connect(version)))), [Output::Connect]);
+        let accepted = Accepted {
+            stored: true,
+            ..Accepted::default()
+        };
+        client.session.accept(accepted, client.now);
+        assert_eq!(client.received().len(), 1);
+        client
+    }
+
     pub fn connected(version: Version) -> Self {
         Self::connected_as(connect(version), Settings::default())
     }
