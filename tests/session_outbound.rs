@@ -485,6 +485,44 @@ fn expiry_travels_and_ends_a_message() {
     assert_eq!(publish.properties.unwrap().message_expiry_interval, Some(9));
 }
 
+/// [MQTT-3.3.2-6]: the time for which a QoS 2 message of a stored session waits for its permission counts.
+#[test]
+fn expiry_goes_on_while_a_message_waits_to_be_written_down() {
+    let mut client = Client::stored(Version::V5, Settings::default());
+    let keys = client.subscribed(&[filter("a/b", QoS::ExactlyOnce)], Some(300));
+    let payload = payload();
+    for (waits, left) in [(0, Some(9)), (4_900, Some(5)), (60_000, Some(1))] {
+        let lasting = Message {
+            message_expiry_interval: Some(9),
+            shared_properties: &[0x03, 0x00, 0x01, b't'],
+            ..message(&payload, QoS::ExactlyOnce, &keys)
+        };
+        assert_eq!(client.session.deliver_stored(&lasting, client.now), Taken::Asked);
+        let packet = id(client.session.last_packet_id());
+        client.now += Duration::from_millis(waits);
+        client.session.permit(packet, client.now);
+        let mqttbytes::v5::Packet::Publish(publish) = client.packet5() else {
+            panic!()
+        };
+        let properties = publish.properties.unwrap();
+        assert_eq!(properties.message_expiry_interval, left, "after {waits} ms");
+        assert_eq!(properties.subscription_identifiers, [300]);
+        assert_eq!(properties.content_type.as_deref(), Some("t"));
+    }
+    for version in VERSIONS {
+        let mut client = Client::stored(version, Settings::default());
+        let keys = client.subscribed(&[filter("a/b", QoS::ExactlyOnce)], None);
+        let message = Message {
+            message_expiry_interval: (version != Version::V5).then_some(9),
+            ..message(&payload, QoS::ExactlyOnce, &keys)
+        };
+        assert_eq!(client.session.deliver_stored(&message, client.now), Taken::Asked);
+        client.now += Duration::from_secs(4);
+        client.session.permit(id(1), client.now);
+        assert_eq!(client.received(), ["publish 1 a/b q2"], "no expiry, nothing to count");
+    }
+}
+
 /// A packet costs no more than its bytes: what it may ask for is bounded, also where it asks for the same again and again.
 #[test]
 fn the_filters_of_one_packet_are_bounded() {

@@ -31,10 +31,21 @@ pub struct PublishHead<'a> {
 }
 
 impl PublishHead<'_> {
+    /// Where the four bytes of the message expiry interval stand in the `length` bytes that [`encode_head`] has written.
+    pub fn expiry_at(&self, version: Version, length: usize, shared_properties: &[u8]) -> Option<usize> {
+        let behind = self.ids_len() + shared_properties.len();
+        self.message_expiry_interval
+            .filter(|_| version == Version::V5)
+            .and_then(|_| length.checked_sub(4 + behind))
+    }
+
+    fn ids_len(&self) -> usize {
+        self.subscription_ids.iter().map(|id| 1 + write::varint_len(*id as usize)).sum()
+    }
+
     /// Encoded length of the receiver's own properties.
     fn own_len(&self) -> usize {
-        let ids: usize = self.subscription_ids.iter().map(|id| 1 + write::varint_len(*id as usize)).sum();
-        ids + self.topic_alias.map_or(0, |_| 3) + self.message_expiry_interval.map_or(0, |_| 5)
+        self.ids_len() + self.topic_alias.map_or(0, |_| 3) + self.message_expiry_interval.map_or(0, |_| 5)
     }
 
     /// Encoded length of all properties; `None` where the version has none.

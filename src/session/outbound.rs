@@ -119,16 +119,16 @@ impl Session {
     ///
     /// The effective QoS is the lower of the message's and the highest granted by the subscriptions that match; overlapping
     /// subscriptions get one copy with all their identifiers [MQTT-3.3.4-2], [MQTT-3.3.4-4].
-    pub fn deliver(&mut self, message: &Message<'_>, _now: Instant) -> Taken {
-        self.deliver_as(message, false)
+    pub fn deliver(&mut self, message: &Message<'_>, now: Instant) -> Taken {
+        self.deliver_as(message, false, now)
     }
 
     /// The same for a record that a stored session has a place for: at QoS 2 it is not sent before it is written down.
-    pub fn deliver_stored(&mut self, message: &Message<'_>, _now: Instant) -> Taken {
-        self.deliver_as(message, self.stored.is_some())
+    pub fn deliver_stored(&mut self, message: &Message<'_>, now: Instant) -> Taken {
+        self.deliver_as(message, self.stored.is_some(), now)
     }
 
-    fn deliver_as(&mut self, message: &Message<'_>, hold: bool) -> Taken {
+    fn deliver_as(&mut self, message: &Message<'_>, hold: bool, now: Instant) -> Taken {
         if self.phase != Phase::Live {
             return Taken::Closed;
         }
@@ -150,11 +150,11 @@ impl Session {
                 Taken::OutboxFull
             };
         }
-        self.write(message, matched.qos, matched.retain, hold)
+        self.write(message, matched.qos, matched.retain, hold, now)
     }
 
     /// Encodes a message that may go now, and remembers it if it will be acknowledged.
-    fn write(&mut self, message: &Message<'_>, qos: QoS, retain: bool, hold: bool) -> Taken {
+    fn write(&mut self, message: &Message<'_>, qos: QoS, retain: bool, hold: bool, now: Instant) -> Taken {
         let packet_id = (qos != QoS::AtMostOnce).then(|| self.outbound.free_id());
         let ids = self.subscriptions.take_matched_ids();
         let head = PublishHead {
@@ -174,12 +174,14 @@ impl Session {
             Some(_) => self.try_head(&head, message),
             None => self.write_head(head, message),
         };
+        let length = self.outbox.buffer().len() - start;
+        let expiry_at = held.and_then(|_| head.expiry_at(self.version, length, message.shared_properties));
         self.subscriptions.put_matched_ids(ids);
         if !written {
             return Taken::TooLarge;
         }
         match held {
-            Some(packet_id) => self.hold(packet_id, start, message.payload.clone()),
+            Some(packet_id) => self.hold(packet_id, start, message, expiry_at, now),
             None => self.outbox.push_shared(message.payload.clone()),
         }
         if let Some(packet_id) = packet_id {

@@ -43,6 +43,30 @@ struct Held {
     packet_id: PacketId,
     head: Box<[u8]>,
     payload: Bytes,
+    expiry: Option<HeldExpiry>,
+}
+
+/// The message expiry interval of a PUBLISH that is encoded.
+#[derive(Clone, Copy, Debug)]
+struct HeldExpiry {
+    /// Where its four bytes stand in the head.
+    at: usize,
+    /// As they say, from `since` on.
+    seconds: u32,
+    since: Instant,
+}
+
+impl Held {
+    /// What is left of the message expiry interval [MQTT-3.3.2-6]. At least one second: it is written down as given, and is sent.
+    fn regard_expiry(&mut self, now: Instant) {
+        let Some(HeldExpiry { at, seconds, since }) = self.expiry else {
+            return;
+        };
+        let waited = u32::try_from(now.saturating_duration_since(since).as_secs()).unwrap_or(u32::MAX);
+        if let Some(field) = self.head[at..].first_chunk_mut() {
+            *field = seconds.saturating_sub(waited).max(1).to_be_bytes();
+        }
+    }
 }
 
 /// How far an outgoing message of a session that goes on has come.
@@ -98,15 +122,24 @@ impl Session {
         self.stored.as_ref().map_or(0, |stored| stored.held_bytes)
     }
 
-    /// Takes what was just encoded at the end of the outbox back, to be sent later.
-    pub(super) fn hold(&mut self, packet_id: PacketId, start: usize, payload: Bytes) {
+    /// Takes what was just encoded at the end of the outbox back, to be sent later; `expiry_at` is where its message expiry interval stands in it.
+    pub(super) fn hold(&mut self, packet_id: PacketId, start: usize, message: &Message<'_>, expiry_at: Option<usize>, now: Instant) {
         let Some(stored) = &mut self.stored else { return };
+        let payload = message.payload.clone();
+        let expiry = expiry_at
+            .zip(message.message_expiry_interval)
+            .map(|(at, seconds)| HeldExpiry { at, seconds, since: now });
         let buffer = self.outbox.buffer();
         let head: Box<[u8]> = buffer[start..].into();
         buffer.truncate(start);
         self.sent[usize::from(head[0] >> 4)] -= 1;
         stored.held_bytes += head.len() + payload.len();
-        stored.held.push_back(Held { packet_id, head, payload });
+        stored.held.push_back(Held {
+            packet_id,
+            head,
+            payload,
+            expiry,
+        });
     }
 
     /// The packet id that a message was sent with last, or will be; 0 if none was.
@@ -115,16 +148,16 @@ impl Session {
     }
 
     /// A QoS 2 message that was [`Taken::Asked`] may be sent.
-    pub fn permit(&mut self, packet_id: PacketId, _now: Instant) {
+    pub fn permit(&mut self, packet_id: PacketId, now: Instant) {
         let Some(stored) = self.stored.as_deref_mut().filter(|_| self.phase == Phase::Live) else {
             return;
         };
         let Some(at) = stored.held.iter().position(|held| held.packet_id == packet_id) else {
             return;
         };
-        let Some(Held { head, payload, .. }) = stored.held.remove(at) else {
-            return;
-        };
+        let Some(mut held) = stored.held.remove(at) else { return };
+        held.regard_expiry(now);
+        let Held { head, payload, .. } = held;
         stored.held_bytes -= head.len() + payload.len();
         self.sent[usize::from(head[0] >> 4)] += 1;
         self.outbox.buffer().extend_from_slice(&head);
