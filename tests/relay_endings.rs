@@ -267,6 +267,94 @@ async fn at_the_end_of_the_process_what_is_in_flight_is_answered_first() {
     assert_eq!(stage.fake.all_values("t").len(), 4);
 }
 
+/// A window of one: what a 3.1.1 device says behind a PUBLISH without PUBACK is not read.
+async fn one_at_a_time() -> Stage {
+    Stage::with(fake().await, RULES, |config| config.session.receive_maximum = 1).await
+}
+
+/// A device with a will.
+async fn mortal(stage: &Stage, version: u8) -> Device {
+    let mut greeting = connect("mortal");
+    greeting.last_will = will("t/will");
+    Device::connected_as(stage.address, version, &greeting).await
+}
+
+/// Its PUBLISH, which Kafka does not answer.
+async fn held(stage: &Stage, mut device: Device) -> Device {
+    stage.fake.hold_produce(&[1]);
+    device.publish("t/a", 1, 1, "1").await;
+    until("it is on its way", || {
+        stage.metric("messages_total{rule=\"all\",direction=\"to_kafka\"}") == 1
+    })
+    .await;
+    device
+}
+
+/// All connections end; what Kafka has then.
+async fn in_the_end(mut stage: Stage) -> Vec<String> {
+    stage.fake.hold_produce(&[]);
+    until("it is gone", || stage.metric("connections{listener=\"tcp\"}") == 0).await;
+    stage.begin_drain();
+    stage.ended().await;
+    stage.fake.all_values("t")
+}
+
+#[tokio::test]
+async fn a_goodbye_that_cannot_be_read_yet_is_heard_before_another_connection_takes_over() {
+    let stage = one_at_a_time().await;
+    let mut first = held(&stage, mortal(&stage, 4).await).await;
+    first.publish("t/a", 1, 2, "2").await;
+    first.disconnect(0).await;
+    let second = Device::connected(stage.address, 4, "mortal").await;
+    stage.fake.hold_produce(&[]);
+    assert_eq!(first.rest().await, ["puback 1", "puback 2"]);
+    drop((first, second));
+    assert_eq!(in_the_end(stage).await, ["1", "2"], "no will: it said goodbye");
+}
+
+/// Kafka may be away for long, and the other connection is there.
+#[tokio::test]
+async fn who_cannot_be_heard_in_time_is_taken_over() {
+    let stage = one_at_a_time().await;
+    let mut first = held(&stage, mortal(&stage, 4).await).await;
+    first.disconnect(0).await;
+    let second = Device::connected(stage.address, 4, "mortal").await;
+    assert_eq!(first.rest().await, NOTHING);
+    assert_eq!(stage.metric("connections_closed_total{reason=\"session_taken_over\"}"), 1);
+    drop((first, second));
+    assert_eq!(in_the_end(stage).await, ["1", "gone"]);
+}
+
+#[tokio::test]
+async fn a_goodbye_while_the_process_stops_is_heard() {
+    let stage = one_at_a_time().await;
+    let mut idle = stage.v5("idle").await;
+    let mut device = held(&stage, mortal(&stage, 5).await).await;
+    stage.begin_drain();
+    assert_eq!(idle.rest().await, ["disconnect 0x8b"]);
+    assert_eq!(device.fence().await, NOTHING, "PINGREQ is answered");
+    device.disconnect(0).await;
+    assert_eq!(device.rest().await, NOTHING);
+    assert_eq!(in_the_end(stage).await, ["1"], "no will: it said goodbye");
+}
+
+/// It closes its socket with an answer in it that it has not read, so the connection is reset, and no answer can be written any more.
+#[tokio::test]
+async fn a_goodbye_is_heard_of_a_device_that_reads_no_answers() {
+    let stage = one_at_a_time().await;
+    let mut device = mortal(&stage, 4).await;
+    device.bytes(&[0xc0, 0]).await;
+    assert_eq!(device.stream.peek(&mut [0; 2]).await.unwrap(), 2, "PINGRESP");
+    let mut device = held(&stage, device).await;
+    for id in 2..=9 {
+        device.publish("t/a", 1, id, id.to_string()).await;
+    }
+    device.disconnect(0).await;
+    drop(device);
+    let stored = in_the_end(stage).await;
+    assert_eq!(stored, (1..=9).map(|n| n.to_string()).collect::<Vec<_>>(), "all of it, and no will");
+}
+
 #[tokio::test]
 async fn who_has_not_even_connected_does_not_delay_the_end() {
     let fake = fake().await;

@@ -50,6 +50,8 @@ pub struct Link {
     start: usize,
     end: usize,
     max_packet_size: u32,
+    /// A write has failed.
+    pub(super) deaf: bool,
     opened: Instant,
     seat: Seat,
     /// Of a device whose TLS has ended at a balancer that is believed; without a name if the device has shown no certificate.
@@ -65,6 +67,7 @@ impl Link {
             start: 0,
             end: 0,
             max_packet_size: u32::MAX,
+            deaf: false,
             opened,
             seat,
             told: None,
@@ -162,6 +165,11 @@ impl Link {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether the peer takes nothing any more, as [`Link::ready`] has told.
+    pub fn is_deaf(&self) -> bool {
+        self.deaf
     }
 
     /// Where the connection comes from; behind a balancer that says so, where its client does. 0.0.0.0:0 on a Unix socket.

@@ -21,12 +21,17 @@ pub enum Ready {
     End,
     /// A large outbox has been written; there is room again.
     Written,
+    /// The peer takes nothing any more; what it has sent before can still be read. Told once.
+    Deaf,
 }
 
 impl Link {
     /// Writes what the outbox holds, and waits for input if `read` says so. Cancel-safe.
     ///
-    /// Errors: as [`Link::fill`] and [`Link::flush`].
+    /// A peer that closes its socket before it has read all answers resets the connection: writing fails from then on, while what it has sent, its DISCONNECT
+    /// perhaps, is still there. So a failed write is no error; the outbox of who is deaf is dropped.
+    ///
+    /// Errors: as [`Link::fill`].
     pub async fn ready(&mut self, outbox: &mut Outbox, read: bool) -> io::Result<Ready> {
         // As it was when the wait began: a socket may take it in many pieces, and the last of them is small.
         let large = outbox.len() > LARGE;
@@ -34,9 +39,19 @@ impl Link {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox, large: bool, read: bool) -> Poll<io::Result<Ready>> {
-        // Also with an empty outbox: TLS may hold bytes that the socket did not take yet.
-        if self.poll_flush(cx, outbox)?.is_ready() && large {
-            return Poll::Ready(Ok(Ready::Written));
+        if self.deaf {
+            outbox.clear();
+        } else {
+            // Also with an empty outbox: TLS may hold bytes that the socket did not take yet.
+            match self.poll_flush(cx, outbox) {
+                Poll::Ready(Err(_)) => {
+                    self.deaf = true;
+                    outbox.clear();
+                    return Poll::Ready(Ok(Ready::Deaf));
+                }
+                Poll::Ready(Ok(())) if large => return Poll::Ready(Ok(Ready::Written)),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
         }
         if !read {
             self.park();

@@ -3,6 +3,7 @@
 //! One input, then drain: whatever woke the loop is given to the session, the session's outputs are acted on, and all
 //! that is to be written leaves with one write. Nothing here waits while a lock is held.
 
+mod last_words;
 mod reading;
 mod waking;
 
@@ -50,11 +51,13 @@ pub struct Connection {
     /// Whether keep alive rests.
     resting: bool,
     /// Bytes in the outbox at the end of the last turn.
-    unsent: usize,
+    unsent: u32,
     /// Of a client whose speed is limited.
     pace: Option<Box<Pace>>,
     /// Of one that speaks for a stored session.
     awake: Option<Box<Awake>>,
+    /// The connection ends when the client's last words are heard, and by then at the latest. It is given no messages any more.
+    ends_by: Option<Box<Instant>>,
 }
 
 /// What ended a wait.
@@ -93,6 +96,7 @@ impl Connection {
             unsent: 0,
             pace,
             awake: None,
+            ends_by: None,
         }
     }
 
@@ -127,6 +131,7 @@ impl Connection {
             match self.wait().await {
                 Event::Woken => {}
                 Event::Socket(Ok(Ready::Bytes | Ready::Written)) => {}
+                Event::Socket(Ok(Ready::Deaf)) => self.begin_last_words(Instant::now()),
                 Event::Socket(Ok(Ready::End) | Err(_)) => self.session.lost(Instant::now()),
             }
         }
@@ -156,7 +161,10 @@ impl Connection {
         if let Some(ending) = self.desk.ending.take() {
             self.begin_to_end(ending, now);
         }
-        self.desk.hand_out(&mut self.session, now);
+        self.regard_deaf(now);
+        if self.ends_by.is_none() {
+            self.desk.hand_out(&mut self.session, now);
+        }
         self.desk.drain(&mut self.session, now);
         self.desk.act(&mut self.session, None, now);
         self.desk.count_packets(&mut self.session);
@@ -212,7 +220,12 @@ impl Connection {
     }
 
     fn set_alarm(&mut self) {
-        let deadlines = [self.session.deadline(), self.desk.deadline(), self.paced()];
+        let deadlines = [
+            self.session.deadline(),
+            self.desk.deadline(),
+            self.paced(),
+            self.ends_by.as_deref().copied(),
+        ];
         let Some(due) = deadlines.into_iter().flatten().min() else {
             return self.alarm = None;
         };

@@ -59,7 +59,7 @@ pub struct Desk {
     pub(super) awaited: u32,
     /// A CONNECT that waits for Kafka.
     pub(super) admission: Option<Box<Admission>>,
-    /// No more is read; when everything in flight is answered, or then, the session is shut down.
+    /// Nothing new is begun; when everything in flight is answered, or then, the session is shut down.
     draining: Option<Instant>,
     /// What the mailbox says of the end, until it is acted on.
     pub(super) ending: Option<Ending>,
@@ -143,9 +143,9 @@ impl Desk {
         self.ending = ending.filter(|ending| *ending != Ending::ShutDown || self.draining.is_none());
     }
 
-    /// Nothing more is read; the session ends when all in flight is answered, or after the drain timeout.
-    pub(super) fn begin_drain(&mut self, now: Instant) {
-        self.draining = Some(now + self.shared.settings.drain_timeout);
+    /// Nothing new is begun; the session ends when all in flight is answered, or after the drain timeout.
+    pub(super) fn begin_drain(&mut self, told: Instant) {
+        self.draining = Some(told + self.shared.settings.drain_timeout);
     }
 
     /// Ends the session when the process stops and nothing is in flight any more. Asked at the end of each turn: the last

@@ -1,24 +1,17 @@
 //! What the client says: packet after packet from the socket's bytes into the session, and when the socket is not read.
 
-use std::{
-    task::{Context, Poll, Waker},
-    time::Instant,
-};
+use std::time::Instant;
 
 use super::Connection;
-use crate::{
-    downstream::Fill,
-    mqtt::{Packet, ReasonCode},
-    relay::mailbox::Ending,
-};
+use crate::mqtt::Packet;
 
-/// Reads, of 64 KiB at most, for which a connection that must end is heard out.
-const LAST_READS: usize = 16;
 /// Unsent bytes above which a client's packets are no longer read: it asks for answers and does not take them.
 const MAX_UNSENT: usize = 256 * 1024;
 
 /// The first four bits of a PUBLISH (§2.1.2).
 const PUBLISH: u8 = 3;
+/// Those of what is taken while the process stops: acknowledgements, PINGREQ, and DISCONNECT, or the will of a client would be sent that says goodbye meanwhile.
+const TAKEN_LAST: [u8; 6] = [4, 5, 6, 7, 12, 14];
 
 impl Connection {
     /// Gives the session packet after packet, as long as it may read and each can go on.
@@ -83,54 +76,19 @@ impl Connection {
         self.link.consume(used);
     }
 
-    /// Another connection has the client id, an operator has ended the session, or the process stops. What the client said before may still lie in the socket, and is heard
-    /// first: a device that says goodbye and comes back at once would lose its last messages of QoS 0, and have its will sent although it
-    /// said goodbye.
-    pub(super) fn begin_to_end(&mut self, ending: Ending, now: Instant) {
-        if self.session.is_live() {
-            self.hear_out(now);
-        }
-        match ending {
-            Ending::TakenOver => {
-                // On whichever instance the other one is: this line is where the former one was.
-                if self.session.is_live() {
-                    self.tell_takeover("client_id_taken", now);
-                }
-                self.session.take_over(now);
-            }
-            Ending::ByOperator => self
-                .session
-                .give_up(ReasonCode::AdministrativeAction, "an operator has ended the session", now),
-            Ending::ShutDown => self.desk.begin_drain(now),
-        }
-    }
-
-    /// A line of the audit log.
-    pub(super) fn tell_takeover(&self, reason: &str, now: Instant) {
-        self.desk.tell_takeover(self.session.client_id(), self.link.peer(), reason, now);
-    }
-
-    fn hear_out(&mut self, now: Instant) {
-        let mut context = Context::from_waker(Waker::noop());
-        for _ in 0..LAST_READS {
-            if !self.may_read() {
-                return;
-            }
-            match self.link.poll_fill(&mut context) {
-                Poll::Ready(Ok(Fill::Bytes)) => self.read_packets(now),
-                // An end is seen again by whoever waits for the socket next.
-                Poll::Ready(Ok(Fill::End) | Err(_)) | Poll::Pending => return,
-            }
-        }
-    }
-
-    fn may_read(&mut self) -> bool {
+    pub(super) fn may_read(&mut self) -> bool {
         !self.is_held() && self.session.outbox().len() < MAX_UNSENT
     }
 
     /// Whether we are the one who is waited for.
-    fn is_held(&self) -> bool {
-        self.paced().is_some() || self.desk.is_blocked() || self.desk.is_draining() || !self.session.may_read()
+    pub(super) fn is_held(&self) -> bool {
+        self.paced().is_some() || self.desk.is_blocked() || self.is_past_the_last() || !self.session.may_read()
+    }
+
+    /// While the process stops nothing new is begun: whether that lies at the front of the input.
+    fn is_past_the_last(&self) -> bool {
+        let begins = |first: &u8| !TAKEN_LAST.contains(&(first >> 4));
+        self.desk.is_draining() && self.link.input().first().is_some_and(begins)
     }
 
     /// The client was too fast, and is not read until then.
@@ -151,13 +109,17 @@ impl Connection {
         // What is read and left here is the beginning of a packet.
         let begun = if self.reading { self.link.input().len() } else { 0 };
         self.session.waits_for_rest(begun, now);
-        self.unsent = self.session.outbox().len();
+        self.unsent = self.unsent_now();
     }
 
     /// A client that is not read until it has taken more is alive as long as it takes some.
     pub(super) fn regard_taking(&mut self, now: Instant) {
-        if !self.reading && self.session.outbox().len() < self.unsent {
+        if !self.reading && self.unsent_now() < self.unsent {
             self.session.taken(now);
         }
+    }
+
+    fn unsent_now(&mut self) -> u32 {
+        u32::try_from(self.session.outbox().len()).unwrap_or(u32::MAX)
     }
 }
