@@ -59,6 +59,22 @@ fn a_warning_is_told_with_its_place_and_is_no_fault() {
 }
 
 /// Where everybody is let in as nobody, a template that asks who it is refuses all.
+/// [MQTT-3.8.3-3] cannot be kept without it.
+#[test]
+fn a_rule_that_does_not_tell_whose_a_record_is_is_warned_of() {
+    let without = GOOD.replace("topic: mqtt,", "topic: mqtt, client_header: false,");
+    let (code, _, err) = proxy(folder_with(&without).path(), &["check"]);
+    let start = "proxy.yaml:3:75: warning: a subscription with No Local gets its client's own messages";
+    assert!(code == 0 && err.starts_with(start) && err.lines().count() == 1, "{err}");
+    for silent in [
+        without.replace("client_header: false", "client_header: true"),
+        without.replace("kafka: {topic", "direction: publish, kafka: {topic"),
+    ] {
+        let (code, _, err) = proxy(folder_with(&silent).path(), &["check"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{silent}");
+    }
+}
+
 #[test]
 fn an_identity_that_nobody_has_is_warned_of() {
     let kafka = r#"kafka: {topic: mqtt, key: "{identity}", headers: {who: "x-{identity}"}}"#;

@@ -37,6 +37,7 @@ impl RuleSet {
             }
             if reached && rule.delivers() {
                 warn_of_program(rule, &mut warnings);
+                warn_of_strangers(rule, &mut warnings);
             }
             takers.add(id.0, rule);
         }
@@ -129,6 +130,15 @@ fn warn_of_program(rule: &Rule, warnings: &mut Faults) {
         let message = "subscribers get what `transform` made of a payload, not what was published";
         let remedy = "write a `transform_back` that undoes it, or `transform_back: .` if they are to get that, or `direction: publish`";
         warnings.add(Field::Transform, Some(0), message, remedy);
+    }
+}
+
+/// Whose a record is says only its header [MQTT-3.8.3-3].
+fn warn_of_strangers(rule: &Rule, warnings: &mut Faults) {
+    if !rule.client_header && rule.filter().is_some() {
+        let message = "a subscription with No Local gets its client's own messages all the same: records do not tell whose they are";
+        let remedy = "leave `client_header` out, or write `direction: publish` if nothing is to come back";
+        warnings.add(Field::KafkaClientHeader, Some(0), message, remedy);
     }
 }
 
