@@ -137,7 +137,7 @@ impl Desk {
             self.gone([packet], session, now);
             return true;
         };
-        let by = subscription(session, &message.topic);
+        let by = subscription(session, &message, session.open_again(packet_id));
         // Without a subscription it is the client's all the same [MQTT-3.10.4-3], unless it has lost the right to it.
         if by.is_none() && !self.may_keep(session.client_id(), &message.topic, message.body.qos, now) {
             self.gone([packet], session, now);
@@ -161,12 +161,15 @@ impl Desk {
     }
 }
 
-/// Of a session's subscriptions that a retained message may have come by, one with the highest QoS.
-fn subscription(session: &Session, topic: &str) -> Option<SubscriptionKey> {
+/// Of a session's subscriptions that a retained message may have come by: one by which it would have the quality of service with which it is `open`, or else one
+/// with the highest. It is told its identifier, and what came by another subscription would have been open otherwise.
+fn subscription(session: &Session, message: &RetainedMessage, open: Option<QoS>) -> Option<SubscriptionKey> {
     let subscriptions = session.subscriptions().iter();
-    let matching = subscriptions.filter(|subscription| !subscription.filter.starts_with("$share/") && matches(&subscription.filter, topic));
+    let may = |filter: &str| !filter.starts_with("$share/") && matches(filter, &message.topic);
+    let matching = subscriptions.filter(|subscription| may(&subscription.filter));
     let granted = matching.filter_map(|subscription| Some((subscription.options?.qos, subscription.key)));
-    granted.max_by_key(|(qos, _)| *qos).map(|(_, key)| key)
+    let fits = |granted: QoS| Some(granted.min(message.body.qos)) == open;
+    granted.max_by_key(|(qos, _)| (fits(*qos), *qos)).map(|(_, key)| key)
 }
 
 /// Seconds until a message expires.

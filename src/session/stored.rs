@@ -230,6 +230,15 @@ impl Session {
         Taken::Sent { qos }
     }
 
+    /// The quality of service of an exchange from before whose message was not sent again yet.
+    pub fn open_again(&self, packet_id: PacketId) -> Option<QoS> {
+        match self.outbound.step(packet_id) {
+            Some(Out::Again { exactly_once: true }) => Some(QoS::ExactlyOnce),
+            Some(Out::Again { exactly_once: false }) => Some(QoS::AtLeastOnce),
+            _ => None,
+        }
+    }
+
     /// The message of an exchange from before cannot be had any more. At QoS 2 the client may have it, so its packet id is released
     /// in order: as if PUBREC had come.
     ///

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mqtt_kafka_proxy::mapping::partition_for_key;
+use mqttbytes::v5;
 
 use crate::{
     RETAINED,
@@ -13,7 +14,7 @@ use crate::{
     },
     relay_stage::{
         Stage,
-        device::{Device, taking},
+        device::{Device, subscribe, taking},
     },
 };
 
@@ -175,6 +176,33 @@ async fn a_message_of_qos_1_comes_again_until_it_is_acknowledged() {
     device.puback(more).await;
     device.disconnect(0).await;
     assert!(stored(&other).await.fence().await.is_empty());
+}
+
+/// It came by one of two subscriptions that match: of which, its quality of service tells, unless both were granted the same.
+#[tokio::test]
+async fn a_message_comes_again_with_the_identifier_of_the_subscription_that_it_came_by() {
+    for (qos, quiet) in [(1, 2), (2, 1)] {
+        let [one, other] = instances().await;
+        retain(&one, "t/1/x", "kept", 1);
+        let mut device = stored(&one).await;
+        for (filter, granted, id, handling) in [
+            ("t/#", quiet, 40 + usize::from(quiet), v5::RetainForwardRule::Never),
+            ("t/1/#", qos, 40 + usize::from(qos), v5::RetainForwardRule::OnEverySubscribe),
+        ] {
+            let mut wish = subscribe(filter, granted);
+            wish.filters[0].retain_forward_rule = handling;
+            wish.properties = Some(v5::SubscribeProperties {
+                id: Some(id),
+                user_properties: vec![],
+            });
+            device.send_subscribe(&wish).await;
+            assert_eq!(device.line().await, format!("suback 1 {granted}"));
+        }
+        let id = device.message(&format!("t/1/x q{qos} retain kept sub4{qos}")).await;
+        drop(device);
+        let mut device = stored(&other).await;
+        assert_eq!(device.message(&format!("t/1/x q{qos} dup retain kept sub4{qos}")).await, id);
+    }
 }
 
 /// What was replaced meanwhile, and compacted, is nobody's any more. At QoS 2 the client may have it, so its packet id is released in order.
