@@ -21,7 +21,10 @@ test: ## all tests, the ones against a real Kafka included; installs what they n
 	@integration/kafka/kafka --oldest install
 	@integration/registry/registry install
 	@rm -rf target/tmp/{kafka,proxy,certs,authorities,registry}-*
-	cargo test --workspace --locked || { echo "logs of Kafka and the proxies: target/tmp/{kafka,proxy}-*" >&2; exit 1; }
+	@mkdir -p target/tmp
+	set -o pipefail; cargo test --workspace --locked 2>&1 | tee target/tmp/test.log || { \
+	  echo "logs of Kafka and the proxies: target/tmp/{kafka,proxy}-*; what failed, once more:" >&2; \
+	  grep -a -A 3 "panicked at" target/tmp/test.log | cut -c 1-500 | tail -n 40 >&2; exit 1; }
 
 check: $(CARGO_DENY) ## formatting, lints, licences and bans, documentation without a warning
 	cargo fmt --check

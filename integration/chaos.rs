@@ -81,6 +81,11 @@ impl Siege {
         self.progress.done.load(Relaxed)
     }
 
+    /// Messages that are sent in a second.
+    fn each_second(&self) -> u64 {
+        self.load.rate.expect("it has one") as u64
+    }
+
     /// The slowest answer since this was last asked.
     fn slowest(&self) -> Duration {
         Duration::from_micros(self.progress.slowest.swap(0, Relaxed))
@@ -134,10 +139,10 @@ fn active_controller(kafka: &Kafka) -> String {
     kafka.command(&["controller"]).trim().to_owned()
 }
 
-/// Waits until messages were answered since `before`.
+/// Waits until as many messages were answered from now on as come in a second.
 pub fn flows_again(siege: &Siege, what: &str) {
     let before = siege.done();
-    eventually(what, || (siege.done() > before + 500).then_some(()));
+    eventually(what, || (siege.done() > before + siege.each_second()).then_some(()));
 }
 
 /// Watches for the moment when all that `node` led has other leaders; gives how long that took. It asks the other brokers.
@@ -217,7 +222,7 @@ impl Battle {
         // The pause is the weather: longer than `broker.session.timeout.ms`, so that what it leads moves.
         std::thread::sleep(Duration::from_secs(seconds));
         flows_again(&self.siege, "messages flow while a broker is paused");
-        self.crew.goes_on();
+        self.crew.goes_on(self.siege.each_second());
         self.kafka.command(&["resume", node]);
         flows_again(&self.siege, "messages flow after a pause");
         self.in_sync();
@@ -257,8 +262,9 @@ fn brokers_that_are_killed_paused_and_restarted_cost_no_message_and_double_none(
         kafka.command(&["topic", topic, "1", "3", "min.insync.replicas=3"]);
     }
     let proxy = Proxy::start(&kafka.bootstrap, &rule("siege"), PATIENT);
-    // Not more than a debug build carries beside other tests: a queue that it is slow to work off would be taken for the outage's.
-    let (rounds, pause, rate) = if is_long() { (3, 20, 1_500.0) } else { (1, 6, 500.0) };
+    // Far less than a debug build carries beside other tests: what waited for new leaders is worked off beside what goes on coming, and a queue
+    // that shrinks slowly would be taken for the outage's.
+    let (rounds, pause, rate) = if is_long() { (3, 20, 1_500.0) } else { (1, 6, 200.0) };
     let runtime = Runtime::new().unwrap();
     let crew = runtime.block_on(Crew::begin(&proxy, "crew", "siege/+/telemetry/#"));
     let siege = runtime.block_on(Siege::begin(&proxy, "siege", 100, rate));
