@@ -151,6 +151,7 @@ async fn each_event_tells_client_identity_address_and_reason() {
     assert_eq!(told.len(), 1, "{told:#?}");
     let reason = told[0]["reason"].as_str().unwrap();
     assert!(!reason.is_empty(), "{told:#?}");
+    assert_eq!(reason, "token_expired");
     log.assert_told("credentials_expired", "brief", "vin42", "", reason);
 }
 

@@ -34,6 +34,15 @@ pub enum Method {
     Anonymous,
 }
 
+/// The end of credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// Seconds since 1970.
+    pub at: u64,
+    /// Whose word it is, for the audit log.
+    pub reason: &'static str,
+}
+
 /// Who somebody is, or why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -41,8 +50,8 @@ pub enum Verdict {
     Accepted {
         /// `None`: anonymous.
         principal: Option<Principal>,
-        /// When its credentials are good no longer, seconds since 1970.
-        expires: Option<u64>,
+        /// When its credentials are good no longer.
+        expires: Option<Expiry>,
     },
     /// Not let in.
     Refused {
@@ -58,7 +67,7 @@ const NO_KEYS: &str = "key_set_unavailable";
 
 /// The answer of one method.
 enum Look {
-    Yes(Option<Principal>, Option<u64>),
+    Yes(Option<Principal>, Option<Expiry>),
     No(&'static str),
     WrongPassword,
     Unable(&'static str),
@@ -256,7 +265,7 @@ impl Chain {
     }
 
     /// Who somebody is, if the client id may be his.
-    fn bound(&self, binding: Binding, principal: Option<Principal>, expires: Option<u64>, client: &str) -> Verdict {
+    fn bound(&self, binding: Binding, principal: Option<Principal>, expires: Option<Expiry>, client: &str) -> Verdict {
         let own = match &principal {
             Some(known) if binding != Binding::Any && known.name.contains(SEPARATOR) => {
                 return refused(ReasonCode::BadUserNameOrPassword, "identity_not_legal");
@@ -282,7 +291,10 @@ fn by_decision(decision: Decision, shown: &Credentials<'_>, now: u64) -> Look {
         return Look::No("credentials_expired");
     }
     match identity.or_else(|| Principal::new(shown.username?)) {
-        Some(Principal { name, .. }) => Look::Yes(Some(Principal { name, claims }), expires),
+        Some(Principal { name, .. }) => {
+            let reason = "decision_expired";
+            Look::Yes(Some(Principal { name, claims }), expires.map(|at| Expiry { at, reason }))
+        }
         None => Look::No("identity_not_legal"),
     }
 }
@@ -308,7 +320,10 @@ impl Method {
             Self::Jwt { keys, demands } => match shown.password.filter(|password| jwt::looks_like_one(password)) {
                 None => Look::NotMine,
                 Some(token) => match keys.get().map(|keys| jwt::check(token, &keys, demands, now)) {
-                    Some(Ok(token)) => Look::Yes(Some(token.principal), Some(token.expires)),
+                    Some(Ok(token)) => {
+                        let (at, reason) = (token.expires, "token_expired");
+                        Look::Yes(Some(token.principal), Some(Expiry { at, reason }))
+                    }
                     Some(Err(why)) => Look::No(why),
                     None => Look::Unable(NO_KEYS),
                 },

@@ -304,7 +304,11 @@ fn a_server_lets_in_refuses_and_leaves_it_to_others() {
     let Step::Decided(Verdict::Accepted { principal, expires }) = answered(&chain, &shown, 7, allow("other")) else {
         panic!("not accepted")
     };
-    assert_eq!((principal.unwrap().claims[0].1.as_ref(), expires), ("north", Some(100)));
+    let end = Expiry {
+        at: 100,
+        reason: "decision_expired",
+    };
+    assert_eq!((principal.unwrap().claims[0].1.as_ref(), expires), ("north", Some(end)));
 }
 
 #[test]

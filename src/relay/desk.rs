@@ -218,7 +218,7 @@ impl Desk {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let blocked = self.blocked.as_ref().map(|b| b.until);
         let report = self.tenancy.as_ref().and_then(|tenancy| tenancy.deadline());
-        let expires = self.guard.as_ref().and_then(|guard| guard.expires);
+        let expires = self.guard.as_ref().and_then(|guard| guard.expires).map(|(at, _)| at);
         [blocked, self.draining, report, expires].into_iter().flatten().min()
     }
 

@@ -43,8 +43,8 @@ pub struct Guard {
     pub(super) enhanced: Option<Box<Enhanced>>,
     /// If identities have a limit.
     counted: Option<Counted>,
-    /// When its credentials are good no longer.
-    pub expires: Option<Instant>,
+    /// When its credentials are good no longer, and why.
+    pub expires: Option<(Instant, &'static str)>,
     /// What was allowed, last in use first: most devices have a few topics.
     allowed: Vec<Allowed>,
 }
@@ -189,9 +189,11 @@ impl Desk {
                     guard.principal = principal;
                     guard.allowed.clear();
                     guard.counted = seat.unwrap_or_default();
-                    let left = expires.map(|at| Duration::from_secs(at.saturating_sub(now_seconds())));
-                    // Beyond what an Instant can say is never.
-                    guard.expires = left.and_then(|left| now.checked_add(left));
+                    guard.expires = expires.and_then(|end| {
+                        let left = Duration::from_secs(end.at.saturating_sub(now_seconds()));
+                        // Beyond what an Instant can say is never.
+                        Some((now.checked_add(left)?, end.reason))
+                    });
                 }
                 true
             }
@@ -238,11 +240,11 @@ impl Desk {
     /// Ends a session whose credentials have expired, also one whose CONNECT still waits for Kafka or the store.
     pub(super) fn regard_expiry(&mut self, session: &mut Session, now: Instant) {
         let Some(guard) = &mut self.guard else { return };
-        if guard.expires.is_none_or(|at| now < at) || session.is_closed() {
+        let Some((_, reason)) = guard.expires.filter(|(at, _)| *at <= now && !session.is_closed()) else {
             return;
-        }
+        };
         guard.expires = None;
-        self.audit(Event::Expired, session.client_id(), "", "token_expired", now);
+        self.audit(Event::Expired, session.client_id(), "", reason, now);
         session.give_up(ReasonCode::NotAuthorized, "the credentials have expired", now);
     }
 
