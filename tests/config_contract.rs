@@ -83,6 +83,7 @@ fn of_limits_sessions_and_the_rest_of_the_top() {
         "limits: {packet_size: 1MiB}",
         "limits: {connect_timeout: 10s}",
         "limits: {packet_timeout: 2m}",
+        "limits: {send_timeout: 2m}",
         "limits: {receive_maximum: 64}",
         "limits: {keep_alive: {max: 1h}}",
         "unmapped: reject",

@@ -183,7 +183,7 @@ listeners:
   - {name: d, address: "[::1]:81", protocol: mqtt, proxy_protocol: true, proxy_from: ["10.1.0.0/16", "::1"], proxy_identity: true,
      limits: {connections: 5, connect_rate: 6/s}}
 limits: {connections_per_address: 7, connect_packet_size: 1KiB, topic_length: 200B, topic_levels: 9, subscriptions: 11,
-  message_rate: 12/s, byte_rate: 13KiB, packet_timeout: 14s}
+  message_rate: 12/s, byte_rate: 13KiB, packet_timeout: 14s, send_timeout: 15s}
 kafka: {bootstrap_servers: ["a:1"]}
 rules: [{name: a, mqtt: a, kafka: {topic: t}}]
 "#,
@@ -217,8 +217,8 @@ rules: [{name: a, mqtt: a, kafka: {topic: t}}]
         (1024, 200, 9)
     );
     assert_eq!(
-        (session.subscriptions_maximum, session.packet_timeout),
-        (11, Duration::from_secs(14))
+        (session.subscriptions_maximum, session.packet_timeout, session.send_timeout),
+        (11, Duration::from_secs(14), Duration::from_secs(15))
     );
     let rate = (config.rate.messages.map(u32::from), config.rate.bytes.map(u32::from));
     assert_eq!(rate, (Some(12), Some(13_312)));

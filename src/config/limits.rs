@@ -17,6 +17,7 @@ const LIMITS: Keys = Keys {
         "packet_size",
         "connect_timeout",
         "packet_timeout",
+        "send_timeout",
         "receive_maximum",
         "keep_alive",
         "connect_packet_size",
@@ -108,9 +109,15 @@ impl Walk<'_> {
         let range = Duration::from_secs(1)..=Duration::from_secs(3600);
         if let Some(d) = self
             .optional(section, "packet_timeout")
-            .and_then(|n| self.duration(n, "limits.packet_timeout", range))
+            .and_then(|n| self.duration(n, "limits.packet_timeout", range.clone()))
         {
             limits.session.packet_timeout = d;
+        }
+        if let Some(d) = self
+            .optional(section, "send_timeout")
+            .and_then(|n| self.duration(n, "limits.send_timeout", range))
+        {
+            limits.session.send_timeout = d;
         }
         if let Some(n) = self
             .optional(section, "connect_packet_size")

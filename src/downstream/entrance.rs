@@ -16,6 +16,7 @@ use super::gate::Seat;
 use super::identity::CertificateIdentity;
 use super::link::Link;
 use super::proxy::{self, Header, Progress};
+use super::records::Followed;
 use super::settings::{BindError, ListenerSettings, ProxySettings, WebSocketSettings};
 use super::socket::Socket;
 use super::stream::Stream;
@@ -169,11 +170,14 @@ impl Entrance {
         let stream = match &self.tls {
             None => Stream::Plain(socket),
             Some(tls) => {
-                let accepted = TlsAcceptor::from(tls.config()).accept(socket).await.map_err(Failure::Tls)?;
-                let (socket, session) = accepted.into_inner();
+                let accepted = TlsAcceptor::from(tls.config())
+                    .accept(Followed::new(socket))
+                    .await
+                    .map_err(Failure::Tls)?;
+                let (followed, session) = accepted.into_inner();
                 let verified = tls.verify_resumed(&session);
                 verified.map_err(|e| Failure::Tls(io::Error::new(io::ErrorKind::InvalidData, e)))?;
-                Stream::tls(socket, session)
+                Stream::tls(followed, session)
             }
         };
         match &self.websocket {

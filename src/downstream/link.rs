@@ -23,6 +23,7 @@ use crate::mqtt::outbox::Outbox;
 use super::gate::Seat;
 use super::identity::CertificateIdentity;
 use super::pool::{self, BUFFER_SIZE};
+use super::records::Records;
 use super::stream::Stream;
 
 /// A close takes no longer than this, whatever the peer does.
@@ -43,7 +44,7 @@ pub enum Fill {
 /// One accepted connection, its handshake done. Dropping it closes the socket and leaves the listener's counts.
 #[derive(Debug)]
 pub struct Link {
-    stream: Stream,
+    pub(super) stream: Stream,
     lent: Option<Box<[u8]>>,
     kept: Vec<u8>,
     /// The unconsumed input within `lent`, or within `kept` if nothing is lent.
@@ -185,6 +186,26 @@ impl Link {
     /// Until when CONNECT must have come: accept plus `limits.connect_timeout`.
     pub fn connect_deadline(&self) -> Instant {
         self.opened + self.seat.connect_timeout()
+    }
+
+    /// When it was accepted.
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Whether bytes wait here that have left the outbox: TLS makes records of up to 64 KiB before the first of them leaves.
+    pub fn holds(&self) -> bool {
+        self.stream.holds()
+    }
+
+    /// Whether such bytes have left since this was asked last.
+    pub fn has_sent(&mut self) -> bool {
+        self.stream.has_sent()
+    }
+
+    /// Whether a TLS record has come in part: what is in it is not input yet.
+    pub fn has_begun(&self) -> bool {
+        self.stream.records().is_some_and(Records::has_begun)
     }
 
     /// The names in the device's certificate, read at the first call; `None` without TLS or without a certificate. Where a

@@ -17,6 +17,7 @@ mod listener;
 mod pool;
 pub mod proxy;
 mod ready;
+mod records;
 mod settings;
 mod socket;
 mod stream;

@@ -23,6 +23,8 @@ pub enum Ready {
     Written,
     /// The peer takes nothing any more; what it has sent before can still be read. Told once.
     Deaf,
+    /// No more input, but a TLS record has begun that is not whole; told once of each.
+    Part,
 }
 
 impl Link {
@@ -57,9 +59,13 @@ impl Link {
             self.park();
             return Poll::Pending;
         }
-        self.poll_fill(cx).map_ok(|fill| match fill {
-            Fill::Bytes => Ready::Bytes,
-            Fill::End => Ready::End,
-        })
+        match self.poll_fill(cx) {
+            Poll::Ready(Ok(Fill::Bytes)) => Poll::Ready(Ok(Ready::Bytes)),
+            Poll::Ready(Ok(Fill::End)) => Poll::Ready(Ok(Ready::End)),
+            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+            // A packet in part is on the clock already.
+            Poll::Pending if self.input().is_empty() && self.stream.begins_anew() => Poll::Ready(Ok(Ready::Part)),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }

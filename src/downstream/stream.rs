@@ -10,6 +10,7 @@ use rustls::ServerConnection;
 use crate::mqtt::outbox::Outbox;
 
 use super::identity::CertificateIdentity;
+use super::records::{Followed, Records};
 use super::socket::Socket;
 use super::websocket::WebSocket;
 use tls_session::Tls;
@@ -28,7 +29,7 @@ pub(super) enum Stream {
 
 impl Stream {
     /// After the handshake; what came with its last message is still in the session.
-    pub(super) fn tls(socket: Socket, session: ServerConnection) -> Self {
+    pub(super) fn tls(socket: Followed, session: ServerConnection) -> Self {
         Self::Tls(Box::new(Tls::new(socket, session)))
     }
 
@@ -91,6 +92,42 @@ impl Stream {
             Self::Plain(_) => {}
             Self::Tls(tls) => tls.announce_end(),
             Self::WebSocket(frames) => frames.announce_end(),
+        }
+    }
+
+    /// Whether bytes wait here that have left the outbox.
+    pub(super) fn holds(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.holds(),
+            Self::WebSocket(frames) => frames.holds(),
+        }
+    }
+
+    /// Whether such bytes have left since this was asked last. Of others the outbox tells.
+    pub(super) fn has_sent(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.has_sent(),
+            Self::WebSocket(frames) => frames.below_mut().has_sent(),
+        }
+    }
+
+    /// Where the records of TLS stand.
+    pub(super) fn records(&self) -> Option<&Records> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => Some(tls.records()),
+            Self::WebSocket(frames) => frames.below().records(),
+        }
+    }
+
+    /// Whether a TLS record has come in part; once for each.
+    pub(super) fn begins_anew(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.begins_anew(),
+            Self::WebSocket(frames) => frames.below_mut().begins_anew(),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod last_words;
 mod reading;
+mod taking;
 mod waking;
 
 use std::{
@@ -52,6 +53,8 @@ pub struct Connection {
     resting: bool,
     /// Bytes in the outbox at the end of the last turn.
     unsent: u32,
+    /// Since when, in tenths of a second of this connection, nothing is known to have left of what waits; zero: nothing waits. Small, as each connection has it.
+    stuck: u16,
     /// Of a client whose speed is limited.
     pace: Option<Box<Pace>>,
     /// Of one that speaks for a stored session.
@@ -94,6 +97,7 @@ impl Connection {
             reading: true,
             resting: false,
             unsent: 0,
+            stuck: 0,
             pace,
             awake: None,
             ends_by: None,
@@ -132,6 +136,7 @@ impl Connection {
                 Event::Woken => {}
                 Event::Socket(Ok(Ready::Bytes | Ready::Written)) => {}
                 Event::Socket(Ok(Ready::Deaf)) => self.begin_last_words(Instant::now()),
+                Event::Socket(Ok(Ready::Part)) => self.session.waits_for_rest(0, Instant::now()),
                 Event::Socket(Ok(Ready::End) | Err(_)) => self.session.lost(Instant::now()),
             }
         }
@@ -145,6 +150,7 @@ impl Connection {
         }
         self.regard_taking(now);
         self.regard_sleep(now);
+        self.regard_rest(now);
         self.session.tick(now);
         self.desk.regard_expiry(&mut self.session, now);
         self.desk.regard_enhanced(&mut self.session, now);
@@ -225,6 +231,7 @@ impl Connection {
             self.desk.deadline(),
             self.paced(),
             self.ends_by.as_deref().copied(),
+            self.stuck_until(),
         ];
         let Some(due) = deadlines.into_iter().flatten().min() else {
             return self.alarm = None;

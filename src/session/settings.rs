@@ -38,6 +38,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// A packet that has come in part must be whole, or a KiB further, within it.
     pub packet_timeout: Duration,
+    /// Who has something to take must take some of it within it.
+    pub send_timeout: Duration,
     /// Bytes in the outbox beyond which no further message is taken.
     pub outbound_queue: usize,
     /// Whether PUBLISHes and wills may have the retain flag (§3.2.2.3.5).
@@ -60,6 +62,7 @@ impl Default for Settings {
             keep_alive_max: None,
             connect_timeout: Duration::from_secs(10),
             packet_timeout: Duration::from_secs(120),
+            send_timeout: Duration::from_secs(120),
             outbound_queue: 256 << 10,
             retain_available: false,
             expiry: None,

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use rustls::ServerConnection;
 
 use crate::downstream::identity::CertificateIdentity;
+use crate::downstream::records::{Followed, Records};
 use crate::downstream::socket::Socket;
 use crate::mqtt::outbox::Outbox;
 
@@ -18,8 +19,10 @@ use super::SLICES;
 
 #[derive(Debug)]
 pub(in crate::downstream) struct Tls {
-    socket: Socket,
+    followed: Followed,
     session: ServerConnection,
+    /// Bytes have left since this was asked last.
+    sent: bool,
     /// The last read ended with more to take (or an end to report), so the socket's readiness alone says nothing.
     more: bool,
     identity: OnceLock<Option<CertificateIdentity>>,
@@ -27,28 +30,47 @@ pub(in crate::downstream) struct Tls {
 
 impl Tls {
     /// After the handshake; what came with its last message is still in the session.
-    pub(super) fn new(socket: Socket, session: ServerConnection) -> Self {
+    pub(super) fn new(followed: Followed, session: ServerConnection) -> Self {
         Self {
-            socket,
+            followed,
             session,
+            sent: false,
             more: true,
             identity: OnceLock::new(),
         }
     }
 
     pub(super) fn socket(&self) -> &Socket {
-        &self.socket
+        &self.followed.socket
     }
 
     pub(super) fn socket_mut(&mut self) -> &mut Socket {
-        &mut self.socket
+        &mut self.followed.socket
+    }
+
+    pub(super) fn records(&self) -> &Records {
+        &self.followed.records
+    }
+
+    pub(super) fn begins_anew(&mut self) -> bool {
+        self.followed.records.begins_anew()
+    }
+
+    /// Whether the session has records that are not written.
+    pub(super) fn holds(&self) -> bool {
+        self.session.wants_write()
+    }
+
+    /// Whether bytes have left since this was asked last.
+    pub(super) fn has_sent(&mut self) -> bool {
+        std::mem::take(&mut self.sent)
     }
 
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.more {
             Poll::Ready(Ok(()))
         } else {
-            self.socket.poll_read_ready(cx)
+            self.followed.socket.poll_read_ready(cx)
         }
     }
 
@@ -93,13 +115,13 @@ impl Tls {
     /// One read of the socket into the session. `WouldBlock`: the waker is registered.
     fn take_records(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         self.session.read_tls(&mut Polled {
-            socket: &mut self.socket,
+            followed: &mut self.followed,
             cx,
         })?;
         let processed = self.session.process_new_packets();
         // An alert or the answer to a key update; what does not fit now leaves with the next flush.
         if self.session.wants_write() {
-            let _ = self.session.write_tls(&mut Trying(&self.socket));
+            let _ = self.session.write_tls(&mut Trying(&self.followed.socket));
         }
         processed.map(drop).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))
     }
@@ -130,9 +152,9 @@ impl Tls {
     /// Writes the records that the session holds; false if the socket takes no more.
     fn send_records(&mut self) -> io::Result<bool> {
         while self.session.wants_write() {
-            match self.session.write_tls(&mut Trying(&self.socket)) {
+            match self.session.write_tls(&mut Trying(&self.followed.socket)) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(_) => {}
+                Ok(_) => self.sent = true,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
@@ -152,13 +174,13 @@ impl Tls {
 
 /// The socket as rustls reads it.
 struct Polled<'a, 'c> {
-    socket: &'a mut Socket,
+    followed: &'a mut Followed,
     cx: &'a mut Context<'c>,
 }
 
 impl Read for Polled<'_, '_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self.socket.poll_read_into(self.cx, into) {
+        match self.followed.poll_read_into(self.cx, into) {
             Poll::Ready(result) => result,
             Poll::Pending => Err(ErrorKind::WouldBlock.into()),
         }

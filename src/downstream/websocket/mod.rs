@@ -69,6 +69,11 @@ impl WebSocket {
         &mut self.below
     }
 
+    /// Whether bytes wait here, or below, that are in no outbox.
+    pub(super) fn holds(&self) -> bool {
+        !self.head.is_empty() || self.below.holds()
+    }
+
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let known = self.end.is_some() && self.closing == Closing::No;
         if known || !self.early.is_empty() {

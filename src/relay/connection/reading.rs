@@ -106,20 +106,16 @@ impl Connection {
             _ => {}
         }
         (self.resting, self.reading) = (resting, self.may_read());
-        // What is read and left here is the beginning of a packet.
-        let begun = if self.reading { self.link.input().len() } else { 0 };
-        self.session.waits_for_rest(begun, now);
-        self.unsent = self.unsent_now();
+        // What is read and left here is the beginning of a packet; below it TLS may have one of its records in part.
+        let begun = self.link.input().len().max(self.link.has_begun().into());
+        self.session.waits_for_rest(if self.reading { begun } else { 0 }, now);
+        self.regard_unsent(now);
     }
 
-    /// A client that is not read until it has taken more is alive as long as it takes some.
-    pub(super) fn regard_taking(&mut self, now: Instant) {
-        if !self.reading && self.unsent_now() < self.unsent {
-            self.session.taken(now);
+    /// What had begun below the input may have become whole without a byte for us.
+    pub(super) fn regard_rest(&mut self, now: Instant) {
+        if self.link.input().is_empty() && !self.link.has_begun() {
+            self.session.waits_for_rest(0, now);
         }
-    }
-
-    fn unsent_now(&mut self) -> u32 {
-        u32::try_from(self.session.outbox().len()).unwrap_or(u32::MAX)
     }
 }

@@ -1,0 +1,192 @@
+//! Clients without keep alive that stand still: they take nothing of what they are sent, or begin a TLS record and do not go on.
+#![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
+
+mod edge_stage;
+mod fake_broker;
+mod relay_stage;
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fake_broker::{
+    Fake,
+    client::until,
+    records::{Batch, record},
+};
+use mqtt_kafka_proxy::config::Config;
+use mqtt_kafka_proxy::downstream::{ClientAuth, Protocol};
+use relay_stage::{
+    PATIENCE, Stage,
+    device::{Device, connect, subscribe, will},
+};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, version};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+const RULES: &str = r#"rules:
+  - {name: up, mqtt: "t/+", kafka: {topic: t, partition: 0}}
+  - {name: flood, direction: subscribe, mqtt: "flood/{key}", kafka: {topic: flood}, qos: 1}"#;
+
+const CLOSED: &str = "connections_closed_total{reason=\"send_timeout\"}";
+
+async fn stage(change: impl FnOnce(&mut Config)) -> Stage {
+    let fake = Fake::start(1).await;
+    for topic in ["t", "flood"] {
+        fake.topic(topic, 1);
+    }
+    Stage::with(fake, RULES, change).await
+}
+
+#[tokio::test]
+async fn who_takes_nothing_is_closed_without_keep_alive_and_who_takes_a_little_is_not() {
+    let stage = stage(|config| config.session.send_timeout = Duration::from_secs(1)).await;
+    let narrow = async |client: &str| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut device = Device::on(socket.connect(stage.address).await.unwrap(), 5);
+        let mut greeting = connect(client);
+        greeting.keep_alive = 0;
+        greeting.last_will = will(&format!("t/{client}"));
+        device.connect(&greeting).await;
+        assert_eq!(device.line().await, "connack 0x00");
+        device
+    };
+    let mut idle = narrow("idle").await;
+    let (mut stuck, mut slow) = (narrow("stuck").await, narrow("slow").await);
+    for device in [&mut stuck, &mut slow] {
+        device.send_subscribe(&subscribe("flood/#", 0)).await;
+        assert_eq!(device.line().await, "suback 1 0");
+    }
+    let start = Instant::now();
+    // More than the sockets' buffers hold.
+    for _ in 0..20 {
+        let batch = Batch::of(&[record("a", &"x".repeat(700_000))]).bytes();
+        stage.fake.write("flood", 0, &batch);
+    }
+    let sips = async {
+        let mut sip = vec![0; 300_000];
+        while start.elapsed() < Duration::from_secs(4) {
+            slow.stream.read_exact(&mut sip).await.unwrap();
+            // Its pace: it takes some of it more often than it must.
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+    };
+    let gone = until("the one that takes nothing is closed", || stage.metric(CLOSED) == 1);
+    tokio::join!(sips, gone);
+    assert_eq!(stage.metric(CLOSED), 1, "only that one");
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    // It is gone like one that was lost.
+    until("its will", || stage.fake.all_values("t").len() == 1).await;
+    assert_eq!(idle.fence().await, [] as [&str; 0], "who has nothing to take stays");
+    drop(stuck);
+}
+
+/// A device that makes its TLS records itself, so that it can cut them.
+struct Cutter {
+    session: ClientConnection,
+    stream: TcpStream,
+}
+
+impl Cutter {
+    async fn flush(&mut self) {
+        let mut bytes = Vec::new();
+        while self.session.wants_write() {
+            self.session.write_tls(&mut bytes).unwrap();
+        }
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    /// The record of an MQTT packet.
+    fn record(&mut self, packet: &[u8]) -> Vec<u8> {
+        self.session.writer().write_all(packet).unwrap();
+        let mut record = Vec::new();
+        self.session.write_tls(&mut record).unwrap();
+        record
+    }
+
+    /// What the other side says next; `None`: it has ended the connection.
+    async fn heard(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let mut plain = [0; 1024];
+            match self.session.reader().read(&mut plain) {
+                Ok(0) => return None,
+                Ok(count) => return Some(plain[..count].to_vec()),
+                Err(_) => {}
+            }
+            let mut bytes = [0; 4096];
+            let count = timeout(PATIENCE, self.stream.read(&mut bytes)).await.unwrap().unwrap_or(0);
+            if count == 0 {
+                return None;
+            }
+            let mut rest = &bytes[..count];
+            while !rest.is_empty() {
+                self.session.read_tls(&mut rest).unwrap();
+                self.session.process_new_packets().unwrap();
+            }
+            self.flush().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tls_record_that_begins_and_does_not_go_on_is_given_up() {
+    let files = edge_stage::Files::new();
+    let protocol = Protocol::Mqtts(files.settings(ClientAuth::None));
+    let stage = stage(|config| {
+        config.session.packet_timeout = Duration::from_secs(1);
+        config.listeners[0].protocol = protocol;
+    })
+    .await;
+    for version in [&version::TLS12, &version::TLS13] {
+        let connected = async |client: u8| {
+            let config = Arc::new(files.client(&[version], None));
+            let session = ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap();
+            let stream = TcpStream::connect(stage.address).await.unwrap();
+            let mut device = Cutter { session, stream };
+            // Without keep alive.
+            let greeting = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, client];
+            device.session.writer().write_all(&greeting).unwrap();
+            device.flush().await;
+            assert_eq!(device.heard().await.unwrap(), [0x20, 2, 0, 0]);
+            device
+        };
+        let (mut idle, mut halting, mut header, mut behind, mut slow) = (
+            connected(b'i').await,
+            connected(b'h').await,
+            connected(b'f').await,
+            connected(b'b').await,
+            connected(b's').await,
+        );
+        let halts = async {
+            let record = halting.record(&[0xc0, 0]);
+            halting.stream.write_all(&record[..record.len() - 1]).await.unwrap();
+            assert_eq!(halting.heard().await, None);
+            let record = header.record(&[0xc0, 0]);
+            header.stream.write_all(&record[..1]).await.unwrap();
+            assert_eq!(header.heard().await, None);
+            // Behind a whole one.
+            let whole = behind.record(&[0xc0, 0]);
+            let record = behind.record(&[0xc0, 0]);
+            behind.stream.write_all(&[&whole[..], &record[..9]].concat()).await.unwrap();
+            assert_eq!(behind.heard().await.unwrap(), [0xd0, 0]);
+            assert_eq!(behind.heard().await, None);
+        };
+        let goes_on = async {
+            for _ in 0..6 {
+                let record = slow.record(&[0xc0, 0]);
+                slow.stream.write_all(&record[..7]).await.unwrap();
+                // Its pace: all together takes longer than one may.
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                slow.stream.write_all(&record[7..]).await.unwrap();
+                assert_eq!(slow.heard().await.unwrap(), [0xd0, 0]);
+            }
+        };
+        tokio::join!(halts, goes_on);
+        let record = idle.record(&[0xc0, 0]);
+        idle.stream.write_all(&record).await.unwrap();
+        assert_eq!(idle.heard().await.unwrap(), [0xd0, 0], "who says nothing stays");
+    }
+}
