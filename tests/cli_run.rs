@@ -8,8 +8,11 @@ mod program;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use program::{Program, address, get};
@@ -271,4 +274,39 @@ fn a_certificate_that_cannot_be_used_is_one_line_and_64() {
         assert_eq!(code, Some(64), "{line}");
         assert!(line.contains("\"one\"") && line.contains(words) && line.contains("; "), "{line}");
     }
+}
+
+/// What systemd does for `ListenStream=` with a path: it listens, and starts the process with the socket as its descriptor 3.
+#[test]
+fn a_unix_socket_that_systemd_hands_over_is_served_and_left_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (settings, path) = (folder.path().join("proxy.yaml"), folder.path().join("mqtt.sock"));
+    let text = "listeners: [{name: handed, address: \"systemd:0\", protocol: mqtt}]\n\
+                kafka: {bootstrap_servers: [\"127.0.0.1:1\"]}\n\
+                rules: [{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt, key: \"{topic}\"}}]\n";
+    std::fs::write(&settings, text).unwrap();
+    let listener = UnixListener::bind(&path).unwrap();
+    let run = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" run -c \"$1\"";
+    let process = Command::new("bash")
+        .args(["-c", run, env!("CARGO_BIN_EXE_mqtt-kafka-proxy")])
+        .arg(&settings)
+        .stdin(OwnedFd::from(listener))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (_, log) = channel();
+    let mut program = Program { process, log };
+    // It listens already: what comes before the proxy waits in the socket.
+    let mut device = UnixStream::connect(&path).unwrap();
+    device.set_read_timeout(Some(PATIENCE)).unwrap();
+    device.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01a").unwrap();
+    let mut connack = [0; 4];
+    device.read_exact(&mut connack).unwrap();
+    assert_eq!(connack, [0x20, 2, 0, 0]);
+    drop(device);
+    let kill = format!("kill -s TERM {}", program.process.id());
+    assert!(Command::new("bash").args(["-c", &kill]).status().unwrap().success());
+    assert!(program.process.wait().unwrap().success());
+    assert!(path.exists(), "who has handed it over goes on listening there");
 }

@@ -248,6 +248,37 @@ async fn who_is_faster_than_allowed_is_read_more_slowly_and_nobody_else_is() {
     assert_eq!(values, (1..=50).map(|number| format!("{number:01000}")).collect::<Vec<_>>());
 }
 
+/// Bytes have a bucket of their own, and one packet may be larger than it holds.
+#[tokio::test]
+async fn who_sends_more_bytes_than_allowed_is_read_more_slowly_and_loses_nothing() {
+    let stage = stage(|config| config.rate.bytes = std::num::NonZeroU32::new(10_000)).await;
+    let start = std::time::Instant::now();
+    let device = stage.v4("fast").await;
+    let mut packets = burst(&device, "t/a", 0, 30);
+    let large = v5::Publish::new("t/a", level(0), "x".repeat(20_000));
+    device.encode_publish(&large, &mut packets);
+    packets.extend_from_slice(&burst(&device, "t/a", 0, 1));
+    let (_read, mut write) = device.stream.into_split();
+    tokio::io::AsyncWriteExt::write_all(&mut write, &packets).await.unwrap();
+    let mut other = stage.v4("slow").await;
+    other.publish("drop/a", 1, 7, "other").await;
+    assert_eq!(other.line().await, "puback 7", "nobody else waits");
+    let early = stage.fake.all_values("t").len();
+    assert!(
+        early < 30 && start.elapsed() < Duration::from_secs(2),
+        "{early} after {:?}",
+        start.elapsed()
+    );
+    until("all of them", || stage.fake.all_values("t").len() == 33).await;
+    // 10,000 at once, then so many a second, and the last waits until all before it is paid for.
+    assert!(start.elapsed() >= Duration::from_millis(3900), "{:?}", start.elapsed());
+    let mut values = stage.fake.all_values("t");
+    values.retain(|value| value != "other");
+    let mut numbers: Vec<String> = (1..=30).map(|number| format!("{number:01000}")).collect();
+    numbers.extend(["x".repeat(20_000), format!("{:01000}", 1)]);
+    assert_eq!(values, numbers);
+}
+
 #[tokio::test]
 async fn before_connect_less_is_taken_than_after_it() {
     use tokio::io::AsyncReadExt;

@@ -133,3 +133,85 @@ async fn write(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "GET /mqtt?x=1 HTTP/1.1\r\nHost: proxy.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: other, mqtt\r\n\r\n";
+
+    fn status(request: &str) -> Option<u16> {
+        match parse(request.as_bytes(), &WebSocketSettings::default()) {
+            Ok(None) => None,
+            Ok(Some(_)) => Some(101),
+            Err((status, _)) => Some(status),
+        }
+    }
+
+    #[test]
+    fn a_request_is_taken_however_it_comes_and_nothing_behind_it() {
+        let settings = WebSocketSettings::default();
+        for cut in 0..GOOD.len() {
+            assert_eq!(parse(&GOOD.as_bytes()[..cut], &settings), Ok(None), "the first {cut} bytes");
+        }
+        let more = [GOOD.as_bytes(), b"\x82\x80"].concat();
+        let (used, answer) = parse(&more, &settings).unwrap().unwrap();
+        assert_eq!(used, GOOD.len());
+        let answer = String::from_utf8(answer).unwrap().to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 101 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+        assert!(answer.contains("\r\nsec-websocket-protocol: mqtt\r\n"), "{answer}");
+        // RFC 6455 §1.3 has this key and its answer.
+        assert!(
+            answer.contains("\r\nsec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n"),
+            "{answer}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_such_request_is_refused_with_a_status() {
+        assert_eq!(status(GOOD), Some(101));
+        for (from, to, refused) in [
+            ("GET /mqtt?x=1", "GET /other", 404),
+            ("GET", "POST", 400),
+            ("HTTP/1.1", "HTTP/1.0", 400),
+            ("HTTP/1.1", "HTTP/2.0", 400),
+            ("Upgrade: websocket", "Upgrade: h2c", 426),
+            ("keep-alive, Upgrade", "close", 426),
+            ("Version: 13", "Version: 8", 426),
+            ("Sec-WebSocket-Key", "X-Key", 426),
+            ("other, mqtt", "mqttv3.1", 400),
+            ("Host: ", "Ho st: ", 400),
+            ("proxy.test", "proxy\0test", 400),
+        ] {
+            let request = GOOD.replace(from, to);
+            assert_ne!(request, GOOD);
+            assert_eq!(status(&request), Some(refused), "{request}");
+        }
+    }
+
+    #[test]
+    fn one_that_does_not_end_is_refused_before_it_is_large() {
+        let endless = GOOD.replace("\r\n\r\n", "\r\nCookie: ") + &"x".repeat(LARGEST_REQUEST);
+        assert_eq!(status(&endless[..LARGEST_REQUEST - 1]), None);
+        assert_eq!(status(&endless[..LARGEST_REQUEST]), Some(431));
+        let many = GOOD.replace("\r\n\r\n", &("\r\na: b".repeat(1000) + "\r\n\r\n"));
+        assert_eq!(status(&many), Some(400), "more headers than are looked at");
+    }
+
+    #[test]
+    fn no_byte_of_it_leads_to_a_panic() {
+        let settings = WebSocketSettings::default();
+        for at in 0..GOOD.len() {
+            for byte in 0..=u8::MAX {
+                let mut touched = GOOD.as_bytes().to_vec();
+                touched[at] = byte;
+                match parse(&touched, &settings) {
+                    Ok(None) => {}
+                    Ok(Some((used, answer))) => assert!(used <= touched.len() && answer.starts_with(b"HTTP/1.1 101 ")),
+                    Err((status, _)) => assert!([400, 404, 426].contains(&status), "{status}"),
+                }
+            }
+        }
+    }
+}
