@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
 
 use mqtt_kafka_proxy::mapping::{
-    Direction, Draft, Field, Inbound, KafkaSpec, LocateScratch, Located, PartitionSpec, RuleId, RuleSet, RuleSpec, Sample, SamplePacket,
-    Stored, Unmapped, Verdict,
+    Direction, Draft, Field, Format, Inbound, KafkaSpec, LocateScratch, Located, Made, PartitionSpec, Restored, RuleId, RuleSet, RuleSpec,
+    Sample, SamplePacket, Stored, Unmapped, ValueSpec, Verdict,
 };
 use mqtt_kafka_proxy::mqtt::properties::{PayloadFormat, UserProperties};
 use mqtt_kafka_proxy::mqtt::publish::SharedProperties;
@@ -14,6 +14,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{TestCaseError, TestRunner};
+use serde_json::Value as Json;
 use std::cell::Cell;
 
 /// The matching of MQTT §4.7, level by level, without a trie.
@@ -239,6 +240,65 @@ fn rule_and_topic() -> impl Strategy<Value = (RuleSpec, String)> {
     filled.prop_filter("a topic has a character", |(_, topic)| !topic.is_empty())
 }
 
+/// What a rule says of its payloads: two programs that undo each other, and formats.
+type Conversion = (Option<(&'static str, &'static str)>, Option<ValueSpec>);
+
+fn formats(payload: Format, format: Format) -> Option<ValueSpec> {
+    let payload = Some(payload);
+    Some(ValueSpec { format, payload })
+}
+
+/// JSON as the proxy writes it.
+fn json() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        any::<u64>().prop_map(Json::from),
+        select(vec![0.5, -1.25]).prop_map(Json::from),
+        "[aü\"\\\\\n]{0,3}".prop_map(Json::from),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            prop::collection::btree_map("[abü]{0,2}", inner, 0..4).prop_map(|fields| fields.into_iter().collect()),
+        ]
+    })
+}
+
+/// Bytes of no format, of a rule that does not look into them; JSON and CBOR with programs that wrap them; and text and bytes, as which any text is
+/// meant, that become texts, base64 and JSON.
+fn conversion_and_payload() -> impl Strategy<Value = (Conversion, Vec<u8>)> {
+    let plain = prop::collection::vec(any::<u8>(), 0..9).prop_map(|payload| ((None, None), payload));
+    let wraps = select(vec![
+        None,
+        Some(("{v: ., at: $topic}", ".v")),
+        Some(("[., $client, $qos]", "first")),
+        Some(("{a: [{b: .}]}", ".a[0].b")),
+        Some(("[tojson, type]", "select(.[1] | type == \"string\") | .[0] | fromjson")),
+    ]);
+    let kinds = select(vec![Format::Json, Format::Cbor]);
+    let structured = (wraps, kinds.clone(), kinds, json()).prop_map(|(programs, payload, value, json)| {
+        let mut written = Vec::new();
+        match payload {
+            Format::Cbor => ciborium::into_writer(&json, &mut written).unwrap(),
+            _ => written = serde_json::to_vec(&json).unwrap(),
+        }
+        ((programs, formats(payload, value)), written)
+    });
+    let of_texts = select(vec![
+        (None, formats(Format::Text, Format::Json)),
+        (None, formats(Format::Bytes, Format::Text)),
+        (None, formats(Format::Bytes, Format::Cbor)),
+        (Some(("{line: .}", ".line")), formats(Format::Text, Format::Cbor)),
+        (Some(("{bytes: .}", ".bytes")), formats(Format::Bytes, Format::Json)),
+        (Some((". + \"!\"", ".[:-1]")), formats(Format::Text, Format::Text)),
+        (Some(("@base64", "@base64d")), formats(Format::Text, Format::Bytes)),
+    ]);
+    let texts = (of_texts, "[aü\n!]{0,5}").prop_map(|(conversion, text)| (conversion, text.into_bytes()));
+    prop_oneof![3 => plain, 2 => structured, 2 => texts]
+}
+
 /// By a rule that has an inverse, whatever else is in it, to a record and back: what the proxy writes for itself is not in the record, but for
 /// `mqtt.topic` where there is no level for the rest, and the message is the same. Published again it makes the same record in the same partition.
 /// Whether it has an inverse; `None` if it takes no such message.
@@ -263,7 +323,10 @@ fn goes_round(spec: RuleSpec, topic: &str, payload: &[u8]) -> Result<Option<bool
             now_ms: 0,
         };
         let mut draft = Draft::new();
-        set.route(&inbound, &mut draft).ok()?;
+        let routed = set.route(&inbound, &mut draft);
+        let ran = draft.ran().iter().all(|ran| ran.made == Made::Records(1));
+        assert!(ran, "{:?} of {payload:?}: {:?}", draft.ran(), draft.trouble());
+        routed.ok()?;
         let fields = draft.fields(0, &set, &inbound);
         let own = fields
             .headers
@@ -298,9 +361,12 @@ fn goes_round(spec: RuleSpec, topic: &str, payload: &[u8]) -> Result<Option<bool
     let located = set.locate(&reader, 0, &stored, &mut scratch);
     if has_inverse {
         let located = located.unwrap();
-        let message = set.message(&located, &stored, &mut block);
-        prop_assert_eq!((message.topic, message.payload), (topic, payload));
-        prop_assert_eq!(publish(message.topic, message.payload), Some(record.clone()));
+        let (message, mut restored) = (set.message(&located, &stored, &mut block), Restored::default());
+        let outcome = set.restore(&located, &stored, stored.value, stored.key, 0, &mut restored);
+        prop_assert!(outcome.is_ok(), "{outcome:?} {:?}", restored.trouble);
+        let back = restored.payload().unwrap_or(message.payload);
+        prop_assert_eq!((message.topic, back), (topic, payload));
+        prop_assert_eq!(publish(message.topic, back), Some(record.clone()));
     } else {
         // Which the check has told.
         prop_assert!(located.is_err(), "{:?}", located.map(|located| located.topic.to_owned()));
@@ -308,7 +374,8 @@ fn goes_round(spec: RuleSpec, topic: &str, payload: &[u8]) -> Result<Option<bool
     Ok(Some(has_inverse))
 }
 
-/// With captures in the Kafka topic, the key, headers and the partition, of filters and of expressions. Most rules that are made at random have a fault
+/// With captures in the Kafka topic, the key, headers and the partition, of filters and of expressions, with programs that undo each other and with
+/// formats. Most rules that are made at random have a fault
 /// or lack an inverse: it is counted that many have one.
 #[test]
 fn what_has_an_inverse_goes_round() {
@@ -316,25 +383,33 @@ fn what_has_an_inverse_goes_round() {
         source_file: Some(file!()),
         ..ProptestConfig::with_cases(4_000)
     };
-    let (with, without, regex, parted) = (Cell::new(0), Cell::new(0), Cell::new(0), Cell::new(0));
+    let counters: [Cell<usize>; 6] = Default::default();
+    let [with, without, regex, parted, programs, formats] = &counters;
     let count = |of: &Cell<usize>, is: bool| of.set(of.get() + usize::from(is));
-    let case = (rule_and_topic(), prop::collection::vec(any::<u8>(), 0..9));
-    let outcome = TestRunner::new(config).run(&case, |((spec, topic), payload)| {
+    let case = (rule_and_topic(), conversion_and_payload());
+    let outcome = TestRunner::new(config).run(&case, |((mut spec, topic), ((pair, value), payload))| {
+        (spec.transform, spec.transform_back) = pair.map(|(forth, back)| (forth.to_owned(), back.to_owned())).unzip();
+        spec.value = value;
         let (by_regex, by_template) = (
             spec.mqtt_regex.is_some(),
             matches!(spec.kafka.partition, Some(PartitionSpec::Template(_))),
         );
         let found = goes_round(spec, &topic, &payload)?;
-        count(&without, found == Some(false));
-        count(&with, found == Some(true));
-        count(&regex, by_regex && found == Some(true));
-        count(&parted, by_template && found == Some(true));
+        count(without, found == Some(false));
+        count(with, found == Some(true));
+        count(regex, by_regex && found == Some(true));
+        count(parted, by_template && found == Some(true));
+        count(programs, pair.is_some() && found == Some(true));
+        count(formats, value.is_some() && found == Some(true));
         Ok(())
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
-    let counts = [&with, &without, &regex, &parted].map(Cell::get);
+    let counts = counters.map(|counter| counter.get());
     assert!(
-        counts.iter().zip([300, 100, 20, 20]).all(|(found, least)| *found >= least),
+        counts
+            .iter()
+            .zip([300, 100, 20, 20, 100, 150])
+            .all(|(found, least)| *found >= least),
         "{counts:?}"
     );
 }
