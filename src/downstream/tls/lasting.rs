@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_has_none() {
-        let end = SESSION.len() - 5;
+        let end = SESSION.len() - 6;
         assert!(certificates(&SESSION[..end]).is_some());
         for at in 0..end {
             assert_eq!(certificates(&SESSION[..at]), None, "the first {at} bytes");
