@@ -4,14 +4,16 @@
 mod back;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use mqtt_kafka_proxy::auth::passwords;
 use mqtt_kafka_proxy::config;
 use mqtt_kafka_proxy::mapping::{ExplainedRecord, PartitionChoice, RuleSet, Sample, SamplePacket, murmur2, partition_for_key};
 use mqttbytes::QoS;
-use mqttbytes::v5::{Publish, PublishProperties};
+use mqttbytes::v5::{Connect, Login, Publish, PublishProperties};
 use tokio::runtime::Runtime;
 
 use crate::compression::fed;
@@ -21,6 +23,9 @@ use crate::stage::{DEADLINE, Proxy, root};
 
 const PARTITIONS: u32 = 3;
 const CLIENT: &str = "agreeing";
+/// Who that client is, and how it shows it.
+const WHO: &str = "who";
+const SECRET: &str = "s3cret";
 /// Times that messages say lie before it, those of the proxy behind it; both in milliseconds.
 const LATEST: i64 = 1_200_000_000_000;
 
@@ -46,14 +51,21 @@ const RULES: &str = r#"  - {name: levels, mqtt: "ag/{a}/t/{b}", kafka: {topic: a
     transform: '{site: lookup("sites"; $x).site, n, u: $user.u}'
     transform_back: 'select(.n != 2) | {n: (.n + 1), site: lookup("sites"; $x).site, h: $headers.h, k: $key, t: $topic}'
   - {name: named, direction: subscribe, mqtt: "ag-to/{header.to}", kafka: {topic: agree-foreign}}
-  - {name: keyed, direction: subscribe, mqtt: "ag-key/{key}", kafka: {topic: agree-foreign}}"#;
+  - {name: keyed, direction: subscribe, mqtt: "ag-key/{key}", kafka: {topic: agree-foreign}}
+  - {name: whose, mqtt: "ag/whose/{x}", kafka: {topic: agree-texts, key: "{identity}:{x}", headers: {who: "{identity}"}}}
+  - {name: texts, mqtt: "ag/texts/{x}", value: {format: json, payload: text}, kafka: {topic: agree-texts, key: "{x}"}}
+  - {name: checked, mqtt: "ag/checked/{x}", value: {format: json}, on_error: skip, kafka: {topic: agree-texts, key: "{x}"}}
+  - {name: frames, direction: publish, mqtt: "ag/frames/{x}", value: {format: json, payload: cbor}, on_error: {dead_letter: dead-of-agree}, kafka: {topic: agree-texts, key: "{x}"}}
+  - {name: bytes, mqtt: "ag/bytes/{x}", value: {format: bytes, payload: text}, transform: '@base64', transform_back: '@base64d | ltrimstr("te")', kafka: {topic: agree-bytes, key: "{x}"}}
+  - {name: sited, direction: subscribe, mqtt: "ag-at/{key}", kafka: {topic: "agree-at-{site}"}, transform_back: '{v: ., site: $site}'}
+authentication: [{method: password_file, file: "USERS"}, {method: anonymous}]"#;
 
 /// Rows for keys of topics and of records.
 const SITES: &str = "x,site\n7,north\né,süd\n";
 /// Where only the running proxy knows the partition, and what stands for it.
 const TURNS: &str = "agree-turns";
 const ANY: &str = "*";
-const TOPICS: [&str; 7] = [
+const TOPICS: [&str; 9] = [
     "agree-a",
     "agree-b",
     "agree-rest",
@@ -61,9 +73,20 @@ const TOPICS: [&str; 7] = [
     "agree-kept",
     TURNS,
     "agree-there",
+    "agree-texts",
+    "agree-bytes",
 ];
-/// Written by others, too.
-const OF_OTHERS: [&str; 4] = ["agree-foreign", "agree-there", "agree-kept", "agree-a"];
+/// Written by others, too, or by nobody else.
+const OF_OTHERS: [&str; 7] = [
+    "agree-there",
+    "agree-kept",
+    "agree-a",
+    "agree-texts",
+    "agree-bytes",
+    FOREIGN[0],
+    FOREIGN[1],
+];
+const FOREIGN: [&str; 2] = ["agree-foreign", "agree-at-north"];
 
 /// Marsaglia's xorshift: what it gives is found again by its seed.
 struct Random(u64);
@@ -97,7 +120,8 @@ struct Message {
 /// To topics of all rules, and of none; with payloads that they can map, and others.
 fn message(random: &mut Random, number: usize) -> Message {
     let second = random.of(&[
-        "x", "y", "said", "jq", "strict", "rest", "a-7", "b-12", "c-1", "a-", "é", "kept", "turns", "there",
+        "x", "y", "said", "jq", "strict", "rest", "a-7", "b-12", "c-1", "a-", "é", "kept", "turns", "there", "whose", "texts", "checked",
+        "frames", "bytes",
     ]);
     let rest = random.of(&["", "/t/rpm", "/t", "/1", "/2", "/7", "/é", "/t/", "//", "/1/2"]);
     let payload = match random.below(7) {
@@ -121,7 +145,10 @@ fn message(random: &mut Random, number: usize) -> Message {
             ("mqtt.qos".to_owned(), "3".to_owned()),
         ],
     };
-    let mut packet = SamplePacket::default();
+    let mut packet = SamplePacket {
+        is_utf8: [None, None, Some(false), Some(true)][random.below(4)],
+        ..SamplePacket::default()
+    };
     if random.below(3) == 0 {
         packet.content_type = Some(random.of(&["text/plain", "ü", ""]));
         packet.response_topic = Some("re/1").filter(|_| random.below(2) == 0);
@@ -170,7 +197,7 @@ fn expected(rules: &RuleSet, message: &Message) -> (Vec<(String, String)>, bool)
         state_topics: &[],
         topic: &message.topic,
         client: CLIENT,
-        identity: None,
+        identity: Some(WHO),
         now_ms: LATEST,
         payload: message.payload.as_bytes(),
         user: &message.user,
@@ -183,12 +210,28 @@ fn expected(rules: &RuleSet, message: &Message) -> (Vec<(String, String)>, bool)
     (told.outcome.unwrap_or_default().into_iter().map(record).collect(), is_taken)
 }
 
+/// A client that is known.
+async fn publisher(proxy: SocketAddr) -> Client {
+    let mut client = Client::open(proxy, Version::V5).await.unwrap();
+    let mut connect = Connect::new(CLIENT);
+    connect.keep_alive = 0;
+    connect.login = Some(Login {
+        username: WHO.to_owned(),
+        password: SECRET.to_owned(),
+    });
+    connect.write(&mut client.output).unwrap();
+    client.flush().await.unwrap();
+    let answer = client.next_within(DEADLINE).await.unwrap();
+    assert!(matches!(answer, Event::ConnAck { accepted: true, .. }), "{answer:?}");
+    client
+}
+
 /// Publishes a message of QoS 1, and whether it is taken.
 async fn publish(client: &mut Client, message: &Message, id: u16) -> bool {
     let mut packet = Publish::new(message.topic.clone(), QoS::AtLeastOnce, message.payload.clone());
     packet.pkid = id;
     packet.properties = Some(PublishProperties {
-        payload_format_indicator: None,
+        payload_format_indicator: message.packet.is_utf8.map(u8::from),
         message_expiry_interval: None,
         topic_alias: None,
         response_topic: message.packet.response_topic.map(str::to_owned),
@@ -208,13 +251,13 @@ async fn publish(client: &mut Client, message: &Message, id: u16) -> bool {
 #[test]
 fn explain_says_of_random_messages_and_records_what_the_running_proxy_does() {
     let kafka = shared_kafka();
-    TOPICS
-        .iter()
-        .chain(&OF_OTHERS[..1])
-        .for_each(|topic| kafka.topic(topic, PARTITIONS));
+    TOPICS.iter().chain(&FOREIGN).for_each(|topic| kafka.topic(topic, PARTITIONS));
     let sites = tempfile::Builder::new().suffix(".csv").tempfile().unwrap();
     std::fs::write(sites.path(), SITES).unwrap();
-    let rules = RULES.replace("SITES", &sites.path().display().to_string());
+    let users = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(users.path(), passwords::entry(WHO, SECRET.as_bytes()).unwrap()).unwrap();
+    let path = |file: &tempfile::NamedTempFile| file.path().display().to_string();
+    let rules = RULES.replace("SITES", &path(&sites)).replace("USERS", &path(&users));
     let proxy = Proxy::start(&kafka.bootstrap, &rules, "");
     let rules = config::load(&proxy.configuration()).unwrap().rules;
     let mut random = Random::seeded();
@@ -224,7 +267,7 @@ fn explain_says_of_random_messages_and_records_what_the_running_proxy_does() {
     let runtime = Runtime::new().unwrap();
     let mut everything = runtime.block_on(back::subscriber(proxy.mqtt));
     runtime.block_on(async {
-        let mut client = Client::connect(proxy.mqtt, Version::V5, CLIENT).await.unwrap();
+        let mut client = publisher(proxy.mqtt).await;
         for id in 1..=600_u16 {
             let message = message(&mut random, id.into());
             let (records, must_be_taken) = expected(&rules, &message);
@@ -253,7 +296,7 @@ fn explain_says_of_random_messages_and_records_what_the_running_proxy_does() {
         back::foreign(&mut random, &kafka.bootstrap, OF_OTHERS[turn % OF_OTHERS.len()]);
     }
     let (mut wanted, mut passed_over) = (vec![], 0);
-    for topic in TOPICS.iter().chain(&OF_OTHERS[..1]) {
+    for topic in TOPICS.iter().chain(&FOREIGN) {
         let (got, without) = back::expected(&rules, &kafka.bootstrap, topic);
         wanted.extend(got);
         passed_over += without;
@@ -271,7 +314,7 @@ fn explain_says_of_random_messages_and_records_what_the_running_proxy_does() {
         packet: SamplePacket::default(),
     };
     runtime.block_on(async {
-        let mut client = Client::connect(proxy.mqtt, Version::V5, CLIENT).await.unwrap();
+        let mut client = publisher(proxy.mqtt).await;
         assert!(publish(&mut client, &last, 1).await);
         assert_eq!(
             back::received(&mut everything, 1).await,
