@@ -137,8 +137,7 @@ fn a_tenth_of_a_thousand_subscribers_is_stuck_and_the_others_do_not_notice() {
     let kafka = shared_kafka();
     kafka.topic("seats", 1);
     let proxies = [(); 2].map(|()| Proxy::start(&kafka.bootstrap, &rule("seats"), ""));
-    // What a debug build gets through beside other tests: each message goes to two thousand.
-    let (turns, seconds, rate) = if is_long() { (4, 60, 10.0) } else { (2, 10, 3.0) };
+    let (turns, seconds, rate) = if is_long() { (4, 60, 10.0) } else { (2, 10, 5.0) };
     let runtime = Runtime::new().unwrap();
     let moving = |side: usize| {
         audience(

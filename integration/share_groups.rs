@@ -211,12 +211,12 @@ fn a_broker_that_is_killed_costs_a_share_group_no_message() {
     let runtime = Runtime::new().unwrap();
     let crew = runtime.block_on(Crew::begin(&proxy, "union", "guild/+/telemetry/#"));
     let siege = runtime.block_on(Siege::begin(&proxy, "guild", 20, 400.0));
-    crew.goes_on(500);
+    crew.goes_on();
     let node = busiest(&kafka, "guild", &[]);
     kafka.command(&["kill", &node]);
-    crew.goes_on(500);
+    crew.goes_on();
     kafka.command(&["start"]);
-    crew.goes_on(500);
+    crew.goes_on();
     let report = runtime.block_on(siege.account(&kafka, "guild", "a broker of a share group killed"));
     runtime.block_on(crew.account(report.acknowledged));
 }
