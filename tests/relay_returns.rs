@@ -440,3 +440,25 @@ async fn a_message_that_was_left_open_brings_nothing_back_that_is_too_old() {
         device.message("c/k q1 young").await;
     }
 }
+
+/// Nor where Kafka does not say in time where that begins: its CONNECT is refused then, as where it does not say where a partition ends.
+#[tokio::test]
+async fn who_returns_while_kafka_does_not_say_what_is_too_old_is_not_let_in() {
+    let rules = RULES.replace("topic: t}", "topic: t, offline_retention: 1h}");
+    // Kafka's silence is known before CONNECT has waited for as long as it may.
+    let brief = |config: &mut Config| config.kafka.request_timeout = Duration::from_secs(1);
+    let stage = Stage::with(fake().await, &rules, brief).await;
+    let mut device = here(&stage).await;
+    device.subscribed("c/k", 1).await;
+    leaves(device).await;
+    let mut old = record("k", "too old");
+    old.age_ms = 2 * 3_600_000;
+    stage.fake.write("t", 0, &Batch::of(&[old]).bytes());
+    stage.fake.record("t", 0, "k", "young");
+    stage.fake.world().without_times = true;
+    let mut device = Device::open(stage.address, 5).await;
+    device.connect(&staying("d")).await;
+    assert_eq!(device.line().await, "connack 0x88");
+    stage.fake.world().without_times = false;
+    here(&stage).await.message("c/k q1 young").await;
+}

@@ -11,6 +11,12 @@ pub fn wait(attempt: u32, first: Duration, most: Duration) -> Duration {
     plain.mul_f64(0.8 + 0.4 * fraction())
 }
 
+/// How long a broker may owe the answer to a question that others could answer as well: it may be paused, or cut off. Two seconds after no failure,
+/// doubled with each in a row, since an answer may just take long; `most`, the request timeout, at most.
+pub fn patience(failures: u32, most: Duration) -> Duration {
+    most.min(Duration::from_secs(2 << failures.min(16)))
+}
+
 /// A number in 0..1 that differs from call to call. Good enough to spread attempts; not for secrets.
 pub fn fraction() -> f64 {
     let bits = RandomState::new().hash_one(0u8) >> 11;
@@ -28,5 +34,12 @@ mod tests {
         assert!(wait(0, first, most) <= Duration::from_millis(120));
         assert!(wait(2, first, most) >= Duration::from_millis(320));
         assert!(wait(40, first, most) <= Duration::from_millis(1200));
+    }
+
+    #[test]
+    fn patience_doubles_up_to_the_request_timeout() {
+        let seconds = |failures| patience(failures, Duration::from_secs(10)).as_secs();
+        assert_eq!([0, 1, 2, 3, u32::MAX].map(seconds), [2, 4, 8, 10, 10]);
+        assert_eq!(patience(0, Duration::from_secs(1)), Duration::from_secs(1));
     }
 }

@@ -16,8 +16,6 @@ use crate::kafka::error::{ErrorCode, Retry};
 /// The longest pause between two questions, and after one that was refused for good.
 const MOST_PAUSE: Duration = Duration::from_secs(1);
 const MOST_PAUSE_REFUSED: Duration = Duration::from_secs(10);
-/// How long a broker may owe the answer at first: it may be paused. Doubled with each failure, up to the request timeout.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The id in use. Asked for when the first record is to be sent.
 #[derive(Default)]
@@ -115,7 +113,7 @@ async fn ask(core: &Core, link: &mut Option<Connection>, attempt: u32) -> Result
         let among = Among::All(attempt as usize);
         *link = Some(any_connection(core, among).await.map_err(Failure::Passing)?);
     }
-    let patience = core.settings.request_timeout.min(PATIENCE * (1 << attempt.min(16)));
+    let patience = backoff::patience(attempt, core.settings.request_timeout);
     let connection = link.as_ref().expect("opened above");
     // 6 is of two-phase commits (KIP-939), which kafka-protocol cannot write yet.
     let version = connection

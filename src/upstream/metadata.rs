@@ -37,10 +37,6 @@ use crate::kafka::{
     error::{ErrorCode, Retry},
 };
 
-/// How long a connection that was there before may owe an answer: a broker that is paused or cut off must not hold up the news of who
-/// leads instead of it. So may a fresh one be that was paused since it told its versions; but a cluster may have very much to tell, so each
-/// failure in a row doubles what a fresh one gets, up to the request timeout.
-const LINK_WAIT: Duration = Duration::from_secs(2);
 /// How long a broker that has just answered may take to list all topics.
 const LISTED_WITHIN: Duration = Duration::from_secs(5);
 /// How often a missing topic is asked for while somebody wants it.
@@ -51,9 +47,6 @@ const AGES_UNUSED: u32 = 5;
 const CONFIRM_MISSING: u32 = 2;
 /// Answers in a row that make a topic missing that was there.
 const CONFIRM_VANISHED: u32 = 5;
-
-/// How often the patience with a fresh connection is doubled: beyond any request timeout.
-const MOST_DOUBLED: u32 = 16;
 
 /// The longest pause, less jitter, while no broker can be reached: devices wait for Kafka's return, and nobody else looks out for it.
 const MOST_PAUSE: Duration = Duration::from_millis(800);
@@ -80,8 +73,7 @@ pub(crate) async fn run(core: Arc<Core>) {
     let mut doubted = true;
     let mut full = pace.begin(&core.doubts, true);
     loop {
-        let patience = LINK_WAIT * (1 << failures.min(MOST_DOUBLED));
-        match round(&core, &mut link, full, among, patience).await {
+        match round(&core, &mut link, full, among, failures).await {
             Ok(round) => {
                 failures = 0;
                 unsettled = if round.unsettled { unsettled + 1 } else { 0 };
@@ -161,8 +153,9 @@ async fn ended(link: Option<&Connection>) {
     }
 }
 
-/// Asks for what is due. `patience`: with a connection that is opened for it.
-async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, among: Among, patience: Duration) -> Result<Round, Failure> {
+/// Asks for what is due, after so many failures in a row. A connection that was there before gets no more patience for those: a broker that is paused
+/// must not hold up the news of who leads instead of it.
+async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, among: Among, failures: u32) -> Result<Round, Failure> {
     let names = due(core, full);
     let listing = core.listings.due(core.settings.metadata_max_age);
     if names.is_empty() && !full && listing.is_none() {
@@ -172,7 +165,7 @@ async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, amon
     let learn = |answer: &MetadataResponse, by: &str| learn(core, answer, by);
     // A broker may have closed it for idleness a moment ago: that is no sign of trouble, so a fresh one is tried before anybody is told.
     let known = match &old {
-        Some(connection) => inquire(connection, &names, core.settings.request_timeout.min(LINK_WAIT), learn).await,
+        Some(connection) => inquire(connection, &names, backoff::patience(0, core.settings.request_timeout), learn).await,
         None => Err(Failure::Why(String::new())),
     };
     let (used, worth) = match (old, known) {
@@ -180,7 +173,7 @@ async fn round(core: &Arc<Core>, link: &mut Option<Connection>, full: bool, amon
         (_, Err(Failure::Rebootstrap)) => return Err(Failure::Rebootstrap),
         _ => {
             let fresh = any_connection(core, among).await.map_err(Failure::Why)?;
-            let worth = inquire(&fresh, &names, core.settings.request_timeout.min(patience), learn).await?;
+            let worth = inquire(&fresh, &names, backoff::patience(failures, core.settings.request_timeout), learn).await?;
             (fresh, worth)
         }
     };

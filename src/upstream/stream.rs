@@ -106,3 +106,29 @@ impl WriteHalf {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::upstream::settings::Settings;
+
+    #[tokio::test]
+    async fn the_kernel_asks_whether_a_broker_is_still_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let security = Security::new(&Settings::default().security);
+        let (_read, write) = connect(&address, &security).await.unwrap();
+        let WriteHalf::Tcp(half) = write else {
+            panic!("no TLS was asked for")
+        };
+        let socket = SockRef::from(half.as_ref());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(
+            (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap()),
+            (ALIVE, ALIVE)
+        );
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
+    }
+}

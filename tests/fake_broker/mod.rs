@@ -110,6 +110,8 @@ pub struct World {
     pub fetch_takes: HashMap<String, Duration>,
     /// Of ListOffsets.
     pub offset_faults: VecDeque<Fault>,
+    /// Questions for the offset of a time are refused: NOT_LEADER_OR_FOLLOWER. Those for ends are not.
+    pub without_times: bool,
     /// Of Metadata; a code is told for each topic.
     pub metadata_faults: VecDeque<Fault>,
     /// The only broker whose metadata are late; all are, if `None`.

@@ -420,6 +420,7 @@ impl Node {
                 match ours.and_then(|t| t.partitions.get(asked.partition_index as usize)) {
                     None => told.with_error_code(3),
                     Some(p) if p.leader != self.id => told.with_error_code(6),
+                    Some(_) if world.without_times && asked.timestamp >= 0 => told.with_error_code(6),
                     Some(p) if p.epoch_error(asked.current_leader_epoch) != 0 => {
                         told.with_error_code(p.epoch_error(asked.current_leader_epoch))
                     }

@@ -23,7 +23,7 @@ use tokio::{sync::OnceCell, time::timeout};
 
 use super::{
     embedded,
-    finding::{find, succeeded},
+    finding::{find, unless_succeeded},
     limits, offsets,
     requests::{Answer, Joined, Request},
     settings::GroupSettings,
@@ -121,10 +121,10 @@ pub(super) async fn ask(core: &Core, me: &Identity, at: Option<&Coordinator>, re
         match (request, at) {
             (Request::Find, _) => find(core, me).await.map(|found| (Answer::Found, Some(found))),
             (Request::Count { topics }, _) => Ok((Answer::Counted(task::count(core, topics).await), None)),
-            (request @ (Request::Join { .. } | Request::Sync { .. }), Some(at)) => tokio::select! {
-                answer = at.ask(core, me, request) => answer.map(|answer| (answer, None)),
-                () = succeeded(core, me, at) => Err(Fault::Call(CallError::Broken("another broker is the coordinator by now".into()))),
-            },
+            (request @ (Request::Join { .. } | Request::Sync { .. }), Some(at)) => {
+                let asked = at.ask(core, me, request);
+                unless_succeeded(core, me, at, asked).await.map(|answer| (answer, None))
+            }
             (request, Some(at)) => at.ask(core, me, request).await.map(|answer| (answer, None)),
             (_, None) => Err(Fault::Call(CallError::Unsendable("the coordinator is not known"))),
         }

@@ -12,11 +12,24 @@ use crate::upstream::{
     connection::CallError,
 };
 
-/// While JoinGroup or SyncGroup is not answered it is asked so often whether another broker is the coordinator by now.
+/// While there is no answer it is asked so often whether another broker is the coordinator by now.
 const LOOK: Duration = Duration::from_secs(3);
-/// Resolves once another broker is the coordinator. The silence of one that waits for members looks like that of one that is paused or gone, and who
-/// is no member yet sends no heartbeats that would tell them apart.
-pub(super) async fn succeeded(core: &Core, me: &Identity, at: &Coordinator) {
+
+/// What was asked of the coordinator, unless another broker is that before it answers. The silence of one that waits for members looks like that of
+/// one that is paused or gone, and who is no member yet sends no heartbeats that would tell them apart.
+pub(super) async fn unless_succeeded<T>(
+    core: &Core,
+    me: &Identity,
+    at: &Coordinator,
+    asked: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    tokio::select! {
+        answer = asked => answer,
+        () = succeeded(core, me, at) => Err(Fault::Call(CallError::Broken("another broker is the coordinator by now".into()))),
+    }
+}
+
+async fn succeeded(core: &Core, me: &Identity, at: &Coordinator) {
     loop {
         sleep(LOOK).await;
         let found = timeout(LOOK, find(core, me)).await;

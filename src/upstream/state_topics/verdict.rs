@@ -228,6 +228,7 @@ mod tests {
         found.settings.clear();
         assert_eq!(faults(&topic, &found).len(), 6, "what is not told is not right");
     }
+
     /// docs/kafka.md prints the command that makes both topics: it makes what we would.
     #[test]
     fn the_command_that_is_documented_makes_what_we_make() {

@@ -24,10 +24,9 @@ use crate::{
     upstream::{
         Isolation, backoff,
         cluster::Core,
-        connection::CallError,
         group::{
             coordinator::{Coordinator, Fault, Identity, accepted},
-            finding::{find, succeeded},
+            finding::{find, unless_succeeded},
             settings::GroupSettings,
         },
         metadata::topic_name,
@@ -107,10 +106,7 @@ async fn attempt(core: &Core, group: &str, starts: &[ShareStart]) -> Result<Term
     let at = find(core, &me).await?;
     let start = Start { core, me, at };
     // A coordinator that is paused owes its answers for long: its heir is looked for meanwhile.
-    tokio::select! {
-        terms = start.run(starts) => terms,
-        () = succeeded(core, &start.me, &start.at) => Err(Fault::Call(CallError::Broken("another broker is the coordinator by now".into()))),
-    }
+    unless_succeeded(core, &start.me, &start.at, start.run(starts)).await
 }
 
 impl Start<'_> {

@@ -31,7 +31,7 @@ use crate::{
         connection::CallError,
         group::{
             coordinator::{Coordinator, Fault, Identity, accepted, text},
-            finding::{find, succeeded},
+            finding::{find, unless_succeeded},
             settings::GroupSettings,
         },
     },
@@ -344,11 +344,8 @@ async fn ask(core: &Core, me: &Identity, (member, epoch, names): (&str, i32, Opt
             .with_subscribed_topic_names(names)
     };
     // One that is paused owes its answer for long: its heir is looked for meanwhile.
-    let asked = tokio::select! {
-        answer = at.call::<_, ShareGroupHeartbeatResponse>(core, me, ApiKey::ShareGroupHeartbeat, 1, make) => answer,
-        () = succeeded(core, me, &at) => return (None, Err(Fault::Call(CallError::Broken("another broker is the coordinator by now".into())))),
-    };
-    let answer = asked.and_then(|answer| {
+    let asked = at.call::<_, ShareGroupHeartbeatResponse>(core, me, ApiKey::ShareGroupHeartbeat, 1, make);
+    let answer = unless_succeeded(core, me, &at, asked).await.and_then(|answer| {
         accepted(me, "ShareGroupHeartbeat", answer.error_code)?;
         Ok(answer)
     });
