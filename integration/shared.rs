@@ -26,8 +26,8 @@ struct Seen {
     answered: HashSet<(u32, u64)>,
     /// When it was acknowledged first, by a client that knows that its acknowledgement has come.
     acknowledged: HashMap<(u32, u64), Instant>,
-    /// Came although that had been done: since when.
-    again: Vec<Duration>,
+    /// Came although that had been done: since when, and how long after the kill that had been (before it: less than nothing), in seconds.
+    again: Vec<(f64, Option<f64>)>,
     /// How long before the kill it was acknowledged that came again after it.
     before_kill: Vec<Duration>,
     received: u64,
@@ -69,7 +69,13 @@ impl Seen {
         };
         match self.killed {
             Some((begun, dead)) if *at + COMMITS > begun && *at < dead => self.before_kill.push(begun.saturating_duration_since(*at)),
-            _ => self.again.push(at.elapsed()),
+            killed => {
+                let after = killed.map(|(_, dead)| match at.checked_duration_since(dead) {
+                    Some(after) => after.as_secs_f64(),
+                    None => -dead.duration_since(*at).as_secs_f64(),
+                });
+                self.again.push((at.elapsed().as_secs_f64(), after));
+            }
         }
     }
 }

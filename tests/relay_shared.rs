@@ -13,7 +13,7 @@ use std::{
 use fake_broker::{
     Fake,
     client::{Log, until},
-    coordinator::Group,
+    coordinator::{Group, State},
     records::{Batch, Codec, record},
 };
 use relay_stage::{
@@ -443,6 +443,66 @@ async fn a_stored_session_that_returns_while_its_group_waits_for_a_dead_member_i
     assert!(stored.fence().await.is_empty());
     assert_eq!(with_group(&fake, |group, now| group.leave(&dead, now)), 0);
     does(&mut stored, [0, 1]).await;
+}
+
+/// A leader that was killed between JoinGroup and SyncGroup: until its session is over, the coordinator takes no commit of anybody.
+fn join_and_die_as_the_leader(group: &mut Group, now: Instant) -> String {
+    let dead = group.join_and_die(now);
+    group.leader = Some(dead.clone());
+    dead
+}
+
+/// What one who has gone since has acknowledged there, while no commit is taken: the membership that stays behind, and who died.
+async fn acknowledged_while_no_commit_is_taken(fake: &Fake, stage: &Stage) -> String {
+    let mut device = worker(stage, "device", 10).await;
+    device.subscribed("$share/g/jobs/#", 1).await;
+    write(stage, 0, 0..5);
+    let all = jobs(&mut device, 5).await;
+    let dead = with_group(fake, join_and_die_as_the_leader);
+    until("the leader is waited for", || {
+        with_group(fake, |group, _| group.state == State::Completing)
+    })
+    .await;
+    for (id, _) in all {
+        device.puback(id).await;
+    }
+    assert!(device.fence().await.is_empty());
+    device.disconnect(0).await;
+    dead
+}
+
+/// It came again before, when the session of the dead one was over.
+#[tokio::test]
+async fn what_is_acknowledged_while_the_group_waits_for_a_dead_leader_is_committed_also_when_nobody_is_left_here() {
+    let fake = Arc::new(Fake::start(1).await);
+    fake.topic("jobs", 1);
+    let stage = Stage::start(fake.clone(), RULES).await;
+    let dead = acknowledged_while_no_commit_is_taken(&fake, &stage).await;
+    let beats = || with_group(&fake, |group, _| group.beats);
+    let before = beats();
+    until("it stays for five heartbeats, one a second", || beats() >= before + 5).await;
+    assert_eq!(with_group(&fake, |group, now| group.leave(&dead, now)), 0);
+    until("the group is left", || stage.metric("shared_memberships") == 0).await;
+    assert_eq!(committed_up_to(&stage), 5);
+    assert_eq!(with_group(&fake, |group, _| group.members.len()), 0);
+}
+
+/// But a proxy that is to end does not wait as long as that.
+#[tokio::test]
+async fn a_proxy_that_ends_while_the_group_waits_for_a_dead_leader_ends_in_time() {
+    let fake = Arc::new(Fake::start(1).await);
+    fake.topic("jobs", 1);
+    let mut stage = Stage::start(fake.clone(), RULES).await;
+    let (log, _listens) = Log::listen();
+    let dead = acknowledged_while_no_commit_is_taken(&fake, &stage).await;
+    let start = Instant::now();
+    stage.begin_drain();
+    stage.ended().await;
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    let told = log.lines(&["WARN", "the last commit of a shared subscription was not taken", "comes again"]);
+    assert_eq!(told.len(), 1);
+    let members = with_group(&fake, |group, _| group.members.keys().cloned().collect::<Vec<_>>());
+    assert_eq!(members, [dead], "it has said goodbye");
 }
 
 /// Nor does a SUBSCRIBE fail whole.

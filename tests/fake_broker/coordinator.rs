@@ -5,7 +5,7 @@
 #![allow(dead_code)] // Each test binary uses its part.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -71,12 +71,15 @@ pub struct Group {
     /// By `group.instance.id`.
     statics: BTreeMap<String, String>,
     pub leader: Option<String>,
-    named: BTreeSet<String>,
+    /// Those that have a name and have not joined under it, and until when they are waited for (KIP-394).
+    named: BTreeMap<String, Instant>,
     deadline: Option<Instant>,
     next: u32,
     /// Answers that are ready.
     pub replies: Vec<(Token, Reply)>,
     pub offsets: BTreeMap<(String, i32), (i64, String)>,
+    /// Heartbeats that came.
+    pub beats: usize,
     /// Members allowed.
     pub most: Option<usize>,
 }
@@ -111,7 +114,7 @@ impl Group {
             return self.replies.push((token, refused(82, &join.member)));
         }
         if !self.members.contains_key(&join.member) {
-            if self.named.remove(&join.member) {
+            if self.named.remove(&join.member).is_some() {
                 let member = join.member.clone();
                 return self.add(token, member, join, now);
             }
@@ -124,7 +127,7 @@ impl Group {
         self.next += 1;
         let name = format!("member-{}", self.next);
         let Some(instance) = join.instance.clone() else {
-            self.named.insert(name.clone());
+            self.named.insert(name.clone(), now + join.session);
             return self.replies.push((token, refused(79, &name)));
         };
         let Some(old) = self.statics.insert(instance, name.clone()) else {
@@ -215,6 +218,7 @@ impl Group {
     /// Begins the generation if all are there.
     fn complete(&mut self, now: Instant) {
         if self.state != State::Preparing
+            || !self.named.is_empty() && !self.is_late(now)
             || self
                 .members
                 .values()
@@ -327,6 +331,7 @@ impl Group {
     }
 
     pub fn heartbeat(&mut self, name: &str, generation: i32, now: Instant) -> i16 {
+        self.beats += 1;
         match (self.check(name, generation, now), self.state) {
             (0, State::Preparing) => 27,
             (code, _) => code,
@@ -360,7 +365,8 @@ impl Group {
     }
 
     pub fn leave(&mut self, name: &str, now: Instant) -> i16 {
-        if self.named.remove(name) {
+        if self.named.remove(name).is_some() {
+            self.complete(now);
             return 0;
         }
         if !self.members.contains_key(name) {
@@ -390,6 +396,7 @@ impl Group {
 
     /// Throws out who is too late.
     pub fn tick(&mut self, now: Instant) {
+        self.named.retain(|_, until| now < *until);
         let late = self.is_late(now);
         let out: Vec<String> = self
             .members
@@ -419,6 +426,6 @@ impl Group {
             .values()
             .filter(|m| m.join.is_none() && m.sync.is_none())
             .map(|m| m.alive_until);
-        dead.chain(self.deadline).min()
+        dead.chain(self.named.values().copied()).chain(self.deadline).min()
     }
 }

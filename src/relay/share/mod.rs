@@ -21,10 +21,7 @@ mod task;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rustc_hash::FxHashMap;
@@ -84,7 +81,7 @@ pub struct Shares {
     /// Memberships that have not ended.
     running: watch::Sender<usize>,
     /// The proxy is about to end.
-    ending: AtomicBool,
+    ending: watch::Sender<bool>,
 }
 
 /// One shared subscription, as the connections see it.
@@ -157,7 +154,7 @@ impl Shares {
             live: Mutex::default(),
             parts: Arc::default(),
             running: watch::Sender::new(0),
-            ending: AtomicBool::new(false),
+            ending: watch::Sender::new(false),
         })
     }
 
@@ -167,13 +164,13 @@ impl Shares {
 
     /// Whether somebody who is about to leave waits for what `state` has lent.
     fn awaits(&self, state: &State<Message>) -> bool {
-        state.lends() && !self.ending.load(Relaxed)
+        state.lends() && !*self.ending.borrow()
     }
 
     /// Waits until this instance is no member of any group. Connections must have ended before, and what sessions have is written, or never
     /// will be.
     pub async fn all_left(&self) {
-        self.ending.store(true, Relaxed);
+        self.ending.send_replace(true);
         self.live().values().for_each(|share| share.wake.notify_one());
         let mut running = self.running.subscribe();
         // The sender lives as long as this.

@@ -41,7 +41,7 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long others wait for partitions that are to be given up. Four fifths of it must be enough for what is lent and the last commit.
 const REBALANCE: Duration = Duration::from_secs(30);
-const _: () = assert!(5 * (WRITTEN.as_secs() + commits::LAST_COMMIT.as_secs()) < 4 * REBALANCE.as_secs());
+const _: () = assert!(5 * (WRITTEN.as_secs() + commits::LAST_WORD.as_secs()) < 4 * REBALANCE.as_secs());
 /// Times that messages are made and handed out before anything else is looked at.
 const MOST_ROUNDS: usize = 16;
 /// A member that others have given nothing after so long has nothing to begin with.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Task;
 use crate::{
@@ -11,8 +11,11 @@ use crate::{
     upstream::{Commit, MOST_METADATA},
 };
 
-/// How long the last commit is waited for.
-pub(super) const LAST_COMMIT: Duration = Duration::from_secs(3);
+/// How long the last commit is waited for. A coordinator takes none while it waits for the assignment of a leader that was killed: until that one's
+/// session is over, so with our own [`GroupSettings`](crate::upstream::GroupSettings).
+const LAST_COMMIT: Duration = Duration::from_secs(20);
+/// The same when the proxy ends.
+pub(super) const LAST_WORD: Duration = Duration::from_secs(3);
 
 /// The outcome of a commit: the partitions, and whether Kafka has all of it.
 pub(super) type Outcome = (Vec<PartId>, bool);
@@ -53,8 +56,19 @@ impl Task {
         let going = self.going.iter_mut().flat_map(|going| going.readings.drain(..));
         let readings: Vec<Reading> = self.readings.drain(..).chain(going).collect();
         let commits = self.end(&readings);
-        let done = timeout(LAST_COMMIT, self.committer.commit(commits)).await;
-        if !done.is_ok_and(|outcomes| outcomes.iter().all(Result::is_ok)) {
+        let mut ending = self.shares.ending.subscribe();
+        let too_late = async {
+            // The sender lives as long as the task.
+            let ends = timeout(LAST_COMMIT, ending.wait_for(|ending| *ending)).await.is_ok();
+            if ends {
+                sleep(LAST_WORD).await;
+            }
+        };
+        let done = tokio::select! {
+            outcomes = self.committer.commit(commits) => outcomes.iter().all(Result::is_ok),
+            () = too_late => false,
+        };
+        if !done {
             self.shares.hub.metrics.shared.commit_failures.inc();
             tracing::warn!(
                 share = self.share.share_name(),

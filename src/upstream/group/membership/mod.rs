@@ -282,9 +282,12 @@ impl Membership {
     /// Says goodbye, after the commits that wait.
     pub(super) fn leave(&mut self, now: Instant) {
         if self.phase != Phase::Ended {
+            let is_named = !self.member.is_empty() || self.phase != Phase::Joining;
             self.phase = Phase::Leaving;
             self.leave_by = Some(now + self.rules.leave);
-            self.seat.forget();
+            if is_named {
+                self.seat.forget();
+            }
         }
         self.tick(now);
     }

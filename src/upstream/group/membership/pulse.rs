@@ -133,9 +133,11 @@ impl Membership {
         }
     }
 
-    /// Sends the commits that wait. Not between JoinGroup and SyncGroup: the coordinator takes none then.
+    /// Sends the commits that wait. Not between JoinGroup and SyncGroup: the coordinator takes none then. A generation that was over before its
+    /// assignment came is still the coordinator's until the next has begun, and that may take as long as the session of a member that died.
     pub(super) fn send_commits(&mut self) {
-        if !self.found || !self.synced || !self.commits.is_due() {
+        let taken = self.synced || self.phase == Phase::Joining;
+        if !self.found || !taken || !self.commits.is_due() {
             return;
         }
         let request = Request::Commit {
@@ -219,7 +221,11 @@ impl Membership {
             return;
         }
         if self.member.is_empty() {
-            return self.end();
+            // The answer that is on its way names it, and all others would wait for who has that name until its session is over (KIP-394).
+            if !self.seat.is_waiting() {
+                self.end();
+            }
+            return;
         }
         if !self.found {
             return;

@@ -57,7 +57,8 @@ impl Membership {
     pub(super) fn seated(&mut self, asked: &Asked, answer: Answer, now: Instant) {
         match (self.phase, answer) {
             (Phase::Finding | Phase::Leaving, Answer::Found) => self.found_coordinator(),
-            (Phase::Joining, Answer::NamedBy { member }) => self.member = member,
+            (Phase::Joining | Phase::Leaving, Answer::NamedBy { member }) => self.member = member,
+            (Phase::Leaving, Answer::Joined(joined)) => self.member = joined.member,
             (Phase::Joining, Answer::Joined(joined)) => self.joined(asked, joined),
             (Phase::Counting, Answer::Counted(topics)) => self.counted(&topics),
             (Phase::Syncing, Answer::Synced(assignment)) => self.synced(asked, assignment, now),

@@ -67,6 +67,26 @@ fn a_commit_that_meets_a_new_generation_goes_again_in_it() {
     assert_eq!(script.outcome(1), Some(Ok(())));
 }
 
+/// The group waits for a member that is dead for as long as its session lasts: what this one has all the while is committed all the while.
+#[test]
+fn commits_go_out_while_a_generation_that_was_over_before_its_assignment_has_no_heir() {
+    let (mut script, tenures) = Script::stable();
+    script.wait(HEARTBEAT);
+    script.answer(beat, refusal(27));
+    script.answer(join, joined(2));
+    script.commit(1, &tenures[0], 11);
+    assert!(!script.is_open(commit), "the coordinator takes none between join and sync");
+    script.answer(sync, refusal(27));
+    assert!(script.is_open(join), "the others are waited for");
+    let sent = script.open.iter().find_map(|(_, r)| match r {
+        Request::Commit { generation, .. } => Some(*generation),
+        _ => None,
+    });
+    assert_eq!(sent, Some(2), "it is the coordinator's until the next begins");
+    assert_eq!(script.committed(0), [(0, 11)]);
+    assert_eq!(script.outcome(1), Some(Ok(())));
+}
+
 #[test]
 fn commits_go_one_after_the_other_the_last_of_those_that_wait_and_never_back() {
     let (mut script, tenures) = Script::stable();

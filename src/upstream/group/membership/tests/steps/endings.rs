@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use super::script::{HEARTBEAT, REBALANCE, SESSION, Script, beat, commit, goodbye, join, lost, refusal};
-use crate::upstream::group::{event::CommitError, membership::Event, requests::Answer};
+use super::script::{HEARTBEAT, REBALANCE, SESSION, Script, beat, commit, find, goodbye, join, joined, lost, refusal};
+use crate::upstream::group::{
+    event::CommitError,
+    membership::Event,
+    requests::{Answer, Request},
+};
 
 #[test]
 fn without_a_sign_of_life_all_is_lost_before_the_coordinator_gives_it_away() {
@@ -71,6 +75,38 @@ fn a_goodbye_comes_after_the_last_commit_also_while_a_generation_is_asked_for() 
     script.answer(goodbye, Answer::Done);
     assert!(script.member.is_over());
     assert_eq!(script.outcome(1), Some(Ok(())));
+}
+
+/// The coordinator has given it a name by then, and all others would wait for it until its session is over (KIP-394).
+#[test]
+fn who_leaves_before_it_has_its_name_says_goodbye_under_that() {
+    for answer in [Answer::NamedBy { member: "m".to_owned() }, joined(1)] {
+        let mut script = Script::new();
+        script.answer(find, Answer::Found);
+        script.member.leave(script.now);
+        script.look();
+        assert!(
+            !script.is_open(goodbye) && !script.member.is_over(),
+            "nobody to say goodbye to, or under which name"
+        );
+        script.answer(join, answer);
+        let said = script.answer(goodbye, Answer::Done);
+        assert!(matches!(&said, Request::Leave { member } if member == "m"), "{said:?}");
+        assert!(script.member.is_over());
+    }
+    for answer in [refusal(24), refusal(15), Answer::Failed { why: String::new() }] {
+        let mut script = Script::new();
+        script.answer(find, Answer::Found);
+        script.member.leave(script.now);
+        script.look();
+        script.answer(join, answer);
+        assert!(script.member.is_over(), "without a name there is nothing to give back");
+    }
+    let mut script = Script::new();
+    script.answer(find, Answer::Found);
+    script.member.leave(script.now);
+    script.wait(Duration::from_secs(5));
+    assert!(script.member.is_over(), "nor is it waited for without end");
 }
 
 #[test]
