@@ -26,6 +26,7 @@ mod kinds;
 #[path = "../benches/load/mod.rs"]
 mod load;
 mod logins;
+mod machine;
 mod migration;
 mod names;
 mod network;
@@ -53,31 +54,62 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 static KAFKA: RwLock<Option<Kafka>> = RwLock::new(None);
 
 /// The Kafka of this run, shared with the other tests. It ends with the process (see `stage`).
-struct Shared(RwLockReadGuard<'static, Option<Kafka>>);
+struct Shared {
+    kafka: RwLockReadGuard<'static, Option<Kafka>>,
+    _beside: machine::Beside,
+}
+
+/// The same for a test that measures: no other runs beside it, on another Kafka neither.
+struct Measured {
+    kafka: RwLockReadGuard<'static, Option<Kafka>>,
+    _alone: machine::Alone,
+}
 
 /// The same, while no other test uses it.
 struct Alone(RwLockWriteGuard<'static, Option<Kafka>>);
 
-fn shared_kafka() -> Shared {
+fn started() -> RwLockReadGuard<'static, Option<Kafka>> {
     let guard = KAFKA.read().unwrap_or_else(PoisonError::into_inner);
     if guard.is_some() {
-        return Shared(guard);
+        return guard;
     }
     drop(guard);
     drop(alone_with_kafka());
-    shared_kafka()
+    started()
+}
+
+// Kafka first, the machine then, for all: nobody who waits for the one has what others wait for.
+fn shared_kafka() -> Shared {
+    Shared {
+        kafka: started(),
+        _beside: machine::Beside::others(),
+    }
+}
+
+fn kafka_to_measure() -> Measured {
+    Measured {
+        kafka: started(),
+        _alone: machine::Alone::on_it(),
+    }
 }
 
 fn alone_with_kafka() -> Alone {
     let mut guard = KAFKA.write().unwrap_or_else(PoisonError::into_inner);
-    guard.get_or_insert_with(Kafka::start);
+    guard.get_or_insert_with(|| Kafka::start().for_all());
     Alone(guard)
 }
 
 impl std::ops::Deref for Shared {
     type Target = Kafka;
     fn deref(&self) -> &Kafka {
-        self.0.as_ref().unwrap()
+        self.kafka.as_ref().unwrap()
+    }
+}
+
+impl std::ops::Deref for Measured {
+    type Target = Kafka;
+    fn deref(&self) -> &Kafka {
+        self.kafka.as_ref().unwrap()
     }
 }
 

@@ -5,6 +5,7 @@
 // The tests and the benchmark each use a part of it.
 #![allow(dead_code)]
 
+use crate::machine::Beside;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -125,6 +126,8 @@ pub struct Kafka {
     script: Child,
     /// host:port of each node, with commas between.
     pub bootstrap: String,
+    /// Its test is one of several, unless it is [for all](Self::for_all).
+    beside: Option<Beside>,
 }
 
 impl Kafka {
@@ -159,6 +162,7 @@ impl Kafka {
     }
 
     fn start_as(release: &[&str], base: u16, nodes: u16, settings: &[&str], users: &[&str]) -> Self {
+        let beside = Some(Beside::others());
         let folder = folder("kafka");
         let errors = File::create(folder.join("script.log")).expect("the folder was just made");
         let mut script = Command::new(root().join("integration/kafka/kafka"))
@@ -179,7 +183,18 @@ impl Kafka {
         let bootstrap = bootstrap.trim().to_owned();
         let why = || fs::read_to_string(folder.join("script.log")).unwrap_or_default();
         assert!(!bootstrap.is_empty(), "Kafka did not start: {}", why());
-        Self { folder, script, bootstrap }
+        Self {
+            folder,
+            script,
+            bootstrap,
+            beside,
+        }
+    }
+
+    /// It outlives its test.
+    pub fn for_all(mut self) -> Self {
+        self.beside = None;
+        self
     }
 
     /// Runs a command of the script on this Kafka.

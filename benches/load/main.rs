@@ -10,6 +10,9 @@ mod devices;
 mod idle;
 #[path = "mod.rs"]
 mod load;
+#[path = "../../integration/machine.rs"]
+#[allow(dead_code)] // Nothing runs beside a benchmark.
+mod machine;
 mod measure;
 mod own;
 mod scenario;
