@@ -18,7 +18,7 @@ static KAFKA: LazyLock<Kafka> = LazyLock::new(|| {
         "producer.id.expiration.ms=1000",
         "producer.id.expiration.check.interval.ms=200",
     ];
-    Kafka::start_with(free_base(1), 1, &settings)
+    Kafka::start_with(free_base(1), 1, &settings).for_all()
 });
 
 fn publish_and_wait(runtime: &Runtime, client: &mut Client, topic: &str, value: &str) {

@@ -59,7 +59,7 @@ struct Shared {
     _beside: machine::Beside,
 }
 
-/// The same for a test that measures: no other runs beside it, on another Kafka neither.
+/// The same for a test that measures: no other that needs a Kafka runs beside it.
 struct Measured {
     kafka: RwLockReadGuard<'static, Option<Kafka>>,
     _alone: machine::Alone,
@@ -78,7 +78,7 @@ fn started() -> RwLockReadGuard<'static, Option<Kafka>> {
     started()
 }
 
-// Kafka first, the machine then, for all: nobody who waits for the one has what others wait for.
+// Kafka first, the machine then, for all: who waits for the machine keeps Kafka only from those who want it alone.
 fn shared_kafka() -> Shared {
     Shared {
         kafka: started(),

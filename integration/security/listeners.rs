@@ -108,7 +108,7 @@ fn start() -> Secure {
     }
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let users = ["SCRAM-SHA-256", "SCRAM-SHA-512"].map(|mechanism| format!("{mechanism}=[name=\"{USER}\",password=\"{PASSWORD}\"]"));
-    let kafka = Kafka::start_for(base, 1, &settings, &users.each_ref().map(String::as_str));
+    let kafka = Kafka::start_for(base, 1, &settings, &users.each_ref().map(String::as_str)).for_all();
     let [tls, mtls, expired, elsewhere, sasl, sasl_tls, plain, brief] = ports;
     Secure {
         kafka,

@@ -277,6 +277,7 @@ impl Relay {
     /// get 0x8B. Returns at once; the connections' tasks end by themselves.
     pub fn drain(&self) {
         self.shared.registry.end_all();
+        self.shared.shares.drain();
     }
 
     /// Waits, for a bounded time, until all is written that sessions need for going on elsewhere. To be called when the last connection has

@@ -21,7 +21,10 @@ mod task;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use rustc_hash::FxHashMap;
@@ -80,8 +83,10 @@ pub struct Shares {
     parts: Arc<Parts>,
     /// Memberships that have not ended.
     running: watch::Sender<usize>,
-    /// The proxy is about to end.
-    ending: watch::Sender<bool>,
+    /// The proxy is about to end: connections are asked to.
+    draining: watch::Sender<bool>,
+    /// They have ended.
+    ending: AtomicBool,
 }
 
 /// One shared subscription, as the connections see it.
@@ -154,7 +159,8 @@ impl Shares {
             live: Mutex::default(),
             parts: Arc::default(),
             running: watch::Sender::new(0),
-            ending: watch::Sender::new(false),
+            draining: watch::Sender::new(false),
+            ending: AtomicBool::new(false),
         })
     }
 
@@ -164,13 +170,18 @@ impl Shares {
 
     /// Whether somebody who is about to leave waits for what `state` has lent.
     fn awaits(&self, state: &State<Message>) -> bool {
-        state.lends() && !*self.ending.borrow()
+        state.lends() && !self.ending.load(Relaxed)
+    }
+
+    /// The proxy is about to end: nobody waits for long any more.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
     }
 
     /// Waits until this instance is no member of any group. Connections must have ended before, and what sessions have is written, or never
     /// will be.
     pub async fn all_left(&self) {
-        self.ending.send_replace(true);
+        self.ending.store(true, Relaxed);
         self.live().values().for_each(|share| share.wake.notify_one());
         let mut running = self.running.subscribe();
         // The sender lives as long as this.

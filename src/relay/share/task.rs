@@ -39,9 +39,11 @@ use going::Going;
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// Who comes to a group waits for the others to notice: they do with their next sign of life.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// After so long without a sign of life an instance is taken for dead.
+const SESSION: Duration = Duration::from_secs(15);
 /// How long others wait for partitions that are to be given up. Four fifths of it must be enough for what is lent and the last commit.
 const REBALANCE: Duration = Duration::from_secs(30);
-const _: () = assert!(5 * (WRITTEN.as_secs() + commits::LAST_WORD.as_secs()) < 4 * REBALANCE.as_secs());
+const _: () = assert!(5 * (WRITTEN.as_secs() + commits::LAST_COMMIT.as_secs()) < 4 * REBALANCE.as_secs());
 /// Times that messages are made and handed out before anything else is looked at.
 const MOST_ROUNDS: usize = 16;
 /// A member that others have given nothing after so long has nothing to begin with.
@@ -116,6 +118,7 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, sources: &[Source], until
     let mut group = shares.hub.cluster.join(GroupSettings {
         group: shares.group(share),
         topics: found.topics.iter().map(|name| name.to_string()).collect(),
+        session_timeout: SESSION,
         heartbeat_interval: HEARTBEAT,
         rebalance_timeout: REBALANCE,
         ..GroupSettings::default()
@@ -141,7 +144,7 @@ async fn run(shares: &Arc<Shares>, share: &Arc<Share>, sources: &[Source], until
         wanted: shares.hub.sweeps.permits().wanted(),
     };
     task.live(&mut group).await;
-    task.last_commit().await;
+    task.last_commit(group.halted()).await;
     group.leave().await;
 }
 

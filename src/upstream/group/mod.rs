@@ -27,7 +27,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cluster::Core;
 pub use event::{Assigned, Commit, CommitError, Committed, GroupEvent, Revocation, Tenure, TopicPartition};
@@ -47,6 +47,7 @@ const MOST_RELEASES: usize = 64;
 #[derive(Debug)]
 pub struct Group {
     events: mpsc::Receiver<GroupEvent>,
+    halted: watch::Receiver<bool>,
     committer: Committer,
 }
 
@@ -59,9 +60,11 @@ pub(crate) fn join(core: &Arc<Core>, mut settings: GroupSettings) -> Group {
     settings.user_data.truncate(MOST_USER_DATA);
     let (events, taken) = mpsc::channel(MOST_EVENTS);
     let (commands, calls) = mpsc::channel(MOST_COMMANDS);
-    core.spawn(task::run(Arc::clone(core), Arc::new(settings), events, calls));
+    let (halts, halted) = watch::channel(false);
+    core.spawn(task::run(Arc::clone(core), Arc::new(settings), (events, halts), calls));
     Group {
         events: taken,
+        halted,
         committer: Committer(commands),
     }
 }
@@ -70,6 +73,12 @@ impl Group {
     /// The next thing that happens to the membership. `None` when it is over: fenced, or the client was shut down. Cancel-safe.
     pub async fn next(&mut self) -> Option<GroupEvent> {
         self.events.recv().await
+    }
+
+    /// Whether the coordinator takes no commits at the moment: it waits for the assignment of the member that leads. If that one was killed, for as
+    /// long as its session.
+    pub fn halted(&self) -> watch::Receiver<bool> {
+        self.halted.clone()
     }
 
     /// For those who commit.

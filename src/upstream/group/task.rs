@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::sleep_until,
 };
@@ -59,7 +59,7 @@ fn now() -> Instant {
 pub(super) async fn run(
     core: Arc<Core>,
     settings: Arc<GroupSettings>,
-    events: mpsc::Sender<GroupEvent>,
+    (events, halts): (mpsc::Sender<GroupEvent>, watch::Sender<bool>),
     mut commands: mpsc::Receiver<Command>,
 ) {
     let (released, mut releases) = mpsc::channel(MOST_RELEASES);
@@ -78,6 +78,7 @@ pub(super) async fn run(
     machine.topics(snapshot(&task.core, &machine.watched()), now());
     while !machine.is_over() {
         task.act(&mut machine);
+        halts.send_if_modified(|halted| std::mem::replace(halted, machine.is_halted()) != machine.is_halted());
         let deadline = machine.deadline().map(tokio::time::Instant::from_std);
         tokio::select! {
             Some(answered) = task.asked.join_next() => task.answered(&mut machine, answered),

@@ -2,20 +2,23 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
-use super::Task;
+use super::{SESSION, Task};
 use crate::{
     progress::Position,
     relay::share::{reading::Reading, state::PartId},
     upstream::{Commit, MOST_METADATA},
 };
 
-/// How long the last commit is waited for. A coordinator takes none while it waits for the assignment of a leader that was killed: until that one's
-/// session is over, so with our own [`GroupSettings`](crate::upstream::GroupSettings).
-const LAST_COMMIT: Duration = Duration::from_secs(20);
-/// The same when the proxy ends.
-pub(super) const LAST_WORD: Duration = Duration::from_secs(3);
+/// How long the last commit is waited for while the coordinator takes commits, or when the proxy ends.
+pub(super) const LAST_COMMIT: Duration = Duration::from_secs(3);
+/// The same in all. A coordinator takes none while it waits for the assignment of a leader that was killed: until that one's session is over.
+const LAST_OF_ALL: Duration = Duration::from_secs(20);
+const _: () = assert!(LAST_OF_ALL.as_secs() > SESSION.as_secs() + LAST_COMMIT.as_secs());
 
 /// The outcome of a commit: the partitions, and whether Kafka has all of it.
 pub(super) type Outcome = (Vec<PartId>, bool);
@@ -50,20 +53,13 @@ impl Task {
     }
 
     /// Before the goodbye: whatever is said from then on about messages counts for nothing.
-    pub(super) async fn last_commit(&mut self) {
+    pub(super) async fn last_commit(&mut self, halted: watch::Receiver<bool>) {
         // One that is on its way is not overtaken by this.
         self.commits.detach_all();
         let going = self.going.iter_mut().flat_map(|going| going.readings.drain(..));
         let readings: Vec<Reading> = self.readings.drain(..).chain(going).collect();
         let commits = self.end(&readings);
-        let mut ending = self.shares.ending.subscribe();
-        let too_late = async {
-            // The sender lives as long as the task.
-            let ends = timeout(LAST_COMMIT, ending.wait_for(|ending| *ending)).await.is_ok();
-            if ends {
-                sleep(LAST_WORD).await;
-            }
-        };
+        let too_late = too_late(halted, self.shares.draining.subscribe());
         let done = tokio::select! {
             outcomes = self.committer.commit(commits) => outcomes.iter().all(Result::is_ok),
             () = too_late => false,
@@ -86,6 +82,28 @@ impl Task {
         let commits = readings.iter().filter_map(position).collect();
         readings.iter().for_each(|reading| inner.state.end(reading.part));
         commits
+    }
+}
+
+/// When the last commit has had its time.
+async fn too_late(mut halted: watch::Receiver<bool>, mut draining: watch::Receiver<bool>) {
+    let taken = async {
+        while timeout(LAST_COMMIT, halted.wait_for(|halted| *halted)).await.is_ok() {
+            // Its outcome is known if the membership is over.
+            let is_over = halted.wait_for(|halted| !*halted).await.is_err();
+            if is_over {
+                return;
+            }
+        }
+    };
+    let ends = async {
+        let _ = draining.wait_for(|draining| *draining).await.is_ok();
+        sleep(LAST_COMMIT).await;
+    };
+    tokio::select! {
+        () = taken => {}
+        () = ends => {}
+        () = sleep(LAST_OF_ALL) => {}
     }
 }
 

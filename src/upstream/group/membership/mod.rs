@@ -216,6 +216,11 @@ impl Membership {
         !self.events.is_empty()
     }
 
+    /// Whether the coordinator takes no commits, as far as is known: it is between JoinGroup and SyncGroup.
+    pub(super) fn is_halted(&self) -> bool {
+        matches!(self.phase, Phase::Counting | Phase::Syncing)
+    }
+
     /// Whether nothing will happen any more.
     pub(super) fn is_over(&self) -> bool {
         self.phase == Phase::Ended
@@ -282,11 +287,15 @@ impl Membership {
     /// Says goodbye, after the commits that wait.
     pub(super) fn leave(&mut self, now: Instant) {
         if self.phase != Phase::Ended {
-            let is_named = !self.member.is_empty() || self.phase != Phase::Joining;
+            let is_named = !self.member.is_empty();
+            // What it is called is on its way.
+            let is_awaited = self.phase == Phase::Joining && self.seat.is_waiting();
             self.phase = Phase::Leaving;
             self.leave_by = Some(now + self.rules.leave);
             if is_named {
                 self.seat.forget();
+            } else if !is_awaited {
+                self.end();
             }
         }
         self.tick(now);

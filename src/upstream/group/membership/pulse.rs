@@ -83,9 +83,10 @@ impl Membership {
         }
     }
 
-    /// Whether it is no wonder that the coordinator has left `generation` behind.
+    /// Whether it is no wonder that the coordinator does not have `generation`: a later one was heard of, or is asked for, or an heir of the
+    /// coordinator does not know of one whose assignment never came. Its answers to JoinGroup and SyncGroup tell.
     fn is_moving_on(&self, generation: i32) -> bool {
-        generation != self.generation || self.phase == Phase::Joining && self.seat.is_waiting()
+        generation != self.generation || !self.synced || self.phase == Phase::Joining
     }
 
     /// Asks what the group has committed for what is new.
@@ -136,8 +137,8 @@ impl Membership {
     /// Sends the commits that wait. Not between JoinGroup and SyncGroup: the coordinator takes none then. A generation that was over before its
     /// assignment came is still the coordinator's until the next has begun, and that may take as long as the session of a member that died.
     pub(super) fn send_commits(&mut self) {
-        let taken = self.synced || self.phase == Phase::Joining;
-        if !self.found || !taken || !self.commits.is_due() {
+        let takes_some = self.synced || self.phase == Phase::Joining;
+        if !self.found || !takes_some || !self.commits.is_due() {
             return;
         }
         let request = Request::Commit {

@@ -27,7 +27,7 @@ impl Membership {
         }
         let request = match self.phase {
             Phase::Finding => Request::Find,
-            Phase::Leaving if !self.found => Request::Find,
+            Phase::Leaving if !self.found && !self.member.is_empty() => Request::Find,
             // The user may be behind; then others wait for it, up to the rebalance timeout.
             Phase::Joining if self.events.is_empty() && !self.holdings.is_revoking() => Request::Join {
                 member: self.member.clone(),

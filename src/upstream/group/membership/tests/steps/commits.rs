@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::script::{HEARTBEAT, Script, beat, commit, fetch, gives, join, joined, part, refusal, sync};
+use super::script::{HEARTBEAT, Script, beat, commit, fetch, find, gives, join, joined, part, refusal, sync};
 use crate::{
     kafka::error::ErrorCode,
     upstream::group::{
@@ -83,6 +83,31 @@ fn commits_go_out_while_a_generation_that_was_over_before_its_assignment_has_no_
         _ => None,
     });
     assert_eq!(sent, Some(2), "it is the coordinator's until the next begins");
+    assert_eq!(script.committed(0), [(0, 11)]);
+    assert_eq!(script.outcome(1), Some(Ok(())));
+}
+
+/// The coordinator died with its memory of a generation whose assignment nobody has: its heir has the one before, and the member still.
+#[test]
+fn a_generation_that_the_coordinators_heir_does_not_know_costs_nothing() {
+    let (mut script, tenures) = Script::stable();
+    script.wait(HEARTBEAT);
+    script.answer(beat, refusal(27));
+    script.answer(join, joined(2));
+    assert!(script.member.is_halted());
+    script.commit(1, &tenures[0], 11);
+    script.answer(sync, refusal(16));
+    script.wait(Duration::from_millis(300));
+    script.answer(find, Answer::Found);
+    script.answer(join, refusal(14));
+    script.committed(22);
+    if script.is_open(beat) {
+        script.answer(beat, refusal(22));
+    }
+    assert!(script.events().is_empty(), "nothing is lost");
+    script.wait(Duration::from_secs(1));
+    script.join(2, &[0, 1]);
+    assert!(!script.member.is_halted());
     assert_eq!(script.committed(0), [(0, 11)]);
     assert_eq!(script.outcome(1), Some(Ok(())));
 }

@@ -107,6 +107,9 @@ fn who_leaves_before_it_has_its_name_says_goodbye_under_that() {
     script.member.leave(script.now);
     script.wait(Duration::from_secs(5));
     assert!(script.member.is_over(), "nor is it waited for without end");
+    let mut script = Script::new();
+    script.member.leave(script.now);
+    assert!(script.member.is_over(), "nobody has given it a name");
 }
 
 #[test]
