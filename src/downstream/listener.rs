@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::Metrics;
 
+use super::burst::Burst;
 use super::doors::Door;
 use super::entrance::Entrance;
 use super::gate::{Gate, ListenerState};
@@ -96,7 +97,7 @@ impl Listener {
     {
         let mut shutdown = pin!(shutdown);
         let mut files = pin!(self.entrance.follow_files(self.state.name.clone()));
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut burst) = (FIRST_PAUSE, Burst::new());
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -109,6 +110,7 @@ impl Listener {
                 Ok((socket, peer)) => {
                     pause = FIRST_PAUSE;
                     self.take(socket, peer, &on_link);
+                    burst.taken().await;
                 }
                 Err(e) => {
                     self.metrics.accept_errors.inc();

@@ -8,6 +8,7 @@
 //! buffer: reading borrows one from its thread ([`Link::fill`]).
 
 mod addresses;
+mod burst;
 mod doors;
 mod entrance;
 mod gate;
