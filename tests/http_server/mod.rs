@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
+    sync::Notify,
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -26,6 +27,8 @@ struct State {
     /// No answer, and connections stay open.
     silent: bool,
     asked: Vec<String>,
+    /// Wakes who was asked in the silence.
+    speaks: Arc<Notify>,
 }
 
 impl HttpServer {
@@ -87,12 +90,13 @@ impl HttpServer {
         format!("{}://localhost:{}{path}", self.scheme, self.port)
     }
 
-    /// What it answers from now on; `headers` end with a line break each.
+    /// What it answers from now on, also to what it was asked in a silence; `headers` end with a line break each.
     pub fn answer(&self, status: &str, headers: &str, body: &str) {
         let length = body.len();
         let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{headers}\r\n{body}");
         let mut state = self.state.lock().unwrap();
         (state.answer, state.silent) = (Some(answer), false);
+        state.speaks.notify_waiters();
     }
 
     /// From now on it reads, and answers nothing.
@@ -119,19 +123,31 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mu
                 return;
             }
         }
-        let answer = {
-            let mut state = state.lock().unwrap();
-            state.asked.push(String::from_utf8(std::mem::take(&mut bytes)).unwrap());
-            (!state.silent).then(|| state.answer.clone())
-        };
-        let answer = match answer {
-            Some(Some(answer)) => answer,
-            Some(None) => return,
-            None => continue,
+        state
+            .lock()
+            .unwrap()
+            .asked
+            .push(String::from_utf8(std::mem::take(&mut bytes)).unwrap());
+        let Some(answer) = answer(&state).await else {
+            return;
         };
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
+    }
+}
+
+/// What it says, once it says something.
+async fn answer(state: &Mutex<State>) -> Option<String> {
+    loop {
+        let spoken = {
+            let state = state.lock().unwrap();
+            if !state.silent {
+                return state.answer.clone();
+            }
+            state.speaks.clone().notified_owned()
+        };
+        spoken.await;
     }
 }
 
