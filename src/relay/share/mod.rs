@@ -28,7 +28,10 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{chunk::Chunk, hub::Hub, mailbox::Mailbox};
 use crate::{
@@ -83,8 +86,8 @@ pub struct Shares {
     parts: Arc<Parts>,
     /// Memberships that have not ended.
     running: watch::Sender<usize>,
-    /// The proxy is about to end: connections are asked to.
-    draining: watch::Sender<bool>,
+    /// The proxy is about to end: when connections were asked to.
+    draining: watch::Sender<Option<Instant>>,
     /// They have ended.
     ending: AtomicBool,
 }
@@ -159,7 +162,7 @@ impl Shares {
             live: Mutex::default(),
             parts: Arc::default(),
             running: watch::Sender::new(0),
-            draining: watch::Sender::new(false),
+            draining: watch::Sender::new(None),
             ending: AtomicBool::new(false),
         })
     }
@@ -175,7 +178,7 @@ impl Shares {
 
     /// The proxy is about to end: nobody waits for long any more.
     pub fn drain(&self) {
-        self.draining.send_replace(true);
+        self.draining.send_replace(Some(Instant::now()));
     }
 
     /// Waits until this instance is no member of any group. Connections must have ended before, and what sessions have is written, or never

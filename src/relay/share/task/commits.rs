@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{SESSION, Task};
@@ -18,6 +18,8 @@ use crate::{
 pub(super) const LAST_COMMIT: Duration = Duration::from_secs(3);
 /// The same in all. A coordinator takes none while it waits for the assignment of a leader that was killed: until that one's session is over.
 const LAST_OF_ALL: Duration = Duration::from_secs(20);
+/// It has so long in any case, for one answer of the coordinator.
+const MOMENT: Duration = Duration::from_millis(500);
 const _: () = assert!(LAST_OF_ALL.as_secs() > SESSION.as_secs() + LAST_COMMIT.as_secs());
 
 /// The outcome of a commit: the partitions, and whether Kafka has all of it.
@@ -86,9 +88,9 @@ impl Task {
 }
 
 /// When the last commit has had its time.
-async fn too_late(mut halted: watch::Receiver<bool>, mut draining: watch::Receiver<bool>) {
+async fn too_late(mut halted: watch::Receiver<bool>, mut draining: watch::Receiver<Option<Instant>>) {
     let taken = async {
-        while timeout(LAST_COMMIT, halted.wait_for(|halted| *halted)).await.is_ok() {
+        while matches!(timeout(LAST_COMMIT, halted.wait_for(|halted| *halted)).await, Ok(Ok(_))) {
             // Its outcome is known if the membership is over.
             let is_over = halted.wait_for(|halted| !*halted).await.is_err();
             if is_over {
@@ -97,8 +99,9 @@ async fn too_late(mut halted: watch::Receiver<bool>, mut draining: watch::Receiv
         }
     };
     let ends = async {
-        let _ = draining.wait_for(|draining| *draining).await.is_ok();
-        sleep(LAST_COMMIT).await;
+        let told = draining.wait_for(Option::is_some).await.ok().and_then(|told| *told);
+        let begun = Instant::now();
+        sleep_until(told.map_or(begun, |told| told + LAST_COMMIT).max(begun + MOMENT)).await;
     };
     tokio::select! {
         () = taken => {}

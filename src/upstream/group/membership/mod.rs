@@ -216,9 +216,10 @@ impl Membership {
         !self.events.is_empty()
     }
 
-    /// Whether the coordinator takes no commits, as far as is known: it is between JoinGroup and SyncGroup.
+    /// Whether the coordinator takes no commits, as far as is known: it is looked for, or between JoinGroup and SyncGroup, or an heir that does not
+    /// know the generation.
     pub(super) fn is_halted(&self) -> bool {
-        matches!(self.phase, Phase::Counting | Phase::Syncing)
+        !self.synced || self.phase == Phase::Finding
     }
 
     /// Whether nothing will happen any more.
@@ -333,6 +334,7 @@ impl Membership {
             missed,
             beat,
             self.leave_by,
+            self.commits_until().filter(|_| self.holds_goodbye_back()),
             self.seat.pause(),
             self.pulse.pause(),
             self.fetch.pause(),

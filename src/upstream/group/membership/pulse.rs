@@ -1,6 +1,6 @@
 //! What goes on beside getting a seat: heartbeats, offsets, commits, and the goodbye.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Event, Membership, Phase, commits::Flight, lane::Asked};
 use crate::{
@@ -10,6 +10,9 @@ use crate::{
         requests::{Answer, Request},
     },
 };
+
+/// Commits have so long before a goodbye, beside what they had before it was asked for.
+const BEFORE_GOODBYE: Duration = Duration::from_secs(1);
 
 impl Membership {
     /// When the next sign of life is due.
@@ -67,7 +70,11 @@ impl Membership {
                 self.rejoin |= self.phase == Phase::Stable && asked.generation == self.generation;
             }
             // The answer to our JoinGroup is on its way, or was here before this one.
-            ErrorCode::ILLEGAL_GENERATION if self.is_moving_on(asked.generation) => {}
+            ErrorCode::ILLEGAL_GENERATION if self.is_moving_on(asked.generation) => {
+                if self.is_known_to_an_heir(asked.generation) {
+                    self.alive = self.alive.max(Some(asked.sent));
+                }
+            }
             ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION | ErrorCode::FENCED_INSTANCE_ID => self.refused(error, why, now),
             _ => match error.retry() {
                 Retry::AfterCoordinator | Retry::AfterMetadata => {
@@ -87,6 +94,13 @@ impl Membership {
     /// coordinator does not know of one whose assignment never came. Its answers to JoinGroup and SyncGroup tell.
     fn is_moving_on(&self, generation: i32) -> bool {
         generation != self.generation || !self.synced || self.phase == Phase::Joining
+    }
+
+    /// Whether a coordinator that does not have `generation` has the member: it looks for that first, and nobody who waits for his assignment is put
+    /// out. Not if the generation was whole: then a later one has begun, which has a time of its own. Of static members it knows another's, too.
+    fn is_known_to_an_heir(&self, generation: i32) -> bool {
+        let waits = self.phase == Phase::Joining && self.seat.is_waiting();
+        waits && !self.synced && generation == self.generation && !self.rules.is_static
     }
 
     /// Asks what the group has committed for what is new.
@@ -215,9 +229,21 @@ impl Membership {
         }
     }
 
-    /// Tells the coordinator that the member goes, once nothing is left to commit.
+    /// Whether nothing but commits is waited for before the goodbye.
+    pub(super) fn holds_goodbye_back(&self) -> bool {
+        self.found && self.synced && !self.said_goodbye && !self.commits.is_empty()
+    }
+
+    /// Commits have so long of a goodbye. One that cannot succeed must not cost it: the others would wait for the session's end.
+    pub(super) fn commits_until(&self) -> Option<Instant> {
+        let rest = self.rules.leave.saturating_sub(BEFORE_GOODBYE);
+        self.leave_by.map(|by| by - rest)
+    }
+
+    /// Tells the coordinator that the member goes, once nothing is left to commit, or in time.
     pub(super) fn say_goodbye(&mut self, now: Instant) {
-        let waits = self.synced && !self.commits.is_empty();
+        let in_time = self.commits_until().is_some_and(|until| now < until);
+        let waits = self.synced && !self.commits.is_empty() && in_time;
         if self.phase != Phase::Leaving || self.said_goodbye || waits {
             return;
         }

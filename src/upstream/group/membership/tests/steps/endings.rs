@@ -112,6 +112,29 @@ fn who_leaves_before_it_has_its_name_says_goodbye_under_that() {
     assert!(script.member.is_over(), "nobody has given it a name");
 }
 
+/// The topic of one partition is deleted: Kafka refuses its commit again and again, and the others are to have the rest soon.
+#[test]
+fn a_commit_that_cannot_succeed_does_not_cost_the_goodbye() {
+    let (mut script, tenures) = Script::stable();
+    script.commit(1, &tenures[0], 11);
+    script.committed(3);
+    script.member.leave(script.now);
+    script.look();
+    let start = script.now;
+    while !script.is_open(goodbye) {
+        script.wait(Duration::from_millis(100));
+        if script.is_open(commit) {
+            assert!(!script.is_open(goodbye), "commits have their time");
+            script.committed(3);
+        }
+        assert!(script.now <= start + Duration::from_millis(1_500), "they have a second");
+    }
+    assert!(script.now >= start + Duration::from_millis(900));
+    script.answer(goodbye, Answer::Done);
+    assert!(script.member.is_over());
+    assert_eq!(script.outcome(1), Some(Err(CommitError::Closed)));
+}
+
 #[test]
 fn a_goodbye_that_nobody_hears_ends_in_time() {
     let (mut script, tenures) = Script::stable();
