@@ -401,3 +401,21 @@ async fn packets_are_counted_by_type_and_direction() {
         assert_eq!((kind, count(kind, "sent")), (kind, times));
     }
 }
+
+#[tokio::test]
+async fn what_a_packet_asks_for_beyond_the_limit_is_refused_and_counted_filter_by_filter() {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    let rules = "rules: [{name: all, mqtt: \"t/{k}\", kafka: {topic: t, key: \"{k}\"}}]\nlimits: {subscriptions: 4, topic_length: 10B}\n";
+    let stage = Stage::start(fake, rules).await;
+    let mut device = stage.v5("greedy").await;
+    let mut asked = subscribe("t/a", 1);
+    for filter in ["elsewhere", "t/longer/than/ten", "t/b", "t/c", "t/d", "t/e"] {
+        asked.filters.extend(subscribe(filter, 1).filters);
+    }
+    device.send_subscribe(&asked).await;
+    assert_eq!(device.line().await, "suback 1 1,0x8f,0x8f,1,0x97,0x97,0x97");
+    assert_eq!(stage.metric("refusals_total{reason=\"quota_exceeded\"}"), 3);
+    assert_eq!(stage.metric("refusals_total{reason=\"topic_filter_invalid\"}"), 1);
+    assert_eq!(stage.metric("refusals_total{reason=\"unmapped\"}"), 1);
+}

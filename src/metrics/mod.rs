@@ -174,7 +174,12 @@ impl Metrics {
 
     /// Counts a request (CONNECT, PUBLISH, SUBSCRIBE, …) that was answered with a refusal.
     pub fn refused(&self, reason: &'static str) {
-        self.refusals.get_or_create(&Reason { reason }).inc();
+        self.refused_times(reason, 1);
+    }
+
+    /// The same of so many parts of a request that are refused for one reason.
+    pub fn refused_times(&self, reason: &'static str, times: usize) {
+        self.refusals.get_or_create(&Reason { reason }).inc_by(times as u64);
     }
 
     /// Counts a connection that we ended, whatever for.

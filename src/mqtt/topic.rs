@@ -105,6 +105,9 @@ pub fn validate_plain_filter(filter: &str) -> Result<(), TopicError> {
 }
 
 fn validate_levels(filter: &str) -> Result<(), TopicError> {
+    if !holds_null_or_wildcard(filter.as_bytes()) {
+        return Ok(());
+    }
     let mut levels = filter.split('/').peekable();
     while let Some(level) = levels.next() {
         if level.contains('#') && (level != "#" || levels.peek().is_some()) {

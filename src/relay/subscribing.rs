@@ -116,11 +116,12 @@ impl Desk {
                     let most = session.receive_maximum();
                     self.wish(place, (filter, retained), *key, most, &mut wishes)
                 }
-                Requested::Refused(reason) => self.refuse_filter(*reason, reason.name()),
+                Requested::Refused(reason) => *reason,
                 Requested::Removed { .. } | Requested::Denied | Requested::NotFound => ReasonCode::UnspecifiedError,
             };
             reasons.push(reason);
         }
+        self.count_refused(session.requested(ticket));
         if wishes.is_empty() {
             let answer = Subscribed::nothing(ticket);
             return self.grant(session, Granted { answer, reasons }, now);
@@ -231,6 +232,15 @@ impl Desk {
             self.lookouts = Some(Lookouts::new(hub.clone(), self.mailbox.clone(), places));
         }
         self.lookouts.as_ref()
+    }
+
+    /// What the session refuses by itself: of a packet that may have a hundred thousand filters, nearly all for one reason.
+    fn count_refused(&self, requested: &[Requested]) {
+        for run in requested.chunk_by(|one, next| one == next) {
+            if let Requested::Refused(reason) = run[0] {
+                self.shared.metrics.refused_times(reason.name(), run.len());
+            }
+        }
     }
 
     fn refuse_filter(&self, reason: ReasonCode, why: &'static str) -> ReasonCode {

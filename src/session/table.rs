@@ -8,6 +8,9 @@ use crate::mqtt::{PacketId, QoS, ReasonCode, RetainHandling};
 /// SUBSCRIBEs and UNSUBSCRIBEs of one client that may wait for an answer before its socket is left unread.
 const UNANSWERED_MAXIMUM: usize = 16;
 
+/// Room for so many subscriptions is kept, whatever becomes of them.
+const SPARE: usize = 32;
+
 /// Names a subscription of one session; never used again after its UNSUBSCRIBE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubscriptionKey(pub u32);
@@ -226,12 +229,21 @@ impl Subscriptions {
         let requested = filters.map(take).collect();
         let mut goes = goes.into_iter();
         self.table.retain(|_| !goes.next().unwrap_or(false));
+        self.give_room_back();
         requested
     }
 
     /// Takes out what nobody has been granted and nobody waits for.
     pub(super) fn forget_refused(&mut self) {
         self.table.retain(|known| known.options.is_some() || known.asked > 0);
+        self.give_room_back();
+    }
+
+    /// A thousand subscriptions that were refused, or given up, have taken 48 KiB, and their client may stay for years.
+    fn give_room_back(&mut self) {
+        if self.table.capacity() > SPARE.max(4 * self.table.len()) {
+            self.table.shrink_to_fit();
+        }
     }
 
     /// All subscriptions, ordered by key.
@@ -351,3 +363,7 @@ fn suback_reason(reason: ReasonCode) -> ReasonCode {
         _ => UnspecifiedError,
     }
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

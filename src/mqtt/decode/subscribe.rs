@@ -41,10 +41,17 @@ fn bag<'a>(reader: &mut Reader<'a>, version: Version, legal: Legal) -> Result<Ba
     }
 }
 
+/// How many filters there are, each with `more` bytes behind it, if all are as long as the first. A vector that grows to ten thousand step by step
+/// costs more than all else here.
+fn expected(filters: &[u8], more: usize) -> usize {
+    let first = filters.first_chunk().map_or(0, |length| usize::from(u16::from_be_bytes(*length)));
+    filters.len().div_ceil(2 + first.max(1) + more)
+}
+
 pub(crate) fn subscribe<'a>(reader: &mut Reader<'a>, version: Version) -> Result<Subscribe<'a>, DecodeError> {
     let packet_id = super::packet_id(reader)?;
     let bag = bag(reader, version, Legal::SUBSCRIBE)?;
-    let mut filters = Vec::new();
+    let mut filters = Vec::with_capacity(expected(reader.rest(), 1));
     while !reader.is_empty() {
         let filter = super::topic_filter(reader, version)?;
         filters.push(options(filter, reader.u8()?, version)?);
@@ -93,7 +100,7 @@ fn options(filter: &str, options: u8, version: Version) -> Result<SubscribeFilte
 pub(crate) fn unsubscribe<'a>(reader: &mut Reader<'a>, version: Version) -> Result<Unsubscribe<'a>, DecodeError> {
     let packet_id = super::packet_id(reader)?;
     let bag = bag(reader, version, Legal::UNSUBSCRIBE)?;
-    let mut filters = Vec::new();
+    let mut filters = Vec::with_capacity(expected(reader.rest(), 0));
     while !reader.is_empty() {
         filters.push(super::topic_filter(reader, version)?);
     }
