@@ -31,9 +31,16 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// nobody waits for.
 const CONNECTIONS_DRAIN: Duration = Duration::from_secs(8);
 
+/// Turns of tasks between two looks at the sockets. The runtime's own 61 are as many milliseconds while a flood of connections shakes hands.
+const TURNS: u32 = 16;
+
 /// Starts the runtime, with as many threads as there are cores, and everything in it.
 pub(super) fn run(config: Config) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .event_interval(TURNS)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(e) => {
             tell(&format_args!(

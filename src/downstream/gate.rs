@@ -13,6 +13,7 @@ use crate::metrics::{ConnectionRefusal, ListenerCounters};
 
 use super::addresses::{Addresses, network_of};
 use super::settings::{Limits, ListenerLimits};
+use super::turns::Turns;
 
 /// The limits that all listeners share.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Gate {
     /// Connections open from each address; only if there is a limit for it.
     addresses: Option<Addresses>,
     audit: Audit,
+    /// Young connections of all listeners take turns.
+    pub(super) turns: Turns,
 }
 
 impl Gate {
@@ -36,6 +39,8 @@ impl Gate {
             rate: Mutex::new(rate),
             addresses: limits.connections_per_address.map(Addresses::new),
             audit: Audit::default(),
+            // As many as the runtime has threads.
+            turns: Turns::new(std::thread::available_parallelism().map_or(1, usize::from)),
         })
     }
 

@@ -10,9 +10,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::task::yield_now;
+
 use crate::metrics::Metrics;
 
-use super::burst::Burst;
 use super::doors::Door;
 use super::entrance::Entrance;
 use super::gate::{Gate, ListenerState};
@@ -23,6 +24,8 @@ use super::stream::Stream;
 
 /// The pause after an accept that failed; doubles up to [`LONGEST_PAUSE`] while failures last.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// After so many that are let in others have their turn. To refuse one costs next to nothing.
+const AT_A_TIME: u32 = 16;
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// A bound listener. Connections queue in the kernel from here on; [`Listener::run`] takes them.
@@ -97,7 +100,7 @@ impl Listener {
     {
         let mut shutdown = pin!(shutdown);
         let mut files = pin!(self.entrance.follow_files(self.state.name.clone()));
-        let (mut pause, mut burst) = (FIRST_PAUSE, Burst::new());
+        let (mut pause, mut taken) = (FIRST_PAUSE, 0);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -109,8 +112,11 @@ impl Listener {
             match accepted {
                 Ok((socket, peer)) => {
                     pause = FIRST_PAUSE;
-                    self.take(socket, peer, &on_link);
-                    burst.taken().await;
+                    taken += u32::from(self.take(socket, peer, &on_link));
+                    if taken == AT_A_TIME {
+                        taken = 0;
+                        yield_now().await;
+                    }
                 }
                 Err(e) => {
                     self.metrics.accept_errors.inc();
@@ -126,7 +132,8 @@ impl Listener {
         }
     }
 
-    fn take<F, Fut>(&self, socket: Socket, peer: SocketAddr, on_link: &F)
+    /// Whether it is let in.
+    fn take<F, Fut>(&self, socket: Socket, peer: SocketAddr, on_link: &F) -> bool
     where
         F: Fn(Link) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
@@ -142,20 +149,25 @@ impl Listener {
         });
         let seat = match admitted {
             Ok(seat) => seat,
-            Err(reason) => return self.state.refuse(reason, opened),
+            Err(reason) => {
+                self.state.refuse(reason, opened);
+                return false;
+            }
         };
         if self.entrance.is_open() {
             // Nothing around it: a plain connection's task has no room for handshakes, nor for a second link.
-            tokio::spawn(on_link(Link::new(Stream::Plain(socket), opened, seat)));
-            return;
+            tokio::spawn(self.gate.turns.of(opened, on_link(Link::new(Stream::Plain(socket), opened, seat))));
+            return true;
         }
         // Boxed: its memory goes when it is done, not with the connection.
         let entered = Box::pin(self.entrance.clone().enter(socket, opened, seat));
         let on_link = on_link.clone();
-        tokio::spawn(async move {
+        let connection = async move {
             if let Some(link) = entered.await {
                 on_link(link).await;
             }
-        });
+        };
+        tokio::spawn(self.gate.turns.of(opened, connection));
+        true
     }
 }

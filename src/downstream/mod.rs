@@ -8,7 +8,6 @@
 //! buffer: reading borrows one from its thread ([`Link::fill`]).
 
 mod addresses;
-mod burst;
 mod doors;
 mod entrance;
 mod gate;
@@ -23,6 +22,7 @@ mod settings;
 mod socket;
 mod stream;
 mod tls;
+mod turns;
 pub mod websocket;
 
 pub use gate::Gate;
