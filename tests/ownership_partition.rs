@@ -648,7 +648,10 @@ fn a_custodian_that_reads_a_compacted_log_takes_no_session_for_a_stray() {
 
 #[test]
 fn a_session_that_cannot_be_read_is_left_as_it_is() {
-    for (from, to) in [(r#""v":1"#, r#""v":2"#), (r#""connected""#, r#""colour""#)] {
+    for (from, to, fault) in [
+        (r#""v":1"#, r#""v":2"#, Fault::UnknownVersion(2)),
+        (r#""connected""#, r#""colour""#, Fault::Damaged("a state")),
+    ] {
         let mut stage = Stage::new();
         stage.connect();
         stage.partition.disconnected(ME, End::Lost { expiry: None }, stage.now);
@@ -658,7 +661,12 @@ fn a_session_that_cannot_be_read_is_left_as_it_is() {
         last.value = Some(damaged.into_bytes());
         let records = stage.log.len();
         let reason = ReasonCode::ServerUnavailable;
-        assert_eq!(stage.connect(), [Output::Refuse { connection: ME, reason }]);
+        let told = Output::Unreadable {
+            client: "c".into(),
+            fault,
+            replaced: false,
+        };
+        assert_eq!(stage.connect(), [told, Output::Refuse { connection: ME, reason }]);
         assert_eq!(stage.log.len(), records + 1, "a claim, and nothing over the state");
     }
 }

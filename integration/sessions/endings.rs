@@ -36,6 +36,38 @@ fn a_session_whose_time_is_over_is_gone() {
     });
 }
 
+/// DISCONNECT may name another expiry than CONNECT did (§3.14.2.2.2): that is stored, and counts.
+#[test]
+fn a_goodbye_may_make_the_session_last_longer_or_shorter() {
+    let kafka = shared_kafka();
+    kafka.topic("goodbyes", 1);
+    let proxy = instance(&kafka, "goodbyes", "");
+    runtime().block_on(async {
+        for (client, expiry) in [("longer", 900u32), ("shorter", 1)] {
+            let (mut client, _) = connect(proxy.mqtt, Greeting::staying(client)).await;
+            client.output.extend_from_slice(&[0xe0, 7, 0, 5, 0x11]);
+            client.output.extend_from_slice(&expiry.to_be_bytes());
+            client.flush().await.unwrap();
+        }
+    });
+    let is_stored = |client: &str, what: &[&str]| {
+        let key = format!("state:{client}@");
+        let states = kafka.consume("goodbyes-sessions", "%k %s");
+        let mut of_client = states.iter().filter(|line| line.starts_with(&key));
+        of_client.any(|line| what.iter().all(|part| line.contains(part))).then_some(())
+    };
+    eventually("the longer one is stored", || {
+        is_stored("longer", &["\"connected\":false", "\"expiry\":900"])
+    });
+    eventually("the shorter one is ended", || is_stored("shorter", &["\"ended\""]));
+    runtime().block_on(async {
+        for (client, goes_on) in [("longer", true), ("shorter", false)] {
+            let (_client, present) = connect(proxy.mqtt, Greeting::staying(client)).await;
+            assert_eq!(present, goes_on, "{client}");
+        }
+    });
+}
+
 /// DISCONNECT with 0x04: the will is wanted, and the session shall end with it (§3.14.2.1, §3.14.2.2.2).
 #[test]
 fn a_goodbye_that_asks_for_the_will_may_end_the_session_as_well() {
@@ -61,8 +93,8 @@ fn a_goodbye_that_asks_for_the_will_may_end_the_session_as_well() {
 
 #[test]
 fn wills_of_an_instance_that_is_killed_are_sent_once() {
-    const CLIENTS: usize = 100;
-    /// Below it those of even numbers come back in time.
+    const CLIENTS: usize = 120;
+    /// Below it those of even numbers come back in time: a hundred do not.
     const DELAYED: usize = 40;
     let kafka = shared_kafka();
     kafka.topic("wills", 2);
@@ -95,6 +127,7 @@ fn wills_of_an_instance_that_is_killed_are_sent_once() {
         let absent = |number: &usize| !back.clone().any(|returned| returned == *number);
         let mut due: Vec<String> = (0..CLIENTS).filter(absent).map(|number| format!("will {number}")).collect();
         due.sort();
+        assert_eq!(due.len(), 100);
         eventually("all wills are sent", || {
             (kafka.consume("wills", "%s").len() >= due.len()).then_some(())
         });
@@ -212,6 +245,10 @@ fn a_session_that_cannot_be_read_is_refused_and_hurts_nobody() {
         });
     }
     assert!(proxy.log().contains("a stored session is refused"), "{}", proxy.log());
+    for (broken, why) in [("later", "version 77 is not known"), ("torn", "damaged: a state")] {
+        let told = |line: &str| line.contains("it stays as it is") && line.contains(broken) && line.contains(why);
+        assert!(proxy.log().lines().any(told), "{}", proxy.log());
+    }
     runtime().block_on(async {
         let (mut whole, present) = connect(proxy.mqtt, greeting("whole")).await;
         assert!(present);
@@ -259,7 +296,7 @@ fn a_session_that_cannot_be_read_is_replaced_if_the_operator_wants_that() {
     let kafka = shared_kafka();
     kafka.topic("fresh", 1);
     let proxy = instance(&kafka, "fresh", ", damaged: fresh");
-    for (broken, damage) in [("later", LATER), ("torn", TORN)] {
+    for (broken, damage, why) in [("later", LATER, "version 77 is not known"), ("torn", TORN, "damaged: a state")] {
         let greeting = Greeting::staying(broken);
         runtime().block_on(async {
             let (mut client, _) = connect(proxy.mqtt, greeting).await;
@@ -287,6 +324,8 @@ fn a_session_that_cannot_be_read_is_replaced_if_the_operator_wants_that() {
             publish(&mut publisher, "fresh/1", "fine").await;
             assert_eq!(message(&mut client).await, "fine");
         });
+        let told = |line: &str| line.contains("a fresh one takes its place") && line.contains(broken) && line.contains(why);
+        assert!(proxy.log().lines().any(told), "{}", proxy.log());
     }
 }
 

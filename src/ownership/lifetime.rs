@@ -75,13 +75,20 @@ impl Partition {
                 checkpoints.speak(&writer, at, &mut body.steps);
                 self.adopt(client, Some(body), now);
             }
-            Err(_) => self.damaged(client, now),
+            Err(fault) => self.damaged(client, fault, now),
         }
     }
 
     /// A session that cannot be read. By default it stays as it is, for a build that can.
-    fn damaged(&mut self, client: &str, now: Millis) {
-        if self.settings.fresh_if_damaged {
+    fn damaged(&mut self, client: &str, fault: Fault, now: Millis) {
+        let replaced = self.settings.fresh_if_damaged;
+        let client_id = client.into();
+        self.outputs.push_back(Output::Unreadable {
+            client: client_id,
+            fault,
+            replaced,
+        });
+        if replaced {
             return self.adopt(client, None, now);
         }
         let connection = self.owners.get(client).and_then(|owner| owner.connection);

@@ -1,5 +1,6 @@
 //! What goes in and out of a [`super::Partition`] beside records.
 
+use super::fault::Fault;
 use super::record::NewRecord;
 use super::state::Body;
 use super::text::{Pair, Place, Source};
@@ -109,6 +110,15 @@ pub enum Output {
         connection: ConnectionId,
         /// Why.
         reason: ReasonCode,
+    },
+    /// For the operator: the record of a stored session is of no use.
+    Unreadable {
+        /// Whose.
+        client: Box<str>,
+        /// Why.
+        fault: Fault,
+        /// A fresh one takes its place. Otherwise it stays for a build that can read it, and its client is refused.
+        replaced: bool,
     },
     /// The connection must end; [`super::Partition::disconnected`] is expected, and ignored where it changes nothing.
     Close {

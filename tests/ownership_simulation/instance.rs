@@ -462,6 +462,8 @@ impl Instance {
                 let released = body.steps.outbound.iter().filter(|(_, outgoing)| outgoing.released);
                 released.for_each(|(packet, _)| down(connection, Down::PubRel(*packet)));
             }
+            // For people.
+            Output::Unreadable { .. } => {}
             Output::Refuse { connection, .. } | Output::Close { connection, .. } => {
                 self.end(connection, End::Lost { expiry: None }, around);
             }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     mqtt::ReasonCode,
-    ownership::{ConnectionId, Message, Output, Pair, StoredWill, Tenure},
+    ownership::{ConnectionId, Fault, Message, Output, Pair, StoredWill, Tenure},
     relay::mailbox::Ending,
 };
 
@@ -67,6 +67,7 @@ impl Task {
                 self.send(connection, Letter::Connected { present, stored });
             }
             Output::Refuse { connection, reason } => self.refuse(connection, reason),
+            Output::Unreadable { client, fault, replaced } => tell_of_unreadable(&client, fault, replaced),
             Output::Close { connection, reason } => self.close(connection, reason),
             Output::Answered(connection, ticket) => self.send(connection, Letter::Answered(ticket)),
             Output::RouteWill { tenure, number, will } => {
@@ -196,5 +197,13 @@ impl Task {
                 *question = self.tail.number + 1;
             }
         });
+    }
+}
+
+fn tell_of_unreadable(client: &str, fault: Fault, replaced: bool) {
+    if replaced {
+        tracing::warn!(client, why = %fault, "a stored session cannot be read, and a fresh one takes its place (sessions.damaged)");
+    } else {
+        tracing::warn!(client, why = %fault, "a stored session cannot be read; it stays as it is, and its client is refused");
     }
 }
