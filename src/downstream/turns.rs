@@ -2,7 +2,7 @@
 //!
 //! The runtime takes tasks in the order in which they are woken. A flood of connections (their handshakes, and the largest packets that somebody sends
 //! as his first) would put a tenth of a second of work before every turn of those who are connected for long, though the processor is not even
-//! busy all the time. So a connection in its first seconds takes a turn only when one of a few places is free, in the order in which they ask. Without
+//! busy all the time. So a connection in its first seconds and turns takes one only when one of a few places is free, in the order in which they ask. Without
 //! a flood there always is one.
 
 use std::future::Future;
@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// So long a connection is young, from its accept on.
+/// So long a connection is young, from its accept on,
 const YOUTH: Duration = Duration::from_secs(10);
+/// if it does not have so many turns before: more than handshakes and a large first packet take. A device that has come, and is at its work, is served.
+const TURNS: u32 = 64;
 /// Places for each thread of the runtime: enough that it always has something to do.
 const EACH: usize = 4;
 
@@ -36,6 +38,8 @@ pin_project! {
 /// Its memory goes with the first turn after the connection's youth.
 struct Young {
     until: Instant,
+    /// Turns that it has left.
+    left: u32,
     turns: Turns,
     /// It has asked for a place.
     asked: Option<Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>>,
@@ -59,6 +63,7 @@ impl Turns {
     pub(super) fn of<F: Future>(&self, opened: Instant, connection: F) -> InTurn<F> {
         let young = Young {
             until: opened + YOUTH,
+            left: TURNS,
             turns: self.clone(),
             asked: None,
             place: None,
@@ -99,12 +104,14 @@ impl<F: Future> Future for InTurn<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let Some(young) = this.young.as_mut().filter(|young| Instant::now() < young.until) else {
+        let is_young = |young: &&mut Box<Young>| young.left > 0 && Instant::now() < young.until;
+        let Some(young) = this.young.as_mut().filter(is_young) else {
             *this.young = None;
             return this.connection.poll(context);
         };
         // Until the end of this turn.
         let _place = ready!(young.poll_place(context));
+        young.left -= 1;
         this.connection.poll(context)
     }
 }
@@ -196,5 +203,23 @@ mod tests {
         let _held = turns.0.clone().try_acquire_owned().unwrap();
         let opened = Instant::now().checked_sub(YOUTH).expect("the clock is older");
         turns.of(opened, async {}).await;
+    }
+
+    /// All places are taken after its last turn as a young one: it goes on.
+    #[tokio::test]
+    async fn who_has_had_its_turns_is_young_no_more() {
+        let turns = turns(1);
+        let places = turns.0.clone();
+        let connection = async move {
+            for _ in 1..TURNS {
+                next_turn().await;
+            }
+            // Its last turn ends here, and the place is free: for who takes it now.
+            next_turn().await;
+            assert_eq!(places.available_permits(), 1, "it has none itself");
+            let _held = places.try_acquire_owned().unwrap();
+            next_turn().await;
+        };
+        turns.of(Instant::now(), connection).await;
     }
 }
