@@ -3,6 +3,8 @@
 //! What it wrote says its documentation: the Kafka topic of the first expression of `topic.regex.list` that matches the whole MQTT topic, that
 //! topic as the key, the payload as the value.
 
+mod emqx;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
@@ -47,20 +49,25 @@ const TOPICS: [(&str, Option<&str>); 15] = [
     ("light", None),
 ];
 
-/// `import confluent` of these properties: the proxy that it configures.
-fn imported(bootstrap: &str) -> Proxy {
+/// The proxy that the import of another gateway's file configures. In its text stand `LISTENER` and `KAFKA` for where both are.
+fn started(gateway: &str, name: &str, text: &str, bootstrap: &str) -> Proxy {
     let folder = tempfile::tempdir().expect("a folder for files").keep();
     let [mqtt, admin] = free_addresses();
-    let properties = PROPERTIES.replace("LISTENER", &mqtt.to_string()).replace("KAFKA", bootstrap);
-    let file = folder.join("kafka-mqtt.properties");
-    fs::write(&file, properties).unwrap();
+    let text = text.replace("LISTENER", &mqtt.to_string()).replace("KAFKA", bootstrap);
+    let file = folder.join(name);
+    fs::write(&file, text).unwrap();
     let program = env!("CARGO_BIN_EXE_mqtt-kafka-proxy");
-    let yaml = output(program, &["import", "confluent", file.to_str().unwrap()]);
+    let yaml = output(program, &["import", gateway, file.to_str().unwrap()]);
     assert!(!yaml.contains("To be decided"), "{yaml}");
     let settings = folder.join("proxy.yaml");
     // What nobody needs who only migrates, and this test does.
     fs::write(&settings, format!("{yaml}\nadmin: {{address: \"{admin}\"}}\n")).unwrap();
     Proxy::start_from(&settings, mqtt, admin)
+}
+
+/// `import confluent` of these properties: the proxy that it configures.
+fn imported(bootstrap: &str) -> Proxy {
+    started("confluent", "kafka-mqtt.properties", PROPERTIES, bootstrap)
 }
 
 fn publish(proxy: &Proxy, qos: usize, topic: &str, payload: &[u8]) {
