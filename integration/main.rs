@@ -15,6 +15,7 @@ mod browser;
 mod chaos;
 mod compression;
 mod conversation;
+mod cookbook;
 mod crew;
 mod deliver;
 mod edge;
