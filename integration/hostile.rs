@@ -5,8 +5,8 @@
 
 use crate::attackers::{Door, Target, Wire, behind_all_others, greeting, packet, storm};
 use crate::chaos::is_long;
+use crate::kafka_to_measure;
 use crate::publish::rule;
-use crate::shared_kafka;
 use crate::stage::{DEADLINE, Proxy, eventually};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -206,7 +206,7 @@ fn attack(proxy: &Proxy, target: &Arc<Target>, extent: &Extent) -> Peak {
 #[test]
 fn honest_clients_go_on_beside_hostile_ones_of_whom_nothing_is_left() {
     let extent = if is_long() { LONG } else { SHORT };
-    let kafka = shared_kafka();
+    let kafka = kafka_to_measure();
     kafka.topic(TOPIC, 1);
     let timeout = extent.connect_timeout.as_secs();
     let rules = format!(

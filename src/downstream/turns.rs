@@ -18,8 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const YOUTH: Duration = Duration::from_secs(10);
 /// if it does not have so many turns before: more than handshakes and a large first packet take. A device that has come, and is at its work, is served.
 const TURNS: u32 = 64;
-/// Places for each thread of the runtime: enough that it always has something to do.
-const EACH: usize = 4;
+/// Places for each thread of the runtime. As long as anybody waits the next of them stands in the queue; more of them would take the others' part
+/// of a processor that is too small for all.
+const EACH: usize = 1;
 
 /// The places of all listeners.
 #[derive(Clone, Debug)]
