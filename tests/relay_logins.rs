@@ -150,6 +150,17 @@ async fn what_is_no_answer_lets_nobody_in() {
     );
 }
 
+/// Twenty that have sent CONNECT.
+async fn twenty(stage: &Stage) -> Vec<Device> {
+    let mut waiting = vec![];
+    for n in 0..20 {
+        let mut device = Device::open(stage.address, 5).await;
+        device.connect(&login(&format!("w{n}"), "vin42", "s3cret")).await;
+        waiting.push(device);
+    }
+    waiting
+}
+
 /// A server that does not answer holds up those whom it is to decide about, as many as may be asked at a time and the others in line, and
 /// nobody else. All of them hear within the time-out.
 #[tokio::test]
@@ -158,12 +169,7 @@ async fn a_silent_server_holds_up_nobody_else() {
     server.fall_silent();
     let stage = stage(&server, ", timeout: 1s, concurrency: 2", "- {method: anonymous}\n").await;
     let mut there = stage.v5("there").await;
-    let mut waiting = vec![];
-    for n in 0..20 {
-        let mut device = Device::open(stage.address, 5).await;
-        device.connect(&login(&format!("w{n}"), "vin42", "s3cret")).await;
-        waiting.push(device);
-    }
+    let waiting = twenty(&stage).await;
     there.publish("t/a", 1, 1, "through").await;
     assert_eq!(there.line().await, "puback 1");
     let mut late = stage.v5("late").await;
@@ -180,12 +186,7 @@ async fn no_more_are_asked_at_a_time_than_may_be() {
     server.fall_silent();
     let stage = stage(&server, ", timeout: 60s, concurrency: 2", "- {method: anonymous}\n").await;
     let mut there = stage.v5("there").await;
-    let mut waiting = vec![];
-    for n in 0..20 {
-        let mut device = Device::open(stage.address, 5).await;
-        device.connect(&login(&format!("w{n}"), "vin42", "s3cret")).await;
-        waiting.push(device);
-    }
+    let waiting = twenty(&stage).await;
     until("two are asked about", || server.asked().len() >= 2).await;
     there.publish("t/a", 1, 1, "through").await;
     assert_eq!(there.line().await, "puback 1");
