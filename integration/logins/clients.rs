@@ -1,7 +1,7 @@
 //! Real clients that log in: mosquitto and paho over TLS, MQTT.js in Chromium over WebSocket and TLS. What each says of its login is one of
 //! `in`, `refused CODE` and `closed`.
 
-use super::{Case, Login, TOPIC};
+use super::{Case, Login};
 use crate::browser::told_by_browser;
 use crate::stage::{Proxy, certificates, root};
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ pub struct Attempt<'a> {
     pub version: u8,
     pub case: &'a Case,
     pub proxy: &'a Proxy,
+    /// Where it publishes.
+    pub topic: &'a str,
 }
 
 impl Client {
@@ -57,7 +59,7 @@ impl Attempt<'_> {
 
     fn as_json(&self) -> Value {
         let id = format!("login-{:?}-{}", self.client, self.version);
-        let mut all = json!({"version": self.version, "client_id": id, "topic": TOPIC, "value": self.value()});
+        let mut all = json!({"version": self.version, "client_id": id, "topic": self.topic, "value": self.value()});
         match &self.case.login {
             Login::Nothing | Login::Certificate(_) => {}
             Login::User(user) => all["user"] = json!(user),
@@ -100,7 +102,7 @@ pub fn mosquitto(attempt: &Attempt<'_>) -> String {
             "--cafile",
         ])
         .arg(certificates().join("ca.pem"))
-        .args(["-q", "1", "-t", TOPIC, "-m", &attempt.value()]);
+        .args(["-q", "1", "-t", attempt.topic, "-m", &attempt.value()]);
     match &attempt.case.login {
         Login::Nothing | Login::Scram { .. } => &mut command,
         Login::User(user) => command.args(["-u", user]),
