@@ -39,6 +39,11 @@ impl Authority {
 
     /// The same, good until the end of a year.
     pub fn issue_until(&self, name: &str, hosts: &[&str], year: i32) {
+        self.issue_edited(name, hosts, |params| params.not_after = date_time_ymd(year, 12, 31));
+    }
+
+    /// The same, good until 2099, and edited before it is signed.
+    pub fn issue_edited(&self, name: &str, hosts: &[&str], edit: impl FnOnce(&mut CertificateParams)) {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let usage = if hosts.is_empty() {
             ExtendedKeyUsagePurpose::ClientAuth
@@ -54,7 +59,8 @@ impl Authority {
         params.serial_number = Some(serial(name));
         params.extended_key_usages = vec![usage];
         params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(year, 12, 31);
+        params.not_after = date_time_ymd(2099, 12, 31);
+        edit(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         fs::write(self.folder.join(format!("{name}.pem")), &certificate).unwrap();
