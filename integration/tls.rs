@@ -1,25 +1,33 @@
-//! TLS as others see it, by OpenSSL's client: what is not spoken, and sessions that go on at another instance.
+//! TLS as others see it, by OpenSSL's client: what is not spoken, over WebSocket neither, and sessions that go on at another instance.
 
-use std::io::Read;
-use std::process::{Child, Command, Stdio};
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Output, Stdio};
 
 use crate::balancer::Balancer;
 use crate::publish::rule;
 use crate::shared_kafka;
 use crate::stage::{Proxy, certificates, eventually, output};
 
-/// Tries a handshake, and no more; what OpenSSL says of it if it came about, or else.
-fn handshake(proxy: &Proxy, more: &[&str]) -> Result<String, String> {
-    let (address, ca) = (proxy.tls.to_string(), certificates().join("ca.pem"));
-    let output = Command::new("openssl")
-        .args(["s_client", "-connect", &address, "-verify_return_error", "-CAfile"])
-        .arg(ca)
-        .args(more)
-        .stdin(Stdio::null())
-        .output()
-        .expect("openssl can be run");
+/// OpenSSL's client, which trusts who signs the proxy's certificate.
+fn client(at: SocketAddr, more: &[&str]) -> Command {
+    let mut client = Command::new("openssl");
+    client
+        .args(["s_client", "-connect", &at.to_string(), "-verify_return_error", "-CAfile"])
+        .arg(certificates().join("ca.pem"))
+        .args(more);
+    client
+}
+
+/// All that it said, if it ended well, or else.
+fn said(output: Output) -> Result<String, String> {
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     if output.status.success() { Ok(said) } else { Err(said) }
+}
+
+/// Tries a handshake, and no more; what OpenSSL says of it if it came about, or else.
+fn handshake(at: SocketAddr, more: &[&str]) -> Result<String, String> {
+    said(client(at, more).stdin(Stdio::null()).output().expect("openssl can be run"))
 }
 
 /// Kafka is of no use here, and is not there.
@@ -27,21 +35,49 @@ fn proxy() -> Proxy {
     Proxy::launch("127.0.0.1:1", &rule("tls"), "")
 }
 
+/// The listeners that speak it.
+fn listeners(proxy: &Proxy) -> [(&'static str, SocketAddr); 2] {
+    [("tls", proxy.tls), ("wss", proxy.wss)]
+}
+
 #[test]
 fn no_old_version_is_spoken() {
     let proxy = proxy();
-    for version in ["-tls1", "-tls1_1"] {
-        // OpenSSL itself speaks them only at this level; it is the proxy that says no.
-        let said = handshake(&proxy, &[version, "-cipher", "ALL:@SECLEVEL=0"]).expect_err(version);
-        assert!(said.contains("SSL alert number"), "{version}: {said}");
-    }
-    for version in ["-tls1_2", "-tls1_3"] {
-        let said = handshake(&proxy, &[version]).unwrap_or_else(|said| panic!("{version}: {said}"));
-        assert!(said.contains("Compression: NONE"), "{said}");
-        if version == "-tls1_2" {
-            for words in ["Secure Renegotiation IS supported", "Extended master secret: yes"] {
-                assert!(said.contains(words), "no {words}: {said}");
+    for (name, at) in listeners(&proxy) {
+        for version in ["-tls1", "-tls1_1"] {
+            // OpenSSL itself speaks them only at this level; it is the proxy that says no.
+            let said = handshake(at, &[version, "-cipher", "ALL:@SECLEVEL=0"]).expect_err(version);
+            assert!(said.contains("SSL alert number"), "{name} {version}: {said}");
+        }
+        for version in ["-tls1_2", "-tls1_3"] {
+            let said = handshake(at, &[version]).unwrap_or_else(|said| panic!("{name} {version}: {said}"));
+            assert!(said.contains("Compression: NONE"), "{name}: {said}");
+            if version == "-tls1_2" {
+                for words in ["Secure Renegotiation IS supported", "Extended master secret: yes"] {
+                    assert!(said.contains(words), "{name}: no {words}: {said}");
+                }
             }
+        }
+    }
+}
+
+/// OpenSSL's client takes that for the end of the connection.
+#[test]
+fn a_client_that_wants_another_handshake_within_the_connection_is_told_no() {
+    let proxy = proxy();
+    for (name, at) in listeners(&proxy) {
+        let mut openssl = client(at, &["-tls1_2"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("openssl can be run");
+        // Its letter for that. The pipe stays open, or it would end by itself.
+        let mut keys = openssl.stdin.take().expect("its input is a pipe");
+        keys.write_all(b"R\n").expect("it reads");
+        let said = said(openssl.wait_with_output().expect("it ends")).expect_err("it ends as if nothing were wrong");
+        for words in ["RENEGOTIATING", "no renegotiation"] {
+            assert!(said.contains(words), "{name}: no {words}: {said}");
         }
     }
 }
@@ -56,11 +92,15 @@ fn only_ciphers_with_forward_secrecy_and_authenticated_encryption_are_taken() {
         known.contains(&"AES128-SHA") && known.len() > 30,
         "weak ones are among them: {known:?}"
     );
-    let offer = |name: &str| handshake(&proxy, &["-tls1_2", "-cipher", &format!("{name}:@SECLEVEL=0")]);
-    let (taken, refused): (Vec<_>, Vec<_>) = known
-        .into_iter()
-        .map(|name| (name, offer(name)))
-        .partition(|(_, tried)| tried.is_ok());
+    for (_, at) in listeners(&proxy) {
+        takes_strong_ciphers_only(at, &known);
+    }
+}
+
+fn takes_strong_ciphers_only(at: SocketAddr, known: &[&str]) {
+    let offer = |name: &str| handshake(at, &["-tls1_2", "-cipher", &format!("{name}:@SECLEVEL=0")]);
+    let tried = known.iter().map(|&name| (name, offer(name)));
+    let (taken, refused): (Vec<_>, Vec<_>) = tried.partition(|(_, tried)| tried.is_ok());
     let is_strong = |name: &str| {
         name.starts_with("ECDHE-")
             && ["-AES128-GCM-", "-AES256-GCM-", "-CHACHA20-"]
@@ -79,7 +119,7 @@ fn only_ciphers_with_forward_secrecy_and_authenticated_encryption_are_taken() {
         ("TLS_AES_128_CCM_SHA256", false),
         ("TLS_AES_128_CCM_8_SHA256", false),
     ] {
-        assert_eq!(handshake(&proxy, &["-tls1_3", "-ciphersuites", suite]).is_ok(), is_taken, "{suite}");
+        assert_eq!(handshake(at, &["-tls1_3", "-ciphersuites", suite]).is_ok(), is_taken, "{suite}");
     }
 }
 
