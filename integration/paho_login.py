@@ -9,9 +9,10 @@ import sys
 import paho.mqtt.client as mqtt
 
 
-def attempt(port, version, client_id, topic, value, ca=None, certificate=None, user=None, password=None):
+def attempt(port, version, client_id, topic, value, ca=None, certificate=None, user=None, password=None, transport="tcp", source=""):
     outcome = []
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, reconnect_on_failure=False)
+    api = mqtt.CallbackAPIVersion.VERSION2
+    client = mqtt.Client(api, client_id=client_id, protocol=version, transport=transport, reconnect_on_failure=False)
 
     def end(what):
         outcome.append(what)
@@ -35,7 +36,7 @@ def attempt(port, version, client_id, topic, value, ca=None, certificate=None, u
         certfile, keyfile = certificate or (None, None)
         client.tls_set(ca_certs=ca, certfile=certfile, keyfile=keyfile)
     try:
-        client.connect("127.0.0.1", port)
+        client.connect("127.0.0.1", port, bind_address=source)
         client.loop_forever()
     except (ssl.SSLError, ConnectionError):
         # By TLS 1.2 the handshake fails, by TLS 1.3 the first read behind it.
