@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 /// Addresses that they come from.
 const SOURCES: usize = 100;
 const CONNECT: &[u8] = b"\0\x04MQTT\x04\x02\0\x3c";
-const REQUEST: &str = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+pub const REQUEST: &str = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\
                        Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
 

@@ -1,11 +1,15 @@
-//! The proxy's own certificate changes while devices publish: none of them notices, and who comes next is shown the new one.
+//! The proxy's own certificate changes while devices publish, some over one connection and some over another each time: none of them notices,
+//! and who comes for the first time is shown the new one.
 
 use super::authority::Authority;
+use super::returning::{Returning, Visitor};
 use crate::publish::rule;
 use crate::shared_kafka;
-use crate::stage::{Proxy, eventually};
+use crate::stage::{Proxy, eventually, root};
+use rustls::version;
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,57 +17,79 @@ use std::thread::{JoinHandle, sleep, spawn};
 use std::time::Duration;
 
 const TOPIC: &str = "certified";
+/// Over TLS.
 const DEVICES: usize = 4;
+/// Over WebSocket and TLS.
+const FRAMED: usize = 2;
 const CHANGES: usize = 4;
 const HOSTS: [&str; 2] = ["localhost", "127.0.0.1"];
 
-/// A mosquitto that publishes one number after the other over one TLS connection.
+/// A client that publishes one number after the other over one connection.
 struct Device {
-    mosquitto: Child,
+    client: Child,
     /// Gives how many it was told to publish.
     tells: JoinHandle<u32>,
     enough: Arc<AtomicBool>,
 }
 
+fn topic(number: usize) -> String {
+    format!("{TOPIC}/{number}/telemetry/rpm")
+}
+
 impl Device {
-    fn start(proxy: &Proxy, authority: &Authority, number: usize) -> Self {
-        let (port, topic) = (proxy.tls.port().to_string(), format!("{TOPIC}/{number}/telemetry/rpm"));
-        let mut mosquitto = Command::new("mosquitto_pub")
+    /// mosquitto, over TLS.
+    fn mosquitto(proxy: &Proxy, authority: &Authority, number: usize) -> Self {
+        let (port, topic) = (proxy.tls.port().to_string(), topic(number));
+        let mut mosquitto = Command::new("mosquitto_pub");
+        mosquitto
             .args(["-h", "127.0.0.1", "-p", &port, "--cafile", &authority.file("ca.pem")])
-            .args(["-i", &format!("certified-{number}"), "-q", "1", "-t", &topic, "-l"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("mosquitto_pub can be run");
-        let mut lines = mosquitto.stdin.take().expect("its input is a pipe");
+            .args(["-i", &format!("certified-{number}"), "-q", "1", "-t", &topic, "-l"]);
+        Self::start(&mut mosquitto)
+    }
+
+    /// paho, over WebSocket and TLS.
+    fn paho(proxy: &Proxy, authority: &Authority, number: usize) -> Self {
+        let (port, id) = (proxy.wss.port().to_string(), format!("certified-{number}"));
+        let mut python = Command::new(root().join(".run/python/bin/python"));
+        python
+            .arg(root().join("integration/paho_lines.py"))
+            .args([&port, &id, &topic(number), &authority.file("ca.pem")]);
+        Self::start(&mut python)
+    }
+
+    fn start(command: &mut Command) -> Self {
+        let client = command.stdin(Stdio::piped()).spawn();
+        let mut client = client.unwrap_or_else(|error| panic!("{command:?}: {error} (make test installs it)"));
+        let mut lines = client.stdin.take().expect("its input is a pipe");
         let enough = Arc::new(AtomicBool::new(false));
         let until = enough.clone();
         let tells = spawn(move || {
             let mut count = 0;
             while !until.load(Ordering::Relaxed) {
-                writeln!(lines, "{count}").expect("mosquitto_pub goes on");
+                writeln!(lines, "{count}").expect("it goes on");
                 count += 1;
                 // The load: some hundred messages a second of each.
                 sleep(Duration::from_millis(2));
             }
             count
         });
-        Self { mosquitto, tells, enough }
+        Self { client, tells, enough }
     }
 
     /// Once all that it was told is acknowledged: how many that were.
     fn end(mut self) -> u32 {
         self.enough.store(true, Ordering::Relaxed);
-        let count = self.tells.join().expect("mosquitto_pub took all");
-        let status = self.mosquitto.wait().expect("a child can be waited for");
-        assert!(status.success(), "mosquitto_pub: {status}");
+        let count = self.tells.join().expect("it took all");
+        let status = self.client.wait().expect("a child can be waited for");
+        assert!(status.success(), "{status}");
         count
     }
 }
 
 /// The certificate that a client is shown which trusts the authority; each handshake must come about.
-fn shown(proxy: &Proxy, authority: &Authority) -> String {
+fn shown(at: SocketAddr, authority: &Authority) -> String {
     let output = Command::new("openssl")
-        .args(["s_client", "-connect", &proxy.tls.to_string(), "-verify_return_error", "-CAfile"])
+        .args(["s_client", "-connect", &at.to_string(), "-verify_return_error", "-CAfile"])
         .arg(authority.file("ca.pem"))
         .stdin(Stdio::null())
         .output()
@@ -75,6 +101,18 @@ fn shown(proxy: &Proxy, authority: &Authority) -> String {
     said[from..].split_inclusive(end).next().expect("there is a first").to_owned()
 }
 
+/// At both listeners in both versions of TLS.
+fn returning(proxy: &Proxy, authority: &Authority) -> Vec<Returning> {
+    let (tls, wss) = (proxy.tls, proxy.wss);
+    let versions = [&version::TLS12, &version::TLS13].into_iter();
+    let ways = versions.flat_map(|version| [(tls, version), (wss, version)]);
+    let start = |(number, (at, version)): (usize, (SocketAddr, _))| {
+        let visitor = Visitor::new(&topic(number), at, at == wss, version, authority);
+        Returning::start(visitor)
+    };
+    (DEVICES + FRAMED..).zip(ways).map(start).collect()
+}
+
 #[test]
 fn a_certificate_changes_while_devices_publish_and_nobody_is_thrown_out_or_turned_away() {
     let kafka = shared_kafka();
@@ -84,22 +122,39 @@ fn a_certificate_changes_while_devices_publish_and_nobody_is_thrown_out_or_turne
     authority.issue("server", &HOSTS);
     let pair = ["server.pem", "server.key"].map(|name| authority.file(name));
     let proxy = Proxy::start_as(&pair, &kafka.bootstrap, &rule(TOPIC));
-    let devices: Vec<_> = (0..DEVICES).map(|number| Device::start(&proxy, &authority, number)).collect();
-    let (mut handshakes, mut records) = (0, 0.0);
+    let mut devices: Vec<_> = (0..DEVICES).map(|number| Device::mosquitto(&proxy, &authority, number)).collect();
+    devices.extend((DEVICES..DEVICES + FRAMED).map(|number| Device::paho(&proxy, &authority, number)));
+    let returning = returning(&proxy, &authority);
+    let (mut handshakes, mut records) = ([0usize; 2], 0.0);
     for _ in 0..CHANGES {
         authority.issue("server", &HOSTS);
         let new = fs::read_to_string(&pair[0]).unwrap();
-        eventually("the next handshake shows the new certificate", || {
-            handshakes += 1;
-            (shown(&proxy, &authority) == new.trim_end()).then_some(())
-        });
+        for (at, handshakes) in [proxy.tls, proxy.wss].into_iter().zip(&mut handshakes) {
+            eventually("the next handshake shows the new certificate", || {
+                *handshakes += 1;
+                (shown(at, &authority) == new.trim_end()).then_some(())
+            });
+        }
         records = eventually("they publish meanwhile", || {
             Some(proxy.metric(&["messages_total", "to_kafka"])).filter(|stored| *stored > records)
         });
+        // Twice: one may have been there since before.
+        let wanted: Vec<_> = returning.iter().map(|one| one.visits() + 2).collect();
+        eventually("they come back with the tickets that they have", || {
+            let mut all = returning.iter().zip(&wanted);
+            all.all(|(one, wanted)| one.visits() >= *wanted).then_some(())
+        });
     }
-    let told: Vec<_> = devices.into_iter().map(Device::end).collect();
-    let opened = proxy.metric(&["connections_opened_total", "listener=\"tls\""]);
-    assert_eq!(opened, (DEVICES + handshakes) as f64, "each device has had one connection");
+    let mut told: Vec<_> = devices.into_iter().map(Device::end).collect();
+    let visits: Vec<_> = returning.into_iter().map(Returning::end).collect();
+    for (at, (name, devices)) in [("tls", DEVICES), ("wss", FRAMED)].into_iter().enumerate() {
+        let opened = proxy.metric(&["connections_opened_total", &format!("listener=\"{name}\"")]);
+        // Of those who return each second one comes here.
+        let visits: u32 = visits.iter().skip(at).step_by(2).sum();
+        let wanted = (devices + handshakes[at]) as f64 + f64::from(visits);
+        assert_eq!(opened, wanted, "{name}: each device has had one connection, or one for each visit");
+    }
+    told.extend(visits);
     let stored = kafka.consume(TOPIC, "%k %s");
     for (number, count) in told.into_iter().enumerate() {
         let own = format!("{number} ");

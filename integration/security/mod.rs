@@ -7,6 +7,7 @@ mod certificates;
 mod issuer;
 mod listeners;
 mod renewal;
+mod returning;
 mod rights;
 mod sasl;
 mod tls;
