@@ -7,7 +7,7 @@ use crate::attackers::{Door, Target, Wire, behind_all_others, greeting, packet, 
 use crate::chaos::is_long;
 use crate::kafka_to_measure;
 use crate::publish::rule;
-use crate::stage::{DEADLINE, Proxy, eventually};
+use crate::stage::{DEADLINE, Kafka, Proxy, eventually, root};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -184,6 +184,24 @@ fn resident(proxy: &Proxy) -> u64 {
     proxy.metric(&["process_resident_memory_bytes"]) as u64
 }
 
+/// An instance whose place among the instances is taken, as one of so many: what it runs for itself is there then. A dead member that an earlier
+/// test has left would hold that up, so the group is their own.
+fn settled(kafka: &Kafka, rules: &str, instances: usize) -> Proxy {
+    let topics = ", topics: {sessions: hostile-sessions, retained: hostile-retained, replication: 1}";
+    let proxy = Proxy::start(&kafka.bootstrap, rules, topics);
+    let client = root().join("integration/kafka/Client.java");
+    let client = client.to_str().expect("a path in UTF-8");
+    kafka.command(&[
+        "java",
+        client,
+        "joined",
+        &kafka.bootstrap,
+        &instances.to_string(),
+        "hostile-sessions-instances",
+    ]);
+    proxy
+}
+
 /// The attack, from its own threads.
 fn attack(proxy: &Proxy, target: &Arc<Target>, extent: &Extent) -> Peak {
     let runtime = behind_all_others();
@@ -213,14 +231,14 @@ fn honest_clients_go_on_beside_hostile_ones_of_whom_nothing_is_left() {
         "{}\nlimits: {{connect_timeout: {timeout}s, packet_timeout: {timeout}s, connect_rate: 100000/s}}",
         rule(TOPIC)
     );
-    let mut proxy = Proxy::start(&kafka.bootstrap, &rules, "");
+    let mut proxy = settled(&kafka, &rules, 1);
     let target = Arc::new(Target::new(&proxy, extent.connect_timeout));
     let mut company = Company::come(&target, TOPIC);
     // These spans are what is measured.
     let before = company.publish(|| std::thread::sleep(extent.quiet));
     let (memory, tasks) = (resident(&proxy), proxy.metric(&[TASKS]));
     // An instance that nobody attacks, on the same machine at the same time: what that has no part in is not the proxy's doing.
-    let calm = Proxy::start(&kafka.bootstrap, &rules, "");
+    let calm = settled(&kafka, &rules, 2);
     let mut beside = Company::come(&Target::new(&calm, extent.connect_timeout), TOPIC);
     let (mut peak, mut attacked) = (Peak::default(), Duration::ZERO);
     let unharmed = beside.publish(|| attacked = company.publish(|| peak = attack(&proxy, &target, &extent)));

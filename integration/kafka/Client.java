@@ -1,6 +1,7 @@
 // The Java client as a program, for tests of what other clients write and read.
 //   Client produce BOOTSTRAP KEY TOPIC=CODEC...   each line of standard input becomes a record of each topic
 //   Client consume BOOTSTRAP COUNT TOPIC...       prints so many records of each topic as "topic partition value", then ends with 0
+//   Client joined BOOTSTRAP COUNT GROUP...        waits until the consumer groups are stable and have so many members each
 //   Client grant BOOTSTRAP USER TYPE:NAME:OPERATION...   allows the user each of these (TYPE: topic, group)
 // `kafka java Client.java …` compiles and runs it.
 import java.io.BufferedReader;
@@ -13,11 +14,13 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Future;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.GroupState;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.acl.AccessControlEntry;
 import org.apache.kafka.common.acl.AclBinding;
@@ -44,6 +47,9 @@ public class Client {
             case "consume" -> {
                 for (String topic : rest(arguments)) consume(arguments[1], topic, Long.parseLong(arguments[2]));
             }
+            case "joined" -> {
+                for (String group : rest(arguments)) joined(arguments[1], group, Integer.parseInt(arguments[2]));
+            }
             case "grant" -> grant(arguments[1], "User:" + arguments[2], rest(arguments));
             default -> throw new IllegalArgumentException(arguments[0]);
         }
@@ -59,6 +65,18 @@ public class Client {
         try (KafkaProducer<String, String> producer = new KafkaProducer<>(settings, new StringSerializer(), new StringSerializer())) {
             for (String line : lines) sent.add(producer.send(new ProducerRecord<>(topic, key, line)));
             for (Future<RecordMetadata> one : sent) one.get();
+        }
+    }
+
+    private static void joined(String bootstrap, String group, int members) throws Exception {
+        long end = System.currentTimeMillis() + PATIENCE_MS;
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
+            while (true) {
+                ConsumerGroupDescription seen = admin.describeConsumerGroups(List.of(group)).all().get().get(group);
+                if (seen.groupState() == GroupState.STABLE && seen.members().size() == members) return;
+                if (System.currentTimeMillis() > end) throw new IllegalStateException(seen.toString());
+                Thread.sleep(50);
+            }
         }
     }
 
