@@ -25,6 +25,7 @@ use super::identity::CertificateIdentity;
 use super::pool::{self, BUFFER_SIZE};
 use super::records::Records;
 use super::stream::Stream;
+use super::turns;
 
 /// A close takes no longer than this, whatever the peer does.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -79,6 +80,11 @@ impl Link {
     pub(super) fn told(mut self, identity: Option<Box<CertificateIdentity>>) -> Self {
         self.told = identity;
         self
+    }
+
+    /// Told in each turn in which the client is let in: from then on its connection grows up.
+    pub fn served(&self) {
+        turns::served();
     }
 
     /// The most bytes that may lie here unconsumed before [`Link::fill`] refuses; the codec refuses a larger packet

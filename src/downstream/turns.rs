@@ -2,9 +2,10 @@
 //!
 //! The runtime takes tasks in the order in which they are woken. A flood of connections (their handshakes, and the largest packets that somebody sends
 //! as his first) would put a tenth of a second of work before every turn of those who are connected for long, though the processor is not even
-//! busy all the time. So a connection in its first seconds and turns takes one only when one of a few places is free, in the order in which they ask. Without
-//! a flood there always is one.
+//! busy all the time. So a connection whose client is not let in yet, and one in its first seconds and turns, takes a turn only when one of a few places
+//! is free, in the order in which they ask. Without a flood there always is one.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,13 +15,24 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// So long a connection is young, from its accept on,
+/// So long a connection is young, from its accept on, or until its client is let in,
 const YOUTH: Duration = Duration::from_secs(10);
-/// if it does not have so many turns before: more than handshakes and a large first packet take. A device that has come, and is at its work, is served.
+/// if it does not have so many turns behind that: more than a large first packet takes. A device that has come, and is at its work, is served. Turns
+/// before CONNECT do not count: whoever likes can have many, a byte of his ClientHello at a time, and keep what costs most for their end.
 const TURNS: u32 = 64;
 /// Places for each thread of the runtime. As long as anybody waits the next of them stands in the queue; more of them would take the others' part
 /// of a processor that is too small for all.
 const EACH: usize = 1;
+
+thread_local! {
+    /// In the turn that this thread gives, the connection was said to be served.
+    static SERVED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Told in each turn of a connection whose client is let in.
+pub(super) fn served() {
+    SERVED.set(true);
+}
 
 /// The places of all listeners.
 #[derive(Clone, Debug)]
@@ -39,8 +51,10 @@ pin_project! {
 /// Its memory goes with the first turn after the connection's youth.
 struct Young {
     until: Instant,
-    /// Turns that it has left.
+    /// Turns that it has left, once its client is let in.
     left: u32,
+    /// Its client is let in.
+    served: bool,
     turns: Turns,
     /// It has asked for a place.
     asked: Option<Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>>,
@@ -65,6 +79,7 @@ impl Turns {
         let young = Young {
             until: opened + YOUTH,
             left: TURNS,
+            served: false,
             turns: self.clone(),
             asked: None,
             place: None,
@@ -77,6 +92,10 @@ impl Turns {
 }
 
 impl Young {
+    fn is_young(&self) -> bool {
+        !self.served || self.left > 0 && Instant::now() < self.until
+    }
+
     /// A place, which is taken before this stands in the runtime's queue and not when its turn there has come: they go to those who ask first.
     fn poll_place(&mut self, context: &mut Context<'_>) -> Poll<OwnedSemaphorePermit> {
         if let Some(place) = self.place.take() {
@@ -105,15 +124,19 @@ impl<F: Future> Future for InTurn<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let is_young = |young: &&mut Box<Young>| young.left > 0 && Instant::now() < young.until;
-        let Some(young) = this.young.as_mut().filter(is_young) else {
+        let Some(young) = this.young.as_mut().filter(|young| young.is_young()) else {
             *this.young = None;
             return this.connection.poll(context);
         };
         // Until the end of this turn.
         let _place = ready!(young.poll_place(context));
-        young.left -= 1;
-        this.connection.poll(context)
+        SERVED.set(false);
+        let polled = this.connection.poll(context);
+        if SERVED.take() {
+            young.served = true;
+            young.left = young.left.saturating_sub(1);
+        }
+        polled
     }
 }
 
@@ -198,29 +221,55 @@ mod tests {
         asleep.abort();
     }
 
-    #[tokio::test]
-    async fn who_is_young_no_more_needs_no_place() {
-        let turns = turns(1);
-        let _held = turns.0.clone().try_acquire_owned().unwrap();
-        let opened = Instant::now().checked_sub(YOUTH).expect("the clock is older");
-        turns.of(opened, async {}).await;
+    fn long_ago() -> Instant {
+        Instant::now().checked_sub(YOUTH).expect("the clock is older")
     }
 
-    /// All places are taken after its last turn as a young one: it goes on.
+    /// In a turn that takes no place: it goes on also while all are taken.
+    async fn takes_none(places: Arc<Semaphore>) {
+        assert_eq!(places.available_permits(), 1, "it has none itself");
+        let _held = places.try_acquire_owned().unwrap();
+        next_turn().await;
+    }
+
+    #[tokio::test]
+    async fn who_is_let_in_and_young_no_more_needs_no_place() {
+        let turns = turns(1);
+        let places = turns.0.clone();
+        let connection = async move {
+            served();
+            next_turn().await;
+            takes_none(places).await;
+        };
+        turns.of(long_ago(), connection).await;
+    }
+
     #[tokio::test]
     async fn who_has_had_its_turns_is_young_no_more() {
         let turns = turns(1);
         let places = turns.0.clone();
         let connection = async move {
-            for _ in 1..TURNS {
+            for _ in 0..TURNS {
+                assert_eq!(places.available_permits(), 0, "it has one");
+                served();
                 next_turn().await;
             }
-            // Its last turn ends here, and the place is free: for who takes it now.
-            next_turn().await;
-            assert_eq!(places.available_permits(), 1, "it has none itself");
-            let _held = places.try_acquire_owned().unwrap();
-            next_turn().await;
+            takes_none(places).await;
         };
         turns.of(Instant::now(), connection).await;
+    }
+
+    /// As somebody who sends his ClientHello a byte at a time.
+    #[tokio::test]
+    async fn who_is_not_let_in_stays_young_for_ever() {
+        let turns = turns(1);
+        let places = turns.0.clone();
+        let connection = async move {
+            for _ in 0..10 * TURNS {
+                next_turn().await;
+                assert_eq!(places.available_permits(), 0, "it has one");
+            }
+        };
+        turns.of(long_ago(), connection).await;
     }
 }

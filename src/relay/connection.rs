@@ -176,6 +176,9 @@ impl Connection {
         self.desk.count_packets(&mut self.session);
         self.regard_pauses();
         self.regard_reading(now);
+        if self.session.is_live() {
+            self.link.served();
+        }
     }
 
     /// A process that has not run for a while (stopped, a virtual machine that is moved) hears that a client's time is over before it hears of what that
