@@ -25,7 +25,11 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -124,5 +128,19 @@ impl Committer {
             all.push(outcome.await.unwrap_or(Err(CommitError::Closed)));
         }
         all
+    }
+
+    /// [`commit`](Self::commit) for who does not wait: the commits stand in line when this returns, before all that the membership is asked for later.
+    pub fn begin_to_commit(&self, commits: Vec<Commit>) -> impl Future<Output = Vec<Result<(), CommitError>>> + Send + 'static {
+        let committer = self.clone();
+        let mut outcomes: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move { committer.commit(commits).await });
+        // The first look has them sent, or takes a place in the line of those that send.
+        let at_once = outcomes.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        async move {
+            match at_once {
+                Poll::Ready(all) => all,
+                Poll::Pending => outcomes.await,
+            }
+        }
     }
 }

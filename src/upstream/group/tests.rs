@@ -13,11 +13,14 @@ use kafka_protocol::{
     protocol::Decodable,
 };
 use proptest::prelude::*;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    Commit, CommitError, Committer,
     assign::{Candidate, assign},
     embedded::{self, Assignment},
-    event::TopicPartition,
+    event::{Tenure, TopicPartition},
+    task::Command,
 };
 
 fn topic(number: usize) -> Arc<str> {
@@ -217,4 +220,46 @@ fn what_two_claim_of_one_generation_goes_to_nobody_until_they_have_given_it_up()
     assert!(given.iter().all(BTreeSet::is_empty), "{given:?}");
     let given = assign(&[claims("a", 3), claims("b", 4)], &counts);
     assert_eq!(given, [BTreeSet::new(), BTreeSet::from([one])], "who got it last keeps it");
+}
+
+/// Nobody has looked at what stands for their outcome by then, as the runtime may not have at a task that was spawned before the goodbye.
+#[tokio::test]
+async fn commits_that_are_begun_stand_before_the_goodbye_that_comes_next() {
+    let (commands, mut calls) = mpsc::channel(1);
+    let committer = Committer(commands.clone());
+    let of = TopicPartition {
+        topic: topic(0),
+        partition: 0,
+    };
+    let commit = |offset| Commit {
+        tenure: Tenure {
+            of: of.clone(),
+            number: 1,
+            cuts: 0,
+        },
+        offset,
+        metadata: String::new(),
+    };
+    let first = committer.begin_to_commit(vec![commit(1)]);
+    // There is no room for this one, which stands in line.
+    let second = committer.begin_to_commit(vec![commit(2)]);
+    let (reply, _gone) = oneshot::channel();
+    let goodbye = tokio::spawn(async move { commands.send(Command::Leave(reply)).await.is_ok() });
+    let second = tokio::spawn(second);
+    for offset in [1, 2] {
+        let Some(Command::Commit(one)) = calls.recv().await else {
+            panic!("the goodbye came first")
+        };
+        let [(commit, reply)] = <[_; 1]>::try_from(one).unwrap();
+        assert_eq!(commit.offset, offset);
+        reply.send(Ok(())).unwrap();
+    }
+    assert!(matches!(calls.recv().await, Some(Command::Leave(_))));
+    assert!(goodbye.await.unwrap());
+    assert_eq!((first.await, second.await.unwrap()), (vec![Ok(())], vec![Ok(())]));
+    drop((committer, calls));
+    let (commands, calls) = mpsc::channel(1);
+    drop(calls);
+    let over = Committer(commands).begin_to_commit(vec![commit(3)]);
+    assert_eq!(over.await, [Err(CommitError::Closed)], "the membership is over");
 }

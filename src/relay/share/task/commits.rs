@@ -41,10 +41,10 @@ impl Task {
         if commits.is_empty() {
             return;
         }
-        let committer = self.committer.clone();
         let failures = self.shares.hub.metrics.clone();
+        let outcomes = self.committer.begin_to_commit(commits);
         self.commits.spawn(async move {
-            let outcomes = committer.commit(commits).await;
+            let outcomes = outcomes.await;
             let all = outcomes.iter().all(Result::is_ok);
             if !all {
                 failures.shared.commit_failures.inc();

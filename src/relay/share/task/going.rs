@@ -70,9 +70,11 @@ impl Task {
         let over: Vec<Going> = self.going.extract_if(.., is_over).collect();
         for Going { readings, revocation, .. } in over {
             let commits = self.end(&readings);
-            let (committer, metrics) = (self.committer.clone(), self.shares.hub.metrics.clone());
+            let metrics = self.shares.hub.metrics.clone();
+            // Now: a goodbye that comes next would close the membership to them, and what is acknowledged come again.
+            let outcomes = self.committer.begin_to_commit(commits);
             tokio::spawn(async move {
-                if !committer.commit(commits).await.iter().all(Result::is_ok) {
+                if !outcomes.await.iter().all(Result::is_ok) {
                     metrics.shared.commit_failures.inc();
                 }
                 revocation.release();

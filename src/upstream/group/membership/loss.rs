@@ -47,6 +47,8 @@ impl Membership {
     pub(super) fn hang_up(&mut self) {
         self.actions.push_back(Action::HangUp);
         self.found = false;
+        // Nobody knows whether it was heard.
+        self.said_goodbye = false;
         [&mut self.seat, &mut self.pulse, &mut self.fetch]
             .into_iter()
             .for_each(Lane::forget);

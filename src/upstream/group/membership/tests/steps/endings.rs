@@ -135,6 +135,27 @@ fn a_commit_that_cannot_succeed_does_not_cost_the_goodbye() {
     assert_eq!(script.outcome(1), Some(Err(CommitError::Closed)));
 }
 
+/// A commit that is still out when the goodbye goes is answered by one who coordinates the group no more, or who has put the member out.
+#[test]
+fn a_goodbye_that_was_hung_up_on_is_said_again_if_there_is_anything_to_give_back() {
+    for (code, again) in [(16, true), (15, true), (25, false)] {
+        let (mut script, tenures) = Script::stable();
+        script.commit(1, &tenures[0], 11);
+        script.member.leave(script.now);
+        script.look();
+        script.wait(Duration::from_millis(1_500));
+        assert!(script.is_open(goodbye) && script.is_open(commit));
+        script.committed(code);
+        assert!(!script.is_open(goodbye), "{code}: it was hung up on");
+        assert_eq!(script.member.is_over(), !again, "{code}");
+        if again {
+            script.answer(find, Answer::Found);
+            script.answer(goodbye, Answer::Done);
+            assert!(script.member.is_over(), "{code}");
+        }
+    }
+}
+
 #[test]
 fn a_goodbye_that_nobody_hears_ends_in_time() {
     let (mut script, tenures) = Script::stable();
