@@ -17,13 +17,16 @@ const TOPIC: &str = "logins-by-token";
 const ISSUER: &str = "https://login.example";
 const AUDIENCE: &str = "mqtt";
 
+/// The signature of a text.
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
 /// A key that signs tokens.
 struct Signer {
     /// Its only one, and its name in the set. Whoever shows a token of it has that for an identity, too.
     algorithm: &'static str,
     /// As the set has it.
     public: Value,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
 }
 
 impl Signer {

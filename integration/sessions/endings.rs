@@ -1,11 +1,11 @@
-//! How sessions end: their time is over, their instance dies, their record cannot be read.
+//! How sessions end: their time is over, or their instance dies.
 
 use std::collections::BTreeMap;
 
 use super::{Greeting, connect, instance, message, publish, quiet, runtime};
 use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
-use crate::stage::{DEADLINE, Kafka, Proxy, eventually, output};
+use crate::stage::{DEADLINE, Kafka, Proxy, eventually};
 
 #[test]
 fn a_session_whose_time_is_over_is_gone() {
@@ -215,118 +215,6 @@ fn what_was_for_a_client_of_a_killed_instance_reaches_it_elsewhere() {
         }
         quiet(&mut phone).await;
     });
-}
-
-#[test]
-fn a_session_that_cannot_be_read_is_refused_and_hurts_nobody() {
-    let kafka = shared_kafka();
-    kafka.topic("damaged", 1);
-    let proxy = instance(&kafka, "damaged", "");
-    let greeting = Greeting::staying;
-    runtime().block_on(async {
-        for client in ["later", "torn", "whole"] {
-            let (mut client, _) = connect(proxy.mqtt, greeting(client)).await;
-            client.subscribe("damaged/+", 1).await.unwrap();
-            client.goodbye().await.unwrap();
-        }
-    });
-    for (broken, damage) in [("later", LATER), ("torn", TORN)] {
-        damage.write(&kafka, "damaged", broken);
-        runtime().block_on(async {
-            eventually("it is refused", || {
-                let refused = runtime_inside(async {
-                    let mut client = Client::open(proxy.mqtt, Version::V5).await.unwrap();
-                    client.output.extend_from_slice(&greeting(broken).encode());
-                    client.flush().await.unwrap();
-                    matches!(client.next_within(DEADLINE).await.unwrap(), Event::ConnAck { accepted: false, ref detail, .. } if detail.contains("ServerUnavailable"))
-                });
-                refused.then_some(())
-            });
-        });
-    }
-    assert!(proxy.log().contains("a stored session is refused"), "{}", proxy.log());
-    for (broken, why) in [("later", "version 77 is not known"), ("torn", "damaged: a state")] {
-        let told = |line: &str| line.contains("it stays as it is") && line.contains(broken) && line.contains(why);
-        assert!(proxy.log().lines().any(told), "{}", proxy.log());
-    }
-    runtime().block_on(async {
-        let (mut whole, present) = connect(proxy.mqtt, greeting("whole")).await;
-        assert!(present);
-        let mut publisher = Client::connect(proxy.mqtt, Version::V5, "car").await.unwrap();
-        publish(&mut publisher, "damaged/1", "fine").await;
-        assert_eq!(message(&mut whole).await, "fine");
-    });
-}
-
-/// On a thread of its own, since `eventually` waits on this one.
-fn runtime_inside<T: Send>(work: impl Future<Output = T> + Send) -> T {
-    std::thread::scope(|scope| scope.spawn(|| runtime().block_on(work)).join().unwrap())
-}
-
-/// A state that cannot be read: its text, and its headers.
-#[derive(Clone, Copy)]
-struct Damage(&'static str, &'static str);
-
-/// Of a later build.
-const LATER: Damage = Damage(r#"{"v":77,"n":99,"owner":"of later days"}"#, "-H v=77");
-/// Its headers are as they were, and the end of its text is missing.
-const TORN: Damage = Damage(
-    r#"{"v":1,"n":99,"owner":"proxy","since":17641"#,
-    "-H v=1 -H n=99 -H owner=proxy -H since=1764102345678 -H expiry=4294967295",
-);
-
-impl Damage {
-    /// Writes it over the state of a client.
-    fn write(self, kafka: &Kafka, name: &str, client: &str) {
-        let Self(text, headers) = self;
-        let records = kafka.consume(&format!("{name}-sessions"), "%p %k");
-        let state = format!(" state:{client}@");
-        let last = records.iter().rfind(|line| line.contains(&state)).unwrap();
-        let (partition, key) = last.split_once(' ').unwrap();
-        let line = format!(
-            "printf '%s' '{text}' | kcat -P -b {} -t {name}-sessions -p {partition} -k {key} {headers}",
-            kafka.bootstrap
-        );
-        output("bash", &["-c", &line]);
-    }
-}
-
-#[test]
-fn a_session_that_cannot_be_read_is_replaced_if_the_operator_wants_that() {
-    let kafka = shared_kafka();
-    kafka.topic("fresh", 1);
-    let proxy = instance(&kafka, "fresh", ", damaged: fresh");
-    for (broken, damage, why) in [("later", LATER, "version 77 is not known"), ("torn", TORN, "damaged: a state")] {
-        let greeting = Greeting::staying(broken);
-        runtime().block_on(async {
-            let (mut client, _) = connect(proxy.mqtt, greeting).await;
-            client.subscribe("fresh/+", 1).await.unwrap();
-            client.goodbye().await.unwrap();
-        });
-        eventually("the end of the connection is written", || {
-            let states = kafka.consume("fresh-sessions", "%k %s");
-            let gone = |line: &String| line.contains(broken) && line.contains("\"connected\":false");
-            states.iter().any(gone).then_some(())
-        });
-        damage.write(&kafka, "fresh", broken);
-        runtime().block_on(async {
-            let mut attempts = 0;
-            // The record is read by the tail after kcat has been told that it is there.
-            while connect(proxy.mqtt, greeting).await.1 {
-                attempts += 1;
-                assert!(attempts < 50, "the damaged record was never read");
-                damage.write(&kafka, "fresh", broken);
-            }
-            let (mut client, present) = connect(proxy.mqtt, greeting).await;
-            assert!(present, "of the fresh one");
-            client.subscribe("fresh/+", 1).await.unwrap();
-            let mut publisher = Client::connect(proxy.mqtt, Version::V5, "car").await.unwrap();
-            publish(&mut publisher, "fresh/1", "fine").await;
-            assert_eq!(message(&mut client).await, "fine");
-        });
-        let told = |line: &str| line.contains("a fresh one takes its place") && line.contains(broken) && line.contains(why);
-        assert!(proxy.log().lines().any(told), "{}", proxy.log());
-    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod buried;
 mod checkpoints;
+mod damaged;
 mod endings;
 mod flow;
 mod hopping;

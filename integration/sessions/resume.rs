@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{Greeting, connect, instance, message, publish, quiet, runtime};
+use super::{Greeting, connect, instance, message, publish, quiet, rule, runtime};
 use crate::deliver::Subscriber;
 use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
@@ -268,7 +268,10 @@ fn mosquitto(proxy: &Proxy, arguments: &[&str]) -> Command {
 fn a_client_of_version_3_1_1_without_clean_session_goes_on_elsewhere() {
     let kafka = shared_kafka();
     kafka.topic("persists", 1);
-    let (a, b) = (instance(&kafka, "persists", ""), instance(&kafka, "persists", ""));
+    let settings = format!("{}\nsessions: {{expiry: {{default: 1234s}}}}", rule("persists", ""));
+    let topics = ", topics: {sessions: persists-sessions, retained: persists-retained, partitions: 1, replication: 1}";
+    let start = || Proxy::start(&kafka.bootstrap, &settings, topics);
+    let (a, b) = (start(), start());
     let old = |proxy: &Proxy, more: &[&str]| {
         let mut command = Command::new("stdbuf");
         command.args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", &proxy.mqtt.port().to_string()]);
@@ -284,6 +287,11 @@ fn a_client_of_version_3_1_1_without_clean_session_goes_on_elsewhere() {
     for number in 0..3 {
         assert_eq!(back.message(), format!("message persists/7|{number}"));
     }
+    let records = kafka.consume("persists-sessions", "%k|%S|%h %s");
+    let is_state = |line: &&String| line.starts_with("state:old@") && !line.contains("|-1|");
+    let states: Vec<_> = records.iter().filter(is_state).collect();
+    let as_configured = |line: &&String| line.contains("expiry=1234") && line.contains("\"expiry\":1234");
+    assert!(!states.is_empty() && states.iter().all(as_configured), "{records:#?}");
 }
 
 #[test]
