@@ -1,5 +1,6 @@
-"""Logs in with paho, once as each line of standard input says (JSON), and publishes once at QoS 1 if it is let in. For each line prints
-"in", "refused CODE" (of CONNACK; paho has those of version 5 for 3.1.1, too), "puback CODE" or "closed"."""
+"""Logs in with paho, once as each line of standard input says (JSON), and publishes once if it is let in, at QoS 1 unless that says another, or
+subscribes to the topic. For each line prints "in", "refused CODE" (of CONNACK; paho has those of version 5 for 3.1.1, too), "puback CODE",
+"granted QOS", "suback CODE" or "closed"."""
 
 import json
 import signal
@@ -9,7 +10,10 @@ import sys
 import paho.mqtt.client as mqtt
 
 
-def attempt(port, version, client_id, topic, value, ca=None, certificate=None, user=None, password=None, transport="tcp", source=""):
+def attempt(
+    port, version, client_id, topic, value, ca=None, certificate=None, user=None, password=None, transport="tcp", source="",
+    qos=1, retain=False, subscribes=False,
+):
     outcome = []
     api = mqtt.CallbackAPIVersion.VERSION2
     client = mqtt.Client(api, client_id=client_id, protocol=version, transport=transport, reconnect_on_failure=False)
@@ -21,15 +25,23 @@ def attempt(port, version, client_id, topic, value, ca=None, certificate=None, u
     def on_connect(client, userdata, flags, reason, properties):
         if reason != 0:
             return end(f"refused {reason.value}")
-        client.publish(topic, value, 1)
+        if subscribes:
+            client.subscribe(topic, qos)
+        else:
+            client.publish(topic, value, qos, retain)
 
     def on_publish(client, userdata, mid, reason, properties):
         end("in" if reason == 0 else f"puback {reason.value}")
+
+    def on_subscribe(client, userdata, mid, reasons, properties):
+        code = reasons[0].value
+        end(f"suback {code}" if code >= 0x80 else f"granted {code}")
 
     def on_disconnect(client, userdata, flags, reason, properties):
         end("closed")
 
     client.on_connect, client.on_publish, client.on_disconnect = on_connect, on_publish, on_disconnect
+    client.on_subscribe = on_subscribe
     if user is not None:
         client.username_pw_set(user, password)
     if ca:

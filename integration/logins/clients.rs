@@ -109,17 +109,28 @@ pub fn mosquitto(attempt: &Attempt<'_>) -> String {
         Login::Password(user, password) => command.args(["-u", user, "-P", password]),
         Login::Certificate([certificate, key]) => command.args(["--cert", certificate, "--key", key]),
     };
+    told_by_mosquitto(&mut command)
+}
+
+/// What one of its programs says of a login, or of what it did then: also `puback CODE`, and with `-d` `granted QOS` and `suback CODE`.
+pub fn told_by_mosquitto(command: &mut Command) -> String {
     let output = command
         .stdin(Stdio::null())
         .output()
-        .expect("mosquitto_pub (make test installs it)");
+        .expect("mosquitto's clients (make test installs them)");
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    match output.status.code() {
-        Some(0) if said.is_empty() => "in".to_owned(),
+    let subscribed = said.lines().find_map(|line| line.strip_prefix("Subscribed (mid: 1): "));
+    let suback: Option<u8> = subscribed.and_then(|code| code.parse().ok());
+    match (output.status.code(), suback) {
+        (Some(0), Some(qos @ ..=2)) => format!("granted {qos}"),
+        (Some(0), Some(code)) => format!("suback {code}"),
+        (Some(0), None) if said.is_empty() => "in".to_owned(),
+        // What PUBACK says it tells by the words for 0x87, and ends well.
+        (Some(0), None) if said.starts_with("Warning: Publish 1 failed: Not authorized.") => "puback 135".to_owned(),
         // What CONNACK says is its exit code then.
-        Some(code) if said.starts_with("Connection error: ") => format!("refused {code}"),
-        Some(1..) if said.contains("Error") => "closed".to_owned(),
-        other => format!("{other:?}: {said}"),
+        (Some(code), None) if said.starts_with("Connection error: ") => format!("refused {code}"),
+        (Some(1..), None) if said.contains("Error") => "closed".to_owned(),
+        (other, _) => format!("{other:?}: {said}"),
     }
 }
 

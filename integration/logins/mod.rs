@@ -3,6 +3,7 @@
 
 mod certificates;
 pub mod clients;
+mod rights;
 mod tokens;
 
 use crate::access::{server, token_with};
