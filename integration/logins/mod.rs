@@ -1,6 +1,7 @@
 //! Each method of `authentication` by itself, with credentials that are right, wrong, missing, expired, revoked and malformed, by each real
 //! client in each version of MQTT that has such credentials. What there is of them is a table, which the test prints.
 
+mod again;
 mod certificates;
 pub mod clients;
 mod rights;
