@@ -1,7 +1,8 @@
-//! What is said of the mapping is what happens: `explain` and the running proxy over random messages, and the partition of a key and the Java
-//! client's over random keys.
+//! What is said of the mapping is what happens: `explain` and the running proxy over random messages and filters, and the partition of a key and
+//! the Java client's over random keys.
 
 mod back;
+mod filters;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
