@@ -1,6 +1,8 @@
 //! Rules of every kind between real devices and a real Kafka: what `proxy.yaml` says is what is stored and delivered.
 
+use std::path::Path;
 use std::process::Command;
+use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
 
@@ -139,6 +141,104 @@ fn templates_are_filled_with_what_the_message_says() {
     assert_eq!(kafka.consume("said", "%s").len(), 1, "what was refused is not there");
 }
 
+/// All that a record says of the time is one moment: that of the receipt.
+#[test]
+fn the_time_of_receipt_is_in_key_timestamp_headers_and_program() {
+    let kafka = shared_kafka();
+    kafka.topic("clocks", 1);
+    let rules = r#"  - name: clocks
+    mqtt: "clocks/{x}"
+    kafka: {topic: clocks, key: "{x}-{now}", timestamp: "{now}", headers: {iso: "{now.iso}", day: "{now.date}"}}
+    transform: '{now: $now, v: .}'"#;
+    let proxy = Proxy::start(&kafka.bootstrap, rules, "");
+    let subscriber = Subscriber::mosquitto(&proxy, "mqttv5", "clocks/#");
+    let clock = || SystemTime::UNIX_EPOCH.elapsed().expect("the clock runs").as_millis();
+    let before = clock();
+    publish(&proxy, "device", "clocks/hall", "7", &[]);
+    let after = clock();
+    let records = kafka.consume("clocks", "%k|%T|%s|%h");
+    assert_eq!(records.len(), 1, "{records:?}");
+    let key = records[0].split('|').next().expect("it has a key");
+    let now: u128 = key.strip_prefix("hall-").expect("its capture").parse().expect("milliseconds");
+    assert!((before..=after).contains(&now), "{before} {now} {after}");
+    let value = format!("{{\"now\":{now},\"v\":7}}");
+    let headers = records[0].strip_prefix(&format!("{key}|{now}|{value}|"));
+    let headers: Vec<&str> = headers.unwrap_or_else(|| panic!("{records:?}")).split(',').collect();
+    // As somebody else writes that moment.
+    let moment = format!("@{}.{:03}", now / 1_000, now % 1_000);
+    let iso = output("date", &["-u", "-d", &moment, "+iso=%FT%T.%3NZ"]);
+    let day = output("date", &["-u", "-d", &moment, "+day=%F"]);
+    assert!(headers.contains(&iso.trim()) && headers.contains(&day.trim()), "{headers:?} {iso}");
+    // No subscriber can know such a key, and yet the message comes back.
+    assert_eq!(subscriber.message(), format!("message clocks/hall|1|{value}"));
+}
+
+const LIMITS: &str = r#"[{"model": "a", "celsius": 90.5}, {"model": "b", "celsius": 70}]"#;
+
+/// A proxy with a rule and a Kafka topic of this name, and with these tables in a folder: rows by their keys, and rows that are found by a field.
+fn looking(kafka: &Kafka, name: &str, folder: &Path, sites: &str) -> Proxy {
+    kafka.topic(name, 1);
+    std::fs::write(folder.join("sites.json"), sites).expect("the folder was just made");
+    std::fs::write(folder.join("limits.json"), LIMITS).expect("the folder was just made");
+    let rule = r#"  - name: NAME
+    mqtt: "NAME/{vin}"
+    kafka: {topic: NAME, key: "{vin}"}
+    lookup: {sites: "FOLDER/sites.json", limits: {file: "FOLDER/limits.json", key: model}}
+    transform: '{site: lookup("sites"; $vin), hot: (.celsius > lookup("limits"; .model).celsius)}'
+    transform_back: '{hot, line: lookup("sites"; $vin).line}'"#;
+    let rule = rule.replace("NAME", name).replace("FOLDER", &folder.display().to_string());
+    Proxy::start(&kafka.bootstrap, &rule, "")
+}
+
+/// Unlike those of CSV, rows of JSON hold more than texts.
+#[test]
+fn programs_look_into_tables_of_json_both_ways() {
+    let kafka = shared_kafka();
+    let folder = tempfile::tempdir().unwrap();
+    let sites = r#"{"7": {"site": "nord", "line": 7}, "8": {"site": "süd", "line": [8, "x"]}}"#;
+    let proxy = looking(&kafka, "rows", folder.path(), sites);
+    let subscriber = Subscriber::mosquitto(&proxy, "mqttv5", "rows/#");
+    for (vin, payload) in [
+        ("7", r#"{"model":"a","celsius":91}"#),
+        ("8", r#"{"model":"b","celsius":70}"#),
+        ("9", r#"{"model":"b","celsius":70.5}"#),
+    ] {
+        publish(&proxy, "device", &format!("rows/{vin}"), payload, &[]);
+    }
+    let values = [
+        r#"7|{"site":{"site":"nord","line":7},"hot":true}"#,
+        r#"8|{"site":{"site":"süd","line":[8,"x"]},"hot":false}"#,
+        r#"9|{"site":null,"hot":true}"#,
+    ];
+    assert_eq!(kafka.consume("rows", "%k|%s"), values);
+    assert_eq!(subscriber.message(), r#"message rows/7|1|{"hot":true,"line":7}"#);
+    assert_eq!(subscriber.message(), r#"message rows/8|1|{"hot":false,"line":[8,"x"]}"#);
+    assert_eq!(subscriber.message(), r#"message rows/9|1|{"hot":true,"line":null}"#);
+}
+
+#[test]
+fn a_table_of_json_that_is_exchanged_is_read_again_and_one_that_is_wrong_leaves_its_rows() {
+    let kafka = shared_kafka();
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = looking(&kafka, "rows-anew", folder.path(), r#"{"7": {"site": "nord"}}"#);
+    let value = |vin: &str| {
+        let topic = format!("rows-anew/{vin}");
+        publish(&proxy, "device", &topic, r#"{"model":"a","celsius":90}"#, &[]);
+        kafka.consume("rows-anew", "%s").pop().unwrap()
+    };
+    assert_eq!(value("7"), r#"{"site":{"site":"nord"},"hot":false}"#);
+    let [next, sites] = ["next.json", "sites.json"].map(|name| folder.path().join(name));
+    std::fs::write(&next, r#"{"9": {"site": "west"}}"#).unwrap();
+    std::fs::rename(&next, &sites).unwrap();
+    let west = r#"{"site":{"site":"west"},"hot":false}"#;
+    eventually("the new rows are in force", || (value("9") == west).then_some(()));
+    std::fs::write(&sites, "no JSON").unwrap();
+    let words = "a lookup table cannot be read again";
+    eventually(words, || proxy.log().contains(words).then_some(()));
+    assert_eq!(value("9"), west);
+    assert_eq!(value("7"), r#"{"site":null,"hot":false}"#);
+}
+
 #[test]
 fn the_will_of_a_stored_session_has_the_identity_that_it_came_with() {
     let kafka = shared_kafka();
@@ -195,7 +295,7 @@ fn of_a_batch_with_times_that_kafka_refuses_only_those_are_refused() {
     kafka.command(&["topic", "punctual", "1", "1", "message.timestamp.after.max.ms=60000"]);
     let rules = "  - {name: punctual, mqtt: \"punctual/{at}\", kafka: {topic: punctual, key: k, timestamp: \"{at}\"}}";
     let proxy = Proxy::start(&kafka.bootstrap, rules, "");
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("the clock runs").as_millis();
+    let now = SystemTime::UNIX_EPOCH.elapsed().expect("the clock runs").as_millis();
     let answers = Runtime::new().unwrap().block_on(async {
         let mut client = Client::connect_taking(proxy.mqtt, Version::V5, "clock", None).await.unwrap();
         for id in 1..=COUNT {
