@@ -4,6 +4,9 @@
 //! Records are read from a real batch, as a feed reads them. A goal of a program, of a route or of a load that is missed is an error once all
 //! has run; those of the way back are printed.
 
+#[path = "mapping/shapes.rs"]
+mod shapes;
+
 use std::hint::black_box;
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,18 +28,18 @@ use mqtt_kafka_proxy::mqtt::{Publish, PublishProperties, QoS};
 const LOOPS: usize = 1_000;
 const OPS: u32 = 500;
 const SIZES: [usize; 3] = [1, 1_000, 10_000];
-/// Nanoseconds of a PUBLISH that finds its rule, however many there are.
+/// Nanoseconds of a PUBLISH that finds its rule, or that it has none, however many there are.
 const ROUTE: f64 = 300.0;
 /// Nanoseconds of a program that selects and reshapes 200 bytes of JSON.
 const PROGRAM: f64 = 5_000.0;
 /// Seconds of a file with the most rules there may be.
 const LOAD: f64 = 1.0;
 
-/// Rules of fleets that share a hundred Kafka topics.
-fn rules(count: usize) -> RuleSet {
+/// Rules that share a hundred Kafka topics; their filters have the captures `vin` and `sensor`.
+fn rules_of(count: usize, filter: impl Fn(usize) -> String) -> RuleSet {
     let rule = |i: usize| RuleSpec {
         name: format!("r{i}"),
-        mqtt: format!("fleet{i}/{{vin}}/telemetry/{{sensor}}"),
+        mqtt: filter(i),
         kafka: KafkaSpec {
             topic: format!("telemetry-{}", i % 100),
             key: Some("{vin}".into()),
@@ -46,6 +49,11 @@ fn rules(count: usize) -> RuleSet {
         ..RuleSpec::default()
     };
     RuleSet::compile((0..count).map(rule).collect(), Unmapped::Reject).expect("the rules are right")
+}
+
+/// Rules of fleets.
+fn rules(count: usize) -> RuleSet {
+    rules_of(count, |i| format!("fleet{i}/{{vin}}/telemetry/{{sensor}}"))
 }
 
 /// Rules with expressions. `apart`: each begins with a level of its own, so that the others need not be run; else all but the last
@@ -77,8 +85,8 @@ fn best(mut op: impl FnMut()) -> f64 {
     (0..LOOPS).map(|_| once(&mut op)).fold(f64::INFINITY, f64::min)
 }
 
-/// A PUBLISH found its rule, and all headers of its record were walked.
-fn route(set: &RuleSet, topic: &str) -> f64 {
+/// What is done with a PUBLISH to a topic.
+fn published(topic: &str, op: impl Fn(&Inbound<'_>, &mut Draft)) -> f64 {
     let packet = Publish {
         dup: false,
         qos: QoS::AtLeastOnce,
@@ -96,9 +104,14 @@ fn route(set: &RuleSet, topic: &str) -> f64 {
         now_ms: 1,
     };
     let mut draft = Draft::new();
-    best(|| {
-        set.route(black_box(&inbound), &mut draft).expect("a rule matches");
-        let headers = draft.fields(0, set, &inbound).headers;
+    best(|| op(black_box(&inbound), &mut draft))
+}
+
+/// A PUBLISH found its rule, and all headers of its record were walked.
+fn route(set: &RuleSet, topic: &str) -> f64 {
+    published(topic, |inbound, draft| {
+        set.route(inbound, draft).expect("a rule matches");
+        let headers = draft.fields(0, set, inbound).headers;
         black_box(
             headers
                 .map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len))
@@ -301,6 +314,15 @@ fn transforms(missed: &mut Vec<String>) {
     }
 }
 
+/// Prints the figures with few and many rules.
+fn row(name: &str, figures: &[f64], goal: &str) {
+    let growth = figures[2] / figures[0];
+    println!(
+        "{name:<30} {:>8.1} {:>8.1} {:>8.1} {growth:>6.2}x   {goal}",
+        figures[0], figures[1], figures[2]
+    );
+}
+
 fn messages(missed: &mut Vec<String>) {
     let mut rows: [(&str, &str, Vec<f64>); 5] = [
         ("route + fields", "300 at 10,000 rules", vec![]),
@@ -335,17 +357,20 @@ fn messages(missed: &mut Vec<String>) {
     );
     judge(missed, "ns of a route among 10,000 rules", rows[0].2[2], ROUTE);
     for (name, goal, figures) in rows {
-        let growth = figures[2] / figures[0];
-        println!(
-            "{name:<30} {:>8.1} {:>8.1} {:>8.1} {growth:>6.2}x   {goal}",
-            figures[0], figures[1], figures[2]
-        );
+        row(name, &figures, goal);
     }
+    shapes::judge_all(missed);
     let topic = |place: usize| format!("fleet{place}/WVW12345678901234/telemetry/rpm");
     let apart = [1, 1_000].map(|count| route(&expressions(count, true), &topic(count - 1)));
     println!(
         "route by mqtt_regex: {:.1} with one rule, {:.1} with 1,000 of a level each",
         apart[0], apart[1]
+    );
+    judge(
+        missed,
+        "ns of a route by mqtt_regex among 1,000 rules of a level each",
+        apart[1],
+        ROUTE,
     );
     println!(
         "route by the last of ten expressions that all may match: {:.1}",
