@@ -12,6 +12,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
@@ -26,6 +27,7 @@ import org.apache.kafka.common.acl.AccessControlEntry;
 import org.apache.kafka.common.acl.AclBinding;
 import org.apache.kafka.common.acl.AclOperation;
 import org.apache.kafka.common.acl.AclPermissionType;
+import org.apache.kafka.common.errors.GroupIdNotFoundException;
 import org.apache.kafka.common.resource.PatternType;
 import org.apache.kafka.common.resource.ResourcePattern;
 import org.apache.kafka.common.resource.ResourceType;
@@ -72,9 +74,18 @@ public class Client {
         long end = System.currentTimeMillis() + PATIENCE_MS;
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
             while (true) {
-                ConsumerGroupDescription seen = admin.describeConsumerGroups(List.of(group)).all().get().get(group);
-                if (seen.groupState() == GroupState.STABLE && seen.members().size() == members) return;
-                if (System.currentTimeMillis() > end) throw new IllegalStateException(seen.toString());
+                String told;
+                try {
+                    ConsumerGroupDescription seen = admin.describeConsumerGroups(List.of(group)).all().get().get(group);
+                    if (seen.groupState() == GroupState.STABLE && seen.members().size() == members) return;
+                    told = seen.toString();
+                } catch (ExecutionException e) {
+                    // Nobody has joined yet.
+                    if (!(e.getCause() instanceof GroupIdNotFoundException)) throw e;
+                    told = e.toString();
+                }
+                if (System.currentTimeMillis() > end) throw new IllegalStateException(told);
+                // The interval of this bounded poll.
                 Thread.sleep(50);
             }
         }
