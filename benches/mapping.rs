@@ -4,16 +4,15 @@
 //! Records are read from a real batch, as a feed reads them. A goal of a program, of a route or of a load that is missed is an error once all
 //! has run; those of the way back are printed.
 
+#[path = "mapping/loads.rs"]
+mod loads;
 #[path = "mapping/shapes.rs"]
 mod shapes;
 
 use std::hint::black_box;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
-
-use mqtt_kafka_proxy::config;
 
 use mqtt_kafka_proxy::kafka::batch::{BatchBuilder, Producer};
 use mqtt_kafka_proxy::kafka::fetched::{Limits, batches};
@@ -32,8 +31,6 @@ const SIZES: [usize; 3] = [1, 1_000, 10_000];
 const ROUTE: f64 = 300.0;
 /// Nanoseconds of a program that selects and reshapes 200 bytes of JSON.
 const PROGRAM: f64 = 5_000.0;
-/// Seconds of a file with the most rules there may be.
-const LOAD: f64 = 1.0;
 
 /// Rules that share a hundred Kafka topics; their filters have the captures `vin` and `sensor`.
 fn rules_of(count: usize, filter: impl Fn(usize) -> String) -> RuleSet {
@@ -210,61 +207,9 @@ fn transform(program: &str) -> (f64, u64) {
     (time, draft.ran()[0].steps)
 }
 
-/// Writes the rule of this number.
-type WriteRule = fn(usize) -> String;
-
-/// Rules by what they have that costs something when a file is loaded.
-const KINDS: [(&str, WriteRule); 6] = [
-    ("captures, key and header", |i| {
-        let kafka = format!("{{topic: t{}, key: \"{{vin}}\", headers: {{sensor: \"{{sensor}}\"}}}}", i % 100);
-        format!("{{name: r{i}, mqtt: \"fleet{i}/{{vin}}/{{sensor}}\", kafka: {kafka}}}")
-    }),
-    ("copies of half of them", |i| {
-        let (also, topic) = match i % 2 {
-            0 => ("", i % 100),
-            _ => ("also: true, direction: publish, ", 100),
-        };
-        format!(
-            "{{name: r{i}, {also}mqtt: \"fleets/{}/{{vin}}\", kafka: {{topic: t{topic}, key: \"{{vin}}\"}}}}",
-            i / 2
-        )
-    }),
-    ("dead letters, topics by captures", |i| {
-        let topic = if i % 2 == 0 { format!("t{i}-{{vin}}") } else { format!("t{i}") };
-        format!(
-            "{{name: r{i}, mqtt: \"fleet{i}/{{vin}}\", on_error: {{dead_letter: d{i}}}, kafka: {{topic: \"{topic}\", key: \"{{vin}}\"}}}}"
-        )
-    }),
-    ("only read, one topic", |i| {
-        format!("{{name: r{i}, direction: subscribe, mqtt: \"out{i}/{{header.h{i}}}\", kafka: {{topic: out}}}}")
-    }),
-    ("only read, topics by their form", |i| {
-        format!("{{name: r{i}, direction: subscribe, mqtt: \"out{i}/{{x}}\", kafka: {{topic: \"out{i}-{{x}}\"}}}}")
-    }),
-    ("a program in one of ten", |i| {
-        let program = if i % 10 == 0 {
-            "transform: 'select(.a > 90) | {vin: $vin, a}', "
-        } else {
-            ""
-        };
-        format!("{{name: r{i}, mqtt: \"fleet{i}/{{vin}}\", {program}kafka: {{topic: t, key: \"{{vin}}\"}}}}")
-    }),
-];
-
-/// Seconds in which a file of so many rules is loaded; the best of three.
-fn load(count: usize, rule: WriteRule) -> f64 {
-    let mut text =
-        "listeners: [{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}]\nkafka: {bootstrap_servers: [\"k:9092\"]}\nrules:\n"
-            .to_owned();
-    (0..count).for_each(|i| text += &format!("  - {}\n", rule(i)));
-    let once = || {
-        let start = Instant::now();
-        let config = config::parse(&text, Path::new("/"), &|_| None);
-        let seconds = start.elapsed().as_secs_f64();
-        assert_eq!(config.expect("the file is right").rules.iter().count(), count);
-        seconds
-    };
-    (0..3).map(|_| once()).fold(f64::INFINITY, f64::min)
+/// A text with the number of its rule for each `@`.
+fn numbered(text: &str, rule: usize) -> String {
+    text.replace('@', &rule.to_string())
 }
 
 /// Notes a figure that is above its goal.
@@ -278,12 +223,7 @@ fn main() -> ExitCode {
     let mut missed = Vec::new();
     transforms(&mut missed);
     messages(&mut missed);
-    println!("{:<34} {:>8} {:>8}   goal {LOAD} s", "seconds to load, by rules", 1_000, 10_000);
-    for (kind, rule) in KINDS {
-        let [few, many] = [1_000, 10_000].map(|count| load(count, rule));
-        println!("{kind:<34} {few:>8.3} {many:>8.3}");
-        judge(&mut missed, &format!("load of 10,000 rules, {kind}"), many, LOAD);
-    }
+    loads::judge_all(&mut missed);
     missed.iter().for_each(|missed| eprintln!("missed: {missed}"));
     if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use mqtt_kafka_proxy::mapping::{NoRoute, RuleSet, Unmapped};
 
-use super::{ROUTE, SIZES, judge, published, route, row, rules_of};
+use super::{ROUTE, SIZES, judge, numbered, published, route, row, rules_of};
 
 /// Filters of other shapes; `@` is the number of their rule.
 const SHAPES: [(&str, &str); 4] = [
@@ -24,7 +24,6 @@ fn in_vain(set: &RuleSet, topic: &str) -> f64 {
 
 /// Messages among rules of those shapes, and such that no rule takes.
 pub(super) fn judge_all(missed: &mut Vec<String>) {
-    let numbered = |text: &str, i: usize| text.replace('@', &i.to_string());
     let set = |filter: &str, count: usize| rules_of(count, |i| numbered(filter, i));
     let topic = |filter: &str, i: usize| {
         let topic = numbered(filter, i).replace("{vin}", "WVW12345678901234");
