@@ -1,10 +1,11 @@
-//! Routes among rules of other shapes than those that fleets have, and of messages that no rule takes: each row with the goal of all.
+//! Routes among rules of other shapes than those that fleets have, with a copy, and of messages that no rule takes: each row with the goal
+//! of all.
 
 use std::hint::black_box;
 
-use mqtt_kafka_proxy::mapping::{NoRoute, RuleSet, Unmapped};
+use mqtt_kafka_proxy::mapping::{Direction, NoRoute, RuleSet, RuleSpec, Unmapped};
 
-use super::{ROUTE, SIZES, judge, numbered, published, route, row, rules_of};
+use super::{ROUTE, SIZES, compiled, judge, numbered, published, route, row, rule_of, rules_of, walk};
 
 /// Filters of other shapes; `@` is the number of their rule.
 const SHAPES: [(&str, &str); 4] = [
@@ -22,7 +23,33 @@ fn in_vain(set: &RuleSet, topic: &str) -> f64 {
     })
 }
 
-/// Messages among rules of those shapes, and such that no rule takes.
+/// Rules in pairs: of what the first takes the second makes a copy.
+fn pairs(count: usize) -> RuleSet {
+    let rule = |i: usize| {
+        let rule = rule_of(i, format!("fleet{}/{{vin}}/telemetry/{{sensor}}", i / 2));
+        match i % 2 {
+            0 => rule,
+            _ => RuleSpec {
+                also: true,
+                direction: Direction::Publish,
+                ..rule
+            },
+        }
+    };
+    compiled((0..count).map(rule))
+}
+
+/// A PUBLISH found its rule and the one that makes a copy, if there is one, and all headers of both records were walked.
+fn copied(count: usize) -> f64 {
+    let (set, topic) = (pairs(count), format!("fleet{}/WVW12345678901234/telemetry/rpm", count / 4));
+    published(&topic, |inbound, draft| {
+        set.route(inbound, draft).expect("a rule matches");
+        assert_eq!(draft.len(), count.min(2));
+        black_box((0..draft.len()).map(|i| walk(draft, i, &set, inbound)).sum::<usize>());
+    })
+}
+
+/// Messages among rules of those shapes, such of which there is a copy, and such that no rule takes.
 pub(super) fn judge_all(missed: &mut Vec<String>) {
     let set = |filter: &str, count: usize| rules_of(count, |i| numbered(filter, i));
     let topic = |filter: &str, i: usize| {
@@ -36,6 +63,7 @@ pub(super) fn judge_all(missed: &mut Vec<String>) {
     for (name, filter) in SHAPES {
         judged(name, SIZES.map(|count| route(&set(filter, count), &topic(filter, count / 2))));
     }
+    judged("route, with a copy", SIZES.map(copied));
     for (name, (_, filter)) in [
         ("no rule, by the first level", SHAPES[0]),
         ("no rule, by the last level", SHAPES[2]),
