@@ -1,5 +1,6 @@
-//! Values with schemas between real devices, a real Kafka and a real registry: Confluent's own serializers read what the proxy writes, and the
-//! other way round.
+//! Values with schemas between real devices, a real Kafka and a real registry.
+
+mod confluent;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use crate::deliver::Subscriber;
 use crate::shared_kafka;
 use crate::stage::{Kafka, Proxy, eventually, free_address, output, root};
+use confluent::confluent;
 
 /// The registry of this run. It goes when the process does, which closes the script's input.
 struct Registry {
@@ -97,12 +99,6 @@ fn publish(proxy: &Proxy, topic: &str, payload: &str) {
     output("mosquitto_pub", &arguments);
 }
 
-fn confluent(arguments: &[&str]) -> String {
-    let python = root().join(".run/python/bin/python");
-    let script = root().join("integration/confluent.py");
-    output(python.to_str().unwrap(), &[&[script.to_str().unwrap()], arguments].concat())
-}
-
 /// A proxy whose rule `name` writes values of this format to the topic `name`.
 fn proxy(kafka: &Kafka, name: &str, format: &str, registry: &str, more: &str) -> Proxy {
     let rules = format!(
@@ -113,48 +109,6 @@ fn proxy(kafka: &Kafka, name: &str, format: &str, registry: &str, more: &str) ->
     let words = "the newest schema is known";
     eventually(words, || proxy.log().contains(words).then_some(()));
     proxy
-}
-
-#[test]
-fn avro_of_a_device_is_read_by_confluent_s_client_and_the_other_way_round() {
-    let (kafka, registry) = (shared_kafka(), registry());
-    kafka.topic("avro", 1);
-    registry.register("avro-value", &json!({"schema": V1}));
-    registry.register("avro-value", &json!({"schema": V2}));
-    let proxy = proxy(&kafka, "avro", "avro", &registry.url(), "");
-    let subscriber = Subscriber::mosquitto(&proxy, "mqttv5", "avro/#");
-    publish(&proxy, "avro/one", r#"{"site": "berlin", "celsius": 21.5, "level": 3}"#);
-    publish(&proxy, "avro/two", r#"{"site": "köln"}"#);
-    publish(&proxy, "avro/none", r#"{"site": 7}"#);
-    assert_eq!(proxy.metric(&["refusals_total", "schema_mismatch"]), 1.0);
-    // An older version than the one that the proxy writes, and has never seen.
-    confluent(&["write", &kafka.bootstrap, &registry.url(), "avro", "old", V1, r#"{"site": "bonn"}"#]);
-    for (topic, value) in [
-        ("avro/one", json!({"site": "berlin", "celsius": 21.5, "level": 3})),
-        ("avro/two", json!({"site": "köln", "celsius": 0.0, "level": null})),
-        ("avro/old", json!({"site": "bonn"})),
-    ] {
-        let message = subscriber.message();
-        let (head, payload) = message.rsplit_once('|').unwrap();
-        assert!(head.starts_with(&format!("message {topic}|")), "{message}");
-        assert_eq!(serde_json::from_str::<Value>(payload).unwrap(), value);
-    }
-    let read = confluent(&["read", &kafka.bootstrap, &registry.url(), "avro", "3"]);
-    let lines: Vec<&str> = read.lines().collect();
-    assert_eq!(
-        lines,
-        [
-            r#"one {"celsius": 21.5, "level": 3, "site": "berlin"}"#,
-            r#"two {"celsius": 0.0, "level": null, "site": "k\u00f6ln"}"#,
-            r#"old {"site": "bonn"}"#
-        ]
-    );
-    let rules = "  - {name: avro, mqtt: \"avro/{key}\", kafka: {topic: avro, key: \"{key}\"}, value: {format: avro, registry: \"URL\"}}
-  - {name: none, mqtt: \"none/{key}\", kafka: {topic: avro, key: \"none/{key}\"}, value: {format: avro, registry: \"URL\", subject: none}}";
-    let (code, said) = Proxy::check_online(&kafka.bootstrap, &rules.replace("URL", &registry.url()), "");
-    assert_eq!(code, 69, "{said}");
-    assert!(said.contains("avro-value is written with the schema"), "{said}");
-    assert!(said.contains("has no subject `none`"), "{said}");
 }
 
 #[test]
@@ -302,7 +256,7 @@ fn a_registry_that_is_lost_takes_away_nothing_that_is_known_and_on_error_says_wh
     assert!(dead[0].starts_with(reading) && dead[0].ends_with("=no_schema"), "{dead:?}");
     // A record with a schema that this instance has never seen waits for the registry.
     let schema = V2.replace("]}", r#", {"name": "more", "type": "int", "default": 1}]}"#);
-    confluent(&["write", &kafka.bootstrap, &registry.url(), "lost", "late", &schema, reading]);
+    confluent(&["write", "avro", &kafka.bootstrap, &registry.url(), "lost", "late", reading, &schema]);
     for topic in ["lost/before", "lost/after"] {
         let message = format!(r#"message {topic}|1|{{"celsius":0.0,"level":null,"site":"bonn"}}"#);
         assert_eq!(subscriber.message(), message);
