@@ -4,12 +4,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
+use serde_json::json;
 use tokio::runtime::Runtime;
 
+use crate::compression::fed;
 use crate::deliver::Subscriber;
 use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
-use crate::stage::{DEADLINE, Kafka, Proxy, eventually, output};
+use crate::stage::{DEADLINE, Kafka, Proxy, eventually, output, root};
 
 /// Publishes by mosquitto at QoS 1; returns once that is acknowledged.
 fn publish(proxy: &Proxy, id: &str, topic: &str, payload: &str, more: &[&str]) {
@@ -88,13 +90,14 @@ fn kafka_topics_are_read_by_the_form_of_their_names_also_those_that_come_later()
     assert_eq!(all.message(), "message forms/west/k|1|5");
 }
 
-/// A proxy that asks for the password of `vin42`, has such rules, and keeps its state in topics of its own.
-fn asking(kafka: &Kafka, name: &str, rules: &str) -> Proxy {
+/// A proxy that asks for the password of `vin42`, lets others in by further methods, has such rules, and keeps its state in topics of its
+/// own.
+fn asking(kafka: &Kafka, name: &str, rules: &str, others: &str) -> Proxy {
     let folder = tempfile::tempdir().expect("a folder for files").keep();
     let users = mqtt_kafka_proxy::auth::passwords::entry("vin42", b"s3cret").expect("a legal name");
     std::fs::write(folder.join("users.txt"), users).expect("the folder was just made");
     let access = format!(
-        "authentication: [{{method: password_file, file: \"{}/users.txt\"}}]",
+        "authentication: [{{method: password_file, file: \"{}/users.txt\"}}{others}]",
         folder.display()
     );
     let topics = format!(", topics: {{sessions: {name}-sessions, retained: {name}-retained, partitions: 1, replication: 1}}");
@@ -111,7 +114,7 @@ fn templates_are_filled_with_what_the_message_says() {
     kafka.command(&["topic", "said", "3", "1", "retention.ms=-1"]);
     let rules = "  - {name: said, mqtt: \"said/#\", kafka: {topic: said, key: \"{identity}:{user.unit}\", \
                  partition: \"{payload.lane}\", timestamp: \"{payload.at.time}\", headers: {day: \"{now.date}\", where: \"{payload.at.line}\"}}}";
-    let proxy = asking(&kafka, "said", rules);
+    let proxy = asking(&kafka, "said", rules, "");
     let unit = ["-D", "publish", "user-property", "unit", "rpm"];
     let said = |payload: &str, more: &[&str]| publish(&proxy, "device", "said/x", payload, &[&LOGIN[..], more].concat());
     let good = r#"{"at": {"line": "L 7", "time": "2026-01-02T03:04:05.006Z"}, "lane": 2}"#;
@@ -139,6 +142,37 @@ fn templates_are_filled_with_what_the_message_says() {
         assert_eq!(proxy.metric(&["refusals_total", why]), 1.0, "{why}");
     }
     assert_eq!(kafka.consume("said", "%s").len(), 1, "what was refused is not there");
+}
+
+/// Of mosquitto and of paho, and of who has none. So a device can be kept to a topic of its own.
+#[test]
+fn programs_know_the_identity_of_who_publishes() {
+    let kafka = shared_kafka();
+    kafka.topic("whose", 1);
+    let rules = r#"  - name: whose
+    mqtt: "whose/{vin}"
+    kafka: {topic: whose, key: "{vin}"}
+    transform: 'select($identity == null or $identity == $vin) | {who: $identity, v: .}'"#;
+    let proxy = asking(&kafka, "whose", rules, ", {method: anonymous}");
+    let subscriber = Subscriber::mosquitto(&proxy, "mqttv5", "whose/#");
+    publish(&proxy, "device", "whose/vin42", "1", &LOGIN);
+    publish(&proxy, "device", "whose/vin43", "2", &LOGIN);
+    let mut login = json!({"port": proxy.mqtt.port(), "version": 4, "client_id": "paho", "topic": "whose/vin42", "value": "3"});
+    (login["user"], login["password"]) = (json!("vin42"), json!("s3cret"));
+    let mut paho = Command::new(root().join(".run/python/bin/python"));
+    let told = fed(paho.arg(root().join("integration/paho_login.py")), &format!("{login}\n"));
+    assert_eq!(told, "in\n");
+    publish(&proxy, "nobody", "whose/vin43", "4", &[]);
+    let values = [
+        ("vin42", r#"{"who":"vin42","v":1}"#),
+        ("vin42", r#"{"who":"vin42","v":3}"#),
+        ("vin43", r#"{"who":null,"v":4}"#),
+    ];
+    assert_eq!(kafka.consume("whose", "%k|%s"), values.map(|(vin, value)| format!("{vin}|{value}")));
+    for (vin, value) in values {
+        assert_eq!(subscriber.message(), format!("message whose/{vin}|1|{value}"));
+    }
+    assert_eq!(proxy.metric(&["messages_dropped_total", "whose", "not_selected"]), 1.0);
 }
 
 /// All that a record says of the time is one moment: that of the receipt.
@@ -247,6 +281,7 @@ fn the_will_of_a_stored_session_has_the_identity_that_it_came_with() {
         &kafka,
         "said-wills",
         "  - {name: wills, mqtt: \"said-wills/{x}\", kafka: {topic: said-wills, key: \"{identity}.{x}\"}}",
+        "",
     );
     let port = proxy.mqtt.port().to_string();
     let mut client = Command::new("stdbuf");
