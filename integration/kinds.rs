@@ -1,6 +1,7 @@
 //! Each kind of mapping, partition strategy and format between real devices and a real Kafka.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::process::Command;
 
 use tokio::runtime::Runtime;
@@ -9,7 +10,7 @@ use crate::compression::fed;
 use crate::deliver::Subscriber;
 use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
-use crate::stage::{DEADLINE, Kafka, Proxy, output};
+use crate::stage::{DEADLINE, Kafka, Proxy, certificates, output, root};
 
 /// Publishes these one after the other at QoS 1, as one client; each is acknowledged.
 fn publish(proxy: &Proxy, messages: &[(String, Vec<u8>)]) {
@@ -84,6 +85,9 @@ fn a_record_of_another_producer_finds_the_topic_that_the_rule_would_have_stored_
     assert!(proxy.metric(&["records_skipped_total", "back"]) >= 2.0);
 }
 
+/// Messages for each way to choose a partition.
+const COUNT: usize = 60;
+
 /// Partition and value of each record, in the order in which they were published.
 fn places(kafka: &Kafka, topic: &str) -> Vec<usize> {
     let read = kafka.consume(topic, "%p|%S|%s");
@@ -96,9 +100,21 @@ fn places(kafka: &Kafka, topic: &str) -> Vec<usize> {
     by_number.into_values().collect()
 }
 
+fn take_turns(places: &[usize]) {
+    assert_eq!(places.len(), COUNT);
+    assert!(places.windows(2).all(|pair| pair[1] == (pair[0] + 1) % 3), "{places:?}");
+}
+
+/// Some fourteen messages are one.
+fn stay_for_a_batch(places: &[usize]) {
+    assert_eq!(places.len(), COUNT);
+    let moves = places.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    let used: BTreeSet<&usize> = places.iter().collect();
+    assert!((2..=6).contains(&moves) && used.len() == 3, "{places:?}");
+}
+
 #[test]
 fn partitions_are_those_of_the_key_in_turns_sticky_fixed_and_named() {
-    const COUNT: usize = 60;
     let kafka = shared_kafka();
     let topics = ["spread-hash", "spread-turns", "spread-sticky", "spread-fixed", "spread-named"];
     create(&kafka, &topics, 3);
@@ -131,15 +147,54 @@ fn partitions_are_those_of_the_key_in_turns_sticky_fixed_and_named() {
         &lines,
     );
     assert_eq!(places(&kafka, "spread-hash"), places(&kafka, "spread-theirs"));
-    let turns = places(&kafka, "spread-turns");
-    assert!(turns.windows(2).all(|pair| pair[1] == (pair[0] + 1) % 3), "{turns:?}");
-    // Some fourteen messages are a batch.
-    let sticky = places(&kafka, "spread-sticky");
-    let moves = sticky.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    let used: BTreeSet<&usize> = sticky.iter().collect();
-    assert!((2..=6).contains(&moves) && used.len() == 3, "{sticky:?}");
+    take_turns(&places(&kafka, "spread-turns"));
+    stay_for_a_batch(&places(&kafka, "spread-sticky"));
     assert_eq!(places(&kafka, "spread-fixed"), [2; COUNT]);
     assert_eq!(places(&kafka, "spread-named"), (0..COUNT).map(|i| i % 3).collect::<Vec<_>>());
+}
+
+/// Publishes numbers in 200 digits at QoS 1: by mosquitto in version 3.1.1, the second half by paho over WebSocket. Each is acknowledged.
+fn devices_publish(proxy: &Proxy, topic: &str) {
+    let lines = |numbers: Range<usize>| numbers.map(|i| format!("{i:0>200}\n")).collect::<String>();
+    let (mqtt, wss) = (proxy.mqtt.port().to_string(), proxy.wss.port().to_string());
+    let mut mosquitto = Command::new("mosquitto_pub");
+    mosquitto.args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &mqtt,
+        "-V",
+        "mqttv311",
+        "-i",
+        "mosquitto",
+        "-q",
+        "1",
+        "-t",
+        topic,
+        "-l",
+    ]);
+    fed(&mut mosquitto, &lines(0..COUNT / 2));
+    let mut paho = Command::new(root().join(".run/python/bin/python"));
+    paho.arg(root().join("integration/paho_lines.py"));
+    paho.args([wss.as_str(), "paho", topic]).arg(certificates().join("ca.pem"));
+    fed(&mut paho, &lines(COUNT / 2..COUNT));
+}
+
+/// The rule takes turns, not the client: who comes goes on where the one before has ended.
+#[test]
+fn messages_of_mosquitto_and_paho_are_in_turns_sticky_and_in_a_fixed_partition() {
+    let kafka = shared_kafka();
+    create(&kafka, &["lanes-turns", "lanes-sticky", "lanes-fixed"], 3);
+    let rules = r#"  - {name: turns, direction: publish, mqtt: "lanes/turns/{k}", kafka: {topic: lanes-turns, key: "{k}", partition: round-robin}}
+  - {name: sticky, direction: publish, mqtt: "lanes/sticky/{k}", kafka: {topic: lanes-sticky, key: "{k}", partition: sticky}}
+  - {name: fixed, direction: publish, mqtt: "lanes/fixed/{k}", kafka: {topic: lanes-fixed, key: "{k}", partition: 2}}"#;
+    let proxy = Proxy::start(&kafka.bootstrap, rules, ", producer: {batch_size: 4KiB}");
+    for word in ["turns", "sticky", "fixed"] {
+        devices_publish(&proxy, &format!("lanes/{word}/key"));
+    }
+    take_turns(&places(&kafka, "lanes-turns"));
+    stay_for_a_batch(&places(&kafka, "lanes-sticky"));
+    assert_eq!(places(&kafka, "lanes-fixed"), [2; COUNT]);
 }
 
 /// An empty payload becomes a null value, and a null value an empty payload, where the rule says so; elsewhere neither.
