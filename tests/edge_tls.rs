@@ -14,10 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use edge_stage::{Files, PATIENCE, greeting, start, tls};
 use mqtt_kafka_proxy::downstream::{ClientAuth, Limits, Listener, ListenerSettings, Protocol, TicketKeys, TlsSettings, WebSocketSettings};
-use rcgen::{
-    CertificateParams, CertificateRevocationListParams, DnType, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
-    date_time_ymd,
-};
+use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -60,32 +57,9 @@ fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     stream.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
 
-/// A certificate of the authority with a serial number, so that it can be revoked.
-fn signed(files: &Files, name: &str, serial: u64) -> Identity {
-    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.serial_number = Some(SerialNumber::from(serial));
-    let key = KeyPair::generate().unwrap();
-    (params.signed_by(&key, &files.authority.0).unwrap().pem(), key.serialize_pem())
-}
-
+/// Writes the authority's list of what is revoked.
 fn revoke(files: &Files, number: u64, serials: &[u64]) -> PathBuf {
-    let revoked = serials.iter().map(|&serial| RevokedCertParams {
-        serial_number: SerialNumber::from(serial),
-        revocation_time: date_time_ymd(2024, 1, 1),
-        reason_code: None,
-        invalidity_date: None,
-    });
-    let params = CertificateRevocationListParams {
-        this_update: date_time_ymd(2024, 1, 1),
-        next_update: date_time_ymd(2124, 1, 1),
-        crl_number: SerialNumber::from(number),
-        issuing_distribution_point: None,
-        revoked_certs: revoked.collect(),
-        key_identifier_method: KeyIdMethod::Sha256,
-    };
-    let issuer: &Issuer<'_, KeyPair> = &files.authority.0;
-    files.write("ca.crl", &params.signed_by(issuer).unwrap().pem().unwrap())
+    files.write("ca.crl", &files.authority.list(number, serials))
 }
 
 /// Until it is so: the listener looks at its files once a second.
@@ -109,7 +83,7 @@ async fn echoes(stream: &mut TlsStream<TcpStream>) {
 #[tokio::test]
 async fn a_client_gets_the_certificate_that_it_names() {
     let files = Files::new();
-    let (certificate, key) = signed(&files, "*.fleet.example", 9);
+    let (certificate, key) = files.authority.issue("*.fleet.example", 9);
     let settings = TlsSettings {
         more: vec![(files.write("b.pem", &certificate), files.write("b.key", &key))],
         ..files.settings(ClientAuth::None)
@@ -132,7 +106,7 @@ async fn a_new_certificate_is_shown_and_nobody_is_thrown_out() {
     let former = shown(&open);
 
     // The certificate comes before its key, so between both the files do not fit.
-    let (certificate, key) = signed(&files, "localhost", 5);
+    let (certificate, key) = files.authority.issue("localhost", 5);
     files.write("server.pem", &certificate);
     files.write("server.key", &key);
     becomes("the new certificate", || async {
@@ -153,7 +127,7 @@ async fn who_is_revoked_is_refused_also_with_a_ticket() {
         ..files.settings(ClientAuth::Required)
     };
     let (address, ..) = start(&tls(settings), Limits::default());
-    let (seven, eight) = (signed(&files, "vin7", 7), signed(&files, "vin8", 8));
+    let (seven, eight) = (files.authority.issue("vin7", 7), files.authority.issue("vin8", 8));
     for version in [&version::TLS12, &version::TLS13] {
         assert!(
             Device::new(&files, version, Some(&eight))
@@ -182,6 +156,78 @@ async fn who_is_revoked_is_refused_also_with_a_ticket() {
     }
     for stream in &mut open {
         echoes(stream).await;
+    }
+}
+
+/// Both have authorities of their own, whose lists say nothing of them: only the root can.
+#[tokio::test]
+async fn who_is_under_a_revoked_authority_is_refused_also_with_a_ticket() {
+    let files = Files::new();
+    let [plant, depot] = [("plant", 20), ("depot", 21)].map(|(name, serial)| files.authority.intermediate(name, serial));
+    let revoke = |number, serials: &[u64]| {
+        let lists = [plant.list(1, &[]), files.authority.list(number, serials), depot.list(1, &[])];
+        files.write("ca.crl", &lists.concat())
+    };
+    let settings = TlsSettings {
+        client_crl: Some(revoke(1, &[])),
+        ticket_keys: Some(TicketKeys::File(
+            files.write("tickets", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+        )),
+        ..files.settings(ClientAuth::Required)
+    };
+    let (address, ..) = start(&tls(settings), Limits::default());
+    let (seven, eight) = (plant.issue_chain("vin7", 7), depot.issue_chain("vin8", 8));
+    for version in [&version::TLS12, &version::TLS13] {
+        let device = Device::new(&files, version, Some(&seven));
+        let (_, name) = device.connect(address, "localhost").await.unwrap();
+        assert_eq!(name, "vin7", "its authority is good yet");
+        assert_eq!(device.kind(address).await, HandshakeKind::Resumed);
+        revoke(2, &[20]);
+        becomes("the ticket is worth nothing, nor is the certificate", || async {
+            device.connect(address, "localhost").await.is_err()
+        })
+        .await;
+        let other = Device::new(&files, version, Some(&eight));
+        let (_, name) = other.connect(address, "localhost").await.unwrap();
+        assert_eq!(name, "vin8", "its authority is good");
+        revoke(3, &[]);
+        becomes("it is let in again", || async {
+            device.connect(address, "localhost").await.is_ok()
+        })
+        .await;
+    }
+}
+
+/// The device's own certificate needs the list of its authority, as without an intermediate one; its authority needs none.
+#[tokio::test]
+async fn a_device_needs_the_list_of_its_own_authority() {
+    let files = Files::new();
+    let root = &files.authority;
+    let [plant, depot] = [("plant", 20), ("depot", 21)].map(|(name, serial)| root.intermediate(name, serial));
+    let (at_root, at_plant) = (root.issue("vin6", 6), plant.issue_chain("vin7", 7));
+    for (lists, six, seven) in [
+        (vec![root.list(1, &[])], true, false),
+        (vec![root.list(1, &[20])], true, false),
+        (vec![plant.list(1, &[])], false, true),
+        (vec![plant.list(1, &[7])], false, false),
+        (vec![plant.list(1, &[]), depot.list(1, &[])], false, true),
+        (vec![depot.list(1, &[]), root.list(1, &[])], true, false),
+        (vec![plant.list(1, &[]), root.list(1, &[6])], false, true),
+        (vec![plant.list(1, &[]), root.list(1, &[20])], true, false),
+        // Numbers of certificates count at their own authority only.
+        (vec![plant.list(1, &[20, 6]), root.list(1, &[7])], true, true),
+    ] {
+        let settings = TlsSettings {
+            client_crl: Some(files.write("ca.crl", &lists.concat())),
+            ..files.settings(ClientAuth::Required)
+        };
+        let (address, ..) = start(&tls(settings), Limits::default());
+        for version in [&version::TLS12, &version::TLS13] {
+            for (identity, good) in [(&at_root, six), (&at_plant, seven)] {
+                let connected = Device::new(&files, version, Some(identity)).connect(address, "localhost").await;
+                assert_eq!(connected.is_ok(), good, "{lists:?}: {connected:?}");
+            }
+        }
     }
 }
 
@@ -272,7 +318,7 @@ async fn a_device_that_has_renewed_its_certificate_is_let_in_also_with_its_old_t
         client.client_auth_cert_resolver = shown.clone();
         let device = Device(Arc::new(client));
         assert_eq!(device.kind(address).await, HandshakeKind::Full);
-        shown.show(&signed(&files, "vin7", 7));
+        shown.show(&files.authority.issue("vin7", 7));
         let refused = Cell::new(0);
         becomes("the former certificate counts no more", || {
             let connecting = device.connect(address, "localhost");

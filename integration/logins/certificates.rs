@@ -17,6 +17,7 @@ use rustls::{
     version,
 };
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -51,7 +52,6 @@ fn broken(params: &mut CertificateParams, extension: &[u64], content: &[u8]) {
 /// All certificates, each of a device of that name.
 fn fleet(folder: &Path) -> Authority {
     let fleet = Authority::new(folder, "fleet");
-    fleet.revoke(&[]);
     fleet.issue_edited("vin42", &[], whole);
     fleet.issue("plain", &[]);
     fleet.issue_edited("twins", &[], |params| {
@@ -76,7 +76,22 @@ fn fleet(folder: &Path) -> Authority {
     fleet.issue_edited("nameless", &[], |params| {
         broken(params, &[2, 5, 29, 17], &[0x30, 3, 0x82, 0x7f, b'a']);
     });
+    with_intermediates(&fleet);
     fleet
+}
+
+/// Two authorities between, each with a device and its list, in the folders of their names. One of them is revoked.
+fn with_intermediates(fleet: &Authority) {
+    fleet.revoke(&["plant"]);
+    let list = |authority: &Authority| fs::read_to_string(authority.file("ca.crl")).unwrap();
+    let mut lists = list(fleet);
+    for name in ["plant", "depot"] {
+        let between = fleet.intermediate(name);
+        between.issue_edited("vin42", &[], whole);
+        between.revoke(&[]);
+        lists += &list(&between);
+    }
+    fs::write(fleet.file("ca.crl"), lists).unwrap();
 }
 
 fn cases(fleet: &Authority) -> Vec<Case> {
@@ -89,6 +104,7 @@ fn cases(fleet: &Authority) -> Vec<Case> {
     let mut cases = vec![
         case("common_name", "right", "vin42", In("vin42")),
         case("common_name", "right: no other name", "plain", In("plain")),
+        case("common_name", "right: an authority between", "depot/vin42", In("vin42")),
         case("subject", "right", "vin42", In("CN=vin42,O=fleet")),
         case("subject", "right: no other name", "plain", In("CN=plain,O=fleet")),
         case("subject", "right: no two names", "pretender", In("CN=vin42\\,O\\=other,O=fleet")),
@@ -107,6 +123,7 @@ fn cases(fleet: &Authority) -> Vec<Case> {
         cases.extend([
             case(method, "wrong: a server's", "server", Closed),
             case(method, "malformed: no DER", "broken", Closed),
+            case(method, "revoked: an authority between", "plant/vin42", Closed),
         ]);
     }
     cases
@@ -134,10 +151,10 @@ fn each_name_of_a_good_certificate_is_an_identity_if_it_is_the_only_one_of_its_k
     for (name, proxy) in &proxies {
         eventually("each refused handshake is counted", || {
             let refused = proxy.metric(&["connections_refused_total", "listener=\"tls\"", "reason=\"handshake\""]);
-            (refused == (2 * logins) as f64).then_some(())
+            (refused == (3 * logins) as f64).then_some(())
         });
         let log = proxy.log();
-        for word in ["certificate_refused", "certificate_not_legal"] {
+        for word in ["certificate_refused", "certificate_not_legal", "certificate_revoked"] {
             assert!(log.contains(word), "{name}: no {word} in {log}");
         }
     }

@@ -11,20 +11,38 @@ use std::path::{Path, PathBuf};
 pub struct Authority {
     folder: PathBuf,
     issuer: Issuer<'static, KeyPair>,
+    /// What stands behind the certificates that it issues: its own, if it is no root.
+    chain: String,
 }
 
 impl Authority {
     pub fn new(folder: &Path, name: &str) -> Self {
         let folder = folder.join(name);
         fs::create_dir_all(&folder).unwrap();
+        let (params, key) = (Self::params(name), KeyPair::generate().unwrap());
+        fs::write(folder.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        let issuer = Issuer::new(params, key);
+        let chain = String::new();
+        Self { folder, issuer, chain }
+    }
+
+    /// One that this one has signed, in a folder of that name in its own.
+    pub fn intermediate(&self, name: &str) -> Self {
+        let folder = self.folder.join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let (mut params, key) = (Self::params(name), KeyPair::generate().unwrap());
+        params.serial_number = Some(serial(name));
+        let chain = params.signed_by(&key, &self.issuer).unwrap().pem() + &self.chain;
+        let issuer = Issuer::new(params, key);
+        Self { folder, issuer, chain }
+    }
+
+    fn params(name: &str) -> CertificateParams {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().unwrap();
-        fs::write(folder.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        let issuer = Issuer::new(params, key);
-        Self { folder, issuer }
+        params
     }
 
     /// The path of one of its files.
@@ -62,7 +80,7 @@ impl Authority {
         params.not_after = date_time_ymd(2099, 12, 31);
         edit(&mut params);
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem() + &self.chain;
         fs::write(self.folder.join(format!("{name}.pem")), &certificate).unwrap();
         fs::write(self.folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
         fs::write(self.folder.join(format!("{name}.store")), key.serialize_pem() + &certificate).unwrap();

@@ -141,7 +141,7 @@ pub struct TlsSettings {
     pub client_ca: Option<PathBuf>,
     /// Whether devices show a certificate.
     pub client_auth: ClientAuth,
-    /// The authorities' revocation lists.
+    /// Revocation lists: of each authority that signs devices, and of others whose word on intermediate ones is to count.
     pub client_crl: Option<PathBuf>,
     /// Keys of session tickets, shared with other instances; `None`: this process makes its own.
     pub ticket_keys: Option<TicketKeys>,

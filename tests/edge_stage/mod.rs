@@ -14,7 +14,10 @@ use mqtt_kafka_proxy::downstream::{
 };
 use mqtt_kafka_proxy::metrics::Metrics;
 use mqtt_kafka_proxy::mqtt::outbox::Outbox;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod, KeyPair,
+    RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
@@ -30,10 +33,21 @@ pub struct Authority(pub CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     pub fn new(name: &str) -> Self {
+        Self(CertifiedIssuer::self_signed(Self::params(name), KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// One that this one has signed.
+    pub fn intermediate(&self, name: &str, serial: u64) -> Self {
+        let mut params = Self::params(name);
+        params.serial_number = Some(SerialNumber::from(serial));
+        Self(CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.0).unwrap())
+    }
+
+    fn params(name: &str) -> CertificateParams {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        params
     }
 
     /// Certificate and key as PEM.
@@ -41,11 +55,45 @@ impl Authority {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, common_name);
         if expired {
-            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2021, 1, 1);
         }
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// The same for this host name, with a serial number, so that it can be revoked.
+    pub fn issue(&self, name: &str, serial: u64) -> (String, String) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.serial_number = Some(SerialNumber::from(serial));
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// The same with this authority's own certificate behind it, as devices show it whose authority is no root.
+    pub fn issue_chain(&self, name: &str, serial: u64) -> (String, String) {
+        let (certificate, key) = self.issue(name, serial);
+        (certificate + &self.0.pem(), key)
+    }
+
+    /// Its list of what is revoked, as PEM.
+    pub fn list(&self, number: u64, serials: &[u64]) -> String {
+        let revoked = serials.iter().map(|&serial| RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2124, 1, 1),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.0).unwrap().pem().unwrap()
     }
 }
 
@@ -87,7 +135,7 @@ impl Files {
         }
     }
 
-    /// What a device needs that trusts the authority, and shows this certificate with its key.
+    /// What a device needs that trusts the authority, and shows this certificate, and what stands behind it, with its key.
     pub fn client(&self, versions: &[&'static SupportedProtocolVersion], identity: Option<&(String, String)>) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.0.der().clone()).unwrap();
@@ -100,7 +148,9 @@ impl Files {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => builder
                 .with_client_auth_cert(
-                    vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                    CertificateDer::pem_slice_iter(certificate.as_bytes())
+                        .collect::<Result<_, _>>()
+                        .unwrap(),
                     PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
                 )
                 .unwrap(),

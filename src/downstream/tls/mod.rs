@@ -4,6 +4,7 @@
 mod lasting;
 mod names;
 mod refusal;
+mod revocation;
 mod tickets;
 
 use std::fs;
@@ -243,20 +244,21 @@ fn client_verifier(settings: &TlsSettings, provider: Arc<crypto::CryptoProvider>
     };
     let roots = pem::authorities(path, "client_ca")?;
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    if let Some(path) = &settings.client_crl {
-        // A certificate whose authority has no list here is refused: it could not be known to be good.
-        builder = builder.with_crls(pem::revocations(path)?).only_check_end_entity_revocation();
-    }
     if settings.client_auth == ClientAuth::Optional {
         builder = builder.allow_unauthenticated();
     }
+    let verifier = match &settings.client_crl {
+        // A certificate whose authority has no list here is refused: it could not be known to be good.
+        Some(path) => revocation::verifier(builder, pem::revocations(path)?),
+        None => builder.build(),
+    };
     let unusable = |e| {
         (
             format!("client_ca {} cannot be used: {e}", path.display()),
             "give the authority's certificate, and its own revocation list".to_owned(),
         )
     };
-    builder.build().map(Some).map_err(unusable)
+    verifier.map(Some).map_err(unusable)
 }
 
 #[cfg(test)]
