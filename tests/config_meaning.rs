@@ -19,7 +19,13 @@ use mqtt_kafka_proxy::session::Expiry;
 use mqtt_kafka_proxy::upstream::{Isolation, StateTopic};
 
 fn environment(name: &str) -> Option<String> {
-    (name == "SERVERS").then(|| "a:1, b:2,[::1]:3".to_owned())
+    let value = match name {
+        "SERVERS" => "a:1, b:2,[::1]:3",
+        "TICKETS" => "bmV3ZXI= b2xkZXI=",
+        "PATH_OF_TICKETS" => "file:tickets",
+        _ => return None,
+    };
+    Some(value.to_owned())
 }
 
 #[track_caller]
@@ -222,6 +228,34 @@ rules: [{name: a, mqtt: a, kafka: {topic: t}}]
     );
     let rate = (config.rate.messages.map(u32::from), config.rate.bytes.map(u32::from));
     assert_eq!(rate, (Some(12), Some(13_312)));
+}
+
+/// Keys stand in a file or in a variable, and what a variable holds is never taken as a path.
+#[test]
+fn keys_of_tickets_are_of_a_file_or_of_the_environment() {
+    let file = |path: &str| TicketKeys::File(PathBuf::from(path));
+    let text = |keys: &str| TicketKeys::Text(keys.to_owned().into());
+    for (written, meant) in [
+        ("file:tickets", file("/etc/proxy/tickets")),
+        ("file:/run/${GONE:-tickets}", file("/run/tickets")),
+        ("${TICKETS}", text("bmV3ZXI= b2xkZXI=")),
+        ("${GONE:-bmV3ZXI=} ${TICKETS}", text("bmV3ZXI= bmV3ZXI= b2xkZXI=")),
+        ("${PATH_OF_TICKETS}", text("file:tickets")),
+    ] {
+        let config = parse(&format!(
+            r#"
+listeners: [{{name: a, address: "0.0.0.0:8883", protocol: mqtts, tls: {{certificate: a.pem, key: a.key, ticket_keys: "{written}"}}}}]
+kafka: {{bootstrap_servers: ["a:1"]}}
+rules: [{{name: a, mqtt: a, kafka: {{topic: t}}}}]
+"#
+        ));
+        let Protocol::Mqtts(tls) = &config.listeners[0].protocol else {
+            panic!("{:?}", config.listeners)
+        };
+        // Compared where a failure shows no key.
+        assert!(tls.ticket_keys == Some(meant), "{written}: {tls:?}");
+        assert!(!format!("{config:?}").contains("bmV3ZXI="), "{written}");
+    }
 }
 
 #[test]

@@ -115,9 +115,12 @@ fn neither_debug_nor_the_shown_file_holds_a_secret() {
         for registry in REGISTRY {
             for token in ["${PASSWORD}", "file:secret", "${GONE:-canary}"] {
                 let text = text(sasl, token, registry);
-                let config = parse(folder.path(), &text).unwrap_or_else(|faults| panic!("{text}{faults:#?}"));
-                assert_silent(&config.shown, &secrets);
-                assert_silent(&format!("{config:?}"), &secrets);
+                for keys in ["file:tickets", "${PASSWORD}", "${GONE:-canary}"] {
+                    let text = text.replace("file:tickets", keys);
+                    let config = parse(folder.path(), &text).unwrap_or_else(|faults| panic!("{text}{faults:#?}"));
+                    assert_silent(&config.shown, &secrets);
+                    assert_silent(&format!("{config:?}"), &secrets);
+                }
             }
         }
     }
@@ -135,10 +138,14 @@ fn what_is_shown_says_what_runs() {
     assert_eq!(shown["authentication"][0]["token"], "file:secret");
     assert_eq!(shown["authentication"][0]["url"], "http://127.0.0.1:1/login?…");
     assert_eq!(shown["listeners"][0]["tls"]["key"], "a.key");
+    assert_eq!(shown["listeners"][0]["tls"]["ticket_keys"], "file:tickets");
     // JSON is YAML: what is shown is the configuration again, as far as it holds no secret itself.
     let again = parse(folder.path(), &config.shown).unwrap();
     assert_eq!(again.shown, config.shown);
     assert_eq!(format!("{:?}", again.listeners), format!("{:?}", config.listeners));
+    let filled = parse(folder.path(), &text.replace("file:tickets", "${PASSWORD}")).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&filled.shown).unwrap();
+    assert_eq!(shown["listeners"][0]["tls"]["ticket_keys"], "${PASSWORD}");
     let silent = text.replace("admin: {address: \"127.0.0.1:0\"}\n", "");
     assert_eq!(parse(folder.path(), &silent).unwrap().shown, "", "nobody asks for it");
 }
@@ -168,6 +175,8 @@ fn no_fault_holds_a_secret() {
         ),
         (&endpoint, "client_secret: \"${PASSWORD}\"", "client_secret: canary"),
         (&endpoint, "http://127.0.0.1:1/t?key=canary", "http://canary@127.0.0.1:1/t"),
+        (&good, "ticket_keys: \"file:tickets\"", "ticket_keys: canary"),
+        (&good, "ticket_keys: \"file:tickets\"", "ticket_keys: \"${MISSING}canary\""),
         (&good, "file: users", "file: a.key"),
         (&good, "file: scram", "file: tickets"),
         (&good, "file: users", "file: \"${PASSWORD}\""),

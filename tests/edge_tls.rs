@@ -382,6 +382,63 @@ async fn a_session_goes_on_at_another_instance_that_has_the_keys_and_asks_for_th
     }
 }
 
+/// How a new device that has a ticket from one listener comes to another.
+async fn second(files: &Files, version: &'static SupportedProtocolVersion, [from, to]: [SocketAddr; 2]) -> HandshakeKind {
+    let device = Device::new(files, version, None);
+    assert_eq!(device.kind(from).await, HandshakeKind::Full);
+    device.kind(to).await
+}
+
+/// A newer key is put before the former one, which is dropped when its tickets have gone. Two others that know one of both each show which of
+/// them a ticket is under.
+#[tokio::test]
+async fn keys_of_tickets_are_changed_under_a_running_listener() {
+    let files = Files::new();
+    let (one, two) = (
+        "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+        "bmV3ZXI2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZjA=",
+    );
+    let listen = |keys| {
+        let settings = TlsSettings {
+            ticket_keys: Some(keys),
+            ..files.settings(ClientAuth::None)
+        };
+        start(&tls(settings), Limits::default()).0
+    };
+    let [former, newer] = [one, two].map(|key| listen(TicketKeys::Text(key.to_owned().into())));
+    let address = listen(TicketKeys::File(files.write("tickets", one)));
+    let versions = [&version::TLS12, &version::TLS13];
+    let begun = async || {
+        let devices = versions.map(|version| Device::new(&files, version, None));
+        for device in &devices {
+            assert_eq!(device.kind(address).await, HandshakeKind::Full);
+        }
+        devices
+    };
+    let (old, older) = (begun().await, begun().await);
+
+    files.write("tickets", &format!("{two}\n{one}\n"));
+    becomes("new tickets are under the newer key", || async {
+        second(&files, &version::TLS13, [address, newer]).await == HandshakeKind::Resumed
+    })
+    .await;
+    for (device, version) in old.iter().zip(versions) {
+        assert_eq!(device.kind(address).await, HandshakeKind::Resumed, "by its old ticket");
+        assert_eq!(second(&files, version, [address, newer]).await, HandshakeKind::Resumed);
+        assert_eq!(second(&files, version, [address, former]).await, HandshakeKind::Full);
+    }
+
+    files.write("tickets", &format!("{two}\n"));
+    becomes("tickets under the former key are worth nothing", || async {
+        second(&files, &version::TLS13, [former, address]).await == HandshakeKind::Full
+    })
+    .await;
+    for device in &older {
+        assert_eq!(device.kind(address).await, HandshakeKind::Full, "its ticket is too old");
+        assert_eq!(device.kind(address).await, HandshakeKind::Resumed, "by the new one");
+    }
+}
+
 /// A client that names protocols (RFC 7301) means one of them: who speaks only others is no MQTT client.
 #[tokio::test]
 async fn the_protocol_is_the_listener_s_own_or_none() {
