@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use fake_broker::Fake;
-use mqtt_kafka_proxy::downstream::ClientAuth;
+use mqtt_kafka_proxy::downstream::{ClientAuth, TlsSettings};
 use relay_stage::{
     Stage,
     device::{Device, login, subscribe},
@@ -77,14 +77,18 @@ async fn a_certificate_that_is_refused_is_told() {
     let lines = tracing_subscriber::fmt().json().flatten_event(true).with_ansi(false);
     let _guard = tracing::subscriber::set_default(lines.with_writer(move || writer.clone()).finish());
     let files = edge_stage::Files::new();
-    let (address, ..) = edge_stage::start(
-        &edge_stage::tls(files.settings(ClientAuth::Required)),
-        mqtt_kafka_proxy::downstream::Limits::default(),
-    );
+    let settings = TlsSettings {
+        client_crl: Some(files.write("ca.crl", &files.authority.list(1, &[3]))),
+        ..files.settings(ClientAuth::Required)
+    };
+    let (address, ..) = edge_stage::start(&edge_stage::tls(settings), mqtt_kafka_proxy::downstream::Limits::default());
     let foreign = edge_stage::Authority::new("others");
+    let unlisted = files.authority.intermediate("depot", 4);
     for (identity, reason) in [
         (Some(files.authority.sign("vin1", true)), "certificate_expired"),
         (Some(foreign.sign("vin2", false)), "certificate_of_unknown_authority"),
+        (Some(files.authority.issue("vin3", 3)), "certificate_revoked"),
+        (Some(unlisted.issue_chain("vin5", 5)), "certificate_without_revocation_list"),
         (None, "certificate_missing"),
     ] {
         let connected = files.connect(address, &[&rustls::version::TLS13], identity, &[]).await;
