@@ -8,7 +8,7 @@ mod config_file;
 use std::path::Path;
 
 use config_file::{GOOD, assert_fault, only, with};
-use mqtt_kafka_proxy::auth::{Action, Method, Principal, Subject, passwords};
+use mqtt_kafka_proxy::auth::{Action, CertificateName, Method, Principal, Subject, passwords};
 use mqtt_kafka_proxy::config::{self, Config, Problem};
 use mqtt_kafka_proxy::mqtt::QoS;
 use mqtt_kafka_proxy::relay::Unauthorized;
@@ -55,6 +55,26 @@ fn methods_and_rights_are_meant_as_written() {
     assert!(!may("bad-1", plain, "v/vin/x", QoS::AtLeastOnce), "denied");
     assert!(may("bad-1", Action::Subscribe, "v/vin/x", QoS::AtLeastOnce), "only publishing is");
     assert!(!may("c", plain, "v/vin/x", QoS::ExactlyOnce) && !may("c", retained, "v/vin/x", QoS::AtMostOnce));
+}
+
+#[test]
+fn each_name_of_a_certificate_may_be_the_identity() {
+    for (written, meant) in [
+        ("", CertificateName::CommonName),
+        (", identity: common_name", CertificateName::CommonName),
+        (", identity: subject", CertificateName::Subject),
+        (", identity: dns", CertificateName::Dns),
+        (", identity: uri", CertificateName::Uri),
+        (", identity: email", CertificateName::Email),
+        (", identity: ip", CertificateName::Ip),
+    ] {
+        let config = parse(Path::new("."), &format!("authentication: [{{method: certificate{written}}}]")).unwrap();
+        let chain = config.access.chain.unwrap();
+        let [Method::Certificate(name)] = chain.methods().collect::<Vec<_>>()[..] else {
+            panic!("{chain:?}")
+        };
+        assert_eq!(*name, meant, "{written}");
+    }
 }
 
 #[test]

@@ -79,6 +79,27 @@ fn what_the_parser_refuses_for_its_form_the_schema_refuses() {
     }
 }
 
+#[test]
+fn parser_and_schema_know_the_same_names_of_certificates() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    for (name, known) in [
+        ("common_name", true),
+        ("subject", true),
+        ("dns", true),
+        ("uri", true),
+        ("email", true),
+        ("ip", true),
+        ("address", false),
+    ] {
+        let text = format!(
+            "listeners: [{{name: a, address: \"0.0.0.0:1\", protocol: mqtt}}]\nkafka: {{bootstrap_servers: [\"k:1\"]}}\n\
+             rules: [{{name: r, mqtt: a, kafka: {{topic: t}}}}]\nauthentication: [{{method: certificate, identity: {name}}}]\n"
+        );
+        assert_eq!(config::parse(&text, &root(), &|_| None).is_ok(), known, "{text}");
+        assert_eq!(validator.is_valid(&document(&text)), known, "{text}");
+    }
+}
+
 /// A table of the schema: how one is written that has a key more, and the keys it may have.
 struct Table {
     written: String,

@@ -27,14 +27,15 @@ use std::sync::Arc;
 const TOPIC: &str = "logins-by-name";
 
 /// What may be the identity. Each has a proxy.
-const NAMES: [&str; 5] = ["common_name", "subject", "dns", "uri", "email"];
+const NAMES: [&str; 6] = ["common_name", "subject", "dns", "uri", "email", "ip"];
 
 /// One alternative name of each kind.
-fn alternatives(number: usize) -> [SanType; 3] {
+fn alternatives(number: u8) -> [SanType; 4] {
     [
         SanType::DnsName(format!("vin{number}.fleet.example").try_into().unwrap()),
         SanType::URI(format!("spiffe://fleet/vin{number}").try_into().unwrap()),
         SanType::Rfc822Name(format!("vin{number}@fleet.example").try_into().unwrap()),
+        SanType::IpAddress([10, 1, 2, number].into()),
     ]
 }
 
@@ -112,8 +113,9 @@ fn cases(fleet: &Authority) -> Vec<Case> {
         case("dns", "wrong: of another kind", "pretender", NOT_AUTHORIZED),
         case("uri", "right", "vin42", In("spiffe://fleet/vin42")),
         case("email", "right", "vin42", In("vin42@fleet.example")),
+        case("ip", "right", "vin42", In("10.1.2.42")),
     ];
-    for method in ["dns", "uri", "email"] {
+    for method in ["dns", "uri", "email", "ip"] {
         cases.extend([
             case(method, "missing", "plain", NOT_AUTHORIZED),
             case(method, "wrong: two of them", "twins", NOT_AUTHORIZED),

@@ -38,6 +38,7 @@ fn named<'a>(common_name: &'a str, dns: &'a [String]) -> Credentials<'a> {
         dns,
         uris: &[],
         emails: &[],
+        addresses: &[],
     };
     Credentials {
         certificate: Some(certificate),
@@ -107,6 +108,45 @@ fn a_name_that_is_not_the_only_one_is_none() {
         said(chain.judge(&named("x", &["a\nb".to_owned()]), 0)),
         Err((WRONG, "identity_not_legal"))
     );
+}
+
+/// Also what looks the same stays apart: an address as a DNS name is none.
+#[test]
+fn each_kind_of_name_is_found_among_its_own() {
+    let [dns, uri, email, ip] = ["10.1.2.4", "spiffe://fleet/vin42", "vin42@fleet.example", "10.1.2.3"].map(|name| [name.to_owned()]);
+    let certificate = Certificate {
+        common_name: Some("vin42"),
+        subject: Some("CN=vin42"),
+        dns: &dns,
+        uris: &uri,
+        emails: &email,
+        addresses: &ip,
+    };
+    for (name, identity) in [
+        (CertificateName::CommonName, "vin42"),
+        (CertificateName::Subject, "CN=vin42"),
+        (CertificateName::Dns, "10.1.2.4"),
+        (CertificateName::Uri, "spiffe://fleet/vin42"),
+        (CertificateName::Email, "vin42@fleet.example"),
+        (CertificateName::Ip, "10.1.2.3"),
+    ] {
+        let chain = chain(vec![Method::Certificate(name)], Binding::Any);
+        let judged = |certificate| {
+            said(chain.judge(
+                &Credentials {
+                    certificate: Some(certificate),
+                    ..NOTHING
+                },
+                0,
+            ))
+        };
+        assert_eq!(judged(certificate), Ok(identity.to_owned()), "{name:?}");
+        let without = Certificate {
+            addresses: &[],
+            ..certificate
+        };
+        assert_eq!(judged(without).is_ok(), name != CertificateName::Ip, "{name:?}");
+    }
 }
 
 #[test]

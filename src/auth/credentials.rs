@@ -47,6 +47,8 @@ pub struct Certificate<'a> {
     pub uris: &'a [String],
     /// Of type e-mail.
     pub emails: &'a [String],
+    /// Of type IP address.
+    pub addresses: &'a [String],
 }
 
 /// Which name of a certificate is the identity.
@@ -62,6 +64,8 @@ pub enum CertificateName {
     Uri,
     /// Of type e-mail.
     Email,
+    /// Of type IP address.
+    Ip,
 }
 
 impl CertificateName {
@@ -77,6 +81,7 @@ impl CertificateName {
             Self::Dns => only(certificate.dns),
             Self::Uri => only(certificate.uris),
             Self::Email => only(certificate.emails),
+            Self::Ip => only(certificate.addresses),
         }
     }
 }

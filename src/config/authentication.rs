@@ -71,12 +71,13 @@ const METHODS: [(&str, Kindred); 6] = [
     ("scram", Kindred::Scram),
     ("anonymous", Kindred::Anonymous),
 ];
-const NAMES: [(&str, CertificateName); 5] = [
+const NAMES: [(&str, CertificateName); 6] = [
     ("common_name", CertificateName::CommonName),
     ("subject", CertificateName::Subject),
     ("dns", CertificateName::Dns),
     ("uri", CertificateName::Uri),
     ("email", CertificateName::Email),
+    ("ip", CertificateName::Ip),
 ];
 const BINDINGS: [(&str, Binding); 3] = [
     ("any", Binding::Any),

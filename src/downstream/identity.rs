@@ -23,8 +23,8 @@ pub struct CertificateIdentity {
     pub uris: Vec<String>,
     /// Of type e-mail.
     pub emails: Vec<String>,
-    /// Of type IP address.
-    pub addresses: Vec<IpAddr>,
+    /// Of type IP address, as they are written: `10.1.2.3`, `2001:db8::7` (RFC 5952).
+    pub addresses: Vec<String>,
 }
 
 impl CertificateIdentity {
@@ -57,7 +57,7 @@ impl CertificateIdentity {
             GeneralName::DNSName(name) => self.dns_names.push((*name).to_owned()),
             GeneralName::URI(uri) => self.uris.push((*uri).to_owned()),
             GeneralName::RFC822Name(address) => self.emails.push((*address).to_owned()),
-            GeneralName::IPAddress(octets) => self.addresses.extend(address(octets)),
+            GeneralName::IPAddress(octets) => self.addresses.extend(address(octets).map(|address| address.to_string())),
             _ => {}
         }
     }
@@ -118,14 +118,16 @@ mod tests {
         params
             .subject_alt_names
             .push(SanType::Rfc822Name("vin42@example.org".try_into().unwrap()));
-        params.subject_alt_names.push(SanType::IpAddress("10.1.2.3".parse().unwrap()));
+        for address in ["10.1.2.3", "2001:db8:0:0::7", "::ffff:10.1.2.3"] {
+            params.subject_alt_names.push(SanType::IpAddress(address.parse().unwrap()));
+        }
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         let identity = CertificateIdentity::from_der(certificate.der()).unwrap();
         assert_eq!(identity.common_name.as_deref(), Some("vin42"));
         assert_eq!(identity.dns_names, ["vin42.example.org"]);
         assert_eq!(identity.uris, ["spiffe://fleet/vin42"]);
         assert_eq!(identity.emails, ["vin42@example.org"]);
-        assert_eq!(identity.addresses, ["10.1.2.3".parse::<IpAddr>().unwrap()]);
+        assert_eq!(identity.addresses, ["10.1.2.3", "2001:db8::7", "::ffff:10.1.2.3"]);
     }
 
     #[test]

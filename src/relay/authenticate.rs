@@ -61,6 +61,7 @@ impl Shown {
                 dns: &c.dns_names,
                 uris: &c.uris,
                 emails: &c.emails,
+                addresses: &c.addresses,
             }),
         }
     }

@@ -207,6 +207,7 @@ struct Names<'a> {
     dns: &'a [String],
     uri: &'a [String],
     email: &'a [String],
+    ip: &'a [String],
 }
 
 /// How long something is when it is written.
@@ -243,6 +244,7 @@ fn question(shown: &Credentials<'_>, address: Option<IpAddr>) -> Zeroizing<Vec<u
             dns: certificate.dns,
             uri: certificate.uris,
             email: certificate.emails,
+            ip: certificate.addresses,
         }),
     };
     let mut length = Length::default();
@@ -266,13 +268,14 @@ mod tests {
 
     #[test]
     fn a_question_says_what_is_shown_and_leaves_no_copy() {
-        let dns = ["a.example".to_owned()];
+        let (dns, addresses) = (["a.example".to_owned()], ["10.1.2.4".to_owned()]);
         let certificate = Certificate {
             common_name: Some("vin42"),
             subject: None,
             dns: &dns,
             uris: &[],
             emails: &[],
+            addresses: &addresses,
         };
         let shown = Credentials {
             client: "c\"",
@@ -282,7 +285,9 @@ mod tests {
         };
         let bytes = question(&shown, Some("::ffff:10.1.2.3".parse().unwrap()));
         assert_eq!(bytes.capacity(), bytes.len(), "it never grew");
-        let names = serde_json::json!({"common_name": "vin42", "subject": null, "dns": ["a.example"], "uri": [], "email": []});
+        let names = serde_json::json!({
+            "common_name": "vin42", "subject": null, "dns": ["a.example"], "uri": [], "email": [], "ip": ["10.1.2.4"],
+        });
         let meant = serde_json::json!({
             "client": "c\"", "address": "10.1.2.3", "username": "u", "password_base64": "/wA=", "certificate": names,
         });
