@@ -4,7 +4,7 @@
 mod fake_broker;
 mod relay_stage;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use fake_broker::{
@@ -23,6 +23,7 @@ use tokio::net::TcpSocket;
 const RULES: &str = r#"rules:
   - {name: waits, mqtt: "t/+", kafka: {topic: t, partition: 0}}
   - {name: drops, mqtt: "drop/+", kafka: {topic: t, partition: 0}, overflow: drop}
+  - {name: dear, direction: publish, mqtt: "dear/+", on_error: skip, transform: 'last(range(1000000) | . + 1)', kafka: {topic: t, partition: 0}}
   - {name: late, mqtt: "late/+", kafka: {topic: late, partition: 0}}
   - {name: flood, direction: subscribe, mqtt: "flood/{key}", kafka: {topic: flood}, qos: 1}"#;
 
@@ -330,4 +331,30 @@ async fn a_packet_that_begins_and_does_not_go_on_is_given_up() {
     assert_eq!((dripped.as_str(), slow.as_str()), ("disconnect 0x97", "puback 1"));
     assert_eq!(halting.rest().await, ["disconnect 0x97"]);
     assert_eq!(quiet.fence().await, [] as [&str; 0]);
+}
+
+/// Each run costs all that it may. With all of them in one turn nobody else on the worker would be answered before the last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_publishes_to_a_program_that_is_always_cut_off_holds_up_nobody_else() {
+    const MESSAGES: u64 = 200;
+    let stage = stage(|_| {}).await;
+    let (mut flood, mut other) = (stage.v4("flood").await, stage.v4("other").await);
+    assert_eq!(other.fence().await, NOTHING);
+    let mut packets = BytesMut::new();
+    for _ in 0..MESSAGES {
+        flood.encode_publish(&v5::Publish::new("dear/a", level(0), "1"), &mut packets);
+    }
+    let taken = || stage.metric("transform_failures_total{rule=\"dear\",reason=\"transform_limit\"}");
+    flood.bytes(&packets).await;
+    // This thread is not the worker, which is at it by then: nothing is waited for that it would have to do.
+    let start = Instant::now();
+    while taken() == 0 {
+        assert!(start.elapsed() < relay_stage::PATIENCE, "nothing is taken");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(other.fence().await, NOTHING);
+    let before = taken();
+    assert!(before < MESSAGES / 2, "PINGREQ was answered behind {before} messages of somebody else");
+    assert_eq!(flood.fence().await, NOTHING);
+    assert_eq!(taken(), MESSAGES, "and all of them are taken");
 }

@@ -53,7 +53,7 @@ pub use explain_record::{ExplainedDelivery, ExplainedMessage, Reading, SampleRec
 pub use fault::{Fault, Field};
 pub use filter::illegal_kafka_topic;
 pub use format::Format;
-pub use jq::{Array, Envelope, Fields, Object, Value};
+pub use jq::{Array, Envelope, Fields, Object, Value, steps_taken};
 pub use locate::{LocateScratch, Located};
 pub use partition::{murmur2, partition_for_key};
 pub use pieces::Known;

@@ -23,7 +23,7 @@ use tokio::{
 
 use tracing::Instrument;
 
-use super::{Shared, desk::Desk, guard::Guard, pace::Pace};
+use super::{Shared, allowance, desk::Desk, guard::Guard, pace::Pace};
 use crate::{
     downstream::{Fill, Link, Ready},
     mqtt::codec::{Decoder, Role},
@@ -132,7 +132,13 @@ impl Connection {
                 break;
             }
             self.session.speak();
-            match self.wait().await {
+            let is_cut_short = allowance::is_used_up();
+            let event = self.wait(is_cut_short).await;
+            if is_cut_short {
+                // Boxed: rare, and the task of an idle connection has no room for it.
+                Box::pin(allowance::next_turn()).await;
+            }
+            match event {
                 Event::Woken => {}
                 Event::Socket(Ok(Ready::Bytes | Ready::Written)) => {}
                 Event::Socket(Ok(Ready::Deaf)) => self.begin_last_words(Instant::now()),
@@ -144,6 +150,7 @@ impl Connection {
 
     /// Everything that can be done without waiting.
     fn turn(&mut self) {
+        allowance::begin();
         let now = Instant::now();
         if let Some(pace) = &mut self.pace {
             pace.regard(now);
@@ -205,7 +212,8 @@ impl Connection {
         self.session.is_live() || self.session.is_challenged()
     }
 
-    async fn wait(&mut self) -> Event {
+    /// Until there is something to do. A turn that was cut short is to go on: then nothing is waited for, and what can be written leaves.
+    async fn wait(&mut self, is_cut_short: bool) -> Event {
         self.set_alarm();
         let Self {
             link,
@@ -221,8 +229,10 @@ impl Connection {
         let ready = poll_fn(|context| Awake::poll(awake.as_deref(), context, |context| ready.as_mut().poll(context)));
         tokio::select! {
             biased;
-            () = wake.notified() => Event::Woken,
+            // Whoever rings all the time would keep it from the socket.
+            () = wake.notified(), if !is_cut_short => Event::Woken,
             ready = ready => ready.map_or(Event::Woken, Event::Socket),
+            () = std::future::ready(()), if is_cut_short => Event::Woken,
             () = desk.unblocked() => Event::Woken,
             () = ring(alarm) => Event::Woken,
         }
@@ -291,98 +301,4 @@ async fn ring(alarm: &mut Option<Pin<Box<Sleep>>>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::{io::AsyncWriteExt, net::TcpStream, sync::mpsc};
-
-    use super::super::{Relay, Settings, mailbox::Ending};
-    use super::*;
-    use crate::{
-        downstream::{Address, Gate, Limits, Listener, ListenerLimits, ListenerSettings, Protocol},
-        mapping::{RuleSet, Unmapped},
-        metrics::Metrics,
-        session,
-        upstream::{self, Cluster},
-    };
-
-    const CONNECT: &[u8] = &[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 1, b'a'];
-    const DISCONNECT: &[u8] = &[0xe0, 0];
-
-    /// A relay that maps nothing, so what it is told is counted as unmapped, and a connection to it.
-    async fn link() -> (Link, Arc<Shared>, TcpStream, Arc<Metrics>) {
-        let metrics = Arc::new(Metrics::new());
-        let settings = Settings {
-            session: Arc::new(session::Settings::default()),
-            delivery_timeout: LAST_WRITE,
-            drain_timeout: LAST_WRITE,
-            batch_size: 1024,
-            rate: super::super::ClientRate::default(),
-            sweeps: super::super::SweepSettings::default(),
-            fetch_size: 1024,
-            store: None,
-            group_prefix: String::new(),
-            shared: super::super::SharedKind::default(),
-            payload_format_check: false,
-            access: Default::default(),
-            registries: Vec::new(),
-            retained: None,
-            state_topics: Vec::new(),
-        };
-        let rules = Arc::new(RuleSet::compile(Vec::new(), Unmapped::Reject).unwrap());
-        let cluster = Cluster::start(upstream::Settings {
-            bootstrap_servers: vec!["127.0.0.1:1".to_owned()],
-            ..Default::default()
-        });
-        let relay = Relay::new(settings, rules, cluster, metrics.clone());
-        let listener = ListenerSettings {
-            name: "tcp".to_owned(),
-            address: Address::Ip("127.0.0.1:0".parse().unwrap()),
-            protocol: Protocol::Mqtt,
-            proxy: None,
-            limits: ListenerLimits::default(),
-        };
-        let listener = Listener::bind(&listener, &Gate::new(Limits::default()), &metrics).unwrap();
-        let address = listener.local_address().unwrap();
-        let (tell, mut links) = mpsc::channel(1);
-        let on_link = move |link| {
-            let tell = tell.clone();
-            async move { drop(tell.send(link).await) }
-        };
-        tokio::spawn(listener.run(on_link, std::future::pending()));
-        let device = TcpStream::connect(address).await.unwrap();
-        (links.recv().await.unwrap(), relay.shared, device, metrics)
-    }
-
-    #[tokio::test]
-    async fn the_task_of_an_idle_connection_holds_little_more_than_the_connection() {
-        let (link, shared, _device, _) = link().await;
-        let task = size_of_val(&Connection::serve(link, shared, ()));
-        let own = size_of::<Connection>();
-        assert!(own <= 1280 && task <= own + 320, "{task} bytes, {own} of them the connection's own");
-    }
-
-    #[tokio::test]
-    async fn who_must_end_is_heard_out() {
-        for ending in [Ending::TakenOver, Ending::ByOperator, Ending::ShutDown] {
-            let (link, shared, mut device, metrics) = link().await;
-            let mut connection = Connection::new(link, shared);
-            device.write_all(CONNECT).await.unwrap();
-            connection.turn();
-            while !connection.session.is_live() {
-                let _event = connection.wait().await;
-                connection.turn();
-            }
-            // More than one read takes, so a part is left in the socket.
-            let publish = [&[0x30, 0xe8, 7, 0, 1, b't'][..], &[b'x'; 997]].concat();
-            device.write_all(&publish.repeat(100)).await.unwrap();
-            device.write_all(DISCONNECT).await.unwrap();
-            assert_eq!(connection.link.fill().await.unwrap(), Fill::Bytes);
-            connection.desk.mailbox.end(ending);
-            connection.turn();
-            assert!(connection.session.is_closed());
-            let text = metrics.encode();
-            let unmapped = "mqtt_kafka_proxy_refusals_total{reason=\"unmapped\"} 100\n";
-            assert!(text.contains(unmapped), "all of it was heard: {text}");
-            assert!(!text.contains("connections_closed_total{"), "it said goodbye: {text}");
-        }
-    }
-}
+mod tests;

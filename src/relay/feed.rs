@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    allowance,
     arrivals::Arrivals,
     behind::Behind,
     chunk::SourceId,
@@ -33,6 +34,9 @@ pub const LIMITS: Limits = Limits {
 /// How often a partition that the topic has no more is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Bytes that the batch in which a turn was over may have become when it was decompressed, to be kept until the next; a larger one is read again.
+const MOST_KEPT: usize = 1024 * 1024;
+
 /// The reader of one partition.
 pub struct Feed {
     reader: Reader,
@@ -42,6 +46,8 @@ pub struct Feed {
     next: i64,
     /// Batches that begin here or below have been asked for again, or need not be: what cannot be read of them now is left out.
     doubted: i64,
+    /// The batch in which the last turn was over.
+    begun: Option<Batch>,
     scribe: Scribe,
     behind: Behind,
     metrics: Arc<Metrics>,
@@ -51,6 +57,14 @@ pub struct Feed {
     frontier: Arc<Frontier>,
     registries: Arc<Registries>,
     tables: Arc<LiveTables>,
+}
+
+/// Why a fetch is not handed out to its end yet.
+pub(super) enum Pause {
+    /// The record that is the next waits for its schema.
+    Schema(MissingSchema),
+    /// Programs have had what they may take of one turn.
+    Turn,
 }
 
 /// What there is to do.
@@ -87,6 +101,7 @@ impl Feed {
             topic: topic.clone(),
             next: first,
             doubted: -1,
+            begun: None,
             behind: Behind::new(scribe.room(), source, hub.sweeps.clone()),
             scribe,
             metrics: hub.metrics.clone(),
@@ -177,11 +192,14 @@ impl Feed {
         }
     }
 
-    /// Hands a fetch out, in pieces where a schema has to be waited for.
+    /// Hands a fetch out, in pieces where a schema has to be waited for or programs take long.
     async fn take(&mut self, mut chunk: upstream::Chunk) {
-        while let Some(missing) = self.hand_out(chunk.clone()) {
+        while let Some(pause) = self.hand_out(chunk.clone()) {
             chunk.reset = false;
-            self.wait_for_schema(Some((missing, self.next))).await;
+            match pause {
+                Pause::Schema(missing) => self.wait_for_schema(Some((missing, self.next))).await,
+                Pause::Turn => allowance::next_turn().await,
+            }
         }
     }
 
@@ -193,8 +211,10 @@ impl Feed {
         }
     }
 
-    /// Gives the schema that the record at `next` waits for, if one does.
-    pub(super) fn hand_out(&mut self, chunk: upstream::Chunk) -> Option<MissingSchema> {
+    /// Hands out in one turn what a fetch holds from `next` on; why that is not all, if it is not.
+    pub(super) fn hand_out(&mut self, chunk: upstream::Chunk) -> Option<Pause> {
+        allowance::begin();
+        let begun = self.begun.take();
         self.take_arrivals();
         if chunk.reset {
             self.reset(chunk.offset);
@@ -209,17 +229,18 @@ impl Feed {
         self.take_arrivals();
         let mut aborted = Aborted::new(chunk.aborted);
         let mut batches = fetched::batches(chunk.bytes, LIMITS);
-        let (mut doubtful, mut missing) = (None, None);
-        while let (Some(base), Some(batch)) = (batches.next_base(), batches.next()) {
+        let (mut doubtful, mut pause) = (None, None);
+        if let Some(batch) = begun {
+            // What was handed out before it is not read again.
+            batches = batches.starting_at(batch.last_offset.saturating_add(1));
+            pause = self.batch(batch, &index, clock);
+        }
+        while pause.is_none()
+            && let (Some(base), Some(batch)) = (batches.next_base(), batches.next())
+        {
             match batch {
                 Ok(batch) if aborted.covers(&batch) || batch.last_offset < self.next => {}
-                Ok(batch) => {
-                    missing = self.batch(&batch, &index, clock);
-                    if missing.is_some() {
-                        break;
-                    }
-                    self.next = self.next.max(batch.last_offset.saturating_add(1));
-                }
+                Ok(batch) => pause = self.batch(batch, &index, clock),
                 Err(error) if base <= self.doubted || !error.may_pass() => {
                     self.scribe.unreadable(&error);
                     // Were a further one asked for again, this one should not come with it.
@@ -238,7 +259,7 @@ impl Feed {
                 self.doubted = base;
                 self.read_from_next();
             }
-            None if missing.is_some() => {}
+            None if pause.is_some() => {}
             None => self.next = self.next.max(chunk.next_offset),
         }
         self.frontier.set(Reached {
@@ -246,7 +267,7 @@ impl Feed {
             log: self.scribe.source(),
             next: self.next,
         });
-        missing
+        pause
     }
 
     /// Reads from `next` on, whatever was on its way.
@@ -286,8 +307,19 @@ impl Feed {
         }
     }
 
-    /// Up to the first record that has to wait for its schema, at which `next` is then.
-    fn batch(&mut self, batch: &Batch, index: &Index<Subscriber>, clock: Clock) -> Option<MissingSchema> {
+    /// Hands out a batch from `next` on, unless it has to pause.
+    fn batch(&mut self, batch: Batch, index: &Index<Subscriber>, clock: Clock) -> Option<Pause> {
+        let pause = self.records(&batch, index, clock);
+        match pause {
+            None => self.next = self.next.max(batch.last_offset.saturating_add(1)),
+            Some(Pause::Turn) if batch.decompressed() <= MOST_KEPT => self.begun = Some(batch),
+            Some(_) => {}
+        }
+        pause
+    }
+
+    /// Up to the first record that has to wait, at which `next` is then.
+    fn records(&mut self, batch: &Batch, index: &Index<Subscriber>, clock: Clock) -> Option<Pause> {
         for record in batch.records() {
             let record = match record {
                 Ok(record) if record.offset < self.next => continue,
@@ -302,10 +334,14 @@ impl Feed {
                 .record(&record, index, clock, |subscriber| !self.behind.holds(subscriber));
             if let Err(missing) = noted {
                 self.next = record.offset;
-                return Some(missing);
+                return Some(Pause::Schema(missing));
             }
             if self.scribe.is_full() {
                 self.flush();
+            }
+            if allowance::is_used_up() {
+                self.next = record.offset.saturating_add(1);
+                return Some(Pause::Turn);
             }
         }
         None

@@ -5,6 +5,7 @@
 //!
 //! * `connection` is the loop of one client, `desk` what is kept for it; `admission`, `inbound`, `answers`, `subscribing`, `placing`,
 //!   `granting`, `outbound` and `wills` hold its verbs; `routing` says where a message goes, `losses` counts those that are lost and that nobody waits for.
+//! * `allowance` is what programs may take of a turn, of a connection as of whoever reads records.
 //! * `authenticate` asks who a client is, away from the reactor; `enhanced` does so by AUTH; `guard` keeps the answer and what it may do; `audit` tells of refusals,
 //!   `identities` counts the clients of each identity.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
@@ -17,6 +18,7 @@
 //! * `share` are the shared subscriptions of all connections, `shared_out` what one connection has of them.
 
 mod admission;
+mod allowance;
 mod answers;
 mod arrivals;
 mod authenticate;

@@ -26,6 +26,8 @@ thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
     /// The address below which the stack is too deep; it grows downwards on all machines that we are built for.
     static FLOOR: Cell<usize> = const { Cell::new(0) };
+    /// Steps of all runs of this thread so far.
+    static TAKEN: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Why a run did not come to its end.
@@ -56,7 +58,15 @@ pub(super) fn within<T>(units: u64, run: impl FnOnce() -> T) -> (Result<T, CutOf
     let outcome = catch_unwind(AssertUnwindSafe(run));
     let used = units - LEFT.replace(u64::MAX).min(units);
     FLOOR.set(0);
-    (outcome.map_err(|reason| cut_off(&*reason)), used.div_ceil(STEP))
+    let steps = used.div_ceil(STEP);
+    TAKEN.set(TAKEN.get().wrapping_add(steps));
+    (outcome.map_err(|reason| cut_off(&*reason)), steps)
+}
+
+/// Steps that all runs of this thread have taken so far. One run is bounded; whoever has many, one after the other, sees here what they
+/// come to.
+pub fn steps_taken() -> u64 {
+    TAKEN.get()
 }
 
 fn cut_off(reason: &(dyn Any + Send)) -> CutOff {

@@ -13,6 +13,7 @@ mod recursion;
 mod size;
 mod value;
 
+pub use fuel::steps_taken;
 pub(super) use program::{Output, Program, Trouble};
 pub use value::{Array, Envelope, Fields, Object, Value};
 

@@ -1,5 +1,6 @@
 //! Programs over values: what they make, and that none costs more than it may.
 
+use super::fuel::steps_taken;
 use super::program::{Output, Program, Trouble};
 use super::value::Value;
 
@@ -357,4 +358,12 @@ fn regular_expressions_cost_what_they_walk() {
     let (outcome, steps) = run(r#"test("^v\\d{3}-(north|south)-\\w+$")"#, r#""v123-north-line_7""#);
     assert_eq!(outcome.unwrap(), ["true"]);
     assert!(steps < 40, "{steps}");
+}
+
+#[test]
+fn what_the_runs_of_a_thread_take_adds_up() {
+    let before = steps_taken();
+    let runs = [".", "last(range(1000000) | . + 1)", "error(\"no\")"].map(|program| run(program, "1"));
+    assert_eq!(runs[1].0, Err(Trouble::CutOff));
+    assert_eq!(steps_taken() - before, runs.iter().map(|(_, steps)| steps).sum::<u64>());
 }

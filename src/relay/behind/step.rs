@@ -5,6 +5,7 @@ use crate::{
     kafka::fetched::Batch,
     mapping::MissingSchema,
     relay::{
+        allowance,
         hub::Subscriber,
         index::Index,
         scribe::{Clock, Scribe},
@@ -13,9 +14,10 @@ use crate::{
 };
 
 impl Behind {
-    /// Hands out one chunk or batch, whichever is less: the tail of the same partition waits for it. `tail`: the offset of the feed; those who
+    /// Hands out one chunk or batch, whichever is less, and no more than programs may take of a turn: the tail of the same partition waits for it. `tail`: the offset of the feed; those who
     /// come to it are not behind any more. Gives the schema that a record waits for, and its offset, if one does: it is the next then.
     pub fn step(&mut self, scribe: &mut Scribe, index: &Index<Subscriber>, tail: i64) -> Option<(MissingSchema, i64)> {
+        allowance::begin();
         self.leave_out(tail);
         if let Some((from, to)) = self.deleted.take() {
             scribe.deleted(from, to);
@@ -56,7 +58,7 @@ impl Behind {
         missing.zip(Some(end))
     }
 
-    /// Hands out the records from `cursor` up to `tail`, and stops when a chunk is full; the offset to go on at, if anything may be left,
+    /// Hands out the records from `cursor` up to `tail`, and stops when a chunk is full or the turn is over; the offset to go on at, if anything may be left,
     /// and the schema that the record there waits for.
     fn hand_out(
         &mut self,
@@ -87,7 +89,7 @@ impl Behind {
                 self.flush(scribe);
                 return (Some(record.offset), Some(missing));
             }
-            if scribe.is_full() {
+            if scribe.is_full() || allowance::is_used_up() {
                 self.flush(scribe);
                 return (Some(record.offset + 1), None);
             }

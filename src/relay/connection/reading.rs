@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Connection;
-use crate::mqtt::Packet;
+use crate::{mqtt::Packet, relay::allowance};
 
 /// Unsent bytes above which a client's packets are no longer read: it asks for answers and does not take them.
 const MAX_UNSENT: usize = 256 * 1024;
@@ -14,7 +14,7 @@ const PUBLISH: u8 = 3;
 const TAKEN_LAST: [u8; 6] = [4, 5, 6, 7, 12, 14];
 
 impl Connection {
-    /// Gives the session packet after packet, as long as it may read and each can go on.
+    /// Gives the session packet after packet, as long as it may read, each can go on, and programs leave time for it in this turn.
     pub(super) fn read_packets(&mut self, now: Instant) {
         self.regard_size();
         self.retry(now);
@@ -82,7 +82,8 @@ impl Connection {
 
     /// Whether we are the one who is waited for.
     pub(super) fn is_held(&self) -> bool {
-        self.paced().is_some() || self.desk.is_blocked() || self.is_past_the_last() || !self.session.may_read()
+        let is_paused = self.paced().is_some() || allowance::is_used_up();
+        is_paused || self.desk.is_blocked() || self.is_past_the_last() || !self.session.may_read()
     }
 
     /// While the process stops nothing new is begun: whether that lies at the front of the input.

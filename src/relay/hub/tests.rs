@@ -18,11 +18,11 @@ use crate::{
 
 /// One that reaches no Kafka.
 fn hub() -> Arc<Hub> {
-    let cluster = Cluster::start(Settings {
-        bootstrap_servers: vec!["127.0.0.1:1".to_owned()],
-        ..Default::default()
-    });
-    let rule = RuleSpec {
+    hub_by(rule())
+}
+
+fn rule() -> RuleSpec {
+    RuleSpec {
         name: "all".into(),
         mqtt: "t/{key}".into(),
         kafka: KafkaSpec {
@@ -31,7 +31,14 @@ fn hub() -> Arc<Hub> {
             ..KafkaSpec::default()
         },
         ..RuleSpec::default()
-    };
+    }
+}
+
+fn hub_by(rule: RuleSpec) -> Arc<Hub> {
+    let cluster = Cluster::start(Settings {
+        bootstrap_servers: vec!["127.0.0.1:1".to_owned()],
+        ..Default::default()
+    });
     let metrics = Arc::new(Metrics::new());
     let counters = metrics.rules(["all"]).into();
     Arc::new(Hub::new(
@@ -95,27 +102,34 @@ async fn a_topic_that_has_come_is_read_from_its_beginning_for_those_who_wait_if_
     }
 }
 
-/// A fetch of one record, at offset 7.
-fn fetched() -> Chunk {
-    let mut batch = BatchBuilder::new();
-    let fields = RecordFields {
-        timestamp: 0,
-        key: Some(b"a"),
-        value: Some(b"v"),
-        headers: std::iter::empty(),
-    };
-    batch.append(&fields).unwrap();
-    let mut bytes = batch.seal(&Producer::NONE, Compression::None).bytes.to_vec();
-    // The base offset, which no checksum covers.
-    bytes[..8].copy_from_slice(&7_i64.to_be_bytes());
+/// A fetch of so many records in batches of ten or less, from this offset on.
+fn fetched(first: i64, count: i64) -> Chunk {
+    let mut bytes = Vec::new();
+    let end = first + count;
+    for base in (first..end).step_by(10) {
+        let mut batch = BatchBuilder::new();
+        for _ in base..end.min(base + 10) {
+            let fields = RecordFields {
+                timestamp: 0,
+                key: Some(b"a"),
+                value: Some(b"1"),
+                headers: std::iter::empty(),
+            };
+            batch.append(&fields).unwrap();
+        }
+        let sealed = batch.seal(&Producer::NONE, Compression::None);
+        // The base offset, which no checksum covers.
+        bytes.extend_from_slice(&base.to_be_bytes());
+        bytes.extend_from_slice(&sealed.bytes[8..]);
+    }
     Chunk {
         topic: "t".into(),
         partition: 0,
         bytes: bytes.into(),
-        offset: 7,
-        next_offset: 8,
-        high_watermark: 8,
-        last_stable_offset: 8,
+        offset: first,
+        next_offset: end,
+        high_watermark: end,
+        last_stable_offset: end,
         aborted: Vec::new(),
         reset: false,
     }
@@ -128,6 +142,41 @@ fn comes_back(hub: &Arc<Hub>, topic: &Arc<Topic>, position: i64) -> (Arc<Mailbox
     (mailbox, seats)
 }
 
+/// One more feed of the partition that a seat reads, taken by hand.
+fn feed_of(hub: &Arc<Hub>, seat: &Seat, topic: &Arc<Topic>, first: i64) -> Feed {
+    let reading = seat.hub.lock();
+    let wanted = &reading.partitions[&0];
+    let places = (wanted.arrivals.clone(), wanted.frontier.clone());
+    Feed::new(hub, seat.hub.clone(), topic, 0, (wanted.source, first), places)
+}
+
+/// Twenty-one of these records are more than programs may take of one turn.
+#[tokio::test]
+async fn a_fetch_whose_programs_take_long_is_handed_out_in_several_turns_in_order() {
+    let hub = hub_by(RuleSpec {
+        transform_back: Some("(\"x\" * 500000 | empty), .".into()),
+        ..rule()
+    });
+    let topic = topic(1, false);
+    let seat = sit(&hub, &topic);
+    hub.feed(&seat, 0, 0);
+    let mut feed = feed_of(&hub, &seat, &topic, 0);
+    let (mut got, mut turns) = (Vec::new(), Vec::new());
+    loop {
+        let is_over = feed.hand_out(fetched(0, 60)).is_none();
+        let before = got.len();
+        while let Some(parcel) = seat.subscriber.mailbox.take() {
+            got.extend(parcel.chunk.messages.iter().map(|message| message.offset));
+        }
+        turns.push(got.len() - before);
+        if is_over {
+            break;
+        }
+    }
+    assert_eq!(got, (0..60).collect::<Vec<i64>>(), "each once");
+    assert!(turns.len() > 2 && turns.iter().all(|count| *count <= 25), "{turns:?}");
+}
+
 /// The feed of those who were here before may still have a fetch in its hands when somebody comes back to an earlier place.
 #[tokio::test]
 async fn a_feed_that_is_over_gives_nothing_to_who_comes_after() {
@@ -135,12 +184,7 @@ async fn a_feed_that_is_over_gives_nothing_to_who_comes_after() {
         let (hub, topic) = (hub(), topic(1, false));
         let first = sit(&hub, &topic);
         hub.feed(&first, 0, 7);
-        let mut feed = {
-            let reading = first.hub.lock();
-            let wanted = &reading.partitions[&0];
-            let places = (wanted.arrivals.clone(), wanted.frontier.clone());
-            Feed::new(&hub, first.hub.clone(), &topic, 0, (wanted.source, 7), places)
-        };
+        let mut feed = feed_of(&hub, &first, &topic, 7);
         let stays = if last_leaves {
             drop(first);
             None
@@ -148,7 +192,7 @@ async fn a_feed_that_is_over_gives_nothing_to_who_comes_after() {
             Some(first)
         };
         let (behind, _seats) = comes_back(&hub, &topic, 3);
-        feed.hand_out(fetched());
+        feed.hand_out(fetched(7, 1));
         assert!(behind.take().is_none(), "it has to have what lies between first");
         if let Some(first) = stays {
             assert_eq!(

@@ -16,7 +16,7 @@ use crate::{
     kafka::fetched::{self, RecordView},
     mapping::{Located, Reader, Restored, Stored},
     mqtt::{publish::SharedProperties, topic::validate_name},
-    relay::{feed::LIMITS, hub::Hub, scribe::Clock},
+    relay::{allowance, feed::LIMITS, hub::Hub, scribe::Clock},
     upstream::{Chunk, State, Table, TableEvent, TopicId},
 };
 
@@ -88,7 +88,7 @@ impl Tail {
                 }
                 TableEvent::Records(chunk) => {
                     let partition = chunk.partition;
-                    again |= self.records(chunk);
+                    again |= self.records(chunk).await;
                     if again && loaded {
                         break;
                     }
@@ -145,8 +145,9 @@ impl Tail {
         metrics.retained.bytes.set(store.held() as i64);
     }
 
-    /// True: a batch cannot be read, and is to be asked for once more.
-    fn records(&mut self, chunk: Chunk) -> bool {
+    /// Takes what was fetched, in several turns if programs take long. True: a batch cannot be read, and is to be asked for once more.
+    async fn records(&mut self, chunk: Chunk) -> bool {
+        allowance::begin();
         let (clock, partition, mut again) = (Clock::now(), chunk.partition, false);
         let mut batches = fetched::batches(chunk.bytes, LIMITS).starting_at(chunk.offset);
         while let (Some(base), Some(batch)) = (batches.next_base(), batches.next()) {
@@ -172,6 +173,9 @@ impl Tail {
                         self.unreadable(&error);
                         break;
                     }
+                }
+                if allowance::is_used_up() {
+                    allowance::next_turn().await;
                 }
             }
         }

@@ -11,6 +11,7 @@ use crate::{
     mapping::{self, MissingSchema},
     ownership::Source,
     relay::{
+        allowance,
         budget::Budget,
         chunk::{ChunkBuilder, SourceId},
         feed::LIMITS,
@@ -34,8 +35,16 @@ pub(super) struct Made {
     pub(super) waiting: Vec<(AcquiredRange, MissingSchema)>,
 }
 
-/// Makes messages of what was acquired, at the cost of `held`. `waited`: schemas were looked for, and what has none by now is passed over.
-pub(super) fn make(hub: &Hub, held: &Arc<Budget>, acquired: &Acquired, (filter, waited): (&str, bool), scratch: &mut Scratch) -> Made {
+/// Makes messages of what was acquired, at the cost of `held`; in several turns, if programs take long. `waited`: schemas were looked for, and what has
+/// none by now is passed over.
+pub(super) async fn make(
+    hub: &Hub,
+    held: &Arc<Budget>,
+    acquired: &Acquired,
+    (filter, waited): (&str, bool),
+    scratch: &mut Scratch,
+) -> Made {
+    allowance::begin();
     let mut ranges = acquired.ranges.clone();
     ranges.sort_unstable_by_key(|range| range.first);
     let (Some(first), Some(last)) = (ranges.first().map(|range| range.first), ranges.iter().map(|range| range.last).max()) else {
@@ -64,7 +73,7 @@ pub(super) fn make(hub: &Hub, held: &Arc<Budget>, acquired: &Acquired, (filter, 
         && let Some(batch) = batches.next()
     {
         match batch {
-            Ok(batch) => maker.batch(&batch),
+            Ok(batch) => maker.batch(&batch).await,
             Err(error) => maker.damage = Some(error),
         }
     }
@@ -95,7 +104,7 @@ fn range_of(ranges: &[AcquiredRange], offset: i64) -> Option<&AcquiredRange> {
 }
 
 impl Maker<'_> {
-    fn batch(&mut self, batch: &Batch) {
+    async fn batch(&mut self, batch: &Batch) {
         if batch.is_control {
             return;
         }
@@ -130,6 +139,9 @@ impl Maker<'_> {
             }
             if self.builder.is_full() {
                 finish(&mut self.builder, &mut self.messages);
+            }
+            if allowance::is_used_up() {
+                allowance::next_turn().await;
             }
         }
     }

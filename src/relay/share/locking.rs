@@ -149,14 +149,14 @@ impl Task {
             let (share, patience) = (self.share.clone(), self.patience.map(|grace| grace.ends(Instant::now())));
             tokio::select! {
                 event = self.group.next() => match event {
-                    Some(event) => self.told(event),
+                    Some(event) => self.told(event).await,
                     None => {
                         self.shares.end(&self.share, true);
                         return;
                     }
                 },
                 names = self.found.change() => self.listed(names),
-                Some(Ok(acquired)) = self.looking.join_next() => self.take_those_that_waited(&acquired),
+                Some(Ok(acquired)) = self.looking.join_next() => self.take_those_that_waited(&acquired).await,
                 () = share.wake.notified() => {}
                 () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {}
             }
@@ -213,11 +213,11 @@ impl Task {
         }
     }
 
-    fn told(&mut self, event: ShareEvent) {
+    async fn told(&mut self, event: ShareEvent) {
         match event {
             ShareEvent::Joined => self.is_ready(Readiness::Ready),
             ShareEvent::Refused => self.is_ready(Readiness::Refused(REFUSED)),
-            ShareEvent::Acquired(acquired) => self.take(&acquired, false),
+            ShareEvent::Acquired(acquired) => self.take(&acquired, false).await,
             ShareEvent::Lost(lease) => self.lose(lease),
             ShareEvent::Expired(lease, offset) => {
                 tracing::warn!(
@@ -252,9 +252,9 @@ impl Task {
     }
 
     /// Schemas were looked for. What another has the lock of by now comes there.
-    fn take_those_that_waited(&mut self, acquired: &Acquired) {
+    async fn take_those_that_waited(&mut self, acquired: &Acquired) {
         if self.parts.contains_key(&acquired.lease) {
-            self.take(acquired, true);
+            self.take(acquired, true).await;
         }
     }
 
@@ -281,13 +281,13 @@ impl Task {
         });
     }
 
-    fn take(&mut self, acquired: &Acquired, waited: bool) {
+    async fn take(&mut self, acquired: &Acquired, waited: bool) {
         let (hub, share) = (&self.shares.hub, self.share.clone());
         let Made {
             messages,
             settled,
             waiting,
-        } = make(hub, &self.held, acquired, (share.filter(), waited), &mut self.scratch);
+        } = make(hub, &self.held, acquired, (share.filter(), waited), &mut self.scratch).await;
         self.await_schemas(acquired, waiting);
         for (first, last, kind) in settled {
             self.group.acknowledge(acquired.lease, first, last, kind);

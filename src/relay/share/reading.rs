@@ -23,6 +23,7 @@ use crate::{
     },
     mapping::{self, MissingSchema},
     relay::{
+        allowance,
         budget::Budget,
         chunk::{ChunkBuilder, SourceId},
         feed::LIMITS,
@@ -245,11 +246,12 @@ impl Reading {
         cut.then_some(offset)
     }
 
-    /// Makes the next messages of what was fetched: a chunk of them at most, since the rest may have to wait.
+    /// Makes the next messages of what was fetched: a chunk of them at most, since the rest may have to wait, and none where the turn is over.
     pub(super) fn read(&mut self, filter: &str, scratch: &mut Scratch) -> Read {
         let mut messages = Vec::new();
         while messages.is_empty()
             && !self.waits_for_schema()
+            && !allowance::is_used_up()
             && let Some(batch) = self.next_batch()
         {
             if self.piece(&batch, filter, scratch, &mut messages) {
@@ -312,7 +314,7 @@ impl Reading {
                     break;
                 }
             }
-            if self.builder.is_full() {
+            if self.builder.is_full() || allowance::is_used_up() {
                 finish(&mut self.builder, messages);
                 return self.next <= batch.last_offset;
             }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     mapping::Source,
-    relay::placing::UNAVAILABLE,
+    relay::{allowance, placing::UNAVAILABLE},
     upstream::{Assigned, Chunk, Committer, Group, GroupEvent, GroupSettings},
 };
 use commits::Outcome;
@@ -158,6 +158,9 @@ impl Task {
             if self.is_deserted() && self.shares.end(&self.share, false) {
                 return;
             }
+            if allowance::is_used_up() {
+                allowance::next_turn().await;
+            }
             match self.event(group).await {
                 Event::Group(Some(event)) => self.told(event),
                 Event::Group(None) => {
@@ -252,11 +255,16 @@ impl Task {
         graces.chain(ready).chain(leaves).min()
     }
 
-    /// Makes messages and hands them out, as long as somebody takes any; then the others get their turn.
+    /// Makes messages and hands them out, as long as somebody takes any and programs leave time for it; then the others get their turn.
     fn work(&mut self) {
+        allowance::begin();
         for _ in 0..MOST_ROUNDS {
             for reading in &mut self.readings {
-                while !reading.wants_fetch() && reading.has_room() && self.share.lock().state.wants(reading.part) {
+                while !allowance::is_used_up()
+                    && !reading.wants_fetch()
+                    && reading.has_room()
+                    && self.share.lock().state.wants(reading.part)
+                {
                     let read = reading.read(self.share.filter(), &mut self.scratch);
                     let mut inner = self.share.lock();
                     for (offset, message) in read.messages {
@@ -265,10 +273,21 @@ impl Task {
                     inner.state.reach(reading.part, read.reached);
                 }
             }
-            if self.share.hand_out() == 0 {
+            let handed_out = self.share.hand_out();
+            if allowance::is_used_up() {
+                return self.break_off();
+            }
+            if handed_out == 0 {
                 return self.settle_down();
             }
         }
+        self.share.wake.notify_one();
+    }
+
+    /// Programs have had what they may take of this turn. The next begins with another partition.
+    fn break_off(&mut self) {
+        self.settle_down();
+        self.readings.rotate_left(1);
         self.share.wake.notify_one();
     }
 

@@ -1,0 +1,194 @@
+//! Turns of one connection, taken by hand.
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+};
+
+use super::super::{Relay, Settings, mailbox::Ending};
+use super::*;
+use crate::{
+    downstream::{Address, Gate, Limits, Listener, ListenerLimits, ListenerSettings, Protocol},
+    mapping::{KafkaSpec, OnError, RuleSet, RuleSpec, Unmapped},
+    metrics::Metrics,
+    session,
+    upstream::{self, Cluster},
+};
+
+const CONNECT: &[u8] = &[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 1, b'a'];
+const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
+const PINGREQ: [u8; 2] = [0xc0, 0];
+const PINGRESP: [u8; 2] = [0xd0, 0];
+const DISCONNECT: &[u8] = &[0xe0, 0];
+/// Messages to [`dear`] that one turn takes: 20,000 steps each.
+const IN_A_TURN: usize = 5;
+
+/// A relay that maps nothing, so what it is told is counted as unmapped, and a connection to it.
+async fn link() -> (Link, Arc<Shared>, TcpStream, Arc<Metrics>) {
+    link_by(Vec::new()).await
+}
+
+/// One with these rules.
+async fn link_by(rules: Vec<RuleSpec>) -> (Link, Arc<Shared>, TcpStream, Arc<Metrics>) {
+    let metrics = Arc::new(Metrics::new());
+    let settings = Settings {
+        session: Arc::new(session::Settings::default()),
+        delivery_timeout: LAST_WRITE,
+        drain_timeout: LAST_WRITE,
+        batch_size: 1024,
+        rate: super::super::ClientRate::default(),
+        sweeps: super::super::SweepSettings::default(),
+        fetch_size: 1024,
+        store: None,
+        group_prefix: String::new(),
+        shared: super::super::SharedKind::default(),
+        payload_format_check: false,
+        access: Default::default(),
+        registries: Vec::new(),
+        retained: None,
+        state_topics: Vec::new(),
+    };
+    let rules = Arc::new(RuleSet::compile(rules, Unmapped::Reject).unwrap());
+    let cluster = Cluster::start(upstream::Settings {
+        bootstrap_servers: vec!["127.0.0.1:1".to_owned()],
+        ..Default::default()
+    });
+    let relay = Relay::new(settings, rules, cluster, metrics.clone());
+    let listener = ListenerSettings {
+        name: "tcp".to_owned(),
+        address: Address::Ip("127.0.0.1:0".parse().unwrap()),
+        protocol: Protocol::Mqtt,
+        proxy: None,
+        limits: ListenerLimits::default(),
+    };
+    let listener = Listener::bind(&listener, &Gate::new(Limits::default()), &metrics).unwrap();
+    let address = listener.local_address().unwrap();
+    let (tell, mut links) = mpsc::channel(1);
+    let on_link = move |link| {
+        let tell = tell.clone();
+        async move { drop(tell.send(link).await) }
+    };
+    tokio::spawn(listener.run(on_link, std::future::pending()));
+    let device = TcpStream::connect(address).await.unwrap();
+    (links.recv().await.unwrap(), relay.shared, device, metrics)
+}
+
+#[tokio::test]
+async fn the_task_of_an_idle_connection_holds_little_more_than_the_connection() {
+    let (link, shared, _device, _) = link().await;
+    let task = size_of_val(&Connection::serve(link, shared, ()));
+    let own = size_of::<Connection>();
+    assert!(own <= 1280 && task <= own + 320, "{task} bytes, {own} of them the connection's own");
+}
+
+#[tokio::test]
+async fn who_must_end_is_heard_out() {
+    for ending in [Ending::TakenOver, Ending::ByOperator, Ending::ShutDown] {
+        let (link, shared, mut device, metrics) = link().await;
+        let mut connection = Connection::new(link, shared);
+        device.write_all(CONNECT).await.unwrap();
+        connection.turn();
+        while !connection.session.is_live() {
+            let _event = connection.wait(false).await;
+            connection.turn();
+        }
+        // More than one read takes, so a part is left in the socket.
+        let publish = [&[0x30, 0xe8, 7, 0, 1, b't'][..], &[b'x'; 997]].concat();
+        device.write_all(&publish.repeat(100)).await.unwrap();
+        device.write_all(DISCONNECT).await.unwrap();
+        assert_eq!(connection.link.fill().await.unwrap(), Fill::Bytes);
+        connection.desk.mailbox.end(ending);
+        connection.turn();
+        assert!(connection.session.is_closed());
+        let text = metrics.encode();
+        let unmapped = "mqtt_kafka_proxy_refusals_total{reason=\"unmapped\"} 100\n";
+        assert!(text.contains(unmapped), "all of it was heard: {text}");
+        assert!(!text.contains("connections_closed_total{"), "it said goodbye: {text}");
+    }
+}
+
+/// A rule whose program costs at once all that a run may, and makes nothing.
+fn dear() -> RuleSpec {
+    RuleSpec {
+        name: "dear".into(),
+        mqtt: "t/{key}".into(),
+        on_error: Some(OnError::Skip),
+        transform: Some("\"x\" * (. * 100000000)".into()),
+        kafka: KafkaSpec {
+            topic: "t".into(),
+            key: Some("{key}".into()),
+            ..KafkaSpec::default()
+        },
+        ..RuleSpec::default()
+    }
+}
+
+/// So many messages to it, of QoS 1.
+fn dear_messages(count: u8) -> Vec<u8> {
+    let packet = |id| [0x32, 8, 0, 3, b't', b'/', b'a', 0, id, b'1'];
+    (1..=count).flat_map(packet).collect()
+}
+
+/// A connection to a relay with that rule, let in.
+async fn connected_to_dear() -> (Connection, TcpStream, Arc<Metrics>) {
+    let (link, shared, mut device, metrics) = link_by(vec![dear()]).await;
+    let mut connection = Connection::new(link, shared);
+    device.write_all(CONNECT).await.unwrap();
+    connection.turn();
+    while !connection.session.is_live() {
+        let _event = connection.wait(false).await;
+        connection.turn();
+    }
+    // What is to be written leaves, and nothing is waited for.
+    let _event = connection.wait(true).await;
+    let mut answer = [0_u8; 4];
+    device.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, CONNACK);
+    (connection, device, metrics)
+}
+
+fn cut_off(metrics: &Metrics) -> String {
+    let text = metrics.encode();
+    let of = "mqtt_kafka_proxy_transform_failures_total{rule=\"dear\",reason=\"transform_limit\"} ";
+    text.lines().find_map(|line| line.strip_prefix(of)).unwrap_or("0").to_owned()
+}
+
+#[tokio::test]
+async fn a_turn_ends_when_programs_have_had_their_part_and_the_next_goes_on_where_it_was() {
+    let (mut connection, mut device, metrics) = connected_to_dear().await;
+    device.write_all(&[&dear_messages(12)[..], &PINGREQ].concat()).await.unwrap();
+    assert_eq!(connection.link.fill().await.unwrap(), Fill::Bytes);
+    for (taken, unsent) in [(IN_A_TURN, 4 * IN_A_TURN), (2 * IN_A_TURN, 4 * IN_A_TURN), (12, 4 * 2 + 2)] {
+        connection.turn();
+        assert_eq!(cut_off(&metrics), taken.to_string());
+        assert_eq!(connection.session.outbox().len(), unsent);
+        // Its socket is not read, and its keep alive rests, until all is taken.
+        let goes_on = taken < 12;
+        assert_eq!(allowance::is_used_up(), goes_on);
+        assert_eq!((connection.reading, connection.resting), (!goes_on, goes_on));
+        // What was answered leaves all the same.
+        let _event = connection.wait(true).await;
+        assert_eq!(connection.session.outbox().len(), 0);
+    }
+    let mut answers = vec![0; 12 * 4 + 2];
+    device.read_exact(&mut answers).await.unwrap();
+    let expected: Vec<u8> = (1..=12).flat_map(|id| [0x40, 2, 0, id]).chain(PINGRESP).collect();
+    assert_eq!(answers, expected);
+}
+
+#[tokio::test]
+async fn who_must_end_is_heard_out_also_if_that_takes_more_than_one_turn() {
+    for ending in [Ending::TakenOver, Ending::ByOperator, Ending::ShutDown] {
+        let (mut connection, mut device, metrics) = connected_to_dear().await;
+        device.write_all(&[&dear_messages(12)[..], DISCONNECT].concat()).await.unwrap();
+        assert_eq!(connection.link.fill().await.unwrap(), Fill::Bytes);
+        connection.desk.mailbox.end(ending);
+        for is_closed in [false, false, true] {
+            connection.turn();
+            assert_eq!(connection.session.is_closed(), is_closed);
+        }
+        assert_eq!(cut_off(&metrics), "12");
+        assert!(!metrics.encode().contains("connections_closed_total{"), "it said goodbye");
+    }
+}
