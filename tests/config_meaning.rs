@@ -347,3 +347,30 @@ fn a_byte_order_mark_and_windows_lines_do_no_harm() {
                 rules: [{name: a, mqtt: a, kafka: {topic: t}}]\r\n";
     assert_eq!(parse(text).rules.len(), 1);
 }
+
+#[test]
+fn a_file_that_many_rules_look_into_is_one_table() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("sites.csv"), "vin,site\n42,north\n").unwrap();
+    let rule = |name: &str, table: &str| {
+        format!("  - {{name: {name}, mqtt: {name}, lookup: {{sites: {table}}}, transform: 'lookup(\"sites\"; .)', kafka: {{topic: t}}}}\n")
+    };
+    let rules: String = [
+        ("a", "sites.csv"),
+        ("b", "{file: sites.csv}"),
+        ("c", "sites.csv"),
+        ("d", "{file: sites.csv, key: site}"),
+        ("e", "{file: sites.csv, key: site}"),
+    ]
+    .iter()
+    .map(|(name, table)| rule(name, table))
+    .collect();
+    let text = format!(
+        "listeners: [{{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}}]\nkafka: {{bootstrap_servers: [\"a:1\"]}}\nrules:\n{rules}"
+    );
+    let config = config::parse(&text, folder.path(), &environment).unwrap();
+    let tables = config.rules.tables();
+    assert_eq!(tables.len(), 2, "one for each key that rows are found by");
+    let rows = |key: &str| tables.iter().filter_map(|table| table.row_as_json(key)).count();
+    assert_eq!((rows("42"), rows("north")), (1, 1));
+}

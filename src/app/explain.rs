@@ -32,8 +32,8 @@ pub(super) struct Setting<'a> {
 
 /// Answers the question on stdout; that nothing comes of it is told by the code, too.
 pub(super) fn explain(question: &Question, rules: &RuleSet, setting: &Setting<'_>) -> Exit {
-    for (_, table) in rules.iter().flat_map(|(_, rule)| rule.tables()) {
-        if let Err((path, why)) = table_files::stand_in(table) {
+    for table in rules.tables() {
+        if let Err((path, why)) = table_files::stand_in(&table) {
             tell(&format_args!("{} {why}", path.display()));
             return Exit::Usage;
         }

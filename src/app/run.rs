@@ -75,12 +75,7 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     tell_of_open_listeners(&config);
     make_room(config.limits.connections);
     let topics: Vec<String> = named(&config).into_keys().collect();
-    let tables: Vec<_> = config
-        .rules
-        .iter()
-        .flat_map(|(_, rule)| rule.tables())
-        .map(|(_, table)| table.clone())
-        .collect();
+    let tables = config.rules.tables();
     let relay = Relay::new(relay_settings(&config), Arc::new(config.rules), cluster.clone(), metrics.clone());
     let (end, ending) = watch::channel(false);
     let mut open = ports.open(&relay, &cluster, &metrics, &ending);

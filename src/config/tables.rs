@@ -90,13 +90,19 @@ impl Walk<'_> {
         key.map_or(Some(None), |key| key.map(Some))
     }
 
+    /// The table of a file; rules that name it with the same key share it.
     fn table_file(&mut self, file: &Node, key: Option<String>) -> Option<Arc<Table>> {
         let path = self.path(file, "rules[].lookup.NAME.file")?;
-        let table = table_files::read(&path).and_then(|content| Table::new(path.clone(), key, &content));
+        let named = (path, key);
+        if let Some(known) = self.table_files.get(&named) {
+            return Some(known.clone());
+        }
+        let (path, key) = &named;
+        let table = table_files::read(path).and_then(|content| Table::new(path.clone(), key.clone(), &content));
         match table {
-            Ok(table) => Some(Arc::new(table)),
+            Ok(table) => Some(self.table_files.entry(named).or_insert(Arc::new(table)).clone()),
             Err(why) => {
-                self.unfit(file, &path, &why);
+                self.unfit(file, path, &why);
                 None
             }
         }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -68,6 +68,8 @@ pub(super) struct Walk<'e> {
     pub(super) registries: Vec<RegistrySettings>,
     /// Of Kafka topics that rules name as tables, each once.
     pub(super) tables: Vec<Arc<Table>>,
+    /// Of files that they name, by path and key.
+    pub(super) table_files: HashMap<(PathBuf, Option<String>), Arc<Table>>,
     /// Places of values that are secrets.
     pub(super) secrets: BTreeSet<Place>,
     /// Relative paths begin here: the folder of the file.
@@ -84,6 +86,7 @@ impl<'e> Walk<'e> {
             warnings: vec![],
             registries: vec![],
             tables: vec![],
+            table_files: HashMap::new(),
             secrets: BTreeSet::new(),
             folder,
             environment,

@@ -5,7 +5,7 @@ use super::filter::{Filter, illegal_kafka_char, illegal_kafka_topic};
 use super::said::is_reserved;
 use super::spec::{Direction, Retain, RuleSpec, Tombstones};
 use super::template::{Template, Token, lex, place_of};
-use super::transform::dollars;
+use super::transform::named_in;
 
 /// Checks what needs no template to be read.
 pub(super) fn check_words(spec: &RuleSpec, faults: &mut Faults) {
@@ -171,8 +171,7 @@ pub(super) fn check_kafka_topic(written: &str, reads_only: bool, faults: &mut Fa
 
 /// Tells the captures that nothing uses.
 pub(super) fn check_unused(filter: &Filter, templates: &[&Template], spec: &RuleSpec, faults: &mut Faults) {
-    let programs = [&spec.transform, &spec.transform_back].into_iter().flatten();
-    let variables: Vec<String> = programs.flat_map(|program| dollars(program)).collect();
+    let variables = named_in([&spec.transform, &spec.transform_back].into_iter().flatten());
     for (i, (name, at)) in filter.captures.iter().enumerate() {
         let i = u8::try_from(i).expect("at most MAX_CAPTURES");
         let in_program = variables.iter().any(|variable| variable.strip_prefix('$') == Some(name));

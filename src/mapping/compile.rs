@@ -6,6 +6,7 @@ use super::checks::{check_header_name, check_kafka_topic, check_unused, check_wo
 use super::fault::{Fault, Faults, Field, Wrong};
 use super::filter::Filter;
 use super::inverse::plan_inverse;
+use super::jq::on_large_stack;
 use super::prefixes::Prefixes;
 use super::record_template::record_template;
 use super::rules::{Rule, RuleSet, Shape, TopicSlot};
@@ -24,12 +25,22 @@ const MOST_EXPRESSIONS: usize = 1_000;
 impl RuleSet {
     /// Compiles all rules, or tells all that is wrong with any of them.
     pub fn compile(specs: Vec<RuleSpec>, unmapped: Unmapped) -> Result<RuleSet, Vec<Fault>> {
+        if specs.iter().all(|spec| spec.transform.is_none() && spec.transform_back.is_none()) {
+            return Self::compile_here(specs, unmapped);
+        }
+        // Once for all programs of the file: otherwise each would need a thread of its own.
+        let mut given = Some(specs);
+        let compiled = on_large_stack(|| Self::compile_here(given.take().unwrap_or_default(), unmapped));
+        // Without a thread each program tells that itself.
+        compiled.unwrap_or_else(|_| Self::compile_here(given.take().unwrap_or_default(), unmapped))
+    }
+
+    fn compile_here(specs: Vec<RuleSpec>, unmapped: Unmapped) -> Result<RuleSet, Vec<Fault>> {
         let mut faults = Faults { rule: 0, list: Vec::new() };
         let mut names: FxHashMap<String, usize> = FxHashMap::default();
         let mut set = RuleSet {
             rules: Vec::new(),
             trie: Trie::new(),
-            has_expressions: false,
             ask_identity: false,
             slots: Vec::new(),
             slot_of: FxHashMap::default(),
@@ -85,7 +96,6 @@ impl RuleSet {
             && let Shape::Filter(filter, _) = &rule.shape
         {
             self.trie.insert(filter, id);
-            self.has_expressions |= filter.expression.is_some();
         }
         self.note_unmapped(&rule, id);
         self.ask_identity |= rule.asks_identity();

@@ -301,9 +301,8 @@ impl Draft {
         Ok(())
     }
 
-    pub(super) fn add(&mut self, id: u32, rule: &Rule, inbound: &Inbound<'_>) -> Result<(), RefusalReason> {
-        let filter = rule.filter().expect("only rules with a filter are in the trie");
-        let captured = filter.captures(inbound.topic).expect("the trie found it");
+    pub(super) fn add(&mut self, id: u32, rule: &Rule, captured: &Captured<'_>, inbound: &Inbound<'_>) -> Result<(), RefusalReason> {
+        let filter = rule.filter().expect("only rules with a filter capture anything");
         let start = self.text.len();
         if rule.slot.is_none() {
             for piece in &rule.topic.pieces {
@@ -320,15 +319,15 @@ impl Draft {
         }
         let topic = start..self.text.len();
         let key = match &rule.key {
-            Some(key) => self.render(key, &captured, inbound)?,
+            Some(key) => self.render(key, captured, inbound)?,
             None => Text::Topic(0..inbound.topic.len()),
         };
         let partition = match &rule.partition_template {
-            Some(template) => Some(self.partition_number(template, &captured, inbound)?),
+            Some(template) => Some(self.partition_number(template, captured, inbound)?),
             None => None,
         };
         let timestamp = match &rule.timestamp {
-            Some(template) => self.time(template, &captured, inbound)?,
+            Some(template) => self.time(template, captured, inbound)?,
             None => inbound.now_ms,
         };
         // A rest of no level and an empty one leave the same in key and headers, unless the key is the whole topic.
@@ -336,7 +335,7 @@ impl Draft {
         let headers = self.headers.len();
         self.own_headers(rule, inbound, rest_missing);
         for (i, (_, value)) in rule.headers.iter().enumerate() {
-            let value = self.render(value, &captured, inbound)?;
+            let value = self.render(value, captured, inbound)?;
             self.headers.push((Name::Rule(i), Value::Text(value)));
         }
         let escaped = self.escaped.len();
@@ -363,7 +362,7 @@ impl Draft {
         match &rule.conversion {
             // An empty payload clears what is retained of its topic, and nothing else can be said of it.
             Some(conversion) if conversion.converts() && !is_tombstone && !(inbound.publish.retain && is_empty) => {
-                self.convert(conversion, rule, &record, inbound, filter, &captured)?;
+                self.convert(conversion, rule, &record, inbound, filter, captured)?;
             }
             _ => self.records.push(record),
         }

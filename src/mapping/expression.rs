@@ -1,8 +1,11 @@
 //! The MQTT side of a rule as a regular expression, for topics that a filter cannot tell: `mqtt_regex`. It takes whole
 //! topics, in time linear in their length, and without allocating once it is warm.
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use regex_automata::hybrid::dfa::DFA;
-use regex_automata::meta::Regex;
+use regex_automata::meta::{Cache, Regex};
 use regex_automata::nfa::thompson::NFA;
 use regex_automata::util::primitives::NonMaxUsize;
 use regex_automata::util::start;
@@ -11,6 +14,7 @@ use regex_syntax::ast::{self, Ast, GroupKind};
 use regex_syntax::hir::literal::Extractor;
 use regex_syntax::hir::translate::Translator;
 use regex_syntax::hir::{Hir, Look};
+use thread_local::ThreadLocal;
 
 use super::fault::Wrong;
 use super::filter::{Filter, Level};
@@ -28,6 +32,10 @@ const DEEPEST: u32 = 32;
 #[derive(Clone, Debug)]
 pub(super) struct Expression {
     regex: Regex,
+    /// Of each thread its own, without a lock.
+    caches: Arc<ThreadLocal<RefCell<Cache>>>,
+    /// The whole topic and its groups have so many ends.
+    slots: usize,
     /// To look at the beginning of topics; without it (`\b` in it is too much for an automaton) nothing is known of them.
     beginnings: Option<Box<DFA>>,
     written: String,
@@ -65,7 +73,10 @@ impl Expression {
     /// What its groups hold; a group that took no part holds nothing.
     pub(super) fn captures<'a>(&self, topic: &'a str) -> Option<Captured<'a>> {
         let mut slots: [Option<NonMaxUsize>; 2 * (MAX_CAPTURES + 1)] = [None; _];
-        self.regex.search_slots(&Input::new(topic).anchored(Anchored::Yes), &mut slots)?;
+        let slots = &mut slots[..self.slots];
+        let input = Input::new(topic).anchored(Anchored::Yes);
+        let cache = self.caches.get_or(|| RefCell::new(self.regex.create_cache()));
+        self.regex.search_slots_with(&mut cache.borrow_mut(), &input, slots)?;
         let mut captured = Captured::default();
         // The first pair is the whole topic.
         for (held, ends) in captured.iter_mut().zip(slots.as_chunks::<2>().0.iter().skip(1)) {
@@ -126,6 +137,8 @@ fn compile(hir: Hir, written: &str) -> Result<Expression, Vec<Wrong>> {
         )]
     })?;
     Ok(Expression {
+        slots: regex.group_info().slot_len(),
+        caches: Arc::default(),
         regex,
         beginnings: automaton_of(&whole).map(Box::new),
         written: written.to_owned(),

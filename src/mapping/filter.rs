@@ -140,11 +140,6 @@ impl Filter {
         self.expression.is_some() || self.levels.contains(&Level::Rest(Some(capture)))
     }
 
-    /// Whether a topic that has its levels is one of its topics.
-    pub(super) fn takes(&self, topic: &str) -> bool {
-        self.expression.as_ref().is_none_or(|expression| expression.takes(topic))
-    }
-
     /// Whether some level is taken without being captured: then captures alone do not give a topic back.
     pub(super) fn has_wildcards(&self) -> bool {
         self.levels

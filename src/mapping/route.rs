@@ -96,20 +96,15 @@ impl RuleSet {
         let mut found = std::mem::take(&mut draft.found);
         self.trie.matches(inbound.topic, &mut found);
         found.sort_unstable();
-        if self.has_expressions {
-            self.keep_those_that_take(inbound.topic, &mut found);
-        }
-        if found.is_empty() {
-            let unmapped = self.unmapped_topic(inbound.topic, &mut found);
-            draft.found = found;
-            return Err(NoRoute::Unmapped(unmapped));
-        }
-        let ordinary = found.iter().copied().find(|&id| !self.rules[id as usize].also);
-        let copies = found.iter().copied().filter(|&id| self.rules[id as usize].also);
-        let mut outcome = Ok(());
-        for id in ordinary.into_iter().chain(copies) {
+        // One that is found by its levels may have an expression that does not take the topic; what it captures tells both.
+        let taking = |&id: &u32| Some((id, self.rules[id as usize].filter()?.captures(inbound.topic)?));
+        let ordinary = found.iter().filter(|&&id| !self.rules[id as usize].also).find_map(taking);
+        let copies = found.iter().filter(|&&id| self.rules[id as usize].also).filter_map(taking);
+        let (mut outcome, mut unmapped) = (Ok(()), true);
+        for (id, captured) in ordinary.into_iter().chain(copies) {
+            unmapped = false;
             let rule = &self.rules[id as usize];
-            if let Err(reason) = draft.add(id, rule, inbound) {
+            if let Err(reason) = draft.add(id, rule, &captured, inbound) {
                 let refusal = Refusal { rule: RuleId(id), reason };
                 match rule.on_error {
                     OnError::Reject => {
@@ -121,18 +116,10 @@ impl RuleSet {
                 }
             }
         }
+        if unmapped {
+            outcome = Err(NoRoute::Unmapped(self.unmapped_topic(inbound.topic, &mut found)));
+        }
         draft.found = found;
         outcome
-    }
-
-    /// Of the rules whose levels match, those whose expressions do; ordinary ones behind the first are not looked at.
-    fn keep_those_that_take(&self, topic: &str, found: &mut Vec<u32>) {
-        let mut taken = false;
-        found.retain(|&id| {
-            let rule = &self.rules[id as usize];
-            let takes = (rule.also || !taken) && rule.filter().is_some_and(|filter| filter.takes(topic));
-            taken |= takes && !rule.also;
-            takes
-        });
     }
 }

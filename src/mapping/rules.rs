@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::fault::Field;
 use super::filter::Filter;
@@ -187,8 +187,6 @@ pub struct RuleSet {
     pub(super) rules: Vec<Rule>,
     pub(super) trie: Trie,
     pub(super) ask_identity: bool,
-    /// Whether what the trie finds is not yet known to match.
-    pub(super) has_expressions: bool,
     pub(super) slots: Vec<String>,
     /// The slot of a constant Kafka topic.
     pub(super) slot_of: FxHashMap<String, TopicSlot>,
@@ -205,6 +203,13 @@ impl RuleSet {
     /// The rule of an id that this set gave out.
     pub fn rule(&self, id: RuleId) -> &Rule {
         &self.rules[id.0 as usize]
+    }
+
+    /// The tables that programs of rules look into, each once.
+    pub fn tables(&self) -> Vec<Arc<Table>> {
+        let mut known = FxHashSet::default();
+        let all = self.rules.iter().flat_map(Rule::tables).map(|(_, table)| table);
+        all.filter(|table| known.insert(Arc::as_ptr(table))).cloned().collect()
     }
 
     /// How many rules there are.

@@ -113,6 +113,17 @@ impl Needs {
     }
 }
 
+/// What it reads: its Kafka topic, or of a rule that only reads the form of those, with `*` for each capture. Others may ask more of a name
+/// than its form.
+fn form(rule: &Rule) -> Option<String> {
+    let piece = |piece: &Piece| match piece {
+        Piece::Text(text) => text.clone(),
+        _ => "*".to_owned(),
+    };
+    let is_known = rule.topic.constant().is_some() || matches!(rule.shape, Shape::Record(..));
+    (is_known && rule.delivers()).then(|| rule.topic.pieces.iter().map(piece).collect())
+}
+
 /// Whether its topics begin with text of the rule's own. Else it takes no record that would make a topic of the server's own (`$`).
 fn begins_with_text(rule: &Rule) -> bool {
     match &rule.shape {
@@ -124,7 +135,7 @@ fn begins_with_text(rule: &Rule) -> bool {
 /// Of the rules before one, those that may take all that it could.
 #[derive(Debug, Default)]
 pub(super) struct Takers {
-    /// By the Kafka topic; none is here that takes no more than another.
+    /// By the Kafka topic or its form; none is here that takes no more than another.
     by_topic: FxHashMap<String, Vec<(Needs, u32)>>,
 }
 
@@ -134,19 +145,19 @@ impl Takers {
 
     /// A rule before this one that takes every record of its Kafka topic that others write and that it could make a topic of.
     pub(super) fn before(&self, rule: &Rule) -> Option<RuleId> {
-        let takers = self.by_topic.get(rule.kafka_topic().filter(|_| rule.delivers())?)?;
+        let takers = self.by_topic.get(&form(rule)?)?;
         let needs = Needs::of(rule)?;
         takers.iter().find(|(own, _)| own.are_implied_by(&needs)).map(|(_, id)| RuleId(*id))
     }
 
     /// Notes the next rule.
     pub(super) fn add(&mut self, id: u32, rule: &Rule) {
-        let Some(topic) = rule.kafka_topic().filter(|_| rule.delivers() && begins_with_text(rule)) else {
+        let Some(form) = form(rule).filter(|_| begins_with_text(rule)) else {
             return;
         };
         let needs = Needs::of(rule).filter(|needs| !matches!(needs.key, Some(Form::Exactly(_))));
         if let (Some(needs), None) = (needs, self.before(rule)) {
-            let takers = self.by_topic.entry(topic.to_owned()).or_default();
+            let takers = self.by_topic.entry(form).or_default();
             if takers.len() < Self::MOST {
                 takers.push((needs, id));
             }
@@ -155,7 +166,7 @@ impl Takers {
 
     /// Tells a rule that only reads if it can never get a record.
     pub(super) fn check(&self, set: &RuleSet, rule: &Rule, faults: &mut Faults) {
-        let (Direction::Subscribe, Some(topic)) = (rule.direction, rule.kafka_topic()) else {
+        let (Direction::Subscribe, Some(topic)) = (rule.direction, form(rule)) else {
             return;
         };
         if let Some(first) = self.before(rule) {

@@ -5,7 +5,7 @@ use super::filter::Filter;
 use super::said::is_reserved;
 use super::spec::{Direction, RuleSpec};
 use super::template::{MAX_CAPTURES, Token, lex};
-use super::transform::dollars;
+use super::transform::named_in;
 
 impl Filter {
     /// The captures of a rule's Kafka topic, without levels. What cannot be read at all is told elsewhere.
@@ -60,7 +60,7 @@ pub(super) fn known_to_programs<'f>(spec: &RuleSpec, captures: &'f Filter) -> Op
 /// Tells captures of the Kafka topic that neither the MQTT topic nor the program uses. One whose name begins with `_` need not be used.
 pub(super) fn check_unused(captures: &Filter, spec: &RuleSpec, faults: &mut Faults) {
     let Ok(tokens) = lex(&spec.mqtt) else { return };
-    let variables: Vec<String> = spec.transform_back.iter().flat_map(|program| dollars(program)).collect();
+    let variables = named_in(&spec.transform_back);
     let uses = |wanted: &str| {
         let is = |token: &Token| matches!(token, Token::Hole { name, .. } if name == wanted || name == "topic");
         let in_program = variables.iter().any(|variable| variable.strip_prefix('$') == Some(wanted));

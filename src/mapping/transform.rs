@@ -8,7 +8,7 @@ use super::fault::{Faults, Field};
 use super::filter::{Filter, illegal_kafka_topic};
 use super::format::Format;
 use super::headers::{Name, Value as HeaderValue, must_escape};
-use super::jq::{Output, Program, Trouble, Value};
+use super::jq::{Output, Program, Trouble, Value, variables};
 use super::restore;
 use super::route::RefusalReason;
 use super::rules::{Rule, RuleId};
@@ -142,6 +142,7 @@ pub(super) fn conversion(spec: &RuleSpec, of_topic: &Filter, faults: &mut Faults
     let before = faults.list.len();
     let filter = parsed.as_ref().or_else(|| known_to_programs(spec, of_topic));
     let (forth, back) = programs(spec, filter, faults);
+    check_tables(spec, forth.iter().chain(&back), faults);
     let value = spec.value.unwrap_or_default();
     (faults.list.len() == before).then(|| {
         Box::new(Conversion {
@@ -212,8 +213,14 @@ fn only_chooses(program: &str) -> bool {
     end.is_some_and(|end| end + 1 == chosen.len())
 }
 
-/// All variables that a program names.
-pub(super) fn dollars(text: &str) -> impl Iterator<Item = String> {
+/// The variables that programs name, with their `$`.
+pub(super) fn named_in<'s>(programs: impl IntoIterator<Item = &'s String>) -> Vec<String> {
+    let of = |program: &String| variables(program).unwrap_or_else(|| dollars(program).collect());
+    programs.into_iter().flat_map(of).collect()
+}
+
+/// All that looks like a variable of a program.
+fn dollars(text: &str) -> impl Iterator<Item = String> {
     let names = text.split('$').skip(1).map(|rest| {
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         &rest[..end.unwrap_or(rest.len())]
@@ -235,6 +242,25 @@ fn check_lookup(spec: &RuleSpec, faults: &mut Faults) {
             message,
             "leave `lookup` out, or write `lookup(\"NAME\"; KEY)` in the program",
         );
+    }
+}
+
+/// Tells tables that no program names, where all that is looked into is named.
+fn check_tables<'p>(spec: &RuleSpec, programs: impl Iterator<Item = &'p Program>, faults: &mut Faults) {
+    let mut named: Vec<&str> = Vec::new();
+    for program in programs {
+        match &program.looks_into {
+            Some(tables) => named.extend(tables.iter().map(String::as_str)),
+            None => return,
+        }
+    }
+    if named.is_empty() {
+        return;
+    }
+    for (name, _) in spec.lookup.iter().filter(|(name, _)| !named.contains(&name.as_str())) {
+        let message = format!("no program of the rule looks into the table `{name}`");
+        let remedy = format!("leave it out, or write `lookup(\"{name}\"; KEY)` in the program");
+        faults.add(Field::Lookup, None, message, remedy);
     }
 }
 

@@ -120,13 +120,15 @@ fn warn_of_inverse(rule: &Rule, filter: &Filter, warnings: &mut Faults) {
     warnings.add(filter.field(), Some(0), message, remedy);
 }
 
-/// A message that is published and comes back is another one.
+/// A message that is published and comes back is another one, or does not come back.
 fn warn_of_program(rule: &Rule, warnings: &mut Faults) {
-    if rule
-        .conversion
-        .as_ref()
-        .is_some_and(|conversion| conversion.reshapes && conversion.back.is_none())
-    {
+    let Some(conversion) = &rule.conversion else { return };
+    if !conversion.topics.is_empty() {
+        let message = "what the program sends to these topics does not come back to subscribers of this rule";
+        let remedy = "write `direction: publish`, and rules with `direction: subscribe` for what is to come back";
+        warnings.add(Field::KafkaTopics(0), Some(0), message, remedy);
+    }
+    if conversion.reshapes && conversion.back.is_none() {
         let message = "subscribers get what `transform` made of a payload, not what was published";
         let remedy = "write a `transform_back` that undoes it, or `transform_back: .` if they are to get that, or `direction: publish`";
         warnings.add(Field::Transform, Some(0), message, remedy);

@@ -171,7 +171,7 @@ fn outcome(example: &Example, id: RuleId, rules: &RuleSet) -> Result<Vec<Made>, 
 }
 
 fn stored(sample: &Sample<'_>, id: RuleId, rules: &RuleSet) -> Result<Vec<Made>, Nothing> {
-    let explained = rules.explain_publish(sample).map_err(Nothing::Stray)?;
+    let explained = rules.explain_publish_of(id, sample).map_err(Nothing::Stray)?;
     let records = match &explained.outcome {
         Ok(records) => records.as_slice(),
         Err(NoRoute::Unmapped(_) | NoRoute::Refused(_)) => &[],

@@ -1,12 +1,14 @@
-//! What programs are compiled with: of the library's definitions those that a program calls, and what these call. With all of them each program
-//! would take a millisecond to compile, and memory for each definition of its own.
+//! What programs are compiled with: of the library's definitions and functions those that a program calls, and what these call. With all of them
+//! each program would take a millisecond to compile, and memory for each definition and function of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use jaq_core::load::parse::Def;
+use jaq_core::native::Fun;
 
-use super::natives::definitions;
+use super::natives::{self, definitions};
+use super::program::Kind;
 use super::recursion::said;
 
 struct Library {
@@ -31,20 +33,34 @@ static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
     }
 });
 
-/// The definitions behind these names, in the order of the library.
-pub(super) fn needed(calls: &[&str]) -> Vec<Def<&'static str>> {
+/// What is behind names.
+pub(super) struct Needed {
+    /// In the order of the library.
+    pub(super) definitions: Vec<Def<&'static str>>,
+    /// Those that the compiler calls itself among them.
+    pub(super) functions: Vec<Fun<Kind>>,
+}
+
+/// What is behind these names.
+pub(super) fn needed(calls: &[&str]) -> Needed {
     let library = &*LIBRARY;
     let mut wanted = vec![false; library.definitions.len()];
-    let mut names: Vec<&str> = calls.to_vec();
-    while let Some(name) = names.pop() {
+    let (mut next, mut names) = (calls.to_vec(), HashSet::new());
+    while let Some(name) = next.pop() {
+        if !names.insert(name) {
+            continue;
+        }
         for place in library.places.get(name).into_iter().flatten() {
-            if !std::mem::replace(&mut wanted[*place], true) {
-                names.extend(&library.calls[*place]);
-            }
+            wanted[*place] = true;
+            next.extend(&library.calls[*place]);
         }
     }
     let kept = library.definitions.iter().zip(wanted).filter(|(_, wanted)| *wanted);
-    kept.map(|(def, _)| def.clone()).collect()
+    let functions = natives::functions().filter(|(name, ..)| name.starts_with('!') || names.contains(name));
+    Needed {
+        definitions: kept.map(|(def, _)| def.clone()).collect(),
+        functions: functions.collect(),
+    }
 }
 
 #[cfg(test)]
@@ -54,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_program_has_what_it_calls_and_what_that_calls() {
-        let names = |calls: &[&str]| needed(calls).iter().map(|def| def.name).collect::<Vec<_>>();
+        let names = |calls: &[&str]| needed(calls).definitions.iter().map(|def| def.name).collect::<Vec<_>>();
         assert_eq!(names(&["nothing"]), [""; 0]);
         assert!(names(&["select"]).contains(&"empty") && names(&["select"]).len() < 5);
         assert!(names(&["with_entries"]).contains(&"map"));

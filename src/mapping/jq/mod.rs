@@ -12,10 +12,13 @@ mod program;
 mod recursion;
 mod size;
 mod value;
+mod variables;
 
 pub use fuel::steps_taken;
 pub(super) use program::{Output, Program, Trouble};
+pub(super) use size::on_large_stack;
 pub use value::{Array, Envelope, Fields, Object, Value};
+pub(super) use variables::variables;
 
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,7 @@ use jaq_core::{Ctx, DataT, Exn, Lut, Vars};
 
 use super::expression::{self, Expressions};
 use super::fuel::{CutOff, budget, step, within};
-use super::library::needed;
-use super::natives::functions;
+use super::library::{Needed, needed};
 use super::recursion::said;
 use super::size;
 use super::value::{Fields, Value};
@@ -52,6 +51,8 @@ pub(in crate::mapping) struct Program {
     variables: Vec<(String, bool)>,
     /// Whether it may say what a record has beside its value.
     pub(in crate::mapping) makes_records: bool,
+    /// The tables that it names, if it looks into no others.
+    pub(in crate::mapping) looks_into: Option<Vec<String>>,
     text: String,
     tables: Vec<(String, Arc<Table>)>,
     expressions: Expressions,
@@ -101,17 +102,26 @@ impl Program {
         variables: Vec<String>,
         tables: Vec<(String, Arc<Table>)>,
     ) -> Result<Program, Vec<Wrong>> {
-        size::on_large_stack(|| Self::compile_here(text, variables, tables))
+        size::on_large_stack(|| Self::compile_here(text, variables, tables)).unwrap_or_else(|error| {
+            let message = format!("no thread to compile the program on: {error}");
+            Err(vec![Wrong::new(0, message, "allow more threads or more virtual memory")])
+        })
     }
 
     fn compile_here(text: &str, variables: Vec<String>, tables: Vec<(String, Arc<Table>)>) -> Result<Program, Vec<Wrong>> {
         size::check(text).map_err(|wrong| vec![wrong])?;
         let arena = Arena::default();
         let file = File { code: text, path: () };
-        let said = load::parse(text, |parser| parser.term()).as_ref().map(said).unwrap_or_default();
-        let modules = Loader::new(needed(&said.calls))
+        let parsed = load::parse(text, |parser| parser.term());
+        let said = parsed.as_ref().map(said).unwrap_or_default();
+        let Needed { definitions, functions } = needed(&said.calls);
+        let modules = Loader::new(definitions)
             .load(&arena, file)
             .map_err(|errors| vec![unloadable(text, errors)])?;
+        if parsed.is_none() {
+            // The loader takes one, and nothing would be known of what is behind it.
+            return Err(vec![Wrong::new(0, "a program is no module", "leave `module` out")]);
+        }
         let unknown = said.tables.iter().filter(|name| tables.iter().all(|(known, _)| known != *name));
         let mut wrong: Vec<Wrong> = unknown.map(|table| no_table(text, table)).collect();
         if let Some(call) = said.chain_of_filters {
@@ -125,7 +135,7 @@ impl Program {
             let at = said.expressions.get(*place).map_or(0, |pattern| load::span(text, pattern.at).start);
             wrong.push(Wrong::new(at, message.clone(), EXPRESSIONS));
         }
-        let compiler = jaq_core::Compiler::default().with_funs(functions());
+        let compiler = jaq_core::Compiler::default().with_funs(functions);
         let compiled = compiler.with_global_vars(variables.iter().map(String::as_str)).compile(modules);
         let (filter, expressions) = match (compiled, expressions) {
             (Ok(filter), Ok(expressions)) if wrong.is_empty() => (filter, expressions),
@@ -140,6 +150,7 @@ impl Program {
             filter,
             makes_records: text.contains("record"),
             variables: variables.into_iter().map(|name| (name.clone(), used(&name))).collect(),
+            looks_into: (!said.looks_anywhere).then(|| said.tables.iter().map(|name| (*name).to_owned()).collect()),
             text: text.to_owned(),
             tables,
             expressions,

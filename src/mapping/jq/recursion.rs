@@ -14,6 +14,8 @@ pub(super) struct Said<'s> {
     pub(super) chain_of_filters: Option<&'s str>,
     /// Names of tables that are looked into, as far as they stand there.
     pub(super) tables: Vec<&'s str>,
+    /// It may look into tables that are not named there.
+    pub(super) looks_anywhere: bool,
     /// Names of all functions and formats that are called.
     pub(super) calls: Vec<&'s str>,
     /// Regular expressions that stand there, with flags that do, too.
@@ -47,9 +49,15 @@ pub(super) fn said<'s>(program: &Term<&'s str>) -> Said<'s> {
         said: Said::default(),
     };
     search.term(program);
-    let Said { expressions, own, .. } = &mut search.said;
+    let Said {
+        expressions,
+        own,
+        looks_anywhere,
+        ..
+    } = &mut search.said;
     // What the program defines itself may be something else.
     expressions.retain(|written| !own.contains(&written.of));
+    *looks_anywhere |= own.contains(&"lookup");
     search.said
 }
 
@@ -143,6 +151,8 @@ impl<'t, 's> Search<'t, 's> {
             && let [StrPart::Str(table)] = parts.as_slice()
         {
             self.said.tables.push(table);
+        } else {
+            self.said.looks_anywhere |= name == "lookup";
         }
         self.expression(name, given);
         let itself = self.within.iter().find(|def| def.name == name && def.args.len() == given.len());

@@ -4,7 +4,8 @@
 //! is dropped by recursion, too. So all that is done on a stack that suffices for the longest text, whatever it is made of; and a program
 //! has so few tokens that the stack of a run suffices for what the interpreter makes of them.
 
-use std::thread;
+use std::cell::Cell;
+use std::{io, thread};
 
 use jaq_core::load::lex::{Lexer, StrPart, Tok, Token};
 use jaq_core::load::span;
@@ -20,18 +21,26 @@ const MOST_NESTED: usize = 100;
 /// Bytes of stack, of which only what is used takes memory: for 65,536 brackets before they are counted, and then for the most tokens.
 const STACK: usize = 256 << 20;
 
-/// Runs on a stack that suffices to compile any program.
+thread_local! {
+    /// Whether this thread has such a stack.
+    static IS_LARGE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs on a stack that suffices to compile any program: that of this thread, if it is one, or that of another.
 ///
 /// # Errors
-/// The system has no thread.
-pub(super) fn on_large_stack<T: Send>(run: impl FnOnce() -> Result<T, Vec<Wrong>> + Send) -> Result<T, Vec<Wrong>> {
+/// The system has no thread; nothing was run.
+pub(in crate::mapping) fn on_large_stack<T: Send>(run: impl FnOnce() -> T + Send) -> io::Result<T> {
+    if IS_LARGE.get() {
+        return Ok(run());
+    }
+    let marked = || {
+        IS_LARGE.set(true);
+        run()
+    };
     thread::scope(|scope| {
-        let started = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run);
-        let started = started.map_err(|error| {
-            let message = format!("no thread to compile the program on: {error}");
-            vec![Wrong::new(0, message, "allow more threads or more virtual memory")]
-        })?;
-        started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let started = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, marked)?;
+        Ok(started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 

@@ -367,3 +367,12 @@ fn what_the_runs_of_a_thread_take_adds_up() {
     assert_eq!(runs[1].0, Err(Trouble::CutOff));
     assert_eq!(steps_taken() - before, runs.iter().map(|(_, steps)| steps).sum::<u64>());
 }
+
+/// What stands behind it would not be looked at before it runs.
+#[test]
+fn a_program_is_no_module() {
+    for text in ["module {}; .a | length", "module {}; def f(g): f(g|g); f(.)"] {
+        let wrong = Program::compile(text, vec![], vec![]).err().unwrap();
+        assert!(wrong[0].message.contains("module"), "{wrong:?}");
+    }
+}

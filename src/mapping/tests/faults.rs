@@ -346,6 +346,8 @@ fn a_capture_is_used_by_the_program_of_either_way_and_by_its_whole_name() {
     check(vec![
         (both(". as $xy | $xy"), Field::Mqtt, Some(2), "no template uses the capture `{x}`"),
         (only("{vin: $vin}"), Field::Mqtt, Some(0), "no template uses the capture `{v}`"),
+        (both(". # $x"), Field::Mqtt, Some(2), "no template uses the capture `{x}`"),
+        (both("\"$x\""), Field::Mqtt, Some(2), "no template uses the capture `{x}`"),
     ]);
 }
 

@@ -100,3 +100,22 @@ fn a_rule_that_only_reads_and_gets_nothing_is_a_fault() {
     let right = vec![subscribe("one", "b/{key}", "t"), subscribe("all", "a/{key#}", "t")];
     assert_eq!(compile(right).warnings(), []);
 }
+
+#[test]
+fn of_rules_that_read_topics_of_one_form_the_later_one_is_never_reached() {
+    let told = |second: &str, topic: &str| {
+        let rules = vec![
+            subscribe("first", "a/{site}/{key}", "plant-{site}"),
+            subscribe("second", second, topic),
+        ];
+        let faults = RuleSet::compile(rules, Unmapped::Reject).err().unwrap_or_default();
+        faults.into_iter().map(|fault| (fault.rule, fault.field)).collect::<Vec<_>>()
+    };
+    let never = [(1, Field::Mqtt)];
+    assert_eq!(told("b/{site}/{key}", "plant-{site}"), never);
+    assert_eq!(told("b/{other}/{key}/x", "plant-{other}"), never);
+    // It takes keys with a `/`, too; and other topics.
+    assert_eq!(told("b/{site}/{key#}", "plant-{site}"), []);
+    assert_eq!(told("b/{site}/{key}", "plants-{site}"), []);
+    assert_eq!(told("b/{site}/{key}", "plant-{site}-x"), []);
+}

@@ -165,3 +165,19 @@ fn what_rows_of_a_topic_take_is_counted() {
         );
     }
 }
+
+#[test]
+fn a_table_that_no_program_names_is_told() {
+    let sites = || std::sync::Arc::new(table("sites.csv", None, "vin,site\n42,Berlin\n").unwrap());
+    let told = |program: &str| {
+        let mut rule = telemetry(program);
+        rule.lookup = vec![("sites".into(), sites()), ("limits".into(), sites())];
+        let faults = RuleSet::compile(vec![rule], Unmapped::Reject).err().unwrap_or_default();
+        faults.into_iter().map(|fault| (fault.field, fault.message)).collect::<Vec<_>>()
+    };
+    let unused = "no program of the rule looks into the table `limits`".to_owned();
+    assert_eq!(told("lookup(\"sites\"; $vin)"), [(Field::Lookup, unused)]);
+    assert_eq!(told("[lookup(\"sites\", \"limits\"; $vin)]"), [], "it may be either");
+    assert_eq!(told("lookup(.table; $vin)"), []);
+    assert_eq!(told("def lookup(a; b): .; lookup(\"sites\"; $vin)"), []);
+}

@@ -168,6 +168,24 @@ fn a_program_without_its_inverse_is_told() {
         assert_eq!(told(vec![only_publishes(rule(forth, None))]), []);
         assert_eq!(told(vec![rule(forth, Some(".v"))]), []);
     }
+    let elsewhere = RuleSpec {
+        kafka: KafkaSpec {
+            topics: vec!["other".into()],
+            ..spec("a", "a/{x}", "t", Some("{x}")).kafka
+        },
+        ..rule("record({topic: \"other\"})", Some("."))
+    };
+    only(
+        vec![elsewhere.clone()],
+        0,
+        Field::KafkaTopics(0),
+        "does not come back to subscribers of this rule",
+    );
+    let one_way = RuleSpec {
+        transform_back: None,
+        ..only_publishes(elsewhere)
+    };
+    assert_eq!(told(vec![one_way]), []);
     // What only chooses leaves payloads as they are.
     for forth in [".", " select(.on) ", "select(.t == \")\" or (.n > (1 + 2)))"] {
         assert_eq!(told(vec![rule(forth, None)]), []);
