@@ -53,6 +53,7 @@ async fn look(config: &Config) -> Exit {
     topics::look(config, &cluster, &mut report).await;
     table_topics(config, &cluster, &mut report).await;
     own_topics(config, &cluster, &mut report).await;
+    shared_groups(config, &cluster).await;
     if config.shared == SharedKind::ShareGroup {
         share_groups(&cluster, &mut report).await;
     }
@@ -94,8 +95,8 @@ fn count(number: usize, what: &str) -> String {
 
 /// The topics that programs look into: each must be there and be read; one that is not compacted may forget rows, which is no fault.
 async fn table_topics(config: &Config, cluster: &Cluster, report: &mut Report) {
-    let tables = config.rules.iter().flat_map(|(_, rule)| rule.tables());
-    let topics: BTreeSet<&str> = tables.filter_map(|(_, table)| Some(table.topic()?.topic.as_str())).collect();
+    let tables = config.rules.tables();
+    let topics: BTreeSet<&str> = tables.iter().filter_map(|table| Some(table.topic()?.topic.as_str())).collect();
     for name in topics {
         let topic = match timeout(PATIENCE, cluster.topic_known(name)).await {
             Ok(TopicState::Ready(topic)) => topic,
@@ -177,6 +178,19 @@ async fn group(group: &str, cluster: &Cluster, report: &mut Report) {
         )),
         Err(why) => report.wrong(&format!("{group} (the group of instances): no broker tells of it: {why}")),
     }
+}
+
+/// Groups of shared subscriptions have the names that clients give them. No fault: who has no such subscriptions needs no right to them.
+async fn shared_groups(config: &Config, cluster: &Cluster) {
+    let prefix = &config.group_prefix;
+    let lacks = match cluster.may_join(&format!("{prefix}shared")).await {
+        Ok(true) => return,
+        Ok(false) => "is not granted: each shared subscription is turned away".to_owned(),
+        Err(why) => format!("is not told by any broker: {why}"),
+    };
+    tell(&format_args!(
+        "warning: READ on groups whose names begin with `{prefix}` ($share/…) {lacks}; grant it to the proxy's principal where clients share"
+    ));
 }
 
 /// What shared subscriptions need of the brokers.
