@@ -132,9 +132,10 @@ impl Connection {
                 break;
             }
             self.session.speak();
-            let is_cut_short = allowance::is_used_up();
-            let event = self.wait(is_cut_short).await;
-            if is_cut_short {
+            let is_used_up = allowance::is_used_up();
+            // One that is blocked has what it waits for, however dear it was: looked at again at once it would be as dear once more.
+            let event = self.wait(is_used_up && !self.desk.is_blocked()).await;
+            if is_used_up {
                 // Boxed: rare, and the task of an idle connection has no room for it.
                 Box::pin(allowance::next_turn()).await;
             }

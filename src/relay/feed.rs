@@ -5,6 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use super::{
     allowance,
     arrivals::Arrivals,
@@ -34,8 +36,10 @@ pub const LIMITS: Limits = Limits {
 /// How often a partition that the topic has no more is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Bytes that the batch in which a turn was over may have become when it was decompressed, to be kept until the next; a larger one is read again.
+/// Bytes that the batch in which a turn was over may have become when it was decompressed, to be kept until the next;
 const MOST_KEPT: usize = 1024 * 1024;
+/// and so many larger ones are kept of all feeds. Others are read again.
+static LARGER: Semaphore = Semaphore::const_new(4);
 
 /// The reader of one partition.
 pub struct Feed {
@@ -46,8 +50,8 @@ pub struct Feed {
     next: i64,
     /// Batches that begin here or below have been asked for again, or need not be: what cannot be read of them now is left out.
     doubted: i64,
-    /// The batch in which the last turn was over.
-    begun: Option<Batch>,
+    /// The batch in which the last turn was over; a large one has one of the places for these.
+    begun: Option<(Batch, Option<SemaphorePermit<'static>>)>,
     scribe: Scribe,
     behind: Behind,
     metrics: Arc<Metrics>,
@@ -228,19 +232,19 @@ impl Feed {
         }
         self.take_arrivals();
         let mut aborted = Aborted::new(chunk.aborted);
-        let mut batches = fetched::batches(chunk.bytes, LIMITS);
+        // What was handed out before is not read again.
+        let from = begun.as_ref().map_or(self.next, |(batch, _)| batch.last_offset.saturating_add(1));
+        let mut batches = fetched::batches(chunk.bytes, LIMITS).starting_at(from);
         let (mut doubtful, mut pause) = (None, None);
-        if let Some(batch) = begun {
-            // What was handed out before it is not read again.
-            batches = batches.starting_at(batch.last_offset.saturating_add(1));
-            pause = self.batch(batch, &index, clock);
+        if let Some((batch, place)) = begun {
+            pause = self.batch(batch, place, &index, clock);
         }
         while pause.is_none()
             && let (Some(base), Some(batch)) = (batches.next_base(), batches.next())
         {
             match batch {
                 Ok(batch) if aborted.covers(&batch) || batch.last_offset < self.next => {}
-                Ok(batch) => pause = self.batch(batch, &index, clock),
+                Ok(batch) => pause = self.batch(batch, None, &index, clock),
                 Err(error) if base <= self.doubted || !error.may_pass() => {
                     self.scribe.unreadable(&error);
                     // Were a further one asked for again, this one should not come with it.
@@ -308,11 +312,15 @@ impl Feed {
     }
 
     /// Hands out a batch from `next` on, unless it has to pause.
-    fn batch(&mut self, batch: Batch, index: &Index<Subscriber>, clock: Clock) -> Option<Pause> {
+    fn batch(&mut self, batch: Batch, place: Option<SemaphorePermit<'static>>, index: &Index<Subscriber>, clock: Clock) -> Option<Pause> {
         let pause = self.records(&batch, index, clock);
         match pause {
             None => self.next = self.next.max(batch.last_offset.saturating_add(1)),
-            Some(Pause::Turn) if batch.decompressed() <= MOST_KEPT => self.begun = Some(batch),
+            Some(Pause::Turn) => {
+                let is_large = batch.decompressed() > MOST_KEPT;
+                let place = place.or_else(|| LARGER.try_acquire().ok().filter(|_| is_large));
+                self.begun = (place.is_some() || !is_large).then_some((batch, place));
+            }
             Some(_) => {}
         }
         pause

@@ -4,13 +4,14 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::mpsc,
+    task::yield_now,
 };
 
 use super::super::{Relay, Settings, mailbox::Ending};
 use super::*;
 use crate::{
-    downstream::{Address, Gate, Limits, Listener, ListenerLimits, ListenerSettings, Protocol},
-    mapping::{KafkaSpec, OnError, RuleSet, RuleSpec, Unmapped},
+    downstream::{Address, Gate, Limits, Listener, ListenerLimits, ListenerSettings, Protocol, was_served},
+    mapping::{Direction, KafkaSpec, OnError, RuleSet, RuleSpec, Unmapped, steps_taken},
     metrics::Metrics,
     session,
     upstream::{self, Cluster},
@@ -80,6 +81,22 @@ async fn the_task_of_an_idle_connection_holds_little_more_than_the_connection() 
     let task = size_of_val(&Connection::serve(link, shared, ()));
     let own = size_of::<Connection>();
     assert!(own <= 1280 && task <= own + 320, "{task} bytes, {own} of them the connection's own");
+}
+
+#[tokio::test]
+async fn a_connection_is_served_from_the_turn_on_in_which_its_client_is_let_in() {
+    let (link, shared, mut device, _) = link().await;
+    let mut connection = Connection::new(link, shared);
+    connection.turn();
+    assert!(!was_served(), "it has said nothing yet");
+    device.write_all(CONNECT).await.unwrap();
+    while !connection.session.is_live() {
+        let _event = connection.wait(false).await;
+        connection.turn();
+        assert_eq!(was_served(), connection.session.is_live());
+    }
+    connection.turn();
+    assert!(was_served());
 }
 
 #[tokio::test]
@@ -191,4 +208,40 @@ async fn who_must_end_is_heard_out_also_if_that_takes_more_than_one_turn() {
         assert_eq!(cut_off(&metrics), "12");
         assert!(!metrics.encode().contains("connections_closed_total{"), "it said goodbye");
     }
+}
+
+/// Every turn that looks at it again costs as much as the first one.
+#[tokio::test]
+async fn a_dear_message_that_waits_for_kafka_is_not_looked_at_again_all_the_time() {
+    let copy = |number: usize| RuleSpec {
+        name: format!("copy{number}"),
+        also: true,
+        direction: Direction::Publish,
+        ..dear()
+    };
+    let stored = RuleSpec {
+        name: "stored".into(),
+        transform: None,
+        on_error: None,
+        ..dear()
+    };
+    let rules = std::iter::once(stored).chain((0..IN_A_TURN).map(copy));
+    let (link, shared, mut device, _) = link_by(rules.collect()).await;
+    let mut connection = Connection::new(link, shared);
+    device.write_all(&[CONNECT, &dear_messages(1)].concat()).await.unwrap();
+    let before = steps_taken();
+    let looked_on = async {
+        while steps_taken() == before {
+            yield_now().await;
+        }
+        for _ in 0..1_000 {
+            yield_now().await;
+        }
+        (steps_taken() - before) / 100_000
+    };
+    tokio::select! {
+        () = connection.run() => panic!("nobody has ended it"),
+        times = looked_on => assert!((1..10).contains(&times), "{times}"),
+    }
+    assert!(connection.desk.is_blocked());
 }

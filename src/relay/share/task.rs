@@ -284,18 +284,23 @@ impl Task {
         self.share.wake.notify_one();
     }
 
-    /// Programs have had what they may take of this turn. The next begins with another partition.
+    /// Programs have had what they may take of this turn. The next begins with another partition, and goes on with what is there.
     fn break_off(&mut self) {
-        self.settle_down();
+        self.make_way();
         self.readings.rotate_left(1);
         self.share.wake.notify_one();
     }
 
     /// Keeps what nobody takes now, as far as there is memory, and has what was thrown away fetched again where more is wanted.
     fn settle_down(&mut self) {
+        self.readings.iter_mut().for_each(Reading::park);
+        self.make_way();
+    }
+
+    /// Throws away what had its time, if others wait for memory, and has fetched again what is wanted of that.
+    fn make_way(&mut self) {
         let (now, others_wait) = (Instant::now(), *self.wanted.borrow() > 0);
         for reading in &mut self.readings {
-            reading.park();
             if others_wait {
                 reading.make_way(now);
             }
