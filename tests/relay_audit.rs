@@ -1,14 +1,14 @@
 //! The audit log through the whole proxy: each event says of whom, from where, what and why.
 #![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
 
+mod audit_log;
 mod edge_stage;
 mod fake_broker;
 mod relay_stage;
 
-use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use audit_log::Log;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use fake_broker::Fake;
@@ -17,52 +17,21 @@ use relay_stage::{
     Stage,
     device::{Device, login, subscribe},
 };
-use serde_json::Value;
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// The lines of one event and one client.
-    fn told(&self, event: &str, client: &str) -> Vec<Value> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines
-            .filter(|line| line["target"] == "audit" && line["event"] == event && line["client"] == client)
-            .collect()
-    }
-
-    /// There is one, and it has all that an operator asks for.
-    #[track_caller]
-    fn assert_told(&self, event: &str, client: &str, identity: &str, topic: &str, reason: &str) {
-        let told = self.told(event, client);
-        let line = told.iter().find(|line| line["reason"] == reason);
-        let line = line.unwrap_or_else(|| panic!("no {event} of {client} for {reason}: {told:#?}"));
-        assert_eq!(
-            (line["identity"].as_str(), line["topic"].as_str()),
-            (Some(identity), Some(topic)),
-            "{line}"
-        );
-        assert!(line["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
-    }
-}
 
 fn token(key: &Ed25519KeyPair, expires: u64) -> String {
     let claims = format!(r#"{{"sub": "vin42", "exp": {expires}}}"#);
     let signed = format!("{}.{}", BASE64.encode(r#"{"alg":"EdDSA"}"#), BASE64.encode(claims));
     let signature = BASE64.encode(key.sign(signed.as_bytes()));
     format!("{signed}.{signature}")
+}
+
+/// A key set of this key.
+fn key_set(key: &Ed25519KeyPair) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let x = BASE64.encode(key.public_key());
+    let set = format!(r#"{{"keys": [{{"kty": "OKP", "crv": "Ed25519", "x": "{x}"}}]}}"#);
+    std::fs::write(file.path(), set).unwrap();
+    file
 }
 
 fn now() -> u64 {
@@ -72,10 +41,7 @@ fn now() -> u64 {
 /// Nothing but its address is known of who is refused by TLS already.
 #[tokio::test]
 async fn a_certificate_that_is_refused_is_told() {
-    let log = Log::default();
-    let writer = log.clone();
-    let lines = tracing_subscriber::fmt().json().flatten_event(true).with_ansi(false);
-    let _guard = tracing::subscriber::set_default(lines.with_writer(move || writer.clone()).finish());
+    let (log, _logging) = Log::listen();
     let files = edge_stage::Files::new();
     let settings = TlsSettings {
         client_crl: Some(files.write("ca.crl", &files.authority.list(1, &[3]))),
@@ -102,19 +68,9 @@ async fn a_certificate_that_is_refused_is_told() {
 
 #[tokio::test]
 async fn each_event_tells_client_identity_address_and_reason() {
-    let log = Log::default();
-    let writer = log.clone();
-    let lines = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_writer(move || writer.clone());
-    // The runtime of a test is this one thread.
-    let _logging = tracing::subscriber::set_default(lines.finish());
+    let (log, _logging) = Log::listen();
     let key = Ed25519KeyPair::generate().unwrap();
-    let jwks = tempfile::NamedTempFile::new().unwrap();
-    let x = BASE64.encode(key.public_key());
-    let set = format!(r#"{{"keys": [{{"kty": "OKP", "crv": "Ed25519", "x": "{x}"}}]}}"#);
-    std::fs::write(jwks.path(), set).unwrap();
+    let jwks = key_set(&key);
     let fake = Fake::start(1).await;
     fake.topic("t", 1);
     let rules = format!(
@@ -159,15 +115,39 @@ async fn each_event_tells_client_identity_address_and_reason() {
     log.assert_told("credentials_expired", "brief", "vin42", "", reason);
 }
 
+/// Its token is good, so its name is known, and the user name that it claims says nothing.
+#[tokio::test]
+async fn who_is_known_and_not_let_in_is_told_by_the_name_that_was_verified() {
+    let (log, _logging) = Log::listen();
+    let key = Ed25519KeyPair::generate().unwrap();
+    let jwks = key_set(&key);
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    let rules = format!(
+        "rules: [{{name: all, mqtt: \"{{topic#}}\", kafka: {{topic: t, key: \"{{topic}}\"}}}}]\n\
+         authentication: [{{method: jwt, jwks: \"{}\", client_id: identity_prefix}}]\n\
+         limits: {{connections_per_identity: 1}}\n",
+        jwks.path().display()
+    );
+    let stage = Stage::start(fake, &rules).await;
+    let good = token(&key, now() + 600);
+    let _first = Device::connected_as(stage.address, 5, &login("vin42~a", "claimed", &good)).await;
+    for (client, answer, reason) in [
+        ("vin43", "connack 0x87", "client_id_not_of_identity"),
+        ("vin42~b", "connack 0x97", "identity_limit"),
+    ] {
+        let mut refused = Device::open(stage.address, 5).await;
+        refused.connect(&login(client, "claimed", &good)).await;
+        assert_eq!(refused.line().await, answer, "{client}");
+        log.assert_told("login_refused", client, "vin42", "", reason);
+        assert_eq!(log.told("login_refused", client).len(), 1, "{client}");
+    }
+    assert!(log.told("login_refused", "vin42~a").is_empty(), "it was let in");
+}
+
 #[tokio::test]
 async fn a_flood_of_one_event_is_bounded_and_hides_no_other() {
-    let log = Log::default();
-    let writer = log.clone();
-    let lines = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_writer(move || writer.clone());
-    let _logging = tracing::subscriber::set_default(lines.finish());
+    let (log, _logging) = Log::listen();
     let fake = Fake::start(1).await;
     fake.topic("t", 1);
     let rules = "rules: [{name: all, mqtt: \"{topic#}\", kafka: {topic: t, key: \"{topic}\"}}]\n\

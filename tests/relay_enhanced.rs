@@ -2,11 +2,13 @@
 //! the one that speaks to Kafka's brokers, which shares no line with the server's.
 #![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
 
+mod audit_log;
 mod fake_broker;
 mod relay_stage;
 
 use std::path::Path;
 
+use audit_log::Log;
 use fake_broker::Fake;
 use mqtt_kafka_proxy::{
     auth::{passwords::with_line, scram},
@@ -276,6 +278,37 @@ async fn a_client_that_lives_authenticates_again() {
         assert!(began.elapsed() < relay_stage::PATIENCE, "it is let in for ever");
     }
     assert_eq!(client.told().await, None);
+}
+
+/// By who it was until then, whoever it says it is now.
+#[tokio::test]
+async fn the_audit_log_tells_who_could_not_authenticate_again() {
+    let (log, _logging) = Log::listen();
+    let (stage, _file) = stage("any", "").await;
+    for (id, user, password, reason) in [
+        ("a", "vin42", "wrong", "wrong_password"),
+        ("b", "vin43", "other", "another_identity"),
+        ("c", "nobody", "x", "unknown_credentials"),
+    ] {
+        let (mut client, end) = enter(&stage, id, "vin42", "s3cret").await;
+        assert_eq!(end, ("connack", 0));
+        assert_eq!(client.again("vin42", "s3cret").await, ("auth", 0));
+        assert!(log.told("login_refused", id).is_empty(), "nothing was refused yet");
+        assert_eq!(client.again(user, password).await, ("disconnect", 0x87), "{user}");
+        log.assert_told("login_refused", id, "vin42", "", reason);
+        assert_eq!(log.told("login_refused", id).len(), 1, "{id}");
+    }
+}
+
+/// There is no user name in its CONNECT: who it is was proved by AUTH.
+#[tokio::test]
+async fn the_audit_log_tells_who_comes_with_a_client_id_that_is_not_its_own() {
+    let (log, _logging) = Log::listen();
+    let (stage, _file) = stage("identity", "").await;
+    let (_client, end) = enter(&stage, "vin43", "vin42", "s3cret").await;
+    assert_eq!(end, ("connack", 0x87));
+    log.assert_told("login_refused", "vin43", "vin42", "", "client_id_not_of_identity");
+    assert_eq!(log.told("login_refused", "vin43").len(), 1);
 }
 
 /// A list without the method, and none at all.

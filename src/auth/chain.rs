@@ -60,7 +60,12 @@ pub enum Verdict {
         /// For logs and metrics. Clients are not told: it would help to guess.
         why: &'static str,
     },
+    /// Not let in, for [`NOT_ITS_CLIENT_ID`]: it is known who it is, and the client id is not for that identity.
+    NotBound(Arc<str>),
 }
+
+/// What a client is told, and the audit log, whose client id its identity may not have.
+pub const NOT_ITS_CLIENT_ID: (ReasonCode, &str) = (ReasonCode::NotAuthorized, "client_id_not_of_identity");
 
 /// Why nothing can be said of a token: its keys were not fetched yet.
 const NO_KEYS: &str = "key_set_unavailable";
@@ -273,10 +278,11 @@ impl Chain {
             Some(known) => binding.holds(&known.name, client),
             None => !self.binds || client.is_empty(),
         };
-        if !own {
-            return refused(ReasonCode::NotAuthorized, "client_id_not_of_identity");
+        match principal {
+            _ if own => Verdict::Accepted { principal, expires },
+            Some(known) => Verdict::NotBound(known.name),
+            None => refused(NOT_ITS_CLIENT_ID.0, NOT_ITS_CLIENT_ID.1),
         }
-        Verdict::Accepted { principal, expires }
     }
 }
 

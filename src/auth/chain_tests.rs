@@ -61,6 +61,7 @@ fn said(verdict: Verdict) -> Result<String, (ReasonCode, &'static str)> {
     match verdict {
         Verdict::Accepted { principal, .. } => Ok(principal.map_or(String::new(), |p| p.name.to_string())),
         Verdict::Refused { reason, why } => Err((reason, why)),
+        Verdict::NotBound(_) => Err(NOT_ITS_CLIENT_ID),
     }
 }
 

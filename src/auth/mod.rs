@@ -20,7 +20,7 @@ pub mod scram;
 
 use std::sync::Arc;
 
-pub use chain::{Chain, Exchange, Expiry, Inquiry, Method, Step, Verdict};
+pub use chain::{Chain, Exchange, Expiry, Inquiry, Method, NOT_ITS_CLIENT_ID, Step, Verdict};
 pub use credentials::{Binding, Certificate, CertificateName, Credentials, SEPARATOR};
 pub use decision::Decision;
 pub use held::{Held, Look};

@@ -10,7 +10,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use super::{desk::Desk, guard::Identity};
 use crate::{
     audit::Event,
-    auth::{Chain, Verdict, scram},
+    auth::{Chain, NOT_ITS_CLIENT_ID, Verdict, scram},
     mqtt::ReasonCode,
     session::Session,
 };
@@ -111,6 +111,7 @@ impl Desk {
             Verdict::Accepted { principal, .. } if *principal == guard.principal => return session.reauthenticated(proof, now),
             Verdict::Accepted { .. } => (ReasonCode::NotAuthorized, "another_identity"),
             Verdict::Refused { reason, why } => (*reason, *why),
+            Verdict::NotBound(_) => NOT_ITS_CLIENT_ID,
         };
         self.shared.metrics.refused(why);
         self.audit(Event::Login, session.client_id(), "", why, now);

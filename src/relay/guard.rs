@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     audit::{Event, Whom},
-    auth::{Action, Chain, Exchange, Inquiry, Method, Principal, Rights, Step, Subject, Verdict},
+    auth::{Action, Chain, Exchange, Inquiry, Method, NOT_ITS_CLIENT_ID, Principal, Rights, Step, Subject, Verdict},
     downstream::{CertificateIdentity, Link},
     mqtt::{Publish, QoS, ReasonCode, Version},
     session::{Answer, Session},
@@ -202,6 +202,7 @@ impl Desk {
                 self.turn_away(name.as_deref(), (ReasonCode::QuotaExceeded, "identity_limit"), session, now)
             }
             Verdict::Refused { reason, why } => self.turn_away(None, (reason, why), session, now),
+            Verdict::NotBound(name) => self.turn_away(Some(&name), NOT_ITS_CLIENT_ID, session, now),
         }
     }
 
