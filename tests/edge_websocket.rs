@@ -25,10 +25,16 @@ use tungstenite::{Error, Message};
 /// Longer than anything here takes; only a defect meets it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Who says this alone is let in.
+const KNOWN: &[u8] = b"CONNECT";
+
 /// Everything back until the peer ends.
 async fn echo(mut link: Link) {
     let mut outbox = Outbox::default();
     while let Ok(Fill::Bytes) = link.fill().await {
+        if link.input() == KNOWN {
+            link.served();
+        }
         outbox.buffer().extend_from_slice(link.input());
         link.consume(link.input().len());
         if link.flush(&mut outbox).await.is_err() {
@@ -338,6 +344,30 @@ fn oracle(bytes: &[u8]) -> Vec<u8> {
         }
     }
     data
+}
+
+/// Nobody answers a pong, or takes it for anything.
+#[test]
+fn a_stranger_may_not_go_on_with_frames_that_carry_nothing() {
+    // Each with a header of six bytes: 2,001 of them are just below 256 KiB.
+    let pongs = |client: &mut WebSocket<TcpStream>, count: usize| {
+        (0..count).for_each(|_| client.write(Message::Pong(vec![b'x'; 125].into())).unwrap());
+        client.flush().unwrap();
+    };
+    let stage = Stage::new();
+    let mut stranger = stage.client();
+    pongs(&mut stranger, 2_000);
+    stranger.send(Message::Binary(b"x".to_vec().into())).unwrap();
+    assert_eq!(receive(&mut stranger, 1), b"x");
+    pongs(&mut stranger, 2);
+    assert_eq!(close_of(&mut stranger), Some(1002));
+
+    let mut known = stage.client();
+    known.send(Message::Binary(KNOWN.to_vec().into())).unwrap();
+    assert_eq!(receive(&mut known, KNOWN.len()), KNOWN);
+    pongs(&mut known, 4_000);
+    known.send(Message::Binary(b"x".to_vec().into())).unwrap();
+    assert_eq!(receive(&mut known, 1), b"x");
 }
 
 proptest! {

@@ -540,6 +540,38 @@ fn the_filters_of_one_packet_are_bounded() {
     assert_eq!(closed(&client.send(&unsubscribe(3, &vec!["b"; 1001]))), ReasonCode::QuotaExceeded);
 }
 
+/// A thousand filters of the longest kind would be 64 MB.
+#[test]
+fn the_filters_of_a_client_are_bounded_together() {
+    let mut client = Client::connected(Version::V5);
+    let refused = Requested::Refused(ReasonCode::QuotaExceeded);
+    let ask = |client: &mut Client, packet_id: u16, filters: &[String], answers: &[ReasonCode]| {
+        let filters: Vec<_> = filters.iter().map(|name| filter(name, QoS::AtMostOnce)).collect();
+        let [Output::Subscribe { ticket }] = client.send(&subscribe(packet_id, &filters, None))[..] else {
+            panic!()
+        };
+        let taken = client.session.requested(ticket).iter().filter(|r| **r != refused).count();
+        client.session.answer_subscribe(ticket, answers, client.now);
+        client.bytes();
+        taken
+    };
+    // 256 bytes for each of a thousand subscriptions.
+    let long: Vec<String> = (0..10).map(|n| format!("{n}{}", "x".repeat(63_999))).collect();
+    assert_eq!(ask(&mut client, 1, &long, &[ReasonCode::Success; 10]), 4);
+    assert_eq!(ask(&mut client, 2, &long[..1], &[ReasonCode::Success]), 1, "it is there already");
+    assert_eq!(ask(&mut client, 3, &["y".to_owned()], &[ReasonCode::NotAuthorized]), 0);
+    client.send(&unsubscribe(4, &[&long[0]]));
+    assert_eq!(
+        ask(&mut client, 5, &["y".to_owned(), long[4].clone()], &[ReasonCode::NotAuthorized; 2]),
+        1
+    );
+    assert_eq!(
+        ask(&mut client, 6, &long[4..5], &[ReasonCode::Success]),
+        1,
+        "what was refused takes no room"
+    );
+}
+
 #[test]
 fn unanswered_subscribes_are_bounded() {
     let mut client = Client::connected(Version::V311);

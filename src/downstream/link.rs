@@ -83,8 +83,9 @@ impl Link {
     }
 
     /// Told in each turn in which the client is let in: from then on its connection grows up.
-    pub fn served(&self) {
+    pub fn served(&mut self) {
         turns::served();
+        self.stream.let_in();
     }
 
     /// The most bytes that may lie here unconsumed before [`Link::fill`] refuses; the codec refuses a larger packet

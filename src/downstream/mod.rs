@@ -34,3 +34,5 @@ pub use settings::{
     Address, BindError, ClientAuth, Limits, ListenerLimits, ListenerSettings, Protocol, ProxySettings, TicketKeys, TlsSettings,
     WebSocketSettings,
 };
+#[cfg(test)]
+pub(crate) use turns::was_served;

@@ -95,6 +95,13 @@ impl Stream {
         }
     }
 
+    /// It is known who sends what comes from now on.
+    pub(super) fn let_in(&mut self) {
+        if let Self::WebSocket(frames) = self {
+            frames.let_in();
+        }
+    }
+
     /// Whether bytes wait here that have left the outbox.
     pub(super) fn holds(&self) -> bool {
         match self {

@@ -34,6 +34,12 @@ pub(super) fn served() {
     SERVED.set(true);
 }
 
+/// Whether the turn that this thread has just given was of a connection whose client is let in.
+#[cfg(test)]
+pub fn was_served() -> bool {
+    SERVED.take()
+}
+
 /// The places of all listeners.
 #[derive(Clone, Debug)]
 pub(super) struct Turns(Arc<Semaphore>);

@@ -11,6 +11,9 @@ const UNANSWERED_MAXIMUM: usize = 16;
 /// Room for so many subscriptions is kept, whatever becomes of them.
 const SPARE: usize = 32;
 
+/// Bytes of filters for each subscription that a client may have. They share them, so one that has few may have long ones.
+const FILTER: usize = 256;
+
 /// Names a subscription of one session; never used again after its UNSUBSCRIBE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubscriptionKey(pub u32);
@@ -175,20 +178,25 @@ impl Subscriptions {
         places
     }
 
-    /// Enters the filters of a SUBSCRIBE, in its order, up to `maximum` subscriptions; of those that are refused already, the reason.
+    /// Enters the filters of a SUBSCRIBE, in its order, up to `maximum` subscriptions, and 256 bytes of filters for each of them (at least 64 KiB);
+    /// of those that are refused already, the reason.
     pub(super) fn request<'a, F>(&mut self, filters: F, maximum: usize) -> Vec<Requested>
     where
         F: Iterator<Item = Result<&'a str, ReasonCode>> + Clone,
     {
         let mut places = self.places(filters.clone().flatten());
+        let most = maximum.saturating_mul(FILTER).max(usize::from(u16::MAX));
+        let held: usize = self.table.iter().map(|known| known.filter.len()).sum();
+        let mut room = most.saturating_sub(held);
         let enter = |filter: Result<&'a str, ReasonCode>| match filter {
-            Ok(filter) => self.enter(filter, places.entry(filter).or_default(), maximum),
+            Ok(filter) => self.enter(filter, places.entry(filter).or_default(), maximum, &mut room),
             Err(reason) => Requested::Refused(reason),
         };
         filters.map(enter).collect()
     }
 
-    fn enter(&mut self, filter: &str, place: &mut Option<usize>, maximum: usize) -> Requested {
+    /// `room`: bytes of filters that there may still be.
+    fn enter(&mut self, filter: &str, place: &mut Option<usize>, maximum: usize, room: &mut usize) -> Requested {
         if let Some(index) = *place {
             let known = &mut self.table[index];
             known.asked += 1;
@@ -197,9 +205,10 @@ impl Subscriptions {
                 new: known.options.is_none(),
             };
         }
-        if self.table.len() >= maximum {
+        if self.table.len() >= maximum || filter.len() > *room {
             return Requested::Refused(ReasonCode::QuotaExceeded);
         }
+        *room -= filter.len();
         *place = Some(self.table.len());
         let key = SubscriptionKey(self.next_key);
         self.next_key += 1;

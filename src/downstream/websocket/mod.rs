@@ -19,6 +19,10 @@ use super::stream::{SLICES, Stream};
 pub use frames::{Decoder, End, Fault};
 pub(super) use upgrade::{Refused, upgrade};
 
+/// Bytes of headers, pings and the like that may come before it is known who sends them: a CONNECT in frames of one byte each has seven of
+/// them for each.
+const STRANGERS: usize = 256 << 10;
+
 /// One connection after its upgrade.
 #[derive(Debug)]
 pub(super) struct WebSocket {
@@ -26,6 +30,8 @@ pub(super) struct WebSocket {
     decoder: Decoder,
     /// Set once the client's frames have ended.
     end: Option<End>,
+    /// Bytes that carry nothing and may still come; `None`: the client is let in.
+    spare: Option<usize>,
     /// What came behind the request already.
     early: Vec<u8>,
     /// A header or a control frame that is on its way.
@@ -54,6 +60,7 @@ impl WebSocket {
             below,
             decoder: Decoder::new(max_frame_size.into()),
             end: None,
+            spare: Some(STRANGERS),
             early,
             head: Vec::new(),
             left: 0,
@@ -102,12 +109,27 @@ impl WebSocket {
                 return Poll::Ready(Ok(0));
             }
             let (carried, end) = self.decoder.decode(&mut into[..read]);
-            self.end = end;
+            self.end = end.or_else(|| self.spend(read - carried));
             self.answer_ping();
             if carried > 0 {
                 return Poll::Ready(Ok(carried));
             }
         }
+    }
+
+    /// Takes what carried nothing from what may still come of that; the end, if that was too much.
+    fn spend(&mut self, bytes: usize) -> Option<End> {
+        let left = self.spare.as_mut()?;
+        match left.checked_sub(bytes) {
+            Some(rest) => *left = rest,
+            None => return Some(End::Fault(Fault::Protocol("too much that carries nothing before CONNECT"))),
+        }
+        None
+    }
+
+    /// It is known who sends what comes from now on.
+    pub(super) fn let_in(&mut self) {
+        self.spare = None;
     }
 
     fn take_early(&mut self, into: &mut [u8]) -> usize {
