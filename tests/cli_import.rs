@@ -204,6 +204,10 @@ fn what_no_rule_can_be_made_of_is_refused() {
             "topic.regex.list=a:.*\nbootstrap.servers=x:1\nlisteners.security.protocol=X\n",
             "`X` is not known",
         ),
+        (
+            "topic.regex.list=a:.*\nbootstrap.servers=x:1\nlisteners=0.0.0.0:1883,ws://0.0.0.0:80\n",
+            "`listeners`: `ws://` is not known",
+        ),
     ] {
         std::fs::write(folder.path().join("p"), text).unwrap();
         let (code, out, err) = run(folder.path(), &["import", "confluent", "p"]);
@@ -337,8 +341,16 @@ confluent.license=
 confluent.topic=_confluent-command
 confluent.topic.bootstrap.servers=localhost:9092
 confluent.topic.replication.factor=3
+confluent.license.topic=_confluent-license
+confluent.license.topic.replication.factor=1
+KAFKA_MQTT_LICENSE_TOPIC_REPLICATION_FACTOR=1
+key.deserializer=org.apache.kafka.common.serialization.ByteArrayDeserializer
+producer.group.id=proxy
+producer.interceptor.classes=io.confluent.monitoring.clients.interceptor.MonitoringProducerInterceptor
+producer.confluent.monitoring.interceptor.ssl.truststore.password=SECRET
 metric.reporters=
 metrics.num.samples=2
+confluent.metrics.reporter.sasl.jaas.config=SECRET
 ";
     let (folder, yaml) = imported(&[("kafka-mqtt.properties", properties)]);
     for word in ["To be decided", "not known", "SECRET"] {
@@ -390,4 +402,198 @@ fn a_retained_message_is_taken_whatever_is_acknowledged() {
         );
         assert!(rules.takes_retained() && !rules.keeps_retained(), "{yaml}");
     }
+}
+
+const LEAST: &str = "topic.regex.list=fleet:.*\nbootstrap.servers=k:9092\n";
+
+#[test]
+fn what_is_of_licences_consumers_and_reporters_is_told_with_its_answer() {
+    let (licence, consumer) = ("no licence is needed", "it is of consumers");
+    let (interceptor, metrics) = ("there are no interceptors", "metrics are Prometheus', at `/metrics`");
+    let settings = [
+        ("confluent.license", licence),
+        ("confluent.license.topic", licence),
+        ("confluent.license.topic.replication.factor", licence),
+        ("license.topic.replication.factor", licence),
+        ("producer.license.topic", licence),
+        ("key.deserializer", consumer),
+        ("producer.value.deserializer", consumer),
+        ("group.id", consumer),
+        ("producer.group.id", consumer),
+        ("interceptor.classes", interceptor),
+        ("producer.confluent.monitoring.interceptor.bootstrap.servers", interceptor),
+        ("confluent.monitoring.interceptor.ssl.protocol", interceptor),
+        ("metric.reporters", metrics),
+        ("confluent.metrics.reporter.bootstrap.servers", metrics),
+        ("confluent.metrics.reporter.ssl.protocol", metrics),
+    ];
+    let written: String = settings.iter().map(|(key, _)| format!("{key}=x\n")).collect();
+    let (folder, yaml) = imported(&[("p", &format!("{LEAST}{written}"))]);
+    checked(folder.path(), &yaml);
+    for (at, (key, why)) in settings.iter().enumerate() {
+        let told = format!("* p:{}: {key}: {why}", at + 3);
+        assert!(yaml.contains(&told), "{told}\n{yaml}");
+    }
+    assert!(!yaml.contains("not known"), "{yaml}");
+}
+
+#[test]
+fn each_listener_is_what_its_scheme_says() {
+    let listeners = "ssl://127.0.0.1:8883,tcp://127.0.0.1:1883, MQTTS://127.0.0.1:8884/,127.0.0.1:1884,tls://127.0.0.1:8885,mqtt://:1885";
+    let (folder, yaml) = imported(&[("p", &format!("{LEAST}listeners={listeners}\n"))]);
+    let tls = "tls: {certificate: \"server.pem\", key: \"server.key\"}";
+    for line in [
+        format!("  - {{name: mqtts, address: \"127.0.0.1:8883\", protocol: mqtts, {tls}}}"),
+        "  - {name: mqtt, address: \"127.0.0.1:1883\", protocol: mqtt}".to_owned(),
+        format!("  - {{name: mqtts-2, address: \"127.0.0.1:8884\", protocol: mqtts, {tls}}}"),
+        "  - {name: mqtt-2, address: \"127.0.0.1:1884\", protocol: mqtt}".to_owned(),
+        format!("  - {{name: mqtts-3, address: \"127.0.0.1:8885\", protocol: mqtts, {tls}}}"),
+        "  - {name: mqtt-3, address: \"0.0.0.0:1885\", protocol: mqtt}".to_owned(),
+    ] {
+        assert!(yaml.lines().any(|written| written == line), "{line}\n{yaml}");
+    }
+    // How the one store becomes PEM files is told once.
+    assert_eq!(yaml.matches("openssl pkcs12 -in server.p12 -nokeys").count(), 1, "{yaml}");
+    assert!(!yaml.contains("contradict"), "{yaml}");
+    provide(folder.path(), &yaml);
+    checked(folder.path(), &yaml);
+}
+
+#[test]
+fn of_a_scheme_and_a_protocol_that_contradict_each_other_the_one_that_protects_wins() {
+    for (protocol, listener, word, contradicts) in [
+        ("SSL", "tcp://127.0.0.1:8883", "mqtts", true),
+        ("PLAINTEXT", "ssl://127.0.0.1:8883", "mqtts", true),
+        ("TLS", "plaintext://127.0.0.1:8883", "mqtts", true),
+        ("SSL", "mqtts://127.0.0.1:8883", "mqtts", false),
+        ("SSL", "127.0.0.1:8883", "mqtts", false),
+        ("PLAINTEXT", "tcp://127.0.0.1:8883", "mqtt", false),
+    ] {
+        let properties = format!("{LEAST}listeners={listener}\nlisteners.security.protocol={protocol}\n");
+        let (folder, yaml) = imported(&[("p", &properties)]);
+        let line = format!("  - {{name: {word}, address: \"127.0.0.1:8883\", protocol: {word}");
+        assert!(yaml.contains(&line), "{properties}\n{yaml}");
+        let note = format!("`{listener}` and `listeners.security.protocol={protocol}` contradict each other: it has TLS");
+        assert_eq!(yaml.contains(&note), contradicts, "{properties}\n{yaml}");
+        provide(folder.path(), &yaml);
+        checked(folder.path(), &yaml);
+    }
+}
+
+#[test]
+fn a_protocol_in_front_of_servers_is_that_of_kafka_unless_another_is_written() {
+    let of_servers = "it is not written; ";
+    let contradiction = "it is what counts; `bootstrap.servers` contradict it: ";
+    for (servers, written, protocol, told) in [
+        ("SASL_SSL://a:9092", "", Some("sasl_ssl"), of_servers),
+        ("ssl://a:9092,b:9092", "", Some("ssl"), of_servers),
+        ("SSL://a:9092,PLAINTEXT://b:9092", "", Some("ssl"), "which contradict each other"),
+        (
+            "SSL://a:9092,SASL_PLAINTEXT://b:9092",
+            "",
+            Some("sasl_ssl"),
+            "which contradict each other",
+        ),
+        ("PLAINTEXT://a:9092", "producer.security.protocol=SSL", Some("ssl"), contradiction),
+        ("SSL://a:9092", "security.protocol=PLAINTEXT", Some("plaintext"), contradiction),
+        ("SSL://a:9092", "security.protocol=SSL", Some("ssl"), ""),
+        ("PLAINTEXT://a:9092", "", None, ""),
+        ("INTERNAL://a:9092", "", None, "`INTERNAL://` is no protocol"),
+        ("INTERNAL://a:9092", "security.protocol=SSL", Some("ssl"), ""),
+    ] {
+        let properties = format!("topic.regex.list=fleet:.*\nsasl.mechanism=PLAIN\nbootstrap.servers={servers}\n{written}\n");
+        let (folder, yaml) = imported(&[("p", &properties)]);
+        checked(folder.path(), &yaml);
+        let found = yaml.lines().find_map(|line| line.strip_prefix("    protocol: "));
+        assert_eq!(found, protocol, "{properties}\n{yaml}");
+        assert!(yaml.contains("bootstrap_servers: [\"a:9092\""), "{properties}\n{yaml}");
+        assert!(yaml.contains(told), "{properties}\n{yaml}");
+        for other in [of_servers, contradiction, "is no protocol"] {
+            assert!(!told.is_empty() || !yaml.contains(other), "{properties}\n{yaml}");
+        }
+    }
+}
+
+/// Of a compose file what is before the variables of the proxy.
+const COMPOSE: &str = r#"services:
+  kafka:
+    image: confluentinc/cp-kafka
+    environment:
+      KAFKA_BROKER_ID: 1
+      bootstrap.servers: elsewhere:1
+      security.protocol: SSL
+      PS1: "\u@\h"
+  proxy:
+    image: confluentinc/cp-kafka-mqtt # the newest
+    ports:
+      - "1883:1883"
+    healthcheck:
+      retries: 3
+    environment:
+"#;
+
+const COMPOSE_LIST: &str = r#"
+      # Kafka
+      - KAFKA_MQTT_BOOTSTRAP_SERVERS=kafka:9092
+      - "KAFKA_MQTT_LISTENERS=127.0.0.1:1883"
+      - 'KAFKA_MQTT_TOPIC_REGEX_LIST=temperature:.*temperature, numbered:dev/\\d+/.*' # and no more
+      - KAFKA_MQTT_PRODUCER_COMPRESSION_TYPE="lz4"
+      - KAFKA_MQTT_PRODUCER_LINGER_MS=5 # more is too late
+      - KAFKA_MQTT_LICENSE_TOPIC_REPLICATION_FACTOR=1
+      - KAFKA_MQTT_NO_SUCH_SETTING=1
+      - JAVA_OPTS=-Xmx1g
+    restart: always
+"#;
+
+const COMPOSE_MAPPING: &str = r#"
+      # Kafka
+      KAFKA_MQTT_BOOTSTRAP_SERVERS: kafka:9092
+      "KAFKA_MQTT_LISTENERS": "127.0.0.1:1883"
+      KAFKA_MQTT_TOPIC_REGEX_LIST: >-
+        temperature:.*temperature,
+        numbered:dev/\\d+/.*
+      KAFKA_MQTT_PRODUCER_COMPRESSION_TYPE: 'lz4' # it's quick
+      KAFKA_MQTT_PRODUCER_LINGER_MS: 5
+      KAFKA_MQTT_LICENSE_TOPIC_REPLICATION_FACTOR: "1"
+      KAFKA_MQTT_NO_SUCH_SETTING: 1
+      JAVA_OPTS: -Xmx1g
+    restart: always
+"#;
+
+#[test]
+fn of_a_compose_file_the_variables_of_the_image_are_read_in_both_forms() {
+    let said = |yaml: &str| -> Vec<String> { yaml.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect() };
+    let mut written = Vec::new();
+    for variables in [COMPOSE_LIST, COMPOSE_MAPPING] {
+        let compose = format!("{COMPOSE}{variables}");
+        let (folder, yaml) = imported(&[("compose.yaml", &compose)]);
+        checked(folder.path(), &yaml);
+        for (topic, kafka) in [("room/temperature", "temperature"), ("dev/42/x", "numbered")] {
+            assert_eq!(record(folder.path(), topic, "1").unwrap().0, kafka, "{yaml}");
+        }
+        let line = 1 + compose.lines().position(|line| line.contains("NO_SUCH_SETTING")).unwrap();
+        for words in [
+            "{name: mqtt, address: \"127.0.0.1:1883\", protocol: mqtt}",
+            "bootstrap_servers: [\"kafka:9092\"]",
+            "producer: {linger: 5ms, compression: lz4}",
+            "license.topic.replication.factor: no licence is needed",
+            "* compose.yaml:1: what is no `KAFKA_MQTT_*`: it is of compose",
+            &format!("* compose.yaml:{line}: no.such.setting: not known"),
+        ] {
+            assert!(yaml.contains(words), "{words}\n{yaml}");
+        }
+        assert_eq!(yaml.matches("* compose.yaml:").count(), 3, "{yaml}");
+        assert!(!yaml.contains("To be decided") && !yaml.contains("security:"), "{yaml}");
+        written.push(said(&yaml));
+    }
+    assert_eq!(written[0], written[1]);
+}
+
+/// What looks like neither is still told line by line.
+#[test]
+fn what_is_beside_variables_that_stand_alone_is_told() {
+    let variables = "KAFKA_MQTT_BOOTSTRAP_SERVERS=k:9092\nKAFKA_MQTT_TOPIC_REGEX_LIST=fleet:.*\nlistenres=0.0.0.0:1\n";
+    let (folder, yaml) = imported(&[("proxy.env", variables)]);
+    checked(folder.path(), &yaml);
+    assert!(yaml.contains("* proxy.env:3: listenres: not known"), "{yaml}");
 }

@@ -115,11 +115,15 @@ fn limits(import: &mut Import) -> String {
 fn kafka(import: &mut Import) -> Result<String, String> {
     let servers = import.properties.take_first(&["producer.bootstrap.servers", "bootstrap.servers"]);
     let servers = servers.ok_or("there is no `bootstrap.servers`")?;
-    // A name of a protocol in front is of listeners.
-    let server = |server: &str| text(server.trim().rsplit("://").next().unwrap_or_default());
-    let servers: Vec<String> = servers.value.split(',').filter(|one| !one.trim().is_empty()).map(server).collect();
-    let mut out = format!("kafka:\n  bootstrap_servers: [{}]\n", servers.join(", "));
-    out.push_str(&security::kafka(import));
+    let mut addresses: Vec<String> = Vec::new();
+    let mut prefixes: Vec<&str> = Vec::new();
+    for server in servers.value.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+        let (prefix, address) = security::parted(server);
+        prefixes.extend(prefix);
+        addresses.push(text(address));
+    }
+    let mut out = format!("kafka:\n  bootstrap_servers: [{}]\n", addresses.join(", "));
+    out.push_str(&security::kafka(import, &prefixes));
     out.push_str(&producer::producer(import));
     Ok(out)
 }
@@ -128,8 +132,10 @@ fn kafka(import: &mut Import) -> Result<String, String> {
 fn why(key: &str) -> &'static str {
     let key = key.strip_prefix("producer.").unwrap_or(key);
     match key {
-        "confluent.license" | "confluent.topic" => "no licence is needed",
-        _ if key.starts_with("confluent.topic.") || key.starts_with("confluent.license.") => "no licence is needed",
+        "license" | "confluent.topic" => "no licence is needed",
+        _ if key.starts_with("confluent.topic.") || key.starts_with("confluent.license") || key.contains("license.topic") => {
+            "no licence is needed"
+        }
         "network.threads.num" | "stream.threads.num" | "streams.threads.num" => "there is a thread for each core",
         "network.epoll.enabled" => "epoll is what is used",
         "enable.idempotence" => "the producer is idempotent, unless a rule says `acks: leader` or `none`",
@@ -147,9 +153,13 @@ fn why(key: &str) -> &'static str {
         "max.request.size" => "what is too large the broker says, and the device is told",
         "key.serializer" | "value.serializer" => "key and value are the bytes of topic and payload",
         "partitioner.class" => "the partition is murmur2 of the key, as by default there",
-        "interceptor.classes" => "there are no interceptors",
+        "key.deserializer" | "value.deserializer" | "group.id" => "it is of consumers: these rules read nothing of Kafka",
+        "interceptor.classes" => "there are no interceptors: metrics are at `/metrics` of `admin`",
+        _ if key.starts_with("confluent.monitoring.interceptor.") => "there are no interceptors: metrics are at `/metrics` of `admin`",
         "client.id" => "the client's name is the proxy's",
-        _ if key.starts_with("metric") => "metrics are Prometheus': see `admin` and docs/metrics.md",
+        _ if key.starts_with("metric") || key.starts_with("confluent.metrics.") => {
+            "metrics are Prometheus', at `/metrics` of `admin`: see docs/metrics.md"
+        }
         _ if key.contains("ssl.") => "TLS is 1.2 and 1.3, with the cipher suites of rustls",
         _ => "not known",
     }

@@ -8,6 +8,8 @@ use super::{Import, LOGIN_OF_CLIENTS, LOGIN_OF_KAFKA, Login};
 use crate::import::yaml::text;
 
 const DEFAULT_LISTENER: &str = "0.0.0.0:1883";
+/// Protocols of Kafka; the lowest bit of their number is TLS, the other a login.
+const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
 
 /// A store of keys and certificates, as PEM files.
 struct Pem {
@@ -15,24 +17,45 @@ struct Pem {
     key: String,
 }
 
+/// What stands in front of an address, `SCHEME://`, and the address.
+pub(super) fn parted(address: &str) -> (Option<&str>, &str) {
+    match address.rsplit_once("://") {
+        Some((scheme, place)) => (Some(scheme), place),
+        None => (None, address),
+    }
+}
+
 /// `listeners`, and `authentication` where clients log in.
 pub(super) fn listeners(import: &mut Import) -> Result<String, String> {
     let protocol = import.take("listeners.security.protocol").map(|p| p.value.to_uppercase());
-    let protocol = protocol.as_deref().unwrap_or("PLAINTEXT");
-    let (is_tls, logs_in) = match protocol {
-        "PLAINTEXT" => (false, false),
-        "SSL" | "TLS" => (true, false),
-        "SASL_PLAINTEXT" => (false, true),
-        "SASL_SSL" | "SASL_TLS" => (true, true),
-        other => return Err(format!("`listeners.security.protocol`: `{other}` is not known")),
+    let (is_tls, logs_in) = match protocol.as_deref() {
+        None | Some("PLAINTEXT") => (false, false),
+        Some("SSL" | "TLS") => (true, false),
+        Some("SASL_PLAINTEXT") => (false, true),
+        Some("SASL_SSL" | "SASL_TLS") => (true, true),
+        Some(other) => return Err(format!("`listeners.security.protocol`: `{other}` is not known")),
     };
     let written = import.take("listeners").map_or_else(|| DEFAULT_LISTENER.to_owned(), |p| p.value);
-    let tls = if is_tls { tls(import) } else { String::new() };
+    let (mut of_tls, mut counts): (Option<String>, [usize; 2]) = (None, [0, 0]);
     let mut out = String::from("listeners:\n");
-    let word = if is_tls { "mqtts" } else { "mqtt" };
-    for (at, listener) in written.split(',').map(str::trim).filter(|one| !one.is_empty()).enumerate() {
-        let name = if at == 0 { word.to_owned() } else { format!("{word}-{}", at + 1) };
-        let address = text(&address(import, listener));
+    for listener in written.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+        let (scheme, place) = parted(listener);
+        let of_scheme = scheme.map(is_tls_by_scheme).transpose()?.unwrap_or(is_tls);
+        if let Some(protocol) = protocol.as_ref().filter(|_| of_scheme != is_tls) {
+            import.notes.push(format!(
+                "listeners: `{listener}` and `listeners.security.protocol={protocol}` contradict each other: it has TLS"
+            ));
+        }
+        let has_tls = of_scheme || is_tls;
+        let (word, tls) = if has_tls {
+            ("mqtts", of_tls.get_or_insert_with(|| tls(import)).as_str())
+        } else {
+            ("mqtt", "")
+        };
+        let count = &mut counts[usize::from(has_tls)];
+        *count += 1;
+        let name = if *count == 1 { word.to_owned() } else { format!("{word}-{count}") };
+        let address = text(&address(import, place));
         writeln!(out, "  - {{name: {name}, address: {address}, protocol: {word}{tls}}}").expect("a String takes all");
     }
     if logs_in {
@@ -41,9 +64,18 @@ pub(super) fn listeners(import: &mut Import) -> Result<String, String> {
     Ok(out)
 }
 
+/// Whether the scheme of a listener means TLS.
+fn is_tls_by_scheme(scheme: &str) -> Result<bool, String> {
+    match scheme.to_lowercase().as_str() {
+        "ssl" | "tls" | "mqtts" => Ok(true),
+        "tcp" | "mqtt" | "plaintext" => Ok(false),
+        _ => Err(format!("`listeners`: `{scheme}://` is not known")),
+    }
+}
+
 /// Where a listener listens, as a number.
-fn address(import: &mut Import, listener: &str) -> String {
-    let place = listener.rsplit("://").next().unwrap_or_default().trim_end_matches('/');
+fn address(import: &mut Import, place: &str) -> String {
+    let place = place.trim_end_matches('/');
     if place.parse::<SocketAddr>().is_ok() {
         return place.to_owned();
     }
@@ -166,18 +198,11 @@ fn authentication(import: &mut Import) -> String {
     "\nauthentication: [{method: password_file, file: users.txt}]\n".to_owned()
 }
 
-/// `kafka.security`, or nothing.
-pub(super) fn kafka(import: &mut Import) -> String {
-    let Some(protocol) = import.take_of_kafka("security.protocol") else {
+/// `kafka.security`, or nothing; `prefixes` is what stands in front of `bootstrap.servers`.
+pub(super) fn kafka(import: &mut Import, prefixes: &[&str]) -> String {
+    let Some(word) = kafka_protocol(import, prefixes) else {
         return String::new();
     };
-    let word = protocol.value.to_lowercase();
-    if !["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"].contains(&word.as_str()) {
-        import
-            .open
-            .push(format!("{}: {} = {} is not known", protocol.place(), protocol.key, protocol.value));
-        return String::new();
-    }
     let mut out = format!("  security:\n    protocol: {word}\n");
     if word.ends_with("ssl") {
         out.push_str(&kafka_tls(import));
@@ -186,6 +211,48 @@ pub(super) fn kafka(import: &mut Import) -> String {
         out.push_str(&kafka_sasl(import));
     }
     out
+}
+
+/// `security.protocol`, or, where that is not written, what protects most of what stands in front of servers.
+fn kafka_protocol(import: &mut Import, prefixes: &[&str]) -> Option<&'static str> {
+    let of_servers: Vec<usize> = prefixes.iter().filter_map(|prefix| protocol_number(prefix)).collect();
+    if let Some(property) = import.take_of_kafka("security.protocol") {
+        let said = format!("{}: {} = {}", property.place(), property.key, property.value);
+        if let Some(written) = protocol_number(&property.value) {
+            if let Some(other) = of_servers.iter().find(|number| **number != written) {
+                let other = PROTOCOLS[*other];
+                import.notes.push(format!(
+                    "{said}: it is what counts; `bootstrap.servers` contradict it: `{other}://`"
+                ));
+            }
+            return Some(PROTOCOLS[written]);
+        }
+        import.open.push(format!("{said} is not known"));
+    }
+    // Names of listeners are none.
+    if let Some(name) = prefixes.iter().find(|prefix| protocol_number(prefix).is_none()) {
+        import.open.push(format!(
+            "bootstrap.servers: `{name}://` is no protocol, and `security.protocol` says none: is there TLS, or a login?"
+        ));
+    }
+    let most = of_servers.iter().fold(0, |most: usize, number| most | *number);
+    if most == 0 {
+        return None;
+    }
+    let word = PROTOCOLS[most];
+    let contradiction = if of_servers.iter().all(|number| *number == most) {
+        ""
+    } else {
+        ", which contradict each other: it is what protects most"
+    };
+    import.notes.push(format!(
+        "security.protocol: it is not written; {word} is of what stands in front of `bootstrap.servers`{contradiction}"
+    ));
+    Some(word)
+}
+
+fn protocol_number(word: &str) -> Option<usize> {
+    PROTOCOLS.iter().position(|known| known.eq_ignore_ascii_case(word))
 }
 
 fn kafka_tls(import: &mut Import) -> String {
