@@ -39,6 +39,28 @@ impl Running {
         let folder = tempfile::tempdir().unwrap();
         files(folder.path());
         let program = Program::start(folder.path(), first, listener, "127.0.0.1:1");
+        Self::of(program, folder, ports)
+    }
+
+    /// With these settings beside its listeners and Kafka.
+    fn configured(listeners: &str, ports: usize, more: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        files(folder.path());
+        let text = format!(
+            "listeners: [{listeners}]\nkafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\n\
+             rules: [{{name: all, mqtt: a, kafka: {{topic: mqtt}}}}]\n{more}\n"
+        );
+        std::fs::write(folder.path().join("proxy.yaml"), text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
+        command
+            .args(["run", "--log-format", "json"])
+            .current_dir(folder.path())
+            .env_remove("RUST_LOG");
+        Self::of(Program::spawn(&mut command), folder, ports)
+    }
+
+    /// A program that was started in its folder.
+    fn of(program: Program, folder: tempfile::TempDir, ports: usize) -> Self {
         let mut running = Self {
             program,
             seen: vec![],
@@ -149,6 +171,32 @@ fn sighup_has_all_files_read_at_once_and_ends_nothing() {
     assert!(running.get("/healthz").starts_with("HTTP/1.1 200"));
     running.signal("TERM");
     assert_eq!(running.ended_code(), Some(0));
+}
+
+/// At the start, and of each listener that nobody has said anything of, by itself or for all.
+#[test]
+fn a_listener_that_lets_everybody_in_is_told() {
+    const LIST: &str = "authentication: [{method: password_file, file: users.txt}]";
+    let listener = |name: &str, more: &str| format!("{{name: {name}, address: \"127.0.0.1:0\", protocol: mqtt{more}}}");
+    let own = format!(", {LIST}");
+    for (listeners, more, open) in [
+        ([listener("one", ""), listener("two", "")], "", &["one", "two"][..]),
+        ([listener("one", &own), listener("two", "")], "", &["two"]),
+        ([listener("one", &own), listener("two", &own)], "", &[]),
+        ([listener("one", ""), listener("two", "")], LIST, &[]),
+    ] {
+        let listeners = listeners.join(", ");
+        // It listens at both: by then it has told.
+        let running = Running::configured(&listeners, 2, more);
+        let told: Vec<_> = running.seen.iter().filter(|line| line.contains("no `authentication`")).collect();
+        assert_eq!(told.len(), open.len(), "{listeners} {more}: {told:#?}");
+        for (line, name) in told.into_iter().zip(open) {
+            assert!(
+                line.contains("\"level\":\"WARN\"") && line.contains(&format!("\"listener\":\"{name}\"")),
+                "{line}"
+            );
+        }
+    }
 }
 
 /// The soft limit is raised; what the hard one does not allow is told at the start.

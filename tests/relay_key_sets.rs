@@ -11,6 +11,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use fake_broker::{Fake, client::until};
 use http_server::HttpServer;
+use mqtt_kafka_proxy::resources::KeySetSettings;
 use relay_stage::{
     Stage,
     device::{Device, login},
@@ -20,10 +21,15 @@ const RULES: &str = "rules: [{name: all, mqtt: \"{topic#}\", kafka: {topic: t, k
 
 /// A proxy with these keys of `jwt`, which attempts at key sets with unknown keys may follow so soon.
 async fn stage(jwt: &str, apart: Duration) -> Stage {
+    stage_with(jwt, |set| set.apart = apart).await
+}
+
+/// The same with other settings of its key sets.
+async fn stage_with(jwt: &str, change: impl FnMut(&mut KeySetSettings)) -> Stage {
     let fake = Fake::start(1).await;
     fake.topic("t", 1);
     Stage::with(fake, &format!("{RULES}authentication: [{{method: jwt, {jwt}}}]\n"), |config| {
-        config.access.key_sets.iter_mut().for_each(|set| set.apart = apart);
+        config.access.key_sets.iter_mut().for_each(change);
     })
     .await
 }
@@ -138,6 +144,25 @@ async fn a_server_is_believed_by_its_certificate() {
     let by_system = stage(&format!("jwks: \"{url}\""), Duration::ZERO).await;
     assert_eq!(answer(&by_system, 5, &key.token()).await, "connack 0x88");
     assert!(by_system.metric("key_set_fetch_failures_total") > 0);
+}
+
+/// Nobody asks for it, neither a token nor an operator.
+#[tokio::test]
+async fn a_set_is_fetched_anew_before_it_is_old() {
+    let (old, new) = (Key::new("old"), Key::new("new"));
+    let server = HttpServer::start(&set(&[&old])).await;
+    let stage = stage_with(&format!("jwks: \"{}\"", server.url("/")), |set| {
+        (set.refresh, set.apart) = (Duration::from_millis(50), Duration::from_secs(3600));
+    })
+    .await;
+    assert_eq!(answer(&stage, 5, &old.token()).await, "connack 0x00");
+    server.answer("200 OK", "", &set(&[&new]));
+    // What it was asked by now it may have answered with the old one.
+    let asked = server.asked().len() as u64;
+    until("it is fetched after the interval", || stage.metric("key_set_fetches_total") > asked).await;
+    assert_eq!(stage.metric("key_set_fetch_failures_total"), 0);
+    assert_eq!(answer(&stage, 5, &new.token()).await, "connack 0x00");
+    assert_eq!(answer(&stage, 5, &old.token()).await, "connack 0x86", "it is in no set any more");
 }
 
 /// SIGHUP asks at once.

@@ -354,7 +354,10 @@ async fn who_publishes_to_a_program_that_is_always_cut_off_holds_up_nobody_else(
     }
     assert_eq!(other.fence().await, NOTHING);
     let before = taken();
-    assert!(before < MESSAGES / 2, "PINGREQ was answered behind {before} messages of somebody else");
+    assert!(
+        before < MESSAGES / 2,
+        "PINGREQ was answered behind {before} messages of somebody else"
+    );
     assert_eq!(flood.fence().await, NOTHING);
     assert_eq!(taken(), MESSAGES, "and all of them are taken");
 }

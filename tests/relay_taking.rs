@@ -1,4 +1,5 @@
-//! Clients without keep alive that stand still: they take nothing of what they are sent, or begin a TLS record and do not go on.
+//! Clients without keep alive that stand still: they take nothing of what they are sent, or begin a TLS record, or a
+//! packet in WebSocket frames, and do not go on.
 #![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
 
 mod edge_stage;
@@ -15,7 +16,7 @@ use fake_broker::{
     records::{Batch, record},
 };
 use mqtt_kafka_proxy::config::Config;
-use mqtt_kafka_proxy::downstream::{ClientAuth, Protocol};
+use mqtt_kafka_proxy::downstream::{ClientAuth, Protocol, WebSocketSettings};
 use relay_stage::{
     PATIENCE, Stage,
     device::{Device, connect, subscribe, will},
@@ -189,4 +190,80 @@ async fn a_tls_record_that_begins_and_does_not_go_on_is_given_up() {
         idle.stream.write_all(&record).await.unwrap();
         assert_eq!(idle.heard().await.unwrap(), [0xd0, 0], "who says nothing stays");
     }
+}
+
+/// A masked binary frame for each of the bytes; the mask is zero.
+fn frames(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().flat_map(|byte| [0x82, 0x81, 0, 0, 0, 0, *byte]).collect()
+}
+
+/// What the next frame of the proxy carries.
+async fn heard(stream: &mut TcpStream) -> Vec<u8> {
+    let frame = async {
+        let mut header = [0; 2];
+        stream.read_exact(&mut header).await.unwrap();
+        assert!(header[0] == 0x82 && header[1] < 126, "no short binary frame: {header:x?}");
+        let mut payload = vec![0; header[1].into()];
+        stream.read_exact(&mut payload).await.unwrap();
+        payload
+    };
+    timeout(PATIENCE, frame).await.expect("nothing comes")
+}
+
+/// A device of version 5 behind WebSocket, let in, without keep alive.
+async fn by_websocket(stage: &Stage, client: u8) -> TcpStream {
+    let mut stream = TcpStream::connect(stage.address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let request = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+    let greeting = [0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 0, 0, 1, client];
+    stream.write_all(&frames(&greeting)).await.unwrap();
+    let connack = heard(&mut stream).await;
+    assert_eq!((connack[0], connack[3]), (0x20, 0), "{connack:x?}");
+    stream
+}
+
+/// Each frame is whole, and the packet in them is not. Frames as small that get it further in time are taken.
+#[tokio::test]
+async fn a_packet_that_drips_in_websocket_frames_is_given_up() {
+    let stage = stage(|config| {
+        config.session.packet_timeout = Duration::from_secs(1);
+        config.listeners[0].protocol = Protocol::Ws(WebSocketSettings::default());
+    })
+    .await;
+    let drips = async {
+        let mut device = by_websocket(&stage, b'd').await;
+        // PUBLISH with 16,383 bytes behind this.
+        device.write_all(&frames(b"\x30\xff\x7f\0\x03t/d")).await.unwrap();
+        while timeout(Duration::from_millis(20), device.peek(&mut [0])).await.is_err() {
+            // It may be ended meanwhile: what it was told is read all the same.
+            let _ = device.write_all(&frames(b"x")).await;
+        }
+        device
+    };
+    let slow = async {
+        let mut device = by_websocket(&stage, b's').await;
+        // PUBLISH with 12,008 bytes behind the second number, QoS 1, packet id 1, no properties.
+        let publish = [&b"\x32\xe8\x5d\0\x03t/s\0\x01\0"[..], &[b'x'; 12_000]].concat();
+        for piece in publish.chunks(1500) {
+            device.write_all(&frames(piece)).await.unwrap();
+            // Its pace: the whole takes longer than the time-out.
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        heard(&mut device).await
+    };
+    let (dripped, acknowledged) = tokio::join!(timeout(PATIENCE, drips), slow);
+    let mut dripped = dripped.expect("it drips for ever");
+    let told = heard(&mut dripped).await;
+    assert_eq!((told[0], told[2]), (0xe0, 0x97), "{told:x?}");
+    let ended = timeout(PATIENCE, dripped.read_to_end(&mut Vec::new())).await;
+    assert!(ended.is_ok(), "and the connection ends");
+    assert_eq!((acknowledged[0], &acknowledged[2..4]), (0x40, &[0, 1][..]), "{acknowledged:x?}");
+    assert_eq!(stage.stored("t", 1).await, ["x".repeat(12_000)]);
 }

@@ -119,6 +119,13 @@ const LEFTOVERS: &[(&str, &str)] = &[
     ("#[ig", "nore"),
 ];
 
+/// What ends the line that begins a private key in PEM, whatever its kind. In halves, too.
+const PRIVATE_KEY: (&str, &str) = ("PRIVATE", " KEY-----");
+/// Base64 characters in a row that are a key behind such a line: PEM has 64 in each of its own.
+const KEY_CHARACTERS: usize = 48;
+/// Lines behind it that are looked at: those of a key with a pass phrase say so first.
+const KEY_LINES: usize = 6;
+
 /// Folders whose paths ARCHITECTURE.md may name.
 const FOLDERS: &[&str] = &["src/", "tests/", "integration/", "benches/", "fuzz/", "certs/"];
 
@@ -252,6 +259,18 @@ fn empty_names(code: &str) -> Vec<String> {
     found
 }
 
+/// Whether there is a private key in the text, by lines or in a string. Who only speaks of one has no base64 behind it.
+fn holds_private_key(text: &str) -> bool {
+    let ending = [PRIVATE_KEY.0, PRIVATE_KEY.1].concat();
+    text.match_indices(&ending).any(|(at, _)| {
+        let line = text[..at].rsplit('\n').next().unwrap();
+        let behind = text[at + ending.len()..].replace("\\n", "\n");
+        let other = |c: char| !(c.is_ascii_alphanumeric() || "+/=".contains(c));
+        let is_key = |line: &str| line.split(other).any(|run| run.len() >= KEY_CHARACTERS);
+        line.contains("-----BEGIN ") && behind.lines().take(KEY_LINES).any(is_key)
+    })
+}
+
 #[test]
 fn the_table_has_no_circle() {
     for (i, (module, uses)) in MAY_USE.iter().enumerate() {
@@ -346,6 +365,29 @@ fn nothing_is_left_lying_about() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+/// Folders that `.gitignore` names; of `certs` it takes all but what has no key.
+const NOT_COMMITTED: &[&str] = &[".git", "target", "fuzz/artifacts", ".run", "bench/results", "__pycache__"];
+
+/// Tests make their keys when they run, and so does `certs/make`.
+#[test]
+fn no_private_key_is_committed() {
+    let (mut left, mut read, mut faults) = (vec![root().to_path_buf()], 0, vec![]);
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            let within = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+            left.extend(within.filter(|path| !NOT_COMMITTED.iter().any(|not| path.ends_with(not))));
+            continue;
+        }
+        let (name, bytes) = (path.strip_prefix(root()).unwrap(), fs::read(&path).unwrap());
+        read += 1;
+        if name.parent() != Some(Path::new("certs")) && holds_private_key(&String::from_utf8_lossy(&bytes)) {
+            faults.push(name.display().to_string());
+        }
+    }
+    assert!(read > 100, "the scan found almost nothing: {read} files");
+    assert!(faults.is_empty(), "with a private key:\n{}", faults.join("\n"));
+}
+
 /// What ARCHITECTURE.md puts in backticks as `path` or `path:function` is there.
 #[test]
 fn the_map_shows_what_is_there() {
@@ -391,4 +433,25 @@ fn the_checks_can_fail() {
         body("a\n#[cfg(test)]\nuse b;\n\n#[cfg(test)]\nmod tests {}"),
         "a\n#[cfg(test)]\nuse b;\n"
     );
+    let (begun, line) = (
+        |kind: &str| format!("-----BEGIN {kind}{}{}", PRIVATE_KEY.0, PRIVATE_KEY.1),
+        "MC4C".repeat(16),
+    );
+    for key in [
+        format!("key: |\n  {}\n  {line}\n", begun("")),
+        format!(
+            "{}\r\nProc-Type: 4,ENCRYPTED\r\nDEK-Info: AES-256-CBC,00\r\n\r\n{line}\r\n",
+            begun("RSA ")
+        ),
+        format!("{{\"key\": \"{}\\n{line}\\n\"}}", begun("EC ")),
+    ] {
+        assert!(holds_private_key(&key), "{key}");
+    }
+    for none in [
+        format!("\"holds no {}\"; write it behind the certificate", begun("")),
+        format!("{}\n...\n", begun("")),
+        format!("-----BEGIN CERTIFICATE-----\n{line}\n"),
+    ] {
+        assert!(!holds_private_key(&none), "{none}");
+    }
 }

@@ -2,7 +2,10 @@
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
+    RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding,
+};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use serde_json::json;
@@ -15,6 +18,19 @@ fn ed25519() -> (Ed25519KeyPair, Value) {
     let key = Ed25519KeyPair::generate().unwrap();
     let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": BASE64.encode(key.public_key())});
     (key, jwk)
+}
+
+fn rsa() -> (RsaKeyPair, Value) {
+    let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let n = BASE64.encode(key.public_key().modulus().big_endian_without_leading_zero());
+    let e = BASE64.encode(key.public_key().exponent().big_endian_without_leading_zero());
+    (key, json!({"kty": "RSA", "kid": "rsa", "n": n, "e": e}))
+}
+
+fn by_rsa(key: &RsaKeyPair, padding: &'static dyn RsaEncoding, bytes: &[u8]) -> Vec<u8> {
+    let mut signature = vec![0; key.public_modulus_len()];
+    key.sign(padding, &SystemRandom::new(), bytes, &mut signature).unwrap();
+    signature
 }
 
 fn token(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
@@ -45,25 +61,21 @@ fn every_kind_of_key_verifies_its_own() {
     let point = ec.public_key().as_ref();
     let (x, y) = (BASE64.encode(&point[1..33]), BASE64.encode(&point[33..]));
     let ec_jwk = json!({"kty": "EC", "crv": "P-256", "kid": "ec", "alg": "ES256", "use": "sig", "x": x, "y": y});
-    let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-    let n = BASE64.encode(rsa.public_key().modulus().big_endian_without_leading_zero());
-    let e = BASE64.encode(rsa.public_key().exponent().big_endian_without_leading_zero());
-    let rsa_jwk = json!({"kty": "RSA", "kid": "rsa", "n": n, "e": e});
+    let (rsa, rsa_jwk) = rsa();
     let keys = set(&[ed_jwk, ec_jwk, rsa_jwk]);
     let random = SystemRandom::new();
-    let by_rsa = |padding: &'static dyn aws_lc_rs::signature::RsaEncoding, bytes: &[u8]| {
-        let mut signature = vec![0; rsa.public_modulus_len()];
-        rsa.sign(padding, &random, bytes, &mut signature).unwrap();
-        signature
-    };
     let claims = json!({"sub": "vin42", "exp": NOW + 60});
     let good = [
         token(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, |b| ed.sign(b).as_ref().to_vec()),
         token(&json!({"alg": "ES256", "kid": "ec"}), &claims, |b| {
             ec.sign(&random, b).unwrap().as_ref().to_vec()
         }),
-        token(&json!({"alg": "RS256", "kid": "rsa"}), &claims, |b| by_rsa(&RSA_PKCS1_SHA256, b)),
-        token(&json!({"alg": "PS256", "kid": "rsa"}), &claims, |b| by_rsa(&RSA_PSS_SHA256, b)),
+        token(&json!({"alg": "RS256", "kid": "rsa"}), &claims, |b| {
+            by_rsa(&rsa, &RSA_PKCS1_SHA256, b)
+        }),
+        token(&json!({"alg": "PS256", "kid": "rsa"}), &claims, |b| {
+            by_rsa(&rsa, &RSA_PSS_SHA256, b)
+        }),
         token(&json!({"alg": "EdDSA"}), &claims, |b| ed.sign(b).as_ref().to_vec()),
     ];
     for token in &good {
@@ -77,8 +89,49 @@ fn every_kind_of_key_verifies_its_own() {
             assert!(check(&bad, &keys, &demands(), NOW).is_err());
         }
     }
-    let wrong = token(&json!({"alg": "RS256", "kid": "ed"}), &claims, |b| by_rsa(&RSA_PKCS1_SHA256, b));
+    let wrong = token(&json!({"alg": "RS256", "kid": "ed"}), &claims, |b| {
+        by_rsa(&rsa, &RSA_PKCS1_SHA256, b)
+    });
     assert_eq!(check(&wrong, &keys, &demands(), NOW), Err("token_unknown_key"));
+}
+
+#[test]
+fn the_longer_hashes_are_verified_each_by_its_own_name() {
+    let ec = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
+    let point = ec.public_key().as_ref();
+    let (x, y) = (BASE64.encode(&point[1..49]), BASE64.encode(&point[49..]));
+    let (rsa, rsa_jwk) = rsa();
+    let keys = set(&[json!({"kty": "EC", "crv": "P-384", "kid": "ec", "x": x, "y": y}), rsa_jwk]);
+    let sign = |algorithm: &str, bytes: &[u8]| match algorithm {
+        "ES384" => ec.sign(&SystemRandom::new(), bytes).unwrap().as_ref().to_vec(),
+        "RS384" => by_rsa(&rsa, &RSA_PKCS1_SHA384, bytes),
+        "RS512" => by_rsa(&rsa, &RSA_PKCS1_SHA512, bytes),
+        "PS384" => by_rsa(&rsa, &RSA_PSS_SHA384, bytes),
+        "PS512" => by_rsa(&rsa, &RSA_PSS_SHA512, bytes),
+        other => panic!("{other}"),
+    };
+    let claims = json!({"sub": "vin42", "exp": NOW + 60});
+    let said = |token: &[u8]| check(token, &keys, &demands(), NOW).map(|token| token.principal.name.to_string());
+    for (algorithm, kid) in [
+        ("ES384", "ec"),
+        ("RS384", "rsa"),
+        ("RS512", "rsa"),
+        ("PS384", "rsa"),
+        ("PS512", "rsa"),
+    ] {
+        let good = token(&json!({"alg": algorithm, "kid": kid}), &claims, |b| sign(algorithm, b));
+        assert_eq!(said(&good), Ok("vin42".to_owned()), "{algorithm}");
+        // One byte of the signature, and one of what is signed.
+        for at in [good.len() - 20, 60] {
+            let mut bad = good.clone();
+            bad[at] = if bad[at] == b'A' { b'B' } else { b'A' };
+            assert_eq!(said(&bad), Err("token_signature"), "{algorithm} {at}");
+        }
+    }
+    for (named, used) in [("RS384", "RS512"), ("RS512", "PS512"), ("PS384", "PS512"), ("PS512", "RS384")] {
+        let wrong = token(&json!({"alg": named, "kid": "rsa"}), &claims, |b| sign(used, b));
+        assert_eq!(said(&wrong), Err("token_signature"), "{used} as {named}");
+    }
 }
 
 /// CVE-2015-9235 and its kin: no signature, or a public key used as a secret.
