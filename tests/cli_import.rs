@@ -597,3 +597,26 @@ fn what_is_beside_variables_that_stand_alone_is_told() {
     checked(folder.path(), &yaml);
     assert!(yaml.contains("* proxy.env:3: listenres: not known"), "{yaml}");
 }
+
+#[test]
+fn what_compose_itself_means_by_quotes_and_dollars_is_heeded_or_told() {
+    let variables = r#"
+      KAFKA_MQTT_BOOTSTRAP_SERVERS: ${BROKERS:-kafka:9092}
+      KAFKA_MQTT_TOPIC_REGEX_LIST: 'temperature:.*temperature$$'
+      KAFKA_MQTT_LISTENERS: SASL_SSL://127.0.0.1:8883
+      KAFKA_MQTT_LISTENERS_SECURITY_PROTOCOL: SASL_SSL
+      KAFKA_MQTT_PRODUCER_SECURITY_PROTOCOL: SASL_SSL
+      KAFKA_MQTT_PRODUCER_SASL_MECHANISM: PLAIN
+      KAFKA_MQTT_PRODUCER_SASL_JAAS_CONFIG: 'org.apache.kafka.common.security.plain.PlainLoginModule required username="it''s" password="p";'
+"#;
+    let (_folder, yaml) = imported(&[("compose.yaml", &format!("{COMPOSE}{variables}"))]);
+    for words in [
+        "bootstrap.servers: compose fills `${…}` in, and here it stands as text: write what it is",
+        "{name: mqtts, address: \"127.0.0.1:8883\", protocol: mqtts",
+        "username: \"it's\"",
+        ".*temperature$",
+    ] {
+        assert!(yaml.contains(words), "{words}\n{yaml}");
+    }
+    assert!(!yaml.contains("temperature$$"), "{yaml}");
+}

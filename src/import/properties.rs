@@ -45,6 +45,10 @@ impl Properties {
                     let place = format!("{}:{}", source.name, line.line_number());
                     if let LineContent::KVPair(key, value) = line.consume_content() {
                         let (key, value) = of_image(key, value.trim());
+                        if compose.is_some() && value.contains("${") {
+                            let why = "compose fills `${…}` in, and here it stands as text: write what it is";
+                            self.left.push((place.clone(), key.clone(), why.to_owned()));
+                        }
                         match self.list.iter_mut().find(|known| known.key == key) {
                             Some(known) => {
                                 let before = std::mem::replace(known, Property { key, value, place });
@@ -156,12 +160,22 @@ fn joined(text: &str) -> Vec<String> {
 /// A variable of the image in a compose file, as a property: `NAME: VALUE`, or `- NAME=VALUE`.
 fn entry(line: &str) -> Option<String> {
     let line = line.trim();
-    let item = line.strip_prefix("- ").map(|item| unquoted(scalar(item.trim_start())));
-    let setting = item.unwrap_or(line);
+    let item = line.strip_prefix("- ").map(|item| meant(scalar(item.trim_start())));
+    let setting = item.as_deref().unwrap_or(line);
     let (name, value) = setting.split_once(['=', ':']).unwrap_or((setting, ""));
     let name = unquoted(name.trim_end());
-    let value = if item.is_some() { value } else { scalar(value.trim_start()) };
-    name.starts_with(OF_IMAGE).then(|| format!("{name}={value}"))
+    let value = match item {
+        Some(_) => value.to_owned(),
+        None => meant(scalar(value.trim_start())),
+    };
+    // For compose a `$` that is none of its own is written twice.
+    name.starts_with(OF_IMAGE).then(|| format!("{name}={}", value.replace("$$", "$")))
+}
+
+/// What a scalar means: between single quotes one of them is written twice.
+fn meant(scalar: &str) -> String {
+    let single = scalar.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+    single.map_or_else(|| unquoted(scalar).to_owned(), |text| text.replace("''", "'"))
 }
 
 /// A scalar of YAML, with its quotes, without the comment behind it.

@@ -67,8 +67,8 @@ pub(super) fn listeners(import: &mut Import) -> Result<String, String> {
 /// Whether the scheme of a listener means TLS.
 fn is_tls_by_scheme(scheme: &str) -> Result<bool, String> {
     match scheme.to_lowercase().as_str() {
-        "ssl" | "tls" | "mqtts" => Ok(true),
-        "tcp" | "mqtt" | "plaintext" => Ok(false),
+        "ssl" | "tls" | "mqtts" | "sasl_ssl" | "sasl_tls" => Ok(true),
+        "tcp" | "mqtt" | "plaintext" | "sasl_plaintext" => Ok(false),
         _ => Err(format!("`listeners`: `{scheme}://` is not known")),
     }
 }
