@@ -198,8 +198,9 @@ impl Feed {
 
     /// Hands a fetch out, in pieces where a schema has to be waited for or programs take long.
     async fn take(&mut self, mut chunk: upstream::Chunk) {
-        while let Some(pause) = self.hand_out(chunk.clone()) {
-            chunk.reset = false;
+        let mut is_new = true;
+        while let Some(pause) = self.hand_out(chunk.clone(), is_new) {
+            (chunk.reset, is_new) = (false, false);
             match pause {
                 Pause::Schema(missing) => self.wait_for_schema(Some((missing, self.next))).await,
                 Pause::Turn => allowance::next_turn().await,
@@ -215,8 +216,9 @@ impl Feed {
         }
     }
 
-    /// Hands out in one turn what a fetch holds from `next` on; why that is not all, if it is not.
-    pub(super) fn hand_out(&mut self, chunk: upstream::Chunk) -> Option<Pause> {
+    /// Hands out in one turn what a fetch holds from `next` on; why that is not all, if it is not. Of a new one the damage is looked for, also where
+    /// nobody needs what is damaged.
+    pub(super) fn hand_out(&mut self, chunk: upstream::Chunk, is_new: bool) -> Option<Pause> {
         allowance::begin();
         let begun = self.begun.take();
         self.take_arrivals();
@@ -233,7 +235,8 @@ impl Feed {
         self.take_arrivals();
         let mut aborted = Aborted::new(chunk.aborted);
         // What was handed out before is not read again.
-        let from = begun.as_ref().map_or(self.next, |(batch, _)| batch.last_offset.saturating_add(1));
+        let again = if is_new { i64::MIN } else { self.next };
+        let from = begun.as_ref().map_or(again, |(batch, _)| batch.last_offset.saturating_add(1));
         let mut batches = fetched::batches(chunk.bytes, LIMITS).starting_at(from);
         let (mut doubtful, mut pause) = (None, None);
         if let Some((batch, place)) = begun {

@@ -163,7 +163,7 @@ async fn a_fetch_whose_programs_take_long_is_handed_out_in_several_turns_in_orde
     let mut feed = feed_of(&hub, &seat, &topic, 0);
     let (mut got, mut turns) = (Vec::new(), Vec::new());
     loop {
-        let is_over = feed.hand_out(fetched(0, 60)).is_none();
+        let is_over = feed.hand_out(fetched(0, 60), true).is_none();
         let before = got.len();
         while let Some(parcel) = seat.subscriber.mailbox.take() {
             got.extend(parcel.chunk.messages.iter().map(|message| message.offset));
@@ -192,7 +192,7 @@ async fn a_feed_that_is_over_gives_nothing_to_who_comes_after() {
             Some(first)
         };
         let (behind, _seats) = comes_back(&hub, &topic, 3);
-        feed.hand_out(fetched(7, 1));
+        feed.hand_out(fetched(7, 1), true);
         assert!(behind.take().is_none(), "it has to have what lies between first");
         if let Some(first) = stays {
             assert_eq!(

@@ -259,12 +259,14 @@ impl Task {
     fn work(&mut self) {
         allowance::begin();
         for _ in 0..MOST_ROUNDS {
-            for reading in &mut self.readings {
+            let mut at_work = 0;
+            for (at, reading) in self.readings.iter_mut().enumerate() {
                 while !allowance::is_used_up()
                     && !reading.wants_fetch()
                     && reading.has_room()
                     && self.share.lock().state.wants(reading.part)
                 {
+                    at_work = at;
                     let read = reading.read(self.share.filter(), &mut self.scratch);
                     let mut inner = self.share.lock();
                     for (offset, message) in read.messages {
@@ -275,7 +277,7 @@ impl Task {
             }
             let handed_out = self.share.hand_out();
             if allowance::is_used_up() {
-                return self.break_off();
+                return self.break_off(at_work);
             }
             if handed_out == 0 {
                 return self.settle_down();
@@ -284,10 +286,16 @@ impl Task {
         self.share.wake.notify_one();
     }
 
-    /// Programs have had what they may take of this turn. The next begins with another partition, and goes on with what is there.
-    fn break_off(&mut self) {
+    /// Programs have had what they may take of this turn. The next goes on with the partition that was at work, until its fetch is handed out, and
+    /// then begins with another; the others have to find memory for what they keep meanwhile.
+    fn break_off(&mut self, at_work: usize) {
+        let is_done = self.readings[at_work].wants_fetch();
+        self.readings.rotate_left(at_work);
+        if is_done {
+            self.readings.rotate_left(1);
+        }
+        self.readings.iter_mut().skip(1).for_each(Reading::park);
         self.make_way();
-        self.readings.rotate_left(1);
         self.share.wake.notify_one();
     }
 
