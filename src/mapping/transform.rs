@@ -64,6 +64,20 @@ pub enum Made {
 pub(super) const VARIABLES: [&str; 7] = ["$client", "$identity", "$user", "$now", "$topic", "$qos", "$retain"];
 
 impl Conversion {
+    /// The tables that no program names, where all that is looked into is named.
+    pub(super) fn unused_tables(&self) -> impl Iterator<Item = &str> {
+        let programs = || self.forth.iter().chain(&self.back);
+        let all_named = programs().all(|program| program.looks_into.is_some());
+        let is_named = move |table: &str| {
+            programs()
+                .filter_map(|program| program.looks_into.as_ref())
+                .flatten()
+                .any(|named| named == table)
+        };
+        let tables = self.tables.iter().map(|(name, _)| name.as_str());
+        tables.filter(move |name| all_named && !is_named(name))
+    }
+
     /// Whether payloads are looked into on their way to Kafka.
     pub(super) fn converts(&self) -> bool {
         self.forth.is_some() || self.checks
@@ -142,7 +156,6 @@ pub(super) fn conversion(spec: &RuleSpec, of_topic: &Filter, faults: &mut Faults
     let before = faults.list.len();
     let filter = parsed.as_ref().or_else(|| known_to_programs(spec, of_topic));
     let (forth, back) = programs(spec, filter, faults);
-    check_tables(spec, forth.iter().chain(&back), faults);
     let value = spec.value.unwrap_or_default();
     (faults.list.len() == before).then(|| {
         Box::new(Conversion {
@@ -242,25 +255,6 @@ fn check_lookup(spec: &RuleSpec, faults: &mut Faults) {
             message,
             "leave `lookup` out, or write `lookup(\"NAME\"; KEY)` in the program",
         );
-    }
-}
-
-/// Tells tables that no program names, where all that is looked into is named.
-fn check_tables<'p>(spec: &RuleSpec, programs: impl Iterator<Item = &'p Program>, faults: &mut Faults) {
-    let mut named: Vec<&str> = Vec::new();
-    for program in programs {
-        match &program.looks_into {
-            Some(tables) => named.extend(tables.iter().map(String::as_str)),
-            None => return,
-        }
-    }
-    if named.is_empty() {
-        return;
-    }
-    for (name, _) in spec.lookup.iter().filter(|(name, _)| !named.contains(&name.as_str())) {
-        let message = format!("no program of the rule looks into the table `{name}`");
-        let remedy = format!("leave it out, or write `lookup(\"{name}\"; KEY)` in the program");
-        faults.add(Field::Lookup, None, message, remedy);
     }
 }
 

@@ -16,6 +16,7 @@ impl RuleSet {
         for (id, rule) in self.iter() {
             warnings.rule = id.0 as usize;
             let Some(filter) = rule.filter() else {
+                warn_of_tables(rule, &mut warnings);
                 takers.add(id.0, rule);
                 continue;
             };
@@ -35,6 +36,7 @@ impl RuleSet {
                 let remedy = format!("place it before `{first}`; it has the records that the proxy stores by it in any case");
                 warnings.add(Field::KafkaTopic, Some(0), message, remedy);
             }
+            warn_of_tables(rule, &mut warnings);
             if reached && rule.delivers() {
                 warn_of_program(rule, &mut warnings);
                 warn_of_strangers(rule, &mut warnings);
@@ -118,6 +120,15 @@ fn warn_of_inverse(rule: &Rule, filter: &Filter, warnings: &mut Faults) {
     let message = format!("records of other producers reach no subscriber unless they have the header `mqtt.topic`: {why}");
     let remedy = format!("{remedy}, or write `direction: publish` if nothing is to come back");
     warnings.add(filter.field(), Some(0), message, remedy);
+}
+
+/// No fault: several rules may share what stands under `lookup`.
+fn warn_of_tables(rule: &Rule, warnings: &mut Faults) {
+    for name in rule.conversion.iter().flat_map(|conversion| conversion.unused_tables()) {
+        let message = format!("no program of the rule looks into the table `{name}`");
+        let remedy = format!("leave it out, or write `lookup(\"{name}\"; KEY)` in the program");
+        warnings.add(Field::Lookup, None, message, remedy);
+    }
 }
 
 /// A message that is published and comes back is another one, or does not come back.

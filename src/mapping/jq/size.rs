@@ -13,7 +13,7 @@ use jaq_core::load::span;
 use crate::mapping::fault::Wrong;
 
 /// Bytes of a program: beyond that it is no mapping any more.
-const LONGEST_PROGRAM: usize = 64 << 10;
+pub(super) const LONGEST_PROGRAM: usize = 64 << 10;
 /// Words, numbers, strings, operators and brackets of a program.
 const MOST_TOKENS: usize = 4_000;
 /// Brackets within each other.

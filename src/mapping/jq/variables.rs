@@ -2,10 +2,14 @@
 
 use jaq_core::load::lex::{Lexer, StrPart, Tok, Token};
 
-use super::size::on_large_stack;
+use super::size::{LONGEST_PROGRAM, on_large_stack};
 
 /// With their `$`; what stands in comments, or in strings outside of `\\(…)`, is none. `None`: the text cannot be taken apart.
 pub(in crate::mapping) fn variables(text: &str) -> Option<Vec<String>> {
+    // Who compiles it says so; the stack is for no more brackets than that.
+    if text.len() > LONGEST_PROGRAM {
+        return None;
+    }
     let read = || {
         let mut names = Vec::new();
         all(&Lexer::new(text).lex().ok()?, &mut names);
@@ -49,7 +53,8 @@ mod tests {
             assert_eq!(named(text).as_deref(), Some(names), "{text}");
         }
         assert_eq!(named("\"without an end"), None);
-        // Before brackets are counted there may be as many as bytes of a file.
+        // Before brackets are counted there may be as many as a program has bytes, and of what is none those of a file.
         assert_eq!(named(&"(".repeat(1 << 16)), None);
+        assert_eq!(named(&"(".repeat(4 << 20)), None);
     }
 }
