@@ -49,7 +49,10 @@ pub struct Kafka {
     pub lost: BTreeSet<(Source, u64)>,
     /// The newest epoch that a producer ever wrote with in a partition: what kept older ones out may be lost with it.
     newest: BTreeMap<(i64, Source), i16>,
-    /// Payloads that came late with an older one, when what kept it out was lost: Kafka's promise is broken, and the message may be there twice.
+    /// Pairs that were refused, since something before them is not there.
+    gaps: BTreeSet<(i64, Source, i16, i32)>,
+    /// Payloads that came late with an older one, or with a pair that was refused before, when what kept it out was lost: Kafka's promise is broken,
+    /// and the message may be there twice.
     pub unfenced: BTreeSet<(Source, u64)>,
     /// Bids for each client.
     pub bids: BTreeMap<String, usize>,
@@ -181,8 +184,10 @@ impl Kafka {
             // is still on its way.
             return if self.lost.is_empty() { Err("fenced") } else { Ok(Outcome::Fenced) };
         }
+        let key = (pair.producer, pair.source, pair.epoch, pair.sequence);
         if pair.epoch > producer.epoch {
             if pair.sequence != 0 {
+                self.gaps.insert(key);
                 return Ok(Outcome::Gap);
             }
             producer.epoch = pair.epoch;
@@ -197,7 +202,14 @@ impl Kafka {
         }
         // A producer that is not known may begin anywhere.
         if producer.last.back().is_some_and(|last| pair.sequence != last + 1) {
+            self.gaps.insert(key);
             return Ok(Outcome::Gap);
+        }
+        // Told as a sequence of events: the last records of a producer are lost, its next one is refused (what is before it is not there), its owner
+        // goes on under another epoch, and the rest of its records is lost, too. Then a former owner that was paused sends the same pair, and of a
+        // producer that is not known it is taken.
+        if producer.last.is_empty() && self.gaps.contains(&key) {
+            self.unfenced.insert((pair.source, payload));
         }
         producer.take(pair.sequence);
         let newest = self.newest.entry((pair.producer, pair.source)).or_insert(pair.epoch);
