@@ -1,6 +1,6 @@
 //! `rules`: the file's words into [`RuleSpec`]s, and what `mapping` says of them back into lines and columns.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::mapping::{Acknowledge, Direction, Fault, Field, Known, OnError, Overflow, Retain, RuleId, RuleSet, RuleSpec, Unmapped};
 use crate::mqtt::QoS;
@@ -105,6 +105,9 @@ impl Walk<'_> {
                     let (message, remedy) = (self.without_secrets(warning.message), self.without_secrets(warning.remedy));
                     self.warnings.push(place.problem(message, remedy));
                 }
+                // An alias brings the same warning to each rule that it fills.
+                let mut told = BTreeSet::new();
+                self.warnings.retain(|warning| told.insert(warning.clone()));
                 let tried = self.try_examples(&examples, &rules);
                 // Samples are for examples and for those who explain.
                 self.tables.iter().for_each(|table| table.forget());

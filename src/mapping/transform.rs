@@ -64,18 +64,15 @@ pub enum Made {
 pub(super) const VARIABLES: [&str; 7] = ["$client", "$identity", "$user", "$now", "$topic", "$qos", "$retain"];
 
 impl Conversion {
-    /// The tables that no program names, where all that is looked into is named.
-    pub(super) fn unused_tables(&self) -> impl Iterator<Item = &str> {
-        let programs = || self.forth.iter().chain(&self.back);
-        let all_named = programs().all(|program| program.looks_into.is_some());
-        let is_named = move |table: &str| {
-            programs()
-                .filter_map(|program| program.looks_into.as_ref())
-                .flatten()
-                .any(|named| named == table)
+    /// The tables, each with whether a program names it, or may choose it.
+    pub(super) fn tables_looked_into(&self) -> impl Iterator<Item = (&str, &Arc<Table>, bool)> {
+        let may_name = |program: &Program, table: &str| match &program.looks_into {
+            Some(named) => named.iter().any(|name| name == table),
+            None => true,
         };
-        let tables = self.tables.iter().map(|(name, _)| name.as_str());
-        tables.filter(move |name| all_named && !is_named(name))
+        let programs = || self.forth.iter().chain(&self.back);
+        let is_used = move |table: &str| programs().any(|program| may_name(program, table));
+        self.tables.iter().map(move |(name, table)| (name.as_str(), table, is_used(name)))
     }
 
     /// Whether payloads are looked into on their way to Kafka.

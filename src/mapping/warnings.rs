@@ -1,5 +1,8 @@
 //! What a rule set may be told although it is good: it does less than one might think.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use super::fault::{Fault, Faults, Field};
 use super::filter::{Filter, Level};
 use super::inclusion::{Budget, covers, is_empty};
@@ -7,16 +10,21 @@ use super::inverse::lost_capture;
 use super::rules::{Rule, RuleId, RuleSet, Shape};
 use super::shadow::Takers;
 use super::sources::intersect;
+use super::tables::Table;
+
+/// Tables that programs look into: their names, and which they are. Rules whose `lookup` says the same share the table.
+type Used<'r> = HashSet<(&'r str, *const Table)>;
 
 impl RuleSet {
     /// All that is to be told, in the order of the rules; each has the form of a fault and is none. Meant for when a file is checked.
     pub fn warnings(&self) -> Vec<Fault> {
         let mut warnings = Faults { rule: 0, list: Vec::new() };
         let (mut takers, mut budget) = (Takers::default(), Budget::FILE);
+        let used = self.used_tables();
         for (id, rule) in self.iter() {
             warnings.rule = id.0 as usize;
             let Some(filter) = rule.filter() else {
-                warn_of_tables(rule, &mut warnings);
+                warn_of_tables(rule, &used, &mut warnings);
                 takers.add(id.0, rule);
                 continue;
             };
@@ -36,7 +44,7 @@ impl RuleSet {
                 let remedy = format!("place it before `{first}`; it has the records that the proxy stores by it in any case");
                 warnings.add(Field::KafkaTopic, Some(0), message, remedy);
             }
-            warn_of_tables(rule, &mut warnings);
+            warn_of_tables(rule, &used, &mut warnings);
             if reached && rule.delivers() {
                 warn_of_program(rule, &mut warnings);
                 warn_of_strangers(rule, &mut warnings);
@@ -88,6 +96,13 @@ impl RuleSet {
         ))
     }
 
+    fn used_tables(&self) -> Used<'_> {
+        let conversions = self.iter().flat_map(|(_, rule)| &rule.conversion);
+        let tables = conversions.flat_map(|conversion| conversion.tables_looked_into());
+        let used = tables.filter(|(.., is_used)| *is_used);
+        used.map(|(name, table, _)| (name, Arc::as_ptr(table))).collect()
+    }
+
     /// Whether some ordinary rule takes one of these topics, as far as can be told.
     fn has_original(&self, filter: &Filter) -> bool {
         let level = |level: &Level| match level {
@@ -122,10 +137,13 @@ fn warn_of_inverse(rule: &Rule, filter: &Filter, warnings: &mut Faults) {
     warnings.add(filter.field(), Some(0), message, remedy);
 }
 
-/// No fault: several rules may share what stands under `lookup`.
-fn warn_of_tables(rule: &Rule, warnings: &mut Faults) {
-    for name in rule.conversion.iter().flat_map(|conversion| conversion.unused_tables()) {
-        let message = format!("no program of the rule looks into the table `{name}`");
+/// No fault: several rules may share what stands under `lookup`, and each look into its part.
+fn warn_of_tables(rule: &Rule, used: &Used<'_>, warnings: &mut Faults) {
+    for (name, table, _) in rule.conversion.iter().flat_map(|conversion| conversion.tables_looked_into()) {
+        if used.contains(&(name, Arc::as_ptr(table))) {
+            continue;
+        }
+        let message = format!("no program of the rule looks into the table `{name}`, nor does one of another rule that has it");
         let remedy = format!("leave it out, or write `lookup(\"{name}\"; KEY)` in the program");
         warnings.add(Field::Lookup, None, message, remedy);
     }

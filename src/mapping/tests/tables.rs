@@ -176,9 +176,40 @@ fn a_table_that_no_program_names_is_told() {
         let warnings = compile(vec![rule]).warnings();
         warnings.into_iter().map(|told| (told.field, told.message)).collect::<Vec<_>>()
     };
-    let unused = "no program of the rule looks into the table `limits`".to_owned();
+    let unused = "no program of the rule looks into the table `limits`, nor does one of another rule that has it".to_owned();
     assert_eq!(told("lookup(\"sites\"; $vin)"), [(Field::Lookup, unused)]);
     assert_eq!(told("[lookup(\"sites\", \"limits\"; $vin)]"), [], "it may be either");
     assert_eq!(told("lookup(.table; $vin)"), []);
     assert_eq!(told("def lookup(a; b): .; lookup(\"sites\"; $vin)"), []);
+}
+
+#[test]
+fn a_table_that_rules_share_is_idle_only_if_none_of_them_looks_into_it() {
+    let shared = |content: &str| std::sync::Arc::new(table("t.csv", None, content).unwrap());
+    let rule = |name: &str, program: &str, tables: &[(&str, std::sync::Arc<Table>)]| RuleSpec {
+        name: name.into(),
+        mqtt: format!("{name}/{{vin}}"),
+        direction: Direction::Publish,
+        lookup: tables.iter().map(|(name, table)| ((*name).to_owned(), table.clone())).collect(),
+        ..telemetry(program)
+    };
+    let told = |rules: Vec<RuleSpec>| {
+        let warnings = compile(rules).warnings();
+        warnings.into_iter().map(|told| (told.rule, told.field)).collect::<Vec<_>>()
+    };
+    let (sites, limits) = (shared("vin,site\n42,Berlin\n"), shared("vin,max\n42,7\n"));
+    let both = [("sites", sites.clone()), ("limits", limits.clone())];
+    let of_sites = || rule("a", "lookup(\"sites\"; $vin)", &both);
+    let of_limits = rule("b", "lookup(\"limits\"; $vin)", &both);
+    assert_eq!(told(vec![of_sites(), of_limits.clone()]), [], "each looks into its part");
+    assert_eq!(told(vec![of_limits, of_sites()]), [], "in whatever order");
+    // Nobody looks into `limits`.
+    let idle = [(0, Field::Lookup), (1, Field::Lookup)];
+    assert_eq!(told(vec![of_sites(), rule("b", "lookup(\"sites\"; 1)", &both)]), idle);
+    // Another table of that name is not shared, nor is this one under another name.
+    let other = [("sites", sites), ("limits", shared("vin,max\n7,1\n"))];
+    let of_other = rule("b", "lookup(\"limits\"; lookup(\"sites\"; 1))", &other);
+    assert_eq!(told(vec![of_sites(), of_other]), [(0, Field::Lookup)]);
+    let renamed = rule("b", "lookup(\"most\"; $vin)", &[("most", limits)]);
+    assert_eq!(told(vec![of_sites(), renamed]), [(0, Field::Lookup)]);
 }
