@@ -259,3 +259,41 @@ fn a_password_is_put_into_its_file() {
         "nothing is left beside the two"
     );
 }
+
+#[test]
+fn a_password_of_the_other_kind_is_refused_before_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let hash = mqtt_kafka_proxy::auth::passwords::entry("vin42", b"hunter2").unwrap();
+    let salt = [7; mqtt_kafka_proxy::auth::scram::SALT];
+    let verifier = mqtt_kafka_proxy::auth::scram::entry("vin42", "hunter2", &salt).unwrap();
+    let put = |arguments: &[&str]| {
+        // With nothing on its standard input: if it asked first, it would miss a password.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
+        let command = command
+            .args(arguments)
+            .current_dir(folder.path())
+            .stdin(std::process::Stdio::null());
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    // To replace a user and to add one is the same.
+    for (line, user, more, words) in [
+        (&hash, "vin42", &["--scram"][..], "line 2: the file holds argon2id hashes"),
+        (
+            &hash,
+            "vin43",
+            &["--scram"],
+            "leave `--scram` out to add to it, or name another file",
+        ),
+        (&verifier, "vin42", &[], "line 2: the file holds SCRAM-SHA-256 credentials"),
+        (&verifier, "vin43", &[], "write `--scram` to add to it, or name another file"),
+    ] {
+        let text = format!("# fleet\n{line}\n");
+        std::fs::write(folder.path().join("users.txt"), &text).unwrap();
+        let (code, told) = put(&[&["password", "users.txt", user], more].concat());
+        assert_eq!(code, 64, "{told}");
+        assert!(told.starts_with("users.txt: ") && told.contains(words), "{told}");
+        assert!(told.lines().count() == 1 && !told.contains("$"), "{told}");
+        assert_eq!(std::fs::read_to_string(folder.path().join("users.txt")).unwrap(), text);
+    }
+}

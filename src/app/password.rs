@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::auth::passwords::{entry, with_line};
+use crate::auth::passwords::{Kind, check_kind, entry, with_line};
 use crate::auth::scram;
 
 use super::exit::{Exit, answer, tell};
@@ -17,13 +17,6 @@ const LONGEST: u64 = 65_535;
 
 /// Puts `user` into `file` with the password that is the first line of standard input.
 pub(super) fn put(file: &Path, user: &str, scram: bool) -> Exit {
-    let password = match read_password() {
-        Ok(password) => password,
-        Err(why) => {
-            tell(&why);
-            return Exit::Usage;
-        }
-    };
     let unusable = |e: io::Error| {
         tell(&format_args!(
             "{}: {e}; give a file that this user may read and write",
@@ -36,11 +29,15 @@ pub(super) fn put(file: &Path, user: &str, scram: bool) -> Exit {
         Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
         Err(e) => return unusable(e),
     };
-    let made = if scram {
-        verifier(user, &password)
-    } else {
-        entry(user, password.as_bytes())
-    };
+    // Before anybody is asked for a password that the file cannot take.
+    if let Err(why) = check_kind(&text, if scram { Kind::Verifiers } else { Kind::Hashes }) {
+        tell(&format_args!("{}: {why}", file.display()));
+        return Exit::Usage;
+    }
+    let made = read_password().and_then(|password| match scram {
+        true => verifier(user, &password),
+        false => entry(user, password.as_bytes()),
+    });
     let text = match made {
         Ok(line) => with_line(&text, user, &line),
         Err(why) => {

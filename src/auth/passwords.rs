@@ -22,6 +22,55 @@ thread_local! {
     pub(super) static HASHES: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
+/// What stands in the lines of a file: all of one are of one kind, as they are of one method of `authentication`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Hashes, for `method: password_file`.
+    Hashes,
+    /// Verifiers of SCRAM-SHA-256, for `method: scram`.
+    Verifiers,
+}
+
+impl Kind {
+    /// Of what stands behind the name and its colon; `None`: it is neither.
+    pub(super) fn of(secret: &str) -> Option<Self> {
+        if secret.starts_with("$argon2") {
+            return Some(Kind::Hashes);
+        }
+        let verifier = secret.strip_prefix(super::scram::METHOD)?;
+        verifier.starts_with('$').then_some(Kind::Verifiers)
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Kind::Hashes => "argon2id hashes (for `method: password_file`)",
+            Kind::Verifiers => "SCRAM-SHA-256 credentials (for `method: scram`)",
+        }
+    }
+}
+
+/// Whether a line of this kind may be put into a file of this text: a login refuses a file that mixes them.
+///
+/// # Errors
+/// The first line of the other kind, what it is, and what to do.
+pub fn check_kind(text: &str, new: Kind) -> Result<(), String> {
+    for (at, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())) {
+        let secret = line.split_once(':').filter(|_| !line.starts_with('#')).map(|(_, secret)| secret);
+        let Some(other) = secret.and_then(Kind::of).filter(|kind| *kind != new) else {
+            continue;
+        };
+        let remedy = match other {
+            Kind::Hashes => "leave `--scram` out to add to it",
+            Kind::Verifiers => "write `--scram` to add to it",
+        };
+        let (holds, wanted) = (other.words(), new.words());
+        return Err(format!(
+            "line {at}: the file holds {holds}, and {wanted} cannot stand in it; {remedy}, or name another file"
+        ));
+    }
+    Ok(())
+}
+
 /// Users and their hashes. `Debug` shows how many.
 pub struct Passwords {
     users: HashMap<Box<str>, PasswordHash>,
@@ -133,6 +182,9 @@ fn hash(password: &[u8], params: Params) -> Result<PasswordHash, String> {
 
 fn read_hash(text: &str) -> Result<PasswordHash, String> {
     const WANTED: &str = "no argon2id hash; make lines with `mqtt-kafka-proxy password`";
+    if Kind::of(text) == Some(Kind::Verifiers) {
+        return Err("a SCRAM-SHA-256 credential, and no argon2id hash; name such a file under `method: scram`".to_owned());
+    }
     let hash = PasswordHash::new(text).map_err(|_| WANTED.to_owned())?;
     if hash.algorithm.as_str() != "argon2id" || hash.hash.is_none() || hash.salt.is_none() {
         return Err(WANTED.to_owned());
@@ -165,6 +217,39 @@ mod tests {
         let changed = with_user(&text, "vin42", b"other").unwrap();
         assert_eq!(changed.lines().count(), 2, "replaced, not added");
         assert_eq!(Passwords::parse(&changed).unwrap().check("vin42", b"s3cret"), Some(false));
+    }
+
+    #[test]
+    fn no_file_takes_lines_of_both_kinds() {
+        let hash = entry("vin42", b"s3cret").unwrap();
+        let verifier = super::super::scram::entry("vin43", "s3cret", &[7; super::super::scram::SALT]).unwrap();
+        for (line, own, other, words) in [
+            (&hash, Kind::Hashes, Kind::Verifiers, "line 3: the file holds argon2id hashes"),
+            (
+                &verifier,
+                Kind::Verifiers,
+                Kind::Hashes,
+                "line 3: the file holds SCRAM-SHA-256 credentials",
+            ),
+        ] {
+            let text = format!("# the fleet: $argon2id and SCRAM-SHA-256$\n\n{line}\n");
+            assert_eq!(check_kind(&text, own), Ok(()));
+            let why = check_kind(&text, other).unwrap_err();
+            assert!(why.starts_with(words) && why.contains("another file"), "{why}");
+            assert!(why.contains("--scram") && !why.contains("vin4"), "{why}");
+        }
+        assert_eq!(check_kind("", Kind::Hashes), Ok(()));
+        // Who names the file under the other method learns which it is.
+        let why = Passwords::parse(&verifier).unwrap_err();
+        assert!(
+            why.contains("line 1: a SCRAM-SHA-256 credential") && why.contains("`method: scram`"),
+            "{why}"
+        );
+        let why = super::super::scram::Verifiers::parse(&hash).unwrap_err();
+        assert!(
+            why.contains("line 1: an argon2id hash") && why.contains("`method: password_file`"),
+            "{why}"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
 use super::Principal;
+use super::passwords::Kind;
 
 /// The method's name in CONNECT.
 pub const METHOD: &str = "SCRAM-SHA-256";
@@ -68,6 +69,9 @@ impl Verifiers {
                 return Err(format!("line {at} has no legal name: 1 to {} bytes", super::LONGEST_IDENTITY));
             }
             let verifier = Verifier::read(verifier).ok_or_else(|| {
+                if Kind::of(verifier) == Some(Kind::Hashes) {
+                    return format!("line {at}: an argon2id hash, and no verifier of SCRAM-SHA-256; name such a file under `method: password_file`");
+                }
                 format!("line {at}: no verifier of SCRAM-SHA-256 with {FEWEST} to {MOST} iterations; make lines with `mqtt-kafka-proxy password --scram`")
             })?;
             first.get_or_insert_with(|| verifier.clone());
