@@ -212,10 +212,51 @@ fn what_no_rule_can_be_made_of_is_refused() {
         std::fs::write(folder.path().join("p"), text).unwrap();
         let (code, out, err) = run(folder.path(), &["import", "confluent", "p"]);
         assert_eq!((code, out.as_str()), (65, ""), "{text}");
-        assert!(err.contains(why), "{err}");
+        assert!(err.starts_with("p: ") && err.contains(why), "{err}");
     }
     let (code, _, err) = run(folder.path(), &["import", "confluent", "nowhere"]);
     assert!(code == 66 && err.contains("nowhere: cannot be read"), "{err}");
+}
+
+#[test]
+fn a_wrong_file_is_told_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("conf.d")).unwrap();
+    let properties = b"topic.regex.list=a:.*\nbootstrap.servers=k:1\n";
+    for (name, bytes) in [
+        ("good", properties.to_vec()),
+        ("latin", [&properties[..], b"# f\xfcr alle\n"].concat()),
+        ("server.jks", vec![0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2]),
+        ("plain", b"node { name = x }\n".to_vec()),
+        ("other.yaml", b"rules: []\nlisteners: []\n".to_vec()),
+        ("bare", b"listeners=0.0.0.0:1883\ntopic.regex.list=a:.*\n".to_vec()),
+    ] {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    for (from, files, code, told) in [
+        ("confluent", &["good", "conf.d"][..], 66, "conf.d: cannot be read: "),
+        ("confluent", &["good", "latin"], 65, "latin:3: is not UTF-8; save the file as UTF-8"),
+        ("confluent", &["good", "server.jks"], 65, "server.jks: is no text; "),
+        (
+            "confluent",
+            &["other.yaml"],
+            65,
+            "other.yaml: there is no `topic.regex.list`; give the `kafka-mqtt.properties`",
+        ),
+        ("confluent", &["bare"], 65, "bare: there is no `bootstrap.servers`; "),
+        ("emqx", &["conf.d"], 66, "conf.d: cannot be read: "),
+        ("emqx", &["server.jks"], 65, "server.jks: is no text; "),
+        (
+            "emqx",
+            &["plain"],
+            65,
+            "plain: no rule can be made: there is no rule that sends to Kafka",
+        ),
+    ] {
+        let (exit, out, err) = run(folder.path(), &[&["import", from], files].concat());
+        assert_eq!((exit, out.as_str()), (code, ""), "{files:?}: {err}");
+        assert!(err.starts_with(told) && err.lines().count() == 1, "{files:?}: {err}");
+    }
 }
 
 /// Configurations as the pages of Confluent's documentation of its MQTT Proxy have them, each with its settings: the quick start, the image (which
@@ -611,7 +652,8 @@ fn what_compose_itself_means_by_quotes_and_dollars_is_heeded_or_told() {
 "#;
     let (_folder, yaml) = imported(&[("compose.yaml", &format!("{COMPOSE}{variables}"))]);
     for words in [
-        "bootstrap.servers: compose fills `${…}` in, and here it stands as text: write what it is",
+        "bootstrap.servers: Compose would have put `${BROKERS:-kafka:9092}` in its place",
+        "bootstrap_servers: [\"${BROKERS:-kafka:9092}\"]",
         "{name: mqtts, address: \"127.0.0.1:8883\", protocol: mqtts",
         "username: \"it's\"",
         ".*temperature$",
@@ -619,4 +661,92 @@ fn what_compose_itself_means_by_quotes_and_dollars_is_heeded_or_told() {
         assert!(yaml.contains(words), "{words}\n{yaml}");
     }
     assert!(!yaml.contains("temperature$$"), "{yaml}");
+}
+
+/// Two proxies in one file are two configurations.
+#[test]
+fn of_a_compose_file_with_two_proxies_nothing_is_mixed() {
+    let service = |name: &str, topic: &str| {
+        format!(
+            "  {name}: # one of the two\n    environment:\n    - KAFKA_MQTT_BOOTSTRAP_SERVERS=k:9092\n    - KAFKA_MQTT_TOPIC_REGEX_LIST={topic}:.*\n    restart: always\n"
+        )
+    };
+    let kafka = "services:\n  kafka:\n    environment:\n      KAFKA_BROKER_ID: 1\n";
+    let folder = tempfile::tempdir().unwrap();
+    let import = |files: &[(&str, String)]| {
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+        run(folder.path(), &[&["import", "confluent"], &names[..]].concat())
+    };
+    let (north, south) = (service("north", "a"), service("\"south\"", "b"));
+    let both = format!("{kafka}{north}{south}");
+    let (code, out, err) = import(&[("compose.yaml", both)]);
+    let told = "compose.yaml:10: the services `north` (compose.yaml:5) and `south` both have `KAFKA_MQTT_*` variables, \
+                and one configuration is made; keep only one of them in the file, and import each for itself\n";
+    assert_eq!((code, out.as_str(), err.as_str()), (65, "", told));
+    let apart = [("a.yaml", format!("{kafka}{north}")), ("b.yaml", format!("{kafka}{south}"))];
+    let (code, _, err) = import(&apart);
+    assert!(
+        code == 65 && err.starts_with("b.yaml:5: the services `north` (a.yaml:5) and `south` both"),
+        "{err}"
+    );
+    // One alone is imported, also with what its own override says or what services share.
+    for (files, topic) in [
+        (vec![apart[0].clone()], "topic: \"a\""),
+        (
+            vec![apart[0].clone(), ("over.yaml", format!("services:\n{}", service("north", "c")))],
+            "topic: \"c\"",
+        ),
+        (
+            vec![(
+                "x.yaml",
+                format!("x-base:\n  environment:\n    KAFKA_MQTT_LISTENERS: 127.0.0.1:1\n{kafka}{north}"),
+            )],
+            "topic: \"a\"",
+        ),
+    ] {
+        let (code, yaml, err) = import(&files);
+        assert_eq!((code, err.as_str()), (0, ""), "{files:?}");
+        assert!(yaml.contains(topic), "{yaml}");
+    }
+}
+
+/// Nobody knows here what a variable holds: where the proxy's own have the same form they stay, and anything else is told.
+#[test]
+fn a_variable_of_compose_stays_one_where_the_proxy_has_such() {
+    let variables = r#"
+      KAFKA_MQTT_BOOTSTRAP_SERVERS: $T_BROKER:9092,${T_OTHER:-l:9093}
+      KAFKA_MQTT_TOPIC_REGEX_LIST: 'fleet:${T_SITE:-north}/.*,cost:.*[$$]'
+      KAFKA_MQTT_LISTENERS: "127.0.0.1:${T_PORT:-1884}"
+      KAFKA_MQTT_PRODUCER_ACKS: ${T_ACKS-all}
+      KAFKA_MQTT_PRODUCER_LINGER_MS: ${T_LINGER}
+"#;
+    let (folder, yaml) = imported(&[("compose.yaml", &format!("{COMPOSE}{variables}"))]);
+    let line = |name: &str| 1 + COMPOSE.lines().count() + variables.lines().position(|line| line.contains(name)).unwrap();
+    let told = |name: &str, key: &str, variable: &str| {
+        let place = format!("* compose.yaml:{}: {key}: ", line(name));
+        format!("{place}Compose would have put `{variable}` in its place, from its own environment or `.env`; here the proxy does")
+    };
+    for words in [
+        "bootstrap_servers: [\"${T_BROKER}:9092\", \"${T_OTHER:-l:9093}\"]",
+        "mqtt_regex: \"${T_SITE:-north}/",
+        "address: \"127.0.0.1:${T_PORT:-1884}\"",
+        "linger.ms is no number",
+        &told("BOOTSTRAP", "bootstrap.servers", "${T_BROKER}"),
+        &told("BOOTSTRAP", "bootstrap.servers", "${T_OTHER:-l:9093}"),
+        &told("REGEX", "topic.regex.list", "${T_SITE:-north}"),
+        &format!(
+            "* compose.yaml:{}: producer.acks: Compose would have put a variable in the place of `${{…}}`, in a form that the proxy does not know",
+            line("ACKS")
+        ),
+    ] {
+        assert!(yaml.contains(words), "{words}\n{yaml}");
+    }
+    assert!(yaml.contains("[$]") && !yaml.contains("[$$]"), "{yaml}");
+    assert_eq!(run(folder.path(), &["check"]).0, 64, "there is no T_BROKER");
+    std::fs::write(folder.path().join("proxy.yaml"), yaml.replace("${T_BROKER}", "${T_BROKER:-k}")).unwrap();
+    checked(folder.path(), &yaml);
+    assert_eq!(record(folder.path(), "north/x", "1").unwrap().0, "fleet");
 }

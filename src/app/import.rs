@@ -32,11 +32,13 @@ pub(super) fn import(from: &From) -> Exit {
     for path in files {
         let name = path.display().to_string();
         match std::fs::read(path) {
-            // Whatever its encoding, its settings are ASCII.
-            Ok(bytes) => sources.push(Source {
-                name,
-                text: String::from_utf8_lossy(&bytes).into_owned(),
-            }),
+            Ok(bytes) => match text(bytes) {
+                Ok(text) => sources.push(Source { name, text }),
+                Err(why) => {
+                    tell(&format_args!("{name}{why}"));
+                    return Exit::Nothing;
+                }
+            },
             Err(e) => {
                 tell(&format_args!("{name}: cannot be read: {e}"));
                 return Exit::NoInput;
@@ -54,4 +56,19 @@ pub(super) fn import(from: &From) -> Exit {
             Exit::Nothing
         }
     }
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// It is none; in words that follow its name.
+fn text(bytes: Vec<u8>) -> Result<String, String> {
+    if bytes.contains(&0) {
+        return Err(": is no text; give the configuration file itself, saved as UTF-8".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+        format!(":{line}: is not UTF-8; save the file as UTF-8 (Java's own properties may be ISO 8859-1: iconv -f ISO-8859-1 -t UTF-8)")
+    })
 }

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use super::{
     Source,
     jaas::Login,
-    properties::{Properties, Property},
+    properties::{Properties, Property, restored},
     yaml::{comment, text, told},
 };
 
@@ -64,6 +64,11 @@ impl Import {
 /// # Errors
 /// A file cannot be read as what it is, or says nothing that rules could be made of; in words.
 pub fn confluent(sources: &[Source]) -> Result<String, String> {
+    written(sources).map(|yaml| restored(&yaml)).map_err(|why| restored(&why))
+}
+
+/// The same, with what Compose would fill in still marked.
+fn written(sources: &[Source]) -> Result<String, String> {
     let mut import = Import {
         properties: Properties::default(),
         logins: Vec::new(),
@@ -77,11 +82,13 @@ pub fn confluent(sources: &[Source]) -> Result<String, String> {
             import.properties.read(source)?;
         }
     }
-    let rules = rules::rules(&mut import)?;
-    let listeners = security::listeners(&mut import)?;
-    let limits = limits(&mut import);
-    let kafka = kafka(&mut import)?;
+    import.notes = import.properties.filled();
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+    let of_files = |why| format!("{}: {why}", names.join(", "));
+    let rules = rules::rules(&mut import).map_err(of_files)?;
+    let listeners = security::listeners(&mut import).map_err(of_files)?;
+    let limits = limits(&mut import);
+    let kafka = kafka(&mut import).map_err(of_files)?;
     let mut out = comment(&format!("Made by `mqtt-kafka-proxy import confluent {}`.", names.join(" ")));
     told(&mut out, "To be decided:", &import.open);
     told(&mut out, "To be done, or to be known:", &import.notes);
@@ -114,7 +121,7 @@ fn limits(import: &mut Import) -> String {
 
 fn kafka(import: &mut Import) -> Result<String, String> {
     let servers = import.properties.take_first(&["producer.bootstrap.servers", "bootstrap.servers"]);
-    let servers = servers.ok_or("there is no `bootstrap.servers`")?;
+    let servers = servers.ok_or("there is no `bootstrap.servers`; give the `kafka-mqtt.properties` that has it, too")?;
     let mut addresses: Vec<String> = Vec::new();
     let mut prefixes: Vec<&str> = Vec::new();
     for server in servers.value.split(',').map(str::trim).filter(|one| !one.is_empty()) {

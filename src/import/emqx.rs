@@ -72,16 +72,16 @@ pub fn emqx(sources: &[Source]) -> Result<String, String> {
     let consumers = consumers::all(&import);
     producers::producers(&mut import);
     consumers::consumers(&mut import, &consumers);
+    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     if import.rules.is_empty() {
         let why = match import.open.as_slice() {
             [] => "there is no rule that sends to Kafka or gets something from it".to_owned(),
             open => open.join("; "),
         };
-        return Err(format!("no rule can be made: {why}"));
+        return Err(format!("{}: no rule can be made: {why}", names.join(", ")));
     }
-    let kafka = connector::kafka(&mut import)?;
+    let kafka = connector::kafka(&mut import).map_err(|why| format!("{}: {why}", names.join(", ")))?;
     let listeners = listeners::listeners(&mut import);
-    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let mut out = comment(&format!("Made by `mqtt-kafka-proxy import emqx {}`.", names.join(" ")));
     told(&mut out, "To be decided:", &import.open);
     told(&mut out, "To be done, or to be known:", &import.notes);

@@ -1,8 +1,13 @@
 //! A file of Java properties, each with its line.
 
+mod compose;
+mod variables;
+
 use java_properties::{LineContent, PropertiesIter};
 
 use super::Source;
+use compose::{Compose, of_compose};
+pub(super) use variables::restored;
 
 /// What the names of the image's variables begin with.
 const OF_IMAGE: &str = "KAFKA_MQTT_";
@@ -22,6 +27,10 @@ pub(super) struct Properties {
     list: Vec<Property>,
     /// What has no equal: where it stands, its key, and why.
     left: Vec<(String, String, String)>,
+    /// The service of compose that all of it is of, and where that begins.
+    service: Option<(String, String)>,
+    /// What was read of a compose file for the proxy to fill in: where it stands, its key, and what it is.
+    filled: Vec<String>,
 }
 
 impl Properties {
@@ -32,11 +41,10 @@ impl Properties {
     pub(super) fn read(&mut self, source: &Source) -> Result<(), String> {
         let mut fault = None;
         let compose = of_compose(&source.text);
-        if let Some((_, Some(line))) = &compose {
-            let (place, key) = (format!("{}:{line}", source.name), format!("what is no `{OF_IMAGE}*`"));
-            self.left.push((place, key, "it is of compose, not of the proxy".to_owned()));
+        if let Some(compose) = &compose {
+            self.read_services(source, compose)?;
         }
-        let text = compose.as_ref().map_or(source.text.as_str(), |(text, _)| text.as_str());
+        let text = compose.as_ref().map_or(source.text.as_str(), |compose| compose.properties.as_str());
         // They are read as ISO 8859-1 unless told otherwise; those of today are UTF-8.
         let lines = PropertiesIter::new_with_encoding(text.as_bytes(), encoding_rs::UTF_8);
         for line in lines {
@@ -45,9 +53,8 @@ impl Properties {
                     let place = format!("{}:{}", source.name, line.line_number());
                     if let LineContent::KVPair(key, value) = line.consume_content() {
                         let (key, value) = of_image(key, value.trim());
-                        if compose.is_some() && value.contains("${") {
-                            let why = "compose fills `${…}` in, and here it stands as text: write what it is";
-                            self.left.push((place.clone(), key.clone(), why.to_owned()));
+                        if compose.is_some() {
+                            self.note_variables(&place, &key, &value);
                         }
                         match self.list.iter_mut().find(|known| known.key == key) {
                             Some(known) => {
@@ -64,6 +71,45 @@ impl Properties {
             }
         }
         fault.map_or(Ok(()), Err)
+    }
+
+    /// What else a compose file says, and that all of it is of one service.
+    fn read_services(&mut self, source: &Source, compose: &Compose) -> Result<(), String> {
+        if let Some(line) = compose.other {
+            let (place, key) = (format!("{}:{line}", source.name), format!("what is no `{OF_IMAGE}*`"));
+            self.left.push((place, key, "it is of compose, not of the proxy".to_owned()));
+        }
+        for (service, line) in &compose.services {
+            let (service, place) = (service.clone(), format!("{}:{line}", source.name));
+            let (first, at) = self.service.get_or_insert_with(|| (service.clone(), place.clone()));
+            if *first != service {
+                return Err(format!(
+                    "{place}: the services `{first}` ({at}) and `{service}` both have `{OF_IMAGE}*` variables, and one configuration is made; \
+                     keep only one of them in the file, and import each for itself"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what Compose would have filled in of a value: `variables` says which of it the proxy does instead.
+    fn note_variables(&mut self, place: &str, key: &str, value: &str) {
+        for name in variables::kept(value) {
+            self.filled.push(format!(
+                "{place}: {key}: Compose would have put `{name}` in its place, from its own environment or `.env`; here the proxy does, \
+                 from the environment that it is started with: set it there, too, or write the value"
+            ));
+        }
+        if value.contains("${") {
+            let why = "Compose would have put a variable in the place of `${…}`, in a form that the proxy does not know; \
+                       here it stands as text: write what it is";
+            self.left.push((place.to_owned(), key.to_owned(), why.to_owned()));
+        }
+    }
+
+    /// What is left to the proxy to fill in.
+    pub(super) fn filled(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.filled)
     }
 
     /// The value of a setting, which is used by that.
@@ -116,82 +162,6 @@ fn unquoted(text: &str) -> &str {
         .into_iter()
         .find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote));
     quoted.unwrap_or(text)
-}
-
-/// What a compose file sets of the image, as properties on the lines where it stands, and the first line with something else. `None`: it is no such
-/// file.
-fn of_compose(text: &str) -> Option<(String, Option<usize>)> {
-    let begins = ["services:", "environment:", "- "];
-    let is_compose = |line: &str| begins.iter().any(|begin| line.trim_start().starts_with(*begin));
-    let lines = joined(text);
-    let entries: Vec<Option<String>> = lines.iter().map(|line| entry(line)).collect();
-    if !text.lines().any(is_compose) || entries.iter().all(Option::is_none) {
-        return None;
-    }
-    let says_something = |line: &str| !line.is_empty() && !line.starts_with('#');
-    let mut told = lines.iter().zip(&entries);
-    let other = told.position(|(line, entry)| entry.is_none() && says_something(line.trim()));
-    let entries: Vec<String> = entries.into_iter().map(Option::unwrap_or_default).collect();
-    Some((entries.join("\n"), other.map(|at| at + 1)))
-}
-
-/// The lines. What stands deeper than a variable of the image goes on with its value: it is put on that line, and leaves its own empty.
-fn joined(text: &str) -> Vec<String> {
-    let depth = |line: &str| line.len() - line.trim_start().len();
-    let mut lines: Vec<String> = Vec::new();
-    let mut begun: Option<usize> = None;
-    for (at, line) in text.lines().enumerate() {
-        match begun {
-            Some(first) if !line.trim().is_empty() && depth(line) > depth(&lines[first]) => {
-                lines[first].push(' ');
-                lines[first].push_str(line.trim());
-                lines.push(String::new());
-            }
-            _ => {
-                let is_variable = line.trim_start_matches(['-', ' ', '\'', '"']).starts_with(OF_IMAGE);
-                begun = is_variable.then_some(at);
-                lines.push(line.to_owned());
-            }
-        }
-    }
-    lines
-}
-
-/// A variable of the image in a compose file, as a property: `NAME: VALUE`, or `- NAME=VALUE`.
-fn entry(line: &str) -> Option<String> {
-    let line = line.trim();
-    let item = line.strip_prefix("- ").map(|item| meant(scalar(item.trim_start())));
-    let setting = item.as_deref().unwrap_or(line);
-    let (name, value) = setting.split_once(['=', ':']).unwrap_or((setting, ""));
-    let name = unquoted(name.trim_end());
-    let value = match item {
-        Some(_) => value.to_owned(),
-        None => meant(scalar(value.trim_start())),
-    };
-    // For compose a `$` that is none of its own is written twice.
-    name.starts_with(OF_IMAGE).then(|| format!("{name}={}", value.replace("$$", "$")))
-}
-
-/// What a scalar means: between single quotes one of them is written twice.
-fn meant(scalar: &str) -> String {
-    let single = scalar.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
-    single.map_or_else(|| unquoted(scalar).to_owned(), |text| text.replace("''", "'"))
-}
-
-/// A scalar of YAML, with its quotes, without the comment behind it.
-fn scalar(text: &str) -> &str {
-    let is_end = |end: &usize| {
-        let rest = text[*end..].trim_start();
-        rest.is_empty() || rest.starts_with('#')
-    };
-    let end = match text.chars().next() {
-        Some(quote @ ('\'' | '"')) => text.match_indices(quote).skip(1).map(|(at, _)| at + 1).find(is_end),
-        // Folded or literal: a mark, and then the text as it is.
-        Some('>' | '|') => return text.split_once(' ').map_or("", |(_, block)| block),
-        Some('#') => Some(0),
-        _ => text.find(" #"),
-    };
-    text[..end.unwrap_or(text.len())].trim_end()
 }
 
 impl Property {

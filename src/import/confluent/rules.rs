@@ -10,9 +10,12 @@ use crate::import::{
     yaml::{comment, text},
 };
 
+const NO_LIST: &str = "there is no `topic.regex.list`; give the `kafka-mqtt.properties` of a Confluent MQTT Proxy, or a file with the `KAFKA_MQTT_*` \
+                       variables of its image";
+
 /// `rules`, with what becomes of topics that none maps.
 pub(super) fn rules(import: &mut Import) -> Result<String, String> {
-    let list = import.take("topic.regex.list").ok_or("there is no `topic.regex.list`")?;
+    let list = import.take("topic.regex.list").ok_or(NO_LIST)?;
     let acks = acks(import);
     let mut out = String::from("rules:\n");
     let (mut names, mut seen) = (HashSet::new(), HashSet::new());
@@ -58,11 +61,7 @@ pub(super) fn rules(import: &mut Import) -> Result<String, String> {
         written += 1;
     }
     if written == 0 {
-        return Err(format!(
-            "{}: no rule can be made of `topic.regex.list`: {}",
-            list.place(),
-            import.open.join("; ")
-        ));
+        return Err(format!("no rule can be made of `topic.regex.list`: {}", import.open.join("; ")));
     }
     import
         .notes

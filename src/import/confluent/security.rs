@@ -1,6 +1,6 @@
 //! Listeners, and TLS and SASL on both sides.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -83,6 +83,8 @@ fn address(import: &mut Import, place: &str) -> String {
     match host {
         "localhost" => format!("127.0.0.1:{port}"),
         "" => format!("0.0.0.0:{port}"),
+        // Compose would have put the port in.
+        host if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() => format!("{host}:{port}"),
         host => {
             import.notes.push(format!(
                 "listeners: `{host}` is a name; 0.0.0.0 listens at all addresses, of which you may write one"

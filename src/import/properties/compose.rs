@@ -1,0 +1,128 @@
+//! The variables of the image in a compose file, line by line, and which of its services they are of.
+
+use super::variables::marked;
+use super::{OF_IMAGE, unquoted};
+
+/// What a compose file sets of the image.
+pub(super) struct Compose {
+    /// As properties, on the lines where it stands.
+    pub(super) properties: String,
+    /// The first line with something else.
+    pub(super) other: Option<usize>,
+    /// The services that set it, each with the line where it begins.
+    pub(super) services: Vec<(String, usize)>,
+}
+
+/// Reads a compose file. `None`: it is none, or sets nothing of the image.
+pub(super) fn of_compose(text: &str) -> Option<Compose> {
+    let begins = ["services:", "environment:", "- "];
+    let is_compose = |line: &str| begins.iter().any(|begin| line.trim_start().starts_with(*begin));
+    let lines = joined(text);
+    let entries: Vec<Option<String>> = lines.iter().map(|line| entry(line)).collect();
+    if !text.lines().any(is_compose) || entries.iter().all(Option::is_none) {
+        return None;
+    }
+    let says_something = |line: &str| !line.is_empty() && !line.starts_with('#');
+    let mut told = lines.iter().zip(&entries);
+    let other = told.position(|(line, entry)| entry.is_none() && says_something(line.trim()));
+    let services = services(&lines, &entries);
+    let entries: Vec<String> = entries.into_iter().map(Option::unwrap_or_default).collect();
+    Some(Compose {
+        properties: entries.join("\n"),
+        other: other.map(|at| at + 1),
+        services,
+    })
+}
+
+/// The services under whose `environment` there are variables of the image. What begins with `x-` is none: services share it.
+fn services(lines: &[String], entries: &[Option<String>]) -> Vec<(String, usize)> {
+    // The keys that are open, each with how deep it stands and its line.
+    let mut open: Vec<(usize, &str, usize)> = Vec::new();
+    let mut services: Vec<(String, usize)> = Vec::new();
+    for ((line, entry), number) in lines.iter().zip(entries).zip(1..) {
+        let text = line.trim();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        // The items of a list may stand where its key does.
+        let deep = depth(line) + usize::from(text.starts_with("- "));
+        open.retain(|(other, ..)| *other < deep);
+        if let (Some(_), [.., (_, service, begins), (_, "environment", _)]) = (entry, open.as_slice()) {
+            let is_known = services.iter().any(|(known, _)| known.as_str() == *service);
+            if !is_known && !service.starts_with("x-") {
+                services.push(((*service).to_owned(), *begins));
+            }
+        } else if let Some(key) = opened(text) {
+            open.push((deep, key, number));
+        }
+    }
+    services
+}
+
+/// The key of a line that has nothing behind it but an anchor or a comment.
+fn opened(line: &str) -> Option<&str> {
+    let (key, rest) = line.split_once(':')?;
+    let rest = rest.trim_start();
+    (rest.is_empty() || rest.starts_with(['&', '#'])).then(|| unquoted(key.trim_end()))
+}
+
+fn depth(line: &str) -> usize {
+    line.len() - line.trim_start().len()
+}
+
+/// The lines. What stands deeper than a variable of the image goes on with its value: it is put on that line, and leaves its own empty.
+fn joined(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut begun: Option<usize> = None;
+    for (at, line) in text.lines().enumerate() {
+        match begun {
+            Some(first) if !line.trim().is_empty() && depth(line) > depth(&lines[first]) => {
+                lines[first].push(' ');
+                lines[first].push_str(line.trim());
+                lines.push(String::new());
+            }
+            _ => {
+                let is_variable = line.trim_start_matches(['-', ' ', '\'', '"']).starts_with(OF_IMAGE);
+                begun = is_variable.then_some(at);
+                lines.push(line.to_owned());
+            }
+        }
+    }
+    lines
+}
+
+/// A variable of the image in a compose file, as a property: `NAME: VALUE`, or `- NAME=VALUE`.
+fn entry(line: &str) -> Option<String> {
+    let line = line.trim();
+    let item = line.strip_prefix("- ").map(|item| meant(scalar(item.trim_start())));
+    let setting = item.as_deref().unwrap_or(line);
+    let (name, value) = setting.split_once(['=', ':']).unwrap_or((setting, ""));
+    let name = unquoted(name.trim_end());
+    let value = match item {
+        Some(_) => value.to_owned(),
+        None => meant(scalar(value.trim_start())),
+    };
+    name.starts_with(OF_IMAGE).then(|| format!("{name}={}", marked(&value)))
+}
+
+/// What a scalar means: between single quotes one of them is written twice.
+fn meant(scalar: &str) -> String {
+    let single = scalar.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+    single.map_or_else(|| unquoted(scalar).to_owned(), |text| text.replace("''", "'"))
+}
+
+/// A scalar of YAML, with its quotes, without the comment behind it.
+fn scalar(text: &str) -> &str {
+    let is_end = |end: &usize| {
+        let rest = text[*end..].trim_start();
+        rest.is_empty() || rest.starts_with('#')
+    };
+    let end = match text.chars().next() {
+        Some(quote @ ('\'' | '"')) => text.match_indices(quote).skip(1).map(|(at, _)| at + 1).find(is_end),
+        // Folded or literal: a mark, and then the text as it is.
+        Some('>' | '|') => return text.split_once(' ').map_or("", |(_, block)| block),
+        Some('#') => Some(0),
+        _ => text.find(" #"),
+    };
+    text[..end.unwrap_or(text.len())].trim_end()
+}
