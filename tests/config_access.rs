@@ -182,6 +182,26 @@ fn faults_have_their_place() {
         ("authentication: [{method: password_file}]", 18, "no `file`"),
         ("authentication: [{method: password_file, file: gone.txt}]", 48, "cannot be read"),
         (
+            "authentication: [{method: password_file, file: gone.txt}]",
+            48,
+            "; make it with `mqtt-kafka-proxy password users.txt NAME <FILE`, and let this user read it; a relative path begins in the folder",
+        ),
+        (
+            "authentication: [{method: scram, file: gone.txt}]",
+            40,
+            "; make it with `mqtt-kafka-proxy password --scram scram.txt NAME <FILE`, and let",
+        ),
+        (
+            "authentication: [{method: jwt, jwks: gone.json}]",
+            38,
+            "; give the JWK set of who issues the tokens, and let",
+        ),
+        (
+            "authentication: [{method: jwt, jwks: plain.txt}]",
+            38,
+            "; mend the file, or name another",
+        ),
+        (
             "authentication: [{method: password_file, file: plain.txt}]",
             48,
             "line 1: no argon2id hash",

@@ -177,13 +177,13 @@ fn all_records_of_a_message_are_compared_with_the_list_or_the_one_table_that_say
         (
             "{value: 1}",
             "{topic: p/x",
-            "the rule makes 2 of this example: a table under `becomes` is one",
+            "the rule makes 2 records of this example: a table under `becomes` is one",
         ),
-        ("[{value: 1}]", "{topic: p/x", "the rule makes 2 of this example, not 1"),
+        ("[{value: 1}]", "{topic: p/x", "the rule makes 2 records of this example, not 1"),
         (
             "[{value: 1}, {value: 2}, {value: 3}]",
             "{topic: p/x",
-            "the rule makes 2 of this example, not 3",
+            "the rule makes 2 records of this example, not 3",
         ),
         ("[{value: 1}, {value: 3}]", "3}]", "`value` becomes `2`, not `3`"),
         ("[]", "[]", "is empty"),
@@ -243,7 +243,16 @@ fn bytes_that_are_no_text_are_written_in_base64() {
 #[test]
 fn an_example_that_fails_is_told_where_it_expects_something_else() {
     for (example, at, words) in [
-        (r#"{topic: v/1/rpm, becomes: {key: "2"}}"#, "\"2\"", "`key` becomes `1`, not `2`"),
+        (
+            r#"{topic: v/1/rpm, becomes: {key: "2"}}"#,
+            "\"2\"",
+            "`key` becomes `1`, not `2`; mend the rule `telemetry` or the example",
+        ),
+        (
+            r#"{record: {key: "7", headers: {sensor: rpm}}, becomes: {user: {unit: C}}}"#,
+            "unit: C}",
+            "the user property `unit` must be `C`, and what the rule makes has none",
+        ),
         (
             "{topic: v/1/rpm, becomes: {headers: {sensor: temp}}}",
             "sensor: temp",
@@ -252,7 +261,7 @@ fn an_example_that_fails_is_told_where_it_expects_something_else() {
         (
             "{topic: v/1/rpm, becomes: {headers: {unit: C}}}",
             "unit: C}",
-            "nothing becomes `unit`, which must be `C`",
+            "the header `unit` must be `C`, and what the rule makes has none: there is `mqtt.client`",
         ),
         (
             "{topic: v/1/rpm, becomes: nothing}",
@@ -292,10 +301,27 @@ fn an_example_that_fails_is_told_where_it_expects_something_else() {
 #[test]
 fn examples_are_told_where_they_are_no_examples() {
     for (example, at, words) in [
-        ("{topic: v/1/rpm}", "{topic: v/1", "has no `becomes`"),
+        (
+            "{topic: v/1/rpm}",
+            "{topic: v/1",
+            "has no `becomes`; add `becomes: {key: \"42\"}` with what the record has, `becomes: nothing` or `becomes: refused`",
+        ),
+        (
+            "{record: {key: a}}",
+            "{record: {key",
+            "has no `becomes`; add `becomes: {topic: vehicles/42/commands}` with what the message has, or `becomes: nothing`",
+        ),
         ("{becomes: {key: 1}}", "{becomes", "has no `topic`"),
-        ("{topic: v/1/rpm, becomes: {}}", "{}}", "says nothing"),
-        ("{topic: v/1/rpm, becomes: something}", "something", "write `nothing`"),
+        (
+            "{topic: v/1/rpm, becomes: {}}",
+            "{}}",
+            "says nothing; write what must come out, of topic, partition, key, timestamp",
+        ),
+        (
+            "{topic: v/1/rpm, becomes: something}",
+            "something",
+            "write `nothing`, `refused`, or `{key: …}` with what the record has; a list of such tables",
+        ),
         ("{topic: v/1/rpm, becomes: {payload: x}}", "payload: x", "unknown key `payload`"),
         ("{topic: v/1/rpm, becomes: {partition: 1}}", "1}}", "the partition cannot be told"),
         ("{topic: v/1/rpm, partitions: 0, becomes: {key: 1}}", "0, becomes", "out of range"),
@@ -311,8 +337,16 @@ fn examples_are_told_where_they_are_no_examples() {
             "unknown key `payload`",
         ),
         ("{record: {key: a}, becomes: {key: x}}", "key: x", "unknown key `key`"),
-        ("{record: {key: a}, becomes: [{topic: x}]}", "[{topic: x}]", "is a list or a table"),
-        ("{record: {key: a}, becomes: refused}", "refused", "write `nothing`"),
+        (
+            "{record: {key: a}, becomes: [{topic: x}]}",
+            "[{topic: x}]",
+            "is a list, and a record becomes one message; write `{topic: …}`",
+        ),
+        (
+            "{record: {key: a}, becomes: refused}",
+            "refused",
+            "write `nothing`, or `{topic: …}` with what the message has",
+        ),
         ("{record: {key: a, value: [x]}, becomes: nothing}", "[x]", "is a list or a table"),
         ("v/1/rpm", "v/1/rpm", "is not a table"),
     ] {

@@ -516,6 +516,12 @@ fn tables_of_programs_are_told_where_they_are_wrong() {
     for (entry, line, column, words) in [
         ("lookup: [a]", 9, 13, "is not a table"),
         ("lookup: {sites: nowhere.csv}", 9, 21, "nowhere.csv cannot be read"),
+        (
+            "lookup: {sites: nowhere.csv}",
+            9,
+            21,
+            "; make the file, or let this user read it; a relative path begins",
+        ),
         ("transform: 'lookup(\"sites\"; 1)'", 9, 25, "there is no table `sites`"),
         ("lookup: {a: {key: b}}", 9, 17, "names neither `file` nor `topic`"),
         ("lookup: {a: {file: a.csv, topic: b}}", 9, 38, "names a `file` and a `topic`"),
@@ -665,6 +671,33 @@ fn what_is_no_yaml_is_one_fault() {
         assert_eq!(fault.line, line, "{text}: {fault}");
         assert!(fault.to_string().contains(words), "{text}: {fault}");
     }
+}
+
+/// The parser sees a table where a template was meant.
+#[test]
+fn a_template_without_quotes_is_named_where_it_breaks_the_table_around_it() {
+    let hint = "stands in no quotes, and a brace begins a table";
+    for (kafka, template) in [
+        ("{topic: plant-{site}, key: x}", "{site}"),
+        ("{topic: mqtt, key: {vin}x}", "{vin}"),
+        ("{topic: mqtt, headers: {sensor: \"{a}\", unit: x{user.unit}}}", "{user.unit}"),
+        ("{topic: mqtt, key: it's-{vin}}", "{vin}"),
+        ("{topic: mqtt, key: a/{rest#}}", "{rest#}"),
+    ] {
+        let text = GOOD.replace("{topic: mqtt, key: \"{topic}\"}", kafka);
+        let fault = only(&text);
+        assert_eq!(fault.line, 8, "{fault}");
+        assert!(fault.message.contains("did not find expected ',' or '}'"), "{fault}");
+        assert!(fault.remedy.starts_with(&format!("`{template}` {hint}")), "{fault}");
+    }
+    for kafka in ["{topic: mqtt, key: \"{topic}\" x}", "{topic: mqtt, key: '{topic}' x} # {topic}"] {
+        let text = GOOD.replace("{topic: mqtt, key: \"{topic}\"}", kafka);
+        let fault = only(&text);
+        assert!(fault.message.contains("not YAML") && !fault.remedy.contains(hint), "{fault}");
+    }
+    // One that stands alone is a table for the parser: that is told as such.
+    let alone = only(&GOOD.replace("key: \"{topic}\"}", "key: {topic}}"));
+    assert!(alone.to_string().contains("put it in quotes if it begins with `{`"), "{alone}");
 }
 
 #[test]

@@ -50,6 +50,10 @@ const ANONYMOUS: Keys = Keys {
 };
 /// An address of both.
 const KEYS_EXAMPLE: &str = "https://login.example/keys";
+/// How there comes to be a file of each kind.
+const USERS: &str = "make it with `mqtt-kafka-proxy password users.txt NAME <FILE`";
+const VERIFIERS: &str = "make it with `mqtt-kafka-proxy password --scram scram.txt NAME <FILE`";
+const KEY_SET: &str = "give the JWK set of who issues the tokens";
 /// Clocks that differ by more than this are broken.
 const MOST_LEEWAY: Duration = Duration::from_secs(600);
 
@@ -159,8 +163,8 @@ impl Walk<'_> {
                 };
                 Method::Certificate(name)
             }
-            Kindred::Passwords => Method::Passwords(self.held(&section, "file", "users.txt", Passwords::parse)?),
-            Kindred::Scram => Method::Scram(self.held(&section, "file", "scram.txt", Verifiers::parse)?),
+            Kindred::Passwords => Method::Passwords(self.held(&section, "file", "users.txt", USERS, Passwords::parse)?),
+            Kindred::Scram => Method::Scram(self.held(&section, "file", "scram.txt", VERIFIERS, Verifiers::parse)?),
             Kindred::Jwt => self.jwt(&section, shared)?,
             Kindred::Http => self.login_server(&section, shared)?,
             Kindred::Anonymous => Method::Anonymous,
@@ -168,26 +172,28 @@ impl Walk<'_> {
         Some((method, binding.map_or(Some(None), |binding| binding.map(Some))?))
     }
 
-    /// A file, read for the first time.
+    /// A file, read for the first time; `made` is how there comes to be one.
     fn held<T>(
         &mut self,
         section: &Section<'_>,
         key: &str,
         example: &str,
+        made: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<Held<T>> {
         let node = self.required(section, key, example)?;
         let name = section.path(key);
         let path = self.path(node, &name)?;
-        match read_credentials(&path).and_then(|text| parse(&text)) {
+        let read = read_credentials(&path).map_err(|why| {
+            let remedy = format!("{made}, and let this user read it; a relative path begins in the folder of this configuration");
+            (why, remedy)
+        });
+        let value = read.and_then(|text| parse(&text).map_err(|why| (why, "mend the file, or name another".to_owned())));
+        match value {
             Ok(value) => Some(Held::new(path, value)),
-            Err(why) => {
+            Err((why, remedy)) => {
                 let wrong = self.without_secrets(format!("`{name}`: {} {why}", path.display()));
-                self.fault(
-                    node.place,
-                    wrong,
-                    "give a file that this user may read, as README.md tells how to make one",
-                );
+                self.fault(node.place, wrong, remedy);
                 None
             }
         }
@@ -225,7 +231,7 @@ impl Walk<'_> {
                     self.fault(n.place, wrong, "remove it: a file is read again when it changes");
                 }
             }
-            return self.held(section, "jwks", "keys.json", KeySet::parse).map(TokenKeys::File);
+            return self.held(section, "jwks", "keys.json", KEY_SET, KeySet::parse).map(TokenKeys::File);
         }
         let http = self.http(section, "jwks", KEYS_EXAMPLE);
         let refresh = match self.optional(section, "refresh") {

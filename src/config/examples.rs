@@ -119,8 +119,8 @@ impl Walk<'_> {
 
     fn example(&mut self, node: &Node) -> Option<Example> {
         let section = self.section(node, "rules[].examples[]", &EXAMPLE)?;
-        let becomes = self.required(&section, "becomes", "nothing");
         let record = self.optional(&section, "record");
+        let becomes = self.required_becomes(&section, record.is_some());
         let given = match record {
             Some(record) => self.record(&section, record),
             None => self.message(&section),
@@ -136,6 +136,18 @@ impl Walk<'_> {
             return None;
         }
         Some(Example { place, given, becomes })
+    }
+
+    /// `becomes`, which must be there.
+    fn required_becomes<'t>(&mut self, section: &Section<'t>, of_record: bool) -> Option<&'t Node> {
+        if section.get("becomes").is_none() && !section.means("becomes") {
+            let remedy = match of_record {
+                true => "add `becomes: {topic: vehicles/42/commands}` with what the message has, or `becomes: nothing`",
+                false => "add `becomes: {key: \"42\"}` with what the record has, `becomes: nothing` or `becomes: refused`",
+            };
+            self.fault(section.place, "`rules[].examples[]` has no `becomes`", remedy);
+        }
+        self.optional(section, "becomes")
     }
 
     fn message(&mut self, section: &Section<'_>) -> Option<Given> {
@@ -198,22 +210,31 @@ impl Walk<'_> {
     }
 
     fn becomes(&mut self, node: &Node, keys: &Keys, table: &'static str) -> Option<Becomes> {
+        const NAME: &str = "rules[].examples[].becomes";
+        // Nobody is refused on the way back.
+        let of_record = table == "user";
         match &node.kind {
             Kind::Table(_) => self.expected(node, keys, table).map(Becomes::One),
-            _ => {
-                // Nobody is refused on the way back.
-                let words = [("nothing", false), ("refused", true)];
-                let words = if table == "user" { &words[..1] } else { &words };
-                let refused = self.choice(node, "rules[].examples[].becomes", words, &[])?;
-                Some(if refused { Becomes::Refused } else { Becomes::Nothing })
+            Kind::List(_) => {
+                let remedy = "write `{topic: …}` with what the message has, or `nothing`";
+                self.fault(node.place, format!("`{NAME}` is a list, and a record becomes one message"), remedy);
+                None
             }
+            Kind::Scalar { .. } => self.parsed(node, NAME, |text| match text {
+                "nothing" => Ok(Becomes::Nothing),
+                "refused" if !of_record => Ok(Becomes::Refused),
+                _ if of_record => Err(unknown_word("write `nothing`, or `{topic: …}` with what the message has")),
+                _ => Err(unknown_word(
+                    "write `nothing`, `refused`, or `{key: …}` with what the record has; a list of such tables for several records",
+                )),
+            }),
         }
     }
 
     /// What one record or message must have.
     fn expected(&mut self, node: &Node, keys: &Keys, table: &'static str) -> Option<Vec<Expected>> {
         if matches!(&node.kind, Kind::Table(entries) if entries.is_empty()) {
-            let remedy = "write what must come out, or `nothing`";
+            let remedy = format!("write what must come out, of {}; or `nothing`", keys.known.join(", "));
             self.fault(node.place, "`rules[].examples[].becomes` says nothing", remedy);
             return None;
         }
@@ -276,4 +297,8 @@ impl Walk<'_> {
             None => Some(vec![]),
         }
     }
+}
+
+fn unknown_word(remedy: &str) -> (String, String) {
+    ("is not a choice".to_owned(), remedy.to_owned())
 }

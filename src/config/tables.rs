@@ -33,7 +33,9 @@ const FORMATS: [(&str, Format); 4] = [
 const MEMORY: u64 = 64 << 20;
 const MEMORY_RANGE: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 40;
 
-const WELL: &str = "give a .csv or .json file that this user may read, as docs/transforms.md tells";
+/// Of a file that cannot be had, and of one that holds something else.
+const THERE: &str = "make the file, or let this user read it; a relative path begins in the folder of this configuration";
+const WELL: &str = "mend the file, a .csv or .json with rows as docs/transforms.md tells";
 
 impl Walk<'_> {
     /// Tables of a rule's programs, with their files read.
@@ -110,7 +112,8 @@ impl Walk<'_> {
 
     fn unfit(&mut self, file: &Node, path: &Path, why: &str) {
         let wrong = self.without_secrets(format!("{} {why}", path.display()));
-        self.fault(file.place, wrong, WELL);
+        let remedy = if why.starts_with("cannot be read") { THERE } else { WELL };
+        self.fault(file.place, wrong, remedy);
     }
 
     /// The table of a topic; rules that name it in the same way share it.

@@ -143,10 +143,8 @@ pub(super) fn read(text: &str) -> (Option<Node>, Vec<Problem>) {
             Ok((event, span)) => builder.take(event, &span),
             Err(e) => {
                 let place = Place::of(&Span::empty(*e.marker()));
-                Err(place.problem(
-                    format!("this is not YAML: {}", e.info()),
-                    "mend the syntax; what follows was not looked at",
-                ))
+                let line = text.lines().nth(place.line as usize - 1).unwrap_or("");
+                Err(place.problem(format!("this is not YAML: {}", e.info()), syntax_remedy(line)))
             }
         };
         if let Err(problem) = taken {
@@ -302,6 +300,46 @@ impl Builder<'_> {
         let written = Written::of(from(start), Place::of(span), style, text);
         written.map_or(Stands::Somehow, |written| Stands::Written(Box::new(written)))
     }
+}
+
+/// What to mend in a line at which the parser gave up.
+fn syntax_remedy(line: &str) -> String {
+    match bare_template(line) {
+        Some(template) => format!(
+            "`{template}` stands in no quotes, and a brace begins a table: put the whole value in quotes, for example \
+             {{topic: \"plant-{template}\"}}; what follows was not looked at"
+        ),
+        None => "mend the syntax; what follows was not looked at".to_owned(),
+    }
+}
+
+/// The first placeholder of a template that stands in no quotes: a name in braces.
+fn bare_template(line: &str) -> Option<&str> {
+    let is_of_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let mut quote = None;
+    // The last character that is no blank: quotes within a word are none.
+    let mut before = ' ';
+    for (at, c) in line.char_indices() {
+        match (quote, c) {
+            (Some(open), _) if open == c => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') if matches!(before, ' ' | ':' | ',' | '{' | '[' | '-') => quote = Some(c),
+            (None, '#') if line[..at].ends_with([' ', '\t']) => return None,
+            (None, '{') => {
+                let inside = &line[at + 1..];
+                let end = inside.find(|c| !is_of_name(c)).unwrap_or(inside.len());
+                let closed = inside[end..].strip_prefix('#').unwrap_or(&inside[end..]);
+                if end > 0 && closed.starts_with('}') {
+                    return Some(&line[at..line.len() - closed.len() + 1]);
+                }
+            }
+            (None, _) => {}
+        }
+        if !c.is_whitespace() {
+            before = c;
+        }
+    }
+    None
 }
 
 fn refuse_tag(tagged: bool, place: Place) -> Result<(), Problem> {

@@ -325,9 +325,18 @@ impl Draft {
                     record.key = Text::Own(start..self.text.len());
                 }
                 ("headers", Value::Object(headers)) => self.add_headers(&mut record, headers.names_and_values(), rule)?,
-                ("key", Value::Text(_)) => return Err(unfit("the program has to call the `key` of a record by its name".to_owned())),
-                ("topic" | "key", value) => return Err(unfit(format!("`{name}` of a record is a string, and not a {}", value.kind()))),
-                ("headers", value) => return Err(unfit(format!("`headers` of a record are an object, and not a {}", value.kind()))),
+                ("key", Value::Text(_)) => {
+                    return Err(unfit(
+                        "a program that gives a record a `key` has that word in it: `record({key: …})`".to_owned(),
+                    ));
+                }
+                ("topic" | "key", value) => return Err(unfit(not_a_string(name, value))),
+                ("headers", value) => {
+                    return Err(unfit(format!(
+                        "`headers` of a record are an object, as in {{unit: .unit}}, and not a {}",
+                        value.kind()
+                    )));
+                }
                 _ => return Err(unfit(format!("a record has `topic`, `key` and `headers`, and no `{name}`"))),
             }
         }
@@ -371,7 +380,7 @@ impl Draft {
                 Value::Int(_) | Value::Float(_) | Value::Bool(_) => self.text.push_str(&value.to_json()),
                 other => {
                     return Err(unfit(format!(
-                        "the header `{name}` is text, a number or a truth value, and not a {}",
+                        "the header `{name}` is a string, a number or a truth value, and not a {}",
                         other.kind()
                     )));
                 }
@@ -382,6 +391,14 @@ impl Draft {
         record.headers = start..self.headers.len();
         Ok(())
     }
+}
+
+fn not_a_string(name: &str, value: &Value) -> String {
+    let remedy = match value {
+        Value::Null => "is the field there that it is made of?",
+        _ => "put `tostring` behind it",
+    };
+    format!("`{name}` of a record is a string, and not a {}: {remedy}", value.kind())
 }
 
 fn unfit(why: String) -> Trouble {

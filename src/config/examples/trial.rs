@@ -24,6 +24,15 @@ impl Made {
         };
         text.map(String::as_str)
     }
+
+    /// What there is instead, in the table that something is not in.
+    fn has(&self, expected: &Expected) -> String {
+        if expected.pair.is_none() || self.table.is_empty() {
+            return String::new();
+        }
+        let names: Vec<String> = self.table.iter().map(|(name, _)| format!("`{name}`")).collect();
+        format!(": there is {}", names.join(", "))
+    }
 }
 
 /// Why nothing came out.
@@ -64,7 +73,8 @@ impl Walk<'_> {
         for (id, example) in examples {
             for (place, message) in told(example, &outcome(example, *id, rules)) {
                 let message = self.without_secrets(message);
-                self.fault(place, message, "mend the rule or the example; `explain` tells more");
+                let remedy = format!("mend the rule `{}` or the example; `explain` tells more", rules.rule(*id).name);
+                self.fault(place, message, remedy);
             }
         }
         self.problems.len() == before
@@ -86,7 +96,7 @@ fn told(example: &Example, outcome: &Result<Vec<Made>, Nothing>) -> Vec<(Place, 
         (Becomes::One(_) | Becomes::All(_), Err(no)) => one(format!("the rule makes nothing of this example: {}", no.words())),
         (Becomes::One(expected), Ok(made)) => {
             let count = format!(
-                "the rule makes {} of this example: a table under `becomes` is one, a list has several",
+                "the rule makes {} records of this example: a table under `becomes` is one, a list has several",
                 made.len()
             );
             let count = (made.len() != 1).then_some((example.place, count));
@@ -94,12 +104,16 @@ fn told(example: &Example, outcome: &Result<Vec<Made>, Nothing>) -> Vec<(Place, 
             count.into_iter().chain(first).collect()
         }
         (Becomes::All(lists), Ok(made)) => {
-            let count = format!("the rule makes {} of this example, not {}", made.len(), lists.len());
+            let count = format!("the rule makes {} of this example, not {}", records(made.len()), lists.len());
             let count = (made.len() != lists.len()).then_some((example.place, count));
             let each = lists.iter().zip(made).flat_map(|(expected, made)| differences(expected, made));
             count.into_iter().chain(each).collect()
         }
     }
+}
+
+fn records(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "record" } else { "records" })
 }
 
 fn first_words(made: &[Made]) -> String {
@@ -109,13 +123,21 @@ fn first_words(made: &[Made]) -> String {
 
 fn differences(expected: &[Expected], made: &Made) -> Vec<(Place, String)> {
     let told = |expected: &Expected| {
-        let what = expected.pair.as_deref().unwrap_or(expected.field);
+        let what = match &expected.pair {
+            Some(name) if expected.field == "headers" => format!("the header `{name}`"),
+            Some(name) => format!("the user property `{name}`"),
+            None => format!("`{}`", expected.field),
+        };
         match made.get(expected) {
             Some(text) if text == expected.text => None,
-            Some(text) => Some((expected.place, format!("`{what}` becomes `{text}`, not `{}`", expected.text))),
+            Some(text) => Some((expected.place, format!("{what} becomes `{text}`, not `{}`", expected.text))),
             None => Some((
                 expected.place,
-                format!("nothing becomes `{what}`, which must be `{}`", expected.text),
+                format!(
+                    "{what} must be `{}`, and what the rule makes has none{}",
+                    expected.text,
+                    made.has(expected)
+                ),
             )),
         }
     };
@@ -158,7 +180,9 @@ fn outcome(example: &Example, id: RuleId, rules: &RuleSet) -> Result<Vec<Made>, 
             let own = |(name, value): &(String, String)| (name.clone(), value.clone().into_bytes());
             let headers: Vec<_> = headers.iter().map(own).collect();
             let sample = SampleRecord {
-                kafka_topic: kafka_topic.ok_or_else(|| Nothing::Stray("it has no `topic`, and the rule has more than one".to_owned()))?,
+                kafka_topic: kafka_topic.ok_or_else(|| {
+                    Nothing::Stray("its `record` has no `topic`, and the rule reads more than one Kafka topic".to_owned())
+                })?,
                 partition: *partition,
                 key: key.as_deref().map(str::as_bytes),
                 value: value.as_deref(),

@@ -186,7 +186,7 @@ fn row(tables: &[(String, Arc<Table>)], name: &Value, key: &Value) -> ValR<Value
         Value::Text(key) => table.row(key),
         Value::Int(_) | Value::Float(_) | Value::Bool(_) => table.row(&key.to_json()),
         Value::Null => Ok(None),
-        other => return Err(Error::typ(other.clone(), "key of a table")),
+        other => return Err(Error::typ(other.clone(), "key of a table: a string, number or truth value")),
     };
     // No `try` and no `//` of a program makes an answer of what is not known.
     Ok(row.unwrap_or_else(|lack| end(CutOff::Lacks(lack))).unwrap_or_default())

@@ -53,14 +53,22 @@ fn read_json(key: Option<&str>, content: &[u8]) -> Result<Rows, String> {
             let items = value.items().ok_or("is no array of objects")?;
             for (number, row) in items.iter().enumerate() {
                 let found = row.fields().and_then(|fields: &Fields| fields.get(key));
-                let found = found
-                    .and_then(Value::as_text)
-                    .ok_or_else(|| format!("has no text `{key}` in row {}", number + 1))?;
+                let found = found.and_then(Value::as_text).ok_or_else(|| no_key(key, number + 1, row, found))?;
                 insert(&mut rows, found, row.clone())?;
             }
         }
     }
     Ok(rows)
+}
+
+/// Why a row of an array cannot be found.
+fn no_key(key: &str, number: usize, row: &Value, found: Option<&Value>) -> String {
+    let instead = match (row.fields(), found) {
+        (None, _) => format!("the row is of the kind {}, and rows are objects", row.kind()),
+        (_, None) => "rows are found by it, so each has it".to_owned(),
+        (_, Some(value)) => format!("it is of the kind {}, and keys of rows are strings: \"…\"", value.kind()),
+    };
+    format!("has no text `{key}` in row {number}: {instead}")
 }
 
 fn insert(rows: &mut Rows, key: &str, row: Value) -> Result<(), String> {

@@ -32,7 +32,19 @@ fn programs_look_into_tables() {
         ("a.csv", None, "a,b\n1,2,3\n", "is no CSV"),
         ("a.json", None, "[]", "is no object"),
         ("a.json", Some("k"), "{}", "is no array"),
-        ("a.json", Some("k"), "[{}]", "has no text `k` in row 1"),
+        ("a.json", Some("k"), "[{}]", "has no text `k` in row 1: rows are found by it"),
+        (
+            "a.json",
+            Some("k"),
+            r#"[{"k":"a"},{"k":7}]"#,
+            "has no text `k` in row 2: it is of the kind number, and keys of rows are strings",
+        ),
+        (
+            "a.json",
+            Some("k"),
+            "[7]",
+            "has no text `k` in row 1: the row is of the kind number",
+        ),
         ("a.json", None, "{", "is no JSON"),
         ("a.txt", None, "", "neither"),
     ] {

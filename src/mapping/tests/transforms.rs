@@ -96,6 +96,50 @@ fn what_a_program_cannot_do_is_refused_with_its_reason_and_leaves_no_half() {
 }
 
 #[test]
+fn what_a_program_gives_a_record_wrongly_is_told_with_what_would_be_right() {
+    for (program, words) in [
+        (
+            "record({key: .gone})",
+            "`key` of a record is a string, and not a null: is the field there that it is made of?",
+        ),
+        (
+            "record({key: .a})",
+            "`key` of a record is a string, and not a number: put `tostring` behind it",
+        ),
+        (
+            "record({topic: [.a]})",
+            "`topic` of a record is a string, and not a array: put `tostring` behind it",
+        ),
+        (
+            "record({headers: .a})",
+            "`headers` of a record are an object, as in {unit: .unit}, and not a number",
+        ),
+        (
+            "record({headers: {h: null}})",
+            "the header `h` is a string, a number or a truth value, and not a null",
+        ),
+        (
+            "record([[\"k\" + \"ey\", \"x\"]] | map({(.[0]): .[1]}) | add)",
+            "a program that gives a record a `key` has that word in it: `record({key: …})`",
+        ),
+        (
+            "lookup(\"t\"; [.a])",
+            "cannot use [1] as key of a table: a string, number or truth value",
+        ),
+    ] {
+        let mut rule = telemetry(program);
+        if program.starts_with("lookup") {
+            let table = Table::new("t.csv".into(), None, b"k,v\n1,2\n").unwrap();
+            rule.lookup = vec![("t".into(), std::sync::Arc::new(table))];
+        }
+        let (set, packet, mut draft) = (compile(vec![rule]), publish("v/42/t", br#"{"a":1}"#), Draft::new());
+        set.route(&inbound(&packet), &mut draft).unwrap_err();
+        let told = draft.trouble().unwrap().trim_matches('"');
+        assert_eq!(told, words, "{program}");
+    }
+}
+
+#[test]
 fn a_program_chooses_key_headers_and_one_of_the_topics_of_its_rule() {
     let program = ".value | record({key: $vin, headers: {unit: \"C\", n: 1}}), record({topic: $user.to // \"t\"})";
     let mut rule = with_headers(telemetry(program), &[("fixed", "{vin}")]);
