@@ -325,18 +325,9 @@ impl Draft {
                     record.key = Text::Own(start..self.text.len());
                 }
                 ("headers", Value::Object(headers)) => self.add_headers(&mut record, headers.names_and_values(), rule)?,
-                ("key", Value::Text(_)) => {
-                    return Err(unfit(
-                        "a program that gives a record a `key` has that word in it: `record({key: …})`".to_owned(),
-                    ));
-                }
-                ("topic" | "key", value) => return Err(unfit(not_a_string(name, value))),
-                ("headers", value) => {
-                    return Err(unfit(format!(
-                        "`headers` of a record are an object, as in {{unit: .unit}}, and not a {}",
-                        value.kind()
-                    )));
-                }
+                ("key", Value::Text(_)) => return Err(unfit(NO_KEY.to_owned())),
+                ("topic" | "key", value) => return Err(not_a_string(name, value)),
+                ("headers", value) => return Err(unfit(format!("`headers` of a record are an object, and not a {}", value.kind()))),
                 _ => return Err(unfit(format!("a record has `topic`, `key` and `headers`, and no `{name}`"))),
             }
         }
@@ -393,12 +384,11 @@ impl Draft {
     }
 }
 
-fn not_a_string(name: &str, value: &Value) -> String {
-    let remedy = match value {
-        Value::Null => "is the field there that it is made of?",
-        _ => "put `tostring` behind it",
-    };
-    format!("`{name}` of a record is a string, and not a {}: {remedy}", value.kind())
+const NO_KEY: &str = "a program that gives a record a `key` has that word in it: `record({key: …})`";
+
+fn not_a_string(name: &str, value: &Value) -> Trouble {
+    let remedy = "put `tostring` behind it, if the field is there that it is made of";
+    unfit(format!("`{name}` of a record is a string, and not a {}: {remedy}", value.kind()))
 }
 
 fn unfit(why: String) -> Trouble {

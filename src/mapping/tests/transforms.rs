@@ -100,20 +100,17 @@ fn what_a_program_gives_a_record_wrongly_is_told_with_what_would_be_right() {
     for (program, words) in [
         (
             "record({key: .gone})",
-            "`key` of a record is a string, and not a null: is the field there that it is made of?",
+            "`key` of a record is a string, and not a null: put `tostring` behind it, if the field is there that it is made of",
         ),
         (
             "record({key: .a})",
-            "`key` of a record is a string, and not a number: put `tostring` behind it",
+            "`key` of a record is a string, and not a number: put `tostring` behind it, if the field is there that it is made of",
         ),
         (
             "record({topic: [.a]})",
-            "`topic` of a record is a string, and not a array: put `tostring` behind it",
+            "`topic` of a record is a string, and not a array: put `tostring` behind it, if the field is there that it is made of",
         ),
-        (
-            "record({headers: .a})",
-            "`headers` of a record are an object, as in {unit: .unit}, and not a number",
-        ),
+        ("record({headers: .a})", "`headers` of a record are an object, and not a number"),
         (
             "record({headers: {h: null}})",
             "the header `h` is a string, a number or a truth value, and not a null",
