@@ -266,7 +266,7 @@ pub struct Proxy {
     pub tls: SocketAddr,
     /// WebSocket, path `/mqtt`.
     pub ws: SocketAddr,
-    /// WebSocket over TLS, with the same certificate. Nobody is asked for one: browsers give up then.
+    /// WebSocket over TLS, with the same certificate. Nobody is asked for one, if the test does not say so: browsers give up then.
     pub wss: SocketAddr,
     /// Metrics, health, readiness.
     pub admin: SocketAddr,
@@ -303,6 +303,18 @@ impl Proxy {
                 text = text.replace(&certificates().join(name).display().to_string(), own);
             }
             text
+        })
+    }
+
+    /// The same whose TLS listeners let nobody in without a certificate of this authority that is not on this list (paths of both).
+    pub fn start_requiring(own: &[String; 2], bootstrap: &str, rules: &str) -> Self {
+        let [ca, crl] = own;
+        let former = format!("client_ca: \"{}\", client_auth: optional", certificates().join("ca.pem").display());
+        let asked = format!("client_ca: \"{ca}\", client_crl: \"{crl}\", client_auth: required");
+        Self::start_edited(bootstrap, rules, |text| {
+            let wss = "protocol: wss, tls: {";
+            assert!(text.contains(&former) && text.contains(wss), "{text}");
+            text.replace(&former, &asked).replace(wss, &format!("{wss}{asked}, "))
         })
     }
 
@@ -531,10 +543,19 @@ impl Proxy {
         self.child.wait().expect("a child can be waited for");
     }
 
+    /// SIGHUP: it reads all its files anew, and fetches key sets.
+    pub fn reads_anew(&self) {
+        self.signal("HUP");
+    }
+
+    fn signal(&self, name: &str) {
+        // The shell's own: a small system has no program of that name.
+        output("bash", &["-c", &format!("kill -{name} {}", self.child.id())]);
+    }
+
     /// SIGTERM, and how it ended.
     pub fn terminate(&mut self) -> ExitStatus {
-        // The shell's own: a small system has no program of that name.
-        output("bash", &["-c", &format!("kill -TERM {}", self.child.id())]);
+        self.signal("TERM");
         eventually("the proxy ends after SIGTERM", || {
             self.child.try_wait().expect("a child can be asked")
         })

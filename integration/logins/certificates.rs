@@ -2,7 +2,7 @@
 
 use super::Wanted::{Closed, In};
 use super::clients::{Client, VERSIONS};
-use super::{Case, NOT_AUTHORIZED, certificate, proxy, run};
+use super::{Case, NOT_AUTHORIZED, certificate, proxy, rules, run};
 use crate::attackers::greeting;
 use crate::security::Authority;
 use crate::shared_kafka;
@@ -51,10 +51,11 @@ fn broken(params: &mut CertificateParams, extension: &[u64], content: &[u8]) {
 }
 
 /// All certificates, each of a device of that name.
-fn fleet(folder: &Path) -> Authority {
+pub(super) fn fleet(folder: &Path) -> Authority {
     let fleet = Authority::new(folder, "fleet");
     fleet.issue_edited("vin42", &[], whole);
     fleet.issue("plain", &[]);
+    fleet.issue("withdrawn", &[]);
     fleet.issue_edited("twins", &[], |params| {
         params.subject_alt_names.extend(alternatives(1));
         params.subject_alt_names.extend(alternatives(2));
@@ -81,9 +82,9 @@ fn fleet(folder: &Path) -> Authority {
     fleet
 }
 
-/// Two authorities between, each with a device and its list, in the folders of their names. One of them is revoked.
+/// Two authorities between, each with a device and its list, in the folders of their names. One of them is revoked, as is a device.
 fn with_intermediates(fleet: &Authority) {
-    fleet.revoke(&["plant"]);
+    fleet.revoke(&["plant", "withdrawn"]);
     let list = |authority: &Authority| fs::read_to_string(authority.file("ca.crl")).unwrap();
     let mut lists = list(fleet);
     for name in ["plant", "depot"] {
@@ -206,15 +207,29 @@ fn answer(mut device: impl Read + Write) -> [u8; 4] {
     answer
 }
 
+/// What the proxy's TLS says before it closes.
+fn refusal(mut device: impl Read, what: &str) -> AlertDescription {
+    let refused = device.read(&mut [0; 1]).expect_err(what);
+    let told = refused.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match told {
+        Some(Error::AlertReceived(alert)) => *alert,
+        _ => panic!("{what}: {refused}"),
+    }
+}
+
 #[test]
-fn bytes_that_are_no_certificate_end_the_handshake_and_names_that_cannot_be_read_are_none() {
+fn bytes_that_are_no_certificate_of_its_own_end_the_handshake_and_names_that_cannot_be_read_are_none() {
     let kafka = shared_kafka();
     let folder = tempfile::tempdir().unwrap();
     let fleet = fleet(folder.path());
     let own = ["ca.pem", "ca.crl"].map(|name| fleet.file(name));
     let topic = "logins-by-bytes";
     kafka.topic(topic, 1);
-    let proxy = proxy(&kafka, topic, "certificate", "", &own);
+    // Where certificates are asked for, and where nobody comes in without.
+    let proxies = [
+        proxy(&kafka, topic, "certificate", "", &own),
+        Proxy::start_requiring(&own, &kafka.bootstrap, &rules(topic, "certificate", "")),
+    ];
     let der = |name: &str| {
         let certificate = CertificateDer::from_pem_file(fleet.file(&format!("{name}.pem")));
         certificate.unwrap().to_vec()
@@ -228,18 +243,23 @@ fn bytes_that_are_no_certificate_end_the_handshake_and_names_that_cannot_be_read
         ("text", b"-----BEGIN CERTIFICATE-----".to_vec()),
         ("an extension", der("broken")),
     ];
-    for version in [&version::TLS12, &version::TLS13] {
+    for (proxy, version) in proxies
+        .iter()
+        .flat_map(|proxy| [(proxy, &version::TLS12), (proxy, &version::TLS13)])
+    {
         for (what, shown) in &bad {
-            let mut device = device(&proxy, version, shown.clone(), (&fleet, "vin42"));
-            let refused = device.read(&mut [0; 1]).expect_err(what);
-            let told = refused.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-            let bad = Error::AlertReceived(AlertDescription::BadCertificate);
-            assert_eq!(told, Some(&bad), "{what}, {version:?}: {refused}");
+            let device = device(proxy, version, shown.clone(), (&fleet, "vin42"));
+            assert_eq!(refusal(device, what), AlertDescription::BadCertificate, "{what}, {version:?}");
         }
-        let nameless = device(&proxy, version, der("nameless"), (&fleet, "nameless"));
+        // Certificates are no secret: who has seen one comes with it.
+        let stolen = device(proxy, version, good.clone(), (&fleet, "plain"));
+        assert_eq!(refusal(stolen, "another's"), AlertDescription::DecryptError, "{version:?}");
+        let nameless = device(proxy, version, der("nameless"), (&fleet, "nameless"));
         assert_eq!(answer(nameless), [0x20, 2, 0, 5], "its common name is not taken either");
-        let good = device(&proxy, version, good.clone(), (&fleet, "vin42"));
+        let good = device(proxy, version, good.clone(), (&fleet, "vin42"));
         assert_eq!(answer(good), [0x20, 2, 0, 0], "who shows one is let in");
     }
-    assert_eq!(proxy.metric(&["connection_panics_total"]), 0.0);
+    for proxy in &proxies {
+        assert_eq!(proxy.metric(&["connection_panics_total"]), 0.0);
+    }
 }

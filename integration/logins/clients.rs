@@ -1,5 +1,5 @@
-//! Real clients that log in: mosquitto and paho over TLS, MQTT.js in Chromium over WebSocket and TLS. What each says of its login is one of
-//! `in`, `refused CODE` and `closed`.
+//! Real clients that log in: mosquitto and paho over TLS, MQTT.js in Chromium and, where certificates are shown, paho over WebSocket and TLS.
+//! What each says of its login is one of `in`, `refused CODE` and `closed`.
 
 use super::{Case, Login};
 use crate::browser::told_by_browser;
@@ -15,6 +15,8 @@ pub const VERSIONS: [u8; 2] = [4, 5];
 pub enum Client {
     Mosquitto,
     Paho,
+    /// paho over WebSocket and TLS.
+    Framed,
     Browser,
 }
 
@@ -30,6 +32,8 @@ pub struct Attempt<'a> {
 
 impl Client {
     pub const ALL: [Self; 3] = [Self::Mosquitto, Self::Paho, Self::Browser];
+    /// Those that may come where a certificate is required, over WebSocket, too.
+    pub const WITH_CERTIFICATES: [Self; 3] = [Self::Mosquitto, Self::Paho, Self::Framed];
 
     /// Whether it has such a login: browsers show no certificate over WebSocket, and of these only MQTT.js speaks AUTH.
     pub fn knows(self, login: &Login, version: u8) -> bool {
@@ -43,7 +47,7 @@ impl Client {
     /// CONNACK's code of version 5 as this client tells it: paho makes those of 3.1.1 such.
     pub fn code(self, version: u8, code: u8) -> u8 {
         match (self, version, code) {
-            (Self::Paho, ..) | (_, 5, _) => code,
+            (Self::Paho | Self::Framed, ..) | (_, 5, _) => code,
             (.., 0x86) => 4,
             (.., 0x87) => 5,
             _ => 3,
@@ -76,7 +80,7 @@ impl Attempt<'_> {
 pub fn outcomes(client: Client, attempts: &[Attempt<'_>]) -> Vec<String> {
     match client {
         Client::Mosquitto => attempts.iter().map(mosquitto).collect(),
-        Client::Paho => paho(attempts),
+        Client::Paho | Client::Framed => paho(attempts),
         Client::Browser => {
             let told = attempts.iter().map(|attempt| {
                 let mut all = attempt.as_json();
@@ -137,7 +141,12 @@ pub fn told_by_mosquitto(command: &mut Command) -> String {
 fn paho(attempts: &[Attempt<'_>]) -> Vec<String> {
     let logins = attempts.iter().map(|attempt| {
         let mut all = attempt.as_json();
-        (all["port"], all["ca"]) = (json!(attempt.proxy.tls.port()), json!(certificates().join("ca.pem")));
+        let (at, transport) = match attempt.client {
+            Client::Framed => (attempt.proxy.wss, "websockets"),
+            _ => (attempt.proxy.tls, "tcp"),
+        };
+        (all["port"], all["transport"]) = (json!(at.port()), json!(transport));
+        all["ca"] = json!(certificates().join("ca.pem"));
         if let Login::Certificate(pair) = &attempt.case.login {
             all["certificate"] = json!(pair);
         }

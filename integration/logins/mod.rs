@@ -4,6 +4,7 @@
 mod again;
 mod certificates;
 pub mod clients;
+mod required;
 mod rights;
 mod tokens;
 
@@ -201,9 +202,14 @@ impl Stage {
 
 /// What becomes of each by each client that has such a login: the rows of the table, and what must be in Kafka then.
 fn run<'a>(cases: &'a [Case], topic: &'a str, proxy_of: impl Fn(&Case) -> &'a Proxy) -> (String, Vec<String>) {
+    run_by(&Client::ALL, cases, topic, proxy_of)
+}
+
+/// The same by these clients.
+fn run_by<'a>(clients: &[Client], cases: &'a [Case], topic: &'a str, proxy_of: impl Fn(&Case) -> &'a Proxy) -> (String, Vec<String>) {
     let mut cells = vec![BTreeMap::new(); cases.len()];
     let mut stored = vec![];
-    for client in Client::ALL {
+    for &client in clients {
         let all = cases
             .iter()
             .enumerate()
@@ -241,13 +247,18 @@ fn run<'a>(cases: &'a [Case], topic: &'a str, proxy_of: impl Fn(&Case) -> &'a Pr
     (cases.iter().zip(&cells).map(row).collect(), stored)
 }
 
-/// A proxy that knows logins by this method only; its TLS listener asks for certificates of this authority that are not on this list.
-fn proxy(kafka: &Kafka, topic: &str, method: &str, more: &str, own: &[String; 2]) -> Proxy {
+/// All that is published to the topic goes to Kafka under the identity, which is known by this method only.
+fn rules(topic: &str, method: &str, more: &str) -> String {
     let key = if method == "anonymous" { "nobody" } else { "{identity}" };
-    let rules = format!(
+    format!(
         "  - {{name: all, mqtt: {topic}, kafka: {{topic: {topic}, key: \"{key}\"}}}}\n\
          authentication: [{{method: {method}{more}}}]"
-    );
+    )
+}
+
+/// A proxy that knows logins by this method only; its TLS listener asks for certificates of this authority that are not on this list.
+fn proxy(kafka: &Kafka, topic: &str, method: &str, more: &str, own: &[String; 2]) -> Proxy {
+    let rules = rules(topic, method, more);
     let [ca, crl] = own;
     let former = format!("client_ca: \"{}\"", certificates().join("ca.pem").display());
     Proxy::start_edited(&kafka.bootstrap, &rules, |text| {
