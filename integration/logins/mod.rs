@@ -2,6 +2,7 @@
 //! client in each version of MQTT that has such credentials. What there is of them is a table, which the test prints.
 
 mod again;
+mod by_server;
 mod certificates;
 pub mod clients;
 mod required;
