@@ -2,19 +2,15 @@
 //! and who comes for the first time is shown the new one.
 
 use super::authority::Authority;
+use super::devices::Device;
 use super::returning::{Returning, Visitor};
 use crate::publish::rule;
 use crate::shared_kafka;
-use crate::stage::{Proxy, eventually, root};
+use crate::stage::{Proxy, eventually};
 use rustls::version;
 use std::fs;
-use std::io::Write;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{JoinHandle, sleep, spawn};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
 const TOPIC: &str = "certified";
 /// Over TLS.
@@ -24,66 +20,8 @@ const FRAMED: usize = 2;
 const CHANGES: usize = 4;
 const HOSTS: [&str; 2] = ["localhost", "127.0.0.1"];
 
-/// A client that publishes one number after the other over one connection.
-struct Device {
-    client: Child,
-    /// Gives how many it was told to publish.
-    tells: JoinHandle<u32>,
-    enough: Arc<AtomicBool>,
-}
-
 fn topic(number: usize) -> String {
     format!("{TOPIC}/{number}/telemetry/rpm")
-}
-
-impl Device {
-    /// mosquitto, over TLS.
-    fn mosquitto(proxy: &Proxy, authority: &Authority, number: usize) -> Self {
-        let (port, topic) = (proxy.tls.port().to_string(), topic(number));
-        let mut mosquitto = Command::new("mosquitto_pub");
-        mosquitto
-            .args(["-h", "127.0.0.1", "-p", &port, "--cafile", &authority.file("ca.pem")])
-            .args(["-i", &format!("certified-{number}"), "-q", "1", "-t", &topic, "-l"]);
-        Self::start(&mut mosquitto)
-    }
-
-    /// paho, over WebSocket and TLS.
-    fn paho(proxy: &Proxy, authority: &Authority, number: usize) -> Self {
-        let (port, id) = (proxy.wss.port().to_string(), format!("certified-{number}"));
-        let mut python = Command::new(root().join(".run/python/bin/python"));
-        python
-            .arg(root().join("integration/paho_lines.py"))
-            .args([&port, &id, &topic(number), &authority.file("ca.pem")]);
-        Self::start(&mut python)
-    }
-
-    fn start(command: &mut Command) -> Self {
-        let client = command.stdin(Stdio::piped()).spawn();
-        let mut client = client.unwrap_or_else(|error| panic!("{command:?}: {error} (make test installs it)"));
-        let mut lines = client.stdin.take().expect("its input is a pipe");
-        let enough = Arc::new(AtomicBool::new(false));
-        let until = enough.clone();
-        let tells = spawn(move || {
-            let mut count = 0;
-            while !until.load(Ordering::Relaxed) {
-                writeln!(lines, "{count}").expect("it goes on");
-                count += 1;
-                // The load: some hundred messages a second of each.
-                sleep(Duration::from_millis(2));
-            }
-            count
-        });
-        Self { client, tells, enough }
-    }
-
-    /// Once all that it was told is acknowledged: how many that were.
-    fn end(mut self) -> u32 {
-        self.enough.store(true, Ordering::Relaxed);
-        let count = self.tells.join().expect("it took all");
-        let status = self.client.wait().expect("a child can be waited for");
-        assert!(status.success(), "{status}");
-        count
-    }
 }
 
 /// The certificate that a client is shown which trusts the authority; each handshake must come about.
@@ -122,8 +60,11 @@ fn a_certificate_changes_while_devices_publish_and_nobody_is_thrown_out_or_turne
     authority.issue("server", &HOSTS);
     let pair = ["server.pem", "server.key"].map(|name| authority.file(name));
     let proxy = Proxy::start_as(&pair, &kafka.bootstrap, &rule(TOPIC));
-    let mut devices: Vec<_> = (0..DEVICES).map(|number| Device::mosquitto(&proxy, &authority, number)).collect();
-    devices.extend((DEVICES..DEVICES + FRAMED).map(|number| Device::paho(&proxy, &authority, number)));
+    let ca = authority.file("ca.pem");
+    let mut devices: Vec<_> = (0..DEVICES)
+        .map(|number| Device::mosquitto(proxy.tls, &topic(number), &ca, None))
+        .collect();
+    devices.extend((DEVICES..DEVICES + FRAMED).map(|number| Device::paho(proxy.wss, &topic(number), &ca, None)));
     let returning = returning(&proxy, &authority);
     let (mut handshakes, mut records) = ([0usize; 2], 0.0);
     for _ in 0..CHANGES {

@@ -4,9 +4,11 @@
 
 pub mod authority;
 mod certificates;
+mod devices;
 mod issuer;
 mod listeners;
 mod renewal;
+mod resumed;
 mod returning;
 mod rights;
 mod sasl;
