@@ -14,6 +14,7 @@ mod rights;
 mod sasl;
 mod tls;
 mod tokens;
+mod trust;
 
 use crate::deliver::{COMMANDS, Subscriber};
 use crate::publish::rule;
