@@ -304,6 +304,11 @@ fn aliases_stand_for_topics() {
     let mut client = Client::connected(Version::V5);
     assert_eq!(closed(&client.publish(aliased("t", 17))), ReasonCode::TopicAliasInvalid);
     assert_eq!(client.received(), ["disconnect 0x94"]);
+
+    let (mut client, longest) = (Client::connected(Version::V5), "a".repeat(u16::MAX.into()));
+    client.publish(aliased(&longest, 1));
+    assert_eq!(closed(&client.publish(aliased(&longest, 2))), ReasonCode::QuotaExceeded);
+    assert_eq!(client.received(), ["disconnect 0x97"]);
 }
 
 #[test]

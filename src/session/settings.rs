@@ -28,7 +28,7 @@ pub struct Settings {
     pub topic_length: usize,
     /// Levels of a topic name or filter.
     pub topic_levels: usize,
-    /// Topic aliases of one client, in each direction; 0 turns them off. Bounds memory: one topic name each.
+    /// Topic aliases of one client, in each direction; 0 turns them off. Their names may have 256 bytes for each together, or 65,535 if that is more.
     pub topic_alias_maximum: u16,
     /// Subscriptions of one client, and filters of one packet.
     pub subscriptions_maximum: usize,
