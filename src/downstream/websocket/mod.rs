@@ -90,10 +90,14 @@ impl WebSocket {
     }
 
     /// Data of the client; 0 once it has closed. While we end, what comes is of no interest, so it is not looked at.
+    ///
+    /// Of frames that carry nothing one turn takes no more than of any others, a buffer full: a flood of pings would else hold the thread for as many
+    /// reads as the runtime allows, which are MiBs.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         if self.closing != Closing::No {
             return self.below.poll_read(cx, into);
         }
+        let mut idle = 0;
         loop {
             match self.end {
                 Some(End::Closed(_)) => return Poll::Ready(Ok(0)),
@@ -113,6 +117,11 @@ impl WebSocket {
             self.answer_ping();
             if carried > 0 {
                 return Poll::Ready(Ok(carried));
+            }
+            idle += read;
+            if idle >= into.len() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
     }
@@ -266,4 +275,39 @@ fn frame(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
     let mut bytes = header(opcode, payload.len());
     bytes.extend_from_slice(payload);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::net::UnixStream;
+
+    use super::super::socket::Socket;
+    use super::*;
+
+    /// Of a client: masked by zeros, without a payload.
+    const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
+
+    /// What two sockets of one machine hand over is there at once.
+    #[tokio::test]
+    async fn a_flood_of_pings_takes_no_more_of_a_turn_than_a_flood_of_data() {
+        const BUFFER: usize = 6 * 1024;
+        let (near, far) = UnixStream::pair().unwrap();
+        far.writable().await.unwrap();
+        let flood = [&PING.repeat(3 * 1024)[..], &[0x82, 0x81, 0, 0, 0, 0, b'x']].concat();
+        assert_eq!(far.try_write(&flood).unwrap(), flood.len());
+        let mut frames = WebSocket::new(Stream::Plain(Socket::Unix(near)), Vec::new(), 1);
+        frames.let_in();
+        let (mut buffer, mut turns) = (vec![0; BUFFER], 0);
+        let read = poll_fn(|cx| {
+            if frames.poll_readable(cx)?.is_pending() {
+                return Poll::Pending;
+            }
+            turns += 1;
+            frames.poll_read(cx, &mut buffer)
+        });
+        assert_eq!(read.await.unwrap(), 1);
+        assert_eq!((turns, buffer[0]), (4, b'x'));
+    }
 }
