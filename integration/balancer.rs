@@ -1,18 +1,18 @@
 //! Instances behind a TCP load balancer: HAProxy with the sample configuration of `docs/`, plain TCP and no stickiness.
 
+use crate::haproxy::Haproxy;
 use crate::load::client::{Client, Event, Version};
 use crate::load::ledger;
 use crate::publish::rule;
 use crate::shared_kafka;
 use crate::stage::{DEADLINE, Proxy, eventually, free_address, root};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout};
 
 /// HAProxy in front of instances.
 pub struct Balancer {
-    child: Child,
+    _haproxy: Haproxy,
     /// Where devices connect.
     pub mqtt: SocketAddr,
     /// Where they do by TLS, which the instances end.
@@ -56,15 +56,9 @@ impl Balancer {
         // Each costs two files, and the process may open fewer here.
         replace("maxconn 100000", "maxconn 1000");
         let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("haproxy-{}.cfg", mqtt.port()));
-        std::fs::write(&path, text).unwrap();
-        let child = Command::new("haproxy")
-            .args(["-db", "-f"])
-            .arg(&path)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("haproxy can be run (make test installs it)");
-        eventually("HAProxy listens", || TcpStream::connect(mqtt).ok());
-        Self { child, mqtt, tls }
+        // Nothing is asked at the other: each connection there is one that is shared out.
+        let _haproxy = Haproxy::start(&path, &text, &[mqtt]);
+        Self { _haproxy, mqtt, tls }
     }
 
     /// Connects a device. Until the balancer has noticed that an instance is gone, some of its connections lead nowhere.
@@ -78,13 +72,6 @@ impl Balancer {
             // The interval of this bounded poll.
             sleep(std::time::Duration::from_millis(20)).await;
         }
-    }
-}
-
-impl Drop for Balancer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -21,6 +21,7 @@ mod deliver;
 mod edge;
 mod fetch;
 mod groups;
+mod haproxy;
 mod hostile;
 mod impatient;
 mod kinds;
