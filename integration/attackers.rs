@@ -1,5 +1,7 @@
 //! Connections that mean harm, over every kind of listener, and what each of them does.
 
+pub mod packets;
+
 use crate::stage::{DEADLINE, Proxy, certificates, output};
 use flate2::{Compression, write::DeflateEncoder};
 use rustls::client::Resumption;
@@ -54,7 +56,7 @@ enum Deed {
 }
 use Deed::{Deaf, Drips, Goes, Gone, Says, Stays};
 
-const KINDS: [(&str, Door, Deed); 26] = [
+const KINDS: [(&str, Door, Deed); 41] = [
     ("says nothing", Mqtt, Says(nothing)),
     ("begins a header", Mqtt, Says(|_| vec![0x10])),
     ("sends CONNECT a byte at a time", Mqtt, Drips(connect)),
@@ -85,6 +87,25 @@ const KINDS: [(&str, Door, Deed); 26] = [
     ("sends a compressed bomb", Ws, Goes(bomb)),
     ("sends a compressed bomb within TLS", Wss, Goes(bomb)),
     ("says nothing in frames", Wss, Goes(nothing)),
+    ("publishes by an alias that stands for nothing", Mqtt, Goes(packets::unknown_alias)),
+    ("publishes by an alias beyond the maximum", Mqtts, Goes(packets::alias_beyond)),
+    ("gives its aliases the longest names", Mqtt, Goes(packets::longest_aliases)),
+    ("subscribes and unsubscribes by turns", Mqtt, Stays(packets::overlapping)),
+    ("connects twice", Mqtts, Goes(packets::twice)),
+    ("takes the client id of all its kind", Mqtt, Stays(packets::same_id)),
+    ("leaves more of QoS 2 open than it may", Mqtt, Goes(packets::unreleased)),
+    ("releases what it has never sent", Mqtts, Stays(packets::unknown_releases)),
+    ("publishes ten thousand user properties", Mqtt, Stays(packets::properties)),
+    ("sends AUTH out of turn", Mqtts, Goes(packets::auth_out_of_turn)),
+    ("begins SCRAM and does not go on", Mqtts, Goes(packets::half_scram)),
+    ("pings and does not connect", Ws, Goes(packets::pings_alone)),
+    ("pings without end", Wss, Stays(packets::pings_behind)),
+    ("begins a PUBLISH in frames of a byte and does not go on", Ws, Goes(packets::crumbs)),
+    (
+        "sends ClientHello in records of a byte",
+        Mqtts,
+        Says(|number| packets::crumbled(&hello(number))),
+    ),
 ];
 
 fn nothing(_: usize) -> Vec<u8> {

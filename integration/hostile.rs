@@ -3,11 +3,15 @@
 //!
 //! The short form runs with the other tests; `make chaos` sets CHAOS and runs the long one: 100,000 connections, up to 15,000 at a time.
 
+use crate::attackers::packets::there_and_back;
 use crate::attackers::{Door, Target, Wire, behind_all_others, greeting, packet, storm};
 use crate::chaos::is_long;
 use crate::kafka_to_measure;
 use crate::publish::rule;
 use crate::stage::{DEADLINE, Kafka, Proxy, eventually, root};
+use mqtt_kafka_proxy::auth::{passwords::with_line, scram};
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -16,6 +20,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 const TOPIC: &str = "hostile";
+/// What hostile clients may publish to.
+const THEIRS: &str = "hostile-own";
 const TASKS: &str = "proxy_tasks ";
 const CONNECTIONS: &str = "proxy_connections{";
 /// Three at each listener.
@@ -161,6 +167,30 @@ impl Company {
     }
 }
 
+/// Has the proxy open all connections that it reads Kafka by, which stay, as their tasks do. One more is opened for whoever comes while the others
+/// wait for records; each of these comes while they wait for those that the one before has left.
+async fn rehearse(target: &Target) {
+    let mut wire = target.enter(Door::Mqtt, 0).await.unwrap();
+    wire.write_all(&greeting("rehearsal")).await.unwrap();
+    assert_eq!(whole(&mut wire).await, [0x20, 2, 0, 0]);
+    for _ in 0..20 {
+        let [subscribe, unsubscribe] = there_and_back();
+        wire.write_all(&subscribe).await.unwrap();
+        assert_eq!(whole(&mut wire).await, [0x90, 8, 0, 1, 1, 1, 1, 1, 1, 1], "a rule takes them all");
+        wire.write_all(&unsubscribe).await.unwrap();
+        assert_eq!(whole(&mut wire).await, [0xb0, 2, 0, 2]);
+    }
+}
+
+/// A packet of less than 128 bytes.
+async fn whole(wire: &mut dyn Wire) -> Vec<u8> {
+    let mut packet = vec![0; 2];
+    wire.read_exact(&mut packet).await.unwrap();
+    packet.resize(2 + usize::from(packet[1]), 0);
+    wire.read_exact(&mut packet[2..]).await.unwrap();
+    packet
+}
+
 /// The most of what was seen while it went on.
 #[derive(Clone, Copy, Default)]
 struct Peak {
@@ -221,19 +251,31 @@ fn attack(proxy: &Proxy, target: &Arc<Target>, extent: &Extent) -> Peak {
     })
 }
 
+/// A rule for each side, and everybody is let in, also by SCRAM.
+fn rules(folder: &Path, connect_timeout: Duration) -> String {
+    let (users, timeout) = (folder.join("scram.txt"), connect_timeout.as_secs());
+    let verifier = scram::entry("vin42", "s3cret", &[7; scram::SALT]).unwrap();
+    fs::write(&users, with_line("", "vin42", &verifier)).unwrap();
+    format!(
+        "{}\n{}\nauthentication: [{{method: scram, file: \"{}\"}}, {{method: anonymous}}]\n\
+         limits: {{connect_timeout: {timeout}s, packet_timeout: {timeout}s, connect_rate: 100000/s}}",
+        rule(TOPIC),
+        rule(THEIRS),
+        users.display()
+    )
+}
+
 #[test]
 fn honest_clients_go_on_beside_hostile_ones_of_whom_nothing_is_left() {
     let extent = if is_long() { LONG } else { SHORT };
     let kafka = kafka_to_measure();
-    kafka.topic(TOPIC, 1);
-    let timeout = extent.connect_timeout.as_secs();
-    let rules = format!(
-        "{}\nlimits: {{connect_timeout: {timeout}s, packet_timeout: {timeout}s, connect_rate: 100000/s}}",
-        rule(TOPIC)
-    );
+    [TOPIC, THEIRS].iter().for_each(|topic| kafka.topic(topic, 1));
+    let folder = tempfile::tempdir().unwrap();
+    let rules = rules(folder.path(), extent.connect_timeout);
     let mut proxy = settled(&kafka, &rules, 1);
     let target = Arc::new(Target::new(&proxy, extent.connect_timeout));
     let mut company = Company::come(&target, TOPIC);
+    company.runtime.block_on(rehearse(&target));
     // These spans are what is measured.
     let before = company.publish(|| std::thread::sleep(extent.quiet));
     let (memory, tasks) = (resident(&proxy), proxy.metric(&[TASKS]));
