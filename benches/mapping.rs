@@ -18,7 +18,7 @@ use mqtt_kafka_proxy::kafka::batch::{BatchBuilder, Producer};
 use mqtt_kafka_proxy::kafka::fetched::{Limits, batches};
 use mqtt_kafka_proxy::kafka::{Compression, Header, RecordFields};
 use mqtt_kafka_proxy::mapping::{
-    Draft, Format, Inbound, KafkaSpec, LocateScratch, RuleId, RuleSet, RuleSpec, Stored, Table, TopicRows, TopicTable, Unmapped,
+    Draft, Format, Inbound, KafkaSpec, LocateScratch, RuleId, RuleSet, RuleSpec, Stored, Table, TopicRows, TopicTable, Unmapped, Written,
 };
 use mqtt_kafka_proxy::mqtt::publish::SharedProperties;
 use mqtt_kafka_proxy::mqtt::{Publish, PublishProperties, QoS};
@@ -169,9 +169,17 @@ fn transform(program: &str) -> (f64, u64) {
         memory: usize::MAX,
         sample: None,
     }));
-    let mut rows = TopicRows::new(&table).expect("it is of a topic");
+    let mut rows = TopicRows::new(&table, 1).expect("it is of a topic");
+    let written = Written {
+        timestamp: 0,
+        partition: 0,
+    };
     for number in 0..10_000 {
-        rows.put(Some(format!("WVW{number:014}").as_bytes()), Some(br#"{"site":"north","line":7}"#));
+        rows.put(
+            Some(format!("WVW{number:014}").as_bytes()),
+            Some(br#"{"site":"north","line":7}"#),
+            written,
+        );
     }
     rows.publish();
     // A table that no program looks into is a fault.

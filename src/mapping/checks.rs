@@ -2,8 +2,9 @@
 
 use super::fault::{Faults, Field};
 use super::filter::{Filter, illegal_kafka_char, illegal_kafka_topic};
+use super::format::Format;
 use super::said::is_reserved;
-use super::spec::{Direction, Retain, RuleSpec, Tombstones};
+use super::spec::{Direction, PartitionSpec, Retain, RuleSpec, Timestamp, Tombstones};
 use super::template::{Template, Token, lex, place_of};
 use super::transform::named_in;
 
@@ -13,6 +14,43 @@ pub(super) fn check_words(spec: &RuleSpec, faults: &mut Faults) {
     check_retain(spec, faults);
     check_dead_letter(spec, faults);
     check_unmapped(spec, faults);
+    check_payload_fields(spec, faults);
+}
+
+/// Fields are looked for in JSON, so CBOR never has one: every message would be refused.
+fn check_payload_fields(spec: &RuleSpec, faults: &mut Faults) {
+    if spec.value.as_ref().and_then(|value| value.payload) != Some(Format::Cbor) {
+        return;
+    }
+    let kafka = &spec.kafka;
+    let partition = match &kafka.partition {
+        Some(PartitionSpec::Template(template)) => Some(template),
+        _ => None,
+    };
+    let timestamp = match &kafka.timestamp {
+        Some(Timestamp::Template(template)) => Some(template),
+        _ => None,
+    };
+    let headers = kafka.headers.iter().enumerate();
+    let headers = headers.map(|(place, (_, value))| (Field::HeaderValue(place), Some(value)));
+    let others = [
+        (Field::KafkaKey, kafka.key.as_ref()),
+        (Field::KafkaPartition, partition),
+        (Field::KafkaTimestamp, timestamp),
+    ];
+    for (field, template) in others.into_iter().chain(headers) {
+        // What cannot be read at all has been told.
+        let tokens = template.and_then(|template| lex(template).ok()).unwrap_or_default();
+        for token in tokens {
+            if let Token::Hole { at, name, .. } = token
+                && name.starts_with("payload.")
+            {
+                let message = format!("`{{{name}}}` is a field of JSON, but the payloads of this rule are CBOR");
+                let remedy = "set keys and headers by `record({…})` in a `transform`, which reads CBOR, too";
+                faults.add(field, Some(at), message, remedy);
+            }
+        }
+    }
 }
 
 /// What a rule says about a way that it does not take would be ignored, so it is refused.

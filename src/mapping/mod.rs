@@ -68,7 +68,7 @@ pub use sources::{KafkaTopics, Source};
 pub use spec::{
     Acknowledge, Direction, KafkaSpec, OnError, Overflow, PartitionSpec, Retain, RuleSpec, Timestamp, Tombstones, Unmapped, ValueSpec,
 };
-pub use tables::{LARGEST_TABLE, Put, Table, TopicRows, TopicTable};
+pub use tables::{LARGEST_TABLE, Put, Table, TopicRows, TopicTable, Written};
 pub use transform::{Made, Ran};
 
 #[cfg(test)]

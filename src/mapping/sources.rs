@@ -85,7 +85,8 @@ fn rule_source(id: RuleId, rule: &Rule, filter: &str, captured: &Captured<'_>) -
     Some(Source {
         rule: id,
         kafka_topics,
-        key: key.filter(|_| rule.partition == PartitionSpec::Hash),
+        // A program may choose another one.
+        key: key.filter(|_| rule.partition == PartitionSpec::Hash && !rule.chooses_keys()),
     })
 }
 

@@ -340,7 +340,10 @@ impl Desk {
         let count = topic.partitions.len();
         match draft.partition(at, rules, inbound, count as u32) {
             Ok(choice) => {
-                let partition = self.shared.spread.partition(choice, id, inbound.publish.payload.len(), count);
+                let partition = self
+                    .shared
+                    .spread
+                    .partition(choice, (id.0 as usize, name), inbound.publish.payload.len(), count);
                 Ok((topic, partition))
             }
             Err(refusal) => Err(refused(refusal.reason.as_str())),

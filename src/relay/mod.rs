@@ -171,7 +171,7 @@ impl Relay {
         let (dead_letters, undertaker) = letters.unzip();
         let (losses, lost) = Losses::start(rules.clone(), rule_counters.clone());
         let registry = Registry::default();
-        let spread = Spread::new(rules.len(), settings.batch_size);
+        let spread = Spread::new(&rules, settings.batch_size);
         let said = Said::default();
         let store = settings
             .store

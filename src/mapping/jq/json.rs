@@ -1,5 +1,5 @@
 //! Values from JSON and CBOR, and to both. What CBOR has beside JSON becomes the nearest that JSON has: byte strings become base64, tags are left out,
-//! names of fields that are numbers become text. Whole numbers from `i64::MIN` to `u64::MAX` are kept exactly, all others as doubles.
+//! names of fields that are numbers, truth values or byte strings become text. Whole numbers from `i64::MIN` to `u64::MAX` are kept exactly, all others as doubles.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, EnumAccess, Error, IgnoredAny, MapAcc
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use super::fuel::{charge, charge_bytes};
-use super::value::{Fields, Value};
+use super::value::Value;
 
 impl Value {
     /// Reads one JSON value; of fields with one name the last counts. Nothing is nested deeper than 128 levels.
@@ -113,11 +113,12 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut fields = Fields::default();
+        // An index of the right size at once: one that grows is built anew each time.
+        let mut fields = Vec::new();
         while let Some((name, value)) = map.next_entry::<Name, Value>()? {
-            fields.insert(name.0, value);
+            fields.push((name.0, value));
         }
-        Ok(Value::object(fields))
+        Ok(Value::object(fields.into_iter().collect()))
     }
 }
 
@@ -140,6 +141,15 @@ impl<'de> Deserialize<'de> for Name {
             }
             fn visit_u64<E: Error>(self, number: u64) -> Result<Name, E> {
                 self.visit_str(&number.to_string())
+            }
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Name, E> {
+                self.visit_str(&Value::Float(number).to_json())
+            }
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Name, E> {
+                self.visit_str(if value { "true" } else { "false" })
+            }
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Name, E> {
+                self.visit_str(&STANDARD.encode(bytes))
             }
         }
         deserializer.deserialize_any(AnyName)

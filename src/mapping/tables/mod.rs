@@ -4,6 +4,7 @@ mod file;
 mod rows;
 mod topic;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use arc_swap::ArcSwapOption;
 
 use super::jq::Value;
 use rows::Rows;
-pub use topic::{Put, TopicRows, TopicTable};
+pub use topic::{Put, TopicRows, TopicTable, Written};
 
 /// Bytes of a file of rows; it is held in memory, some five times as large.
 pub const LARGEST_TABLE: u64 = 64 << 20;
@@ -130,5 +131,14 @@ impl Table {
             None if !rows.whole => Err(Lack::NoRoom),
             row => Ok(row.cloned()),
         }
+    }
+}
+
+/// What a row is found by. A number or truth value is found as it is written in JSON.
+fn as_key(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::Text(text) => Some(Cow::Borrowed(text)),
+        Value::Int(_) | Value::Float(_) | Value::Bool(_) => Some(Cow::Owned(value.to_json())),
+        _ => None,
     }
 }

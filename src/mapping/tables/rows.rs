@@ -8,8 +8,11 @@ use crate::mapping::jq::Value;
 
 type Part = HashMap<Arc<str>, Value>;
 
-/// Bytes that a row takes beside its key and what its value holds: its place in the map, at most seven eighths full, and the head of the key.
-const ROW: usize = (size_of::<(Arc<str>, Value)>() + 1) * 8 / 7 + 16;
+/// Bytes of a place in a map beside what lies in it. At most seven of eight places are taken.
+pub(super) const PLACE: usize = 1;
+
+/// Bytes that a row takes beside its key and what its value holds: its place in the map, and the head of the key.
+const ROW: usize = (size_of::<(Arc<str>, Value)>() + PLACE) * 8 / 7 + 16;
 
 /// All rows of a table. A clone shares the parts of both until one of them is changed.
 #[derive(Clone, Debug)]

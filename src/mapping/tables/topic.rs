@@ -1,11 +1,12 @@
 //! The table of a compacted Kafka topic: what its records make of the rows.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Table;
-use super::rows::{Rows, weight};
+use super::rows::{PLACE, Rows, weight};
+use super::{Table, as_key};
 use crate::mapping::format::Format;
 use crate::mapping::jq::Value;
 
@@ -38,42 +39,117 @@ pub enum Put {
     NoRoom,
 }
 
+/// When a record was written, and where it lies. The later one counts; within a partition that which comes later, whatever its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Written {
+    /// Its timestamp in milliseconds.
+    pub timestamp: i64,
+    /// Its partition.
+    pub partition: i32,
+}
+
 /// Rows of a topic that is being read. Nobody sees them before they are published.
+///
+/// A key lies in one partition, whose order is that of its records. But when a topic has gained partitions keys have moved: an old record
+/// of a key still lies where it was, and partitions are read beside each other. So of topics with several partitions it is known of each
+/// key which record was the last one, also if that removed the row, until all has been read; from then on of those that have a row.
 #[derive(Debug)]
 pub struct TopicRows {
     table: Arc<Table>,
     rows: Rows,
     held: usize,
     count: usize,
+    /// `None`: there is one partition.
+    last: Option<HashMap<Box<str>, Written>>,
+    /// All that was there has been read: nothing that is older comes any more.
+    is_settled: bool,
 }
 
 impl TopicRows {
-    /// No rows yet. `None`: the table is that of a file.
-    pub fn new(table: &Arc<Table>) -> Option<Self> {
+    /// No rows yet, of a topic with so many partitions. `None`: the table is that of a file.
+    pub fn new(table: &Arc<Table>, partitions: usize) -> Option<Self> {
         table.topic()?;
         Some(Self {
             table: table.clone(),
             rows: Rows::new(PARTS),
             held: 0,
             count: 0,
+            last: (partitions > 1).then(HashMap::new),
+            is_settled: false,
         })
     }
 
-    /// Takes a record; one without a value removes its row.
-    pub fn put(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Put {
+    /// Takes a record; one without a value removes its row. One that is older than what another partition has of its key changes nothing.
+    pub fn put(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, written: Written) -> Put {
         let table = self.table.clone();
         let Some(topic) = table.topic() else { return Put::Unreadable };
         let Some(key) = key.and_then(|key| key_of(topic, key)) else {
             return Put::Unreadable;
         };
-        match value.map(|value| topic.format.decode(value)) {
+        let row = match value.map(|value| topic.format.decode(value)) {
+            None => None,
+            Some(Ok(row)) => Some(row),
+            Some(Err(_)) => return Put::Unreadable,
+        };
+        if !self.is_last(&key, written) {
+            return Put::Taken;
+        }
+        if !self.has_room_to_know(&key, row.is_some()) {
+            self.remove(&key);
+            self.rows.whole = false;
+            return Put::NoRoom;
+        }
+        let put = match row {
             None => {
                 self.remove(&key);
                 Put::Taken
             }
-            Some(Ok(row)) => self.insert(&key, row),
-            Some(Err(_)) => Put::Unreadable,
+            Some(row) => self.insert(&key, row),
+        };
+        self.remember(&key, written);
+        put
+    }
+
+    /// Whether no other partition has a later record of this key.
+    fn is_last(&self, key: &str, written: Written) -> bool {
+        let last = self.last.as_ref().and_then(|last| last.get(key));
+        last.is_none_or(|last| last.partition == written.partition || *last < written)
+    }
+
+    /// Whether it finds room which record of this key was the last one.
+    fn has_room_to_know(&self, key: &str, is_row: bool) -> bool {
+        let is_wanted = is_row || !self.is_settled;
+        let is_known = self.last.as_ref().is_none_or(|last| last.contains_key(key));
+        let most = self.table.topic().map_or(0, |topic| topic.memory);
+        is_known || !is_wanted || self.held + memory_of_last(key) <= most
+    }
+
+    fn remember(&mut self, key: &str, written: Written) {
+        let wanted = !self.is_settled || self.rows.get(key).is_some();
+        let Some(last) = &mut self.last else { return };
+        let before = if wanted {
+            last.insert(key.into(), written)
+        } else {
+            last.remove(key)
+        };
+        match (before, wanted) {
+            (None, true) => self.held += memory_of_last(key),
+            (Some(_), false) => self.held -= memory_of_last(key),
+            _ => {}
         }
+    }
+
+    /// All that the topic held has been read: records that removed a row need not be remembered any more.
+    pub fn settle(&mut self) {
+        self.is_settled = true;
+        let (rows, held) = (&self.rows, &mut self.held);
+        let Some(last) = &mut self.last else { return };
+        last.retain(|key, _| {
+            let stays = rows.get(key).is_some();
+            *held -= if stays { 0 } else { memory_of_last(key) };
+            stays
+        });
+        last.shrink_to_fit();
     }
 
     fn insert(&mut self, key: &str, row: Value) -> Put {
@@ -118,15 +194,16 @@ impl TopicRows {
     }
 }
 
-/// What a record's row is found by. A number or truth value is found as it is written in JSON.
+/// Bytes that it takes to know the last record of a key.
+fn memory_of_last(key: &str) -> usize {
+    (size_of::<(Box<str>, Written)>() + PLACE) * 8 / 7 + key.len()
+}
+
+/// What a record's row is found by.
 fn key_of<'k>(topic: &TopicTable, key: &'k [u8]) -> Option<Cow<'k, str>> {
     let Some(field) = &topic.key else {
         return std::str::from_utf8(key).ok().map(Cow::Borrowed);
     };
     let object = Value::from_json(key).ok()?;
-    match object.fields()?.get(field.as_str())? {
-        Value::Text(text) => Some(Cow::Owned(text.to_string())),
-        number @ (Value::Int(_) | Value::Float(_) | Value::Bool(_)) => Some(Cow::Owned(number.to_json())),
-        _ => None,
-    }
+    as_key(object.fields()?.get(field.as_str())?).map(|key| Cow::Owned(key.into_owned()))
 }

@@ -364,6 +364,11 @@ fn cbor_is_read_and_written() {
     let payload = b"\xa5\x61a\xf9\x3e\x00\x02\x42\xff\x00\x61u\x1b\xff\xff\xff\xff\xff\xff\xff\xff\x61t\xc0\x61x\x61n\x83\xf6\x20\xf5";
     let json = r#"{"a":1.5,"2":"/wA=","u":18446744073709551615,"t":"x","n":[null,-1,true]}"#;
     assert_eq!(values(&set, payload), [json, "\"number\""]);
+    // {1.5: 1, true: 2, h'ff': 3}
+    assert_eq!(
+        values(&set, b"\xa3\xf9\x3e\x00\x01\xf5\x02\x41\xff\x03")[0],
+        r#"{"1.5":1,"true":2,"/w==":3}"#
+    );
     let deep = [vec![0x81; 100_000], vec![0]].concat();
     let long = b"\x9b\x00\x00\xff\xff\xff\xff\xff\xff\x00";
     for wrong in [

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Around, fitting::fitting, once};
 use crate::{
     kafka::{Header, RecordFields, error::ErrorCode},
-    mapping::{DeadLetter, Draft, Failure, Inbound, PartitionChoice, RuleId, Stage},
+    mapping::{DeadLetter, Draft, Failure, Inbound, PartitionChoice, RuleId, Stage, partition_for_key},
     mqtt::{Publish, PublishProperties, UserProperties, publish::SharedProperties},
     ownership::{Outcome, Pair, StoredWill, Targets},
     relay::{
@@ -223,8 +223,10 @@ async fn places(around: &Around, draft: &Draft, inbound: &Inbound<'_>) -> (Vec<P
         };
         let partition = match draft.partition(record, &around.rules, inbound, topic.partitions.len() as u32) {
             Ok(PartitionChoice::Index(index)) => index.cast_signed(),
-            // Wills are rare: no turn is kept for them.
-            Ok(PartitionChoice::RoundRobin | PartitionChoice::Sticky) => 0,
+            // Wills are rare: no turn is kept for them, and each instance that sends one again has to choose the same.
+            Ok(PartitionChoice::RoundRobin | PartitionChoice::Sticky) => {
+                partition_for_key(inbound.client.as_bytes(), topic.partitions.len() as u32).cast_signed()
+            }
             Err(refusal) => {
                 lose(refusal.reason.as_str());
                 continue;

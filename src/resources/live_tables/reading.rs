@@ -1,6 +1,7 @@
 //! One table: its topic read to the end, and then as it grows; and again from the beginning when it is another, or records of it were lost.
 //!
-//! Each time the rows are gathered aside, and programs see those of before until all has been read: nothing that is older than what they saw.
+//! Each time the rows are gathered aside, and programs see those of before until all has been read: nothing that is older than what they
+//! saw. Of a key that has moved, as keys do when their topic gains partitions, the record with the later timestamp counts.
 
 use std::{
     collections::HashSet,
@@ -17,7 +18,7 @@ use crate::{
         error::ErrorCode,
         fetched::{self, Batch, Limits},
     },
-    mapping::{Put, Table, TopicRows},
+    mapping::{Put, Table, TopicRows, Written},
     metrics::{Metrics, TableCounters},
     upstream::{self, Chunk, Cluster, State, TableEvent, TopicState, backoff},
 };
@@ -109,7 +110,9 @@ impl Reading {
     /// Until the topic has to be read anew.
     async fn read(&mut self, mut opened: upstream::Table, read: &mut Option<impl FnOnce()>) {
         let (topic, cluster) = (opened.topic().clone(), self.cluster.clone());
-        let Some(rows) = TopicRows::new(&self.table) else { return };
+        let Some(rows) = TopicRows::new(&self.table, topic.partitions.len()) else {
+            return;
+        };
         self.told_refused = None;
         let mut gathered = Gathered {
             rows,
@@ -138,6 +141,7 @@ impl Reading {
                 Some(TableEvent::CaughtUp { .. }) => continue,
                 Some(TableEvent::Complete) => {
                     gathered.live = true;
+                    gathered.rows.settle();
                     if !gathered.again {
                         self.arrive(&mut gathered);
                         read.take().into_iter().for_each(|read| read());
@@ -212,7 +216,11 @@ impl Reading {
                 Ok(record) => record,
                 Err(error) => return self.unreadable(partition, &error),
             };
-            match rows.put(record.key, record.value) {
+            let written = Written {
+                timestamp: record.timestamp,
+                partition,
+            };
+            match rows.put(record.key, record.value, written) {
                 Put::Taken => {}
                 Put::NoRoom => drop(self.counters.left_out.inc()),
                 Put::Unreadable => {
