@@ -199,6 +199,42 @@ fn a_listener_that_lets_everybody_in_is_told() {
     }
 }
 
+/// What `check` warns of, with its place; not hundreds of lines of it.
+#[test]
+fn warnings_of_the_configuration_are_logged_at_the_start() {
+    for (rules, told, more) in [(0, 0, None), (1, 1, None), (20, 20, None), (23, 20, Some("\"more\":3"))] {
+        let folder = tempfile::tempdir().unwrap();
+        let good = "  - {name: good, mqtt: \"good/{x}\", kafka: {topic: good, key: \"{x}\"}}\n";
+        let rule = |i| format!("  - {{name: r{i}, mqtt: \"a{i}/+/{{x#}}\", kafka: {{topic: t{i}, key: \"{{x}}\"}}}}\n");
+        let text = format!(
+            "listeners: [{{name: one, address: \"127.0.0.1:0\", protocol: mqtt}}]\nkafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\n\
+             rules:\n{good}{}",
+            (0..rules).map(rule).collect::<String>()
+        );
+        std::fs::write(folder.path().join("proxy.yaml"), text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
+        command
+            .args(["run", "--log-format", "json"])
+            .current_dir(folder.path())
+            .env_remove("RUST_LOG");
+        // It listens: by then it has told.
+        let running = Running::of(Program::spawn(&mut command), folder, 1);
+        let warnings = |words: &str| -> Vec<&String> {
+            let is_one = |line: &&String| line.contains("\"level\":\"WARN\"") && line.contains(words);
+            running.seen.iter().filter(is_one).collect()
+        };
+        let own = warnings("the configuration: records of other producers reach no subscriber");
+        assert_eq!(own.len(), told, "{:#?}", running.seen);
+        for (i, line) in own.iter().enumerate() {
+            let place = format!("\"line\":{},\"column\":", i + 5);
+            assert!(line.contains(&place) && line.contains("\"remedy\":\""), "no {place}: {line}");
+        }
+        let rest = warnings("the configuration has more warnings");
+        assert_eq!(rest.len(), usize::from(more.is_some()), "{:#?}", running.seen);
+        assert!(rest.iter().all(|line| more.is_some_and(|more| line.contains(more))), "{rest:?}");
+    }
+}
+
 /// The soft limit is raised; what the hard one does not allow is told at the start.
 #[test]
 fn open_files_are_asked_for_and_a_limit_that_is_too_low_is_told() {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{Admin, Pages, Ready};
-use crate::config::Config;
+use crate::config::{Config, Problem};
 use crate::downstream::{Gate, Listener};
 use crate::metrics::Metrics;
 use crate::relay::{self, Relay, SharedKind};
@@ -33,6 +33,9 @@ const CONNECTIONS_DRAIN: Duration = Duration::from_secs(8);
 
 /// Turns of tasks between two looks at the sockets. The runtime's own 61 were up to 47 ms, measured, while a flood of connections shook hands.
 const TURNS: u32 = 16;
+
+/// Warnings of the configuration that are logged; `check` tells all of them.
+const MOST_WARNINGS: usize = 20;
 
 /// Starts the runtime, with as many threads as there are cores, and everything in it.
 pub(super) fn run(config: Config) -> Exit {
@@ -72,6 +75,7 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     let metrics = Arc::new(metrics);
     let ports = Ports::take(&config, &metrics).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), rules = config.rules.len(), "starting");
+    tell_of_warnings(&config.warnings);
     tell_of_open_listeners(&config);
     make_room(config.limits.connections);
     let topics: Vec<String> = named(&config).into_keys().collect();
@@ -212,6 +216,23 @@ async fn drain(mut open: Open, relay: &Relay, cluster: &Cluster) {
     match tokio::time::timeout(DRAIN, all).await {
         Ok(()) => tracing::info!("ended: everything in flight is finished"),
         Err(_) => tracing::warn!(bound = ?DRAIN, "ended with some still in flight; devices send again what was not acknowledged"),
+    }
+}
+
+/// What `check` warns of is seen by those who never call it, too.
+fn tell_of_warnings(warnings: &[Problem]) {
+    for warning in warnings.iter().take(MOST_WARNINGS) {
+        let Problem {
+            line,
+            column,
+            message,
+            remedy,
+        } = warning;
+        tracing::warn!(line, column, remedy, "the configuration: {message}");
+    }
+    if warnings.len() > MOST_WARNINGS {
+        let more = warnings.len() - MOST_WARNINGS;
+        tracing::warn!(more, "the configuration has more warnings: `mqtt-kafka-proxy check` tells all");
     }
 }
 
