@@ -177,6 +177,21 @@ fn a_certificate_that_is_not_there_is_64() {
     }
 }
 
+/// Files are looked into whatever else is wrong, and a table that is not there hides nothing of the program that looks into it.
+#[test]
+fn certificates_and_programs_are_judged_beside_other_faults() {
+    let tls = "protocol: mqtts, tls: {certificate: gone.pem, key: gone.key}}";
+    let rules = "[{name: all, mqtt: \"a/{x}\", lookup: {t: gone.csv}, transform: 'lookup(\"t\"; $y)', kafka: {topic: mqtt, key: \"{x}-${UNSET}\"}}]";
+    let text = GOOD.replace("protocol: mqtt}", tls);
+    let text = format!("{}\nrules: {rules}\n", text.split_once("\nrules").unwrap().0);
+    let (code, out, err) = proxy(folder_with(&text).path(), &["check"]);
+    assert_eq!((code, out.as_str()), (64, ""), "{err}");
+    for words in ["gone.csv cannot be read", "there is no variable `$y`", "no `UNSET`", "gone.pem"] {
+        assert_eq!(err.lines().filter(|line| line.contains(words)).count(), 1, "{words}: {err}");
+    }
+    assert_eq!(err.lines().count(), 4, "{err}");
+}
+
 #[test]
 fn help_and_version_are_on_stdout_and_usage_on_stderr() {
     let here = Path::new("/");

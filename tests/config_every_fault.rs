@@ -49,7 +49,7 @@ rules:
   - name: tables
     mqtt: "f/{f}"
     lookup: {sites: ⟦cannot be read⟧gone.csv}
-    transform: 'lookup("sites"; 1)'
+    transform: 'lookup("sites"; 1) | {a: ⟦there is no variable `$vin`⟧$vin}'
     kafka: {topic: f, key: "{f}-⟦is not a capture⟧{g}"}
   - name: schema
     mqtt: "g/{g}"
@@ -120,6 +120,39 @@ fn each_fault_of_a_file_is_told_and_nothing_else_is() {
     assert_eq!(found.len(), places.len(), "{found:#?}");
     assert!(found.len() >= 50, "{}", found.len());
     assert!(found.iter().all(|fault| !fault.message.is_empty() && !fault.remedy.is_empty()));
+}
+
+/// None hides another, nor what else is wrong.
+#[test]
+fn each_variable_that_is_not_set_is_told_beside_the_other_faults() {
+    let text = r#"
+listeners: [{name: tcp, address: "0.0.0.0:1883", protocol: mqtt}]
+kafka:
+  bootstrap_servers: ["${A}:${B}"]
+  security: {protocol: sasl_ssl, sasl: {mechanism: "${C}", username: "${D}", password: "${E}"}}
+rules:
+  - {name: first, mqtt: "a/{a}", transform: '$nothing', kafka: {topic: "${F}", key: "{a}-${SET}-${F}"}}
+  - {name: second, mqtt: "b/{b}", kafka: {topic: b, key: "{c}"}}
+"#;
+    let set = |name: &str| (name == "SET").then(|| "hunter2".to_owned());
+    let found = config::parse(text, Path::new("/nowhere"), &set).unwrap_err();
+    let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let expected = [
+        ("4:24: ", "no `A`"),
+        ("4:29: ", "no `B`"),
+        ("5:53: ", "no `C`"),
+        ("5:71: ", "no `D`"),
+        ("5:89: ", "no `E`"),
+        ("7:46: ", "there is no variable `$nothing`"),
+        ("7:73: ", "no `F`"),
+        ("7:97: ", "no `F`"),
+        ("8:28: ", "no template uses the capture"),
+        ("8:59: ", "is not a capture"),
+    ];
+    for (told, (place, words)) in told.iter().zip(expected) {
+        assert!(told.starts_with(place) && told.contains(words), "{told}\nnot {place}{words}");
+    }
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
 }
 
 /// As many as a file may have.

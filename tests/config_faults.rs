@@ -535,13 +535,16 @@ fn tables_of_programs_are_told_where_they_are_wrong() {
             "nowhere.json cannot be read",
         ),
         (
-            "transform: lookup\n    lookup: {a: {topic: b}, c: {topic: b, format: text}}",
+            "transform: 'lookup(\"a\"; 1)'\n    lookup: {a: {topic: b}, c: {topic: b, format: text}}",
             10,
             32,
             "the topic `b` is a table of other keys",
         ),
     ] {
-        assert_fault(&with(&format!("    {entry}")), line, column, words);
+        // A table that no program looks into is a fault of its own.
+        let named = entry.strip_prefix("lookup: {").and_then(|rest| rest.split_once(':'));
+        let used = named.map_or(String::new(), |(name, _)| format!("\n    transform: 'lookup(\"{name}\"; 1)'"));
+        assert_fault(&with(&format!("    {entry}{used}")), line, column, words);
     }
 }
 

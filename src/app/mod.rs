@@ -28,7 +28,7 @@ use logs::LogFormat;
 
 const HELP: &str = "\
 Examples:
-  mqtt-kafka-proxy check -c proxy.yaml     every fault of the file at once, with line and column
+  mqtt-kafka-proxy check -c proxy.yaml     all faults of the file together, with line and column
   mqtt-kafka-proxy explain vehicles/42/telemetry/rpm     which rules take a message, which records it makes
   mqtt-kafka-proxy run -c proxy.yaml       until SIGTERM or SIGINT
   mqtt-kafka-proxy import confluent kafka-mqtt.properties >proxy.yaml
@@ -38,7 +38,7 @@ More with each command: mqtt-kafka-proxy COMMAND --help
 Exit codes:
    0  done; of `run`: ended by a signal, with everything in flight finished or given up within the bound
   64  faults in the configuration, a certificate or key of a listener that cannot be read or used, or a command line
-      that is not understood
+      that is not understood; of `sessions`: the file stores none
   65  of `explain`: the answer is that nothing comes of it: no record, no message, or nothing to read; of `import`: the file says nothing
       that rules could be made of
   66  the configuration file, or the one to import or explain, cannot be read; of `sessions show` and `sessions end`: there is no such session
@@ -221,20 +221,20 @@ pub fn main() -> ExitCode {
 }
 
 fn check(path: &Path, online: bool) -> Exit {
-    let config = match load(path) {
-        Ok(config) => config,
+    let loaded = config::load(path);
+    let listeners = match &loaded {
+        Ok(config) => config.listeners.as_slice(),
+        Err(LoadError::Faults { listeners, .. }) => listeners.as_slice(),
+        Err(LoadError::Unreadable { .. }) => &[],
+    };
+    let wrong: Vec<_> = listeners.iter().filter_map(|listener| Listener::check(listener).err()).collect();
+    let loaded = loaded.map_err(|e| tell_why(&e));
+    wrong.iter().for_each(exit::tell);
+    let config = match loaded {
+        Ok(config) if wrong.is_empty() => config,
+        Ok(_) => return Exit::Usage,
         Err(exit) => return exit,
     };
-    let mut bad = false;
-    for listener in &config.listeners {
-        if let Err(e) = Listener::check(listener) {
-            exit::tell(&e);
-            bad = true;
-        }
-    }
-    if bad {
-        return Exit::Usage;
-    }
     for warning in &config.warnings {
         exit::tell(&format_args!("{}:{}", path.display(), warning.as_warning()));
     }
@@ -253,11 +253,31 @@ fn check(path: &Path, online: bool) -> Exit {
 
 fn sessions(wanted: &Sessions) -> Exit {
     let (Sessions::List { config, .. } | Sessions::Show { config, .. } | Sessions::End { config, .. }) = wanted;
-    match (load(config), wanted) {
-        (Ok(config), Sessions::List { json, .. }) => sessions::list(&config, *json),
-        (Ok(config), Sessions::End { client, .. }) => sessions::end(config, client),
-        (Ok(config), Sessions::Show { client, json, .. }) => sessions::show(&config, client, *json),
-        (Err(exit), _) => exit,
+    let mut stored = match config::load_stored(config) {
+        Ok(stored) => stored,
+        Err(e) => return tell_why(&e),
+    };
+    let Some(store) = stored.store.take() else {
+        exit::tell(&format_args!(
+            "{}: this file stores no sessions in Kafka: it has no `sessions.expiry`, so sessions end with their connections; add for example \
+             `sessions: {{expiry: {{default: 1h, max: 7d}}}}`, or name the file that the proxies run with: -c FILE",
+            config.display()
+        ));
+        return Exit::Usage;
+    };
+    match wanted {
+        Sessions::List { json, .. } => sessions::list(&stored, *json),
+        Sessions::Show { client, json, .. } => sessions::show(&stored, client, *json),
+        Sessions::End { client, .. } => {
+            for warning in &stored.warnings {
+                exit::tell(&format_args!("{}:{}", config.display(), warning.as_warning()));
+            }
+            match stored.rules {
+                Ok(rules) => sessions::end(stored.kafka, store, rules, client),
+                // By the rules its will is sent.
+                Err(e) => tell_why(&e),
+            }
+        }
     }
 }
 
@@ -273,13 +293,16 @@ fn start(path: &Path, log_format: LogFormat) -> Exit {
 
 /// The configuration, or the code that tells why not; the words are on stderr by then.
 fn load(path: &Path) -> Result<Config, Exit> {
-    config::load(path).map_err(|e| {
-        exit::tell(&e);
-        match e {
-            LoadError::Unreadable { .. } => Exit::NoInput,
-            LoadError::Faults { .. } => Exit::Usage,
-        }
-    })
+    config::load(path).map_err(|e| tell_why(&e))
+}
+
+/// Why there is no configuration.
+fn tell_why(error: &LoadError) -> Exit {
+    exit::tell(error);
+    match error {
+        LoadError::Unreadable { .. } => Exit::NoInput,
+        LoadError::Faults { .. } => Exit::Usage,
+    }
 }
 
 #[cfg(test)]

@@ -9,16 +9,16 @@ use humantime::{format_duration, format_rfc3339_seconds};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::config::Config;
+use crate::config::Stored;
 use crate::mapping::RuleSet;
 use crate::relay::{Listed, Roster, Shown, Standing, StoreSettings, discard, roster};
-use crate::upstream::Cluster;
+use crate::upstream::{Cluster, Settings};
 
 use super::exit::{Exit, answer, tell};
 
 /// All sessions, a line for each.
-pub(super) fn list(config: &Config, json: bool) -> Exit {
-    with_roster(config, None, |roster, now| {
+pub(super) fn list(stored: &Stored, json: bool) -> Exit {
+    with_roster(stored, None, |roster, now| {
         let sessions = roster.sessions(now);
         let text = if json { json_lines(sessions) } else { table(sessions, now) };
         answer(text.trim_end())
@@ -26,24 +26,19 @@ pub(super) fn list(config: &Config, json: bool) -> Exit {
 }
 
 /// One session whole.
-pub(super) fn show(config: &Config, client: &str, json: bool) -> Exit {
-    with_roster(config, Some(client), |roster, now| match roster.shown(now) {
+pub(super) fn show(stored: &Stored, client: &str, json: bool) -> Exit {
+    with_roster(stored, Some(client), |roster, now| match roster.shown(now) {
         Some(shown) if json => answer(&line(&shown.listed, Some(&shown))),
         Some(shown) => answer(description(&shown, now).trim_end()),
         None => unknown(client),
     })
 }
 
-/// Ends one session, if there is one: of who is not known nothing is written. Where none are stored by this configuration nothing says
-/// how they are.
-pub(super) fn end(config: Config, client: &str) -> Exit {
-    let Some(settings) = config.store else {
-        tell(&"no sessions are stored: `sessions.expiry` is not set in this configuration");
-        return Exit::Usage;
-    };
+/// Ends one session, if there is one: of who is not known nothing is written.
+pub(super) fn end(kafka: Settings, store: StoreSettings, rules: RuleSet, client: &str) -> Exit {
     let ended = in_runtime(async {
-        let cluster = Cluster::start(config.kafka);
-        let ended = end_if_known(settings, &cluster, config.rules, client).await;
+        let cluster = Cluster::start(kafka);
+        let ended = end_if_known(store, &cluster, rules, client).await;
         cluster.shutdown().await;
         ended
     });
@@ -82,10 +77,10 @@ fn in_runtime<T>(work: impl Future<Output = T>) -> Result<T, Exit> {
     Ok(done)
 }
 
-fn with_roster(config: &Config, client: Option<&str>, then: impl FnOnce(&Roster, u64) -> Exit) -> Exit {
+fn with_roster(stored: &Stored, client: Option<&str>, then: impl FnOnce(&Roster, u64) -> Exit) -> Exit {
     let found = in_runtime(async {
-        let cluster = Cluster::start(config.kafka.clone());
-        roster(&cluster, &config.state_topics.sessions.name, client).await
+        let cluster = Cluster::start(stored.kafka.clone());
+        roster(&cluster, &stored.topic, client).await
     });
     match found {
         Ok(Ok(roster)) => then(&roster, now()),

@@ -15,6 +15,20 @@ pub(super) struct ExpandFault {
     /// What is said of a secret, if the message holds a piece of the text.
     pub(super) instead: Option<&'static str>,
     pub(super) remedy: String,
+    /// There is no such variable, and no default.
+    pub(super) is_unset: bool,
+}
+
+/// All variables of `text` that are not there.
+pub(super) fn unset(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Vec<ExpandFault> {
+    let (mut faults, mut from) = (vec![], 0);
+    while let Err(fault) = expand(&text[from..], environment) {
+        let at = from + fault.at;
+        // Behind its `${`.
+        from = at + 2;
+        faults.extend(fault.is_unset.then_some(ExpandFault { at, ..fault }));
+    }
+    faults
 }
 
 /// Fills `text` in.
@@ -38,6 +52,7 @@ pub(super) fn expand(text: &str, environment: &dyn Fn(&str) -> Option<String>) -
                 message,
                 instead: None,
                 remedy: "close it, or write `$${` for the characters themselves".to_owned(),
+                is_unset: false,
             });
         };
         out.push_str(&value(&inside[..end], at, environment)?);
@@ -49,6 +64,7 @@ pub(super) fn expand(text: &str, environment: &dyn Fn(&str) -> Option<String>) -
                 message,
                 instead: None,
                 remedy: "check the variables".to_owned(),
+                is_unset: false,
             });
         }
     }
@@ -69,6 +85,7 @@ fn value(inside: &str, at: usize, environment: &dyn Fn(&str) -> Option<String>) 
             message,
             instead: Some("what stands in a `${…}` is not the name of a variable"),
             remedy: "write ${NAME} or ${NAME:-default}; `$${` for the characters themselves".to_owned(),
+            is_unset: false,
         });
     }
     // As in a shell, `:-` also replaces what is set but empty.
@@ -83,6 +100,7 @@ fn value(inside: &str, at: usize, environment: &dyn Fn(&str) -> Option<String>) 
                 message,
                 instead: None,
                 remedy: format!("set it, or give a default: ${{{name}:-value}}"),
+                is_unset: true,
             })
         }
     }
@@ -131,6 +149,19 @@ mod tests {
             let fault = expand(written, &environment).unwrap_err();
             assert_eq!(fault.at, at, "{written}");
             assert!(fault.message.contains(words), "{written}: {}", fault.message);
+        }
+    }
+
+    #[test]
+    fn each_variable_that_is_not_there_is_found() {
+        for (written, places) in [
+            ("${HOST}", &[][..]),
+            ("${GONE}-${HOST}-${LOST}", &[0, 16]),
+            ("$${GONE}${GONE:-x}${LOST}", &[18]),
+            ("${a b}${GONE}${", &[6]),
+        ] {
+            let found: Vec<usize> = unset(written, &environment).iter().map(|fault| fault.at).collect();
+            assert_eq!(found, places, "{written}");
         }
     }
 }

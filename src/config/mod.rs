@@ -23,6 +23,7 @@ mod scalar;
 mod security;
 mod sessions;
 mod shown;
+mod stored;
 mod tables;
 mod topics;
 mod tree;
@@ -39,6 +40,7 @@ use crate::resources::RegistrySettings;
 use crate::{admin, downstream, relay, session, upstream};
 
 pub use problem::{LoadError, Problem};
+pub use stored::{Stored, load_stored};
 
 use tree::{Node, Place};
 use walk::{Keys, Section, Walk};
@@ -48,6 +50,9 @@ pub const SCHEMA: &str = include_str!("../../docs/proxy.schema.json");
 
 /// Largest file that is read, in bytes.
 pub const LARGEST_FILE: u64 = 4 << 20;
+
+const KAFKA_EXAMPLE: &str = "{bootstrap_servers: [\"localhost:9092\"]}";
+const RULES_EXAMPLE: &str = "[{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt}}]";
 
 const TOP: Keys = Keys {
     known: &[
@@ -113,6 +118,25 @@ pub struct Config {
 /// # Errors
 /// The file cannot be read, or all that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, LoadError> {
+    let text = text_of(path)?;
+    let mut walk = Walk::new(folder_of(path), &of_process);
+    read(&text, &mut walk, Walk::file).map_err(|problems| LoadError::Faults {
+        path: path.to_owned(),
+        problems,
+        listeners: walk.listeners,
+    })
+}
+
+/// As [`load`], of a text: `folder` is where relative paths begin, `environment` what `${NAME}` stands for.
+///
+/// # Errors
+/// All that is wrong, at least one, in the order of the text.
+pub fn parse(text: &str, folder: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>> {
+    read(text, &mut Walk::new(folder, environment), Walk::file)
+}
+
+/// The text of a file.
+fn text_of(path: &Path) -> Result<String, LoadError> {
     let unreadable = |why: String| LoadError::Unreadable {
         path: path.to_owned(),
         why,
@@ -124,24 +148,27 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(unreadable(format!("is larger than {} MiB", LARGEST_FILE >> 20)));
     }
-    let faults = |problems| LoadError::Faults {
+    String::from_utf8(bytes).map_err(|e| LoadError::Faults {
         path: path.to_owned(),
-        problems,
-    };
-    let text = String::from_utf8(bytes).map_err(|e| faults(vec![not_utf8(e.as_bytes(), e.utf8_error().valid_up_to())]))?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    parse(&text, folder, &|name| std::env::var(name).ok()).map_err(faults)
+        problems: vec![not_utf8(e.as_bytes(), e.utf8_error().valid_up_to())],
+        listeners: vec![],
+    })
 }
 
-/// As [`load`], of a text: `folder` is where relative paths begin, `environment` what `${NAME}` stands for.
-///
-/// # Errors
-/// All that is wrong, at least one, in the order of the text.
-pub fn parse(text: &str, folder: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>> {
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+/// The environment of the process.
+fn of_process(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// What `take` makes of a text, or all that is wrong with it, in its order.
+fn read<'e, T>(text: &str, walk: &mut Walk<'e>, take: impl FnOnce(&mut Walk<'e>, &Node) -> Option<T>) -> Result<T, Vec<Problem>> {
     let (root, mut problems) = tree::read(text.strip_prefix('\u{feff}').unwrap_or(text));
-    let mut walk = Walk::new(folder, environment);
-    let config = match root {
-        Some(root) if !root.is_nothing() => walk.file(&root),
+    let taken = match root {
+        Some(root) if !root.is_nothing() => take(walk, &root),
         _ if problems.is_empty() => {
             walk.fault(Place::START, "the file is empty", "begin with `listeners`, `kafka` and `rules`");
             None
@@ -149,36 +176,48 @@ pub fn parse(text: &str, folder: &Path, environment: &dyn Fn(&str) -> Option<Str
         _ => None,
     };
     problems.append(&mut walk.problems);
-    problems.sort();
-    // An alias brings the same fault to each place that it fills.
-    problems.dedup();
-    match config {
-        Some(config) if problems.is_empty() => Ok(config),
-        _ => Err(problems),
+    match taken {
+        Some(taken) if problems.is_empty() => Ok(taken),
+        _ => Err(in_order(problems)),
     }
+}
+
+/// As they stand in the file; an alias brings the same fault to each place that it fills.
+fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort();
+    problems.dedup();
+    problems
 }
 
 impl Walk<'_> {
     /// The whole file. `None`: something that cannot be missing is, or is at fault; that is noted.
     fn file(&mut self, root: &Node) -> Option<Config> {
+        let config = self.sections(root);
+        if !self.problems.is_empty() {
+            self.tell_unset(root);
+        }
+        config
+    }
+
+    fn sections(&mut self, root: &Node) -> Option<Config> {
         let top = self.section(root, "", &TOP)?;
         let mut taken = listeners::Taken::default();
         let listeners = self
             .required(&top, "listeners", "[{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}]")
             .map(|n| self.listeners(n, &mut taken));
+        self.listeners = listeners.clone().unwrap_or_default();
         let admin = self.optional(&top, "admin").and_then(|n| self.admin(n, &mut taken));
         let mut limits = self.optional(&top, "limits").map(|n| self.limits(n)).unwrap_or_default();
-        let kafka = self
-            .required(&top, "kafka", "{bootstrap_servers: [\"localhost:9092\"]}")
-            .and_then(|n| self.kafka(n, &top));
+        let kafka = self.required(&top, "kafka", KAFKA_EXAMPLE).and_then(|n| self.kafka(n, &top));
         let sessions = self.optional(&top, "sessions");
         let mut store = sessions.and_then(|n| self.sessions(n, &mut limits.session));
         let (group_prefix, shared) = sessions.map(|n| self.shared(n)).unwrap_or_default();
         let retained_memory = self.retained(&top);
         let unmapped = self.unmapped(&top);
         let access = self.access(&top, taken.authentication, limits.connections_per_identity);
-        let example = "[{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt}}]";
-        let rules = self.required(&top, "rules", example).and_then(|n| self.rules(n, unmapped, &access));
+        let rules = self
+            .required(&top, "rules", RULES_EXAMPLE)
+            .and_then(|n| self.rules(n, unmapped, &access));
         let payload_format_check = self.optional(&top, "payload_format_check");
         let payload_format_check = payload_format_check
             .and_then(|n| self.flag(n, "payload_format_check"))
@@ -186,9 +225,7 @@ impl Walk<'_> {
         let (kafka, sweeps, state_topics) = kafka?;
         let rules = rules?;
         if let Some(store) = &mut store {
-            store.topic.clone_from(&state_topics.sessions.name);
-            store.retained = rules.keeps_retained().then(|| state_topics.retained.name.clone());
-            store.state_topics = vec![state_topics.sessions.name.clone(), state_topics.retained.name.clone()];
+            name_topics(store, &state_topics, rules.keeps_retained());
         }
         limits.session.retain_available = rules.takes_retained();
         Some(Config {
@@ -218,6 +255,13 @@ impl Walk<'_> {
             .and_then(|n| self.choice(n, "unmapped", &rules::UNMAPPED, &[]))
             .unwrap_or_default()
     }
+}
+
+/// What `kafka.topics` and the rules say of stored sessions.
+fn name_topics(store: &mut relay::StoreSettings, topics: &relay::StateTopics, keeps_retained: bool) {
+    store.topic.clone_from(&topics.sessions.name);
+    store.retained = keeps_retained.then(|| topics.retained.name.clone());
+    store.state_topics = vec![topics.sessions.name.clone(), topics.retained.name.clone()];
 }
 
 fn not_utf8(bytes: &[u8], valid: usize) -> Problem {

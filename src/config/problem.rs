@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::downstream::ListenerSettings;
+
 /// One fault of the file. All of a file are told at once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -45,6 +47,8 @@ pub enum LoadError {
         path: PathBuf,
         /// All of them.
         problems: Vec<Problem>,
+        /// The listeners that can be read all the same: their files may be judged, too.
+        listeners: Vec<ListenerSettings>,
     },
 }
 
@@ -53,7 +57,7 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { path, why } => write!(f, "{}: {why}", path.display()),
-            Self::Faults { path, problems } => {
+            Self::Faults { path, problems, .. } => {
                 for (i, problem) in problems.iter().enumerate() {
                     let end = if i + 1 < problems.len() { "\n" } else { "" };
                     write!(f, "{}:{problem}{end}", path.display())?;

@@ -86,7 +86,7 @@ impl Walk<'_> {
                 Some(Read { spec, known, .. }) => torn.extend(spec.faults_in_pieces(known).into_iter().map(|fault| (node, fault))),
                 None => {}
             }
-            if let Some(node) = child(node, "examples").filter(|node| !node.is_nothing()) {
+            if let Some(node) = child(node, "examples").filter(|node| !node.is_nothing() && !self.lenient) {
                 let more = self.examples(node, examples.len());
                 examples.extend(more.into_iter().map(|example| (id, example)));
             }
@@ -97,6 +97,7 @@ impl Walk<'_> {
             self.mapping_fault(node, fault, before);
         }
         match compiled {
+            Ok(rules) if whole && self.lenient => Some(rules),
             Ok(rules) if whole => {
                 let asking_who = if access.asks_who() { vec![] } else { rules.asking_who() };
                 for warning in rules.warnings().into_iter().chain(asking_who) {

@@ -1,6 +1,6 @@
 //! `lookup` of a rule: the tables that its programs look into, with their files read; topics are read when the proxy runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::mapping::{Format, Table, TopicTable, illegal_kafka_topic};
@@ -38,19 +38,19 @@ const THERE: &str = "make the file, or let this user read it; a relative path be
 const WELL: &str = "mend the file, a .csv or .json with rows as docs/transforms.md tells";
 
 impl Walk<'_> {
-    /// Tables of a rule's programs, with their files read.
+    /// Tables of a rule's programs, with their files read. `None`: they have no names.
     pub(super) fn lookup(&mut self, node: &Node) -> Option<Vec<(String, Arc<Table>)>> {
         let Kind::Table(entries) = &node.kind else {
             let remedy = "write names with files, for example {sites: sites.csv}";
             self.fault(node.place, "`rules[].lookup` is not a table", remedy);
             return None;
         };
-        // All of them, so that all their faults are told.
-        let read: Vec<_> = entries
+        // One that cannot be read has its name all the same: what else is wrong with the programs is told, too.
+        let unread = || Arc::new(Table::unread(PathBuf::new(), None));
+        let read = entries
             .iter()
-            .map(|(name, node)| Some((name.text.clone(), self.lookup_table(node)?)))
-            .collect();
-        read.into_iter().collect()
+            .map(|(name, node)| (name.text.clone(), self.lookup_table(node).unwrap_or_else(unread)));
+        Some(read.collect())
     }
 
     fn lookup_table(&mut self, node: &Node) -> Option<Arc<Table>> {
@@ -75,9 +75,9 @@ impl Walk<'_> {
             }
             (Some(_), None) => {
                 let section = self.section(node, NAME, &FILE)?;
-                let key = self.key(&section)?;
+                let key = self.key(&section);
                 let file = self.required(&section, "file", "sites.csv")?;
-                self.table_file(file, key)
+                self.table_file(file, key?)
             }
             (None, Some(_)) => {
                 let section = self.section(node, NAME, &TOPIC)?;
@@ -104,16 +104,16 @@ impl Walk<'_> {
         match table {
             Ok(table) => Some(self.table_files.entry(named).or_insert(Arc::new(table)).clone()),
             Err(why) => {
-                self.unfit(file, path, &why);
-                None
+                self.unfit_table(file, path, &why);
+                let (path, key) = named;
+                self.lenient.then(|| Arc::new(Table::unread(path, key)))
             }
         }
     }
 
-    fn unfit(&mut self, file: &Node, path: &Path, why: &str) {
-        let wrong = self.without_secrets(format!("{} {why}", path.display()));
+    fn unfit_table(&mut self, file: &Node, path: &Path, why: &str) {
         let remedy = if why.starts_with("cannot be read") { THERE } else { WELL };
-        self.fault(file.place, wrong, remedy);
+        self.unfit(file.place, format!("{} {why}", path.display()), remedy);
     }
 
     /// The table of a topic; rules that name it in the same way share it.
@@ -157,8 +157,11 @@ impl Walk<'_> {
             return None;
         }
         let table = Arc::new(Table::of_topic(wanted));
-        if let (Some(node), Err((path, why))) = (sample, table_files::stand_in(&table)) {
-            self.unfit(node, &path, &why);
+        // Samples are for examples and for those who explain.
+        if let (Some(node), false) = (sample, self.lenient)
+            && let Err((path, why)) = table_files::stand_in(&table)
+        {
+            self.unfit_table(node, &path, &why);
             return None;
         }
         self.tables.push(table.clone());

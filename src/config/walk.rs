@@ -7,10 +7,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::downstream::ListenerSettings;
 use crate::mapping::Table;
 use crate::resources::RegistrySettings;
 
-use super::environment::{ExpandFault, expand};
+use super::environment::{ExpandFault, expand, unset};
 use super::problem::{Problem, nearest, quoted};
 use super::shown::without_credentials;
 use super::tree::{Kind, Node, Place};
@@ -64,6 +65,10 @@ pub(super) struct Walk<'e> {
     pub(super) problems: Vec<Problem>,
     /// What is no fault, and yet to be told.
     pub(super) warnings: Vec<Problem>,
+    /// Listeners that can be read, whatever else is wrong.
+    pub(super) listeners: Vec<ListenerSettings>,
+    /// A file that cannot be used is a warning, and examples are not tried: rules are read for those who have no messages to map.
+    pub(super) lenient: bool,
     /// That rules name, each once.
     pub(super) registries: Vec<RegistrySettings>,
     /// Of Kafka topics that rules name as tables, each once.
@@ -84,6 +89,8 @@ impl<'e> Walk<'e> {
         Self {
             problems: vec![],
             warnings: vec![],
+            listeners: vec![],
+            lenient: false,
             registries: vec![],
             tables: vec![],
             table_files: HashMap::new(),
@@ -102,6 +109,29 @@ impl<'e> Walk<'e> {
     /// Notes a fault.
     pub(super) fn fault(&mut self, place: Place, message: impl Into<String>, remedy: impl Into<String>) {
         self.problems.push(place.problem(message, remedy));
+    }
+
+    /// Notes what is wrong with a file that the configuration names.
+    pub(super) fn unfit(&mut self, place: Place, message: String, remedy: impl Into<String>) {
+        let problem = place.problem(self.without_secrets(message), remedy);
+        if self.lenient {
+            self.warnings.push(problem);
+        } else {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Notes each variable below that is not there. A fault often hides what stands beside it, and to set one variable after another is tedious.
+    pub(super) fn tell_unset(&mut self, node: &Node) {
+        match &node.kind {
+            Kind::Scalar { text, .. } => {
+                for fault in unset(text, self.environment) {
+                    self.fault(node.place_at(fault.at), fault.message, fault.remedy);
+                }
+            }
+            Kind::List(list) => list.iter().for_each(|node| self.tell_unset(node)),
+            Kind::Table(entries) => entries.iter().for_each(|(_, node)| self.tell_unset(node)),
+        }
     }
 
     /// Opens a table. `None`: it is none, and that is noted.

@@ -21,7 +21,7 @@ pub const LARGEST_TABLE: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct Table {
     source: Source,
-    /// `None`: a topic that was not read to its end yet.
+    /// `None`: a topic that was not read to its end yet, or a file that could not be read.
     rows: ArcSwapOption<Rows>,
 }
 
@@ -38,7 +38,7 @@ enum Source {
 /// Why a table has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lack {
-    /// Its topic was not read to its end yet.
+    /// Its topic was not read to its end yet, or its file could not be read.
     NotRead,
     /// There is no such row, and rows were left out that found no room.
     NoRoom,
@@ -61,6 +61,14 @@ impl Table {
     pub fn of_topic(topic: TopicTable) -> Self {
         Self {
             source: Source::Topic(topic),
+            rows: ArcSwapOption::empty(),
+        }
+    }
+
+    /// The table of a file that could not be read: it has a name, and no answer.
+    pub fn unread(path: PathBuf, key: Option<String>) -> Self {
+        Self {
+            source: Source::File { path, key },
             rows: ArcSwapOption::empty(),
         }
     }
@@ -113,7 +121,7 @@ impl Table {
         Ok(count)
     }
 
-    /// Whether programs see rows: a file's always, a topic's once it was read to its end.
+    /// Whether programs see rows: a file's unless it could not be read, a topic's once it was read to its end.
     pub fn is_read(&self) -> bool {
         self.rows.load().is_some()
     }
