@@ -298,7 +298,12 @@ fn the_table_tells_the_same_and_obeys_no_payload() {
     }
     let (code, out, _) = explain(&["--kafka", "vehicle-commands"]);
     assert_eq!(code, 65);
-    assert!(out.ends_with("nothing               passed over: no_key\n"), "{out}");
+    let words = "no_key: the rule makes the MQTT topic of the key, and the record has none";
+    assert!(out.ends_with(&format!("nothing               passed over: {words}\n")), "{out}");
+    assert!(
+        out.lines().any(|line| line == format!("rule commands         no: {words}")),
+        "{out}"
+    );
 }
 
 #[test]
@@ -319,8 +324,120 @@ fn a_question_that_is_none_is_64() {
     for question in questions {
         let (code, out, err) = explain(question);
         assert_eq!((code, out.as_str()), (64, ""), "{question:?}");
-        assert!(!err.is_empty(), "{question:?}");
+        let last = err.lines().last().unwrap_or_default();
+        assert!(last.starts_with("for example: mqtt-kafka-proxy explain "), "{question:?}: {err}");
     }
+}
+
+/// What is missing, and a question of that kind.
+#[test]
+fn a_question_that_lacks_something_is_told_what_and_shown_one_that_does_not() {
+    let questions: [(&[&str], &str, &str); 6] = [
+        (
+            &[],
+            "what is asked about is missing: the topic of a message, `--kafka TOPIC`",
+            "explain vehicles/",
+        ),
+        (&["--payload", "1"], "what is asked about is missing", "explain vehicles/"),
+        (&["--key", "42"], "`--kafka TOPIC` is missing", "explain --kafka "),
+        (&["a", "--key", "42"], "`--kafka TOPIC` is missing", "explain --kafka "),
+        (
+            &["a", "--subscribe", "b"],
+            "one question is about one of three",
+            "explain --subscribe ",
+        ),
+        (
+            &["a/+"],
+            "what a subscriber of a filter reads tells `--subscribe FILTER`",
+            "explain vehicles/",
+        ),
+    ];
+    for (question, missing, example) in questions {
+        let (code, _, err) = explain(question);
+        assert_eq!(code, 64, "{question:?}");
+        let last = err.lines().last().unwrap_or_default();
+        assert!(err.contains(missing) && last.contains(example), "{question:?}: {err}");
+    }
+}
+
+/// Codes stay in front: metrics have them.
+#[test]
+fn codes_have_words_for_people_and_none_for_programs() {
+    let questions: [(&[&str], i32, &str, &str); 6] = [
+        (&["plant/hall 1/x"], 65, "illegal_kafka_topic", "is not allowed there"),
+        (&["said/x"], 65, "no_identity", "the client was recognised as nobody"),
+        (
+            &["$strict/x", "--payload", "junk"],
+            0,
+            "not_json",
+            "the rule reads the payload as JSON, and it is none",
+        ),
+        (
+            &["--kafka", "lines-oil", "--key", "lines/gas-1"],
+            65,
+            "other_form",
+            "do not look as the rule writes them",
+        ),
+        (
+            &["--kafka", "meters-gas", "--key", "12"],
+            65,
+            "no_inverse",
+            "it needs the header `mqtt.topic`",
+        ),
+        (
+            &["--kafka", "vehicle-commands", "--key", "42"],
+            0,
+            "no_header",
+            "a header that the record lacks",
+        ),
+    ];
+    for (question, expected, code, words) in questions {
+        let (exit, out, _) = explain(question);
+        let tells = |line: &&str| line.contains(&format!("{code}: ")) && line.contains(words);
+        assert_eq!((exit, out.lines().find(tells).is_some()), (expected, true), "{question:?}: {out}");
+        let (_, out, _) = explain(&[question, &["--json"]].concat());
+        assert!(out.contains(code) && !out.contains(words), "{question:?}: {out}");
+    }
+    let (code, out, _) = explain_by(WITH_TABLES, &["blind/7", "--payload", "1"]);
+    let line = out.lines().find(|line| line.starts_with("rule blind")).unwrap_or_default();
+    assert!(
+        code == 65 && line.contains("`explain` reads no Kafka") && line.contains("sample: FILE"),
+        "{out}"
+    );
+}
+
+#[test]
+fn what_becomes_of_the_retain_flag_is_told() {
+    let file = FILE.replace(
+        "rules:\n",
+        "rules:\n  - {name: up, direction: publish, mqtt: \"up/{x}\", kafka: {topic: up, key: \"{x}\"}}\n",
+    );
+    let file = file.replace(
+        "kafka: {bootstrap_servers: [\"127.0.0.1:1\"]}",
+        "kafka: {bootstrap_servers: [\"127.0.0.1:1\"], topics: {retained: kept}}",
+    );
+    let told = |arguments: &[&str]| {
+        let (code, out, err) = explain_by(&file, &[arguments, &["--json"]].concat());
+        assert_eq!((code, err.as_str()), (0, ""), "{arguments:?}");
+        let told: Value = serde_json::from_str(&out).unwrap();
+        let (_, lines, _) = explain_by(&file, arguments);
+        let line = lines.lines().find_map(|line| line.strip_prefix("retained              "));
+        assert_eq!(told["retained"]["then"].as_str(), line, "{lines}");
+        told["retained"].clone()
+    };
+    let topic = "vehicles/42/telemetry/rpm";
+    let kept = told(&[topic, "--payload", "1850", "--retain"]);
+    assert_eq!((&kept["kept"], &kept["topic"]), (&json!(true), &json!("kept")));
+    let words = "the running proxy also keeps it in kept, as the retained message of vehicles/42/telemetry/rpm";
+    assert!(kept["then"].as_str().unwrap().starts_with(words), "{kept}");
+    let cleared = told(&[topic, "--retain"]);
+    assert!(cleared["then"].as_str().unwrap().starts_with("cleared: "), "{cleared}");
+    let written = told(&["up/1", "--payload", "1", "--retain"]);
+    assert_eq!((&written["kept"], &written["topic"]), (&json!(false), &Value::Null));
+    assert!(written["then"].as_str().unwrap().contains("rule up only writes"), "{written}");
+    assert_eq!(told(&[topic, "--payload", "1850"]), Value::Null, "it has no such flag");
+    let buried = told(&["$strict/x", "--payload", "junk", "--retain"]);
+    assert_eq!(buried["kept"], json!(false), "a dead letter is not retained");
 }
 
 #[test]

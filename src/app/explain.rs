@@ -1,8 +1,11 @@
 //! `explain`: what the rules of a file make of a message, a record or a filter, as a table or as one JSON object.
 
+mod meaning;
 mod question;
+mod retained;
+mod shown;
+mod usage;
 
-use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -16,6 +19,7 @@ use crate::resources::table_files;
 
 use super::exit::{Exit, answer, tell};
 pub(super) use question::Question;
+pub(super) use usage::hint;
 
 /// Of a message with the retain flag whose rule denies those.
 const NOT_RETAINED: &str = "refused: its rule denies retained messages, so the connection ends (0x9A)";
@@ -28,6 +32,18 @@ pub(super) struct Setting<'a> {
     pub(super) state_topics: &'a [&'a str],
     /// `payload_format_check`
     pub(super) payload_format_check: bool,
+    /// Of the topics of its state, that of retained messages.
+    pub(super) retained_topic: &'a str,
+}
+
+/// An answer.
+struct Told {
+    /// As JSON, in which reasons are codes.
+    answer: Value,
+    /// What the code of each of its `rules` means.
+    of_rules: Vec<Option<&'static str>>,
+    /// What that of its `why` means.
+    of_why: Option<&'static str>,
 }
 
 /// Answers the question on stdout; that nothing comes of it is told by the code, too.
@@ -52,14 +68,18 @@ pub(super) fn explain(question: &Question, rules: &RuleSet, setting: &Setting<'_
     };
     match told {
         Ok(told) => {
-            let words = if question.json { told.to_string() } else { table(&told) };
+            let words = if question.json {
+                told.answer.to_string()
+            } else {
+                shown::table(&told)
+            };
             match answer(words.trim_end()) {
-                Exit::Done if told["why"].is_string() => Exit::Nothing,
+                Exit::Done if told.answer["why"].is_string() => Exit::Nothing,
                 exit => exit,
             }
         }
         Err(why) => {
-            tell(&why);
+            tell(&format_args!("{why}\n{}", usage::of_question(question)));
             Exit::Usage
         }
     }
@@ -72,7 +92,7 @@ fn now_ms() -> i64 {
         .map_or(0, |since| since.as_millis() as i64)
 }
 
-fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, setting: &Setting<'_>) -> Result<Value, String> {
+fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, setting: &Setting<'_>) -> Result<Told, String> {
     let packet = question.packet.sample();
     let explained = rules.explain_publish(&Sample {
         topic,
@@ -87,7 +107,11 @@ fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, se
     })?;
     // That is looked at before any rule.
     if setting.payload_format_check && packet.is_utf8 == Some(true) && std::str::from_utf8(payload).is_err() {
-        return Ok(json!({"rules": [], "records": [], "why": NOT_UTF8}));
+        return Ok(Told {
+            answer: json!({"rules": [], "records": [], "why": NOT_UTF8}),
+            of_rules: vec![],
+            of_why: None,
+        });
     }
     let verdict = |(id, verdict): &(RuleId, Verdict)| {
         let by = match verdict {
@@ -96,6 +120,9 @@ fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, se
         };
         json!({"rule": rules.rule(*id).name, "verdict": format!("{verdict}{by}")})
     };
+    let retained = retained::told(topic, packet.retain, &explained, rules, setting.retained_topic);
+    let of_rules = explained.verdicts.iter().map(|(_, verdict)| meaning::of_verdict(verdict)).collect();
+    let mut of_why = None;
     let (records, why) = match explained.outcome {
         Ok(records) if explained.retain_denied.is_some() => (records, Some(NOT_RETAINED.to_owned())),
         Ok(records) => (records, explained.denied.map(|no| denied(rules.rule(no.rule), &no))),
@@ -104,6 +131,7 @@ fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, se
             (vec![], Some(format!("no rule matches{then}")))
         }
         Err(NoRoute::Refused(refusal)) => {
+            of_why = meaning::of_why(refusal.reason);
             let words = explained.trouble.map_or(String::new(), |words| format!(" ({words})"));
             (
                 vec![],
@@ -115,11 +143,15 @@ fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, se
             )
         }
     };
-    Ok(json!({
+    let mut answer = json!({
         "rules": explained.verdicts.iter().map(verdict).collect::<Vec<_>>(),
         "records": records.iter().map(|record| told(record, rules)).collect::<Vec<_>>(),
         "why": why,
-    }))
+    });
+    if let Some(retained) = retained {
+        answer["retained"] = retained;
+    }
+    Ok(Told { answer, of_rules, of_why })
 }
 
 fn told(record: &ExplainedRecord, rules: &RuleSet) -> Value {
@@ -185,7 +217,7 @@ fn schema(value: &SchemaSpec) -> String {
     )
 }
 
-fn delivery(question: &Question, kafka_topic: &str, payload: &[u8], rules: &RuleSet) -> Value {
+fn delivery(question: &Question, kafka_topic: &str, payload: &[u8], rules: &RuleSet) -> Told {
     let headers = question.headers();
     let explained = rules.explain_record(&SampleRecord {
         kafka_topic,
@@ -203,6 +235,8 @@ fn delivery(question: &Question, kafka_topic: &str, payload: &[u8], rules: &Rule
         json!({"rule": rules.rule(*id).name, "verdict": format!("{reading}{by}")})
     };
     let readings: Vec<_> = explained.readings.iter().map(reading).collect();
+    let of_rules = explained.readings.iter().map(|(_, reading)| meaning::of_reading(reading)).collect();
+    let mut of_why = None;
     let idle = |topic| format!("mqtt.topic tells nothing: no rule writes {topic} to this Kafka topic with this key");
     let note = explained.idle_header.map(idle);
     let (message, why) = match explained.outcome {
@@ -231,13 +265,18 @@ fn delivery(question: &Question, kafka_topic: &str, payload: &[u8], rules: &Rule
                 SkipReason::Refused(reason) => no_topic_here(reason),
                 _ => "",
             };
+            of_why = meaning::of_passing(skip.reason);
             (None, Some(format!("passed over: {}{words}{more}", skip.reason.as_str())))
         }
     };
-    json!({"rules": readings, "note": note, "message": message, "why": why})
+    Told {
+        answer: json!({"rules": readings, "note": note, "message": message, "why": why}),
+        of_rules,
+        of_why,
+    }
 }
 
-fn filter_sources(filter: &str, partitions: Option<u32>, rules: &RuleSet) -> Result<Value, String> {
+fn filter_sources(filter: &str, partitions: Option<u32>, rules: &RuleSet) -> Result<Told, String> {
     let (sources, why) = match rules.explain_filter(filter)? {
         Ok(sources) => (sources, None),
         Err(unmapped) => {
@@ -259,7 +298,11 @@ fn filter_sources(filter: &str, partitions: Option<u32>, rules: &RuleSet) -> Res
         }
         told
     });
-    Ok(json!({"sources": source.collect::<Vec<_>>(), "why": why}))
+    Ok(Told {
+        answer: json!({"sources": source.collect::<Vec<_>>(), "why": why}),
+        of_rules: vec![],
+        of_why: None,
+    })
 }
 
 /// What is to be said where a refusal would not surprise.
@@ -286,75 +329,4 @@ fn add_base64(told: &mut Value, name: &str, bytes: &[u8]) {
 /// Bytes as text; what is none as it is escaped in Rust.
 fn text(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(|_| bytes.escape_ascii().to_string(), str::to_owned)
-}
-
-/// The same as the JSON object, in lines: lists as sections, names before values.
-fn table(told: &Value) -> String {
-    let mut out = String::new();
-    for list in ["rules", "records", "sources"] {
-        for item in told[list].as_array().into_iter().flatten() {
-            match (list, &item["verdict"]) {
-                ("rules", verdict) => line(&mut out, &format!("rule {}", shown(&item["rule"])), verdict),
-                _ if item["dead_letter"] == true => section(&mut out, "dead letter", item),
-                _ => section(&mut out, list.trim_end_matches('s'), item),
-            }
-        }
-    }
-    if told["note"].is_string() {
-        line(&mut out, "note", &told["note"]);
-    }
-    if told["message"].is_object() {
-        section(&mut out, "message", &told["message"]);
-    }
-    if told["why"].is_string() {
-        line(&mut out, "nothing", &told["why"]);
-    }
-    out
-}
-
-fn section(out: &mut String, title: &str, item: &Value) {
-    line(out, title, &json!(format!("by rule {}", shown(&item["rule"]))));
-    for name in [
-        "topic",
-        "partition",
-        "partitions",
-        "own_partition",
-        "qos",
-        "key",
-        "timestamp",
-        "headers",
-        "user",
-        "value",
-        "tombstone",
-        "payload",
-        "schema",
-    ] {
-        match &item[name] {
-            Value::Null => {}
-            Value::Array(pairs) => {
-                for pair in pairs {
-                    let words = format!("{}={}", shown(&pair["name"]), shown(&pair["value"]));
-                    line(out, &format!("  {}", name.trim_end_matches('s')), &json!(words));
-                }
-            }
-            value => line(out, &format!("  {name}"), value),
-        }
-    }
-}
-
-fn line(out: &mut String, name: &str, value: &Value) {
-    writeln!(out, "{name:<20}  {}", shown(value)).expect("a String takes all");
-}
-
-/// On one line, and nothing that a terminal would obey.
-fn shown(value: &Value) -> String {
-    let words = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let escape = |c: char| {
-        if c.is_control() {
-            c.escape_default().to_string()
-        } else {
-            c.to_string()
-        }
-    };
-    words.chars().map(escape).collect()
 }

@@ -197,6 +197,7 @@ pub fn main() -> ExitCode {
                 let setting = explain::Setting {
                     state_topics: &own,
                     payload_format_check: config.payload_format_check,
+                    retained_topic: &config.state_topics.retained.name,
                 };
                 explain::explain(&question, &config.rules, &setting)
             },
@@ -208,16 +209,23 @@ pub fn main() -> ExitCode {
         Ok(CommandLine {
             command: Command::Sessions(wanted),
         }) => sessions(&wanted),
-        Err(e) => {
-            // Fails only if nobody reads; there is nobody to tell then.
-            let _ = e.print();
-            match e.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
-                _ => Exit::Usage,
-            }
-        }
+        Err(e) => misunderstood(&e),
     };
     exit.into()
+}
+
+/// Help, the version, or what is wrong with the command line.
+fn misunderstood(error: &clap::Error) -> Exit {
+    // Fails only if nobody reads; there is nobody to tell then.
+    let _ = error.print();
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Exit::Done;
+    }
+    let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    if arguments.next().as_deref() == Some("explain") {
+        exit::tell(&explain::hint(error.kind(), &arguments.collect::<Vec<_>>()));
+    }
+    Exit::Usage
 }
 
 fn check(path: &Path, online: bool) -> Exit {

@@ -25,6 +25,7 @@ mod partition;
 mod pieces;
 mod prefixes;
 mod reader;
+mod reasons;
 mod record_template;
 mod restore;
 mod route;
