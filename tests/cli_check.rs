@@ -192,6 +192,31 @@ fn certificates_and_programs_are_judged_beside_other_faults() {
     assert_eq!(err.lines().count(), 4, "{err}");
 }
 
+/// The file that is shipped is a whole: what one of its rules reads by the form of names is not what others mean by theirs.
+#[test]
+fn no_rule_of_the_shipped_file_reads_the_topics_of_others_by_their_form() {
+    use mqtt_kafka_proxy::mapping::KafkaTopics;
+    let config = mqtt_kafka_proxy::config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.yaml")).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let tables = config.rules.tables();
+    let mut named: Vec<String> = tables.iter().filter_map(|table| Some(table.topic()?.topic.clone())).collect();
+    for (_, rule) in config.rules.iter() {
+        named.extend(rule.kafka_topic().map(str::to_owned));
+        named.extend(rule.topics().iter().cloned());
+        named.extend(rule.dead_letter.clone());
+    }
+    assert!(named.len() > 5, "{named:?}");
+    let mut forms = 0;
+    for (_, rule) in config.rules.iter() {
+        if let KafkaTopics::Like(form) = rule.kafka_topics() {
+            forms += 1;
+            let others: Vec<_> = named.iter().filter(|name| form.matches(name)).collect();
+            assert!(others.is_empty(), "{} reads {others:?}", rule.name);
+        }
+    }
+    assert!(forms > 0);
+}
+
 #[test]
 fn help_and_version_are_on_stdout_and_usage_on_stderr() {
     let here = Path::new("/");
