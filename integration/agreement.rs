@@ -1,8 +1,10 @@
-//! What is said of the mapping is what happens: `explain` and the running proxy over random messages and filters, and the partition of a key and
-//! the Java client's over random keys.
+//! What is said of the mapping is what happens: `explain` and the running proxy over random messages, packets and filters, and the partition of a key
+//! and the Java client's over random keys. `SEED=42` repeats what failed.
 
 mod back;
 mod filters;
+mod packets;
+mod program;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -93,10 +95,14 @@ const FOREIGN: [&str; 2] = ["agree-foreign", "agree-at-north"];
 struct Random(u64);
 
 impl Random {
-    /// Another one in each run.
+    /// That of SEED, else another one in each run.
     fn seeded() -> Self {
-        let nanos = SystemTime::UNIX_EPOCH.elapsed().expect("the clock runs").as_nanos();
-        Self(nanos as u64 | 1)
+        let now = || SystemTime::UNIX_EPOCH.elapsed().expect("the clock runs").as_nanos() as u64;
+        let seed = std::env::var("SEED").map_or_else(|_| now(), |seed| seed.parse().expect("SEED is a number"));
+        // Of zero nothing comes.
+        let seed = seed | 1;
+        println!("SEED={seed}");
+        Self(seed)
     }
 
     fn below(&mut self, bound: usize) -> usize {
