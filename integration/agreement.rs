@@ -5,6 +5,7 @@ mod back;
 mod filters;
 mod packets;
 mod program;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

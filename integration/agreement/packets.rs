@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::back::{self, Got};
 use super::program::says;
+use super::topics::{CHOSEN, topic};
 use super::{PARTITIONS, Random, as_explained, line};
 use crate::load::client::{Client, Event, Version};
 use crate::shared_kafka;
@@ -50,58 +51,6 @@ const OF_OTHERS: [&str; 6] = ["pk-whole", "pk-held", "pk-at-a", "pk-dollar", "pk
 const PLACED: &str = "pk-placed";
 /// What all messages of the proxy match, and what none of those does that begin with `$`.
 const FILTERS: [&str; 2] = ["#", "$pk/#"];
-/// Topics of rules, and some that fall between two of them.
-const CHOSEN: [&str; 24] = [
-    "pk/at/a",
-    "pk/at/a/b",
-    "pk/at//x",
-    "pk/at/",
-    "pk/at/sessions/x",
-    "pk/at/retained",
-    "pk/at/é",
-    "pk/at/..",
-    "pk/quiet/a",
-    "pk/quiet/é",
-    "pk/quiet/",
-    "pk/quiet/%2F",
-    "pk/between/a/b",
-    "pk/between/a/b/c",
-    "pk/between/b7/x",
-    "pk/between/a",
-    "pk/said/a",
-    "pk/said/{x}",
-    "pk/said/'\"",
-    "pk/skips/a",
-    "pk/skips/%2F",
-    "pk/skips/",
-    "pk/held/a",
-    "pk/held/a/",
-];
-/// Beginnings of topics, of rules and of none.
-const BEGINNINGS: [&str; 14] = [
-    "pk/whole",
-    "pk/held",
-    "pk/at",
-    "pk/quiet",
-    "pk/between",
-    "pk/said",
-    "pk/skips",
-    "$pk",
-    "/pk/",
-    "pk",
-    "pk/wholes",
-    "PK/whole",
-    "$SYS",
-    "",
-];
-const LEVELS: [&str; 16] = [
-    "", "a", "b7", "a b", "é", "e\u{301}", "🦀", "{x}", "%2F", "\\", "'\"", "$pk", "..", "sessions", "retained", LONG,
-];
-const LONG: &str = concat!(
-    "long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-",
-    "long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-end",
-);
-
 struct Message {
     version: Version,
     topic: String,
@@ -121,19 +70,6 @@ enum Fate {
     Refused,
     /// The connection.
     Ended,
-}
-
-fn topic(random: &mut Random) -> String {
-    if random.below(2) == 0 {
-        return random.of(&CHOSEN).to_owned();
-    }
-    let mut levels = vec![random.of(&BEGINNINGS)];
-    (0..random.below(4)).for_each(|_| levels.push(random.of(&LEVELS)));
-    match levels.join("/") {
-        // The one text that is no topic.
-        empty if empty.is_empty() => "/".to_owned(),
-        topic => topic,
-    }
 }
 
 fn message(random: &mut Random, number: usize) -> Message {
@@ -158,6 +94,22 @@ fn message(random: &mut Random, number: usize) -> Message {
         qos: random.below(3) as u8,
         retain: random.below(3) == 0,
     }
+}
+
+/// One of each QoS to each chosen topic, with all that the rules ask for: something of every kind.
+fn chosen() -> impl Iterator<Item = Message> {
+    let each = CHOSEN.iter().enumerate();
+    let each = each.flat_map(|(place, topic)| [0, 1, 2].map(|qos| (place, *topic, qos)));
+    each.map(|(place, topic, qos)| Message {
+        version: Version::V5,
+        topic: topic.to_owned(),
+        payload: format!("{place}{qos}"),
+        qos,
+        retain: place % 2 == 1,
+        user: [("u", "v"), ("n", "0")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+    })
 }
 
 fn client_id(version: Version) -> &'static str {
@@ -350,7 +302,8 @@ fn explain_says_of_packets_of_all_kinds_what_the_running_proxy_does() {
     let seed = random.0;
     let runtime = Runtime::new().unwrap();
     let mut clients = runtime.block_on(subscribers(&proxy));
-    let messages: Vec<Message> = (1..=600).map(|number| message(&mut random, number)).collect();
+    let at_random = (1_000..1_500).map(|number| message(&mut random, number));
+    let messages: Vec<Message> = chosen().chain(at_random).collect();
     let told = of_each(&messages, |message| explained(&proxy, message));
     let fates = runtime.block_on(publish_all(&proxy, &messages, &told, seed));
     let all = [
