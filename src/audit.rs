@@ -1,7 +1,8 @@
-//! The audit log: who was refused what. Lines of target `audit`, so that they can be sent elsewhere; bounded in their rate, since
-//! whoever is refused decides how often.
+//! The audit log: who was refused what. Lines of target `audit`, so that they can be sent elsewhere; bounded in their rate and their length, since
+//! whoever is refused decides how often, and with which words.
 
 use std::{
+    borrow::Cow,
     net::SocketAddr,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -10,6 +11,16 @@ use std::{
 /// Lines of one kind within [`PERIOD`].
 const MOST: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(1);
+/// Characters of a text in a log line that a client has chosen: a client id may have 64 KiB, and most of it is six times as long once it is escaped.
+const LONGEST: usize = 256;
+
+/// A text that a client has chosen, as it may stand in a line of any log: its beginning, and how much was left out.
+pub fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => Cow::Owned(format!("{}… ({} bytes more)", &text[..at], text.len() - at)),
+        None => Cow::Borrowed(text),
+    }
+}
 
 /// What is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +94,9 @@ impl Audit {
     pub fn tell(&self, event: Event, whom: Whom<'_>, topic: &str, reason: &str, now: Instant) {
         let left_out = self.0[event as usize].lock().unwrap_or_else(PoisonError::into_inner).open(now);
         let Some(left_out) = left_out else { return };
-        let Whom { client, identity, peer } = whom;
-        let (event, address) = (event.name(), peer.map(|peer| peer.to_string()).unwrap_or_default());
+        let [client, identity, topic] = [whom.client, whom.identity, topic].map(cut);
+        let (client, identity, topic) = (&*client, &*identity, &*topic);
+        let (event, address) = (event.name(), whom.peer.map(|peer| peer.to_string()).unwrap_or_default());
         tracing::warn!(target: "audit", event, client, identity, address, topic, reason, left_out, "audit");
     }
 }
@@ -92,6 +104,16 @@ impl Audit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters_and_says_so() {
+        for short in ["", "vin42", &"ä".repeat(LONGEST)] {
+            assert_eq!(cut(short), short);
+        }
+        let (longer, longest) = ("ä".repeat(LONGEST + 1), "\u{1}".repeat(60_000));
+        assert_eq!(cut(&longer), format!("{}… (2 bytes more)", &longer[..2 * LONGEST]));
+        assert_eq!(cut(&longest), format!("{}… (59744 bytes more)", &longest[..LONGEST]));
+    }
 
     #[test]
     fn a_flood_is_counted_and_not_written() {

@@ -145,6 +145,40 @@ async fn who_is_known_and_not_let_in_is_told_by_the_name_that_was_verified() {
     assert!(log.told("login_refused", "vin42~a").is_empty(), "it was let in");
 }
 
+/// Who is refused chooses the words: each of these would be written as six bytes.
+#[tokio::test]
+async fn a_line_is_short_whatever_a_client_calls_itself_and_its_topics() {
+    let (log, _logging) = Log::listen();
+    let key = Ed25519KeyPair::generate().unwrap();
+    let jwks = key_set(&key);
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    let rules = format!(
+        "rules: [{{name: all, mqtt: \"{{topic#}}\", kafka: {{topic: t, key: \"{{topic}}\"}}}}]\n\
+         authentication: [{{method: jwt, jwks: \"{}\"}}]\n\
+         authorization: [{{allow: [publish], topics: [\"own/{{identity}}\"]}}]\n",
+        jwks.path().display()
+    );
+    let stage = Stage::start(fake, &rules).await;
+    let long = "\u{1}".repeat(30_000);
+    let written = format!("{}… (29744 bytes more)", &long[..256]);
+    let mut refused = Device::open(stage.address, 5).await;
+    refused.connect(&login(&long, &long, "no token")).await;
+    assert_eq!(refused.line().await, "connack 0x86");
+    let mut known = Device::connected_as(stage.address, 5, &login(&long, "any", &token(&key, now() + 600))).await;
+    known.publish(&"x".repeat(30_000), 1, 1, "refused").await;
+    assert_eq!(known.line().await, "puback 1 0x87 not_authorized");
+    for (event, identity) in [("login_refused", &*written), ("publish_refused", "vin42")] {
+        let told = log.told(event, &written);
+        assert_eq!(told.len(), 1, "{event}: {told:#?}");
+        assert_eq!(told[0]["identity"], identity);
+        let length = told[0].to_string().len();
+        assert!(length < 8 << 10, "{event}: {length} bytes");
+    }
+    let topic = format!("{}… (29744 bytes more)", "x".repeat(256));
+    log.assert_told("publish_refused", &written, "vin42", &topic, "no_right");
+}
+
 #[tokio::test]
 async fn a_flood_of_one_event_is_bounded_and_hides_no_other() {
     let (log, _logging) = Log::listen();

@@ -22,6 +22,7 @@ use super::{
     tenancy::Tenancy,
 };
 use crate::{
+    audit::cut,
     metrics::PacketTally,
     mqtt::{Packet, codec::DecodeError},
     ownership::{End, Source},
@@ -242,7 +243,7 @@ impl Desk {
     pub(super) fn malformed(&mut self, error: &DecodeError, session: &Session) {
         self.shared.metrics.malformed(error.reason.name());
         tracing::debug!(
-            client = session.client_id(),
+            client = &*cut(session.client_id()),
             reason = error.reason.name(),
             rule = error.rule,
             error.detail,
@@ -377,7 +378,7 @@ impl Desk {
         if close.cause != Cause::Client {
             self.shared.metrics.closed(reason);
         }
-        tracing::debug!(client, reason, detail, cause = ?close.cause, "a connection ended");
+        tracing::debug!(client = &*cut(client), reason, detail, cause = ?close.cause, "a connection ended");
     }
 
     /// Counts a packet that was read.

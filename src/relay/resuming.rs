@@ -28,6 +28,7 @@ use super::{
     tenancy::Away,
 };
 use crate::{
+    audit::cut,
     kafka::TopicPattern,
     mapping::{KafkaTopics, Source},
     mqtt::{ReasonCode, topic::parse_share},
@@ -276,7 +277,11 @@ async fn sit_in_shares(
         match begun {
             Ok(seat) => seats.push((key, seat)),
             Err(UNAVAILABLE) => return Err(UNAVAILABLE),
-            Err(why) => tracing::warn!(filter, why, "a stored session goes on without a shared subscription"),
+            Err(why) => tracing::warn!(
+                filter = &*cut(filter),
+                why,
+                "a stored session goes on without a shared subscription"
+            ),
         }
     }
     Ok(seats)

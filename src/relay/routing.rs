@@ -2,6 +2,7 @@
 
 use super::{Shared, desk::Desk, inbound::Wait};
 use crate::{
+    audit::cut,
     mapping::{Draft, Inbound, Made, NoRoute, RefusalReason, RuleSet, Unmapped},
     mqtt::ReasonCode,
     resources::LiveTables,
@@ -66,7 +67,12 @@ impl Desk {
             NoRoute::Refused(refusal) => (refusal.reason.as_str(), Unmapped::Reject),
         };
         self.shared.metrics.refused(why);
-        tracing::debug!(client = inbound.client, topic = inbound.topic, why, "a message makes no record");
+        tracing::debug!(
+            client = &*cut(inbound.client),
+            topic = &*cut(inbound.topic),
+            why,
+            "a message makes no record"
+        );
         match unmapped {
             Unmapped::Reject => Answer::Refused {
                 reason: reason_of(none),
@@ -92,8 +98,15 @@ impl Desk {
                 Made::Nothing => counters.dropped("not_selected"),
                 Made::Refused(reason) => {
                     counters.transform_failed(reason.as_str());
-                    let (client, topic, why) = (inbound.client, inbound.topic, reason.as_str());
-                    tracing::debug!(client, topic, why, words = draft.trouble(), "a transform failed");
+                    let (client, topic, words) = (cut(inbound.client), cut(inbound.topic), draft.trouble().map(cut));
+                    let why = reason.as_str();
+                    tracing::debug!(
+                        client = &*client,
+                        topic = &*topic,
+                        why,
+                        words = words.as_deref(),
+                        "a transform failed"
+                    );
                 }
             }
         }

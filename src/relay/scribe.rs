@@ -17,6 +17,7 @@ use super::{
     mailbox::{Delivered, Item, Keys, Mailbox},
 };
 use crate::{
+    audit::cut,
     kafka::fetched::{BatchError, RecordView},
     mapping::{self, LocateScratch, Located, Made, MissingSchema, Restored, RuleSet, Stored},
     metrics::{Metrics, RuleCounters},
@@ -239,8 +240,8 @@ where
         counters.transform_steps.inc_by(ran.steps);
         if let Made::Refused(reason) = ran.made {
             counters.transform_failed(reason.as_str());
-            let (topic, why) = (located.topic, reason.as_str());
-            tracing::debug!(topic, why, words = restored.trouble, "a transform back failed");
+            let (topic, why, words) = (cut(located.topic), reason.as_str(), restored.trouble.as_deref().map(cut));
+            tracing::debug!(topic = &*topic, why, words = words.as_deref(), "a transform back failed");
         }
     }
     outcome.inspect_err(|skip| counters.skipped(skip.reason.as_str())).is_ok()

@@ -7,6 +7,7 @@ use super::{
     inbound::{DRAFT, Placed, Wait, inbound, now_ms},
 };
 use crate::{
+    audit::cut,
     mapping::{Draft, NoRoute, OnError, RefusalReason},
     mqtt::{Publish, ReasonCode},
     session::{Answer, OwnedWill},
@@ -22,8 +23,8 @@ impl Desk {
         let limit = self.shared.settings.delivery_timeout;
         if timeout(limit, self.place_will(&will, client)).await.is_err() {
             tracing::warn!(
-                client,
-                topic = will.publish().topic,
+                client = &*cut(client),
+                topic = &*cut(will.publish().topic),
                 "a will could not be stored: Kafka was not reachable in time"
             );
         }

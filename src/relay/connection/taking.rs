@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Connection, OVERSLEPT};
+use crate::audit::cut;
 
 /// In so long pieces this clock counts: each connection has it.
 const TICK: Duration = Duration::from_millis(100);
@@ -31,7 +32,10 @@ impl Connection {
             // This process did not run, or hardly: what the client had room for is not written yet.
             self.stuck = self.clock(now);
         } else if !self.session.is_closed() {
-            tracing::debug!(client = self.session.client_id(), "closed: nothing was taken within send_timeout");
+            tracing::debug!(
+                client = &*cut(self.session.client_id()),
+                "closed: nothing was taken within send_timeout"
+            );
             self.desk.shared.metrics.closed("send_timeout");
             self.session.lost(now);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{Job, Retained, store::Repeat};
-use crate::{mapping::partition_for_key, relay::inbound::now_ms, upstream::Outcome};
+use crate::{audit::cut, mapping::partition_for_key, relay::inbound::now_ms, upstream::Outcome};
 
 impl Retained {
     /// As [`keep`](Self::keep), of a message whose mapped record has a timestamp, in milliseconds since 1970: that of its first attempt. If it
@@ -50,7 +50,7 @@ impl Retained {
         let as_of = repeat.as_of(read, age <= self.youth(), is_older);
         if as_of.is_none() && repeat == Repeat::Missing {
             tracing::warn!(
-                topic = job.topic(),
+                topic = &*cut(job.topic()),
                 seconds = age.as_secs(),
                 "a client repeats a retained message so late that it may have been cleared: it is not retained anew"
             );

@@ -16,6 +16,7 @@ use super::{
     stream::Message,
 };
 use crate::{
+    audit::cut,
     kafka::fetched::{self, RecordView},
     mapping::{Located, Restored, RuleId, Stored},
     mqtt::publish::SharedProperties,
@@ -48,7 +49,7 @@ impl Retained {
                 // Written once more: so often this goes on.
                 Some((now, None)) if now != place => place = now,
                 _ => {
-                    tracing::debug!(topic, "a retained message is no longer in the log");
+                    tracing::debug!(topic = &*cut(&topic), "a retained message is no longer in the log");
                     return None;
                 }
             }

@@ -16,6 +16,7 @@ use super::{
     mapped::{AS_OF, Mapped},
 };
 use crate::{
+    audit::cut,
     kafka::{Header, RecordFields, error::ErrorCode},
     mapping::partition_for_key,
     relay::dead_letters::DeadLetters,
@@ -181,7 +182,7 @@ impl Writer {
             receipts.put(Receipt { ticket, outcome });
         } else if !matches!(outcome, Outcome::Stored { .. }) {
             tracing::warn!(
-                topic = &*job.topic,
+                topic = &*cut(&job.topic),
                 ?outcome,
                 "a retained message for which nobody waits is not kept"
             );

@@ -24,6 +24,7 @@ use super::{
     task::{Found, begin_to_look},
 };
 use crate::{
+    audit::cut,
     mapping::{MissingSchema, Source},
     relay::{budget::Budget, placing::UNAVAILABLE},
     upstream::{AckKind, Acquired, AcquiredRange, Lease, ShareEvent, ShareGroup, ShareStart, Terms},
@@ -94,7 +95,7 @@ async fn prepare(shares: &Shares, share: &Share, sources: &[Source], until: Inst
             Ok(Some(lacks)) => {
                 let share = share.share_name();
                 tracing::error!(
-                    share,
+                    share = &*cut(share),
                     lacks,
                     "`sessions.shared` is `share-group`, and the brokers have no share groups (Apache Kafka 4.2 or newer): a shared subscription \
                      is refused"
@@ -115,17 +116,17 @@ async fn prepare(shares: &Shares, share: &Share, sources: &[Source], until: Inst
 
 /// What an operator should know of the terms.
 fn tell(share: &Share, terms: &Terms) {
-    let (share, lock) = (share.share_name(), terms.lock);
+    let (share, lock) = (cut(share.share_name()), terms.lock);
     match terms.deliveries {
         Some(deliveries) => tracing::warn!(
-            share,
+            share = &*share,
             deliveries,
             ?lock,
             "a message that so many subscribers were given and did not acknowledge is given to nobody any more (share.delivery.count.limit of \
              the group); locks are renewed as long as a subscriber is connected"
         ),
         None => tracing::warn!(
-            share,
+            share = &*share,
             "Kafka does not say how often it gives out a message that is not acknowledged (DESCRIBE_CONFIGS on the group): 5 times unless set \
              otherwise, then nobody gets it"
         ),
@@ -221,7 +222,7 @@ impl Task {
             ShareEvent::Lost(lease) => self.lose(lease),
             ShareEvent::Expired(lease, offset) => {
                 tracing::warn!(
-                    share = self.share.share_name(),
+                    share = &*cut(self.share.share_name()),
                     offset,
                     "the lock of a message has run out: it comes again"
                 );
@@ -232,7 +233,7 @@ impl Task {
             ShareEvent::Late(count) => {
                 self.shares.hub.metrics.shared.commit_failures.inc_by(count);
                 tracing::debug!(
-                    share = self.share.share_name(),
+                    share = &*cut(self.share.share_name()),
                     count,
                     "acknowledgements were too late: the messages come again"
                 );
@@ -309,7 +310,7 @@ impl Task {
         self.leases.remove(&part);
         self.share.lock().state.end(part);
         tracing::info!(
-            share = self.share.share_name(),
+            share = &*cut(self.share.share_name()),
             "another broker has messages to give out, or a connection to one has ended: what was not acknowledged comes again"
         );
     }
@@ -322,7 +323,7 @@ impl Task {
         drop(inner);
         if last > 0 {
             tracing::warn!(
-                share = self.share.share_name(),
+                share = &*cut(self.share.share_name()),
                 messages = last,
                 "messages were given out as often as share.delivery.count.limit allows and are not acknowledged: nobody gets them any more"
             );

@@ -7,6 +7,7 @@
 
 use super::task::Task;
 use crate::{
+    audit::cut,
     ownership::{ConnectionId, Entry, Key, Millis, Outgoing, Place, Record, State, Steps},
     relay::share::Lent,
 };
@@ -87,8 +88,8 @@ impl Task {
             if !borrowed.lent.keep() {
                 self.around.metrics.shared.doubled.inc();
                 tracing::warn!(
-                    share,
-                    client = &*client,
+                    share = &*cut(&share),
+                    client = &*cut(&client),
                     "a stored session has a message of QoS 2 that another member may have, too: it was not written down before its partition, \
                      or its lock, went elsewhere"
                 );

@@ -23,6 +23,7 @@ use super::{
     task::{Errand, Task, now},
 };
 use crate::{
+    audit::cut,
     kafka::{batch::Producer, error::ErrorCode},
     mapping::{Failure, Stage},
     metrics::RuleCounters,
@@ -168,7 +169,7 @@ impl Task {
                 Goes::NoRecord => {
                     let client = &*tenure.client;
                     tracing::info!(
-                        client,
+                        client = &*cut(client),
                         packet,
                         "a message that is repeated makes fewer records than before: those are done with"
                     );
@@ -274,8 +275,11 @@ pub(super) async fn retain(keeper: &Retained, job: &Job, (partition, offset): (i
     failure::step("mapped");
     if offset < 0 {
         // No broker of the supported lines answers so. Under a made-up offset it could win over what is newer.
-        let topic = job.topic();
-        tracing::error!(topic, "Kafka does not say where a message lies: it is stored, but not retained");
+        let topic = cut(job.topic());
+        tracing::error!(
+            topic = &*topic,
+            "Kafka does not say where a message lies: it is stored, but not retained"
+        );
         return (Outcome::Appended, None);
     }
     let kept = match timestamp {

@@ -12,6 +12,7 @@ use super::{
     wills,
 };
 use crate::{
+    audit::cut,
     mqtt::ReasonCode,
     ownership::{ConnectionId, Fault, Message, Output, Pair, StoredWill, Tenure},
     relay::mailbox::Ending,
@@ -144,7 +145,7 @@ impl Task {
     fn refuse(&self, connection: ConnectionId, reason: ReasonCode) {
         if let Some(guest) = self.guests.get(&connection) {
             tracing::warn!(
-                client = &*guest.client,
+                client = &*cut(&guest.client),
                 reason = reason.name(),
                 "a stored session is refused: its record is damaged or of a later version, or it has outgrown a record, or its partition is read anew"
             );
@@ -163,7 +164,10 @@ impl Task {
         match self.guests.get(&connection) {
             Some(guest) if reason == ReasonCode::SessionTakenOver => guest.mailbox.end(Ending::TakenOver),
             Some(guest) if reason == ReasonCode::AdministrativeAction => {
-                tracing::info!(client = &*guest.client, "an operator ends a session: its client is disconnected");
+                tracing::info!(
+                    client = &*cut(&guest.client),
+                    "an operator ends a session: its client is disconnected"
+                );
                 guest.mailbox.end(Ending::ByOperator);
             }
             // Nothing of it is in the log, so nothing is lost with that.
@@ -202,8 +206,8 @@ impl Task {
 
 fn tell_of_unreadable(client: &str, fault: Fault, replaced: bool) {
     if replaced {
-        tracing::warn!(client, why = %fault, "a stored session cannot be read, and a fresh one takes its place (sessions.damaged)");
+        tracing::warn!(client = &*cut(client), why = %fault, "a stored session cannot be read, and a fresh one takes its place (sessions.damaged)");
     } else {
-        tracing::warn!(client, why = %fault, "a stored session cannot be read; it stays as it is, and its client is refused");
+        tracing::warn!(client = &*cut(client), why = %fault, "a stored session cannot be read; it stays as it is, and its client is refused");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Around, fitting::fitting, once};
 use crate::{
+    audit::cut,
     kafka::{Header, RecordFields, error::ErrorCode},
     mapping::{DeadLetter, Draft, Failure, Inbound, PartitionChoice, RuleId, Stage, partition_for_key},
     mqtt::{Publish, PublishProperties, UserProperties, publish::SharedProperties},
@@ -28,7 +29,11 @@ pub(super) async fn targets(around: &Around, client: &str, will: &StoredWill) ->
     let inbound = inbound(&publish, publish.topic, client, will.identity.as_deref(), now_ms());
     let mut draft = Draft::new();
     if routed(&around.rules, around.tables(), &inbound, &mut draft).await.is_err() {
-        tracing::warn!(client, topic = will.topic, "no rule maps a will any more: it is dropped");
+        tracing::warn!(
+            client = &*cut(client),
+            topic = &*cut(&will.topic),
+            "no rule maps a will any more: it is dropped"
+        );
         return Targets::new();
     }
     let (places, lost) = places(around, &draft, &inbound).await;
@@ -55,8 +60,8 @@ pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, in
     let mut draft = Draft::new();
     if routed(&around.rules, around.tables(), &inbound, &mut draft).await.is_err() || draft.is_empty() {
         tracing::error!(
-            client,
-            topic = will.topic,
+            client = &*cut(client),
+            topic = &*cut(&will.topic),
             "the rules make nothing of a will any more: it is dropped"
         );
         return Outcome::Refused;
@@ -64,15 +69,19 @@ pub(super) async fn produce(around: &Around, client: &str, will: &StoredWill, in
     let (topic, to) = match around.cluster.partition_by_id(&pair.source.topic, pair.source.partition).await {
         Located::Here(topic, to) => (topic, to),
         Located::Gone => {
-            tracing::error!(client, topic = will.topic, "the Kafka topic of a will is gone: the will is dropped");
+            tracing::error!(
+                client = &*cut(client),
+                topic = &*cut(&will.topic),
+                "the Kafka topic of a will is gone: the will is dropped"
+            );
             return Outcome::Refused;
         }
         Located::Unknown => return Outcome::Unknown,
     };
     let Some((record, is_mapped)) = record_of(around, &draft, &inbound, pairs, index).await else {
         tracing::info!(
-            client,
-            topic = will.topic,
+            client = &*cut(client),
+            topic = &*cut(&will.topic),
             "a will makes fewer records than before: those are done with"
         );
         return Outcome::Skipped;
@@ -149,8 +158,8 @@ async fn retain(keeper: &Retained, client: &str, job: &Job, place: (i32, i64), t
     }
     let (topic, error) = (job.topic(), code.map(ErrorCode::name));
     tracing::error!(
-        client,
-        topic,
+        client = &*cut(client),
+        topic = &*cut(topic),
         error,
         "Kafka refuses to retain a will: it was sent, but is not retained"
     );
@@ -161,7 +170,7 @@ async fn retain(keeper: &Retained, client: &str, job: &Job, place: (i32, i64), t
 async fn refused(around: &Around, client: &str, letter: Option<&DeadLetter>, error: ErrorCode) -> Outcome {
     let (stage, why) = (Stage::Produce, error.name());
     let Some(letter) = letter else {
-        tracing::error!(client, error = why, "Kafka refuses a will: it is dropped");
+        tracing::error!(client = &*cut(client), error = why, "Kafka refuses a will: it is dropped");
         return Outcome::Refused;
     };
     match bury(around, client, letter, Failure { stage, why }).await {
@@ -179,7 +188,7 @@ async fn bury(around: &Around, client: &str, letter: &DeadLetter, failure: Failu
     let outcome = letters.bury(letter, None, failure).await;
     if !matches!(outcome, Written::Stored { .. }) {
         tracing::error!(
-            client,
+            client = &*cut(client),
             reason = failure.why,
             ?outcome,
             "a will cannot be stored, nor its dead letter"
@@ -205,7 +214,7 @@ async fn places(around: &Around, draft: &Draft, inbound: &Inbound<'_>) -> (Vec<P
         // CONNECT refuses such a will; where its rule skips what is refused, or has changed since, it comes until here.
         if around.settings.state_topics.iter().any(|own| own == name) {
             tracing::warn!(
-                client = inbound.client,
+                client = &*cut(inbound.client),
                 topic = name,
                 "a will would be written to the proxy's own state: its record is dropped"
             );
@@ -214,7 +223,7 @@ async fn places(around: &Around, draft: &Draft, inbound: &Inbound<'_>) -> (Vec<P
         }
         let TopicState::Ready(topic) = around.cluster.topic_known(name).await else {
             tracing::error!(
-                client = inbound.client,
+                client = &*cut(inbound.client),
                 topic = name,
                 "the Kafka topic of a will does not exist: its record is dropped"
             );

@@ -2,6 +2,7 @@
 
 use super::Task;
 use crate::{
+    audit::cut,
     progress::{Position, Progress},
     relay::share::reading::Reading,
     upstream::{Assigned, Topic, TopicPartition, TopicState},
@@ -40,7 +41,7 @@ impl Task {
         let from = progress.reached();
         let part = self.share.lock().state.begin(progress);
         tracing::debug!(
-            share = self.share.share_name(),
+            share = &*cut(self.share.share_name()),
             topic = &*topic.name,
             partition,
             from,

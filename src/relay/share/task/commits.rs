@@ -9,6 +9,7 @@ use tokio::{
 
 use super::{SESSION, Task};
 use crate::{
+    audit::cut,
     progress::Position,
     relay::share::{reading::Reading, state::PartId},
     upstream::{Commit, MOST_METADATA},
@@ -69,7 +70,7 @@ impl Task {
         if !done {
             self.shares.hub.metrics.shared.commit_failures.inc();
             tracing::warn!(
-                share = self.share.share_name(),
+                share = &*cut(self.share.share_name()),
                 "the last commit of a shared subscription was not taken: some of it comes again"
             );
         }
