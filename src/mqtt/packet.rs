@@ -261,7 +261,7 @@ pub struct Disconnect<'a> {
 }
 
 /// AUTH, version 5 only.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct Auth<'a> {
     /// Success, continue or re-authenticate.
     pub reason: ReasonCode,
@@ -273,4 +273,47 @@ pub struct Auth<'a> {
     pub reason_string: Option<&'a str>,
     /// Version 5 user properties.
     pub user: UserProperties<'a>,
+}
+
+impl fmt::Debug for Auth<'_> {
+    /// Without the data: by what SCRAM says passwords can be guessed elsewhere.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth")
+            .field("reason", &self.reason)
+            .field("method", &self.method)
+            .field("data", &self.data.map(|_| "…"))
+            .field("reason_string", &self.reason_string)
+            .field("user", &self.user)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_proves_a_password_is_not_shown() {
+        let data = Some(&b"secret"[..]);
+        let auth = Auth {
+            reason: ReasonCode::ContinueAuthentication,
+            method: Some("SCRAM-SHA-256"),
+            data,
+            reason_string: None,
+            user: Default::default(),
+        };
+        let connect = ConnectProperties {
+            authentication_data: data,
+            ..Default::default()
+        };
+        let connack = ConnAckProperties {
+            authentication_data: data,
+            ..Default::default()
+        };
+        let bytes = format!("{:?}", b"secret");
+        for shown in [format!("{auth:?}"), format!("{connect:?}"), format!("{connack:?}")] {
+            assert!(shown.contains("data: Some(\"…\")"), "{shown}");
+            assert!(!shown.contains(&bytes), "{shown}");
+        }
+    }
 }

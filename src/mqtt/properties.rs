@@ -3,6 +3,8 @@
 //! User properties and subscription identifiers may repeat, so they stay as the encoded block they came in
 //! and are read by iteration; nothing is allocated for them.
 
+use std::fmt;
+
 use crate::wire::read::Reader;
 
 /// Payload format indicator (§3.3.2.3.2).
@@ -29,7 +31,7 @@ pub struct SubscriptionIds<'a> {
 }
 
 /// CONNECT properties (§3.1.2.11) but the will's.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, PartialEq, Default)]
 pub struct ConnectProperties<'a> {
     /// Seconds; absent means 0.
     pub session_expiry_interval: Option<u32>,
@@ -51,8 +53,25 @@ pub struct ConnectProperties<'a> {
     pub user: UserProperties<'a>,
 }
 
+impl fmt::Debug for ConnectProperties<'_> {
+    /// Without the data of enhanced authentication.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectProperties")
+            .field("session_expiry_interval", &self.session_expiry_interval)
+            .field("receive_maximum", &self.receive_maximum)
+            .field("maximum_packet_size", &self.maximum_packet_size)
+            .field("topic_alias_maximum", &self.topic_alias_maximum)
+            .field("request_response_information", &self.request_response_information)
+            .field("request_problem_information", &self.request_problem_information)
+            .field("authentication_method", &self.authentication_method)
+            .field("authentication_data", &self.authentication_data.map(|_| "…"))
+            .field("user", &self.user)
+            .finish()
+    }
+}
+
 /// CONNACK properties (§3.2.2.3).
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, PartialEq, Default)]
 pub struct ConnAckProperties<'a> {
     /// Seconds, if other than asked for.
     pub session_expiry_interval: Option<u32>,
@@ -88,6 +107,31 @@ pub struct ConnAckProperties<'a> {
     pub authentication_data: Option<&'a [u8]>,
     /// User properties.
     pub user: UserProperties<'a>,
+}
+
+impl fmt::Debug for ConnAckProperties<'_> {
+    /// Without the data of enhanced authentication.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnAckProperties")
+            .field("session_expiry_interval", &self.session_expiry_interval)
+            .field("receive_maximum", &self.receive_maximum)
+            .field("maximum_qos", &self.maximum_qos)
+            .field("retain_available", &self.retain_available)
+            .field("maximum_packet_size", &self.maximum_packet_size)
+            .field("assigned_client_identifier", &self.assigned_client_identifier)
+            .field("topic_alias_maximum", &self.topic_alias_maximum)
+            .field("reason_string", &self.reason_string)
+            .field("wildcard_subscription_available", &self.wildcard_subscription_available)
+            .field("subscription_identifiers_available", &self.subscription_identifiers_available)
+            .field("shared_subscription_available", &self.shared_subscription_available)
+            .field("server_keep_alive", &self.server_keep_alive)
+            .field("response_information", &self.response_information)
+            .field("server_reference", &self.server_reference)
+            .field("authentication_method", &self.authentication_method)
+            .field("authentication_data", &self.authentication_data.map(|_| "…"))
+            .field("user", &self.user)
+            .finish()
+    }
 }
 
 /// PUBLISH properties (§3.3.2.3), also of a will.

@@ -1,5 +1,6 @@
 //! From CONNECT to CONNACK (§3.1, §3.2): what the session itself must refuse, and what it remembers of the client.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
@@ -52,7 +53,6 @@ impl Peer {
 }
 
 /// User name and password, kept from CONNECT until its answer; of enhanced authentication what is kept longer.
-#[derive(Debug)]
 pub(super) struct Credentials {
     username: Option<Box<str>>,
     password: Option<Zeroizing<Box<[u8]>>>,
@@ -69,7 +69,7 @@ impl Credentials {
 }
 
 /// What the relay adds to a CONNECT it accepts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Accepted {
     /// Needed exactly if [`Session::client_id`] is empty: an identifier no other client has [MQTT-3.1.3-6].
     pub assigned_client_id: Option<String>,
@@ -79,6 +79,18 @@ pub struct Accepted {
     pub stored: bool,
     /// The last word of enhanced authentication, for CONNACK.
     pub authentication_data: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for Accepted {
+    /// Without the data of enhanced authentication.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accepted")
+            .field("assigned_client_id", &self.assigned_client_id)
+            .field("present", &self.present)
+            .field("stored", &self.stored)
+            .field("authentication_data", &self.authentication_data.as_ref().map(|_| "…"))
+            .finish()
+    }
 }
 
 /// What a session that goes on has from before.
