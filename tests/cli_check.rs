@@ -273,7 +273,8 @@ fn a_password_is_put_into_its_file() {
     assert_eq!((put_verifier("vin42", "hunter3"), put_verifier("vin42", "hünter2")), (0, 64));
     let text = std::fs::read_to_string(&verifiers).unwrap();
     let made = mqtt_kafka_proxy::auth::scram::Verifiers::parse(&text).unwrap();
-    assert!(text.lines().count() == 2 && made.knows("vin42") && made.knows("vin43"), "{text}");
+    assert!(text.lines().count() == 3 && made.knows("vin42") && made.knows("vin43"), "{text}");
+    assert!(text.starts_with("# salts: ") && text.matches("# salts: ").count() == 1, "{text}");
     assert_eq!(text.lines().filter(|line| line.contains("$16384:")).count(), 2);
     assert_eq!(put("vin42", "hunter2\n"), 0);
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);

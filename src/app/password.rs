@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::auth::passwords::{Kind, check_kind, entry, with_line};
+use crate::auth::passwords::{Kind, check_kind, with_line, with_user};
 use crate::auth::scram;
 
 use super::exit::{Exit, answer, tell};
@@ -35,11 +35,11 @@ pub(super) fn put(file: &Path, user: &str, scram: bool) -> Exit {
         return Exit::Usage;
     }
     let made = read_password().and_then(|password| match scram {
-        true => verifier(user, &password),
-        false => entry(user, password.as_bytes()),
+        true => with_verifier(&text, user, &password),
+        false => with_user(&text, user, password.as_bytes()),
     });
     let text = match made {
-        Ok(line) => with_line(&text, user, &line),
+        Ok(text) => text,
         Err(why) => {
             tell(&why);
             return Exit::Usage;
@@ -51,10 +51,13 @@ pub(super) fn put(file: &Path, user: &str, scram: bool) -> Exit {
     }
 }
 
-fn verifier(user: &str, password: &str) -> Result<String, String> {
-    let mut salt = [0; scram::SALT];
-    aws_lc_rs::rand::fill(&mut salt).map_err(|_| "the system gives no salt".to_owned())?;
-    scram::entry(user, password, &salt)
+fn with_verifier(text: &str, user: &str, password: &str) -> Result<String, String> {
+    let (mut salt, mut chance) = ([0; scram::SALT], [0; 32]);
+    for bytes in [&mut salt[..], &mut chance] {
+        aws_lc_rs::rand::fill(bytes).map_err(|_| "the system gives no salt".to_owned())?;
+    }
+    let line = scram::entry(user, password, &salt)?;
+    Ok(scram::with_salts(with_line(text, user, &line), &chance))
 }
 
 fn read_password() -> Result<Zeroizing<String>, String> {

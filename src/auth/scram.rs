@@ -2,6 +2,10 @@
 //!
 //! The file holds what PostgreSQL stores, `name:SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`, one user a line: whoever reads it cannot
 //! log in with it. A user whom nobody knows gets a salt and iterations like all others, and is refused where a wrong password is.
+//!
+//! Such salts are made with a secret, the same on all instances that have the file. It is a comment of the file, `# salts:` and 32 bytes of chance.
+//! A file without one has none but its whole text: then its salts become others with each change, while those of users stay, and who knows a part
+//! of the text can try the rest.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,6 +26,8 @@ const ITERATIONS: NonZeroU32 = NonZeroU32::new(16_384).expect("it is not zero");
 /// Fewest iterations that are taken (RFC 7677 §4), and most: clients would not answer in time.
 const FEWEST: u32 = 4_096;
 const MOST: u32 = 1_000_000;
+/// So the comment begins that makes the salts of users that are not there.
+const SALTS: &str = "# salts:";
 /// Users of one file at most.
 const MOST_USERS: usize = 1_000_000;
 /// Bytes of a client's longest message.
@@ -82,7 +88,8 @@ impl Verifiers {
                 return Err(format!("more than {MOST_USERS} users"));
             }
         }
-        let secret = first.as_ref().map_or([0; 32], |verifier| verifier.server_key);
+        // Not of a verifier: its user could compute it.
+        let secret = sha256(salts_of(text).unwrap_or(text).as_bytes());
         Ok(Self {
             users,
             nobody: hmac::Key::new(hmac::HMAC_SHA256, &secret),
@@ -159,6 +166,18 @@ pub fn entry(user: &str, password: &str, salt: &[u8; SALT]) -> Result<String, St
     } = Verifier::make(password.as_bytes(), salt);
     let [salt, stored_key, server_key] = [&salt[..], &stored_key, &server_key].map(|bytes| BASE64.encode(bytes));
     Ok(format!("{user}:{METHOD}${iterations}:{salt}${stored_key}:{server_key}"))
+}
+
+fn salts_of(text: &str) -> Option<&str> {
+    text.lines().map(str::trim).find(|line| line.starts_with(SALTS))
+}
+
+/// A file's text with the secret that makes the salts of unknown users, as it was or of this chance.
+pub fn with_salts(text: String, chance: &[u8; 32]) -> String {
+    match salts_of(&text) {
+        Some(_) => text,
+        None => format!("{SALTS} {}\n{text}", BASE64.encode(chance)),
+    }
 }
 
 /// An exchange whose challenge is with the client.

@@ -100,6 +100,42 @@ fn an_unknown_user_is_challenged_like_a_known_one() {
     assert!(challenge("vin43").ends_with(",i=16384"));
 }
 
+/// The salt that this file shows of a user, and whether it is the one that is made with this secret.
+fn is_made_with(file: &str, user: &str, secret: &[u8]) -> bool {
+    let file = Verifiers::parse(file).unwrap();
+    let made = mac(secret, &[b"salt\0", user.as_bytes()].concat());
+    *file.of(user).0.salt == made[..SALT]
+}
+
+#[test]
+fn whose_line_is_the_first_cannot_tell_which_users_there_are() {
+    let (mine, other) = (
+        entry("vin42", "s3cret", &[7; SALT]).unwrap(),
+        entry("vin43", "x", &[8; SALT]).unwrap(),
+    );
+    let own_key = Verifiers::parse(&mine).unwrap().of("vin42").0.server_key;
+    let bare = format!("{mine}\n{other}\n");
+    let salted = with_salts(bare.clone(), &[9; 32]);
+    for file in [&bare, &salted] {
+        assert!(!is_made_with(file, "vin44", &own_key));
+    }
+    let secret = format!("# salts: {}", BASE64.encode([9; 32]));
+    assert!(is_made_with(&salted, "vin44", &sha256(secret.as_bytes())));
+    assert!(is_made_with(&bare, "vin44", &sha256(bare.as_bytes())));
+}
+
+#[test]
+fn salts_of_unknown_users_stay_when_others_come_and_differ_between_files() {
+    let salt = |text: &str| Verifiers::parse(text).unwrap().of("vin44").0.salt;
+    let line = |user| entry(user, "s3cret", &[7; SALT]).unwrap();
+    let one = with_salts(line("vin42"), &[9; 32]);
+    let two = with_salts(super::super::passwords::with_line(&one, "vin43", &line("vin43")), &[1; 32]);
+    assert_eq!(Verifiers::parse(&two).unwrap().users.len(), 2);
+    assert_eq!(two.matches(SALTS).count(), 1, "the secret stays");
+    assert_eq!(salt(&one), salt(&two));
+    assert_ne!(salt(&one), salt(&with_salts(line("vin42"), &[1; 32])));
+}
+
 #[test]
 fn what_is_no_message_is_refused() {
     let file = rfc();
