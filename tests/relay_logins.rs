@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use fake_broker::{Fake, client::until};
 use http_server::HttpServer;
 use relay_stage::{
-    Stage,
+    PATIENCE, Stage,
     device::{Device, connect, login},
 };
 
@@ -197,6 +197,53 @@ async fn no_more_are_asked_at_a_time_than_may_be() {
         assert_eq!(device.line().await, "connack 0x00");
     }
     assert_eq!(server.asked().len(), 20, "one after the other");
+}
+
+/// However it goes: nobody is asked about a client that is gone. Long before its connect deadline, which is beyond our patience.
+#[tokio::test]
+async fn who_has_gone_is_not_asked_about_any_more() {
+    for reset in [false, true] {
+        let server = HttpServer::start("").await;
+        server.fall_silent();
+        let fake = Fake::start(1).await;
+        fake.topic("t", 1);
+        let url = server.url("/mqtt/login");
+        let method = format!("{RULES}authentication:\n- {{method: http, url: \"{url}\", timeout: 60s, concurrency: 1}}\n");
+        let stage = Stage::with(fake, &method, |config| {
+            (config.limits.connect_timeout, config.session.connect_timeout) = (PATIENCE * 3, PATIENCE * 3);
+        })
+        .await;
+        let mut gone = Device::open(stage.address, 5).await;
+        gone.connect(&login("gone", "vin42", "s3cret")).await;
+        until("it is asked about", || server.asked().len() == 1).await;
+        let mut stays = Device::open(stage.address, 5).await;
+        stays.connect(&login("stays", "vin42", "s3cret")).await;
+        if reset {
+            gone.stream.set_zero_linger().unwrap();
+        }
+        drop(gone);
+        until("the next one is asked about", || server.asked().len() == 2).await;
+        assert_eq!(json(&server.asked()[1])["client"], "stays", "reset: {reset}");
+    }
+}
+
+/// What it sends behind its CONNECT is for later.
+#[tokio::test]
+async fn what_comes_while_a_client_is_asked_about_is_taken_when_it_is_let_in() {
+    let server = HttpServer::start("").await;
+    server.fall_silent();
+    let stage = stage(&server, ", timeout: 60s, concurrency: 1", "").await;
+    let mut early = Device::open(stage.address, 5).await;
+    early.connect(&login("early", "vin42", "s3cret")).await;
+    until("it is asked about", || server.asked().len() == 1).await;
+    early.publish("t/a", 1, 1, "early").await;
+    let mut next = Device::open(stage.address, 5).await;
+    next.connect(&login("next", "vin42", "s3cret")).await;
+    server.answer("200 OK", "", r#"{"result":"allow"}"#);
+    assert_eq!(early.line().await, "connack 0x00");
+    assert_eq!(early.line().await, "puback 1");
+    assert_eq!(next.line().await, "connack 0x00");
+    assert_eq!(stage.stored("t", 1).await, ["early"]);
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mod tls;
 mod turns;
 pub mod websocket;
 
+pub use addresses::network_of;
 pub use gate::Gate;
 pub use identity::CertificateIdentity;
 pub use link::{Fill, Link};

@@ -54,6 +54,11 @@ enum Stage {
 }
 
 impl Admission {
+    /// Whether it is asked who the client is, and it has nothing to say meanwhile.
+    pub(super) fn is_asked_about(&self) -> bool {
+        matches!(self.identity, Some(Identity::Asked(_) | Identity::Begun(_)))
+    }
+
     /// The second message of enhanced authentication has come.
     pub(super) fn go_on(&mut self, finish: impl FnOnce(Exchange) -> (Verdict, Vec<u8>)) {
         self.identity = match self.identity.take() {

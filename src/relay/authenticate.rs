@@ -1,44 +1,38 @@
 //! Asking who a client is, away from the reactor: a password's hash takes tens of milliseconds and megabytes.
 //!
-//! As many are asked at a time as there are cores, so hashes never take more memory than that many. Others wait, a bounded number, each
-//! until its connect deadline. Who waits for a server, or for newer keys, has no turn. Files of users and keys are looked at before, once a second at most, and read again when they have changed.
+//! As many are asked at a time as there are cores, so hashes never take more memory than that many. Others wait, a bounded number and in a fair
+//! order (`line`), each until its connect deadline or its client is gone. Who waits for a server, or for newer keys, has no turn. Files of users and keys are looked at before, once a second at most, and read again when they have changed.
 
 use std::{
     fs::{self, File},
     io::Read,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::{mailbox::Mailbox, settings::Access};
+use super::{line::Line, mailbox::Mailbox, settings::Access};
 use crate::{
     auth::{
         Certificate, Chain, Credentials, Exchange, Held, Inquiry, Keys, Look, Method, Step, Verdict, jwt::KeySet, passwords::Passwords,
         scram::Verifiers,
     },
-    downstream::CertificateIdentity,
+    downstream::{CertificateIdentity, network_of},
     mqtt::ReasonCode,
     resources::{KeySets, LoginServers},
 };
 
-/// Clients that may wait for their turn.
-const MOST_WAITING: usize = 4096;
 /// A file is looked at no sooner again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of the largest file of users or keys that is read.
 pub const LARGEST_FILE: u64 = 256 << 20;
 
-/// What a client has shown, owned: the question outlives the turn of its connection.
-#[derive(Debug)]
+/// What a client has shown, owned: the question outlives the turn of its connection. Without `Debug`: it holds a password.
 pub struct Shown {
     pub client: String,
     pub username: Option<String>,
@@ -73,26 +67,9 @@ pub type Begun = Result<(Exchange, Vec<u8>), Verdict>;
 /// All logins of the process.
 #[derive(Debug)]
 pub struct Logins {
-    turns: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    pub(super) line: Arc<Line>,
     key_sets: KeySets,
     servers: LoginServers,
-}
-
-/// A place among those that wait.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
-        let place = Self(waiting);
-        (waiting.fetch_add(1, Relaxed) < MOST_WAITING).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
 }
 
 impl Logins {
@@ -100,8 +77,7 @@ impl Logins {
     pub fn new(key_sets: KeySets, servers: LoginServers) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            turns: Arc::new(Semaphore::new(cores)),
-            waiting: AtomicUsize::new(0),
+            line: Line::new(cores),
             key_sets,
             servers,
         }
@@ -112,7 +88,8 @@ impl Logins {
         self.key_sets.refresh();
     }
 
-    /// Asks in a task of its own; the answer comes to `tell`, or `tell` is dropped. A question that nobody waits for any more is not asked.
+    /// Asks in a task of its own; the answer comes to `tell`, or `tell` is dropped. A question that nobody waits for any more is not asked: a
+    /// connection looks meanwhile whether its client is gone.
     pub fn ask(self: &Arc<Self>, chain: Arc<Chain>, shown: Shown, mut tell: oneshot::Sender<Verdict>) {
         let logins = self.clone();
         tokio::spawn(async move {
@@ -127,29 +104,29 @@ impl Logins {
         });
     }
 
-    /// Takes the first message of enhanced authentication; the answer comes to `tell`, or `tell` is dropped. `mailbox` is rung then. A client
-    /// that has gone keeps its place from nobody.
-    pub fn begin(self: &Arc<Self>, chain: Arc<Chain>, message: Vec<u8>, mut tell: oneshot::Sender<Begun>, mailbox: Arc<Mailbox>) {
+    /// Takes the first message of enhanced authentication of a client that comes from this address; the answer comes to `tell`, or `tell` is
+    /// dropped. `mailbox` is rung then. A client that has gone keeps its place from nobody.
+    pub fn begin(
+        self: &Arc<Self>,
+        chain: Arc<Chain>,
+        (message, from): (Vec<u8>, IpAddr),
+        mut tell: oneshot::Sender<Begun>,
+        mailbox: Arc<Mailbox>,
+    ) {
         let logins = self.clone();
         tokio::spawn(async move {
             let begun = tokio::select! {
-                begun = logins.begun(chain, message) => begun,
+                begun = logins.begun(chain, message, from) => begun,
                 () = tell.closed() => return,
             };
-            // Dropped without a word: it ended by a panic.
-            if let Some(begun) = begun {
-                let _ = tell.send(begun);
-            }
-            mailbox.ring();
+            answer(tell, begun, &mailbox);
         });
     }
 
-    async fn begun(&self, chain: Arc<Chain>, message: Vec<u8>) -> Option<Begun> {
-        let Some(place) = Place::take(&self.waiting) else {
+    async fn begun(&self, chain: Arc<Chain>, message: Vec<u8>, from: IpAddr) -> Option<Begun> {
+        let Some(turn) = self.line.turn(network_of(from)).await else {
             return Some(Err(busy()));
         };
-        let turn = self.turns.clone().acquire_owned().await.ok()?;
-        drop(place);
         let asked = tokio::task::spawn_blocking(move || {
             let begun = begin(&chain, &message);
             drop(turn);
@@ -162,12 +139,12 @@ impl Logins {
     async fn decide(&self, chain: Arc<Chain>, shown: Shown) -> Option<Verdict> {
         let (shown, ended) = (Arc::new(shown), self.key_sets.ended());
         let (mut inquiry, mut waited) = (Inquiry::default(), false);
+        let address = shown.address.map(|address| address.ip());
+        let network = network_of(address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
         loop {
-            let Some(place) = Place::take(&self.waiting) else {
+            let Some(turn) = self.line.turn(network).await else {
                 return Some(busy());
             };
-            let turn = self.turns.clone().acquire_owned().await.ok()?;
-            drop(place);
             let (chain_too, shown_too) = (chain.clone(), shown.clone());
             // The turn goes along: what was begun takes its memory to its end, whether somebody waits for it or not.
             let asked = tokio::task::spawn_blocking(move || {
@@ -179,7 +156,6 @@ impl Logins {
             (step, inquiry) = asked.await.ok()?;
             match step {
                 Step::Ask(number) => {
-                    let address = shown.address.map(|address| address.ip());
                     inquiry.hear(self.servers.ask(number, &shown.credentials(), address).await);
                 }
                 Step::Decided(verdict) if waited || !inquiry.wants_newer_keys() => return Some(verdict),
@@ -192,6 +168,17 @@ impl Logins {
             }
         }
     }
+}
+
+/// Gives an answer, or none if it ended by a panic: then `tell` is dropped. Either before the mailbox is rung: who is woken finds which it is, and
+/// would not be woken for it again.
+fn answer(tell: oneshot::Sender<Begun>, begun: Option<Begun>, mailbox: &Mailbox) {
+    match begun {
+        // An error: nobody waits for it any more.
+        Some(begun) => drop(tell.send(begun)),
+        None => drop(tell),
+    }
+    mailbox.ring();
 }
 
 fn busy() -> Verdict {

@@ -216,17 +216,17 @@ impl Connection {
     /// Until there is something to do. A turn that was cut short is to go on: then nothing is waited for, and what can be written leaves.
     async fn wait(&mut self, is_cut_short: bool) -> Event {
         self.set_alarm();
+        let reads = self.reading || self.looks_for_its_end();
         let Self {
             link,
             session,
             desk,
             wake,
             alarm,
-            reading,
             awake,
             ..
         } = self;
-        let mut ready = pin!(link.ready(session.outbox(), *reading));
+        let mut ready = pin!(link.ready(session.outbox(), reads));
         let ready = poll_fn(|context| Awake::poll(awake.as_deref(), context, |context| ready.as_mut().poll(context)));
         tokio::select! {
             biased;

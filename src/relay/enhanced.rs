@@ -3,7 +3,7 @@
 //! The first message is taken away from the reactor, since files may have to be read; the second costs a few hashes. A connection stays its
 //! identity's: who authenticates again as somebody else is refused.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::Ipv4Addr, sync::Arc, time::Instant};
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
@@ -51,8 +51,10 @@ impl Desk {
 
     fn ask_enhanced(&self, chain: &Arc<Chain>, session: &Session) -> Identity {
         let message = session.authentication().map(|(_, data)| data.to_vec()).unwrap_or_default();
+        let from = self.guard.as_ref().map_or(Ipv4Addr::UNSPECIFIED.into(), |guard| guard.peer.ip());
         let (tell, begun) = oneshot::channel();
-        self.shared.logins.begin(chain.clone(), message, tell, self.mailbox.clone());
+        let mailbox = self.mailbox.clone();
+        self.shared.logins.begin(chain.clone(), (message, from), tell, mailbox);
         Identity::Begun(begun)
     }
 

@@ -32,7 +32,7 @@ const MOST_REMEMBERED: usize = 8;
 /// What is known of the client of one connection.
 #[derive(Debug)]
 pub struct Guard {
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
     /// Until the client is asked about.
     pub(super) chain: Option<Arc<Chain>>,
     rights: Option<Arc<Rights>>,

@@ -6,7 +6,7 @@
 //! * `connection` is the loop of one client, `desk` what is kept for it; `admission`, `inbound`, `answers`, `subscribing`, `placing`,
 //!   `granting`, `outbound` and `wills` hold its verbs; `routing` says where a message goes, `losses` counts those that are lost and that nobody waits for.
 //! * `allowance` is what programs may take of a turn, of a connection as of whoever reads records.
-//! * `authenticate` asks who a client is, away from the reactor; `enhanced` does so by AUTH; `guard` keeps the answer and what it may do; `audit` tells of refusals,
+//! * `authenticate` asks who a client is, away from the reactor, each in its turn (`line`); `enhanced` does so by AUTH; `guard` keeps the answer and what it may do; `audit` tells of refusals,
 //!   `identities` counts the clients of each identity.
 //! * `mailbox` is what other tasks may hand to a connection; all of it is bounded.
 //! * `store` keeps sessions that outlive their connections; `once` carries their QoS 2 between it and the session, `tenancy` is what a
@@ -39,6 +39,7 @@ mod identities;
 mod inbound;
 mod index;
 mod leftover;
+mod line;
 mod lookouts;
 mod losses;
 mod mailbox;

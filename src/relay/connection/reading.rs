@@ -86,6 +86,14 @@ impl Connection {
         is_paused || self.desk.is_blocked() || self.is_past_the_last() || !self.session.may_read()
     }
 
+    /// Whether the socket is read only to see its end: while it is asked who the client is, and nobody is to be asked about one that is gone.
+    /// What it has sent behind its CONNECT, up to one read, is kept for later, and from then on its end is not seen before the answer: that lies
+    /// behind what is not read.
+    pub(super) fn looks_for_its_end(&self) -> bool {
+        let is_asked_about = self.desk.admission.as_ref().is_some_and(|admission| admission.is_asked_about());
+        is_asked_about && self.link.input().is_empty()
+    }
+
     /// While the process stops nothing new is begun: whether that lies at the front of the input.
     fn is_past_the_last(&self) -> bool {
         let begins = |first: &u8| !TAKEN_LAST.contains(&(first >> 4));
