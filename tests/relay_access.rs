@@ -347,6 +347,26 @@ async fn an_identity_has_so_many_clients_and_no_more() {
     }
 }
 
+/// Its former connection hangs: it is taken over, and must not shut its own client out.
+#[tokio::test]
+async fn who_comes_back_with_the_client_id_that_it_was_given_is_the_same_client() {
+    let file = users();
+    let methods = by_password(file.path(), "");
+    let stage = stage(&format!("limits: {{connections_per_identity: 1}}\n{methods}")).await;
+    let mut first = Device::open(stage.address, 5).await;
+    first.connect(&login("", "vin42", "s3cret")).await;
+    let given = first.assigned_id().await;
+    for other in ["", "b"] {
+        assert_eq!(
+            answer(&stage, 5, &login(other, "vin42", "s3cret")).await,
+            "connack 0x97",
+            "{other:?}"
+        );
+    }
+    let _again = Device::connected_as(stage.address, 5, &login(&given, "vin42", "s3cret")).await;
+    assert_eq!(first.line().await, "disconnect 0x8e");
+}
+
 /// A stored subscription to which its client has lost the right is left out, and is back with the right, unless it was unsubscribed meanwhile.
 #[tokio::test]
 async fn who_unsubscribes_what_it_has_no_right_to_any_more_does_not_get_it_back_with_the_right() {

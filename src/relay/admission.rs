@@ -114,7 +114,7 @@ impl Desk {
         };
         admission.identity = None;
         let client = admission.assigned.clone();
-        let refused = if !self.recognise(verdict, session, now) {
+        let refused = if !self.recognise(verdict, client.as_deref(), session, now) {
             true
         } else if let Some(reason) = self.will_objection(session, client.as_deref()) {
             session.refuse(reason, now);

@@ -180,9 +180,10 @@ impl Desk {
         Some(guard.principal.as_ref()?.name.clone())
     }
 
-    /// Takes the answer. False: the client is not let in, and was told so.
-    pub(super) fn recognise(&mut self, verdict: Verdict, session: &mut Session, now: Instant) -> bool {
-        let seat = self.seat(&verdict, session.client_id());
+    /// Takes the answer. `assigned` is the client id of one that has sent none: who comes back with it is the same client. False: it is not let
+    /// in, and was told so.
+    pub(super) fn recognise(&mut self, verdict: Verdict, assigned: Option<&str>, session: &mut Session, now: Instant) -> bool {
+        let seat = self.seat(&verdict, assigned.unwrap_or(session.client_id()));
         match verdict {
             Verdict::Accepted { principal, expires } if seat.is_ok() => {
                 if let Some(guard) = &mut self.guard {
@@ -214,7 +215,7 @@ impl Desk {
                 Verdict::Accepted {
                     principal: Some(known), ..
                 },
-            ) => identities.enter(&known.name, client, self.mailbox.id()).map(Some).ok_or(()),
+            ) => identities.enter(&known.name, client).map(Some).ok_or(()),
             _ => Ok(None),
         }
     }

@@ -48,10 +48,9 @@ impl Identities {
         })
     }
 
-    /// Counts a client, unless that is too many. One without a client id differs from all others by its `connection`.
-    pub fn enter(self: &Arc<Self>, identity: &str, client: &str, connection: u64) -> Option<Counted> {
-        let connection = if client.is_empty() { connection } else { 0 };
-        let client = self.hasher.hash_one((identity, client, connection));
+    /// Counts a client, unless that is too many. One that has sent no client id has the one that was made up for it.
+    pub fn enter(self: &Arc<Self>, identity: &str, client: &str) -> Option<Counted> {
+        let client = self.hasher.hash_one((identity, client));
         let identity = self.hasher.hash_one(identity);
         let mut shard = self.shard(identity);
         let Shard { identities, clients } = &mut *shard;
@@ -105,19 +104,18 @@ mod tests {
     #[test]
     fn clients_are_counted_and_not_their_connections() {
         let identities = Identities::new(NonZeroU32::new(2).unwrap());
-        let enter = |identity, client, connection| identities.enter(identity, client, connection);
-        let first = enter("vin42", "a", 1).unwrap();
-        let _second = enter("vin42", "b", 2).unwrap();
-        assert!(enter("vin42", "c", 3).is_none());
-        let _other = enter("vin43", "c", 4).unwrap();
-        let again = enter("vin42", "a", 5).unwrap();
+        let enter = |identity, client| identities.enter(identity, client);
+        let first = enter("vin42", "a").unwrap();
+        let _second = enter("vin42", "b").unwrap();
+        assert!(enter("vin42", "c").is_none());
+        let _other = enter("vin43", "c").unwrap();
+        let again = enter("vin42", "a").unwrap();
         drop(first);
-        assert!(enter("vin42", "c", 6).is_none(), "its second connection is there");
+        assert!(enter("vin42", "c").is_none(), "its second connection is there");
         drop(again);
-        let third = enter("vin42", "c", 7).unwrap();
+        let third = enter("vin42", "c").unwrap();
         drop(third);
-        let _unnamed = enter("vin42", "", 8).unwrap();
-        assert!(enter("vin42", "", 9).is_none(), "two without a client id are two");
+        assert!(enter("vin42", "d").is_some(), "its place is free");
     }
 
     #[test]
@@ -125,8 +123,8 @@ mod tests {
         let identities = Identities::new(NonZeroU32::new(1).unwrap());
         for n in 0..1000 {
             let name = n.to_string();
-            let _twice = (identities.enter(&name, "a", n), identities.enter(&name, "a", n));
-            assert!(identities.enter(&name, "b", n).is_none());
+            let _twice = (identities.enter(&name, "a"), identities.enter(&name, "a"));
+            assert!(identities.enter(&name, "b").is_none());
         }
         for shard in &identities.shards {
             let shard = shard.lock().unwrap();
