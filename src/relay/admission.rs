@@ -54,7 +54,7 @@ enum Stage {
 }
 
 impl Admission {
-    /// Whether it is asked who the client is, and it has nothing to say meanwhile.
+    /// Whether the answer who the client is has not come, and is not the client's to give.
     pub(super) fn is_asked_about(&self) -> bool {
         matches!(self.identity, Some(Identity::Asked(_) | Identity::Begun(_)))
     }
