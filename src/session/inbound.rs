@@ -12,9 +12,9 @@ use super::alias::InboundAliases;
 use super::{AckKind, Answer, Output, Phase, Session, Ticket};
 use crate::mqtt::{Ack, PacketId, Publish, QoS, ReasonCode, Version};
 
-/// Packet ids that may be open of a stored session, if its client's window is not large: each takes some 55 bytes of the 256 KiB that one record has for
-/// what is in flight, and that record is written anew with each step.
-const MOST_STORED: usize = 1024;
+/// Packet ids that a client may have open that was told no window, or has some from before, if the window is not large: each takes 10 bytes here,
+/// and of a stored session some 55 bytes of the 256 KiB that one record has for what is in flight, which is written anew with each step.
+const MOST_OPEN: usize = 1024;
 
 /// The device's side of the session.
 #[derive(Debug, Default)]
@@ -23,8 +23,8 @@ pub(super) struct Inbound {
     waiting: VecDeque<Waiting>,
     /// Ticket of `waiting[0]`. Tickets wrap around: far fewer than 2^32 wait at a time.
     first: u32,
-    /// Open packet ids; in version 5 their number is what receive maximum bounds. The client chooses the keys, but of 65,535 only:
-    /// the fast hasher's worst case is harmless, and so is the memory, 640 KiB were all of them open.
+    /// Open packet ids; in version 5 their number is what receive maximum bounds, in 3.x [`MOST_OPEN`]. The client chooses the keys, but of
+    /// 65,535 only: the fast hasher's worst case is harmless.
     open: FxHashMap<PacketId, Step>,
     /// Words for refusals whose turn has not come; nearly always empty.
     notes: Vec<(PacketId, &'static str)>,
@@ -100,15 +100,8 @@ impl Inbound {
         }
     }
 
-    /// `stored` says how many packet ids of a stored session are open from before; it is `None` of any other.
-    fn admit(
-        &self,
-        packet_id: PacketId,
-        publish: &Publish<'_>,
-        version: Version,
-        receive_maximum: usize,
-        stored: Option<usize>,
-    ) -> Admission {
+    /// `former` says how many packet ids of a stored session are open from before.
+    fn admit(&self, packet_id: PacketId, publish: &Publish<'_>, version: Version, receive_maximum: usize, former: usize) -> Admission {
         let exactly_once = publish.qos == QoS::ExactlyOnce;
         match self.open.get(&packet_id) {
             Some(Step::Received) if exactly_once => Admission::RepeatPubRec,
@@ -120,12 +113,12 @@ impl Inbound {
             // [MQTT-2.2.1-3]
             Some(_) => Admission::Breach(ReasonCode::ProtocolError, "a packet id in use was used for another message"),
             // [MQTT-3.3.4-7]
-            None if version == Version::V5 && self.open.len() - stored.unwrap_or(0) >= receive_maximum => {
+            None if version == Version::V5 && self.open.len() - former >= receive_maximum => {
                 Admission::Breach(ReasonCode::ReceiveMaximumExceeded, "")
             }
             // 3.x cannot be told the window and is held back by not reading; but PUBRELs lie behind PUBLISHes, so waiting for
-            // them would be for ever, and a client may write all of its PUBLISHes first. What its record cannot hold ends the connection.
-            None if stored.is_some() && self.open.len() >= receive_maximum.saturating_mul(4).max(MOST_STORED) => {
+            // them would be for ever, and a client may write all of its PUBLISHes first. What memory and record are not to hold ends the connection.
+            None if self.open.len() >= receive_maximum.saturating_mul(4).max(MOST_OPEN) => {
                 Admission::Breach(ReasonCode::ReceiveMaximumExceeded, "too many open packet ids")
             }
             None => Admission::Produce,
@@ -248,10 +241,10 @@ impl Session {
         let Some(packet_id) = publish.packet_id else {
             return self.outputs.push_back(Output::Publish { ticket: None });
         };
-        let stored = self.stored.as_ref().map(|stored| stored.former);
+        let former = self.stored.as_ref().map_or(0, |stored| stored.former);
         match self
             .inbound
-            .admit(packet_id, publish, self.version, usize::from(self.settings.receive_maximum), stored)
+            .admit(packet_id, publish, self.version, usize::from(self.settings.receive_maximum), former)
         {
             Admission::Produce => {
                 if self.inbound.begin(packet_id, publish.qos)
