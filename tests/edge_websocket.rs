@@ -8,6 +8,8 @@ use std::future::pending;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use mqtt_kafka_proxy::downstream::websocket::Decoder;
@@ -51,6 +53,14 @@ struct Stage {
 }
 
 fn start(websocket: WebSocketSettings, limits: Limits) -> Stage {
+    start_with(websocket, limits, echo)
+}
+
+fn start_with<F, Fut>(websocket: WebSocketSettings, limits: Limits, on_link: F) -> Stage
+where
+    F: Fn(Link) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -67,7 +77,7 @@ fn start(websocket: WebSocketSettings, limits: Limits) -> Stage {
     let _inside = runtime.enter();
     let listener = Listener::bind(&settings, &Gate::new(limits), &metrics).unwrap();
     let address = listener.local_address().unwrap();
-    runtime.spawn(listener.run(echo, pending()));
+    runtime.spawn(listener.run(on_link, pending()));
     Stage {
         address,
         metrics,
@@ -368,6 +378,57 @@ fn a_stranger_may_not_go_on_with_frames_that_carry_nothing() {
     pongs(&mut known, 4_000);
     known.send(Message::Binary(b"x".to_vec().into())).unwrap();
     assert_eq!(receive(&mut known, 1), b"x");
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What carries nothing gives the reader no bytes to stop at; others have their turn all the same, and the reader is told.
+#[test]
+fn of_what_carries_nothing_a_wait_takes_a_part_at_a_time() {
+    const PART: usize = 64 << 10;
+    let (tell, links) = std::sync::mpsc::sync_channel(1);
+    let on_link = move |link| {
+        let tell = tell.clone();
+        async move { tell.send(link).unwrap() }
+    };
+    let stage = start_with(WebSocketSettings::default(), Limits::default(), on_link);
+    let (head, mut client) = stage.ask(&request("/mqtt", "mqtt"));
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let mut link = links.recv_timeout(PATIENCE).unwrap();
+    link.served();
+    client.set_nonblocking(true).unwrap();
+    // Empty binary frames, masked by zeros.
+    let frames = [0x82, 0x80, 0, 0, 0, 0].repeat(100_000);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let (start, mut sent, mut taken, mut told) = (std::time::Instant::now(), 0, 0, 0);
+    while taken < 1 << 20 {
+        assert!(start.elapsed() < PATIENCE, "{taken} of {sent} bytes were taken");
+        // As much as the socket holds.
+        while let Ok(count) = client.write(&frames[sent % 6..]) {
+            sent += count;
+        }
+        woken.0.store(false, Ordering::SeqCst);
+        let polled = link.poll_fill(&mut Context::from_waker(&waker));
+        let part = link.carried_nothing();
+        assert!(part < 2 * PART, "{part} bytes in one wait");
+        taken += part;
+        match polled {
+            Poll::Pending => assert!(part < PART || woken.0.load(Ordering::SeqCst), "nobody would go on"),
+            Poll::Ready(filled) => {
+                assert_eq!((filled.unwrap(), link.input()), (Fill::Bytes, &b""[..]));
+                told += 1;
+            }
+        }
+    }
+    assert!(told >= taken / (2 * PART) - 1, "told {told} times of {taken} bytes");
 }
 
 proptest! {

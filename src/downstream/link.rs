@@ -36,7 +36,7 @@ const COPIED_AT_MOST: usize = BUFFER_SIZE / 2;
 /// What [`Link::fill`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
-    /// There is more input than before.
+    /// There is more input than before, or so much has come that carried nothing that it is to be looked at ([`Link::carried_nothing`]).
     Bytes,
     /// The peer sends no more. Input that was not consumed stays readable.
     End,
@@ -108,6 +108,9 @@ impl Link {
                 ErrorKind::InvalidData,
                 "incomplete packet over the maximum packet size",
             )));
+        }
+        if self.stream.has_paused() {
+            return Poll::Ready(Ok(Fill::Bytes));
         }
         if self.stream.poll_readable(cx)?.is_pending() {
             self.park();
@@ -208,6 +211,11 @@ impl Link {
     /// Whether such bytes have left since this was asked last.
     pub fn has_sent(&mut self) -> bool {
         self.stream.has_sent()
+    }
+
+    /// Bytes of WebSocket that have come since this was asked last and are no input: headers, pings, pongs and the like.
+    pub fn carried_nothing(&mut self) -> usize {
+        self.stream.carried_nothing()
     }
 
     /// Whether a TLS record has come in part: what is in it is not input yet.

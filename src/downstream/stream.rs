@@ -102,6 +102,22 @@ impl Stream {
         }
     }
 
+    /// Whether a read has ended since so much came that carried nothing; once for each.
+    pub(super) fn has_paused(&mut self) -> bool {
+        match self {
+            Self::Plain(_) | Self::Tls(_) => false,
+            Self::WebSocket(frames) => frames.has_paused(),
+        }
+    }
+
+    /// Bytes that carried nothing since this was asked last.
+    pub(super) fn carried_nothing(&mut self) -> usize {
+        match self {
+            Self::Plain(_) | Self::Tls(_) => 0,
+            Self::WebSocket(frames) => frames.carried_nothing(),
+        }
+    }
+
     /// Whether bytes wait here that have left the outbox.
     pub(super) fn holds(&self) -> bool {
         match self {

@@ -22,6 +22,8 @@ pub(super) use upgrade::{Refused, upgrade};
 /// Bytes of headers, pings and the like that may come before it is known who sends them: a CONNECT in frames of one byte each has seven of
 /// them for each.
 const STRANGERS: usize = 256 << 10;
+/// After so many of them others have their turn, and whoever reads is told, as after a read of data.
+const AT_A_TIME: usize = 64 << 10;
 
 /// One connection after its upgrade.
 #[derive(Debug)]
@@ -32,6 +34,12 @@ pub(super) struct WebSocket {
     end: Option<End>,
     /// Bytes that carry nothing and may still come; `None`: the client is let in.
     spare: Option<usize>,
+    /// Those that came since this was asked last.
+    empty: usize,
+    /// Those that came since the reader was told of anything.
+    untold: usize,
+    /// The reader is to be told of them.
+    paused: bool,
     /// What came behind the request already.
     early: Vec<u8>,
     /// A header or a control frame that is on its way.
@@ -61,6 +69,9 @@ impl WebSocket {
             decoder: Decoder::new(max_frame_size.into()),
             end: None,
             spare: Some(STRANGERS),
+            empty: 0,
+            untold: 0,
+            paused: false,
             early,
             head: Vec::new(),
             left: 0,
@@ -89,15 +100,12 @@ impl WebSocket {
         self.below.poll_readable(cx)
     }
 
-    /// Data of the client; 0 once it has closed. While we end, what comes is of no interest, so it is not looked at.
-    ///
-    /// Of frames that carry nothing one turn takes no more than of any others, a buffer full: a flood of pings would else hold the thread for as many
-    /// reads as the runtime allows, which are MiBs.
+    /// Data of the client; 0 once it has closed. While we end, what comes is of no interest, so it is not looked at. Frames without end that
+    /// carry nothing make it pending now and then, with a wake.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         if self.closing != Closing::No {
             return self.below.poll_read(cx, into);
         }
-        let mut idle = 0;
         loop {
             match self.end {
                 Some(End::Closed(_)) => return Poll::Ready(Ok(0)),
@@ -116,18 +124,31 @@ impl WebSocket {
             self.end = end.or_else(|| self.spend(read - carried));
             self.answer_ping();
             if carried > 0 {
+                self.untold = 0;
                 return Poll::Ready(Ok(carried));
             }
-            idle += read;
-            if idle >= into.len() {
+            if self.end.is_none() && self.untold >= AT_A_TIME {
+                (self.untold, self.paused) = (0, true);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
         }
     }
 
-    /// Takes what carried nothing from what may still come of that; the end, if that was too much.
+    /// Whether there was such a pause; once for each.
+    pub(super) fn has_paused(&mut self) -> bool {
+        std::mem::take(&mut self.paused)
+    }
+
+    /// Bytes that carried nothing since this was asked last.
+    pub(super) fn carried_nothing(&mut self) -> usize {
+        std::mem::take(&mut self.empty)
+    }
+
+    /// Counts what carried nothing, and takes it from what may still come of that; the end, if that was too much.
     fn spend(&mut self, bytes: usize) -> Option<End> {
+        self.empty = self.empty.saturating_add(bytes);
+        self.untold = self.untold.saturating_add(bytes);
         let left = self.spare.as_mut()?;
         match left.checked_sub(bytes) {
             Some(rest) => *left = rest,

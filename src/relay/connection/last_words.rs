@@ -63,6 +63,8 @@ impl Connection {
             }
             match self.link.poll_fill(&mut context) {
                 Poll::Ready(Ok(Fill::Bytes)) => self.read_packets(now),
+                // More may lie behind what carried nothing.
+                Poll::Pending if self.spend_on_nothing(now) => {}
                 // An end is seen again by whoever waits for the socket next.
                 Poll::Ready(Ok(Fill::End) | Err(_)) | Poll::Pending => return,
             }

@@ -16,6 +16,7 @@ const TAKEN_LAST: [u8; 6] = [4, 5, 6, 7, 12, 14];
 impl Connection {
     /// Gives the session packet after packet, as long as it may read, each can go on, and programs leave time for it in this turn.
     pub(super) fn read_packets(&mut self, now: Instant) {
+        self.spend_on_nothing(now);
         self.regard_size();
         self.retry(now);
         while self.may_read() {
@@ -74,6 +75,17 @@ impl Connection {
             pace.spend(is_publish.into(), used, now);
         }
         self.link.consume(used);
+    }
+
+    /// What came around packets, or without any, costs as much as they do. Whether there was some.
+    pub(super) fn spend_on_nothing(&mut self, now: Instant) -> bool {
+        let bytes = self.link.carried_nothing();
+        if bytes > 0
+            && let Some(pace) = &mut self.pace
+        {
+            pace.spend(0, bytes, now);
+        }
+        bytes > 0
     }
 
     pub(super) fn may_read(&mut self) -> bool {

@@ -1,5 +1,7 @@
 //! Turns of one connection, taken by hand.
 
+use std::{num::NonZeroU32, time::Duration};
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -7,10 +9,10 @@ use tokio::{
     task::yield_now,
 };
 
-use super::super::{Relay, Settings, mailbox::Ending};
+use super::super::{ClientRate, Relay, Settings, mailbox::Ending};
 use super::*;
 use crate::{
-    downstream::{Address, Gate, Limits, Listener, ListenerLimits, ListenerSettings, Protocol, was_served},
+    downstream::{Address, Gate, Limits, Listener, ListenerLimits, ListenerSettings, Protocol, WebSocketSettings, was_served},
     mapping::{Direction, KafkaSpec, OnError, RuleSet, RuleSpec, Unmapped, steps_taken},
     metrics::Metrics,
     session,
@@ -22,6 +24,8 @@ const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
 const PINGREQ: [u8; 2] = [0xc0, 0];
 const PINGRESP: [u8; 2] = [0xd0, 0];
 const DISCONNECT: &[u8] = &[0xe0, 0];
+/// Longer than anything here takes; only a defect meets it.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Messages to [`dear`] that one turn takes: 20,000 steps each.
 const IN_A_TURN: usize = 5;
 
@@ -32,13 +36,23 @@ async fn link() -> (Link, Arc<Shared>, TcpStream, Arc<Metrics>) {
 
 /// One with these rules.
 async fn link_by(rules: Vec<RuleSpec>) -> (Link, Arc<Shared>, TcpStream, Arc<Metrics>) {
+    link_over(Protocol::Mqtt, b"", ClientRate::default(), rules).await
+}
+
+/// One over this protocol, to which a device with this rate says this first.
+async fn link_over(
+    protocol: Protocol,
+    first: &[u8],
+    rate: ClientRate,
+    rules: Vec<RuleSpec>,
+) -> (Link, Arc<Shared>, TcpStream, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
     let settings = Settings {
         session: Arc::new(session::Settings::default()),
         delivery_timeout: LAST_WRITE,
         drain_timeout: LAST_WRITE,
         batch_size: 1024,
-        rate: super::super::ClientRate::default(),
+        rate,
         sweeps: super::super::SweepSettings::default(),
         fetch_size: 1024,
         store: None,
@@ -59,7 +73,7 @@ async fn link_by(rules: Vec<RuleSpec>) -> (Link, Arc<Shared>, TcpStream, Arc<Met
     let listener = ListenerSettings {
         name: "tcp".to_owned(),
         address: Address::Ip("127.0.0.1:0".parse().unwrap()),
-        protocol: Protocol::Mqtt,
+        protocol,
         proxy: None,
         limits: ListenerLimits::default(),
     };
@@ -71,7 +85,8 @@ async fn link_by(rules: Vec<RuleSpec>) -> (Link, Arc<Shared>, TcpStream, Arc<Met
         async move { drop(tell.send(link).await) }
     };
     tokio::spawn(listener.run(on_link, std::future::pending()));
-    let device = TcpStream::connect(address).await.unwrap();
+    let mut device = TcpStream::connect(address).await.unwrap();
+    device.write_all(first).await.unwrap();
     (links.recv().await.unwrap(), relay.shared, device, metrics)
 }
 
@@ -244,4 +259,44 @@ async fn a_dear_message_that_waits_for_kafka_is_not_looked_at_again_all_the_time
         times = looked_on => assert!((1..10).contains(&times), "{times}"),
     }
     assert!(connection.desk.is_blocked());
+}
+
+/// A frame as a client sends it; a mask of zeros changes nothing.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let length = 0x80 | u8::try_from(payload.len()).unwrap();
+    [&[first, length, 0, 0, 0, 0], payload].concat()
+}
+
+#[tokio::test]
+async fn frames_that_carry_nothing_cost_as_much_as_packets() {
+    const UPGRADE: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: proxy.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+    let rate = ClientRate {
+        messages: None,
+        bytes: NonZeroU32::new(1024),
+    };
+    let (binary, ping) = (0x82, 0x89);
+    for nothing in [frame(ping, &[b'x'; 125]), frame(binary, b"")] {
+        let protocol = Protocol::Ws(WebSocketSettings::default());
+        let (link, shared, mut device, _) = link_over(protocol, UPGRADE, rate, Vec::new()).await;
+        let mut connection = Connection::new(link, shared);
+        device.write_all(&frame(binary, CONNECT)).await.unwrap();
+        while !connection.session.is_live() {
+            let _event = connection.wait(false).await;
+            connection.turn();
+        }
+        assert_eq!(connection.paced(), None, "a second's worth comes at once");
+        // 80 KiB, with which a socket does not hold up who sends them.
+        device.write_all(&nothing.repeat((80 << 10) / nothing.len())).await.unwrap();
+        let is_held = async {
+            while connection.paced().is_none() {
+                let _event = connection.wait(false).await;
+                connection.turn();
+            }
+        };
+        timeout(PATIENCE, is_held).await.expect("it is never held back");
+        assert!(!connection.reading);
+        let until = connection.paced().unwrap();
+        assert!(until > Instant::now() + Duration::from_secs(30), "64 KiB at 1 KiB a second");
+    }
 }
