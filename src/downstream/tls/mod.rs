@@ -19,6 +19,7 @@ use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, crypto, version};
 use tokio::sync::Notify;
+use tokio::task::JoinError;
 
 pub(super) use self::refusal::certificate_fault;
 
@@ -103,10 +104,8 @@ impl Tls {
                 told = None;
             }
             let own = self.clone();
-            // Ends by itself; an error means that the runtime ends.
-            let Ok(read) = tokio::task::spawn_blocking(move || own.read_again(anew)).await else {
-                return;
-            };
+            let done = tokio::task::spawn_blocking(move || own.read_again(anew)).await;
+            let Some(read) = outcome(done) else { return };
             match read {
                 Ok(false) => {}
                 Ok(true) => {
@@ -132,6 +131,18 @@ impl Tls {
         let current = read(&self.settings, self.alpn, Some(&former))?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
         Ok(true)
+    }
+}
+
+/// What came of reading; `None`: the runtime ends. Whatever a file may do to the libraries that read it, the listener goes on.
+fn outcome(done: Result<Result<bool, Fault>, JoinError>) -> Option<Result<bool, Fault>> {
+    match done {
+        Ok(read) => Some(read),
+        Err(e) if e.is_panic() => Some(Err((
+            "reading the files has panicked".to_owned(),
+            "report this as a defect, with the files that are no secret".to_owned(),
+        ))),
+        Err(_) => None,
     }
 }
 
@@ -273,6 +284,17 @@ mod tests {
         fs::write(folder.join("server.pem"), &pair.0).unwrap();
         fs::write(folder.join("server.key"), &pair.1).unwrap();
         pair
+    }
+
+    #[tokio::test]
+    async fn only_the_end_of_the_runtime_ends_the_watch_over_files() {
+        let panicked = tokio::task::spawn_blocking(|| panic!("a file that nobody has thought of")).await;
+        let (message, _) = outcome(panicked).expect("it goes on").unwrap_err();
+        assert!(message.contains("panicked"), "{message}");
+        let cancelled = tokio::spawn(std::future::pending());
+        cancelled.abort();
+        assert_eq!(outcome(cancelled.await), None);
+        assert_eq!(outcome(Ok(Ok(true))), Some(Ok(true)));
     }
 
     #[test]
