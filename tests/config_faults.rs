@@ -783,3 +783,22 @@ fn a_key_of_another_protocol_is_told() {
         assert!(found.contains(said), "{entry}: {found}");
     }
 }
+
+/// What the system is given is the path from the file's folder on.
+#[test]
+fn the_path_of_a_socket_is_as_long_as_the_system_takes_it() {
+    let folder = "/etc/proxy/";
+    for (length, fits) in [(107 - folder.len(), true), (108 - folder.len(), false)] {
+        let address = format!("unix:{}", "s".repeat(length));
+        let found = faults(&GOOD.replace("0.0.0.0:1883", &address));
+        let said = "a path of 108 bytes, folder included, and 107 are possible";
+        assert!(
+            if fits {
+                found.is_empty()
+            } else {
+                found[0].to_string().contains(said)
+            },
+            "{found:?}"
+        );
+    }
+}

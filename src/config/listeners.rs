@@ -249,10 +249,15 @@ impl Walk<'_> {
     fn place(&mut self, node: &Node, path: &str, taken: &mut HashMap<Address, u32>) -> Option<Address> {
         let text = self.text(node, path)?;
         if let Some(socket) = text.strip_prefix("unix:") {
-            let address = Address::Unix(self.folder().join(socket));
-            let fits = !socket.is_empty() && socket.len() <= LONGEST_SOCKET_PATH;
-            if !fits {
-                let message = format!("`{path}`: no path of 1 to {LONGEST_SOCKET_PATH} bytes");
+            // The system is given the path as it is from this file's folder.
+            let joined = self.folder().join(socket);
+            let length = joined.as_os_str().len();
+            let address = Address::Unix(joined);
+            if socket.is_empty() || length > LONGEST_SOCKET_PATH {
+                let message = match socket.is_empty() {
+                    true => format!("`{path}`: no path of a socket"),
+                    false => format!("`{path}`: a path of {length} bytes, folder included, and {LONGEST_SOCKET_PATH} are possible"),
+                };
                 self.fault(node.place, message, "write for example \"unix:/run/mqtt.sock\"");
                 return None;
             }

@@ -225,7 +225,8 @@ impl TokenBucket {
     fn take(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.last).as_nanos();
         self.credit = FULL.min(self.credit.saturating_add(u64::try_from(passed).unwrap_or(FULL)));
-        self.last = now;
+        // Of two threads the later one may have looked at the clock earlier: no time is counted twice.
+        self.last = self.last.max(now);
         let enough = self.credit >= self.cost;
         if enough {
             self.credit -= self.cost;
@@ -292,5 +293,6 @@ mod tests {
         let mut bucket = TokenBucket::full(1, start);
         assert!(bucket.take(start));
         assert!(!bucket.take(start - Duration::from_secs(5)));
+        assert!(!bucket.take(start), "the same five seconds");
     }
 }
