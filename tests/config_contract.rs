@@ -51,6 +51,7 @@ fn of_listeners() {
         ", protocol: mqtt",
         ", protocol: ws",
         ", protocol: ws, path: \"*\", frame_size: 1MiB",
+        ", protocol: ws, origins: [\"https://app.example.org\", \"http://[::1]:8080\"]",
         ", protocol: mqtt, proxy_protocol: true, proxy_from: [\"10.0.0.0/8\"]",
         ", protocol: mqtt, proxy_protocol: false",
         ", protocol: mqtt, limits: {connections: 5, connect_rate: 5/s}",

@@ -756,6 +756,22 @@ fn a_key_of_another_protocol_is_told() {
         ("protocol: ws, path: \"/mqtt?a=b\"}", "is no path"),
         ("protocol: ws, frame_size: 4B}", "is out of range"),
         (
+            "protocol: mqtt, origins: [\"https://app.example.org\"]}",
+            "`origins` on a listener with `protocol: mqtt`",
+        ),
+        ("protocol: ws, origins: []}", "is empty"),
+        ("protocol: ws, origins: https://app.example.org}", "is not a list"),
+        ("protocol: ws, origins: [app.example.org]}", "is no origin of a web page"),
+        ("protocol: ws, origins: [\"*\"]}", "write scheme, host and perhaps a port"),
+        (
+            "protocol: ws, origins: [\"https://app.example.org/\"]}",
+            "is no origin of a web page",
+        ),
+        (
+            "protocol: ws, origins: [\"https://App.example.org:443\"]}",
+            "has the port that browsers leave out; write \"https://app.example.org\"",
+        ),
+        (
             "protocol: mqtts, tls: {certificate: a, key: b, ticket_keys: c}}",
             "`tls.ticket_keys` is no file",
         ),

@@ -185,7 +185,8 @@ fn listeners_of_every_kind() {
 listeners:
   - {name: a, address: "unix:run/mqtt.sock", protocol: mqtt}
   - {name: b, address: "systemd:0", protocol: ws}
-  - {name: c, address: "[::1]:80", protocol: ws, path: "*", frame_size: 64KiB}
+  - {name: c, address: "[::1]:80", protocol: ws, path: "*", frame_size: 64KiB,
+     origins: ["https://app.example.org", "HTTP://LocalHost:8080"]}
   - {name: d, address: "[::1]:81", protocol: mqtt, proxy_protocol: true, proxy_from: ["10.1.0.0/16", "::1"], proxy_identity: true,
      limits: {connections: 5, connect_rate: 6/s}}
 limits: {connections_per_address: 7, connect_packet_size: 1KiB, topic_length: 200B, topic_levels: 9, subscriptions: 11,
@@ -202,11 +203,13 @@ rules: [{name: a, mqtt: a, kafka: {topic: t}}]
     let mqtt = WebSocketSettings {
         path: Some("/mqtt".to_owned()),
         frame_size: 16 << 20,
+        origins: None,
     };
     assert_eq!(b.protocol, Protocol::Ws(mqtt));
     let any = WebSocketSettings {
         path: None,
         frame_size: 64 << 10,
+        origins: Some(vec!["https://app.example.org".to_owned(), "http://localhost:8080".to_owned()]),
     };
     assert_eq!(c.protocol, Protocol::Ws(any));
     assert_eq!((&c.proxy, c.limits), (&None, ListenerLimits::default()));

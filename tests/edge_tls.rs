@@ -446,6 +446,7 @@ async fn the_protocol_is_the_listener_s_own_or_none() {
     let websocket = WebSocketSettings {
         path: None,
         frame_size: 1 << 20,
+        origins: None,
     };
     let wss = ListenerSettings {
         protocol: Protocol::Wss(files.settings(ClientAuth::None), websocket),

@@ -206,6 +206,23 @@ fn a_request_for_something_else_is_told_so_and_counted() {
 }
 
 #[test]
+fn a_page_of_another_origin_is_refused_and_counted() {
+    let only = WebSocketSettings {
+        origins: Some(vec!["https://app.example.org".to_owned()]),
+        ..WebSocketSettings::default()
+    };
+    let stage = start(only, Limits::default());
+    let of = |origin: &str| request("/mqtt", "mqtt").replace("Host:", &format!("Origin: {origin}\r\nHost:"));
+    let (head, _page) = stage.ask(&of("https://app.example.org"));
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let (head, _device) = stage.ask(&request("/mqtt", "mqtt"));
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let (head, _other) = stage.ask(&of("https://evil.example"));
+    assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{head}");
+    stage.shows(&refused("handshake", 1));
+}
+
+#[test]
 fn any_path_will_do_if_the_configuration_says_so() {
     let any = WebSocketSettings {
         path: None,

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use ipnet::IpNet;
 
 use crate::admin;
-use crate::downstream::{Address, ListenerLimits, ListenerSettings, Protocol, ProxySettings, WebSocketSettings};
+use crate::downstream::{Address, ListenerLimits, ListenerSettings, Protocol, ProxySettings};
 
 use super::problem::quoted;
 use super::tree::{Node, Place};
@@ -21,6 +21,7 @@ const LISTENER: Keys = Keys {
         "tls",
         "path",
         "frame_size",
+        "origins",
         "proxy_protocol",
         "proxy_from",
         "proxy_identity",
@@ -154,7 +155,9 @@ impl Walk<'_> {
         let websocket = self.websocket(section);
         let word = word?;
         let (secure, framed) = (matches!(word, "mqtts" | "wss"), matches!(word, "ws" | "wss"));
-        let stray = ["path", "frame_size"].into_iter().find_map(|key| Some((key, section.get(key)?)));
+        let stray = ["path", "frame_size", "origins"]
+            .into_iter()
+            .find_map(|key| Some((key, section.get(key)?)));
         if let Some((key, node)) = stray.filter(|_| !framed) {
             let message = format!("`{key}` on a listener with `protocol: {word}`");
             self.fault(node.place, message, format!("write `protocol: ws` or `wss`, or remove `{key}`"));
@@ -180,29 +183,6 @@ impl Walk<'_> {
             (true, Some((_, tls))) if framed => Some(Protocol::Wss(tls?, websocket?)),
             (true, Some((_, tls))) => Some(Protocol::Mqtts(tls?)),
         }
-    }
-
-    /// `path` and `frame_size` of a listener.
-    fn websocket(&mut self, section: &Section<'_>) -> Option<WebSocketSettings> {
-        let mut settings = WebSocketSettings::default();
-        let path = self.optional(section, "path").map(|node| {
-            self.parsed(node, "listeners[].path", |text| match text {
-                "*" => Ok(None),
-                path if path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && !b"?#".contains(&b)) => {
-                    Ok(Some(path.to_owned()))
-                }
-                _ => Err(("is no path".to_owned(), "write for example /mqtt, or \"*\" for any".to_owned())),
-            })
-        });
-        let size = self.optional(section, "frame_size");
-        let size = size.map(|node| self.size(node, "listeners[].frame_size", 128..=1 << 30));
-        if let Some(path) = path {
-            settings.path = path?;
-        }
-        if let Some(size) = size {
-            settings.frame_size = u32::try_from(size?).expect("the range is below 2^32");
-        }
-        Some(settings)
     }
 
     /// `admin`: its address is none of the listeners'.

@@ -13,6 +13,7 @@ mod environment;
 mod examples;
 mod limits;
 mod listener_tls;
+mod listener_websocket;
 mod listeners;
 mod problem;
 mod rule_kafka;

@@ -33,7 +33,7 @@ pub use listener::Listener;
 pub use ready::Ready;
 pub use settings::{
     Address, BindError, ClientAuth, Limits, ListenerLimits, ListenerSettings, Protocol, ProxySettings, TicketKeys, TlsSettings,
-    WebSocketSettings,
+    WebSocketSettings, origin,
 };
 #[cfg(test)]
 pub(crate) use turns::was_served;

@@ -1,7 +1,7 @@
 //! What the configuration says of listeners, and the one line that says why a listener cannot be had.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -117,6 +117,26 @@ pub struct WebSocketSettings {
     pub path: Option<String>,
     /// Bytes of the largest frame. It costs no memory: packets are read as they come.
     pub frame_size: u32,
+    /// Where web pages may come from, as [`origin`] writes it; `None`: from anywhere. Who is no browser does not say where he comes from.
+    pub origins: Option<Vec<String>>,
+}
+
+/// The origin of a web page (RFC 6454 §6.2) in the one form that is compared: `scheme://host` or `scheme://host:port`. `None`: it is none.
+pub fn origin(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    let (scheme, rest) = text.split_once("://")?;
+    let bracketed = rest.find(']').map_or(0, |end| end + 1);
+    let (host, port) = match rest[bracketed..].find(':') {
+        Some(colon) => (&rest[..bracketed + colon], Some(&rest[bracketed + colon + 1..])),
+        None => (rest, None),
+    };
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(of_scheme);
+    let is_name = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = is_name || inner.is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == port);
+    (is_scheme && is_host && port.is_none_or(is_port)).then_some(text)
 }
 
 impl Default for WebSocketSettings {
@@ -124,6 +144,7 @@ impl Default for WebSocketSettings {
         Self {
             path: Some("/mqtt".to_owned()),
             frame_size: 16 << 20,
+            origins: None,
         }
     }
 }
@@ -220,3 +241,43 @@ impl fmt::Display for BindError {
 }
 
 impl std::error::Error for BindError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_perhaps_a_port() {
+        for (text, read) in [
+            ("https://app.example.org", Some("https://app.example.org")),
+            ("HTTPS://App.Example.org:8443", Some("https://app.example.org:8443")),
+            ("http://10.0.0.1:80", Some("http://10.0.0.1:80")),
+            ("http://[2001:DB8::1]:8080", Some("http://[2001:db8::1]:8080")),
+            ("http://[::1]", Some("http://[::1]")),
+            ("capacitor://localhost", Some("capacitor://localhost")),
+            ("null", None),
+            ("*", None),
+            ("", None),
+            ("app.example.org", None),
+            ("https://", None),
+            ("://app", None),
+            ("1s://app", None),
+            ("https://app/", None),
+            ("https://app/path", None),
+            ("https://user@app", None),
+            ("https://*.example.org", None),
+            ("https://app:", None),
+            ("https://app:0", None),
+            ("https://app:080", None),
+            ("https://app:70000", None),
+            ("https://app:80:80", None),
+            ("https://[::1", None),
+            ("https://[::1]x", None),
+            ("https://[app]", None),
+            ("https://\u{fc}ber.example", None),
+            ("https://a b", None),
+        ] {
+            assert_eq!(origin(text).as_deref(), read, "{text}");
+        }
+    }
+}

@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 use tungstenite::http::HeaderValue;
-use tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
+use tungstenite::http::header::{ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 
-use crate::downstream::settings::WebSocketSettings;
+use crate::downstream::settings::{WebSocketSettings, origin};
 use crate::downstream::stream::Stream;
 use crate::mqtt::outbox::Outbox;
 
@@ -96,6 +96,9 @@ fn parse(bytes: &[u8], settings: &WebSocketSettings) -> Result<Option<(usize, Ve
     if settings.path.as_deref().is_some_and(|path| path != request.uri().path()) {
         return Err((404, "Not Found"));
     }
+    if !may_come(&request, settings) {
+        return Err((403, "Forbidden"));
+    }
     let mut answer = create_response(&request).map_err(|_| (426, "Upgrade Required"))?;
     if !offers_mqtt(&request) {
         return Err((400, "Subprotocol mqtt is missing"));
@@ -106,6 +109,13 @@ fn parse(bytes: &[u8], settings: &WebSocketSettings) -> Result<Option<(usize, Ve
     let mut out = Vec::new();
     write_response(&mut out, &answer).map_err(|_| (500, "Internal Server Error"))?;
     Ok(Some((used, out)))
+}
+
+/// Whether the web page that asks may (§10.2). A browser says which it is, and no page can keep it from that; who says nothing is no browser.
+fn may_come(request: &Request, settings: &WebSocketSettings) -> bool {
+    let Some(origins) = &settings.origins else { return true };
+    let mut said = request.headers().get_all(ORIGIN).iter();
+    said.all(|value| value.to_str().ok().and_then(origin).is_some_and(|origin| origins.contains(&origin)))
 }
 
 fn offers_mqtt(request: &Request) -> bool {
@@ -187,6 +197,46 @@ mod tests {
             let request = GOOD.replace(from, to);
             assert_ne!(request, GOOD);
             assert_eq!(status(&request), Some(refused), "{request}");
+        }
+    }
+
+    #[test]
+    fn only_pages_of_the_origins_that_are_written_may_come_and_who_is_no_browser() {
+        let only = WebSocketSettings {
+            origins: Some(vec!["https://app.example.org".to_owned(), "http://localhost:8080".to_owned()]),
+            ..WebSocketSettings::default()
+        };
+        let any = WebSocketSettings::default();
+        let status = |origins: &[&str], settings| {
+            let lines: String = origins.iter().map(|origin| format!("\r\nOrigin: {origin}")).collect();
+            let request = GOOD.replace("\r\n\r\n", &(lines + "\r\n\r\n"));
+            parse(request.as_bytes(), settings)
+                .map(|whole| whole.is_some())
+                .map_err(|refusal| refusal.0)
+        };
+        for taken in [
+            &[][..],
+            &["https://app.example.org"],
+            &["HTTPS://App.Example.ORG"],
+            &["http://localhost:8080"],
+        ] {
+            assert_eq!(status(taken, &only), Ok(true), "{taken:?}");
+        }
+        for refused in [
+            &["https://evil.example"][..],
+            &["null"],
+            &[""],
+            &["http://app.example.org"],
+            &["https://app.example.org:8443"],
+            &["https://app.example.org.evil.example"],
+            &["https://app.example.org/"],
+            &["http://localhost"],
+            &["https://app.example.org", "https://evil.example"],
+            &["https://app.example.org https://evil.example"],
+            &["\u{e4}"],
+        ] {
+            assert_eq!(status(refused, &only), Err(403), "{refused:?}");
+            assert_eq!(status(refused, &any), Ok(true), "{refused:?}");
         }
     }
 
