@@ -179,6 +179,36 @@ rules:
 }
 
 #[test]
+fn all_addresses_are_those_of_ipv6_only_where_those_of_ipv4_are_named_too() {
+    let config = parse(
+        r#"
+listeners:
+  - {name: a, address: "[::]:1883", protocol: mqtt}
+  - {name: b, address: "0.0.0.0:1883", protocol: mqtt}
+  - {name: c, address: "[::]:1884", protocol: mqtt}
+  - {name: d, address: "[::]:9090", protocol: mqtt}
+  - {name: e, address: "[::]:0", protocol: mqtt}
+  - {name: f, address: "0.0.0.0:0", protocol: mqtt}
+admin: {address: "0.0.0.0:9090"}
+kafka: {bootstrap_servers: ["a:1"]}
+rules: [{name: a, mqtt: a, kafka: {topic: t}}]
+"#,
+    );
+    let found: Vec<&Address> = config.listeners.iter().map(|listener| &listener.address).collect();
+    let all = |text: &str| Address::Ip(text.parse().unwrap());
+    let only = |text: &str| Address::OnlyIpv6(text.parse().unwrap());
+    let expected = [
+        only("[::]:1883"),
+        all("0.0.0.0:1883"),
+        all("[::]:1884"),
+        only("[::]:9090"),
+        all("[::]:0"),
+        all("0.0.0.0:0"),
+    ];
+    assert_eq!(found, expected.iter().collect::<Vec<_>>());
+}
+
+#[test]
 fn listeners_of_every_kind() {
     let config = parse(
         r#"

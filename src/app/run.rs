@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{Admin, Pages, Ready};
 use crate::config::{Config, Problem};
-use crate::downstream::{Gate, Listener};
+use crate::downstream::{Gate, Listener, unnamed_sockets};
 use crate::metrics::Metrics;
 use crate::relay::{self, Relay, SharedKind};
 use crate::resources::table_files;
@@ -77,6 +77,7 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), rules = config.rules.len(), "starting");
     tell_of_warnings(&config.warnings);
     tell_of_open_listeners(&config);
+    tell_of_unnamed_sockets(&config);
     make_room(config.limits.connections);
     let topics: Vec<String> = named(&config).into_keys().collect();
     let tables = config.rules.tables();
@@ -243,6 +244,16 @@ fn tell_of_open_listeners(config: &Config) {
         tracing::warn!(
             listener = listener.name,
             "no `authentication`: whoever reaches this listener is let in as nobody"
+        );
+    }
+}
+
+/// A socket that systemd hands over and no listener takes looks open from outside.
+fn tell_of_unnamed_sockets(config: &Config) {
+    for place in unnamed_sockets(config.listeners.iter().map(|listener| &listener.address)) {
+        tracing::warn!(
+            address = %format_args!("systemd:{place}"),
+            "a socket was handed over that no listener names: who connects there gets no answer"
         );
     }
 }

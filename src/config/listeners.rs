@@ -1,7 +1,7 @@
 //! `listeners`, and `admin`: where the process listens, and with which certificates.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 
 use ipnet::IpNet;
@@ -62,6 +62,19 @@ impl Walk<'_> {
     pub(super) fn listeners<'t>(&mut self, node: &'t Node, taken: &mut Taken<'t>) -> Vec<ListenerSettings> {
         let list = self.list(node, "listeners");
         list.iter().filter_map(|entry| self.listener(entry, taken)).collect()
+    }
+
+    /// `[::]` stands for all addresses, those of IPv4 too, but where these are somebody else's with the same port.
+    pub(super) fn divide(listeners: &mut [ListenerSettings], taken: &Taken<'_>) {
+        for listener in listeners {
+            let Address::Ip(SocketAddr::V6(address)) = listener.address else {
+                continue;
+            };
+            let ipv4 = Address::Ip((Ipv4Addr::UNSPECIFIED, address.port()).into());
+            if address.ip().is_unspecified() && taken.addresses.contains_key(&ipv4) {
+                listener.address = Address::OnlyIpv6(address.into());
+            }
+        }
     }
 
     fn listener<'t>(&mut self, node: &'t Node, taken: &mut Taken<'t>) -> Option<ListenerSettings> {

@@ -1,17 +1,16 @@
 //! The listening sockets: TCP, Unix, or one that whoever started the process hands over.
 
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use listenfd::ListenFd;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::settings::{Address, BindError, ListenerSettings};
 use super::socket::Socket;
+use super::socket_file::SocketFile;
 
 /// Handshakes the kernel completes ahead of us; it caps this at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
@@ -27,31 +26,21 @@ static INHERITED: Mutex<Option<ListenFd>> = Mutex::new(None);
 pub(super) enum Door {
     Tcp(TcpListener),
     Unix {
+        /// Held for its end, and in front of the listener: the file is gone before a connection is refused, for such a file is replaced by who comes.
+        _file: Option<SocketFile>,
         listener: UnixListener,
-        /// Held for its end.
-        _file: Option<OwnPath>,
     },
-}
-
-/// The file of a Unix socket, removed with the listener.
-#[derive(Debug)]
-pub(super) struct OwnPath(PathBuf);
-
-impl Drop for OwnPath {
-    fn drop(&mut self) {
-        // Somebody else may have removed it.
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 impl Door {
     /// Takes the address. Must be called within a tokio runtime.
     pub(super) fn open(settings: &ListenerSettings) -> Result<Self, BindError> {
         let opened = match &settings.address {
-            Address::Ip(address) => listen(*address).map(Self::Tcp),
-            Address::Unix(path) => listen_at(path).map(|listener| {
-                let _file = Some(OwnPath(path.clone()));
-                Self::Unix { listener, _file }
+            Address::Ip(address) => listen(*address, false).map(Self::Tcp),
+            Address::OnlyIpv6(address) => listen(*address, true).map(Self::Tcp),
+            Address::Unix(path) => SocketFile::listen(path).map(|(listener, file)| Self::Unix {
+                _file: Some(file),
+                listener,
             }),
             Address::Inherited(place) => inherit(*place),
         };
@@ -84,11 +73,15 @@ pub(super) fn plain(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Of all addresses of IPv6 those of IPv4 are a part, unless `only_v6` leaves them to another listener.
+fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
-        TcpSocket::new_v6()?
+        let socket = TcpSocket::new_v6()?;
+        // The system's default may be either.
+        SockRef::from(&socket).set_only_v6(only_v6)?;
+        socket
     };
     // A restart must not wait for the old connections' TIME_WAIT; a port that is listened on stays taken all the same.
     socket.set_reuseaddr(true)?;
@@ -99,26 +92,33 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// A socket left behind by a process that is gone refuses connections, and only such a one is replaced.
-fn listen_at(path: &Path) -> io::Result<UnixListener> {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    let refuses = || std::os::unix::net::UnixStream::connect(path).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused);
-    if is_socket && refuses() {
-        fs::remove_file(path)?;
-    }
-    UnixListener::bind(path)
-}
-
 fn inherit(place: usize) -> io::Result<Door> {
     let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
     let handed = inherited.get_or_insert_with(ListenFd::from_env);
     if let Ok(Some(tcp)) = handed.take_tcp_listener(place) {
-        tcp.set_nonblocking(true)?;
-        return TcpListener::from_std(tcp).map(Door::Tcp);
+        return adopt(tcp).map(Door::Tcp);
     }
     let unix = handed.take_unix_listener(place)?.ok_or(ErrorKind::NotFound)?;
     unix.set_nonblocking(true)?;
-    UnixListener::from_std(unix).map(|listener| Door::Unix { listener, _file: None })
+    UnixListener::from_std(unix).map(|listener| Door::Unix { _file: None, listener })
+}
+
+fn adopt(tcp: std::net::TcpListener) -> io::Result<TcpListener> {
+    tcp.set_nonblocking(true)?;
+    // As of our own: see `listen`. Who has made it may have left it out.
+    SockRef::from(&tcp).set_keepalive(true)?;
+    TcpListener::from_std(tcp)
+}
+
+/// The places of sockets that were handed over and are nobody's. Who connects there would wait for ever.
+pub fn unnamed_sockets<'a>(named: impl Iterator<Item = &'a Address>) -> Vec<usize> {
+    let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
+    left_over(inherited.get_or_insert_with(ListenFd::from_env).len(), named)
+}
+
+fn left_over<'a>(handed: usize, named: impl Iterator<Item = &'a Address>) -> Vec<usize> {
+    let named: Vec<&Address> = named.collect();
+    (0..handed).filter(|place| !named.contains(&&Address::Inherited(*place))).collect()
 }
 
 fn cannot_listen(settings: &ListenerSettings, error: &io::Error) -> BindError {
@@ -128,7 +128,7 @@ fn cannot_listen(settings: &ListenerSettings, error: &io::Error) -> BindError {
             format!("no listening socket {place} was handed over: {error}"),
             "start the process by systemd with a socket unit; the first socket is systemd:0",
         ),
-        (Address::Ip(_), ErrorKind::AddrInUse) => (
+        (Address::Ip(_) | Address::OnlyIpv6(_), ErrorKind::AddrInUse) => (
             format!("address {address} is in use"),
             "stop the other process or give another port",
         ),
@@ -136,7 +136,7 @@ fn cannot_listen(settings: &ListenerSettings, error: &io::Error) -> BindError {
             format!("address {address} is in use"),
             "stop the other process, or remove the file if it is no socket",
         ),
-        (Address::Ip(_), ErrorKind::PermissionDenied) => (
+        (Address::Ip(_) | Address::OnlyIpv6(_), ErrorKind::PermissionDenied) => (
             format!("no permission to listen on {address}"),
             "give a port from 1024 up, or the capability CAP_NET_BIND_SERVICE",
         ),
@@ -155,31 +155,55 @@ fn cannot_listen(settings: &ListenerSettings, error: &io::Error) -> BindError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use tokio::net::TcpStream;
 
     use super::*;
 
     #[tokio::test]
     async fn what_is_accepted_is_looked_after_by_the_kernel() {
-        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let _device = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
         assert!(TcpSocket::from_std_stream(accepted.into_std().unwrap()).keepalive().unwrap());
     }
 
     #[tokio::test]
-    async fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mqtt.sock");
-        drop(UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "left behind");
-        let own = listen_at(&path).unwrap();
-        assert_eq!(listen_at(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
-        drop(own);
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, "no socket").unwrap();
-        assert_eq!(listen_at(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
-        assert_eq!(fs::read(&path).unwrap(), b"no socket");
+    async fn what_is_accepted_at_a_socket_that_was_handed_over_is_looked_after_too() {
+        let handed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = adopt(handed).unwrap();
+        let _device = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        assert!(TcpSocket::from_std_stream(accepted.into_std().unwrap()).keepalive().unwrap());
+    }
+
+    #[tokio::test]
+    async fn all_addresses_are_those_of_ipv4_too_but_where_another_listener_has_these() {
+        let all = listen("[::]:0".parse().unwrap(), false).unwrap();
+        assert!(!SockRef::from(&all).only_v6().unwrap(), "whatever the system's default is");
+        let ipv4 = listen("0.0.0.0:0".parse().unwrap(), false).unwrap();
+        let beside = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), ipv4.local_addr().unwrap().port());
+        assert_eq!(listen(beside, false).unwrap_err().kind(), ErrorKind::AddrInUse);
+        let ipv6 = listen(beside, true).unwrap();
+        let mut peers = vec![];
+        for (listener, ip) in [(&ipv4, "127.0.0.1"), (&ipv6, "::1")] {
+            let device = TcpStream::connect((ip, beside.port())).await.unwrap();
+            let (_, peer) = listener.accept().await.unwrap();
+            assert_eq!(peer, device.local_addr().unwrap(), "{ip}");
+            peers.push(device);
+        }
+    }
+
+    #[test]
+    fn sockets_that_nobody_names_are_found() {
+        let named = [
+            Address::Inherited(2),
+            Address::Inherited(0),
+            Address::Ip("127.0.0.1:0".parse().unwrap()),
+        ];
+        assert_eq!(left_over(4, named.iter()), [1, 3]);
+        assert_eq!(left_over(0, named.iter()), [0_usize; 0]);
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Listener {
     /// The address as it is told: that of the settings, with the port taken.
     pub fn address(&self) -> Address {
         match (&self.address, self.local_address()) {
-            (Address::Ip(_), Ok(taken)) => taken.into(),
+            (Address::Ip(_) | Address::OnlyIpv6(_), Ok(taken)) => taken.into(),
             (written, _) => written.clone(),
         }
     }

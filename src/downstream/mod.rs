@@ -20,12 +20,14 @@ mod ready;
 mod records;
 mod settings;
 mod socket;
+mod socket_file;
 mod stream;
 mod tls;
 mod turns;
 pub mod websocket;
 
 pub use addresses::network_of;
+pub use doors::unnamed_sockets;
 pub use gate::Gate;
 pub use identity::CertificateIdentity;
 pub use link::{Fill, Link};

@@ -47,6 +47,8 @@ pub struct ListenerLimits {
 pub enum Address {
     /// An IP address and port; port 0 takes any free port.
     Ip(SocketAddr),
+    /// All addresses of IPv6, and none of IPv4: those are another listener's with the same port.
+    OnlyIpv6(SocketAddr),
     /// A Unix socket. A socket that nobody listens on any more is replaced; who may connect, the folder says.
     Unix(PathBuf),
     /// A listening socket that whoever started the process hands over, by its place (systemd's `LISTEN_FDS`).
@@ -56,7 +58,7 @@ pub enum Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ip(address) => address.fmt(f),
+            Self::Ip(address) | Self::OnlyIpv6(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Inherited(place) => write!(f, "systemd:{place}"),
         }
