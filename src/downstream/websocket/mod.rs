@@ -297,38 +297,3 @@ fn frame(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(payload);
     bytes
 }
-
-#[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-
-    use tokio::net::UnixStream;
-
-    use super::super::socket::Socket;
-    use super::*;
-
-    /// Of a client: masked by zeros, without a payload.
-    const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
-
-    /// What two sockets of one machine hand over is there at once.
-    #[tokio::test]
-    async fn a_flood_of_pings_takes_no_more_of_a_turn_than_a_flood_of_data() {
-        const BUFFER: usize = 6 * 1024;
-        let (near, far) = UnixStream::pair().unwrap();
-        far.writable().await.unwrap();
-        let flood = [&PING.repeat(3 * 1024)[..], &[0x82, 0x81, 0, 0, 0, 0, b'x']].concat();
-        assert_eq!(far.try_write(&flood).unwrap(), flood.len());
-        let mut frames = WebSocket::new(Stream::Plain(Socket::Unix(near)), Vec::new(), 1);
-        frames.let_in();
-        let (mut buffer, mut turns) = (vec![0; BUFFER], 0);
-        let read = poll_fn(|cx| {
-            if frames.poll_readable(cx)?.is_pending() {
-                return Poll::Pending;
-            }
-            turns += 1;
-            frames.poll_read(cx, &mut buffer)
-        });
-        assert_eq!(read.await.unwrap(), 1);
-        assert_eq!((turns, buffer[0]), (4, b'x'));
-    }
-}
