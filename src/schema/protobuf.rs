@@ -1,5 +1,6 @@
 //! Protocol Buffers: messages and their canonical JSON.
 
+mod builtin;
 mod size;
 
 use std::{fmt, path::Path};
@@ -34,7 +35,7 @@ impl fmt::Debug for Protobuf {
     }
 }
 
-/// What a schema may import: what it refers to in the registry, and what comes with Protobuf itself.
+/// What a schema may import: what it refers to in the registry, and what comes with Protobuf and with Confluent's clients.
 struct Imports {
     text: SchemaText,
     google: GoogleFileResolver,
@@ -50,7 +51,10 @@ impl FileResolver for Imports {
         match referred {
             _ if name == ROOT => File::from_source(ROOT, &self.text.text),
             Some((_, text)) => File::from_source(name, text),
-            None => self.google.open_file(name),
+            None => match builtin::file(name) {
+                Some(text) => File::from_source(name, &text),
+                None => self.google.open_file(name),
+            },
         }
     }
 }
