@@ -122,6 +122,10 @@ fn values_at_fault() {
             "write `subject`",
         ),
         (
+            "{name: b, mqtt: \"b/{x}\", kafka: {topic: b, topics: [c]}, transform: 'record({topic: \"c\"})', value: {format: avro, registry: \"http://r\"}}",
+            "may choose among several Kafka topics",
+        ),
+        (
             "{name: b, direction: subscribe, mqtt: \"b/{key}\", kafka: {topic: b}, value: {format: avro, registry: \"http://r\", subject: s}}",
             "only reads",
         ),
@@ -129,6 +133,10 @@ fn values_at_fault() {
         let fault = only(&GOOD.replacen("rules:\n", &format!("rules:\n  - {rule}\n"), 1));
         assert!(fault.to_string().contains(words), "{fault}");
     }
+    // With a subject of all of them there is nothing to tell.
+    let chosen = "{name: b, mqtt: \"b/{x}\", kafka: {topic: b, topics: [c]}, transform: 'record({topic: \"c\"})', \
+                  value: {format: avro, registry: \"http://r\", subject: s}}";
+    assert_eq!(faults(&GOOD.replacen("rules:\n", &format!("rules:\n  - {chosen}\n"), 1)), []);
 }
 
 #[test]

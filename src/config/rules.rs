@@ -170,7 +170,7 @@ impl Walk<'_> {
         };
         // What a value says has no say in what else is wrong with the rule, and a name that is missing neither.
         let value = self.optional(&section, "value");
-        let value = value.and_then(|n| self.value(n, direction, kafka.known_topic()));
+        let value = value.and_then(|n| self.value(n, direction, &kafka));
         let (value, schema) = value.unwrap_or_default();
         let known = Known {
             direction: direction.is_some(),

@@ -11,6 +11,7 @@ use crate::resources::{RegistryLogin, RegistrySettings, SubjectSettings};
 use crate::schema::{Catalog, Format, Writer};
 use crate::upstream::http::HttpSettings;
 
+use super::rule_kafka::ReadKafka;
 use super::tree::{Kind, Node};
 use super::walk::{Keys, Section, Walk};
 
@@ -56,7 +57,7 @@ impl Walk<'_> {
         &mut self,
         node: &Node,
         direction: Option<Direction>,
-        kafka_topic: Option<&str>,
+        kafka: &ReadKafka,
     ) -> Option<(Option<ValueSpec>, Option<SchemaSpec>)> {
         // The format says which keys there are, so it is looked for before the keys are.
         let format = match &node.kind {
@@ -80,7 +81,7 @@ impl Walk<'_> {
         match format {
             Written::Plain(format) => Some((Some(ValueSpec { format, payload: payload? }), None)),
             Written::Schema(format) => {
-                let schema = self.schema(&section, format, direction, kafka_topic)?;
+                let schema = self.schema(&section, format, direction, kafka)?;
                 // What the schema is given, and gives, is JSON.
                 let value = payload?.map(|payload| ValueSpec {
                     format: Plain::Json,
@@ -91,20 +92,14 @@ impl Walk<'_> {
         }
     }
 
-    fn schema(
-        &mut self,
-        section: &Section<'_>,
-        format: Format,
-        direction: Option<Direction>,
-        kafka_topic: Option<&str>,
-    ) -> Option<SchemaSpec> {
+    fn schema(&mut self, section: &Section<'_>, format: Format, direction: Option<Direction>, kafka: &ReadKafka) -> Option<SchemaSpec> {
         let http = self.registry(section);
         let login = self.login(section);
         let refresh = match self.optional(section, "refresh") {
             Some(n) => self.duration(n, "rules[].value.refresh", REFRESH),
             None => Some(Duration::from_secs(300)),
         };
-        let written = self.subject(section, direction, kafka_topic);
+        let written = self.subject(section, direction, kafka);
         let message = self.message_type(section, format, direction);
         if section.is_misspelt() {
             return None;
@@ -174,7 +169,8 @@ impl Walk<'_> {
     }
 
     /// The subject of a rule that writes; `Some(None)`: it only reads.
-    fn subject(&mut self, section: &Section<'_>, direction: Option<Direction>, kafka_topic: Option<&str>) -> Option<Option<String>> {
+    fn subject(&mut self, section: &Section<'_>, direction: Option<Direction>, kafka: &ReadKafka) -> Option<Option<String>> {
+        let kafka_topic = kafka.known_topic();
         match (self.optional(section, "subject"), direction) {
             (Some(n), Some(Direction::Subscribe)) => {
                 let remedy = "remove it: what is read has the id of its schema in front";
@@ -196,6 +192,14 @@ impl Walk<'_> {
                     section.place,
                     "the Kafka topic has a placeholder, so it names no subject",
                     "write `subject`, the one of all its topics",
+                );
+                None
+            }
+            (None, _) if !kafka.spec.topics.is_empty() => {
+                self.fault(
+                    section.place,
+                    "the program may choose among several Kafka topics, and one subject has the schema for all of them",
+                    "write `subject`, the one of all topics of the rule",
                 );
                 None
             }
