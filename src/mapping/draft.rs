@@ -281,8 +281,13 @@ impl Draft {
     fn obey_schema(&mut self, rule: &Rule, from: usize, inbound: &Inbound<'_>) -> Result<(), RefusalReason> {
         let Some(schema) = &rule.schema else { return Ok(()) };
         for at in from..self.records.len() {
+            // What a program made lies where the record's value is written to.
+            let made;
             let json = match &self.records[at].value {
-                RecordValue::Own(range) => &self.values[range.clone()],
+                RecordValue::Own(range) => {
+                    made = self.values[range.clone()].to_vec();
+                    &made
+                }
                 RecordValue::Payload | RecordValue::Null => inbound.publish.payload,
             };
             let start = self.values.len();

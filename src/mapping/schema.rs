@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::draft::Inbound;
 use super::route::RefusalReason;
 use super::rules::{RuleId, RuleSet};
 use super::skip::SkipReason;
-use crate::schema::{Catalog, Format, LARGEST, Misfit, Unread, Why, Writer, Written};
+use crate::schema::{Catalog, Format, Json, LARGEST, Misfit, Unread, Why, Writer, Written};
 
 /// The schemas of a rule's values. What they say is put there by others, while the rules are in use.
 #[derive(Clone, Debug)]
@@ -66,11 +64,15 @@ impl SchemaSpec {
     /// Reads what is to be written; `None`: it is empty, so there is no value.
     ///
     /// # Errors
-    /// It is no JSON, or too large.
-    pub fn parse(&self, json: &[u8]) -> Result<Option<Value>, Unwritable> {
+    /// It is no JSON, has a member twice, or is too large.
+    pub fn parse<'t>(&self, json: &'t [u8]) -> Result<Option<Json<'t>>, Unwritable> {
         match json.len() {
             0 => Ok(None),
-            1..=LARGEST => Ok(Some(serde_json::from_slice(json).map_err(|_| RefusalReason::NotJson)?)),
+            1..=LARGEST => match Json::read(json) {
+                Ok(json) => Ok(Some(json)),
+                Err(misfit) if misfit.why == Why::Damaged => Err(RefusalReason::NotJson.into()),
+                Err(misfit) => Err(unwritable(misfit)),
+            },
             _ => Err(RefusalReason::ValueTooLarge.into()),
         }
     }
@@ -79,17 +81,10 @@ impl SchemaSpec {
     ///
     /// # Errors
     /// The schema does not allow it, or is not known. `out` is as it was.
-    pub fn write(&self, value: Option<&Value>, out: &mut Vec<u8>) -> Result<bool, Unwritable> {
-        let Some(value) = value else { return Ok(false) };
+    pub fn write(&self, json: Option<&Json<'_>>, out: &mut Vec<u8>) -> Result<bool, Unwritable> {
+        let Some(json) = json else { return Ok(false) };
         let written = self.written().ok_or(RefusalReason::NoSchema)?;
-        let misfit = |misfit: Misfit| Unwritable {
-            reason: match misfit.why {
-                Why::TooMuch => RefusalReason::ValueTooLarge,
-                Why::Mismatch | Why::Damaged => RefusalReason::SchemaMismatch,
-            },
-            misfit: Some(misfit),
-        };
-        written.encode(value, out).map_err(misfit)?;
+        written.encode(json, out).map_err(unwritable)?;
         Ok(true)
     }
 
@@ -98,9 +93,18 @@ impl SchemaSpec {
     /// # Errors
     /// It has no schema that is known, or is not as that says.
     pub fn read(&self, value: &[u8], out: &mut Vec<u8>) -> Result<(), Unread> {
-        let value = self.catalog.decode(value)?;
-        serde_json::to_writer(out, &value).expect("a Vec takes all, and keys are texts");
-        Ok(())
+        self.catalog.decode(value, out)
+    }
+}
+
+fn unwritable(misfit: Misfit) -> Unwritable {
+    let reason = match misfit.why {
+        Why::TooMuch => RefusalReason::ValueTooLarge,
+        Why::Mismatch | Why::Damaged => RefusalReason::SchemaMismatch,
+    };
+    Unwritable {
+        reason,
+        misfit: Some(misfit),
     }
 }
 

@@ -5,12 +5,11 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use serde_json::Value;
-
 use super::{
     LARGEST,
     compiled::{Format, Schema},
     framing::{self, Framed},
+    json::Json,
     misfit::Misfit,
 };
 
@@ -106,14 +105,14 @@ impl Catalog {
         (!self.knows(id)).then_some(id)
     }
 
-    /// Reads the value of a record.
+    /// Appends the JSON of a record's value.
     ///
     /// # Errors
-    /// It has no frame, its schema is not known, or it is not as that says.
-    pub fn decode(&self, value: &[u8]) -> Result<Value, Unread> {
+    /// It has no frame, its schema is not known, or it is not as that says. `out` is as it was.
+    pub fn decode(&self, value: &[u8], out: &mut Vec<u8>) -> Result<(), Unread> {
         let framed = Framed::read(value).map_err(|_| Unread::Unframed)?;
         match self.get(framed.id) {
-            Some(Known::Schema(schema)) => schema.decode(framed.rest).map_err(Unread::Misfit),
+            Some(Known::Schema(schema)) => schema.decode_text(framed.rest, out).map_err(Unread::Misfit),
             Some(Known::None) => Err(Unread::NoSchema(framed.id)),
             None => Err(Unread::Unknown(framed.id)),
         }
@@ -134,10 +133,10 @@ impl Written {
     ///
     /// # Errors
     /// The schema does not allow it. `out` is as it was.
-    pub fn encode(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), Misfit> {
+    pub fn encode(&self, json: &Json<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
         let start = out.len();
         framing::put_id(self.id, out);
-        let encoded = self.schema.encode(value, out).and_then(|()| match out.len() - start <= LARGEST {
+        let encoded = self.schema.encode(json, out).and_then(|()| match out.len() - start <= LARGEST {
             true => Ok(()),
             false => Err(Misfit::too_much(format!("becomes more than {LARGEST} bytes"))),
         });

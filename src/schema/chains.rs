@@ -19,7 +19,7 @@ const NAMED: [&str; 2] = ["dependentSchemas", "dependencies"];
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
 
 /// The links of the longest chain; `None`: more than 200, or without end.
-pub(super) fn longest(schema: &Value, references: &HashMap<&str, Value>) -> Option<usize> {
+pub(super) fn longest(schema: &Value, references: &HashMap<&str, &Value>) -> Option<usize> {
     let mut parts = Parts::default();
     parts.gather(schema, "");
     references.iter().for_each(|(name, referred)| parts.gather(referred, name));

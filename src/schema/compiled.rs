@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{DEEPEST, LARGEST, MOST_VALUES, avro::Avro, json_schema::JsonSchema, misfit::Misfit, protobuf::Protobuf, text::SchemaText};
+use super::{
+    DEEPEST, LARGEST, MOST_VALUES, avro::Avro, json::Json, json_schema::JsonSchema, misfit::Misfit, protobuf::Protobuf, text::SchemaText,
+};
 
 /// The language of a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,12 +79,12 @@ impl Schema {
     ///
     /// # Errors
     /// The schema does not allow it. `out` may hold a part of it then.
-    pub fn encode(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), Misfit> {
-        bound(value, 0, &mut { MOST_VALUES })?;
+    pub fn encode(&self, json: &Json<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
+        bound(json.value(), 0, &mut { MOST_VALUES })?;
         match self {
-            Self::Avro(avro) => avro.encode(value, out),
-            Self::JsonSchema(schema) => schema.encode(value, out),
-            Self::Protobuf(protobuf) => protobuf.encode(value, out),
+            Self::Avro(avro) => avro.encode(json, out),
+            Self::JsonSchema(schema) => schema.encode(json, out),
+            Self::Protobuf(protobuf) => protobuf.encode(json.value(), out),
         }
     }
 
@@ -108,6 +110,19 @@ impl Schema {
                 Ok(value)
             }
         }
+    }
+
+    /// Appends the JSON of what stands behind the schema's id. That of a JSON Schema is as it stands there.
+    ///
+    /// # Errors
+    /// It is no value of this schema. `out` is as it was.
+    pub fn decode_text(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
+        let value = self.decode(bytes)?;
+        match self {
+            Self::JsonSchema(_) => out.extend_from_slice(bytes),
+            Self::Avro(_) | Self::Protobuf(_) => serde_json::to_writer(out, &value).expect("a Vec takes all, and keys are texts"),
+        }
+        Ok(())
     }
 }
 

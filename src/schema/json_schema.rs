@@ -1,14 +1,12 @@
 //! JSON Schema: the value is JSON on both sides, and valid.
 
-use std::{collections::HashMap, fmt};
+use std::fmt;
 
 use jsonschema::{PatternOptions, Registry, Validator};
 use serde_json::Value;
 
-use super::{chains, misfit::Misfit, stack::on_large_stack, text::SchemaText, unfolded};
+use super::{addresses, chains, json::Json, misfit::Misfit, stack::on_large_stack, text::SchemaText, unfolded};
 
-/// Where the schema itself is, for references that are relative. The registry's names stand beside it.
-const BASE: &str = "registry:///schema";
 /// Bytes that a pattern may compile to.
 const LARGEST_PATTERN: usize = 1 << 20;
 /// Parts of the schema times the weight of a value, up to which the reason is looked for why that is not valid.
@@ -38,30 +36,23 @@ impl JsonSchema {
     pub(super) fn compile(text: &SchemaText) -> Result<Self, String> {
         let parse = |text: &str| serde_json::from_str::<Value>(text).map_err(|e| format!("is no JSON: {e}"));
         let schema = parse(&text.text)?;
-        let mut registry = Registry::new();
-        let mut references = HashMap::new();
-        for (name, referred) in &text.references {
-            // As a name beside the schema, which is what `$ref` is resolved against.
-            let uri = if name.contains("://") {
-                name.clone()
-            } else {
-                format!("registry:///{}", name.trim_start_matches('/'))
-            };
-            let value = parse(referred).map_err(|why| format!("its reference `{name}` {why}"))?;
-            references.insert(name.as_str(), value.clone());
-            registry = registry
-                .add(uri, value)
-                .map_err(|e| format!("its reference `{name}` cannot be used: {e}"))?;
-        }
+        let referred = text.references.iter().map(|(name, text)| {
+            let referred = parse(text).map_err(|why| format!("its reference `{name}` {why}"))?;
+            Ok((name.as_str(), referred))
+        });
+        let referred = referred.collect::<Result<Vec<_>, String>>()?;
+        let addresses = addresses::addresses(&schema, &referred)?;
+        let references = referred.iter().map(|(name, referred)| (*name, referred)).collect();
         let chain = chains::longest(&schema, &references);
         let chain = chain.ok_or_else(|| {
             let most = chains::LONGEST;
             format!("has more than {most} parts that lead to each other without going deeper into the value")
         })?;
-        let registry = registry.prepare().map_err(|e| format!("cannot be resolved: {e}"))?;
+        // Under another address one may refer to what is nowhere; the first are the registry's names.
+        let registry = registry(&addresses, &referred).or_else(|_| registry(&addresses[..referred.len()], &referred))?;
         let options = jsonschema::options()
             .with_registry(&registry)
-            .with_base_uri(BASE)
+            .with_base_uri(addresses::BASE)
             .offline()
             // In linear time: payloads are strangers'.
             .with_pattern_options(PatternOptions::regex().size_limit(LARGEST_PATTERN).dfa_size_limit(LARGEST_PATTERN));
@@ -107,10 +98,24 @@ impl JsonSchema {
         }
     }
 
-    pub(super) fn encode(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), Misfit> {
-        self.check(value)?;
-        serde_json::to_writer(out, value).map_err(|e| Misfit::mismatch(e.to_string()))
+    pub(super) fn encode(&self, json: &Json<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
+        self.check(json.value())?;
+        // As it came: written anew, numbers would have the digits of doubles.
+        out.extend_from_slice(json.text());
+        Ok(())
     }
+}
+
+/// Those that are referred to, under these addresses.
+fn registry<'a>(addresses: &[(String, usize)], referred: &'a [(&str, Value)]) -> Result<Registry<'a>, String> {
+    let mut registry = Registry::new();
+    for (address, at) in addresses {
+        let (name, referred) = &referred[*at];
+        registry = registry
+            .add(address, referred)
+            .map_err(|e| format!("its reference `{name}` cannot be used: {e}"))?;
+    }
+    registry.prepare().map_err(|e| format!("cannot be resolved: {e}"))
 }
 
 /// What a value takes, in bytes or so; not further than `most`.

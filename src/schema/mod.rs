@@ -3,11 +3,13 @@
 //! Pure: a schema is compiled once from its text and those that it refers to, and immutable from then on. Payloads and records are
 //! strangers' bytes: what they may cost is bounded here ([`LARGEST`], [`DEEPEST`], [`MOST_VALUES`]).
 
+mod addresses;
 mod avro;
 mod catalog;
 mod chains;
 mod compiled;
 mod framing;
+mod json;
 mod json_schema;
 mod misfit;
 mod protobuf;
@@ -18,6 +20,7 @@ mod unfolded;
 pub use catalog::{Catalog, Known, Unread, Writer, Written};
 pub use compiled::{Format, Schema};
 pub use framing::{Framed, Unframed};
+pub use json::Json;
 pub use misfit::{Misfit, Why};
 pub use text::{LARGEST_SCHEMA, SchemaText};
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 const MOST: usize = 10_000;
 
 /// The parts; `None`: more than 10,000, without end, or not to be told.
-pub(super) fn parts(schema: &Value, references: &HashMap<&str, Value>) -> Option<usize> {
+pub(super) fn parts(schema: &Value, references: &HashMap<&str, &Value>) -> Option<usize> {
     let mut count = 1;
     // With the document in which each lies.
     let mut left = vec![(schema, schema)];
@@ -41,7 +41,7 @@ pub(super) fn parts(schema: &Value, references: &HashMap<&str, Value>) -> Option
     Some(count)
 }
 
-fn led_to<'a>(target: &str, document: &'a Value, references: &'a HashMap<&str, Value>) -> Option<(&'a Value, &'a Value)> {
+fn led_to<'a>(target: &str, document: &'a Value, references: &HashMap<&str, &'a Value>) -> Option<(&'a Value, &'a Value)> {
     let (name, pointer) = target.split_once('#').unwrap_or((target, ""));
     let document = match name {
         "" => document,

@@ -1,10 +1,13 @@
 //! From JSON to Avro's binary encoding.
 
+use std::collections::HashSet;
+use std::ptr;
+
 use serde_json::{Map, Value};
 
-use super::{Avro, Branch, Field, Node, UuidForm, logical};
+use super::{Avro, Branch, Decimal, Field, Node, UuidForm, logical, times};
 use crate::{
-    schema::{DEEPEST, LARGEST, MOST_VALUES, Misfit},
+    schema::{DEEPEST, LARGEST, MOST_VALUES, Misfit, json::Json},
     wire::varint,
 };
 
@@ -13,6 +16,8 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 
 struct Encoder<'a> {
     avro: &'a Avro,
+    /// Numbers that were written with more digits than the value has of them.
+    rounded: HashSet<*const Value>,
     /// Values that still may be tried. Branches of unions are tried one after the other, which in a schema that contains itself could
     /// double with each level.
     left: usize,
@@ -20,14 +25,16 @@ struct Encoder<'a> {
     end: usize,
 }
 
-pub(super) fn encode(avro: &Avro, value: &Value, out: &mut Vec<u8>) -> Result<(), Misfit> {
+pub(super) fn encode(avro: &Avro, json: &Json<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
+    let value = json.value();
     let mut encoder = Encoder {
         avro,
+        rounded: json.rounded(),
         left: MOST_VALUES,
         end: out.len() + LARGEST,
     };
     if avro.is_bare() {
-        out.extend_from_slice(&bytes(&avro.nodes[avro.root], value)?);
+        out.extend_from_slice(&encoder.bytes(&avro.nodes[avro.root], value)?);
         return Ok(());
     }
     encoder.value(avro.root, value, 0, out)
@@ -46,14 +53,14 @@ impl Encoder<'_> {
         match (&avro.nodes[place], value) {
             (Node::Null, Value::Null) => {}
             (Node::Boolean, Value::Bool(truth)) => out.push(u8::from(*truth)),
-            (Node::Date, Value::String(text)) => varint::put(i64::from(logical::day(text)?), out),
+            (Node::Date, Value::String(text)) => varint::put(i64::from(times::day(text)?), out),
             (Node::Int | Node::Date, value) => {
-                let int = integer(value)?;
+                let int = self.integer(value)?;
                 i32::try_from(int).map_err(|_| Misfit::mismatch("has no place in 32 bits"))?;
                 varint::put(int, out);
             }
-            (Node::Moment(parts), Value::String(text)) => varint::put(logical::moment(text, *parts)?, out),
-            (Node::Long | Node::Moment(_), value) => varint::put(integer(value)?, out),
+            (Node::Moment(parts), Value::String(text)) => varint::put(times::moment(text, *parts)?, out),
+            (Node::Long | Node::Moment(_), value) => varint::put(self.integer(value)?, out),
             (Node::Float, value) => {
                 let double = number(value)?;
                 let float = double as f32;
@@ -83,8 +90,8 @@ impl Encoder<'_> {
                     )));
                 }
             }
-            (Node::Decimal(decimal), value) if decimal.size.is_some() => out.extend(logical::decimal(value, *decimal)?),
-            (node @ (Node::Bytes | Node::Decimal(_) | Node::Uuid(UuidForm::Bytes)), value) => prefixed(&bytes(node, value)?, out),
+            (Node::Decimal(decimal), value) if decimal.size.is_some() => out.extend(self.decimal(value, *decimal)?),
+            (node @ (Node::Bytes | Node::Decimal(_) | Node::Uuid(UuidForm::Bytes)), value) => prefixed(&self.bytes(node, value)?, out),
             (Node::Array(items), Value::Array(values)) => self.items(*items, values, depth, out)?,
             (Node::Map(values), Value::Object(entries)) => self.entries(*values, entries, depth, out)?,
             (Node::Record(fields), Value::Object(values)) => self.record(fields, values, depth, out)?,
@@ -134,11 +141,15 @@ impl Encoder<'_> {
         Err(Misfit::mismatch("is no field of the schema").within(unknown.map_or("", String::as_str)))
     }
 
-    /// The first branch that takes the value as it is; else the one that an object names with its only member, as in Avro's own JSON.
+    /// The first branch that takes the value as it is, and a number the first of those that lose least of it; else the one that an object
+    /// names with its only member, as in Avro's own JSON.
     fn union(&mut self, branches: &[Branch], value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), Misfit> {
         let start = out.len();
         let mut only = None;
-        for (at, branch) in branches.iter().enumerate() {
+        let nodes = &self.avro.nodes;
+        let losing = |lost: u8| move |(_, branch): &(usize, &Branch)| logical::loss(&nodes[branch.node], value) == lost;
+        let by_loss = (0..=logical::MOST_LOSS).flat_map(|lost| branches.iter().enumerate().filter(losing(lost)));
+        for (at, branch) in by_loss {
             varint::put(at as i64, out);
             match self.value(branch.node, value, depth + 1, out) {
                 Ok(()) => return Ok(()),
@@ -161,37 +172,53 @@ impl Encoder<'_> {
         let none = || Misfit::mismatch("is none of the union");
         Err(only.filter(|_| choices == 1 && !value.is_null()).unwrap_or_else(none))
     }
-}
 
-/// Bytes whose length is not fixed.
-fn bytes(node: &Node, value: &Value) -> Result<Vec<u8>, Misfit> {
-    match (node, value) {
-        (Node::Decimal(decimal), value) => logical::decimal(value, *decimal),
-        (Node::Uuid(_), Value::String(text)) => Ok(logical::uuid(text)?.as_bytes().to_vec()),
-        (_, Value::String(text)) => {
-            let mut bytes = Vec::with_capacity(text.len());
-            logical::text_as_bytes(text, &mut bytes)?;
-            Ok(bytes)
+    /// Bytes whose length is not fixed.
+    fn bytes(&self, node: &Node, value: &Value) -> Result<Vec<u8>, Misfit> {
+        match (node, value) {
+            (Node::Decimal(decimal), value) => self.decimal(value, *decimal),
+            (Node::Uuid(_), Value::String(text)) => Ok(logical::uuid(text)?.as_bytes().to_vec()),
+            (_, Value::String(text)) => {
+                let mut bytes = Vec::with_capacity(text.len());
+                logical::text_as_bytes(text, &mut bytes)?;
+                Ok(bytes)
+            }
+            (node, _) => Err(Misfit::mismatch(format!("should be {}", wanted(node)))),
         }
-        (node, _) => Err(Misfit::mismatch(format!("should be {}", wanted(node)))),
+    }
+
+    fn decimal(&self, value: &Value, decimal: Decimal) -> Result<Vec<u8>, Misfit> {
+        self.check_digits(value, "write it as text")?;
+        logical::decimal(value, decimal)
+    }
+
+    fn integer(&self, value: &Value) -> Result<i64, Misfit> {
+        self.check_digits(value, "write it without a point and within 64 bits")?;
+        let whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT;
+        let integer = value.as_i64().or_else(|| value.as_f64().filter(whole).map(|number| number as i64));
+        let too_large = value.is_u64();
+        integer.filter(|_| value.as_i64().is_some() || !too_large).ok_or_else(|| {
+            Misfit::mismatch(match too_large {
+                true => "has no place in 64 bits",
+                false => "should be an integer",
+            })
+        })
+    }
+
+    /// What is left of a number with a point or an exponent is a double, which may be another number.
+    fn check_digits(&self, value: &Value, remedy: &str) -> Result<(), Misfit> {
+        match self.rounded.contains(&ptr::from_ref(value)) {
+            true => Err(Misfit::mismatch(format!(
+                "is a number of more than 15 digits, of which some would be lost: {remedy}"
+            ))),
+            false => Ok(()),
+        }
     }
 }
 
 fn prefixed(bytes: &[u8], out: &mut Vec<u8>) {
     varint::put(bytes.len() as i64, out);
     out.extend_from_slice(bytes);
-}
-
-fn integer(value: &Value) -> Result<i64, Misfit> {
-    let whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT;
-    let integer = value.as_i64().or_else(|| value.as_f64().filter(whole).map(|number| number as i64));
-    let too_large = value.is_u64();
-    integer.filter(|_| value.as_i64().is_some() || !too_large).ok_or_else(|| {
-        Misfit::mismatch(match too_large {
-            true => "has no place in 64 bits",
-            false => "should be an integer",
-        })
-    })
 }
 
 fn number(value: &Value) -> Result<f64, Misfit> {

@@ -10,7 +10,8 @@ use crate::schema::Misfit;
 /// Bytes of the largest decimal, and digits: conversions take time with their square.
 const LARGEST_DECIMAL: usize = 256;
 pub(super) const MOST_DIGITS: usize = 600;
-const SECONDS_OF_A_DAY: u64 = 86_400;
+/// The most that a number may lose.
+pub(super) const MOST_LOSS: u8 = 2;
 
 /// Each byte as the character of that number, as Avro's own JSON has it.
 pub(super) fn bytes_as_text(bytes: &[u8]) -> String {
@@ -115,23 +116,19 @@ fn unscaled(text: &str, decimal: Decimal) -> Result<BigInt, Misfit> {
     Ok(if negative { -unscaled } else { unscaled })
 }
 
-/// A time of RFC 3339 in so many parts of a second since the epoch.
-pub(super) fn moment(text: &str, parts: u32) -> Result<i64, Misfit> {
-    let time = humantime::parse_rfc3339(text).map_err(|_| Misfit::mismatch("is no time (RFC 3339, in UTC)"))?;
-    let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let unit = 1_000_000_000 / parts;
-    let whole = i64::try_from(since.as_secs())
-        .ok()
-        .and_then(|seconds| seconds.checked_mul(i64::from(parts)));
-    whole
-        .and_then(|whole| whole.checked_add(i64::from(since.subsec_nanos() / unit)))
-        .ok_or_else(|| Misfit::mismatch("is a time too far away"))
+/// What a number loses as a value of this type, where a union leaves a choice: nothing, digits that no double has, or those that no
+/// float has.
+pub(super) fn loss(node: &Node, value: &Value) -> u8 {
+    let Value::Number(number) = value else { return 0 };
+    let is_double = number.as_i128().is_none_or(|int| int as f64 as i128 == int);
+    match node {
+        Node::Double if !is_double => 1,
+        Node::Float if !is_double || !number.as_f64().is_some_and(comes_back) => MOST_LOSS,
+        _ => 0,
+    }
 }
 
-/// A day, `YYYY-MM-DD`, as days since the epoch.
-pub(super) fn day(text: &str) -> Result<i32, Misfit> {
-    let no_day = || Misfit::mismatch("is no day (YYYY-MM-DD)");
-    let time = humantime::parse_rfc3339(&format!("{text}T00:00:00Z")).map_err(|_| no_day())?;
-    let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|_| no_day())?;
-    i32::try_from(since.as_secs() / SECONDS_OF_A_DAY).map_err(|_| no_day())
+/// Whether a float is read again as the number that was written.
+fn comes_back(number: f64) -> bool {
+    (number as f32).to_string().parse() == Ok(number)
 }

@@ -4,15 +4,17 @@
 //! stands in docs/schemas.md.
 
 mod decode;
+mod defaults;
 mod encode;
 mod logical;
+mod times;
 
 use std::{collections::HashMap, fmt};
 
 use apache_avro::schema::{InnerDecimalSchema, Name, Schema as Parsed, UuidSchema};
 use serde_json::Value;
 
-use super::{LARGEST, misfit::Misfit, stack::on_large_stack, text::SchemaText};
+use super::{LARGEST, json::Json, misfit::Misfit, stack::on_large_stack, text::SchemaText};
 use logical::MOST_DIGITS;
 
 /// Parts that a schema may have, and how deep they may lie in each other.
@@ -64,6 +66,7 @@ struct Branch {
 struct Field {
     name: String,
     node: usize,
+    /// As a device would send it.
     default: Option<Value>,
 }
 
@@ -106,10 +109,9 @@ impl Avro {
             nodes: Vec::new(),
         };
         let root = compiler.node(&schema, 0)?;
-        Ok(Self {
-            nodes: compiler.nodes,
-            root,
-        })
+        let mut nodes = compiler.nodes;
+        defaults::as_sent(&mut nodes);
+        Ok(Self { nodes, root })
     }
 
     /// Java's serializer writes a value whose schema is `bytes` alone as those bytes, without their length.
@@ -120,8 +122,8 @@ impl Avro {
         )
     }
 
-    pub(super) fn encode(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), Misfit> {
-        encode::encode(self, value, out)
+    pub(super) fn encode(&self, json: &Json<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
+        encode::encode(self, json, out)
     }
 
     pub(super) fn decode(&self, bytes: &[u8]) -> Result<Value, Misfit> {
