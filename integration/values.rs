@@ -136,7 +136,9 @@ fn schemas_that_refer_to_others_are_found() {
     assert_eq!(one.metric(&["refusals_total", "schema_mismatch"]), 1.0);
     let site = json!({"$schema": "http://json-schema.org/draft-07/schema#", "type": "string", "pattern": "^[a-z]+$"});
     registry.register("site", &json!({"schemaType": "JSON", "schema": site.to_string()}));
-    let schema = json!({"$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "required": ["site"], "properties": {"site": {"$ref": "site.json"}}});
+    // Names are resolved against where the schema says that it is.
+    let schema = json!({"$schema": "http://json-schema.org/draft-07/schema#", "$id": "http://example.com/valid.json", "type": "object",
+        "required": ["site"], "properties": {"site": {"$ref": "site.json"}}});
     let references = json!([{"name": "site.json", "subject": "site", "version": 1}]);
     registry.register(
         "valid-value",
@@ -145,9 +147,28 @@ fn schemas_that_refer_to_others_are_found() {
     let two = proxy(&kafka, "valid", "json_schema", &registry.url(), "");
     let subscriber = Subscriber::mosquitto(&two, "mqttv311", "valid/#");
     publish(&two, "valid/x", r#"{"site": "Bonn"}"#);
-    publish(&two, "valid/x", r#"{"site": "bonn"}"#);
-    assert_eq!(subscriber.message(), r#"message valid/x|1|{"site":"bonn"}"#);
+    // As it came, with all digits.
+    publish(&two, "valid/x", r#"{"site": "bonn", "total": 12345678901234567.89}"#);
+    assert_eq!(
+        subscriber.message(),
+        r#"message valid/x|1|{"site": "bonn", "total": 12345678901234567.89}"#
+    );
     assert_eq!(two.metric(&["refusals_total", "schema_mismatch"]), 1.0);
+}
+
+#[test]
+fn types_that_clients_bring_along_need_no_reference() {
+    let (kafka, registry) = (shared_kafka(), registry());
+    kafka.topic("dated", 1);
+    let schema = "syntax = \"proto3\"; import \"google/type/date.proto\"; message Reading { google.type.Date day = 1; }";
+    registry.register("dated-value", &json!({"schemaType": "PROTOBUF", "schema": schema}));
+    let proxy = proxy(&kafka, "dated", "protobuf", &registry.url(), "");
+    let subscriber = Subscriber::mosquitto(&proxy, "mqttv311", "dated/#");
+    publish(&proxy, "dated/x", r#"{"day": {"year": 1969, "month": 7, "day": 20}}"#);
+    assert_eq!(
+        subscriber.message(),
+        r#"message dated/x|1|{"day":{"day":20,"month":7,"year":1969}}"#
+    );
 }
 
 /// Passes connections on to the registry, from now on; none while it is cut.
