@@ -446,3 +446,194 @@ fn what_no_rule_can_be_made_of_is_told() {
         assert!(code != 0 && out.is_empty() && err.contains(why), "{text}: {code} {out}{err}");
     }
 }
+
+/// Rules of the engine that send what their filters match to one action, or to two.
+fn sends(from: &str, actions: &str, more: &str) -> String {
+    let filters: Vec<String> = from.split(' ').map(|filter| format!("\\\"{filter}\\\"")).collect();
+    format!(
+        r#"
+connectors.kafka_producer.c {{ bootstrap_hosts = "k:9092" }}
+actions.kafka_producer.a {{ connector = c, parameters {{ topic = as, message.value = "${{payload}}" }} }}
+actions.kafka_producer.b {{ connector = c, parameters {{ topic = bs, message.value = "${{payload}}" }} }}
+rule_engine.rules.r {{ sql = "SELECT * FROM {}", actions = [{actions}] }}
+{more}
+"#,
+        filters.join(", ")
+    )
+}
+
+#[test]
+fn a_rule_whose_filters_overlap_is_done_once_for_a_message() {
+    let topics = |folder: &Path, topic: &str| -> Vec<String> {
+        let told = explained(folder, &[topic, "--payload", "x", "--client", "d"]);
+        let records = told["records"].as_array().cloned().unwrap_or_default();
+        records.iter().map(|one| one["topic"].as_str().unwrap().to_owned()).collect()
+    };
+    let one = r#""kafka_producer:a""#;
+    for from in ["t/# t/a", "t/a t/#", "t/# t/#", "t/# t/+ t/a"] {
+        let (folder, yaml) = imported(&sends(from, one, ""));
+        assert_eq!(topics(folder.path(), "t/a"), ["as"], "{yaml}");
+        assert_eq!(yaml.matches("direction: publish").count(), 1, "{yaml}");
+        has(&yaml, &["# * rule `r`: all that `", "` matches `t/#` does, too"]);
+        assert!(!yaml.contains("To be decided"), "{yaml}");
+    }
+    // Neither covers the other: the first that matches takes a message.
+    let (folder, yaml) = imported(&sends("t/+ +/a", one, ""));
+    for topic in ["t/a", "t/b", "u/a"] {
+        assert_eq!(topics(folder.path(), topic), ["as"], "{topic}\n{yaml}");
+    }
+    assert!(!yaml.contains("To be decided"), "{yaml}");
+    // Copies know nothing of each other.
+    let twice = "what both `t/+` and `+/a` match goes to `actions.kafka_producer.b` twice";
+    let (folder, yaml) = imported(&sends("t/+ +/a", r#""kafka_producer:a", "kafka_producer:b""#, ""));
+    assert_eq!(topics(folder.path(), "u/a"), ["as", "bs"], "{yaml}");
+    has(&yaml, &["To be decided", twice]);
+    // Two rules are two.
+    let other = r#"rule_engine.rules.s { sql = "SELECT * FROM \"t/#\"", actions = ["kafka_producer:b"] }"#;
+    let (folder, yaml) = imported(&sends("t/a t/#", one, other));
+    assert_eq!(topics(folder.path(), "t/a"), ["as", "bs"], "{yaml}");
+    assert!(!yaml.contains("To be decided"), "{yaml}");
+    // One that no rule can be made of takes nothing from the others.
+    let (folder, yaml) = imported(&sends("t/# t", one, "").replace("topic = as", "topic = \"${topic}\""));
+    assert_eq!(topics(folder.path(), "t"), ["t"], "{yaml}");
+}
+
+#[test]
+fn who_is_let_in_there_is_asked_about() {
+    let open = |more: &str| -> (Vec<String>, String) {
+        let (_folder, yaml) = imported(&sends("t/#", r#""kafka_producer:a""#, more));
+        let lines = yaml.lines().skip_while(|line| *line != "# To be decided:").skip(1);
+        let open = lines.take_while(|line| line.starts_with("# * "));
+        (open.map(|line| line["# * ".len()..].to_owned()).collect(), yaml)
+    };
+    for (more, told) in [
+        (
+            "authentication = [{ mechanism = password_based, backend = built_in_database, user_id_type = username }, { mechanism = jwt, secret = s3cret }]",
+            "authentication (password_based of built_in_database, jwt): devices log in there, and here everybody is let in",
+        ),
+        (
+            "authentication { mechanism = password_based, backend = http }",
+            "authentication (password_based of http): devices log in there",
+        ),
+        (
+            "authorization { no_match = deny, sources = [{ type = file, path = \"etc/acl.conf\" }] }",
+            "authorization (file, no_match = deny): here devices may publish to",
+        ),
+        (
+            "listeners.tcp.default { bind = 1883, mountpoint = \"site/\" }",
+            "listeners.tcp.default.mountpoint = site/: rules see it",
+        ),
+        (
+            "listeners.tcp.default { bind = 1883, enable_authn = false }",
+            "listeners.tcp.default.enable_authn = false: this listener",
+        ),
+        (
+            "listeners.tcp.default { bind = 1883, authentication = [{ mechanism = jwt }] }",
+            "listeners.tcp.default.authentication (jwt): devices log in there",
+        ),
+        (
+            "listeners.tcp.default { bind = 1883, proxy_protocol = true, proxy_protocol_timeout = 3s }",
+            "listeners.tcp.default.proxy_protocol: add `proxy_protocol: true` with the balancers' addresses",
+        ),
+        (
+            "listeners.tcp.default { bind = 1883, access_rules = [\"allow 10.0.0.0/8\", \"deny all\"] }",
+            "listeners.tcp.default.access_rules (allow 10.0.0.0/8, deny all): here who connects is not chosen",
+        ),
+    ] {
+        let (open, yaml) = open(more);
+        assert!(open.len() == 1 && open[0].starts_with(told), "{more}\n{yaml}");
+        assert!(!yaml.contains("not about Kafka") && !yaml.contains("s3cret"), "{more}\n{yaml}");
+    }
+    // What forbids nothing there needs no answer.
+    for more in [
+        "authentication = [{ mechanism = password_based, backend = built_in_database, enable = false }]",
+        "authorization { no_match = allow, deny_action = ignore, cache { enable = true }, sources = [{ type = file, enable = false }] }",
+        "listeners.tcp.default { bind = 1883, mountpoint = \"\", enable_authn = true, proxy_protocol = false, access_rules = [\"allow all\"] }",
+    ] {
+        let (open, yaml) = open(more);
+        assert!(open.is_empty() && !yaml.contains("not about Kafka"), "{more}\n{yaml}");
+    }
+}
+
+/// Releases 5.0 and 5.1 write `enabled`.
+#[test]
+fn what_is_switched_off_by_its_older_name_stays_off_too() {
+    let connectors = r#"
+connectors.kafka_producer.c { bootstrap_hosts = "k:9092" }
+connectors.kafka_producer.d { enabled = false, bootstrap_hosts = "k:9092" }
+actions.kafka_producer.a { connector = c, enabled = true, parameters { topic = as, message.value = "${payload}" } }
+actions.kafka_producer.b { connector = c, enabled = false, parameters { topic = bs, message.value = "${payload}" } }
+actions.kafka_producer.e { connector = d, parameters { topic = es, message.value = "${payload}" } }
+rule_engine.rules.r { sql = "SELECT * FROM \"t/#\"", actions = ["kafka_producer:a", "kafka_producer:b", "kafka_producer:e"] }
+rule_engine.rules.s { enabled = false, sql = "SELECT * FROM \"u/#\"", actions = ["kafka_producer:a"] }
+bridges.kafka.f { enabled = false, bootstrap_hosts = "k:9092", local_topic = "f", kafka { topic = fs } }
+"#;
+    let listeners = "listeners.tcp.default { bind = 1883, enabled = false }\nlisteners.tcp.other { bind = 1884, enabled = true }";
+    let (_folder, yaml) = imported(&format!("{connectors}{listeners}"));
+    has(
+        &yaml,
+        &[
+            "address: \"0.0.0.0:1884\"",
+            "# * listeners.tcp.default: it is switched off",
+            "`actions.kafka_producer.b` is sent to, and switched off",
+            "`connectors.kafka_producer.d` is switched off",
+            "# * rule_engine.rules.s: it is switched off",
+            "`bridges.kafka.f` is sent to, and switched off",
+        ],
+    );
+    assert!(!yaml.contains(":1883") && yaml.matches("direction: publish").count() == 1, "{yaml}");
+    // A proxy listens somewhere.
+    let (_folder, yaml) = imported(&format!("{connectors}listeners.tcp.default {{ bind = 1883, enabled = false }}"));
+    has(
+        &yaml,
+        &["listeners: those that are there are switched off", "address: \"0.0.0.0:1883\""],
+    );
+}
+
+#[test]
+fn bridges_of_5_0_have_their_topics_elsewhere() {
+    let (folder, yaml) = imported(
+        r#"
+bridges.kafka.up {
+  bootstrap_hosts = "k:9092"
+  producer { mqtt { topic = "up/+" }, kafka { topic = ups, message { key = "", value = "${payload}" } } }
+}
+bridges.kafka.both {
+  bootstrap_hosts = "k:9092", local_topic = "both"
+  kafka { topic = boths, message { value = "${payload}" } }
+}
+bridges.kafka.ruled {
+  bootstrap_hosts = "k:9092"
+  producer { mqtt { topic = "" }, kafka { topic = ruleds, message { value = "${payload}" } } }
+}
+rule_engine.rules.r { sql = "SELECT * FROM \"r/#\"", actions = ["kafka:ruled", "kafka:both"] }
+"#,
+    );
+    for (topic, kafka) in [("up/1", vec!["ups"]), ("r/1", vec!["ruleds", "boths"]), ("both", vec!["boths"])] {
+        let told = explained(folder.path(), &[topic, "--payload", "x", "--client", "d"]);
+        let made: Vec<&str> = (0..told["records"].as_array().unwrap().len())
+            .map(|at| record(&told, at)[0])
+            .collect();
+        assert_eq!(made, kafka, "{topic}\n{yaml}");
+    }
+    assert!(!yaml.contains("To be decided") && !yaml.contains("mqtt.topic"), "{yaml}");
+}
+
+#[test]
+fn an_event_of_a_payload_that_is_no_text_is_refused_and_that_is_told() {
+    let words = "a message is refused if its payload is no UTF-8 where the event `${.}` is written";
+    let event = sends("t/#", r#""kafka_producer:a""#, "").replace("${payload}", "${.}");
+    let (folder, yaml) = imported(&event);
+    let told = explained(folder.path(), &["t/1", "--payload-base64", "/w==", "--client", "d"]);
+    assert!(told["why"].as_str().unwrap().starts_with("refused: "), "{told}");
+    has(&yaml, &[words, "value: {format: json, payload: text}"]);
+    // What is told to be done helps.
+    let bytes = yaml.replace("payload: text", "payload: bytes");
+    std::fs::write(folder.path().join("proxy.yaml"), bytes).unwrap();
+    let told = explained(folder.path(), &["t/1", "--payload-base64", "/w==", "--client", "d"]);
+    assert!(record(&told, 0)[2].contains("\"payload\":\"/w==\""), "{told}");
+    for (from, with) in [("${.}", "${payload}"), ("SELECT *", "SELECT clientid, topic")] {
+        let (_folder, yaml) = imported(&event.replace(from, with));
+        assert!(!yaml.contains(words), "{yaml}");
+    }
+}

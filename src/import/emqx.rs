@@ -2,9 +2,11 @@
 //! `kafka_consumer` sources; and the bridges that came before both. There every rule that matches has its say; here the first takes a message, and
 //! copies are made beside it.
 
+mod access;
 mod connector;
 mod consumers;
 mod engine;
+mod filters;
 mod listeners;
 mod producers;
 mod sql;
@@ -81,6 +83,7 @@ pub fn emqx(sources: &[Source]) -> Result<String, String> {
         return Err(format!("{}: no rule can be made: {why}", names.join(", ")));
     }
     let kafka = connector::kafka(&mut import).map_err(|why| format!("{}: {why}", names.join(", ")))?;
+    access::access(&mut import);
     let listeners = listeners::listeners(&mut import);
     let mut out = comment(&format!("Made by `mqtt-kafka-proxy import emqx {}`.", names.join(" ")));
     told(&mut out, "To be decided:", &import.open);
@@ -98,6 +101,9 @@ fn why(path: &[String]) -> (usize, &'static str) {
         path.first().map(String::as_str),
         Some("connectors" | "actions" | "sources" | "bridges" | "rule_engine")
     );
+    if path.first().is_some_and(|name| name == "listeners") && path.len() > 3 {
+        return (4, access::why_of_listener(path));
+    }
     if !of_kafka {
         return (1, "not about Kafka");
     }

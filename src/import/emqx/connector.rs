@@ -24,7 +24,7 @@ impl Connector<'_> {
     }
 
     fn read(&self, import: &mut Import, name: &str) -> Result<(), String> {
-        if import.tree.take(&[self.path, &["enable"]].concat()).is_some_and(|on| on == "false") {
+        if import.tree.is_off(self.path) {
             import.tree.leave(self.path, "it is switched off");
             return Err(format!("`{name}` is switched off"));
         }

@@ -88,7 +88,7 @@ fn source_of(import: &mut Import, from: &str, name: &str) -> Result<Reads, Strin
 }
 
 fn is_off(import: &mut Import, path: [&str; 3]) -> bool {
-    let is_off = import.tree.take(&[&path[..], &["enable"]].concat()).is_some_and(|on| on == "false");
+    let is_off = import.tree.is_off(&path);
     if is_off {
         import.tree.leave(&path, "it is switched off");
     }

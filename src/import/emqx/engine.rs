@@ -31,7 +31,7 @@ pub(super) fn rules(import: &mut Import) -> Vec<EngineRule> {
 fn rule(import: &mut Import, id: String) -> Option<EngineRule> {
     let path = ["rule_engine", "rules", &id];
     let at = |more: &[&'static str]| [&path[..], more].concat();
-    if import.tree.take(&at(&["enable"])).is_some_and(|on| on == "false") {
+    if import.tree.is_off(&path) {
         import.tree.leave(&path, "it is switched off");
         return None;
     }

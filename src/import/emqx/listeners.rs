@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use std::fmt::Write;
 
-use super::Import;
+use super::{Import, access};
 use crate::import::{naming::name, yaml::text};
 
 /// Types there, and protocols here.
@@ -12,11 +12,13 @@ const TYPES: [(&str, &str); 4] = [("tcp", "mqtt"), ("ssl", "mqtts"), ("ws", "ws"
 pub(super) fn listeners(import: &mut Import) -> String {
     let mut out = String::new();
     let mut names = std::collections::HashSet::new();
+    let mut are_off = false;
     for (kind, protocol) in TYPES {
         for listener in import.tree.below(&["listeners", kind]) {
             let path = ["listeners", kind, &listener];
-            if import.tree.take(&[&path[..], &["enable"]].concat()).is_some_and(|on| on == "false") {
+            if import.tree.is_off(&path) {
                 import.tree.leave(&path, "it is switched off");
+                are_off = true;
                 continue;
             }
             let Some(bind) = import.tree.take(&[&path[..], &["bind"]].concat()) else {
@@ -26,6 +28,7 @@ pub(super) fn listeners(import: &mut Import) -> String {
                 import.open(format!("{}.bind: `{bind}` is no address with a port", path.join(".")));
                 continue;
             };
+            access::of_listener(import, &path);
             let mut more = String::new();
             if let Some(path) = import.tree.take(&[&path[..], &["websocket", "mqtt_path"]].concat()) {
                 write!(more, ", path: {}", text(&path)).expect("a String takes all");
@@ -38,6 +41,9 @@ pub(super) fn listeners(import: &mut Import) -> String {
         }
     }
     if out.is_empty() {
+        if are_off {
+            import.open("listeners: those that are there are switched off, and one there must be: which?".to_owned());
+        }
         out.push_str("  - {name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}\n");
     }
     format!("listeners:\n{out}")

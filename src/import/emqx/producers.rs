@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::connector::Connector;
 use super::engine::{EngineRule, rules};
+use super::filters::{covering, meet};
 use super::sql::Select;
 use super::template::{Piece, literal, of_message, pieces};
 use super::{Import, consumers};
@@ -29,10 +30,7 @@ pub(super) fn producers(import: &mut Import) {
     let mut read: HashMap<[String; 3], Result<Action, String>> = HashMap::new();
     for rule in rules(import) {
         for at in &rule.actions {
-            let known = read.get(at).cloned();
-            let action = known.unwrap_or_else(|| action(import, &[&at[0], &at[1], &at[2]]));
-            read.insert(at.clone(), action.clone());
-            match action {
+            match known(import, &mut read, at) {
                 Ok(action) => all_topics(import, &rule, &action),
                 Err(why) => import.open(why),
             }
@@ -42,7 +40,9 @@ pub(super) fn producers(import: &mut Import) {
     // Bridges may name their topics themselves.
     for bridge in import.tree.below(&["bridges", "kafka"]) {
         let path = ["bridges", "kafka", &bridge];
-        let Some(filter) = import.tree.take(&[&path[..], &["local_topic"]].concat()) else {
+        let mut take = |key: &[&str]| import.tree.take(&[&path[..], key].concat()).filter(|topic| !topic.is_empty());
+        // By the release that has written it; without one only rules send to it.
+        let Some(filter) = take(&["local_topic"]).or_else(|| take(&["producer", "mqtt", "topic"])) else {
             continue;
         };
         let (fields, from) = (None, vec![filter]);
@@ -53,7 +53,7 @@ pub(super) fn producers(import: &mut Import) {
             actions: vec![],
             republished: vec![],
         };
-        match action(import, &path) {
+        match known(import, &mut read, &path.map(str::to_owned)) {
             Ok(action) => all_topics(import, &rule, &action),
             Err(why) => import.open(why),
         }
@@ -63,12 +63,18 @@ pub(super) fn producers(import: &mut Import) {
     }
 }
 
+/// An action that several may send to, and that is read once.
+fn known(import: &mut Import, read: &mut HashMap<[String; 3], Result<Action, String>>, at: &[String; 3]) -> Result<Action, String> {
+    let known = read.entry(at.clone());
+    known.or_insert_with(|| action(import, &[&at[0], &at[1], &at[2]])).clone()
+}
+
 fn action(import: &mut Import, path: &[&str]) -> Result<Action, String> {
     let name = path.join(".");
     if import.tree.below(path).is_empty() {
         return Err(format!("`{name}` is sent to, and not there"));
     }
-    if import.tree.take(&[path, &["enable"]].concat()).is_some_and(|on| on == "false") {
+    if import.tree.is_off(path) {
         import.tree.leave(path, "it is switched off");
         return Err(format!("`{name}` is sent to, and switched off"));
     }
@@ -127,18 +133,64 @@ fn action(import: &mut Import, path: &[&str]) -> Result<Action, String> {
     })
 }
 
+/// A rule of the engine does a thing once for a message, however many of its filters match.
 fn all_topics(import: &mut Import, rule: &EngineRule, action: &Action) {
-    for filter in &rule.select.from {
-        match written(import, rule, action, filter) {
-            Ok(written) => import.rules.push(written),
+    let mut siblings: Vec<(&str, bool)> = Vec::new();
+    for filter in needed(import, rule, action) {
+        // Of ordinary rules one takes a message; so siblings do no more than there, unless one of them is a copy.
+        let of_others = |known: &&String| !siblings.iter().any(|(own, also)| !also && own == known);
+        let also = import.filters.iter().filter(of_others).any(|known| meet(known, filter));
+        match written(import, rule, action, (filter, also)) {
+            Ok(written) => {
+                let doubled = siblings.iter().find(|(own, copy)| (also || *copy) && meet(own, filter));
+                if let Some((other, _)) = doubled {
+                    let (id, path) = (&rule.id, &action.path);
+                    import.open(format!(
+                        "rule `{id}`: what both `{other}` and `{filter}` match goes to `{path}` twice, and there once: write filters that have nothing in common"
+                    ));
+                }
+                if !also {
+                    import.filters.push(filter.to_owned());
+                }
+                siblings.push((filter, also));
+                import.rules.push(written);
+            }
             Err(why) => import.open(format!("from `{filter}` to `{}`: {why}", action.path)),
         }
     }
 }
 
-/// A rule as it stands in the file.
-fn written(import: &mut Import, rule: &EngineRule, action: &Action, filter: &str) -> Result<String, String> {
-    if filter.starts_with("$events/") || filter.starts_with("$bridges/") || filter.starts_with("$sources/") {
+/// The filters of a rule without those that match nothing of their own; which these are is told.
+fn needed<'r>(import: &mut Import, rule: &'r EngineRule, action: &Action) -> Vec<&'r str> {
+    let all: Vec<&str> = rule.select.from.iter().map(String::as_str).collect();
+    // One that no rule can be made of takes nothing from others.
+    let (made, others): (Vec<&str>, Vec<&str>) = all
+        .into_iter()
+        .partition(|filter| !is_event(filter) && kafka_topic(&action.topic, filter).is_ok());
+    let mut needed = Vec::new();
+    for (at, filter) in made.iter().enumerate() {
+        match covering(&made, at) {
+            Some(wide) => {
+                let id = &rule.id;
+                import.note(&format!(
+                    "rule `{id}`: all that `{filter}` matches `{wide}` does, too, and EMQX does what a rule says once for a message"
+                ));
+            }
+            None => needed.push(*filter),
+        }
+    }
+    needed.extend(others);
+    needed
+}
+
+/// Whether what a statement names is no filter of topics.
+fn is_event(from: &str) -> bool {
+    ["$events/", "$bridges/", "$sources/"].iter().any(|begin| from.starts_with(begin))
+}
+
+/// A rule as it stands in the file, for a filter, with whether it is a copy.
+fn written(import: &mut Import, rule: &EngineRule, action: &Action, (filter, also): (&str, bool)) -> Result<String, String> {
+    if is_event(filter) {
         return Err("it is no topic that devices publish to".to_owned());
     }
     let select = &rule.select;
@@ -175,12 +227,8 @@ fn written(import: &mut Import, rule: &EngineRule, action: &Action, filter: &str
         write!(kafka, ", headers: {{{}}}", headers.join(", ")).expect("a String takes all");
     }
     let value = value(import, select, &action.value)?;
-    what_may_be_refused(import, action);
-    let also = import.filters.iter().any(|known| meet(known, filter));
+    what_may_be_refused(import, select, action);
     let also = if also { "also: true, " } else { "" };
-    if also.is_empty() {
-        import.filters.push(filter.to_owned());
-    }
     let name = text(&name(&rule.id, &mut import.names));
     Ok(format!(
         "  - {{name: {name}, direction: publish, {also}mqtt: {}, {value}kafka: {{{kafka}}}}}\n",
@@ -189,7 +237,13 @@ fn written(import: &mut Import, rule: &EngineRule, action: &Action, filter: &str
 }
 
 /// Tells of placeholders that a message may have nothing for: there it is stored all the same.
-fn what_may_be_refused(import: &mut Import, action: &Action) {
+fn what_may_be_refused(import: &mut Import, select: &Select, action: &Action) {
+    if matches!(pieces(&action.value).as_slice(), [Piece::Hole("")]) && select.has("payload") {
+        import.note(
+            "a message is refused if its payload is no UTF-8 where the event `${.}` is written, which is JSON: for other payloads write \
+             `value: {format: json, payload: bytes}`, and programs have them in base64",
+        );
+    }
     let headers = action.headers.iter().map(|(_, value)| value);
     let templates = [&action.key, &action.timestamp].into_iter().chain(headers);
     for piece in templates.flat_map(|template| pieces(template)) {
@@ -259,34 +313,4 @@ fn value(import: &mut Import, select: &Select, template: &str) -> Result<String,
     }
     let program = text(&format!("{{{}}}", fields.join(", ")));
     Ok(format!("transform: {program}, value: {{format: json, payload: text}}, "))
-}
-
-/// Whether a topic may match both filters.
-fn meet(one: &str, other: &str) -> bool {
-    let (mut one, mut other) = (one.split('/'), other.split('/'));
-    loop {
-        match (one.next(), other.next()) {
-            (None, None) | (Some("#"), _) | (_, Some("#")) => return true,
-            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {}
-            _ => return false,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn filters_that_may_match_the_same_topic_meet() {
-        for (one, other, met) in [
-            ("a/#", "a", true),
-            ("a/+", "+/b", true),
-            ("a/+/c", "a/b", false),
-            ("a", "b", false),
-            ("#", "x/y", true),
-        ] {
-            assert_eq!((meet(one, other), meet(other, one)), (met, met), "{one} {other}");
-        }
-    }
 }

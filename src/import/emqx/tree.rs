@@ -60,6 +60,12 @@ impl Tree {
         Some(self.leaves.remove(at).1)
     }
 
+    /// Whether what stands below a path is switched off, by either of the names that releases have for it.
+    pub(super) fn is_off(&mut self, path: &[&str]) -> bool {
+        let [of_today, of_5_0] = ["enable", "enabled"].map(|name| self.take(&[path, &[name]].concat()));
+        of_today.or(of_5_0).is_some_and(|on| on == "false")
+    }
+
     /// The names right below a path.
     pub(super) fn below(&self, path: &[&str]) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
