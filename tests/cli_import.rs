@@ -8,7 +8,8 @@ use std::process::{Command, Output};
 
 fn run(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
-    let command = command.args(arguments).current_dir(folder).env("KAFKA_PASSWORD", "hunter2");
+    let secrets = [("KAFKA_PASSWORD", "hunter2"), ("KAFKA_CLIENT_SECRET", "hunter3")];
+    let command = command.args(arguments).current_dir(folder).envs(secrets);
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
@@ -261,12 +262,21 @@ fn a_wrong_file_is_told_by_its_name() {
 
 /// Configurations as the pages of Confluent's documentation of its MQTT Proxy have them, each with its settings: the quick start, the image (which
 /// writes its environment down as properties), Confluent Cloud, and secured listeners and brokers.
-const DOCUMENTED: [(&str, &str, &str); 6] = [
+const DOCUMENTED: [(&str, &str, &str); 7] = [
     (
         "image's environment",
         "      KAFKA_MQTT_BOOTSTRAP_SERVERS: kafka:9092\n      KAFKA_MQTT_LISTENERS: 0.0.0.0:1883\n\
          KAFKA_MQTT_TOPIC_REGEX_LIST: 'temperature:.*temperature, brightness:.*brightness'\n\
          KAFKA_MQTT_CONFLUENT_TOPIC_REPLICATION_FACTOR=1\nKAFKA_MQTT_PRODUCER_COMPRESSION_TYPE=\"lz4\"\n",
+        "",
+    ),
+    // As tutorials have it, down to a slip of the pen that the proxy took.
+    (
+        "compose file",
+        "services:\n  proxy:\n    image: confluentinc/cp-kafka-mqtt\n    hostname: proxy\n    ports:\n      - \"1884:1884\"\n    environment:\n      \
+         KAFKA_MQTT_TOPIC_REGEX_LIST: 'temperature:.*temperature,lamps:.*lamp-[a-z]+'\n      KAFKA_MQTT_LISTENERS: 0.0.0.0:1884\n      \
+         KAFKA_MQTT_BOOTSTRAP_SERVERS: PLAINTEXT://broker-1:9092,broker-2:9093\n      KAFKA_MQTT_CONFLUENT_TOPIC_REPLICATIN_FACTOR: 1\n      \
+         KAFKA_MQTT_KEY_DESERIALIZER: org.apache.kafka.common.serialization.StringDeserializer\n      KAFKA_MQTT_PRODUCER_GROUP_ID: proxies\n",
         "",
     ),
     (
@@ -749,4 +759,291 @@ fn a_variable_of_compose_stays_one_where_the_proxy_has_such() {
     std::fs::write(folder.path().join("proxy.yaml"), yaml.replace("${T_BROKER}", "${T_BROKER:-k}")).unwrap();
     checked(folder.path(), &yaml);
     assert_eq!(record(folder.path(), "north/x", "1").unwrap().0, "fleet");
+}
+
+/// What an import leaves to be decided.
+fn decided(yaml: &str) -> Vec<&str> {
+    let lines = yaml.lines().skip_while(|line| *line != "# To be decided:").skip(1);
+    lines.map_while(|line| line.strip_prefix("# * ")).collect()
+}
+
+#[test]
+fn a_setting_without_a_value_does_not_vanish() {
+    let properties = format!(
+        "{LEAST}listeners=127.0.0.1:8883\nlisteners.security.protocol=SSL\nlisteners.ssl.keystore.type=\nlisteners.ssl.client.auth=\n\
+         producer.security.protocol=SSL\nproducer.ssl.endpoint.identification.algorithm=\nproducer.linger.ms=\nproducer.acks=\n\
+         ssl.endpoint.identification.algorithm=https\n"
+    );
+    let (folder, yaml) = imported(&[("p", &properties)]);
+    provide(folder.path(), &yaml);
+    checked(folder.path(), &yaml);
+    let empty = "it is empty, and taken as if it were not there";
+    for words in [
+        &format!("* p:5: listeners.ssl.keystore.type: {empty}"),
+        &format!("* p:6: listeners.ssl.client.auth: {empty}"),
+        "* p:8: producer.ssl.endpoint.identification.algorithm: brokers' names are compared with their certificates here, and that cannot be switched off",
+        &format!("* p:9: producer.linger.ms: {empty}"),
+        &format!("* p:10: producer.acks: {empty}"),
+    ] {
+        assert!(yaml.contains(words), "{words}\n{yaml}");
+    }
+    assert!(!yaml.contains("as `https` says"), "{yaml}");
+}
+
+#[test]
+fn clients_are_not_let_in_without_certificates_by_a_word_that_nobody_knows() {
+    for (word, auth, is_open) in [
+        ("required", Some("required"), false),
+        ("REQUIRED", Some("required"), false),
+        ("Requested", Some("optional"), false),
+        ("none", None, false),
+        ("true", Some("required"), true),
+        ("want", Some("required"), true),
+        ("requierd", Some("required"), true),
+    ] {
+        let properties = format!(
+            "{LEAST}listeners=127.0.0.1:8883\nlisteners.security.protocol=SSL\nlisteners.ssl.truststore.location=trust.jks\n\
+             listeners.ssl.client.auth={word}\n"
+        );
+        let (folder, yaml) = imported(&[("p", &properties)]);
+        let written = auth.map(|auth| format!("client_ca: \"client-ca.pem\", client_auth: {auth}"));
+        assert_eq!(yaml.contains("client_auth:"), written.is_some(), "{yaml}");
+        assert!(written.is_none_or(|written| yaml.contains(&written)), "{word}\n{yaml}");
+        let told = format!("p:6: listeners.ssl.client.auth = {word} is not known");
+        assert_eq!(decided(&yaml).iter().any(|open| open.starts_with(&told)), is_open, "{yaml}");
+        provide(folder.path(), &yaml);
+        checked(folder.path(), &yaml);
+    }
+}
+
+/// The example of its documentation.
+#[test]
+fn a_listener_of_https_has_tls() {
+    let (_folder, yaml) = imported(&[("p", &format!("{LEAST}listeners=tcp://127.0.0.1:1883, https://0.0.0.0:8081\n"))]);
+    for line in [
+        "address: \"127.0.0.1:1883\", protocol: mqtt}",
+        "address: \"0.0.0.0:8081\", protocol: mqtts, tls: {",
+    ] {
+        assert!(yaml.contains(line), "{line}\n{yaml}");
+    }
+}
+
+#[test]
+fn stores_that_stand_in_the_properties_are_asked_for_as_files() {
+    let properties = format!(
+        "{LEAST}listeners=127.0.0.1:8883\nlisteners.security.protocol=SSL\n\
+         listeners.ssl.keystore.type=PEM\nlisteners.ssl.keystore.certificate.chain=CHAIN\nlisteners.ssl.keystore.key=SECRET\n\
+         listeners.ssl.truststore.type=PEM\nlisteners.ssl.truststore.certificates=TRUST\nlisteners.ssl.client.auth=required\n\
+         producer.security.protocol=SSL\nproducer.ssl.truststore.type=PEM\nproducer.ssl.truststore.certificates=TRUST\n\
+         ssl.keystore.type=PEM\nssl.keystore.certificate.chain=CHAIN\nssl.keystore.key=SECRET\nssl.key.password=SECRET\n"
+    );
+    let (folder, yaml) = imported(&[("p", &properties)]);
+    for words in [
+        "tls: {certificate: \"server.pem\", key: \"server.key\", client_ca: \"client-ca.pem\", client_auth: required}",
+        "tls: {ca: \"kafka-ca.pem\", certificate: \"kafka.pem\", key: \"kafka.key\"}",
+    ] {
+        assert!(yaml.contains(words), "{words}\n{yaml}");
+    }
+    let open = decided(&yaml);
+    let told = [
+        "p:6: listeners.ssl.keystore.certificate.chain: put the text into the file server.pem",
+        "p:7: listeners.ssl.keystore.key: put the text into the file server.key",
+        "p:9: listeners.ssl.truststore.certificates: put the text into the file client-ca.pem",
+        "p:13: producer.ssl.truststore.certificates: put the text into the file kafka-ca.pem",
+        "p:15: ssl.keystore.certificate.chain: put the text into the file kafka.pem",
+        "p:16: ssl.keystore.key: put the text into the file kafka.key",
+    ];
+    assert_eq!(open.len(), told.len(), "{yaml}");
+    assert!(open.iter().zip(told).all(|(open, told)| open.starts_with(told)), "{yaml}");
+    for secret in ["SECRET", "CHAIN", "TRUST", "keytool", "cipher suites"] {
+        assert!(!yaml.contains(secret), "{secret}\n{yaml}");
+    }
+    provide(folder.path(), &yaml);
+    checked(folder.path(), &yaml);
+}
+
+#[test]
+fn the_partitioner_is_the_partition_of_rules() {
+    let of_kafka = "org.apache.kafka.clients.producer";
+    for (settings, partition, told) in [
+        (
+            format!("producer.partitioner.class={of_kafka}.RoundRobinPartitioner"),
+            Some("round-robin"),
+            "",
+        ),
+        (
+            format!("producer.partitioner.class={of_kafka}.UniformStickyPartitioner"),
+            Some("sticky"),
+            "",
+        ),
+        ("producer.partitioner.ignore.keys=true".to_owned(), Some("sticky"), ""),
+        ("producer.partitioner.ignore.keys=false".to_owned(), None, ""),
+        (
+            format!("producer.partitioner.class={of_kafka}.internals.DefaultPartitioner"),
+            None,
+            "p:3: producer.partitioner.class: the partition is murmur2 of the key",
+        ),
+        (
+            "producer.partitioner.class=example.ByColour".to_owned(),
+            None,
+            "p:3: producer.partitioner.class = example.ByColour: the class is not known",
+        ),
+    ] {
+        let (folder, yaml) = imported(&[("p", &format!("{LEAST}{settings}\nproducer.acks=1\n"))]);
+        checked(folder.path(), &yaml);
+        let written = partition.map(|word| format!(", partition: {word}")).unwrap_or_default();
+        let kafka = format!("kafka: {{topic: \"fleet\"{written}, acks: leader}}");
+        assert!(yaml.contains(&kafka) && yaml.contains(told), "{settings}\n{yaml}");
+        assert_eq!(!decided(&yaml).is_empty(), told.contains("not known"), "{yaml}");
+    }
+}
+
+#[test]
+fn tokens_of_a_server_are_asked_for_as_there() {
+    let module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required";
+    let import = |settings: &str| {
+        let common = "producer.security.protocol=SASL_SSL\nproducer.sasl.mechanism=OAUTHBEARER\n";
+        imported(&[("p", &format!("{LEAST}{common}{settings}"))])
+    };
+    let url = "producer.sasl.oauthbearer.token.endpoint.url=https://login.example/token\n";
+    let (folder, yaml) = import(&format!(
+        "{url}producer.sasl.jaas.config={module} clientId=\"gate\" clientSecret=\"s3cret\" scope=\"kafka all\";\n\
+         producer.sasl.login.callback.handler.class=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler\n"
+    ));
+    checked(folder.path(), &yaml);
+    let sasl = r#"sasl: {mechanism: OAUTHBEARER, token_endpoint: "https://login.example/token", client_id: "gate", client_secret: "${KAFKA_CLIENT_SECRET}", scope: "kafka all"}"#;
+    assert!(yaml.contains(sasl), "{yaml}");
+    for word in ["To be decided", "not known", "s3cret", "KAFKA_PASSWORD"] {
+        assert!(!yaml.contains(word), "{word}\n{yaml}");
+    }
+    assert!(yaml.contains("KAFKA_CLIENT_SECRET: an environment variable"), "{yaml}");
+    // As later releases write it.
+    let (folder, yaml) = import(&format!(
+        "{url}producer.sasl.oauthbearer.client.credentials.client.id=gate\n\
+         producer.sasl.oauthbearer.client.credentials.client.secret=s3cret\nproducer.sasl.oauthbearer.scope=kafka all\n"
+    ));
+    checked(folder.path(), &yaml);
+    assert!(
+        yaml.contains(sasl) && !yaml.contains("s3cret") && decided(&yaml).is_empty(),
+        "{yaml}"
+    );
+    // What the server or the brokers would miss is asked about.
+    let (folder, yaml) = import(&format!(
+        "{url}producer.sasl.jaas.config={module} clientSecret=\"s3cret\" extension_logicalCluster=\"lkc\" ssl.truststore.location=\"t.jks\";\n"
+    ));
+    checked(folder.path(), &yaml);
+    let open = decided(&yaml);
+    for told in [
+        "sasl.jaas.config: `extension_logicalCluster`: extensions are not sent",
+        "sasl.jaas.config: `ssl.truststore.location`: give its authorities as `token_endpoint_ca`",
+        "sasl.jaas.config: it names no `clientId`",
+    ] {
+        assert!(open.iter().any(|open| open.starts_with(told)), "{told}\n{yaml}");
+    }
+    // A token that lies in a file, or nowhere.
+    let (_folder, yaml) = import("producer.sasl.oauthbearer.token.endpoint.url=file:///run/kafka.token\n");
+    assert!(
+        yaml.contains("{mechanism: OAUTHBEARER, token: \"file:/run/kafka.token\"}") && decided(&yaml).is_empty(),
+        "{yaml}"
+    );
+    let (_folder, yaml) = import("");
+    assert!(
+        decided(&yaml)
+            .iter()
+            .any(|open| open.starts_with("sasl.oauthbearer.token.endpoint.url: it is not written")),
+        "{yaml}"
+    );
+}
+
+const COMMAND: &str = r#"#!/bin/sh
+# KAFKA_MQTT_LISTENERS is the proxy's.
+docker run -d --name kafka -e KAFKA_BROKER_ID=1 confluentinc/cp-kafka
+docker run -d --name=proxy -p 1883:1883 --env-file more.env   -e KAFKA_MQTT_BOOTSTRAP_SERVERS=kafka:9092 --env KAFKA_MQTT_LISTENERS="127.0.0.1:1883"   -e 'KAFKA_MQTT_TOPIC_REGEX_LIST=temperature:.*temperature, cost:price/.*[$]'   --env=KAFKA_MQTT_PRODUCER_COMPRESSION_TYPE=lz4 -eKAFKA_MQTT_PRODUCER_LINGER_MS=5   -e KAFKA_MQTT_PRODUCER_CLIENT_ID   -e "KAFKA_MQTT_PRODUCER_ACKS=${T_ACKS:-1}" -e KAFKA_MQTT_NO_SUCH_SETTING=`hostname`   confluentinc/cp-kafka-mqtt && echo it's there
+"#;
+
+#[test]
+fn of_a_command_that_runs_the_image_its_variables_are_read() {
+    let (folder, yaml) = imported(&[("run.sh", COMMAND)]);
+    for words in [
+        "{name: mqtt, address: \"127.0.0.1:1883\", protocol: mqtt}",
+        "bootstrap_servers: [\"kafka:9092\"]",
+        "producer: {linger: 5ms, compression: lz4}",
+        "* run.sh:4: what is no `KAFKA_MQTT_*`: it is of the command, not of the proxy",
+        "* run.sh:4: --env-file: give that file, too",
+        "* run.sh:8: producer.client.id: the command takes it from its own environment",
+        "* run.sh:9: producer.acks: the shell would have put `${T_ACKS:-1}` in its place, from its own environment; here the proxy does",
+        "no.such.setting: the shell would have put a variable in the place of ``…``",
+        "no.such.setting: not known",
+    ] {
+        assert!(yaml.contains(words), "{words}\n{yaml}");
+    }
+    checked(folder.path(), &yaml);
+    for (topic, kafka) in [("room/temperature", "temperature"), ("price/7$", "cost")] {
+        assert_eq!(record(folder.path(), topic, "1").unwrap().0, kafka, "{yaml}");
+    }
+    // Two proxies are two configurations.
+    let second = "podman run --name other -e KAFKA_MQTT_BOOTSTRAP_SERVERS=k:1 cp-kafka-mqtt\n";
+    std::fs::write(folder.path().join("run.sh"), format!("{COMMAND}{second}")).unwrap();
+    let (code, out, err) = run(folder.path(), &["import", "confluent", "run.sh"]);
+    assert_eq!((code, out.as_str()), (65, ""));
+    assert!(
+        err.starts_with("run.sh:11: the commands `proxy` (run.sh:4) and `other` both have `KAFKA_MQTT_*` variables"),
+        "{err}"
+    );
+}
+
+const MANIFEST: &str = r#"apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: proxy
+spec:
+  template:
+    spec:
+      containers:
+        - name: mqtt
+          image: confluentinc/cp-kafka-mqtt
+          env:
+            - name: KAFKA_MQTT_BOOTSTRAP_SERVERS
+              value: "$(BROKER):9092" # of the cluster
+            - name: KAFKA_MQTT_LISTENERS
+              value: 127.0.0.1:1883
+            - name: KAFKA_MQTT_TOPIC_REGEX_LIST
+              value: >-
+                temperature:.*temperature,
+                cost:price/.*[$]
+            - {name: KAFKA_MQTT_PRODUCER_LINGER_MS, value: "5"}
+            - name: KAFKA_MQTT_PRODUCER_SASL_JAAS_CONFIG
+              valueFrom:
+                secretKeyRef: {name: kafka, key: jaas}
+            - name: JAVA_OPTS
+              value: -Xmx1g
+"#;
+
+#[test]
+fn of_a_manifest_of_kubernetes_the_variables_of_its_container_are_read() {
+    let (folder, yaml) = imported(&[("proxy.yaml.k8s", MANIFEST)]);
+    for words in [
+        "{name: mqtt, address: \"127.0.0.1:1883\", protocol: mqtt}",
+        "bootstrap_servers: [\"$(BROKER):9092\"]",
+        "producer: {linger: 5ms}",
+        "* proxy.yaml.k8s:1: what is no `KAFKA_MQTT_*`: it is of Kubernetes, not of the proxy",
+        "* proxy.yaml.k8s:12: bootstrap.servers: Kubernetes would have put a variable in the place of `$(…)`",
+        "* proxy.yaml.k8s:21: producer.sasl.jaas.config: Kubernetes takes it from elsewhere (`valueFrom`)",
+    ] {
+        assert!(yaml.contains(words), "{words}\n{yaml}");
+    }
+    std::fs::write(folder.path().join("proxy.yaml"), yaml.replace("$(BROKER)", "k")).unwrap();
+    checked(folder.path(), &yaml);
+    for (topic, kafka) in [("room/temperature", "temperature"), ("price/7$", "cost")] {
+        assert_eq!(record(folder.path(), topic, "1").unwrap().0, kafka, "{yaml}");
+    }
+    // Two containers are two configurations.
+    let second = MANIFEST.replace("name: mqtt", "name: other");
+    std::fs::write(folder.path().join("two"), format!("{MANIFEST}---\n{second}")).unwrap();
+    let (code, out, err) = run(folder.path(), &["import", "confluent", "two"]);
+    assert_eq!((code, out.as_str()), (65, ""));
+    assert!(
+        err.starts_with("two:37: the containers `mqtt` (two:11) and `other` both have `KAFKA_MQTT_*` variables"),
+        "{err}"
+    );
 }

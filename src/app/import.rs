@@ -11,7 +11,8 @@ use super::exit::{Exit, answer, tell};
 /// Of what.
 #[derive(Debug, Subcommand)]
 pub(super) enum From {
-    /// The Confluent MQTT Proxy: kafka-mqtt.properties, and the JAAS files that its Java was given
+    /// The Confluent MQTT Proxy: kafka-mqtt.properties, and the JAAS files that its Java was given; or files with the variables of its image: a
+    /// compose file, a script with `docker run -e`, a manifest of Kubernetes
     Confluent {
         /// The files
         #[arg(required = true)]

@@ -3,7 +3,9 @@
 
 mod producer;
 mod rules;
+mod sasl;
 mod security;
+mod stores;
 
 use std::fmt::Write;
 
@@ -41,6 +43,12 @@ impl Import {
     fn take_of_kafka(&mut self, key: &str) -> Option<Property> {
         let own = format!("producer.{key}");
         self.properties.take_first(&[&own, key])
+    }
+
+    /// The same of one that means something also without a value.
+    fn take_even_empty_of_kafka(&mut self, key: &str) -> Option<Property> {
+        let own = self.properties.take_even_empty(&format!("producer.{key}"));
+        own.or_else(|| self.properties.take_even_empty(key))
     }
 
     fn login(&self, section: &str) -> Option<Login> {
@@ -159,7 +167,13 @@ fn why(key: &str) -> &'static str {
         "max.in.flight.requests.per.connection" => "the order is kept, however many are on their way",
         "max.request.size" => "what is too large the broker says, and the device is told",
         "key.serializer" | "value.serializer" => "key and value are the bytes of topic and payload",
-        "partitioner.class" => "the partition is murmur2 of the key, as by default there",
+        "partitioner.availability.timeout.ms" | "partitioner.adaptive.partitioning.enable" => "it is of partitions without a key",
+        "listeners.ssl.endpoint.identification.algorithm" => {
+            "nothing is compared with the names in clients' certificates but what `authentication` says"
+        }
+        _ if key.starts_with("sasl.login.") || key.starts_with("sasl.oauthbearer.") => {
+            "the proxy sees to its login itself, and renews tokens in time"
+        }
         "key.deserializer" | "value.deserializer" | "group.id" => "it is of consumers: these rules read nothing of Kafka",
         "interceptor.classes" => "there are no interceptors: metrics are at `/metrics` of `admin`",
         _ if key.starts_with("confluent.monitoring.interceptor.") => "there are no interceptors: metrics are at `/metrics` of `admin`",

@@ -14,6 +14,11 @@ impl Login {
         self.options.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
+    /// The names of all of them.
+    pub(super) fn options(&self) -> Vec<&str> {
+        self.options.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
     /// The first login entry of a text. `None`: it is none.
     pub(super) fn read(text: &str) -> Option<Login> {
         let mut words = words(text)?.into_iter();

@@ -1,12 +1,15 @@
 //! A file of Java properties, each with its line.
 
+mod command;
 mod compose;
+mod forms;
+mod kubernetes;
 mod variables;
 
 use java_properties::{LineContent, PropertiesIter};
 
 use super::Source;
-use compose::{Compose, of_compose};
+use forms::{Form, Found, found};
 pub(super) use variables::restored;
 
 /// What the names of the image's variables begin with.
@@ -27,9 +30,9 @@ pub(super) struct Properties {
     list: Vec<Property>,
     /// What has no equal: where it stands, its key, and why.
     left: Vec<(String, String, String)>,
-    /// The service of compose that all of it is of, and where that begins.
+    /// The service, command or container that all of it is of, and where that begins.
     service: Option<(String, String)>,
-    /// What was read of a compose file for the proxy to fill in: where it stands, its key, and what it is.
+    /// What was read for the proxy to fill in: where it stands, its key, and what it is.
     filled: Vec<String>,
 }
 
@@ -39,30 +42,31 @@ impl Properties {
     /// # Errors
     /// It is no file of properties; in words, with its name and line.
     pub(super) fn read(&mut self, source: &Source) -> Result<(), String> {
-        let mut fault = None;
-        let compose = of_compose(&source.text);
-        if let Some(compose) = &compose {
-            self.read_services(source, compose)?;
+        let Some(found) = found(&source.text) else {
+            return self.read_lines(source, (1, &source.text), None);
+        };
+        self.read_services(source, &found)?;
+        for (line, setting) in &found.settings {
+            self.read_lines(source, (*line, setting), Some(found.form))?;
         }
-        let text = compose.as_ref().map_or(source.text.as_str(), |compose| compose.properties.as_str());
+        Ok(())
+    }
+
+    /// Reads text of a file from a line on, which variables of the image have been made of if it has a form.
+    fn read_lines(&mut self, source: &Source, (first, text): (usize, &str), form: Option<&Form>) -> Result<(), String> {
+        let mut fault = None;
         // They are read as ISO 8859-1 unless told otherwise; those of today are UTF-8.
         let lines = PropertiesIter::new_with_encoding(text.as_bytes(), encoding_rs::UTF_8);
         for line in lines {
             match line {
                 Ok(line) => {
-                    let place = format!("{}:{}", source.name, line.line_number());
+                    let place = format!("{}:{}", source.name, first - 1 + line.line_number());
                     if let LineContent::KVPair(key, value) = line.consume_content() {
                         let (key, value) = of_image(key, value.trim());
-                        if compose.is_some() {
-                            self.note_variables(&place, &key, &value);
+                        if let Some(form) = form {
+                            self.note_variables(form, &place, &key, &value);
                         }
-                        match self.list.iter_mut().find(|known| known.key == key) {
-                            Some(known) => {
-                                let before = std::mem::replace(known, Property { key, value, place });
-                                self.left.push((before.place, before.key, "set again below".to_owned()));
-                            }
-                            None => self.list.push(Property { key, value, place }),
-                        }
+                        self.add(Property { key, value, place });
                     }
                 }
                 Err(error) => {
@@ -73,37 +77,57 @@ impl Properties {
         fault.map_or(Ok(()), Err)
     }
 
-    /// What else a compose file says, and that all of it is of one service.
-    fn read_services(&mut self, source: &Source, compose: &Compose) -> Result<(), String> {
-        if let Some(line) = compose.other {
-            let (place, key) = (format!("{}:{line}", source.name), format!("what is no `{OF_IMAGE}*`"));
-            self.left.push((place, key, "it is of compose, not of the proxy".to_owned()));
+    fn add(&mut self, property: Property) {
+        match self.list.iter_mut().find(|known| known.key == property.key) {
+            Some(known) => {
+                let before = std::mem::replace(known, property);
+                self.left.push((before.place, before.key, "set again below".to_owned()));
+            }
+            None => self.list.push(property),
         }
-        for (service, line) in &compose.services {
+    }
+
+    /// What else such a file says, and that all of it is of one service.
+    fn read_services(&mut self, source: &Source, found: &Found) -> Result<(), String> {
+        let of = found.form.of;
+        if let Some(line) = found.other {
+            let (place, key) = (format!("{}:{line}", source.name), format!("what is no `{OF_IMAGE}*`"));
+            self.left.push((place, key, format!("it is of {of}, not of the proxy")));
+        }
+        for (line, key, why) in &found.elsewhere {
+            let (key, _) = of_image(key.clone(), "");
+            self.left.push((format!("{}:{line}", source.name), key, (*why).to_owned()));
+        }
+        for (service, line) in &found.services {
             let (service, place) = (service.clone(), format!("{}:{line}", source.name));
             let (first, at) = self.service.get_or_insert_with(|| (service.clone(), place.clone()));
-            if *first != service {
-                return Err(format!(
-                    "{place}: the services `{first}` ({at}) and `{service}` both have `{OF_IMAGE}*` variables, and one configuration is made; \
-                     keep only one of them in the file, and import each for itself"
-                ));
+            if let Some(why) = found.form.mixed((first, at), (&service, &place)) {
+                return Err(why);
             }
         }
         Ok(())
     }
 
-    /// Tells what Compose would have filled in of a value: `variables` says which of it the proxy does instead.
-    fn note_variables(&mut self, place: &str, key: &str, value: &str) {
+    /// Tells what would have been filled in of a value there: `variables` says which of it the proxy does instead.
+    fn note_variables(&mut self, form: &Form, place: &str, key: &str, value: &str) {
+        let Form { fills, whence, .. } = form;
         for name in variables::kept(value) {
             self.filled.push(format!(
-                "{place}: {key}: Compose would have put `{name}` in its place, from its own environment or `.env`; here the proxy does, \
+                "{place}: {key}: {fills} would have put `{name}` in its place, from {whence}; here the proxy does, \
                  from the environment that it is started with: set it there, too, or write the value"
             ));
         }
-        if value.contains("${") {
-            let why = "Compose would have put a variable in the place of `${…}`, in a form that the proxy does not know; \
-                       here it stands as text: write what it is";
-            self.left.push((place.to_owned(), key.to_owned(), why.to_owned()));
+        if let Some(begin) = form.unknown.iter().find(|begin| value.contains(**begin)) {
+            let shown = match *begin {
+                "${" => "${…}",
+                "$(" => "$(…)",
+                _ => "`…`",
+            };
+            let why = format!(
+                "{fills} would have put a variable in the place of `{shown}`, in a form that the proxy does not know; here it stands as text: \
+                 write what it is"
+            );
+            self.left.push((place.to_owned(), key.to_owned(), why));
         }
     }
 
@@ -112,10 +136,20 @@ impl Properties {
         std::mem::take(&mut self.filled)
     }
 
-    /// The value of a setting, which is used by that.
+    /// The value of a setting, which is used by that. One without a value is as if it were not there, and told.
     pub(super) fn take(&mut self, key: &str) -> Option<Property> {
+        let property = self.take_even_empty(key)?;
+        if property.value.is_empty() {
+            self.leave(property, "it is empty, and taken as if it were not there");
+            return None;
+        }
+        Some(property)
+    }
+
+    /// The same of a setting that means something also without a value.
+    pub(super) fn take_even_empty(&mut self, key: &str) -> Option<Property> {
         let at = self.list.iter().position(|one| one.key == key)?;
-        Some(self.list.remove(at)).filter(|one| !one.value.is_empty())
+        Some(self.list.remove(at))
     }
 
     /// The same of the first of several names that is set; the others stay.

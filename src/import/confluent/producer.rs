@@ -96,6 +96,34 @@ fn note_bound(import: &mut Import, property: &Property, to: &str, within: &str) 
     ));
 }
 
+/// The partition of a record, as rules have it; nothing: by its key.
+pub(super) fn partition(import: &mut Import) -> Option<&'static str> {
+    let ignores_keys = import.take_of_kafka("partitioner.ignore.keys");
+    let ignores_keys = ignores_keys.is_some_and(|property| property.value.eq_ignore_ascii_case("true"));
+    let Some(property) = import.take_of_kafka("partitioner.class") else {
+        return ignores_keys.then_some("sticky");
+    };
+    match property.value.rsplit('.').next().unwrap_or_default() {
+        "RoundRobinPartitioner" => Some("round-robin"),
+        "UniformStickyPartitioner" => Some("sticky"),
+        "DefaultPartitioner" => {
+            import
+                .properties
+                .leave(property, "the partition is murmur2 of the key, as by default there");
+            None
+        }
+        _ => {
+            import.open.push(format!(
+                "{}: {} = {}: the class is not known; the partition is murmur2 of the key here, unless rules have another `partition`: see proxy.yaml",
+                property.place(),
+                property.key,
+                property.value
+            ));
+            None
+        }
+    }
+}
+
 /// How many replicas acknowledge, as rules have it; nothing: all.
 pub(super) fn acks(import: &mut Import) -> Option<&'static str> {
     let property = import.take("producer.acks")?;

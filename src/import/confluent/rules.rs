@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use super::{Import, producer::acks};
+use super::{
+    Import,
+    producer::{acks, partition},
+};
 use crate::import::{
     expression::rust,
     naming::name,
@@ -11,12 +14,13 @@ use crate::import::{
 };
 
 const NO_LIST: &str = "there is no `topic.regex.list`; give the `kafka-mqtt.properties` of a Confluent MQTT Proxy, or a file with the `KAFKA_MQTT_*` \
-                       variables of its image";
+                       variables of its image: one a line, or as a compose file, a script with `docker run -e`, or the `env` of a manifest of Kubernetes has \
+                       them";
 
 /// `rules`, with what becomes of topics that none maps.
 pub(super) fn rules(import: &mut Import) -> Result<String, String> {
     let list = import.take("topic.regex.list").ok_or(NO_LIST)?;
-    let acks = acks(import);
+    let more = more(import);
     let mut out = String::from("rules:\n");
     let (mut names, mut seen) = (HashSet::new(), HashSet::new());
     let mut takes_all = false;
@@ -54,9 +58,8 @@ pub(super) fn rules(import: &mut Import) -> Result<String, String> {
                 continue;
             }
         };
-        let acks = acks.map(|acks| format!(", acks: {acks}")).unwrap_or_default();
         let name = text(&name(topic, &mut names));
-        let kafka = format!("{{topic: {}{acks}}}", text(&topic.replace('{', "{{").replace('}', "}}")));
+        let kafka = format!("{{topic: {}{more}}}", text(&topic.replace('{', "{{").replace('}', "}}")));
         writeln!(out, "  - {{name: {name}, direction: publish, {mqtt}, kafka: {kafka}}}").expect("a String takes all");
         written += 1;
     }
@@ -71,6 +74,13 @@ pub(super) fn rules(import: &mut Import) -> Result<String, String> {
     );
     out.push_str("# `reject` tells the devices.\nunmapped: drop\n");
     Ok(out)
+}
+
+/// What all rules have beside their Kafka topic.
+fn more(import: &mut Import) -> String {
+    let partition = partition(import).map(|partition| format!(", partition: {partition}"));
+    let acks = acks(import).map(|acks| format!(", acks: {acks}"));
+    [partition, acks].into_iter().flatten().collect()
 }
 
 /// The pairs: a comma in an expression belongs to it, unless what looks like a Kafka topic and a colon follows.

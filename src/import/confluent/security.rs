@@ -2,20 +2,15 @@
 
 use core::net::{IpAddr, SocketAddr};
 use std::fmt::Write;
-use std::path::Path;
 
-use super::{Import, LOGIN_OF_CLIENTS, LOGIN_OF_KAFKA, Login};
+use super::sasl::kafka_sasl;
+use super::stores::{store, store_of_kafka, trust, trust_of_kafka};
+use super::{Import, LOGIN_OF_CLIENTS, Property};
 use crate::import::yaml::text;
 
 const DEFAULT_LISTENER: &str = "0.0.0.0:1883";
 /// Protocols of Kafka; the lowest bit of their number is TLS, the other a login.
 const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
-
-/// A store of keys and certificates, as PEM files.
-struct Pem {
-    certificate: String,
-    key: String,
-}
 
 /// What stands in front of an address, `SCHEME://`, and the address.
 pub(super) fn parted(address: &str) -> (Option<&str>, &str) {
@@ -67,7 +62,8 @@ pub(super) fn listeners(import: &mut Import) -> Result<String, String> {
 /// Whether the scheme of a listener means TLS.
 fn is_tls_by_scheme(scheme: &str) -> Result<bool, String> {
     match scheme.to_lowercase().as_str() {
-        "ssl" | "tls" | "mqtts" | "sasl_ssl" | "sasl_tls" => Ok(true),
+        // Its documentation has `https` in its example.
+        "ssl" | "tls" | "mqtts" | "https" | "sasl_ssl" | "sasl_tls" => Ok(true),
         "tcp" | "mqtt" | "plaintext" | "sasl_plaintext" => Ok(false),
         _ => Err(format!("`listeners`: `{scheme}://` is not known")),
     }
@@ -99,12 +95,7 @@ fn tls(import: &mut Import) -> String {
     let client = import
         .properties
         .take_first(&["listeners.ssl.client.auth", "listeners.ssl.client.authentication"]);
-    let client = client.map(|p| p.value.to_lowercase());
-    let client_auth = match client.as_deref() {
-        Some("required") => Some("required"),
-        Some("requested") => Some("optional"),
-        _ => None,
-    };
+    let client_auth = client.and_then(|property| client_auth(import, &property));
     let mut out = format!(", tls: {{certificate: {}, key: {}", text(&pem.certificate), text(&pem.key));
     let ca = trust(import, "listeners.ssl.truststore", "client-ca");
     match (client_auth, ca) {
@@ -121,62 +112,23 @@ fn tls(import: &mut Import) -> String {
     out
 }
 
-/// The certificate and key of a store. Those of Java are no PEM; how that is made of them is told.
-fn store(import: &mut Import, key: &str, otherwise: &str) -> Pem {
-    let location = import.take(&format!("{key}.location")).map(|p| p.value);
-    let kind = import.take(&format!("{key}.type")).map(|p| p.value.to_uppercase());
-    let password = import.take(&format!("{key}.password"));
-    let of_key = import.take(&format!("{}.key.password", key.trim_end_matches(".keystore")));
-    let secrets = [password, of_key].into_iter().flatten();
-    secrets.for_each(|secret| import.properties.leave(secret, "PEM files have no password"));
-    match (location, kind.as_deref()) {
-        (Some(path), Some("PEM")) => Pem {
-            certificate: path.clone(),
-            key: path,
-        },
-        (location, kind) => {
-            let path = location.unwrap_or_else(|| format!("{otherwise}.jks"));
-            let stem = Path::new(&path).with_extension("");
-            let stem = stem.display();
-            import.notes.push(format!("{key}: make PEM files of the store:"));
-            if kind != Some("PKCS12") {
-                import.notes.push(format!(
-                    "  keytool -importkeystore -srckeystore {path} -destkeystore {stem}.p12 -deststoretype PKCS12"
-                ));
-            }
-            let p12 = if kind == Some("PKCS12") {
-                path.clone()
-            } else {
-                format!("{stem}.p12")
-            };
-            import.notes.push(format!("  openssl pkcs12 -in {p12} -nokeys -out {stem}.pem"));
-            import
-                .notes
-                .push(format!("  openssl pkcs12 -in {p12} -nocerts -nodes -out {stem}.key"));
-            Pem {
-                certificate: format!("{stem}.pem"),
-                key: format!("{stem}.key"),
-            }
+/// Whether clients show certificates. In what nobody understands nobody is let in without one.
+fn client_auth(import: &mut Import, property: &Property) -> Option<&'static str> {
+    match property.value.to_lowercase().as_str() {
+        "required" => Some("required"),
+        "requested" => Some("optional"),
+        "none" => None,
+        _ => {
+            import.open.push(format!(
+                "{}: {} = {} is not known, and clients must show certificates until it is: `client_auth` is `required` or `optional`; without it and \
+                 `client_ca` they show none",
+                property.place(),
+                property.key,
+                property.value
+            ));
+            Some("required")
         }
     }
-}
-
-/// The authorities of a trust store.
-fn trust(import: &mut Import, key: &str, otherwise: &str) -> Option<String> {
-    let location = import.take(&format!("{key}.location"));
-    let kind = import.take(&format!("{key}.type")).map(|p| p.value.to_uppercase());
-    if let Some(password) = import.take(&format!("{key}.password")) {
-        import.properties.leave(password, "PEM files have no password");
-    }
-    let path = location?.value;
-    if kind.as_deref() == Some("PEM") {
-        return Some(path);
-    }
-    let pem = Path::new(&path).with_file_name(format!("{otherwise}.pem")).display().to_string();
-    import.notes.push(format!(
-        "{key}: make a PEM file of the store: keytool -list -rfc -keystore {path} > {pem}"
-    ));
-    Some(pem)
 }
 
 fn authentication(import: &mut Import) -> String {
@@ -258,58 +210,29 @@ fn protocol_number(word: &str) -> Option<usize> {
 }
 
 fn kafka_tls(import: &mut Import) -> String {
-    let names = import.take_of_kafka("ssl.endpoint.identification.algorithm");
-    if names.is_some_and(|property| property.value.eq_ignore_ascii_case("https")) {
-        let note = "brokers' names are compared with their certificates, as `https` says";
-        import.notes.push(note.to_owned());
+    let key = "ssl.endpoint.identification.algorithm";
+    match import.take_even_empty_of_kafka(key) {
+        Some(property) if property.value.eq_ignore_ascii_case("https") => {
+            let note = "brokers' names are compared with their certificates, as `https` says";
+            import.notes.push(note.to_owned());
+        }
+        Some(property) => import.properties.leave(
+            property,
+            "brokers' names are compared with their certificates here, and that cannot be switched off: brokers are refused whose certificates do not have \
+             the names of `bootstrap.servers` and of their `advertised.listeners`: give them such certificates (a subject alternative name), or reach them by \
+             the names that they have",
+        ),
+        None => {}
     }
-    let prefix = |import: &Import, key: &str| {
-        let own = format!("producer.{key}");
-        if import.properties.has(&own) { own } else { key.to_owned() }
-    };
-    let (trust_key, store_key) = (prefix(import, "ssl.truststore.location"), prefix(import, "ssl.keystore.location"));
     let mut parts = Vec::new();
-    if let Some(ca) = trust(import, trust_key.trim_end_matches(".location"), "kafka-ca") {
+    if let Some(ca) = trust_of_kafka(import) {
         parts.push(format!("ca: {}", text(&ca)));
     }
-    if import.properties.has(&store_key) {
-        let pem = store(import, store_key.trim_end_matches(".location"), "kafka");
+    if let Some(pem) = store_of_kafka(import) {
         parts.push(format!("certificate: {}, key: {}", text(&pem.certificate), text(&pem.key)));
     }
     match parts.is_empty() {
         true => String::new(),
         false => format!("    tls: {{{}}}\n", parts.join(", ")),
     }
-}
-
-fn kafka_sasl(import: &mut Import) -> String {
-    let mechanism = import
-        .take_of_kafka("sasl.mechanism")
-        .map_or_else(|| "GSSAPI".to_owned(), |p| p.value.to_uppercase());
-    let login = match import.take_of_kafka("sasl.jaas.config") {
-        Some(config) => Login::read(&config.value),
-        None => import.login(LOGIN_OF_KAFKA),
-    };
-    let user = login.as_ref().and_then(|login| login.option("username"));
-    if !["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].contains(&mechanism.as_str()) {
-        import.open.push(format!(
-            "sasl.mechanism: `{mechanism}` is to be replaced by one of those that proxy.yaml shows"
-        ));
-    }
-    let has_password = login.as_ref().is_some_and(|login| login.option("password").is_some());
-    if user.is_none() || !has_password {
-        import
-            .open
-            .push("sasl.jaas.config: it names no user with a password; the name is taken from the environment, KAFKA_USER, too".to_owned());
-    }
-    let user = user.map_or_else(|| "\"${KAFKA_USER:-proxy}\"".to_owned(), text);
-    let mechanism = if mechanism == "GSSAPI" || mechanism == "OAUTHBEARER" {
-        "SCRAM-SHA-512"
-    } else {
-        &mechanism
-    };
-    // No secret stands in `proxy.yaml`.
-    let note = "KAFKA_PASSWORD: an environment variable with the password of `sasl.jaas.config`";
-    import.notes.push(note.to_owned());
-    format!("    sasl: {{mechanism: {mechanism}, username: {user}, password: \"${{KAFKA_PASSWORD}}\"}}\n")
 }

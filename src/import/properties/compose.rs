@@ -1,20 +1,11 @@
 //! The variables of the image in a compose file, line by line, and which of its services they are of.
 
+use super::forms::{COMPOSE, Found};
 use super::variables::marked;
 use super::{OF_IMAGE, unquoted};
 
-/// What a compose file sets of the image.
-pub(super) struct Compose {
-    /// As properties, on the lines where it stands.
-    pub(super) properties: String,
-    /// The first line with something else.
-    pub(super) other: Option<usize>,
-    /// The services that set it, each with the line where it begins.
-    pub(super) services: Vec<(String, usize)>,
-}
-
 /// Reads a compose file. `None`: it is none, or sets nothing of the image.
-pub(super) fn of_compose(text: &str) -> Option<Compose> {
+pub(super) fn of_compose(text: &str) -> Option<Found> {
     let begins = ["services:", "environment:", "- "];
     let is_compose = |line: &str| begins.iter().any(|begin| line.trim_start().starts_with(*begin));
     let lines = joined(text);
@@ -26,9 +17,11 @@ pub(super) fn of_compose(text: &str) -> Option<Compose> {
     let mut told = lines.iter().zip(&entries);
     let other = told.position(|(line, entry)| entry.is_none() && says_something(line.trim()));
     let services = services(&lines, &entries);
-    let entries: Vec<String> = entries.into_iter().map(Option::unwrap_or_default).collect();
-    Some(Compose {
-        properties: entries.join("\n"),
+    let settings = (1..).zip(entries).filter_map(|(line, entry)| Some((line, entry?)));
+    Some(Found {
+        form: &COMPOSE,
+        elsewhere: Vec::new(),
+        settings: settings.collect(),
         other: other.map(|at| at + 1),
         services,
     })
@@ -66,7 +59,7 @@ fn opened(line: &str) -> Option<&str> {
     (rest.is_empty() || rest.starts_with(['&', '#'])).then(|| unquoted(key.trim_end()))
 }
 
-fn depth(line: &str) -> usize {
+pub(super) fn depth(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
 
@@ -106,13 +99,13 @@ fn entry(line: &str) -> Option<String> {
 }
 
 /// What a scalar means: between single quotes one of them is written twice.
-fn meant(scalar: &str) -> String {
+pub(super) fn meant(scalar: &str) -> String {
     let single = scalar.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
     single.map_or_else(|| unquoted(scalar).to_owned(), |text| text.replace("''", "'"))
 }
 
 /// A scalar of YAML, with its quotes, without the comment behind it.
-fn scalar(text: &str) -> &str {
+pub(super) fn scalar(text: &str) -> &str {
     let is_end = |end: &usize| {
         let rest = text[*end..].trim_start();
         rest.is_empty() || rest.starts_with('#')

@@ -1,0 +1,77 @@
+//! Files that set the variables of the image: what is read of them, and in which words they are spoken of.
+
+use super::OF_IMAGE;
+use super::{command::of_command, compose::of_compose, kubernetes::of_kubernetes};
+
+/// A kind of file.
+#[derive(Debug)]
+pub(super) struct Form {
+    /// What is not of the proxy there is of this.
+    pub(super) of: &'static str,
+    /// Who puts what variables hold in their place, and whence.
+    pub(super) fills: &'static str,
+    pub(super) whence: &'static str,
+    /// How variables begin that the proxy does not know.
+    pub(super) unknown: &'static [&'static str],
+    /// What may stand in one file several times.
+    several: &'static str,
+    /// Whether those of one name are one, wherever they stand.
+    is_by_name: bool,
+}
+
+pub(super) const COMPOSE: Form = Form {
+    of: "compose",
+    fills: "Compose",
+    whence: "its own environment or `.env`",
+    unknown: &["${"],
+    several: "services",
+    is_by_name: true,
+};
+pub(super) const COMMAND: Form = Form {
+    of: "the command",
+    fills: "the shell",
+    whence: "its own environment",
+    unknown: &["${", "$(", "`"],
+    several: "commands",
+    is_by_name: false,
+};
+pub(super) const KUBERNETES: Form = Form {
+    of: "Kubernetes",
+    fills: "Kubernetes",
+    whence: "the variables above it",
+    unknown: &["$("],
+    several: "containers",
+    is_by_name: false,
+};
+
+/// What a file sets of the image.
+pub(super) struct Found {
+    pub(super) form: &'static Form,
+    /// As properties, each with its line.
+    pub(super) settings: Vec<(usize, String)>,
+    /// The first line with something else.
+    pub(super) other: Option<usize>,
+    /// The services, commands or containers that set it, each with the line where it begins.
+    pub(super) services: Vec<(String, usize)>,
+    /// What is named there and stands elsewhere: its line, its name, and what to do.
+    pub(super) elsewhere: Vec<(usize, String, &'static str)>,
+}
+
+/// Reads a file in one of these forms. `None`: it is none, or sets nothing of the image.
+pub(super) fn found(text: &str) -> Option<Found> {
+    of_command(text).or_else(|| of_kubernetes(text)).or_else(|| of_compose(text))
+}
+
+impl Form {
+    /// Why the second of two is refused, if they are two: each with its name and place.
+    pub(super) fn mixed(&self, (first, at): (&str, &str), (second, place): (&str, &str)) -> Option<String> {
+        let is_one = first == second && (self.is_by_name || at == place);
+        let several = self.several;
+        (!is_one).then(|| {
+            format!(
+                "{place}: the {several} `{first}` ({at}) and `{second}` both have `{OF_IMAGE}*` variables, and one configuration is made; \
+                 keep only one of them in the file, and import each for itself"
+            )
+        })
+    }
+}
