@@ -146,7 +146,7 @@ rules:
         ("7:46: ", "there is no variable `$nothing`"),
         ("7:73: ", "no `F`"),
         ("7:97: ", "no `F`"),
-        ("8:28: ", "no template uses the capture"),
+        ("8:29: ", "no template uses the capture"),
         ("8:59: ", "is not a capture"),
     ];
     for (told, (place, words)) in told.iter().zip(expected) {

@@ -122,7 +122,7 @@ fn values_at_fault() {
             "write `subject`",
         ),
         (
-            "{name: b, mqtt: \"b/{x}\", kafka: {topic: b, topics: [c]}, transform: 'record({topic: \"c\"})', value: {format: avro, registry: \"http://r\"}}",
+            "{name: b, mqtt: \"b/x\", kafka: {topic: b, topics: [c]}, transform: 'record({topic: \"c\"})', value: {format: avro, registry: \"http://r\"}}",
             "may choose among several Kafka topics",
         ),
         (
@@ -134,7 +134,7 @@ fn values_at_fault() {
         assert!(fault.to_string().contains(words), "{fault}");
     }
     // With a subject of all of them there is nothing to tell.
-    let chosen = "{name: b, mqtt: \"b/{x}\", kafka: {topic: b, topics: [c]}, transform: 'record({topic: \"c\"})', \
+    let chosen = "{name: b, mqtt: \"b/x\", kafka: {topic: b, topics: [c]}, transform: 'record({topic: \"c\"})', \
                   value: {format: avro, registry: \"http://r\", subject: s}}";
     assert_eq!(faults(&GOOD.replacen("rules:\n", &format!("rules:\n  - {chosen}\n"), 1)), []);
 }

@@ -82,8 +82,8 @@ impl Walk<'_> {
             Written::Plain(format) => Some((Some(ValueSpec { format, payload: payload? }), None)),
             Written::Schema(format) => {
                 let schema = self.schema(&section, format, direction, kafka)?;
-                // What the schema is given, and gives, is JSON.
-                let value = payload?.map(|payload| ValueSpec {
+                // What the schema is given, and gives, is JSON. Payloads that are so anyway are its own to read, as they came.
+                let value = payload?.filter(|payload| *payload != Plain::Json).map(|payload| ValueSpec {
                     format: Plain::Json,
                     payload: Some(payload),
                 });

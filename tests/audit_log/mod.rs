@@ -1,8 +1,9 @@
 //! The audit log as an operator gets it: lines of JSON.
 #![allow(clippy::unwrap_used)] // Test code, though not in a test function.
 
+use std::cell::RefCell;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use serde_json::Value;
 
@@ -20,16 +21,34 @@ impl io::Write for Log {
     }
 }
 
+thread_local! {
+    static OF_THREAD: RefCell<Option<Log>> = const { RefCell::new(None) };
+}
+
+/// The thread listens as long as it lives.
+pub struct Listening(());
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        OF_THREAD.set(None);
+    }
+}
+
 impl Log {
     /// Listens until the guard goes. The runtime of a test is this one thread.
-    pub fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+    ///
+    /// All threads have one subscriber, which writes to the log of the thread: with one for each a thread that has none could be the first to come
+    /// by a line's place in the code, and then nobody would be told of it.
+    pub fn listen() -> (Self, Listening) {
+        static ALL: Once = Once::new();
+        ALL.call_once(|| {
+            let of_thread = || OF_THREAD.with_borrow(Clone::clone).unwrap_or_default();
+            let lines = tracing_subscriber::fmt().json().flatten_event(true).with_writer(of_thread);
+            lines.init();
+        });
         let log = Self::default();
-        let writer = log.clone();
-        let lines = tracing_subscriber::fmt()
-            .json()
-            .flatten_event(true)
-            .with_writer(move || writer.clone());
-        (log, tracing::subscriber::set_default(lines.finish()))
+        OF_THREAD.set(Some(log.clone()));
+        (log, Listening(()))
     }
 
     /// The lines of one event and one client.

@@ -16,7 +16,7 @@ rules:
 /// A rule that reads or writes the same: a copy of all or of the same messages, one that reads the same Kafka topic, all of its form, or one that may
 /// write to any.
 pub fn neighbour(number: usize, kind: usize, main: &Json) -> Json {
-    let name = format!("other {number}");
+    let name = format!("other-{number}");
     let topic = &main["kafka"]["topic"];
     match kind {
         0 => json!({"name": name, "also": true, "direction": "publish", "mqtt": "#", "kafka": {"topic": "copies"}}),

@@ -9,7 +9,7 @@ use proptest::sample::select;
 use serde_json::{Value as Json, json};
 
 /// The rule whose messages are looked at.
-const NAME: &str = "main: 'rule' #1";
+const NAME: &str = "main.rule-1";
 /// Levels and texts that are something else to somebody: all but those of MQTT itself.
 pub const SPECIAL: [&str; 32] = [
     "a", "", "-", "{", "}", "{x}", "{{", "}}", "${", "${HOME}", "$x", "$$", "%", "%2F", "%7B", "\\", "\\d", ".*", "[", "(?", "|", "^", "'",

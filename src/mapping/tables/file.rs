@@ -34,8 +34,10 @@ fn read_csv(key: Option<&str>, content: &[u8]) -> Result<Rows, String> {
             .position(|name| **name == *key)
             .ok_or_else(|| format!("has no column `{key}`"))?,
     };
-    if let Some(twice) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
-        return Err(format!("has two columns `{}`", twice.1));
+    for (at, name) in names.iter().enumerate() {
+        if let Some(first) = names[..at].iter().position(|other| other == name) {
+            return Err(format!("has two columns `{name}`: {} and {}", first + 1, at + 1));
+        }
     }
     let mut rows = Rows::new(1);
     for record in reader.records() {

@@ -61,6 +61,8 @@ pub struct TopicRows {
     count: usize,
     /// `None`: there is one partition.
     last: Option<HashMap<Box<str>, Written>>,
+    /// What `last` takes: as much as the rows at most, and beside them.
+    held_by_last: usize,
     /// All that was there has been read: nothing that is older comes any more.
     is_settled: bool,
 }
@@ -75,6 +77,7 @@ impl TopicRows {
             held: 0,
             count: 0,
             last: (partitions > 1).then(HashMap::new),
+            held_by_last: 0,
             is_settled: false,
         })
     }
@@ -94,7 +97,7 @@ impl TopicRows {
         if !self.is_last(&key, written) {
             return Put::Taken;
         }
-        if !self.has_room_to_know(&key, row.is_some()) {
+        if !self.has_room_to_know(&key) {
             self.remove(&key);
             self.rows.whole = false;
             return Put::NoRoom;
@@ -116,12 +119,12 @@ impl TopicRows {
         last.is_none_or(|last| last.partition == written.partition || *last < written)
     }
 
-    /// Whether it finds room which record of this key was the last one.
-    fn has_room_to_know(&self, key: &str, is_row: bool) -> bool {
-        let is_wanted = is_row || !self.is_settled;
-        let is_known = self.last.as_ref().is_none_or(|last| last.contains_key(key));
+    /// Whether it finds room which record of this key was the last one. Where it found none for a key there is none until all has been read, so
+    /// no older record takes the place of one that was forgotten. From then on they are those of rows, which are heavier.
+    fn has_room_to_know(&self, key: &str) -> bool {
+        let Some(last) = &self.last else { return true };
         let most = self.table.topic().map_or(0, |topic| topic.memory);
-        is_known || !is_wanted || self.held + memory_of_last(key) <= most
+        self.is_settled || last.contains_key(key) || self.held_by_last + memory_of_last(key) <= most
     }
 
     fn remember(&mut self, key: &str, written: Written) {
@@ -133,8 +136,8 @@ impl TopicRows {
             last.remove(key)
         };
         match (before, wanted) {
-            (None, true) => self.held += memory_of_last(key),
-            (Some(_), false) => self.held -= memory_of_last(key),
+            (None, true) => self.held_by_last += memory_of_last(key),
+            (Some(_), false) => self.held_by_last -= memory_of_last(key),
             _ => {}
         }
     }
@@ -142,7 +145,7 @@ impl TopicRows {
     /// All that the topic held has been read: records that removed a row need not be remembered any more.
     pub fn settle(&mut self) {
         self.is_settled = true;
-        let (rows, held) = (&self.rows, &mut self.held);
+        let (rows, held) = (&self.rows, &mut self.held_by_last);
         let Some(last) = &mut self.last else { return };
         last.retain(|key, _| {
             let stays = rows.get(key).is_some();
@@ -183,9 +186,9 @@ impl TopicRows {
         self.count
     }
 
-    /// Bytes of memory that they take.
+    /// Bytes of memory that they take, and what is known of their records.
     pub fn held(&self) -> usize {
-        self.held
+        self.held + self.held_by_last
     }
 
     /// Whether no row was left out for want of room.

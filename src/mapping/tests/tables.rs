@@ -51,7 +51,7 @@ fn programs_look_into_tables() {
             "has no text, number or truth value `k` in row 1: the row is of the kind number",
         ),
         ("a.json", Some("k"), r#"[{"k":1},{"k":1}]"#, "has two rows of the key `1`"),
-        ("a.csv", None, "a,b,b\n1,2,3\n", "has two columns `b`"),
+        ("a.csv", None, "a,b,b\n1,2,3\n", "has two columns `b`: 2 and 3"),
         ("a.json", None, "{", "is no JSON"),
         ("a.json", None, "{\"x\":1,\"y\":1,\"x\":2}", "has two rows of the key `x`"),
         ("a.txt", None, "", "neither"),

@@ -39,7 +39,9 @@ impl Reader<'_> {
         match (&nodes[place], default) {
             (Node::Decimal(decimal), Value::String(text)) => {
                 let bytes = bytes(text, decimal.size)?;
-                logical::decimal_as_text(&bytes, *decimal).ok().map(Value::from)
+                let text = logical::decimal_as_text(&bytes, *decimal).ok().map(Value::from)?;
+                // Bytes of more digits than the type has are none of its values; of a union, another branch may have meant the text.
+                logical::decimal(&text, *decimal).is_ok().then_some(text)
             }
             (Node::Uuid(UuidForm::Bytes | UuidForm::Fixed), Value::String(text)) => {
                 logical::uuid_as_text(&bytes(text, Some(16))?).ok().map(Value::from)
