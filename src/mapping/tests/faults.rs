@@ -371,32 +371,3 @@ fn retained_messages_are_refused_without_offsets_only_where_they_would_be_kept()
         assert_eq!((rule.retain, rule.keeps_retained()), (meant, false), "{direction:?} {retain:?}");
     }
 }
-
-#[test]
-fn of_fields_of_payloads_that_are_no_json() {
-    let spec = |payload| {
-        let mut spec = mqtt("a");
-        spec.kafka.key = Some("x{payload.id}".into());
-        spec.kafka.headers = vec![("h".into(), "{payload.id}".into())];
-        spec.kafka.partition = Some(PartitionSpec::Template("{payload.line}".into()));
-        spec.kafka.timestamp = Some(Timestamp::Template("{payload.time}".into()));
-        spec.value = Some(ValueSpec {
-            format: Format::Json,
-            payload,
-        });
-        spec
-    };
-    let told = faults(vec![spec(Some(Format::Cbor))]);
-    let told: Vec<_> = told.iter().map(|fault| (fault.field, fault.at)).collect();
-    let wanted = [
-        (Field::KafkaKey, Some(1)),
-        (Field::KafkaPartition, Some(0)),
-        (Field::KafkaTimestamp, Some(0)),
-        (Field::HeaderValue(0), Some(0)),
-    ];
-    assert_eq!(told, wanted);
-    // Text and bytes may be JSON.
-    for payload in [None, Some(Format::Json), Some(Format::Text), Some(Format::Bytes)] {
-        compile(vec![spec(payload)]);
-    }
-}

@@ -281,3 +281,31 @@ fn a_template_makes_the_timestamp() {
     assert_eq!(fault("{y}"), told(0, "`{y}` is not a capture of `mqtt`"));
     assert_eq!(fault("{{"), told(0, "`{{` is no timestamp"));
 }
+
+#[test]
+fn fields_of_a_payload_that_is_never_json_are_a_fault() {
+    let by = |payload| {
+        let mut spec = spec("a", "a", "t", None);
+        spec.kafka.key = Some("x{payload.id}".into());
+        spec.kafka.headers = vec![("h".into(), "{payload.id}".into())];
+        spec.kafka.partition = Some(PartitionSpec::Template("{payload.line}".into()));
+        spec.kafka.timestamp = Some(Timestamp::Template("{payload.time}".into()));
+        spec.value = Some(ValueSpec {
+            format: Format::Json,
+            payload,
+        });
+        spec
+    };
+    let told = super::transforms::faults(by(Some(Format::Cbor)));
+    let wanted = [
+        (Field::KafkaKey, Some(1)),
+        (Field::KafkaPartition, Some(0)),
+        (Field::KafkaTimestamp, Some(0)),
+        (Field::HeaderValue(0), Some(0)),
+    ];
+    assert_eq!(told, wanted);
+    // Text and bytes may be JSON.
+    for payload in [None, Some(Format::Json), Some(Format::Text), Some(Format::Bytes)] {
+        compile(vec![by(payload)]);
+    }
+}
