@@ -97,14 +97,17 @@ impl Known {
         (now < *until).then(|| decision.clone())
     }
 
-    /// Remembers an answer, if there is room.
+    /// Remembers an answer, if there is room and it has a lifetime.
     pub(super) fn put(&self, question: Option<Question>, decision: &Decision, now: Instant, lifetime: Duration) {
-        let Some(question) = question.filter(|_| !lifetime.is_zero()) else {
+        let Some(question) = question else {
             return;
         };
         let mut answers = self.answers();
         // Whatever becomes of the new answer, the former one is no more.
         answers.forget(&question);
+        if lifetime.is_zero() {
+            return;
+        }
         if !answers.has_room(decision) {
             answers.sweep(now);
         }
@@ -131,6 +134,8 @@ mod tests {
         assert_eq!(known.get(&key("a"), now), Some(Decision::Deny));
         assert_eq!(known.get(&key("a"), now + second), None);
         assert_eq!(known.get(&key("b"), now), None);
+        known.put(key("a"), &allow(), now, Duration::ZERO);
+        assert_eq!(known.get(&key("a"), now), None, "the former answer is no more");
         assert_eq!(Known::default().get(&key("a"), now), None, "each process has a key of its own");
     }
 
