@@ -168,8 +168,12 @@ pub fn entry(user: &str, password: &str, salt: &[u8; SALT]) -> Result<String, St
     Ok(format!("{user}:{METHOD}${iterations}:{salt}${stored_key}:{server_key}"))
 }
 
+/// The comment with the secret. One that only begins like it is somebody's own.
 fn salts_of(text: &str) -> Option<&str> {
-    text.lines().map(str::trim).find(|line| line.starts_with(SALTS))
+    text.lines().map(str::trim).find(|line| {
+        let secret = line.strip_prefix(SALTS).and_then(|rest| BASE64.decode(rest.trim()).ok());
+        secret.is_some_and(|secret| secret.len() == 32)
+    })
 }
 
 /// A file's text with the secret that makes the salts of unknown users, as it was or of this chance.

@@ -125,6 +125,19 @@ fn whose_line_is_the_first_cannot_tell_which_users_there_are() {
 }
 
 #[test]
+fn a_comment_of_somebody_is_no_secret() {
+    let line = entry("vin42", "s3cret", &[7; SALT]).unwrap();
+    for comment in ["see wiki", "", "AAAA", &BASE64.encode([9; 31]), &BASE64.encode([9; 33])] {
+        let bare = format!("# salts: {comment}\n{line}\n");
+        assert!(is_made_with(&bare, "vin44", &sha256(bare.as_bytes())), "{comment}");
+        let salted = with_salts(bare.clone(), &[9; 32]);
+        let secret = format!("# salts: {}", BASE64.encode([9; 32]));
+        assert_eq!(salted, format!("{secret}\n{bare}"));
+        assert!(is_made_with(&salted, "vin44", &sha256(secret.as_bytes())), "{comment}");
+    }
+}
+
+#[test]
 fn salts_of_unknown_users_stay_when_others_come_and_differ_between_files() {
     let salt = |text: &str| Verifiers::parse(text).unwrap().of("vin44").0.salt;
     let line = |user| entry(user, "s3cret", &[7; SALT]).unwrap();
