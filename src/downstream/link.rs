@@ -54,6 +54,8 @@ pub struct Link {
     max_packet_size: u32,
     /// A write has failed.
     pub(super) deaf: bool,
+    /// The client is let in: what it sends behind a packet is no longer a stranger's.
+    let_in: bool,
     opened: Instant,
     seat: Seat,
     /// Of a device whose TLS has ended at a balancer that is believed; without a name if the device has shown no certificate.
@@ -70,6 +72,7 @@ impl Link {
             end: 0,
             max_packet_size: u32::MAX,
             deaf: false,
+            let_in: false,
             opened,
             seat,
             told: None,
@@ -85,6 +88,7 @@ impl Link {
     /// Told in each turn in which the client is let in: from then on its connection grows up.
     pub fn served(&mut self) {
         turns::served();
+        self.let_in = true;
         self.stream.let_in();
     }
 
@@ -94,7 +98,7 @@ impl Link {
         self.max_packet_size = bytes;
     }
 
-    /// Waits for input and takes all that is there, up to 64 KiB. Cancel-safe: nothing read is ever lost.
+    /// Waits for input and takes all that is there, up to 64 KiB, and of a stranger no more than the maximum and a byte. Cancel-safe: nothing read is ever lost.
     ///
     /// Errors: what the socket or TLS reports, and `InvalidData` when an incomplete packet is over the maximum.
     pub async fn fill(&mut self) -> io::Result<Fill> {
@@ -118,7 +122,8 @@ impl Link {
         }
         let mut buffer = self.take_buffer();
         let from = if self.appends() { 0 } else { self.end };
-        let read = self.stream.poll_read(cx, &mut buffer[from..]);
+        let to = BUFFER_SIZE.min(from.saturating_add(self.most_at_once()));
+        let read = self.stream.poll_read(cx, &mut buffer[from..to]);
         let count = match &read {
             Poll::Ready(Ok(count)) => *count,
             _ => 0,
@@ -254,6 +259,16 @@ impl Link {
             self.forget_input();
         }
         Ok(())
+    }
+
+    /// Bytes that the next read may take. A byte over the maximum is what [`Link::fill`] refuses.
+    fn most_at_once(&self) -> usize {
+        match self.let_in {
+            true => BUFFER_SIZE,
+            false => (self.max_packet_size as usize)
+                .saturating_sub(self.end - self.start)
+                .saturating_add(1),
+        }
     }
 
     fn appends(&self) -> bool {

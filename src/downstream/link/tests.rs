@@ -106,6 +106,24 @@ async fn an_endless_packet_is_refused_at_the_maximum() {
 }
 
 #[tokio::test]
+async fn of_a_stranger_no_more_is_taken_than_its_packet_may_have() {
+    let (mut link, mut client) = pair().await;
+    link.set_max_packet_size(1_000);
+    client.write_all(&[7; 10_000]).await.unwrap();
+    fill_to(&mut link, 1_001).await;
+    link.park();
+    assert_eq!((link.input().len(), link.buffered_capacity()), (1_001, 1_001));
+    link.consume(901);
+    fill_to(&mut link, 1_001).await;
+    assert_eq!(link.input().len(), 1_001);
+    link.consume(1_001);
+    link.served();
+    link.set_max_packet_size(100_000);
+    fill_to(&mut link, 8_098).await;
+    assert_eq!(link.input(), [7; 8_098]);
+}
+
+#[tokio::test]
 async fn a_fill_that_is_dropped_loses_nothing() {
     let (mut link, mut client) = pair().await;
     for round in 0..50u8 {

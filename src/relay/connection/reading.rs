@@ -44,11 +44,11 @@ impl Connection {
         self.desk.kick();
     }
 
-    /// Behind CONNECT larger packets are taken, but of a client that is still to prove by AUTH who it is.
+    /// Larger packets than CONNECT are taken of a client that is let in, and of no other: not of one that is still to prove by AUTH who it is, nor
+    /// behind the CONNECT of one that is asked about.
     fn regard_size(&mut self) {
         let most = self.desk.shared.settings.session.maximum_packet_size;
-        let proves = self.session.authentication().is_some() && !self.session.is_live();
-        if self.decoder.version.is_some() && !proves && self.decoder.max_packet_size != most {
+        if self.session.is_live() && self.decoder.max_packet_size != most {
             self.decoder.max_packet_size = most;
             self.link.set_max_packet_size(most);
         }
@@ -99,8 +99,8 @@ impl Connection {
     }
 
     /// Whether the socket is read only to see its end: while it is asked who the client is, and nobody is to be asked about one that is gone.
-    /// What it has sent behind its CONNECT, up to one read, is kept for later, and from then on its end is not seen before the answer: that lies
-    /// behind what is not read.
+    /// What it has sent behind its CONNECT, up to the size that a CONNECT may have and a byte, is kept for later, and from then on its end is not seen
+    /// before the answer: that lies behind what is not read.
     pub(super) fn looks_for_its_end(&self) -> bool {
         let is_asked_about = self.desk.admission.as_ref().is_some_and(|admission| admission.is_asked_about());
         is_asked_about && self.link.input().is_empty()
