@@ -1,7 +1,8 @@
 //! Asking who a client is, away from the reactor: a password's hash takes tens of milliseconds and megabytes.
 //!
 //! As many are asked at a time as there are cores, so hashes never take more memory than that many. Others wait, a bounded number and in a fair
-//! order (`line`), each until its connect deadline or its client is gone. Who waits for a server, or for newer keys, has no turn. Files of users and keys are looked at before, once a second at most, and read again when they have changed.
+//! order (`line`), each until its connect deadline or its client is seen to be gone: of one that has sent more behind its CONNECT only the answer's
+//! write tells. Who waits for a server, or for newer keys, has no turn. Files of users and keys are looked at before, once a second at most, and read again when they have changed.
 
 use std::{
     fs::{self, File},
@@ -124,8 +125,9 @@ impl Logins {
     }
 
     async fn begun(&self, chain: Arc<Chain>, message: Vec<u8>, from: IpAddr) -> Option<Begun> {
-        let Some(turn) = self.line.turn(network_of(from)).await else {
-            return Some(Err(busy()));
+        let turn = match self.line.turn(network_of(from)).await {
+            Ok(turn) => turn,
+            Err(why) => return Some(Err(busy(why))),
         };
         let asked = tokio::task::spawn_blocking(move || {
             let begun = begin(&chain, &message);
@@ -141,10 +143,11 @@ impl Logins {
         let (mut inquiry, mut waited) = (Inquiry::default(), false);
         let address = shown.address.map(|address| address.ip());
         let network = network_of(address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
+        let mut turn = match self.line.turn(network).await {
+            Ok(turn) => turn,
+            Err(why) => return Some(busy(why)),
+        };
         loop {
-            let Some(turn) = self.line.turn(network).await else {
-                return Some(busy());
-            };
             let (chain_too, shown_too) = (chain.clone(), shown.clone());
             // The turn goes along: what was begun takes its memory to its end, whether somebody waits for it or not.
             let asked = tokio::task::spawn_blocking(move || {
@@ -166,6 +169,8 @@ impl Logins {
                     }
                 }
             }
+            // What a server has decided is not to be lost because others came meanwhile.
+            turn = self.line.another_turn(network).await;
         }
     }
 }
@@ -181,10 +186,10 @@ fn answer(tell: oneshot::Sender<Begun>, begun: Option<Begun>, mailbox: &Mailbox)
     mailbox.ring();
 }
 
-fn busy() -> Verdict {
+fn busy(why: &'static str) -> Verdict {
     Verdict::Refused {
         reason: ReasonCode::ServerBusy,
-        why: "too_many_logins",
+        why,
     }
 }
 

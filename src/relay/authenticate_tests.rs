@@ -1,9 +1,9 @@
 //! Files of users and keys that change, and places of those that wait.
 
 use std::{
-    pin::pin,
+    pin::{Pin, pin},
     sync::Mutex,
-    task::{Context, Wake},
+    task::{Context, Wake, Waker},
 };
 
 use tokio::sync::{Notify, oneshot::error::TryRecvError};
@@ -98,7 +98,7 @@ fn a_file_that_is_gone_leaves_its_last_reading() {
 /// Else a flood of clients that connect and leave would fill the places of those who wait.
 #[tokio::test]
 async fn who_has_left_before_its_turn_keeps_no_place() {
-    let logins = Arc::new(Logins::new(KeySets::start(&[], &Metrics::new().outside), LoginServers::default()));
+    let logins = logins();
     let all = all_turns(&logins).await;
     let mailbox = Arc::new(Mailbox::new(Arc::default(), Budget::new(0, Default::default())));
     let chain = Arc::new(Chain::new(vec![]));
@@ -108,28 +108,48 @@ async fn who_has_left_before_its_turn_keeps_no_place() {
         begun
     };
     let (left, stays): (Vec<_>, Vec<_>) = (0..3).map(|_| (begin(), begin())).unzip();
-    let waiting = async |count| {
-        while logins.line.waiting() != count {
+    until("all wait", || logins.line.waiting() == 6).await;
+    drop(left);
+    until("their places are free", || logins.line.waiting() == 3).await;
+    drop(all);
+    for begun in stays {
+        assert!(soon(begun).await.unwrap().is_err(), "there is no such method in an empty list");
+    }
+}
+
+/// What does not hang.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), what)
+        .await
+        .expect("it comes to an end")
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
             tokio::task::yield_now().await;
         }
     };
-    waiting(6).await;
-    drop(left);
-    let freed = tokio::time::timeout(Duration::from_secs(20), waiting(3)).await;
-    assert!(freed.is_ok(), "their places are never free");
-    drop(all);
-    for begun in stays {
-        assert!(begun.await.unwrap().is_err(), "there is no such method in an empty list");
-    }
+    let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+    assert!(waited.is_ok(), "it never comes that {what}");
+}
+
+/// So many are asked at a time, whatever the machine has.
+const TURNS: usize = 2;
+
+/// Logins without servers.
+fn logins() -> Arc<Logins> {
+    let mut logins = Logins::new(KeySets::start(&[], &Metrics::new().outside), LoginServers::default());
+    logins.line = Line::new(TURNS);
+    Arc::new(logins)
 }
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Nobody else has one as long as these are held.
 async fn all_turns(logins: &Logins) -> Vec<Turn> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut turns = vec![];
-    for _ in 0..cores {
+    for _ in 0..TURNS {
         turns.push(logins.line.turn(HERE).await.unwrap());
     }
     turns
@@ -146,27 +166,76 @@ fn begin_from(logins: &Arc<Logins>, from: &str) -> oneshot::Receiver<Begun> {
 /// A customer of IPv6 has more addresses than there are places.
 #[tokio::test]
 async fn a_flood_from_one_network_is_refused_when_it_has_its_part_and_nobody_else_is() {
-    let logins = Arc::new(Logins::new(KeySets::start(&[], &Metrics::new().outside), LoginServers::default()));
+    let logins = logins();
     let all = all_turns(&logins).await;
     let flood: Vec<_> = (0..1000).map(|n| begin_from(&logins, &format!("2001:db8::{n:x}"))).collect();
     let other = begin_from(&logins, "2001:db8:0:1::1");
     // It is the last that was begun: all have a place by then, or are refused.
-    while !logins.line.has(network_of("2001:db8:0:1::1".parse().unwrap())) {
-        tokio::task::yield_now().await;
-    }
-    let waiting = logins.line.waiting() - 1;
-    assert!(waiting < 250, "{waiting}");
+    until("the last has a place", || {
+        logins.line.has(network_of("2001:db8:0:1::1".parse().unwrap()))
+    })
+    .await;
+    assert_eq!(logins.line.waiting() - 1, SHARE_ALONE);
     drop(all);
-    let reason = |begun: Begun| match begun {
-        Err(Verdict::Refused { reason, .. }) => reason,
+    let refused = |begun: Begun| match begun {
+        Err(Verdict::Refused { reason, why }) => (reason, why),
         other => panic!("{other:?}"),
     };
-    assert_eq!(reason(other.await.unwrap()), ReasonCode::BadAuthenticationMethod, "it was asked");
+    let (reason, _) = refused(soon(other).await.unwrap());
+    assert_eq!(reason, ReasonCode::BadAuthenticationMethod, "it was asked");
     let mut busy = 0;
     for begun in flood {
-        busy += usize::from(reason(begun.await.unwrap()) == ReasonCode::ServerBusy);
+        busy += usize::from(refused(soon(begun).await.unwrap()) == (ReasonCode::ServerBusy, "too_many_logins_of_address"));
     }
-    assert_eq!(busy, 1000 - waiting);
+    assert_eq!(busy, 1000 - SHARE_ALONE);
+}
+
+/// Places that a network has which is alone: 128 for each turn.
+const SHARE_ALONE: usize = 256;
+
+/// What the server has said would be lost to those who came meanwhile.
+#[tokio::test]
+async fn who_has_been_asked_about_is_not_refused_for_those_who_came_meanwhile() {
+    let logins = logins();
+    let all = all_turns(&logins).await;
+    // A server that is not there: it is `Unable` at once, which is heard in another turn.
+    let chain = Arc::new(Chain::new(vec![(Method::Http(0), auth::Binding::Any)]));
+    let shown = Shown {
+        client: "c".to_owned(),
+        username: Some("vin42".to_owned()),
+        password: None,
+        certificate: None,
+        address: Some((HERE, 1883).into()),
+    };
+    let (tell, decided) = oneshot::channel();
+    logins.ask(chain, shown, tell);
+    until("it waits", || logins.line.waiting() == 1).await;
+    // Of its own network as many as may be, and of others so many that nobody new from there would have a place.
+    let mut flood: Vec<_> = std::iter::from_fn(|| place_of_who_waits(&logins, HERE)).collect();
+    assert_eq!(flood.len(), SHARE_ALONE - 1);
+    drop(all);
+    // In this very moment its turn has come, and nothing of it has run.
+    for n in 0..250 {
+        flood.extend(std::iter::from_fn(|| place_of_who_waits(&logins, [10, 0, 0, n].into())));
+    }
+    assert!(place_of_who_waits(&logins, HERE).is_none());
+    let given = logins.line.given();
+    until("it waits again", || logins.line.given() > given).await;
+    drop(flood);
+    match soon(decided).await.unwrap() {
+        Verdict::Refused { why, .. } => assert_eq!(why, "login_server_unavailable"),
+        other => panic!("{other:?}"),
+    }
+}
+
+type Waits = Pin<Box<dyn Future<Output = Result<Turn, &'static str>>>>;
+
+/// Somebody who waits in line, and does nothing when it is called; `None`: there is no place for it.
+fn place_of_who_waits(logins: &Arc<Logins>, from: IpAddr) -> Option<Waits> {
+    let line = logins.line.clone();
+    let mut waits: Waits = Box::pin(async move { line.turn(from).await });
+    let is_refused = waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    (!is_refused).then_some(waits)
 }
 
 /// What who is woken finds, in the very moment.

@@ -1,7 +1,7 @@
 //! The line of those who wait for a turn: fair between the networks that they come from, whoever of them sends how many.
 //!
 //! Networks take turns, so somebody who comes from one waits for at most one turn of each other, however many wait there. And each has a share
-//! of the places only, so that others find some.
+//! of the places only, so that others find some. Who has had a turn, and needs another, is not refused any more.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,9 +13,13 @@ use tokio::sync::oneshot;
 
 /// Places of all networks together.
 const PLACES: usize = 4096;
-/// Of the places that are free a network may have one in so many, and one in any case. Alone it has 241, as many as two cores hash within some
-/// five seconds, so a fleet behind one address does not wait in vain; and it takes more than a hundred networks to fill the line.
+/// Of the places that are free a network may have one in so many, and one in any case: it takes more than eighty of them to fill the line.
 const SHARE: usize = 16;
+/// As long as half of all places are free a network may have so many for each turn, about what a core hashes within five seconds: a fleet behind
+/// one address is not refused while there is time for it.
+const EACH_TURN: usize = 128;
+/// But no more than one in so many of those that are free.
+const LARGEST_SHARE: usize = 4;
 
 /// The line, and the turns.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub struct Line(Mutex<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// Turns at a time.
+    turns: usize,
     /// Turns that nobody has. Somebody waits only if there are none.
     free: usize,
     waiting: usize,
@@ -48,10 +54,20 @@ pub struct Turn {
     place: u64,
 }
 
+/// A place, and the word that the turn has come.
+type Place = (Turn, oneshot::Receiver<()>);
+
+async fn called((turn, told): Place) -> Turn {
+    // Never an error: whoever has a place is told.
+    let _ = told.await;
+    turn
+}
+
 impl Line {
     /// With so many turns at a time.
     pub fn new(turns: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Inner {
+            turns,
             free: turns,
             waiting: 0,
             next: 0,
@@ -60,19 +76,34 @@ impl Line {
         })))
     }
 
-    /// Waits for a turn; `None`: all places are taken, or all that this network may have. Cancel-safe: who waits no longer has no place.
-    pub async fn turn(self: &Arc<Self>, network: IpAddr) -> Option<Turn> {
-        let (turn, told) = self.enter(network)?;
-        // Whoever has a place is told.
-        told.await.ok()?;
-        Some(turn)
+    /// Waits for a turn. Cancel-safe: who waits no longer has no place.
+    ///
+    /// # Errors
+    /// All places are taken, or all that this network may have: a word for logs.
+    pub async fn turn(self: &Arc<Self>, network: IpAddr) -> Result<Turn, &'static str> {
+        let place = self.enter(network)?;
+        Ok(called(place).await)
     }
 
-    fn enter(self: &Arc<Self>, network: IpAddr) -> Option<(Turn, oneshot::Receiver<()>)> {
+    /// Waits for a turn of somebody who has had one, whether there is a place or not: they are no more than may wait for servers and keys in between.
+    pub async fn another_turn(self: &Arc<Self>, network: IpAddr) -> Turn {
+        called(self.enter_again(network)).await
+    }
+
+    fn enter(self: &Arc<Self>, network: IpAddr) -> Result<Place, &'static str> {
+        let inner = self.lock();
+        inner.look_for_place(network)?;
+        Ok(self.place(inner, network))
+    }
+
+    fn enter_again(self: &Arc<Self>, network: IpAddr) -> Place {
+        self.place(self.lock(), network)
+    }
+
+    fn place(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>, network: IpAddr) -> Place {
         let (tell, told) = oneshot::channel();
-        let place = self.lock().enter(network, tell)?;
-        let line = self.clone();
-        Some((Turn { line, network, place }, told))
+        let (line, place) = (self.clone(), inner.enter(network, tell));
+        (Turn { line, network, place }, told)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -83,6 +114,12 @@ impl Line {
     #[cfg(test)]
     pub fn has(&self, network: IpAddr) -> bool {
         self.lock().networks.contains_key(&network)
+    }
+
+    /// Places that were ever given.
+    #[cfg(test)]
+    pub fn given(&self) -> u64 {
+        self.lock().next
     }
 
     /// How many wait.
@@ -99,21 +136,41 @@ impl Drop for Turn {
 }
 
 impl Inner {
-    fn enter(&mut self, network: IpAddr, tell: oneshot::Sender<()>) -> Option<u64> {
-        let taken = self.networks.get(&network).map_or(0, VecDeque::len);
-        let free = PLACES - self.waiting;
-        if free == 0 || taken >= (free / SHARE).max(1) {
-            return None;
+    /// Whether somebody new from there may have a place.
+    fn look_for_place(&self, network: IpAddr) -> Result<(), &'static str> {
+        let free = PLACES.saturating_sub(self.waiting);
+        if free == 0 {
+            return Err("too_many_logins");
         }
+        if self.taken(network) >= self.share(free) {
+            return Err("too_many_logins_of_address");
+        }
+        Ok(())
+    }
+
+    /// How many of one network may wait while so many places are free.
+    fn share(&self, free: usize) -> usize {
+        let share = (free / SHARE).max(1);
+        if free < PLACES / 2 {
+            return share;
+        }
+        self.turns.saturating_mul(EACH_TURN).min(free / LARGEST_SHARE).max(share)
+    }
+
+    fn taken(&self, network: IpAddr) -> usize {
+        self.networks.get(&network).map_or(0, VecDeque::len)
+    }
+
+    fn enter(&mut self, network: IpAddr, tell: oneshot::Sender<()>) -> u64 {
         let place = self.next;
         self.next += 1;
-        if taken == 0 {
+        if self.taken(network) == 0 {
             self.order.push_back(network);
         }
         self.networks.entry(network).or_default().push_back(Waiting { place, tell });
         self.waiting += 1;
         self.call();
-        Some(place)
+        place
     }
 
     /// A place that is given up, or a turn that is over.
@@ -170,8 +227,6 @@ mod tests {
         [10, 0, a, b].into()
     }
 
-    type Place = (Turn, oneshot::Receiver<()>);
-
     /// Those whose turns have come meanwhile, out of these.
     fn called(places: &mut Vec<Place>) -> Vec<Turn> {
         let come = places.extract_if(.., |(_, told)| told.try_recv().is_ok());
@@ -211,20 +266,53 @@ mod tests {
         assert_eq!(line.lock().free, 2);
     }
 
+    /// As many as this network may have.
+    fn fill(line: &Arc<Line>, number: u16) -> Vec<Place> {
+        std::iter::from_fn(|| line.enter(network(number)).ok()).collect()
+    }
+
+    #[test]
+    fn with_more_cores_a_network_alone_has_more_places() {
+        for (turns, places) in [(1, 241), (2, 256), (4, 512), (6, 768), (8, 819), (100, 819)] {
+            let line = Line::new(turns);
+            let at_work: Vec<_> = (0..turns).map(|_| line.enter(network(0)).unwrap()).collect();
+            let alone = fill(&line, 1);
+            assert_eq!(alone.len(), places, "{turns} turns");
+            assert_eq!(line.enter(network(1)).unwrap_err(), "too_many_logins_of_address");
+            let others: Vec<_> = (2..=80).map(|number| fill(&line, number)).collect();
+            assert!(line.enter(network(81)).is_ok(), "eighty networks have not filled it, {turns} turns");
+            drop((at_work, alone, others));
+            assert_eq!((line.waiting(), line.lock().free), (0, turns));
+        }
+    }
+
+    #[test]
+    fn who_has_had_a_turn_has_a_place_for_another_whatever_others_have() {
+        let line = Line::new(0);
+        let all: Vec<_> = (1..1000).map(|number| fill(&line, number)).collect();
+        assert_eq!(line.waiting(), PLACES);
+        let again = line.enter_again(network(1));
+        assert_eq!(line.waiting(), PLACES + 1);
+        assert_eq!(line.enter(network(1000)).unwrap_err(), "too_many_logins");
+        drop(again);
+        drop(all);
+        assert_eq!(line.waiting(), 0);
+    }
+
     #[test]
     fn a_network_has_a_share_of_the_places() {
         let line = Line::new(0);
-        let fill = |number| std::iter::from_fn(|| line.enter(network(number))).collect::<Vec<_>>();
+        let fill = |number| fill(&line, number);
         let alone = fill(1);
         assert_eq!(alone.len(), 241);
         let others: Vec<_> = (2..=100).map(fill).collect();
         assert!(others.iter().all(|places| (1..=241).contains(&places.len())));
-        assert!(line.enter(network(101)).is_some(), "a hundred networks have not filled it");
+        assert!(line.enter(network(101)).is_ok(), "a hundred networks have not filled it");
         let more: Vec<_> = (101..1000).map(fill).collect();
         assert_eq!(line.waiting(), PLACES);
-        assert!(line.enter(network(1000)).is_none());
+        assert_eq!(line.enter(network(1000)).unwrap_err(), "too_many_logins");
         drop((alone, more));
-        assert!(line.enter(network(1000)).is_some());
+        assert!(line.enter(network(1000)).is_ok());
         drop(others);
         assert_eq!(line.waiting(), 0);
     }
