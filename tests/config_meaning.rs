@@ -179,7 +179,7 @@ rules:
 }
 
 #[test]
-fn all_addresses_are_those_of_ipv6_only_where_those_of_ipv4_are_named_too() {
+fn all_addresses_are_those_of_ipv6_only_where_one_of_ipv4_is_named_too() {
     let config = parse(
         r#"
 listeners:
@@ -189,7 +189,11 @@ listeners:
   - {name: d, address: "[::]:9090", protocol: mqtt}
   - {name: e, address: "[::]:0", protocol: mqtt}
   - {name: f, address: "0.0.0.0:0", protocol: mqtt}
-admin: {address: "0.0.0.0:9090"}
+  - {name: g, address: "127.0.0.1:1885", protocol: mqtt}
+  - {name: h, address: "[::]:1885", protocol: mqtt}
+  - {name: i, address: "[::1]:1883", protocol: mqtt}
+  - {name: j, address: "[::1]:1884", protocol: mqtt}
+admin: {address: "192.0.2.1:9090"}
 kafka: {bootstrap_servers: ["a:1"]}
 rules: [{name: a, mqtt: a, kafka: {topic: t}}]
 "#,
@@ -204,8 +208,32 @@ rules: [{name: a, mqtt: a, kafka: {topic: t}}]
         only("[::]:9090"),
         all("[::]:0"),
         all("0.0.0.0:0"),
+        all("127.0.0.1:1885"),
+        only("[::]:1885"),
+        all("[::1]:1883"),
+        all("[::1]:1884"),
     ];
     assert_eq!(found, expected.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn the_admin_listener_is_of_ipv6_only_where_a_listener_has_an_address_of_ipv4() {
+    for (listener, only_ipv6) in [
+        ("127.0.0.1:9090", true),
+        ("0.0.0.0:9090", true),
+        ("0.0.0.0:1883", false),
+        ("[::1]:9090", false),
+    ] {
+        let config = parse(&format!(
+            r#"
+listeners: [{{name: a, address: "{listener}", protocol: mqtt}}]
+admin: {{address: "[::]:9090"}}
+kafka: {{bootstrap_servers: ["a:1"]}}
+rules: [{{name: a, mqtt: a, kafka: {{topic: t}}}}]
+"#
+        ));
+        assert_eq!(config.admin.unwrap().only_ipv6, only_ipv6, "{listener}");
+    }
 }
 
 #[test]

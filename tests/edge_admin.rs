@@ -19,6 +19,7 @@ async fn start() -> (SocketAddr, watch::Sender<Ready>, oneshot::Sender<()>, toki
 async fn start_known_as(hosts: &[&str]) -> (SocketAddr, watch::Sender<Ready>, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     let admin = Admin::bind(&Settings {
         address: "127.0.0.1:0".parse().unwrap(),
+        only_ipv6: false,
         hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
     })
     .await
@@ -142,15 +143,29 @@ async fn a_browser_that_a_foreign_page_leads_here_reads_nothing() {
 #[tokio::test]
 async fn a_taken_port_is_one_clear_line_and_a_stop_stops() {
     let (address, _ready, stop, running) = start().await;
-    let hosts = vec![];
-    let error = Admin::bind(&Settings { address, hosts }).await.unwrap_err().to_string();
+    let settings = Settings {
+        address,
+        only_ipv6: false,
+        hosts: vec![],
+    };
+    let error = Admin::bind(&settings).await.unwrap_err().to_string();
     assert_eq!(
         error,
         format!("admin: address {address} is in use; stop the other process or give another port in admin.address")
     );
     stop.send(()).unwrap();
     running.await.unwrap();
-    Admin::bind(&Settings { address, hosts: vec![] })
-        .await
-        .expect("the port is free again");
+    Admin::bind(&settings).await.expect("the port is free again");
+}
+
+#[tokio::test]
+async fn all_addresses_of_ipv6_leave_one_of_ipv4_to_a_listener_with_the_same_port() {
+    let ipv4 = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = Settings {
+        address: (std::net::Ipv6Addr::UNSPECIFIED, ipv4.local_addr().unwrap().port()).into(),
+        only_ipv6: true,
+        hosts: vec![],
+    };
+    let admin = Admin::bind(&settings).await.unwrap();
+    assert_eq!(admin.local_address().unwrap(), settings.address);
 }

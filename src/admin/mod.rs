@@ -24,7 +24,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -40,6 +41,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Request line and headers together (hyper's smallest).
 const HEADER_BYTES: usize = 8 * 1024;
 
+/// Connections that the kernel takes ahead of us.
+const BACKLOG: u32 = 1024;
+
 /// The pause after an accept that failed, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -51,6 +55,8 @@ const JSON: &str = "application/json";
 pub struct Settings {
     /// Where to listen. Port 0 takes any free port.
     pub address: SocketAddr,
+    /// Whether `[::]` is none of IPv4, one of whose addresses is a listener's with the same port; otherwise the system says.
+    pub only_ipv6: bool,
     /// Names by which requests may ask for it, without ports.
     pub hosts: Vec<String>,
 }
@@ -103,7 +109,7 @@ impl Admin {
     /// Takes the port.
     pub async fn bind(settings: &Settings) -> Result<Self, BindError> {
         let address = settings.address;
-        let socket = TcpListener::bind(address).await.map_err(|e| match e.kind() {
+        let socket = listen(address, settings.only_ipv6).await.map_err(|e| match e.kind() {
             io::ErrorKind::AddrInUse => {
                 let message = format!("address {address} is in use");
                 BindError {
@@ -151,6 +157,17 @@ impl Admin {
             }
         }
     }
+}
+
+async fn listen(address: SocketAddr, only_ipv6: bool) -> io::Result<TcpListener> {
+    if !only_ipv6 {
+        return TcpListener::bind(address).await;
+    }
+    let socket = TcpSocket::new_v6()?;
+    SockRef::from(&socket).set_only_v6(true)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// One connection, one request, one deadline.

@@ -1,7 +1,7 @@
 //! `listeners`, and `admin`: where the process listens, and with which certificates.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 use ipnet::IpNet;
@@ -64,16 +64,21 @@ impl Walk<'_> {
         list.iter().filter_map(|entry| self.listener(entry, taken)).collect()
     }
 
-    /// `[::]` stands for all addresses, those of IPv4 too, but where these are somebody else's with the same port.
-    pub(super) fn divide(listeners: &mut [ListenerSettings], taken: &Taken<'_>) {
+    /// `[::]` leaves an address of IPv4 to who names it with the same port; elsewhere it is the system's to say whether it stands for those of IPv4, too.
+    pub(super) fn divide(listeners: &mut [ListenerSettings], admin: Option<&mut admin::Settings>, taken: &Taken<'_>) {
+        let is_divided = |address: SocketAddr| {
+            let is_its = |other: &Address| matches!(other, Address::Ip(SocketAddr::V4(ipv4)) if ipv4.port() == address.port());
+            address.is_ipv6() && address.ip().is_unspecified() && taken.addresses.keys().any(is_its)
+        };
         for listener in listeners {
-            let Address::Ip(SocketAddr::V6(address)) = listener.address else {
-                continue;
-            };
-            let ipv4 = Address::Ip((Ipv4Addr::UNSPECIFIED, address.port()).into());
-            if address.ip().is_unspecified() && taken.addresses.contains_key(&ipv4) {
-                listener.address = Address::OnlyIpv6(address.into());
+            if let Address::Ip(address) = listener.address
+                && is_divided(address)
+            {
+                listener.address = Address::OnlyIpv6(address);
             }
+        }
+        if let Some(admin) = admin {
+            admin.only_ipv6 = is_divided(admin.address);
         }
     }
 
@@ -207,7 +212,11 @@ impl Walk<'_> {
             let list = self.list(node, "admin.hosts");
             list.iter().filter_map(|n| self.parsed(n, "admin.hosts", host)).collect()
         });
-        Some(admin::Settings { address: address?, hosts })
+        Some(admin::Settings {
+            address: address?,
+            only_ipv6: false,
+            hosts,
+        })
     }
 
     /// A name that is a label: short, one word, and taken only once.

@@ -207,8 +207,8 @@ impl Walk<'_> {
             .required(&top, "listeners", "[{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}]")
             .map(|n| self.listeners(n, &mut taken));
         self.listeners = listeners.clone().unwrap_or_default();
-        let admin = self.optional(&top, "admin").and_then(|n| self.admin(n, &mut taken));
-        Self::divide(listeners.as_deref_mut().unwrap_or_default(), &taken);
+        let mut admin = self.optional(&top, "admin").and_then(|n| self.admin(n, &mut taken));
+        Self::divide(listeners.as_deref_mut().unwrap_or_default(), admin.as_mut(), &taken);
         let mut limits = self.optional(&top, "limits").map(|n| self.limits(n)).unwrap_or_default();
         let kafka = self.required(&top, "kafka", KAFKA_EXAMPLE).and_then(|n| self.kafka(n, &top));
         let sessions = self.optional(&top, "sessions");

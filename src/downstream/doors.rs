@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::settings::{Address, BindError, ListenerSettings};
 use super::socket::Socket;
-use super::socket_file::SocketFile;
+use super::socket_file::{LockFault, SocketFile};
 
 /// Handshakes the kernel completes ahead of us; it caps this at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
@@ -73,14 +73,15 @@ pub(super) fn plain(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
-/// Of all addresses of IPv6 those of IPv4 are a part, unless `only_v6` leaves them to another listener.
+/// Whether those of IPv4 are a part of all addresses of IPv6 the system says (`net.ipv6.bindv6only`), unless `only_v6` leaves them to another listener.
 fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         let socket = TcpSocket::new_v6()?;
-        // The system's default may be either.
-        SockRef::from(&socket).set_only_v6(only_v6)?;
+        if only_v6 {
+            SockRef::from(&socket).set_only_v6(true)?;
+        }
         socket
     };
     // A restart must not wait for the old connections' TIME_WAIT; a port that is listened on stays taken all the same.
@@ -123,7 +124,9 @@ fn left_over<'a>(handed: usize, named: impl Iterator<Item = &'a Address>) -> Vec
 
 fn cannot_listen(settings: &ListenerSettings, error: &io::Error) -> BindError {
     let address = &settings.address;
+    let lock = error.get_ref().and_then(|inner| inner.downcast_ref::<LockFault>());
     let (message, remedy) = match (address, error.kind()) {
+        (Address::Unix(_), _) if lock.is_some() => (format!("cannot listen on {address}: {error}"), lock.map_or("", LockFault::remedy)),
         (Address::Inherited(place), _) => (
             format!("no listening socket {place} was handed over: {error}"),
             "start the process by systemd with a socket unit; the first socket is systemd:0",
@@ -159,6 +162,7 @@ mod tests {
 
     use tokio::net::TcpStream;
 
+    use super::super::settings::{ListenerLimits, Protocol};
     use super::*;
 
     #[tokio::test]
@@ -179,12 +183,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_addresses_are_those_of_ipv4_too_but_where_another_listener_has_these() {
+    async fn all_addresses_are_what_the_system_says_but_where_another_listener_has_one_of_ipv4() {
         let all = listen("[::]:0".parse().unwrap(), false).unwrap();
-        assert!(!SockRef::from(&all).only_v6().unwrap(), "whatever the system's default is");
-        let ipv4 = listen("0.0.0.0:0".parse().unwrap(), false).unwrap();
+        let systems = SockRef::from(&TcpSocket::new_v6().unwrap()).only_v6().unwrap();
+        assert_eq!(SockRef::from(&all).only_v6().unwrap(), systems);
+        let ipv4 = listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let beside = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), ipv4.local_addr().unwrap().port());
-        assert_eq!(listen(beside, false).unwrap_err().kind(), ErrorKind::AddrInUse);
         let ipv6 = listen(beside, true).unwrap();
         let mut peers = vec![];
         for (listener, ip) in [(&ipv4, "127.0.0.1"), (&ipv6, "::1")] {
@@ -193,6 +197,24 @@ mod tests {
             assert_eq!(peer, device.local_addr().unwrap(), "{ip}");
             peers.push(device);
         }
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_is_held_is_named_and_nobody_is_told_to_remove_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mqtt.sock");
+        let settings = ListenerSettings {
+            name: "tcp".to_owned(),
+            address: Address::Unix(path.clone()),
+            protocol: Protocol::Mqtt,
+            proxy: None,
+            limits: ListenerLimits::default(),
+        };
+        let _first = Door::open(&settings).unwrap();
+        let told = Door::open(&settings).unwrap_err();
+        let lock = format!("another proxy runs there: it holds the lock {}.lock", path.display());
+        assert!(told.message.ends_with(&lock), "{}", told.message);
+        assert_eq!(told.remedy, "stop it, or give another path");
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct ListenerLimits {
 pub enum Address {
     /// An IP address and port; port 0 takes any free port.
     Ip(SocketAddr),
-    /// All addresses of IPv6, and none of IPv4: those are another listener's with the same port.
+    /// All addresses of IPv6, and none of IPv4: one of those is another listener's with the same port.
     OnlyIpv6(SocketAddr),
     /// A Unix socket. A socket that nobody listens on any more is replaced; who may connect, the folder says.
     Unix(PathBuf),

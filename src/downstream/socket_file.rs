@@ -5,6 +5,7 @@
 //! locks of two files of that name.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -49,11 +50,39 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
+/// Why the lock cannot be had, where more is to be said than the system does: it comes within an [`io::Error`].
+#[derive(Debug)]
+pub(super) enum LockFault {
+    Held(PathBuf),
+    /// This user may not open it.
+    Foreign(PathBuf),
+}
+
+impl fmt::Display for LockFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held(file) => write!(f, "another proxy runs there: it holds the lock {}", file.display()),
+            Self::Foreign(file) => write!(f, "no permission to open the lock {}", file.display()),
+        }
+    }
+}
+
+impl std::error::Error for LockFault {}
+
+impl LockFault {
+    pub(super) fn remedy(&self) -> &'static str {
+        match self {
+            Self::Held(_) => "stop it, or give another path",
+            Self::Foreign(_) => "while no proxy runs there, remove that file or give it to the user of this process",
+        }
+    }
+}
+
 /// `AddrInUse` if another process has it.
 fn lock(path: &Path) -> io::Result<File> {
     let mut name = OsString::from(path);
     name.push(".lock");
-    let fault = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", name.display()));
+    let fault = |e: io::Error| cannot_lock(Path::new(&name), &e);
     // For nobody else: who can open it can lock it.
     let mut options = OpenOptions::new();
     let file = options
@@ -65,8 +94,16 @@ fn lock(path: &Path) -> io::Result<File> {
         .map_err(fault)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ErrorKind::AddrInUse.into()),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(ErrorKind::AddrInUse, LockFault::Held(name.into()))),
         Err(TryLockError::Error(e)) => Err(fault(e)),
+    }
+}
+
+fn cannot_lock(file: &Path, e: &io::Error) -> io::Error {
+    match e.kind() {
+        // Without the file it is the folder's permission that lacks.
+        ErrorKind::PermissionDenied if fs::symlink_metadata(file).is_ok() => io::Error::new(e.kind(), LockFault::Foreign(file.to_owned())),
+        kind => io::Error::new(kind, format!("{}: {e}", file.display())),
     }
 }
 
@@ -130,6 +167,19 @@ mod tests {
         assert_eq!(identity(&path), before);
         drop(others);
         SocketFile::listen(&path).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_is_another_users_is_told_from_a_folder_that_is() {
+        let (_folder, path) = place();
+        let denied = io::Error::from(ErrorKind::PermissionDenied);
+        assert!(cannot_lock(&path, &denied).to_string().ends_with("mqtt.sock: permission denied"));
+        fs::write(&path, "").unwrap();
+        let told = cannot_lock(&path, &denied);
+        assert_eq!(told.kind(), ErrorKind::PermissionDenied);
+        assert_eq!(told.to_string(), format!("no permission to open the lock {}", path.display()));
+        let fault = told.get_ref().unwrap().downcast_ref::<LockFault>().unwrap();
+        assert!(fault.remedy().contains("remove that file"));
     }
 
     #[tokio::test]
