@@ -9,7 +9,7 @@ mod tickets;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
@@ -40,6 +40,8 @@ pub(super) struct Tls {
     alpn: &'static [u8],
     /// Held for a clone, and never over an await.
     current: RwLock<Current>,
+    /// What the files look like that are being read, or whose reading has panicked: it would again.
+    tried: Mutex<Option<Vec<Look>>>,
     /// Rung to have the files read at once, changed or not.
     anew: Notify,
 }
@@ -65,6 +67,7 @@ impl Tls {
             settings: settings.clone(),
             alpn,
             current: RwLock::new(current),
+            tried: Mutex::default(),
             anew: Notify::new(),
         })
     }
@@ -124,11 +127,21 @@ impl Tls {
 
     /// Whether the files had changed, or are read anew in any case, and are in use now. Blocks.
     fn read_again(&self, anew: bool) -> Result<bool, Fault> {
+        self.read_again_by(anew, |former| read(&self.settings, self.alpn, Some(former)))
+    }
+
+    fn read_again_by(&self, anew: bool, read: impl FnOnce(&Current) -> Result<Current, Fault>) -> Result<bool, Fault> {
         let former = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if !anew && looks(&self.settings) == former.read {
+        let tried = || self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let looks = looks(&self.settings);
+        if !anew && (looks == former.read || tried().as_ref() == Some(&looks)) {
             return Ok(false);
         }
-        let current = read(&self.settings, self.alpn, Some(&former))?;
+        *tried() = Some(looks);
+        let current = read(&former);
+        // Reached unless that has panicked.
+        *tried() = None;
+        let current = current?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
         Ok(true)
     }
@@ -274,6 +287,7 @@ fn client_verifier(settings: &TlsSettings, provider: Arc<crypto::CryptoProvider>
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::Path;
 
     use super::*;
@@ -284,6 +298,38 @@ mod tests {
         fs::write(folder.join("server.pem"), &pair.0).unwrap();
         fs::write(folder.join("server.key"), &pair.1).unwrap();
         pair
+    }
+
+    fn settings(folder: &Path) -> TlsSettings {
+        TlsSettings {
+            certificate: folder.join("server.pem"),
+            key: folder.join("server.key"),
+            more: vec![],
+            client_ca: None,
+            client_auth: ClientAuth::None,
+            client_crl: None,
+            ticket_keys: None,
+        }
+    }
+
+    #[test]
+    fn what_panicked_is_read_again_only_when_it_looks_different_or_somebody_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = pair(folder.path());
+        let settings = settings(folder.path());
+        let tls = Tls::new(&settings, b"mqtt").unwrap();
+        let panics = |anew| {
+            catch_unwind(AssertUnwindSafe(|| {
+                tls.read_again_by(anew, |_| panic!("a file that nobody has thought of"))
+            }))
+        };
+        fs::write(&settings.key, format!("{key}\n")).unwrap();
+        assert!(panics(false).is_err());
+        assert_eq!(panics(false).unwrap(), Ok(false), "not once more");
+        assert!(panics(true).is_err(), "whoever asks knows better");
+        fs::write(&settings.certificate, format!("{certificate}\n")).unwrap();
+        assert_eq!(tls.read_again(false), Ok(true));
+        assert_eq!(tls.read_again(false), Ok(false));
     }
 
     #[tokio::test]
@@ -301,15 +347,7 @@ mod tests {
     fn what_cannot_be_used_changes_nothing_until_it_can() {
         let folder = tempfile::tempdir().unwrap();
         let (_, former_key) = pair(folder.path());
-        let settings = TlsSettings {
-            certificate: folder.path().join("server.pem"),
-            key: folder.path().join("server.key"),
-            more: vec![],
-            client_ca: None,
-            client_auth: ClientAuth::None,
-            client_crl: None,
-            ticket_keys: None,
-        };
+        let settings = settings(folder.path());
         let tls = Tls::new(&settings, b"mqtt").unwrap();
         let former = tls.config();
         assert_eq!(tls.read_again(false), Ok(false));
