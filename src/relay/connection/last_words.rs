@@ -57,12 +57,17 @@ impl Connection {
 
     fn hear_out(&mut self, now: Instant) {
         let mut context = Context::from_waker(Waker::noop());
-        for _ in 0..LAST_READS {
-            if !self.may_read() {
+        let mut left = LAST_READS;
+        // A pause of WebSocket is no read, but the look behind it is. Who sends what carries nothing as fast as it is read would be heard without end.
+        for _ in 0..2 * LAST_READS {
+            if left == 0 || !self.may_read() {
                 return;
             }
             match self.link.poll_fill(&mut context) {
-                Poll::Ready(Ok(Fill::Bytes)) => self.read_packets(now),
+                Poll::Ready(Ok(Fill::Bytes)) => {
+                    left -= 1;
+                    self.read_packets(now);
+                }
                 // More may lie behind what carried nothing.
                 Poll::Pending if self.spend_on_nothing(now) => {}
                 // An end is seen again by whoever waits for the socket next.
@@ -73,16 +78,18 @@ impl Connection {
 
     /// Whether there is more to hear that cannot be read yet, and time for it. Not after a pause of the process, when nothing but the end may be said.
     fn waits_to_hear(&mut self, now: Instant) -> bool {
-        if !self.is_held() || !Awake::is_sure(self.awake.as_deref()) || !self.has_more_input() {
+        if !self.is_held() || !Awake::is_sure(self.awake.as_deref()) || !self.has_more_input(now) {
             return false;
         }
         self.begin_last_words(now);
         self.ends_by.as_deref().is_some_and(|by| now < *by)
     }
 
-    fn has_more_input(&mut self) -> bool {
+    fn has_more_input(&mut self, now: Instant) -> bool {
         let mut context = Context::from_waker(Waker::noop());
-        !self.link.input().is_empty() || matches!(self.link.poll_fill(&mut context), Poll::Ready(Ok(Fill::Bytes)))
+        let has_some = !self.link.input().is_empty() || matches!(self.link.poll_fill(&mut context), Poll::Ready(Ok(Fill::Bytes)));
+        // More may lie behind what carried nothing.
+        self.spend_on_nothing(now) || has_some
     }
 
     /// Nothing new is said to the client; what it has said before is read, until its end is seen or time is over.

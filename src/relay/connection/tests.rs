@@ -267,36 +267,62 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, length, 0, 0, 0, 0], payload].concat()
 }
 
-#[tokio::test]
-async fn frames_that_carry_nothing_cost_as_much_as_packets() {
-    const UPGRADE: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: proxy.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+const UPGRADE: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: proxy.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+/// First bytes of whole frames.
+const BINARY: u8 = 0x82;
+const PING: u8 = 0x89;
+
+/// 80 KiB, with which a socket does not hold up who sends them.
+fn filled_with(frame: &[u8]) -> Vec<u8> {
+    frame.repeat((80 << 10) / frame.len())
+}
+
+/// A connection over WebSocket that is held back since it has sent this, at 1 KiB a second.
+async fn held_back_by(nothing: &[u8]) -> (Connection, TcpStream) {
     let rate = ClientRate {
         messages: None,
         bytes: NonZeroU32::new(1024),
     };
-    let (binary, ping) = (0x82, 0x89);
-    for nothing in [frame(ping, &[b'x'; 125]), frame(binary, b"")] {
-        let protocol = Protocol::Ws(WebSocketSettings::default());
-        let (link, shared, mut device, _) = link_over(protocol, UPGRADE, rate, Vec::new()).await;
-        let mut connection = Connection::new(link, shared);
-        device.write_all(&frame(binary, CONNECT)).await.unwrap();
-        while !connection.session.is_live() {
+    let protocol = Protocol::Ws(WebSocketSettings::default());
+    let (link, shared, mut device, _) = link_over(protocol, UPGRADE, rate, Vec::new()).await;
+    let mut connection = Connection::new(link, shared);
+    device.write_all(&frame(BINARY, CONNECT)).await.unwrap();
+    while !connection.session.is_live() {
+        let _event = connection.wait(false).await;
+        connection.turn();
+    }
+    assert_eq!(connection.paced(), None, "a second's worth comes at once");
+    device.write_all(&filled_with(nothing)).await.unwrap();
+    let is_held = async {
+        while connection.paced().is_none() {
             let _event = connection.wait(false).await;
             connection.turn();
         }
-        assert_eq!(connection.paced(), None, "a second's worth comes at once");
-        // 80 KiB, with which a socket does not hold up who sends them.
-        device.write_all(&nothing.repeat((80 << 10) / nothing.len())).await.unwrap();
-        let is_held = async {
-            while connection.paced().is_none() {
-                let _event = connection.wait(false).await;
-                connection.turn();
-            }
-        };
-        timeout(PATIENCE, is_held).await.expect("it is never held back");
+    };
+    timeout(PATIENCE, is_held).await.expect("it is never held back");
+    (connection, device)
+}
+
+#[tokio::test]
+async fn frames_that_carry_nothing_cost_as_much_as_packets() {
+    for nothing in [frame(PING, &[b'x'; 125]), frame(BINARY, b"")] {
+        let (connection, _device) = held_back_by(&nothing).await;
         assert!(!connection.reading);
         let until = connection.paced().unwrap();
         assert!(until > Instant::now() + Duration::from_secs(30), "64 KiB at 1 KiB a second");
     }
+}
+
+/// DISCONNECT may lie behind it, and the will would be sent.
+#[tokio::test]
+async fn frames_that_carry_nothing_do_not_hide_what_lies_behind_them_from_an_end() {
+    let ping = frame(PING, &[b'x'; 125]);
+    let (mut connection, mut device) = held_back_by(&ping).await;
+    device.write_all(&filled_with(&ping)).await.unwrap();
+    device.write_all(&frame(BINARY, DISCONNECT)).await.unwrap();
+    connection.desk.mailbox.end(Ending::TakenOver);
+    connection.turn();
+    assert!(!connection.session.is_closed(), "it is waited for what lies behind");
+    assert!(connection.ends_by.is_some(), "not without end");
 }
