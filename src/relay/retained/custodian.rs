@@ -20,6 +20,7 @@ use super::{
     store::{Duty, Look, What},
 };
 use crate::{
+    audit::cut,
     kafka::{Header, RecordFields, fetched::RecordView},
     mapping::partition_for_key,
     relay::inbound::now_ms,
@@ -201,7 +202,7 @@ impl Custodian {
         let Some(as_of) = self.still_owed(duty).await else { return false };
         let Some(copy) = copy else {
             tracing::error!(
-                topic = &*duty.topic,
+                topic = &*cut(&duty.topic),
                 "a retained message is in force that the log has no longer: an instance that starts does not know it"
             );
             retained.store().forgive(duty);
