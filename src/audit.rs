@@ -37,6 +37,8 @@ pub enum Event {
     Takeover,
     /// A TLS handshake was refused for the certificate that a client showed, or for none.
     Certificate,
+    /// A connection was ended since its client has more in flight than it may.
+    Window,
 }
 
 impl Event {
@@ -48,6 +50,7 @@ impl Event {
             Self::Expired => "credentials_expired",
             Self::Takeover => "takeover",
             Self::Certificate => "certificate_refused",
+            Self::Window => "too_many_in_flight",
         }
     }
 }
@@ -65,7 +68,7 @@ pub struct Whom<'a> {
 
 /// The log, with what was left out of it.
 #[derive(Debug, Default)]
-pub struct Audit([Mutex<Window>; 6]);
+pub struct Audit([Mutex<Window>; 7]);
 
 #[derive(Debug, Default)]
 struct Window {

@@ -200,3 +200,22 @@ async fn a_flood_of_one_event_is_bounded_and_hides_no_other() {
     assert!((20..=20 * windows).contains(&written), "{written} lines in {windows} windows");
     assert_eq!(log.told("subscribe_refused", "flood").len(), 1);
 }
+
+/// It comes again with the same burst, and nobody else would see why.
+#[tokio::test]
+async fn a_client_with_too_much_in_flight_is_told() {
+    let (log, _logging) = Log::listen();
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    let rules = "rules: [{name: all, mqtt: \"{topic#}\", kafka: {topic: t, key: \"{topic}\"}}]\nlimits: {receive_maximum: 1}\n";
+    let stage = Stage::start(fake, rules).await;
+    let mut device = Device::connected(stage.address, 5, "burst").await;
+    device.publish("a", 2, 1, "x").await;
+    assert_eq!(device.line().await, "pubrec 1");
+    device.publish("a", 2, 2, "x").await;
+    assert_eq!(device.line().await, "disconnect 0x93");
+    assert_eq!(device.line().await, "closed");
+    let told = log.told("too_many_in_flight", "burst");
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!(told[0]["reason"], "receive_maximum_exceeded");
+}

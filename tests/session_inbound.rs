@@ -252,28 +252,28 @@ fn version_3_is_left_unread_at_the_window_and_may_write_many_publishes_before_th
         .for_each(|ticket| client.session.answer(ticket, Answer::Acked, client.now));
     assert!(client.session.may_read(), "PUBRELs lie behind the PUBLISHes");
     // It was told no limit.
-    for id in 3..=1024 {
+    for id in 3..=8192 {
         let ticket = client.ticket(id, QoS::ExactlyOnce);
         client.session.answer(ticket, Answer::Acked, client.now);
     }
     assert!(client.session.may_read());
     client.received();
-    for id in 1..=1024 {
+    for id in 1..=8192 {
         assert_eq!(client.send(&Packet::PubRel(ack(id, ReasonCode::Success))), []);
     }
-    assert_eq!(client.received().last().map(String::as_str), Some("pubcomp 1024"));
+    assert_eq!(client.received().last().map(String::as_str), Some("pubcomp 8192"));
 }
 
 #[test]
 fn of_version_3_no_more_packet_ids_are_open_than_memory_and_a_record_are_to_hold() {
     let clean = |settings| Client::connected_as(connect(Version::V311), settings);
     let stored = |settings| Client::stored(Version::V311, settings);
-    for (receive_maximum, most) in [(2, 1024), (300, 1200)] {
+    for (receive_maximum, unstored, stored_most) in [(2, 8192, 1024), (300, 8192, 1200), (2100, 8400, 8400)] {
         let settings = Settings {
             receive_maximum,
             ..Settings::default()
         };
-        for mut client in [clean(settings), stored(settings)] {
+        for (mut client, most) in [(clean(settings), unstored), (stored(settings), stored_most)] {
             for id in 1..=most {
                 let ticket = client.ticket(id, QoS::ExactlyOnce);
                 client.session.answer(ticket, Answer::Acked, client.now);

@@ -22,9 +22,9 @@ use super::{
     tenancy::Tenancy,
 };
 use crate::{
-    audit::cut,
+    audit::{Event, cut},
     metrics::PacketTally,
-    mqtt::{Packet, codec::DecodeError},
+    mqtt::{Packet, ReasonCode, codec::DecodeError},
     ownership::{End, Source},
     session::{Cause, Close, Output, OwnedWill, Session, SubscriptionKey},
     upstream::{Appender, Receipt, Receipts},
@@ -124,7 +124,7 @@ impl Desk {
                 (Output::PubRec { packet_id }, _) => self.ask_store(|id| Order::PubRec(id, packet_id.0.get())),
                 (Output::Settled { token }, _) => self.settled(token, now),
                 (Output::PublishWill, _) => self.will = session.take_will().map(Box::new),
-                (Output::Close(close), _) => self.closed(session, &close),
+                (Output::Close(close), _) => self.closed(session, &close, now),
             }
         }
     }
@@ -370,10 +370,14 @@ impl Desk {
         self.will.take()
     }
 
-    fn closed(&mut self, session: &Session, close: &Close) {
+    fn closed(&mut self, session: &Session, close: &Close, now: Instant) {
         let (client, reason, detail) = (session.client_id(), close.reason.name(), close.detail);
         if close.cause == Cause::Session {
             self.shared.metrics.refused(reason);
+            if close.reason == ReasonCode::ReceiveMaximumExceeded {
+                let told = if detail.is_empty() { reason } else { detail };
+                self.audit(Event::Window, client, "", told, now);
+            }
         }
         if close.cause != Cause::Client {
             self.shared.metrics.closed(reason);

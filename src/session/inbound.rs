@@ -12,9 +12,12 @@ use super::alias::InboundAliases;
 use super::{AckKind, Answer, Output, Phase, Session, Ticket};
 use crate::mqtt::{Ack, PacketId, Publish, QoS, ReasonCode, Version};
 
-/// Packet ids that a client may have open that was told no window, or has some from before, if the window is not large: each takes 10 bytes here,
-/// and of a stored session some 55 bytes of the 256 KiB that one record has for what is in flight, which is written anew with each step.
+/// Packet ids that the client of a stored session may have open that was told no window, or has some from before, if the window is not large: each
+/// takes some 55 bytes of the 256 KiB that one record has for what is in flight, which is written anew with each step.
 const MOST_OPEN: usize = 1024;
+/// The same where nothing is stored: each takes 10 bytes here. Clients write a burst of QoS 2 before the first PUBREL, and one that is closed for it comes
+/// back and repeats all of it.
+const MOST_OPEN_UNSTORED: usize = 8192;
 
 /// The device's side of the session.
 #[derive(Debug, Default)]
@@ -23,7 +26,7 @@ pub(super) struct Inbound {
     waiting: VecDeque<Waiting>,
     /// Ticket of `waiting[0]`. Tickets wrap around: far fewer than 2^32 wait at a time.
     first: u32,
-    /// Open packet ids; in version 5 their number is what receive maximum bounds, in 3.x [`MOST_OPEN`]. The client chooses the keys, but of
+    /// Open packet ids; in version 5 their number is what receive maximum bounds, in 3.x [`MOST_OPEN`] or [`MOST_OPEN_UNSTORED`]. The client chooses the keys, but of
     /// 65,535 only: the fast hasher's worst case is harmless.
     open: FxHashMap<PacketId, Step>,
     /// Words for refusals whose turn has not come; nearly always empty.
@@ -100,9 +103,17 @@ impl Inbound {
         }
     }
 
-    /// `former` says how many packet ids of a stored session are open from before.
-    fn admit(&self, packet_id: PacketId, publish: &Publish<'_>, version: Version, receive_maximum: usize, former: usize) -> Admission {
+    /// `former` says how many packet ids of a stored session are open from before; `None` if nothing is stored.
+    fn admit(
+        &self,
+        packet_id: PacketId,
+        publish: &Publish<'_>,
+        version: Version,
+        receive_maximum: usize,
+        former: Option<usize>,
+    ) -> Admission {
         let exactly_once = publish.qos == QoS::ExactlyOnce;
+        let most = if former.is_some() { MOST_OPEN } else { MOST_OPEN_UNSTORED };
         match self.open.get(&packet_id) {
             Some(Step::Received) if exactly_once => Admission::RepeatPubRec,
             // A 3.x client that lost its memory could not come in for as long as its session lasts, were its QoS 1 a breach.
@@ -113,12 +124,12 @@ impl Inbound {
             // [MQTT-2.2.1-3]
             Some(_) => Admission::Breach(ReasonCode::ProtocolError, "a packet id in use was used for another message"),
             // [MQTT-3.3.4-7]
-            None if version == Version::V5 && self.open.len() - former >= receive_maximum => {
+            None if version == Version::V5 && self.open.len() - former.unwrap_or(0) >= receive_maximum => {
                 Admission::Breach(ReasonCode::ReceiveMaximumExceeded, "")
             }
             // 3.x cannot be told the window and is held back by not reading; but PUBRELs lie behind PUBLISHes, so waiting for
             // them would be for ever, and a client may write all of its PUBLISHes first. What memory and record are not to hold ends the connection.
-            None if self.open.len() >= receive_maximum.saturating_mul(4).max(MOST_OPEN) => {
+            None if self.open.len() >= receive_maximum.saturating_mul(4).max(most) => {
                 Admission::Breach(ReasonCode::ReceiveMaximumExceeded, "too many open packet ids")
             }
             None => Admission::Produce,
@@ -241,7 +252,7 @@ impl Session {
         let Some(packet_id) = publish.packet_id else {
             return self.outputs.push_back(Output::Publish { ticket: None });
         };
-        let former = self.stored.as_ref().map_or(0, |stored| stored.former);
+        let former = self.stored.as_ref().map(|stored| stored.former);
         match self
             .inbound
             .admit(packet_id, publish, self.version, usize::from(self.settings.receive_maximum), former)
