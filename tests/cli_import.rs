@@ -958,7 +958,13 @@ fn tokens_of_a_server_are_asked_for_as_there() {
 const COMMAND: &str = r#"#!/bin/sh
 # KAFKA_MQTT_LISTENERS is the proxy's.
 docker run -d --name kafka -e KAFKA_BROKER_ID=1 confluentinc/cp-kafka
-docker run -d --name=proxy -p 1883:1883 --env-file more.env   -e KAFKA_MQTT_BOOTSTRAP_SERVERS=kafka:9092 --env KAFKA_MQTT_LISTENERS="127.0.0.1:1883"   -e 'KAFKA_MQTT_TOPIC_REGEX_LIST=temperature:.*temperature, cost:price/.*[$]'   --env=KAFKA_MQTT_PRODUCER_COMPRESSION_TYPE=lz4 -eKAFKA_MQTT_PRODUCER_LINGER_MS=5   -e KAFKA_MQTT_PRODUCER_CLIENT_ID   -e "KAFKA_MQTT_PRODUCER_ACKS=${T_ACKS:-1}" -e KAFKA_MQTT_NO_SUCH_SETTING=`hostname`   confluentinc/cp-kafka-mqtt && echo it's there
+docker run -d --name=proxy -p 1883:1883 --env-file more.env \
+  -e KAFKA_MQTT_BOOTSTRAP_SERVERS=kafka:9092 --env KAFKA_MQTT_LISTENERS="127.0.0.1:1883" \
+  -e 'KAFKA_MQTT_TOPIC_REGEX_LIST=temperature:.*temperature, cost:price/.*[$]' \
+  --env=KAFKA_MQTT_PRODUCER_COMPRESSION_TYPE=lz4 -eKAFKA_MQTT_PRODUCER_LINGER_MS=5 \
+  -e KAFKA_MQTT_PRODUCER_CLIENT_ID \
+  -e "KAFKA_MQTT_PRODUCER_ACKS=${T_ACKS:-1}" -e KAFKA_MQTT_NO_SUCH_SETTING=`hostname` \
+  confluentinc/cp-kafka-mqtt && echo it\'s there
 "#;
 
 #[test]
@@ -1046,4 +1052,80 @@ fn of_a_manifest_of_kubernetes_the_variables_of_its_container_are_read() {
         err.starts_with("two:37: the containers `mqtt` (two:11) and `other` both have `KAFKA_MQTT_*` variables"),
         "{err}"
     );
+}
+
+#[test]
+fn of_a_manifest_of_kubernetes_its_config_map_is_read_and_what_stands_elsewhere_asked_about() {
+    let manifest = r#"apiVersion: v1
+data:
+  KAFKA_MQTT_LISTENERS: "127.0.0.1:1883"
+  # "\d" of a digit
+  KAFKA_MQTT_TOPIC_REGEX_LIST: "temperature:a/\\\\d+,\ncost:.*price"
+kind: ConfigMap
+---
+apiVersion: v1
+kind: Secret
+data:
+  KAFKA_MQTT_PRODUCER_SASL_JAAS_CONFIG: b3Jn
+---
+kind: Deployment
+spec:
+  containers:
+    - name: mqtt
+      envFrom:
+        - configMapRef: {name: proxy}
+      env:
+        - name: KAFKA_MQTT_BOOTSTRAP_SERVERS
+    # It is another one elsewhere.
+
+          value: kafka:9092
+        - name: KAFKA_MQTT_PRODUCER_CLIENT_ID
+          value: "gate\x41"
+"#;
+    let (folder, yaml) = imported(&[("k8s", manifest)]);
+    checked(folder.path(), &yaml);
+    assert!(yaml.contains("{name: mqtt, address: \"127.0.0.1:1883\", protocol: mqtt}"), "{yaml}");
+    assert!(yaml.contains("bootstrap_servers: [\"kafka:9092\"]"), "{yaml}");
+    for (topic, kafka) in [("a/17", "temperature"), ("b/price", "cost")] {
+        assert_eq!(record(folder.path(), topic, "1").unwrap().0, kafka, "{yaml}");
+    }
+    assert_eq!(record(folder.path(), "a/d", "1"), None, "{yaml}");
+    let open = decided(&yaml);
+    for told in [
+        "k8s:11: producer.sasl.jaas.config: it was not read",
+        "k8s:17: envFrom: Kubernetes takes variables from elsewhere",
+        "k8s:24: producer.client.id: of its escapes only",
+    ] {
+        assert!(open.iter().any(|open| open.starts_with(told)), "{told}\n{yaml}");
+    }
+    assert_eq!(open.len(), 3, "{yaml}");
+}
+
+#[test]
+fn escapes_of_double_quotes_in_a_compose_file_are_undone_or_asked_about() {
+    let variables = r#"
+      KAFKA_MQTT_BOOTSTRAP_SERVERS: kafka:9092
+      KAFKA_MQTT_TOPIC_REGEX_LIST: "temperature:a/\\\\d+"
+      KAFKA_MQTT_PRODUCER_CLIENT_ID: "gate\x41"
+"#;
+    let (folder, yaml) = imported(&[("compose.yaml", &format!("{COMPOSE}{variables}"))]);
+    checked(folder.path(), &yaml);
+    assert_eq!(record(folder.path(), "a/17", "1").unwrap().0, "temperature", "{yaml}");
+    let open = decided(&yaml);
+    assert!(
+        open.len() == 1 && open[0].contains("producer.client.id: of its escapes only"),
+        "{yaml}"
+    );
+}
+
+#[test]
+fn a_script_that_begins_with_a_function_holds_no_logins() {
+    for function in ["start() {", "function start {"] {
+        let script = format!(
+            "#!/bin/sh\n{function}\n  docker run -e KAFKA_MQTT_BOOTSTRAP_SERVERS=k:9092 -e KAFKA_MQTT_TOPIC_REGEX_LIST=fleet:.* cp-kafka-mqtt\n}}\nstart\n"
+        );
+        let (folder, yaml) = imported(&[("run.sh", &script)]);
+        checked(folder.path(), &yaml);
+        assert_eq!(record(folder.path(), "a/b", "1").unwrap().0, "fleet", "{yaml}");
+    }
 }

@@ -91,6 +91,7 @@ fn written(sources: &[Source]) -> Result<String, String> {
         }
     }
     import.notes = import.properties.filled();
+    import.open = import.properties.open();
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let of_files = |why| format!("{}: {why}", names.join(", "));
     let rules = rules::rules(&mut import).map_err(of_files)?;
@@ -105,13 +106,14 @@ fn written(sources: &[Source]) -> Result<String, String> {
     Ok(out)
 }
 
-/// Whether a file holds login entries: `NAME {`.
+/// Whether a file holds login entries: `NAME {`. A function of a script has more than its name there.
 fn is_jaas(text: &str) -> bool {
     let mut lines = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with(['#', '/']));
-    lines.next().is_some_and(|first| first.ends_with('{') && !first.contains('='))
+    let name = lines.next().and_then(|first| first.strip_suffix('{'));
+    name.is_some_and(|name| !name.trim_end().contains(|c: char| matches!(c, '=' | '(') || c.is_whitespace()))
 }
 
 fn limits(import: &mut Import) -> String {

@@ -34,6 +34,8 @@ pub(super) struct Properties {
     service: Option<(String, String)>,
     /// What was read for the proxy to fill in: where it stands, its key, and what it is.
     filled: Vec<String>,
+    /// What was not read and may be a setting.
+    open: Vec<String>,
 }
 
 impl Properties {
@@ -96,7 +98,7 @@ impl Properties {
         }
         for (line, key, why) in &found.elsewhere {
             let (key, _) = of_image(key.clone(), "");
-            self.left.push((format!("{}:{line}", source.name), key, (*why).to_owned()));
+            self.open.push(format!("{}:{line}: {key}: {why}", source.name));
         }
         for (service, line) in &found.services {
             let (service, place) = (service.clone(), format!("{}:{line}", source.name));
@@ -134,6 +136,11 @@ impl Properties {
     /// What is left to the proxy to fill in.
     pub(super) fn filled(&mut self) -> Vec<String> {
         std::mem::take(&mut self.filled)
+    }
+
+    /// What would have to be decided before anything is made of the settings.
+    pub(super) fn open(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.open)
     }
 
     /// The value of a setting, which is used by that. One without a value is as if it were not there, and told.

@@ -1,6 +1,6 @@
 //! The variables of the image in a compose file, line by line, and which of its services they are of.
 
-use super::forms::{COMPOSE, Found};
+use super::forms::{COMPOSE, ESCAPES, Found};
 use super::variables::marked;
 use super::{OF_IMAGE, unquoted};
 
@@ -17,10 +17,19 @@ pub(super) fn of_compose(text: &str) -> Option<Found> {
     let mut told = lines.iter().zip(&entries);
     let other = told.position(|(line, entry)| entry.is_none() && says_something(line.trim()));
     let services = services(&lines, &entries);
+    let with_others = (1..)
+        .zip(&lines)
+        .zip(&entries)
+        .filter(|((_, line), _)| has_other_escapes(scalar_of(line)));
+    let elsewhere = with_others.filter_map(|((line, _), entry)| {
+        let (name, _) = entry.as_deref()?.split_once('=')?;
+        Some((line, name.to_owned(), ESCAPES))
+    });
+    let elsewhere = elsewhere.collect();
     let settings = (1..).zip(entries).filter_map(|(line, entry)| Some((line, entry?)));
     Some(Found {
         form: &COMPOSE,
-        elsewhere: Vec::new(),
+        elsewhere,
         settings: settings.collect(),
         other: other.map(|at| at + 1),
         services,
@@ -84,6 +93,14 @@ fn joined(text: &str) -> Vec<String> {
     lines
 }
 
+/// The scalar that the value of a line's variable stands in: an item is one as a whole.
+fn scalar_of(line: &str) -> &str {
+    match line.trim().strip_prefix("- ") {
+        Some(item) => scalar(item.trim_start()),
+        None => line.split_once(['=', ':']).map_or("", |(_, value)| scalar(value.trim_start())),
+    }
+}
+
 /// A variable of the image in a compose file, as a property: `NAME: VALUE`, or `- NAME=VALUE`.
 fn entry(line: &str) -> Option<String> {
     let line = line.trim();
@@ -98,10 +115,44 @@ fn entry(line: &str) -> Option<String> {
     name.starts_with(OF_IMAGE).then(|| format!("{name}={}", marked(&value)))
 }
 
-/// What a scalar means: between single quotes one of them is written twice.
+/// What a scalar means: between single quotes one of them is written twice, between double quotes there are escapes.
 pub(super) fn meant(scalar: &str) -> String {
-    let single = scalar.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
-    single.map_or_else(|| unquoted(scalar).to_owned(), |text| text.replace("''", "'"))
+    match (within(scalar, '\''), within(scalar, '"')) {
+        (Some(text), _) => text.replace("''", "'"),
+        (_, Some(text)) => unescaped(text).0,
+        _ => scalar.to_owned(),
+    }
+}
+
+/// Whether what a scalar means has escapes that were left as they are.
+pub(super) fn has_other_escapes(scalar: &str) -> bool {
+    within(scalar, '"').is_some_and(|text| unescaped(text).1)
+}
+
+fn within(scalar: &str, quote: char) -> Option<&str> {
+    scalar.strip_prefix(quote)?.strip_suffix(quote)
+}
+
+/// A text of double quotes without its escapes, and whether others than these are left.
+fn unescaped(text: &str) -> (String, bool) {
+    let (mut out, mut has_others) = (String::with_capacity(text.len()), false);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        let escaped = if c == '\\' { chars.next() } else { None };
+        match (c, escaped) {
+            ('\\', Some(c @ ('\\' | '"'))) => out.push(c),
+            // What becomes one line of properties has no end of a line within.
+            ('\\', Some('n')) => out.push(' '),
+            ('\\', Some('t')) => out.push('\t'),
+            ('\\', other) => {
+                out.push(c);
+                out.extend(other);
+                has_others = true;
+            }
+            _ => out.push(c),
+        }
+    }
+    (out, has_others)
 }
 
 /// A scalar of YAML, with its quotes, without the comment behind it.

@@ -57,9 +57,34 @@ pub(super) struct Found {
     pub(super) elsewhere: Vec<(usize, String, &'static str)>,
 }
 
+/// What is to be done with escapes of double quotes that are not undone.
+pub(super) const ESCAPES: &str =
+    "of its escapes only `\\\\`, `\\\"`, `\\n` and `\\t` are undone, and others left as they are: write what it is";
+
 /// Reads a file in one of these forms. `None`: it is none, or sets nothing of the image.
 pub(super) fn found(text: &str) -> Option<Found> {
-    of_command(text).or_else(|| of_kubernetes(text)).or_else(|| of_compose(text))
+    let mut found = of_command(text).or_else(|| of_kubernetes(text)).or_else(|| of_compose(text))?;
+    found.tell_others(text);
+    Some(found)
+}
+
+impl Found {
+    /// Tells what the form that was read first has hidden: variables of the image at other places, and whole sets of them.
+    fn tell_others(&mut self, text: &str) {
+        let settings = self.settings.iter().map(|(line, _)| *line);
+        let known: Vec<usize> = settings.chain(self.elsewhere.iter().map(|(line, ..)| *line)).collect();
+        for (line, text) in (1..).zip(text.lines()).filter(|(line, _)| !known.contains(line)) {
+            let text = text.trim_start().trim_start_matches(['-', ' ', '\'', '"']);
+            if text.starts_with("envFrom:") {
+                let why = "Kubernetes takes variables from elsewhere: give the ConfigMap, too, and write those of a Secret";
+                self.elsewhere.push((line, "envFrom".to_owned(), why));
+            } else if text.starts_with(OF_IMAGE) {
+                let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+                let why = "it was not read, since it stands where the others do not: if it is a setting, write it beside them";
+                self.elsewhere.push((line, text[..end].to_owned(), why));
+            }
+        }
+    }
 }
 
 impl Form {

@@ -1,8 +1,9 @@
-//! The variables of the image in a manifest of Kubernetes, line by line: `- name: NAME` and `value: VALUE` below `env`.
+//! The variables of the image in a manifest of Kubernetes, line by line: `- name: NAME` and `value: VALUE` below `env`, and `NAME: VALUE` below the
+//! `data` of a ConfigMap.
 
 use super::OF_IMAGE;
-use super::compose::{depth, meant, scalar};
-use super::forms::{Found, KUBERNETES};
+use super::compose::{depth, has_other_escapes, meant, scalar};
+use super::forms::{ESCAPES, Found, KUBERNETES};
 
 /// Reads a manifest. `None`: it is none, or sets nothing of the image.
 pub(super) fn of_kubernetes(text: &str) -> Option<Found> {
@@ -15,16 +16,21 @@ pub(super) fn of_kubernetes(text: &str) -> Option<Found> {
         elsewhere: Vec::new(),
     };
     for at in 0..lines.len() {
+        if is_of_config_map(&lines, at) {
+            let (name, value) = joined(&lines, at);
+            found.set(at + 1, &meant(&name), &value);
+            continue;
+        }
         let item = entries(&lines, at);
         let value = |key: &str| item.iter().find(|(own, _)| own == key).map(|(_, value)| value.as_str());
-        let Some(name) = value("name").filter(|name| name.starts_with(OF_IMAGE)) else {
+        let Some(name) = value("name").map(meant).filter(|name| name.starts_with(OF_IMAGE)) else {
             continue;
         };
         match value("value") {
-            Some(value) => found.settings.push((at + 1, format!("{name}={value}"))),
+            Some(value) => found.set(at + 1, &name, value),
             None => found.elsewhere.push((
                 at + 1,
-                name.to_owned(),
+                name,
                 "Kubernetes takes it from elsewhere (`valueFrom`): write what it is, and a secret as a variable",
             )),
         }
@@ -33,7 +39,44 @@ pub(super) fn of_kubernetes(text: &str) -> Option<Found> {
             found.services.push(container);
         }
     }
-    (!found.services.is_empty()).then_some(found)
+    (!found.settings.is_empty() || !found.elsewhere.is_empty()).then_some(found)
+}
+
+impl Found {
+    /// Notes a setting with its scalar.
+    fn set(&mut self, line: usize, name: &str, scalar: &str) {
+        self.settings.push((line, format!("{name}={}", meant(scalar))));
+        if has_other_escapes(scalar) {
+            self.elsewhere.push((line, name.to_owned(), ESCAPES));
+        }
+    }
+}
+
+/// Whether a line is a variable of the image below the `data` of a ConfigMap. That of a Secret is not text.
+fn is_of_config_map(lines: &[&str], at: usize) -> bool {
+    let line = lines[at];
+    let is_variable = line.trim_start().trim_start_matches(['\'', '"']).starts_with(OF_IMAGE);
+    let is_end = |line: &&&str| line.starts_with("---");
+    let above = lines[..at].iter().rev().take_while(|line| !is_end(line));
+    let below = lines[at..].iter().take_while(|line| !is_end(line));
+    let mut document = above.clone().chain(below);
+    let says = |line: &str, key: &str, value: &str| entry(line).is_some_and(|(own, said)| own == key && meant(&said) == value);
+    let is_outer = |outer: &&&str| is_text(outer) && depth(outer) < depth(line);
+    is_variable
+        && above.clone().find(is_outer).is_some_and(|outer| says(outer, "data", ""))
+        && document.any(|line| says(line, "kind", "ConfigMap"))
+}
+
+/// The entry of a mapping that begins at a line, with what stands deeper.
+fn joined(lines: &[&str], at: usize) -> (String, String) {
+    let below = lines[at + 1..].iter().take_while(|line| depth(line) > depth(lines[at]));
+    let text = below.fold(lines[at].trim().to_owned(), |text, line| text + " " + line.trim());
+    entry(&text).unwrap_or((text, String::new()))
+}
+
+/// Neither empty nor a comment.
+fn is_text(line: &str) -> bool {
+    !line.trim().is_empty() && !line.trim_start().starts_with('#')
 }
 
 /// The entries of the mapping that is the item of a list at a line; nothing if there is none.
@@ -51,7 +94,10 @@ fn entries(lines: &[&str], at: usize) -> Vec<(String, String)> {
     }
     let inner = line.len() - first.trim_start().len();
     let mut texts = vec![first.trim().to_owned()];
-    let below = lines[at + 1..].iter().filter(|line| !line.trim().is_empty());
+    // Comments stand at any depth; deeper ones are behind the value, or in it.
+    let below = lines[at + 1..]
+        .iter()
+        .filter(|line| is_text(line) || (depth(line) > inner && !line.trim().is_empty()));
     for line in below.take_while(|line| depth(line) >= inner) {
         match texts.last_mut() {
             // What stands deeper goes on with the value.
@@ -65,10 +111,10 @@ fn entries(lines: &[&str], at: usize) -> Vec<(String, String)> {
     texts.iter().filter_map(|text| entry(text)).collect()
 }
 
-/// A key and what its value means.
+/// A key and its scalar.
 fn entry(text: &str) -> Option<(String, String)> {
     let (key, value) = text.split_once(':')?;
-    Some((key.to_owned(), meant(scalar(value.trim_start()))))
+    Some((key.trim_end().to_owned(), scalar(value.trim_start()).to_owned()))
 }
 
 /// The container of an item of `env`, by its name if that stands before, and where its `env` begins.
@@ -82,5 +128,5 @@ fn container(lines: &[&str], at: usize) -> (String, usize) {
     let is_beside = |(_, line): &(usize, &&str)| deep(line) == deep(env) && line.trim_start_matches([' ', '-']).starts_with("name:");
     let name = before().skip(at - begins).find(is_beside);
     let name = name.and_then(|(_, line)| entry(line.trim_start_matches([' ', '-'])));
-    (name.map_or_else(|| "env".to_owned(), |(_, name)| name), begins + 1)
+    (name.map_or_else(|| "env".to_owned(), |(_, name)| meant(&name)), begins + 1)
 }
