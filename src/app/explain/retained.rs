@@ -28,7 +28,7 @@ pub(super) fn told(mqtt: &str, retain: bool, explained: &ExplainedPublish, rules
         ),
         Some(_) => (
             true,
-            format!("the running proxy also keeps it in {topic}, as the retained message of {mqtt}, unless the rule has `retain: deny`"),
+            format!("the running proxy also keeps it in {topic}, as the retained message of {mqtt}"),
         ),
     };
     let topic = kept.then_some(topic);
