@@ -28,7 +28,7 @@ use logs::LogFormat;
 
 const HELP: &str = "\
 Examples:
-  mqtt-kafka-proxy check -c proxy.yaml     all faults of the file together, with line and column
+  mqtt-kafka-proxy check -c proxy.yaml     all faults of the file, with line and column; then those of listeners' certificates
   mqtt-kafka-proxy explain vehicles/42/telemetry/rpm     which rules take a message, which records it makes
   mqtt-kafka-proxy run -c proxy.yaml       until SIGTERM or SIGINT
   mqtt-kafka-proxy import confluent kafka-mqtt.properties >proxy.yaml
@@ -38,7 +38,8 @@ More with each command: mqtt-kafka-proxy COMMAND --help
 Exit codes:
    0  done; of `run`: ended by a signal, with everything in flight finished or given up within the bound
   64  faults in the configuration, a certificate or key of a listener that cannot be read or used, or a command line
-      that is not understood; of `sessions`: the file stores none
+      that is not understood; of `sessions`: the file stores none; of `sessions end` also: a file that its rules name
+      cannot be read or used
   65  of `explain`: the answer is that nothing comes of it: no record, no message, or nothing to read; of `import`: the file says nothing
       that rules could be made of
   66  the configuration file, or the one to import or explain, cannot be read; of `sessions show` and `sessions end`: there is no such session
@@ -277,12 +278,19 @@ fn sessions(wanted: &Sessions) -> Exit {
         Sessions::List { json, .. } => sessions::list(&stored, *json),
         Sessions::Show { client, json, .. } => sessions::show(&stored, client, *json),
         Sessions::End { client, .. } => {
-            for warning in &stored.warnings {
-                exit::tell(&format_args!("{}:{}", config.display(), warning.as_warning()));
+            for problem in &stored.unfit {
+                exit::tell(&format_args!("{}:{problem}", config.display()));
             }
+            // By the rules, and what they look up, its will is sent.
             match stored.rules {
-                Ok(rules) => sessions::end(stored.kafka, store, rules, client),
-                // By the rules its will is sent.
+                Ok(rules) if stored.unfit.is_empty() => sessions::end(stored.kafka, store, rules, client),
+                Ok(_) => {
+                    exit::tell(&format_args!(
+                        "{}: the session is not ended: its will may need what cannot be read, and would be lost",
+                        config.display()
+                    ));
+                    Exit::Usage
+                }
                 Err(e) => tell_why(&e),
             }
         }

@@ -24,7 +24,7 @@ pub struct Stored {
     /// `rules`, by which wills are sent, without their files where those cannot be read; or what is wrong with them.
     pub rules: Result<RuleSet, LoadError>,
     /// What is wrong with files that rules name.
-    pub warnings: Vec<Problem>,
+    pub unfit: Vec<Problem>,
 }
 
 /// Reads a file as [`super::load`] does, only for that.
@@ -63,7 +63,7 @@ impl Walk<'_> {
             topic: topics.sessions.name,
             store,
             rules: rules.filter(|_| wrong.is_empty()).ok_or_else(|| faults(in_order(wrong))),
-            warnings: std::mem::take(&mut self.warnings),
+            unfit: std::mem::take(&mut self.warnings),
         })
     }
 }
