@@ -25,7 +25,7 @@ const RULES: &str = r#"  - {name: whole, mqtt: "pk/whole/#", kafka: {topic: pk-w
   - {name: words, direction: publish, mqtt_regex: "pk/between/(?<x>[a-z]+)/.*", kafka: {topic: pk-words, key: "{x}"}}
   - {name: levels, mqtt: "pk/between/{x}/{y}", kafka: {topic: pk-levels, key: "{y}", headers: {x: "{x}"}}}
   - {name: said, direction: publish, mqtt: "pk/said/{x}", transform: '{q: $qos, r: $retain, t: $topic, u: $user, x: $x}', kafka: {topic: pk-said, key: "{user.u}"}}
-  - {name: skips, direction: publish, on_error: skip, mqtt: "pk/skips/{x}", kafka: {topic: pk-skips, partition: "{user.n}"}}
+  - {name: skips, direction: publish, on_error: skip, mqtt: "pk/skips/+", kafka: {topic: pk-skips, partition: "{user.n}"}}
   - {name: dollar, mqtt: "$pk/{x}", kafka: {topic: pk-dollar, key: "{x}"}}
   - {name: empty, mqtt: "/pk//{x}", kafka: {topic: pk-empty, key: "{x}"}}
   - {name: placed, direction: subscribe, mqtt: "pk-in/{partition}/{topic}/{key#}", kafka: {topic: pk-placed}}"#;

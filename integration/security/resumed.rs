@@ -106,7 +106,7 @@ impl Stage {
         fleet.revoke(&[]);
         let own = ["ca.pem", "ca.crl"].map(|name| fleet.file(name));
         let rules = format!(
-            "  - {{name: {topic}, mqtt: \"{topic}/{{who}}\", kafka: {{topic: {topic}, key: \"{{identity}}\"}}}}\n\
+            "  - {{name: {topic}, mqtt: \"{topic}/+\", kafka: {{topic: {topic}, key: \"{{identity}}\"}}}}\n\
              authentication: [{{method: certificate}}]\n\
              authorization: [{{allow: [publish], topics: [\"{topic}/{{identity}}\"]}}]"
         );

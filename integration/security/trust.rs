@@ -161,7 +161,7 @@ fn start(bootstrap: &str, authority: &Authority) -> Stage {
         path.display().to_string()
     });
     let rules = format!(
-        "  - {{name: {TOPIC}, mqtt: \"{TOPIC}/{{who}}\", kafka: {{topic: {TOPIC}, key: \"{{identity}}\"}}}}\n\
+        "  - {{name: {TOPIC}, mqtt: \"{TOPIC}/+\", kafka: {{topic: {TOPIC}, key: \"{{identity}}\"}}}}\n\
          authentication: [{{method: certificate}}]"
     );
     Stage {
