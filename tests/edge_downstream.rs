@@ -229,7 +229,8 @@ async fn a_unix_socket_is_served_and_removed_at_the_end() {
     let listener = Listener::bind(&settings, &gate, &metrics).unwrap();
     assert_eq!(listener.address().to_string(), format!("unix:{}", path.display()));
     let again = Listener::bind(&settings, &gate, &metrics).unwrap_err().to_string();
-    assert!(again.contains("is in use; stop the other process"), "{again}");
+    let lock = format!("another proxy runs there: it holds the lock {}.lock; stop it", path.display());
+    assert!(again.contains(&lock), "{again}");
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(listener.run(echo, async move { drop(ended.await) }));
     let mut device = tokio::net::UnixStream::connect(&path).await.unwrap();

@@ -109,24 +109,6 @@ impl Line {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Whether somebody waits who comes from there.
-    #[cfg(test)]
-    pub fn has(&self, network: IpAddr) -> bool {
-        self.lock().networks.contains_key(&network)
-    }
-
-    /// Places that were ever given.
-    #[cfg(test)]
-    pub fn given(&self) -> u64 {
-        self.lock().next
-    }
-
-    /// How many wait.
-    #[cfg(test)]
-    pub fn waiting(&self) -> usize {
-        self.lock().waiting
-    }
 }
 
 impl Drop for Turn {
@@ -215,6 +197,25 @@ impl Inner {
             self.free -= 1;
             let _ = next.tell.send(());
         }
+    }
+}
+
+/// What tests see of it.
+#[cfg(test)]
+impl Line {
+    /// Whether somebody waits who comes from there.
+    pub fn has(&self, network: IpAddr) -> bool {
+        self.lock().networks.contains_key(&network)
+    }
+
+    /// Places that were ever given.
+    pub fn given(&self) -> u64 {
+        self.lock().next
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting
     }
 }
 
