@@ -153,6 +153,10 @@ fn a_record_for_a_partition_that_is_not_there_is_what_the_rule_makes_of_it() {
     let why =
         "refused: no_such_partition: t has not so many partitions (on_error: skip: the message is acknowledged, and not stored there)";
     assert_eq!((code, &skipped["why"]), (65, &json!(why)));
+    assert_eq!(
+        skipped["rules"][0]["verdict"],
+        "matches and skips it (acknowledged and counted): no_such_partition"
+    );
     let (code, buried) = told(", on_error: {dead_letter: dead}");
     assert_eq!(
         buried["rules"][0]["verdict"],
@@ -360,10 +364,62 @@ fn a_question_that_lacks_something_is_told_what_and_shown_one_that_does_not() {
     }
 }
 
+#[test]
+fn a_message_of_which_nothing_is_stored_is_told_why_and_that_it_is_acknowledged() {
+    let (head, _) = FILE.split_once("rules:\n").unwrap();
+    let copy = "  - {name: copy, also: true, direction: publish, mqtt: \"a/copied\", kafka: {topic: copies}}\n";
+    let told = |program: &str, topic: &str| {
+        let rule =
+            format!("  - {{name: any, direction: publish, mqtt: \"a/+\", on_error: skip, transform: '{program}', kafka: {{topic: t}}}}\n");
+        let (code, out, err) = explain_by(&format!("{head}rules:\n{rule}{copy}"), &[topic, "--payload", "junk", "--json"]);
+        assert_eq!(err, "");
+        (code, serde_json::from_str::<Value>(&out).unwrap())
+    };
+    let (code, skipped) = told(".x", "a/x");
+    let why = "skipped: not_json (on_error: skip: the message is acknowledged and counted, and stored nowhere)";
+    assert_eq!((code, &skipped["why"]), (65, &json!(why)));
+    assert_eq!(
+        skipped["rules"][0]["verdict"],
+        "matches and skips it (acknowledged and counted): not_json"
+    );
+    let (code, copied) = told(".x", "a/copied");
+    assert_eq!(
+        (code, &copied["why"], &copied["records"][0]["topic"]),
+        (0, &Value::Null, &json!("copies"))
+    );
+    let select = "  - {name: any, direction: publish, mqtt: \"a/+\", transform: 'select(.x)', kafka: {topic: t}}\n";
+    let (code, out, _) = explain_by(&format!("{head}rules:\n{select}"), &["a/x", "--payload", "{}"]);
+    let line = out.lines().find(|line| line.starts_with("nothing ")).unwrap_or_default();
+    assert!(code == 65 && line.contains("dropped: "), "{out}");
+}
+
+#[test]
+fn a_value_of_a_schema_is_given_as_json_or_it_is_told() {
+    let (head, _) = FILE.split_once("rules:\n").unwrap();
+    let rule = "  - {name: avro, direction: subscribe, mqtt: \"m/{key}\", value: {format: avro, registry: \"http://127.0.0.1:1\"}, kafka: {topic: t}}\n";
+    let told = |value: &str| {
+        let (code, out, err) = explain_by(
+            &format!("{head}rules:\n{rule}"),
+            &["--kafka", "t", "--key", "1", "--payload", value, "--json"],
+        );
+        assert_eq!(err, "");
+        (code, serde_json::from_str::<Value>(&out).unwrap())
+    };
+    let (code, taken) = told("{\"x\": 1}");
+    assert_eq!((code, &taken["message"]["topic"]), (0, &json!("m/1")));
+    let (code, refused) = told("x");
+    let why = refused["why"].as_str().unwrap_or_default();
+    assert!(
+        code == 65 && why.starts_with("passed over: not_json (a value that would be "),
+        "{refused}"
+    );
+    assert_eq!(refused["message"], Value::Null);
+}
+
 /// Codes stay in front: metrics have them.
 #[test]
 fn codes_have_words_for_people_and_none_for_programs() {
-    let questions: [(&[&str], i32, &str, &str); 6] = [
+    let questions: [(&[&str], i32, &str, &str); 8] = [
         (&["plant/hall 1/x"], 65, "illegal_kafka_topic", "is not allowed there"),
         (&["said/x"], 65, "no_identity", "the client was recognised as nobody"),
         (
@@ -376,7 +432,7 @@ fn codes_have_words_for_people_and_none_for_programs() {
             &["--kafka", "lines-oil", "--key", "lines/gas-1"],
             65,
             "other_form",
-            "do not look as the rule writes them",
+            "the record has no header `mqtt.topic` that tells a topic, and its Kafka topic, key or headers do not look as the rule writes them",
         ),
         (
             &["--kafka", "meters-gas", "--key", "12"],
@@ -388,7 +444,27 @@ fn codes_have_words_for_people_and_none_for_programs() {
             &["--kafka", "vehicle-commands", "--key", "42"],
             0,
             "no_header",
-            "a header that the record lacks",
+            "a header that the record lacks, or that is not UTF-8: `to`",
+        ),
+        (
+            &["$strict/x", "--payload", "{}"],
+            0,
+            "no_payload_field",
+            "the payload has no such field, or it is no text, number or truth value: `{payload.id}`",
+        ),
+        (
+            &[
+                "said/x",
+                "--identity",
+                "vin",
+                "--property",
+                "unit=C",
+                "--payload",
+                r#"{"lane": "left"}"#,
+            ],
+            65,
+            "not_a_partition",
+            "is no number of a partition: `left`",
         ),
     ];
     for (question, expected, code, words) in questions {

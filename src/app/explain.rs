@@ -41,9 +41,9 @@ struct Told {
     /// As JSON, in which reasons are codes.
     answer: Value,
     /// What the code of each of its `rules` means.
-    of_rules: Vec<Option<&'static str>>,
+    of_rules: Vec<Option<String>>,
     /// What that of its `why` means.
-    of_why: Option<&'static str>,
+    of_why: Option<String>,
 }
 
 /// Answers the question on stdout; that nothing comes of it is told by the code, too.
@@ -121,26 +121,30 @@ fn publish(question: &Question, topic: &str, payload: &[u8], rules: &RuleSet, se
         json!({"rule": rules.rule(*id).name, "verdict": format!("{verdict}{by}")})
     };
     let retained = retained::told(topic, packet.retain, &explained, rules, setting.retained_topic);
-    let of_rules = explained.verdicts.iter().map(|(_, verdict)| meaning::of_verdict(verdict)).collect();
+    let with_detail = |words, id| meaning::with_detail(words, &explained.details, Some(id));
+    let of_rule = |(id, verdict): &(RuleId, Verdict)| with_detail(meaning::of_verdict(verdict), *id);
+    let of_rules = explained.verdicts.iter().map(of_rule).collect();
+    let trouble = explained.trouble.as_ref().map_or(String::new(), |words| format!(" ({words})"));
     let mut of_why = None;
     let (records, why) = match explained.outcome {
         Ok(records) if explained.retain_denied.is_some() => (records, Some(NOT_RETAINED.to_owned())),
+        Ok(records) if records.is_empty() && explained.denied.is_none() => {
+            let skipped = explained.verdicts.iter().find_map(|(id, verdict)| match verdict {
+                Verdict::Skips(reason) => Some((*id, *reason)),
+                _ => None,
+            });
+            of_why = skipped.and_then(|(id, reason)| with_detail(meaning::of_why(reason), id));
+            (records, Some(unstored(skipped.map(|(_, reason)| reason), &trouble)))
+        }
         Ok(records) => (records, explained.denied.map(|no| denied(rules.rule(no.rule), &no))),
         Err(NoRoute::Unmapped(unmapped)) => {
             let then = then(unmapped, "the message is acknowledged, and stored nowhere");
             (vec![], Some(format!("no rule matches{then}")))
         }
         Err(NoRoute::Refused(refusal)) => {
-            of_why = meaning::of_why(refusal.reason);
-            let words = explained.trouble.map_or(String::new(), |words| format!(" ({words})"));
-            (
-                vec![],
-                Some(format!(
-                    "refused: {}{words}{}",
-                    refusal.reason.as_str(),
-                    no_topic_here(refusal.reason)
-                )),
-            )
+            of_why = with_detail(meaning::of_why(refusal.reason), refusal.rule);
+            let (code, more) = (refusal.reason.as_str(), no_topic_here(refusal.reason));
+            (vec![], Some(format!("refused: {code}{trouble}{more}")))
         }
     };
     let mut answer = json!({
@@ -184,6 +188,18 @@ fn told(record: &ExplainedRecord, rules: &RuleSet) -> Value {
         told["timestamp"] = json!(time);
     }
     told
+}
+
+/// Why a message that nobody refuses makes no record: a rule lets it be for a reason, or programs make nothing of it.
+fn unstored(skipped: Option<RefusalReason>, trouble: &str) -> String {
+    match skipped {
+        Some(reason) => format!(
+            "skipped: {}{trouble}{} (on_error: skip: the message is acknowledged and counted, and stored nowhere)",
+            reason.as_str(),
+            no_topic_here(reason)
+        ),
+        None => "dropped: no rule makes a record of it (the message is acknowledged, and stored nowhere)".to_owned(),
+    }
 }
 
 /// That a record of a rule cannot go where it is sent.
@@ -235,7 +251,9 @@ fn delivery(question: &Question, kafka_topic: &str, payload: &[u8], rules: &Rule
         json!({"rule": rules.rule(*id).name, "verdict": format!("{reading}{by}")})
     };
     let readings: Vec<_> = explained.readings.iter().map(reading).collect();
-    let of_rules = explained.readings.iter().map(|(_, reading)| meaning::of_reading(reading)).collect();
+    let with_detail = |words, id| meaning::with_detail(words, &explained.details, id);
+    let of_rule = |(id, reading): &(RuleId, Reading)| with_detail(meaning::of_reading(reading, rules.rule(*id)), Some(*id));
+    let of_rules = explained.readings.iter().map(of_rule).collect();
     let mut of_why = None;
     let idle = |topic| format!("mqtt.topic tells nothing: no rule writes {topic} to this Kafka topic with this key");
     let note = explained.idle_header.map(idle);
@@ -261,11 +279,15 @@ fn delivery(question: &Question, kafka_topic: &str, payload: &[u8], rules: &Rule
         }
         Err(skip) => {
             let words = explained.trouble.map_or(String::new(), |words| format!(" ({words})"));
-            let more = match skip.reason {
-                SkipReason::Refused(reason) => no_topic_here(reason),
-                _ => "",
+            let rule = skip.rule.map(|id| rules.rule(id));
+            let more = match (skip.reason, rule.and_then(|rule| rule.schema.as_ref())) {
+                (SkipReason::Refused(RefusalReason::NotJson), Some(value)) => {
+                    format!(" (a value that would be {} in Kafka is given here as JSON)", value.format())
+                }
+                (SkipReason::Refused(reason), _) => no_topic_here(reason).to_owned(),
+                _ => String::new(),
             };
-            of_why = meaning::of_passing(skip.reason);
+            of_why = with_detail(meaning::of_passing(skip.reason, rule), skip.rule);
             (None, Some(format!("passed over: {}{words}{more}", skip.reason.as_str())))
         }
     };

@@ -30,6 +30,8 @@ pub enum Verdict {
     Copies,
     /// It matches, and no record can be made.
     Refuses(RefusalReason),
+    /// It matches, and no record can be made: it lets the message be (`on_error: skip`).
+    Skips(RefusalReason),
     /// It matches, and no record can be made: the message goes to its dead letter topic.
     Buries(RefusalReason),
     /// It matches, but this earlier rule is the ordinary one.
@@ -101,6 +103,8 @@ pub struct ExplainedPublish {
     pub retain_denied: Option<RuleId>,
     /// What a program said that failed.
     pub trouble: Option<String>,
+    /// What of the message a rule could not use, where its reason alone does not name it.
+    pub details: Vec<(RuleId, String)>,
 }
 
 impl RuleSet {
@@ -155,11 +159,13 @@ impl RuleSet {
             let Some(no) = self.denied(&draft, i, &inbound, sample) else {
                 return Some(self.explained_record(&draft, i, &inbound, sample.partitions));
             };
-            let (id, is_letter) = (no.rule, self.rule(no.rule).on_error == OnError::DeadLetter);
+            let (id, on_error) = (no.rule, self.rule(no.rule).on_error);
+            let is_letter = on_error == OnError::DeadLetter;
             if let Some((_, verdict)) = verdicts.iter_mut().find(|(own, _)| *own == id) {
                 *verdict = match no.partition {
                     None => Verdict::Denied,
                     Some(reason) if is_letter => Verdict::Buries(reason),
+                    Some(reason) if on_error == OnError::Skip => Verdict::Skips(reason),
                     Some(reason) => Verdict::Refuses(reason),
                 };
             }
@@ -174,13 +180,15 @@ impl RuleSet {
         let letter = |refusal: &Refusal| self.explained_letter((refusal.rule, None, Failure::from(*refusal)), &inbound, sample.partitions);
         let letters = draft.dead_letters().iter().map(letter);
         let outcome = routed.map(|()| (0..draft.len()).filter_map(record).chain(letters).collect());
-        let trouble = draft.trouble().map(str::to_owned);
         Ok(ExplainedPublish {
             verdicts,
             outcome,
             denied,
             retain_denied: None,
-            trouble,
+            trouble: draft.trouble().map(str::to_owned),
+            details: refusals(&draft, routed)
+                .filter_map(|refusal| self.refusal_detail(refusal, &inbound))
+                .collect(),
         })
     }
 
@@ -207,6 +215,7 @@ impl RuleSet {
             denied: None,
             retain_denied: Some(id),
             trouble: None,
+            details: vec![],
         })
     }
 
@@ -273,8 +282,7 @@ impl RuleSet {
             Err(NoRoute::Refused(refusal)) => Some(refusal),
             _ => None,
         };
-        let left = draft.skipped().iter().chain(draft.dead_letters()).copied();
-        let refusals: Vec<Refusal> = left.chain(refused).collect();
+        let refusals: Vec<Refusal> = refusals(draft, routed).collect();
         let takes =
             |id: u32| !self.rules[id as usize].also && self.rules[id as usize].filter().is_some_and(|own| own.captures(topic).is_some());
         let first = draft.found.iter().copied().find(|&id| takes(id)).map(RuleId);
@@ -291,6 +299,7 @@ impl RuleSet {
             match (before, refusal, refused) {
                 (Some(before), ..) => Verdict::Earlier(before),
                 (None, Some(refusal), _) if draft.dead_letters().contains(refusal) => Verdict::Buries(refusal.reason),
+                (None, Some(refusal), _) if draft.skipped().contains(refusal) => Verdict::Skips(refusal.reason),
                 (None, Some(refusal), _) => Verdict::Refuses(refusal.reason),
                 // A message that one rule refuses is stored by none.
                 (None, None, Some(refused)) => Verdict::RefusedBy(refused.rule),
@@ -322,6 +331,7 @@ impl fmt::Display for Verdict {
             Verdict::Takes => f.write_str("takes it"),
             Verdict::Copies => f.write_str("makes a copy"),
             Verdict::Refuses(reason) => write!(f, "matches and refuses it: {}", reason.as_str()),
+            Verdict::Skips(reason) => write!(f, "matches and skips it (acknowledged and counted): {}", reason.as_str()),
             Verdict::Buries(reason) => write!(f, "matches and makes a dead letter of it: {}", reason.as_str()),
             Verdict::Earlier(_) => f.write_str("matches, but comes after the rule that takes it"),
             Verdict::Drops => f.write_str("matches, and its program makes nothing of it"),
@@ -332,6 +342,15 @@ impl fmt::Display for Verdict {
             Verdict::Differs(why) => write!(f, "no: {why}"),
         }
     }
+}
+
+/// All of a message: of rules that let it be, that make dead letters, and of the one that refuses it for all.
+fn refusals(draft: &Draft, routed: Result<(), NoRoute>) -> impl Iterator<Item = Refusal> {
+    let refused = match routed {
+        Err(NoRoute::Refused(refusal)) => Some(refusal),
+        _ => None,
+    };
+    draft.skipped().iter().chain(draft.dead_letters()).copied().chain(refused)
 }
 
 fn owned((name, value): (&str, Option<&[u8]>)) -> (String, Vec<u8>) {

@@ -3,12 +3,20 @@
 
 use std::fmt;
 
+use serde::de::IgnoredAny;
+
 use super::deliver::Stored;
+use super::draft::Inbound;
+use super::inverse::Recover;
 use super::locate::LocateScratch;
 use super::own_headers::Place;
+use super::record_template::Part;
 use super::restore::Restored;
-use super::rules::{RuleId, RuleSet};
+use super::route::{Refusal, RefusalReason};
+use super::rules::{Rule, RuleId, RuleSet, Shape};
+use super::said::Said;
 use super::skip::{Skip, SkipReason};
+use super::template::{Captured, Piece, Template};
 use crate::mqtt::properties::UserProperties;
 use crate::mqtt::publish::SharedProperties;
 
@@ -72,14 +80,20 @@ pub struct ExplainedDelivery {
     pub outcome: Result<ExplainedMessage, Skip>,
     /// What a program said that failed.
     pub trouble: Option<String>,
+    /// What of the record a rule could not use, where its reason alone does not name it.
+    pub details: Vec<(RuleId, String)>,
 }
 
 impl RuleSet {
-    /// What becomes of a value. One without a schema at hand, which people write as it is, stays what it is.
+    /// What becomes of a value. One without a schema at hand, which people write as the JSON that it becomes, stays what it is.
     fn explained_payload(&self, id: RuleId, value: Option<&[u8]>) -> Result<Vec<u8>, Skip> {
         let (mut memory, value) = (Vec::new(), value.unwrap_or(b""));
         match self.payload(id, Some(value), &mut memory) {
             Ok(payload) => Ok(payload.to_vec()),
+            Err(SkipReason::NotFramed) if !value.is_empty() && serde_json::from_slice::<IgnoredAny>(value).is_err() => {
+                let (rule, reason) = (Some(id), SkipReason::Refused(RefusalReason::NotJson));
+                Err(Skip { rule, reason })
+            }
             Err(SkipReason::NotFramed) => Ok(value.to_vec()),
             Err(reason) => Err(Skip { rule: Some(id), reason }),
         }
@@ -112,7 +126,12 @@ impl RuleSet {
                 }
             },
         };
-        let readings = reader.rules.iter().map(|&id| (RuleId(id), reading(id))).collect();
+        let readings: Vec<_> = reader.rules.iter().map(|&id| (RuleId(id), reading(id))).collect();
+        let lacking = readings
+            .iter()
+            .filter(|(_, reading)| *reading == Reading::Cannot(SkipReason::NoHeader));
+        let named_of = |(id, _): &(RuleId, Reading)| Some((*id, format!("`{}`", self.rule(*id).missing_header(sample)?)));
+        let details = lacking.filter_map(named_of).collect();
         let (mut scratch, mut properties) = (LocateScratch::default(), SharedProperties::new());
         let located = self.locate(&reader, sample.partition, &stored, &mut scratch);
         let (mut restored, mut trouble) = (Restored::default(), None);
@@ -138,8 +157,76 @@ impl RuleSet {
             idle_header: idle.map(str::to_owned),
             outcome,
             trouble,
+            details,
         }
     }
+
+    /// What of a message its rule could not use, in words; `None`: the reason says all.
+    pub(super) fn refusal_detail(&self, refusal: Refusal, inbound: &Inbound<'_>) -> Option<(RuleId, String)> {
+        let rule = self.rule(refusal.rule);
+        let words = match refusal.reason {
+            RefusalReason::NoPayloadField => {
+                let unsaid = |piece: &&Piece| matches!(piece, Piece::Said(said) if said.append(inbound, &mut String::new()) == Err(RefusalReason::NoPayloadField));
+                match rule.templates().flat_map(|template| &template.pieces).find(unsaid)? {
+                    Piece::Said(Said::Payload(path)) => format!("`{{payload.{}}}`", path.join(".")),
+                    _ => return None,
+                }
+            }
+            RefusalReason::NotAPartition => {
+                let captured = rule.filter()?.captures(inbound.topic)?;
+                format!("`{}`", rendered(rule.partition_template.as_ref()?, &captured, inbound)?)
+            }
+            _ => return None,
+        };
+        Some((refusal.rule, words))
+    }
+}
+
+impl Rule {
+    /// Of those that it fills from a message.
+    fn templates(&self) -> impl Iterator<Item = &Template> {
+        let headers = self.headers.iter().map(|(_, template)| template);
+        let others = [&self.key, &self.partition_template, &self.timestamp];
+        std::iter::once(&self.topic).chain(others.into_iter().flatten()).chain(headers)
+    }
+
+    /// The first header that the MQTT topic is made of and that the record has not, or not as text.
+    fn missing_header(&self, sample: &SampleRecord<'_>) -> Option<&str> {
+        let is_missing = |name: &&str| {
+            let value = sample.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value);
+            value.is_none_or(|value| std::str::from_utf8(value).is_err())
+        };
+        match &self.shape {
+            Shape::Filter(_, recovers) => {
+                let mut headers = recovers.iter().filter_map(|recover| match recover {
+                    Recover::Header(i) => Some(self.headers.get(*i)?.0.as_str()),
+                    _ => None,
+                });
+                headers.find(is_missing)
+            }
+            Shape::Record(levels, _) => {
+                let mut headers = levels.iter().flatten().filter_map(|part| match part {
+                    Part::Header { name, .. } => Some(name.as_str()),
+                    _ => None,
+                });
+                headers.find(is_missing)
+            }
+        }
+    }
+}
+
+/// What a template makes of a message; `None`: it cannot be filled.
+fn rendered(template: &Template, captured: &Captured<'_>, inbound: &Inbound<'_>) -> Option<String> {
+    let mut out = String::new();
+    for piece in &template.pieces {
+        match piece {
+            Piece::Text(text) => out.push_str(text),
+            Piece::Capture(i) => out.push_str(captured[usize::from(*i)].unwrap_or("")),
+            Piece::Client => out.push_str(inbound.client),
+            Piece::Said(said) => said.append(inbound, &mut out).ok()?,
+        }
+    }
+    Some(out)
 }
 
 impl fmt::Display for Reading {

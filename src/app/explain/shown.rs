@@ -9,12 +9,12 @@ use super::Told;
 /// The same as the JSON object, in lines: lists as sections, names before values; and what codes mean.
 pub(super) fn table(told: &Told) -> String {
     let (mut out, mut of_rules) = (String::new(), told.of_rules.iter());
-    let (told, of_why) = (&told.answer, told.of_why);
+    let (told, of_why) = (&told.answer, told.of_why.as_deref());
     for list in ["rules", "records", "sources"] {
         for item in told[list].as_array().into_iter().flatten() {
             match (list, &item["verdict"]) {
                 ("rules", verdict) => {
-                    let words = of_rules.next().copied().flatten();
+                    let words = of_rules.next().and_then(Option::as_deref);
                     line(&mut out, &format!("rule {}", shown(&item["rule"])), &with_meaning(verdict, words));
                 }
                 _ if item["dead_letter"] == true => section(&mut out, "dead letter", item),
@@ -38,7 +38,7 @@ pub(super) fn table(told: &Told) -> String {
 }
 
 /// Words that end with a code, and what that means.
-fn with_meaning(told: &Value, meaning: Option<&'static str>) -> Value {
+fn with_meaning(told: &Value, meaning: Option<&str>) -> Value {
     match (told.as_str(), meaning) {
         (Some(words), Some(meaning)) => json!(format!("{words}: {meaning}")),
         _ => told.clone(),
