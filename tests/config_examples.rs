@@ -70,7 +70,7 @@ fn examples_that_hold_are_no_fault() {
         // Kafka's `UtilsTest.testMurmur2`: "21" hashes to -973932308; & 0x7fffffff that is 1173551340, and 3 modulo 7.
         "{topic: v/21/rpm, partitions: 7, becomes: {partition: 3}}",
         r#"{topic: v/21/rpm, client: c9, user: {unit: "1/min"}, becomes: {headers: {mqtt.client: c9, unit: 1/min}}}"#,
-        "{topic: w/1/rpm, becomes: nothing}",
+        "{topic: w/1/rpm, becomes: refused}",
         r#"{record: {key: "7", headers: {sensor: rpm, unit: C}, value: x}, becomes: {topic: v/7/rpm, payload: x, qos: 2, user: {unit: C}}}"#,
         r#"{record: {key: "7"}, becomes: nothing}"#,
         r#"{record: {key: "7", headers: {sensor: rpm}, tombstone: true}, becomes: nothing}"#,
@@ -86,8 +86,8 @@ fn examples_that_hold_are_no_fault() {
             "commands",
             "{record: {key: a, value: x}, becomes: {topic: c/a, payload: x, qos: 1}}",
         ),
-        ("commands", "{topic: c/a, becomes: nothing}"),
-        ("said", "{topic: s, becomes: nothing}"),
+        ("commands", "{topic: c/a, becomes: refused}"),
+        ("said", "{topic: v/1/rpm, becomes: nothing}"),
         (
             "said",
             r#"{topic: s, identity: vin, user: {unit: C}, payload: '{"lane": 3}', becomes: {key: "vin:C:3:1970-01-01:client"}}"#,
@@ -107,7 +107,6 @@ fn examples_that_hold_are_no_fault() {
 fn nothing_and_refused_are_what_the_rule_itself_does() {
     for (name, example) in [
         ("split", "{topic: p/x, payload: '[]', becomes: nothing}"),
-        ("split", "{topic: p/x, payload: junk, becomes: nothing}"),
         ("split", "{topic: p/x, payload: junk, becomes: refused}"),
         ("split", "{topic: p/x, payload: '5', becomes: refused}"),
         ("said", "{topic: s, becomes: refused}"),
@@ -150,7 +149,27 @@ fn nothing_and_refused_are_what_the_rule_itself_does() {
         (
             "lenient",
             "{topic: l/x, payload: '5', becomes: refused}",
-            "does not refuse this example",
+            "does not refuse this example: matches and skips it (acknowledged and counted): transform_error",
+        ),
+        (
+            "split",
+            "{topic: p/x, payload: junk, becomes: nothing}",
+            "the message is refused, which is not `nothing` but `refused`: matches and refuses it: not_json",
+        ),
+        (
+            "said",
+            "{topic: s, becomes: nothing}",
+            "which is not `nothing` but `refused`: matches and refuses it: no_identity",
+        ),
+        (
+            "said",
+            "{topic: w/1/rpm, becomes: nothing}",
+            "which is not `nothing` but `refused`: no: level 1 is `w`, not `s` (and no other rule takes it)",
+        ),
+        (
+            "split",
+            "{record: {key: a}, becomes: {payload: a}}",
+            "no_rule: the rule only writes (`direction: publish`)",
         ),
         (
             "back",

@@ -5,7 +5,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use super::{Becomes, Example, Expected, Given, Pairs};
 use crate::config::{tree::Place, walk::Walk};
 use crate::mapping::{
-    ExplainedRecord, NoRoute, OnError, PartitionChoice, RefusalReason, RuleId, RuleSet, Sample, SamplePacket, SampleRecord, SkipReason,
+    ExplainedRecord, NoRoute, PartitionChoice, RefusalReason, RuleId, RuleSet, Sample, SamplePacket, SampleRecord, SkipReason, Unmapped,
     Verdict,
 };
 
@@ -39,7 +39,7 @@ impl Made {
 enum Nothing {
     /// It is not for the rule, or the rule drops it.
     Dropped(String),
-    /// The rule refuses it.
+    /// The rule refuses it, or all refuse it because no rule takes it.
     Refused(String),
     /// The rule's program fails.
     Failed(String),
@@ -85,11 +85,13 @@ impl Walk<'_> {
 fn told(example: &Example, outcome: &Result<Vec<Made>, Nothing>) -> Vec<(Place, String)> {
     let one = |message: String| vec![(example.place, message)];
     match (&example.becomes, outcome) {
-        (Becomes::Nothing, Err(Nothing::Dropped(_) | Nothing::Refused(_)))
-        | (Becomes::Refused, Err(Nothing::Refused(_) | Nothing::Failed(_))) => {
+        (Becomes::Nothing, Err(Nothing::Dropped(_))) | (Becomes::Refused, Err(Nothing::Refused(_) | Nothing::Failed(_))) => {
             vec![]
         }
         (Becomes::Nothing | Becomes::Refused, Ok(made)) => one(format!("the rule makes something of this example: {}", first_words(made))),
+        (Becomes::Nothing, Err(Nothing::Refused(why))) => {
+            one(format!("the message is refused, which is not `nothing` but `refused`: {why}"))
+        }
         (Becomes::Nothing, Err(Nothing::Failed(why))) => one(format!("the program fails, which is not `nothing`: {why}")),
         (Becomes::Nothing, Err(Nothing::Stray(why))) => one(format!("it is not the rule that drops this example: {why}")),
         (Becomes::Refused, Err(no)) => one(format!("the rule does not refuse this example: {}", no.words())),
@@ -209,14 +211,16 @@ fn stored(sample: &Sample<'_>, id: RuleId, rules: &RuleSet) -> Result<Vec<Made>,
         return Ok(own);
     }
     let verdict = explained.verdicts.iter().find(|(rule, _)| *rule == id).map(|(_, verdict)| verdict);
+    let unmapped = matches!(&explained.outcome, Err(NoRoute::Unmapped(Unmapped::Reject)));
     Err(match verdict {
         Some(verdict @ (Verdict::Earlier(other) | Verdict::RefusedBy(other))) => {
             Nothing::Stray(format!("{verdict} (`{}`)", rules.rule(*other).name))
         }
-        Some(Verdict::Refuses(reason)) if rules.rule(id).on_error != OnError::Skip => {
+        Some(Verdict::Refuses(reason)) => {
             let words = explained.trouble.map_or(String::new(), |words| format!(" ({words})"));
             Nothing::of(*reason, format!("matches and refuses it: {}{words}", reason.as_str()))
         }
+        Some(verdict) if unmapped => Nothing::Refused(format!("{verdict} (and no other rule takes it)")),
         verdict => Nothing::Dropped(verdict.map_or(String::new(), Verdict::to_string)),
     })
 }
@@ -246,7 +250,15 @@ fn delivered(sample: &SampleRecord<'_>, id: RuleId, rules: &RuleSet) -> Result<V
     let message = explained.outcome.map_err(|skip| {
         let why = format!("{}{words}", skip.reason.as_str());
         match skip.reason {
-            SkipReason::Refused(reason) => Nothing::of(reason, why),
+            // Nobody is refused on the way back.
+            SkipReason::Refused(reason) => match Nothing::of(reason, why) {
+                Nothing::Refused(why) => Nothing::Dropped(why),
+                failed => failed,
+            },
+            SkipReason::NoRule if rules.rule(id).also => Nothing::Dropped(format!("{why}: the rule only makes copies (`also: true`)")),
+            SkipReason::NoRule if !rules.rule(id).delivers() => {
+                Nothing::Dropped(format!("{why}: the rule only writes (`direction: publish`)"))
+            }
             _ => Nothing::Dropped(why),
         }
     })?;
