@@ -711,6 +711,44 @@ fn a_template_without_quotes_is_named_where_it_breaks_the_table_around_it() {
     assert!(alone.to_string().contains("put it in quotes if it begins with `{`"), "{alone}");
 }
 
+/// What a program has of colons, braces and `#` means something to YAML.
+#[test]
+fn a_program_without_quotes_is_named_where_it_is_no_yaml() {
+    for (key, rule) in [
+        (
+            "transform",
+            "  - name: p\n    mqtt: p\n    transform: select(.x > 1) | {a: .b}\n    kafka: {topic: p}\n",
+        ),
+        (
+            "transform_back",
+            "  - {name: p, mqtt: p, transform_back: {a: .b} | .a, kafka: {topic: p}}\n",
+        ),
+    ] {
+        let fault = only(&format!("{GOOD}{rule}"));
+        assert!(fault.message.contains("not YAML"), "{fault}");
+        let remedy = format!("the program of `{key}` stands in no quotes: put it in single quotes, or write `{key}: |`");
+        assert!(fault.remedy.starts_with(&remedy), "{fault}");
+    }
+    let quoted = only(&format!("{GOOD}  - {{name: p, transform: '{{a: .b}}' x}}\n"));
+    assert!(
+        quoted.message.contains("not YAML") && quoted.remedy.starts_with("mend the syntax"),
+        "{quoted}"
+    );
+}
+
+#[test]
+fn an_mqtt_that_is_a_comment_is_told_as_such() {
+    let text = format!("{GOOD}  - name: p\n    mqtt: #\n    kafka: {{topic: p}}\n");
+    let found = faults(&text);
+    let told = found.iter().find(|fault| fault.message.contains("has no value")).unwrap();
+    assert!(told.remedy.contains("a `#` that stands in no quotes begins a comment"), "{told}");
+    let other = only(&format!("{GOOD}    qos:\n"));
+    assert!(
+        other.message.contains("has no value") && !other.remedy.contains("comment"),
+        "{other}"
+    );
+}
+
 #[test]
 fn aliases_and_depth_are_bounded() {
     let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();

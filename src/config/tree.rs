@@ -304,6 +304,12 @@ impl Builder<'_> {
 
 /// What to mend in a line at which the parser gave up.
 fn syntax_remedy(line: &str) -> String {
+    if let Some(key) = bare_program(line) {
+        return format!(
+            "the program of `{key}` stands in no quotes: put it in single quotes, or write `{key}: |` and the program indented in the lines \
+             below; what follows was not looked at"
+        );
+    }
     match bare_template(line) {
         Some(template) => format!(
             "`{template}` stands in no quotes, and a brace begins a table: put the whole value in quotes, for example \
@@ -311,6 +317,19 @@ fn syntax_remedy(line: &str) -> String {
         ),
         None => "mend the syntax; what follows was not looked at".to_owned(),
     }
+}
+
+/// The key of a jq program that stands in no quotes and holds what means something to YAML.
+fn bare_program(line: &str) -> Option<&'static str> {
+    ["transform", "transform_back"].into_iter().find(|key| {
+        let stands = |(at, _): (usize, &str)| {
+            let before = line[..at].trim_start_matches([' ', '-']);
+            let value = line[at + key.len()..].strip_prefix(": ").map(str::trim_start);
+            let is_bare = |value: &str| !value.starts_with(['"', '\'', '|', '>']) && value.contains(['{', '[', ':', '#']);
+            (before.is_empty() || before.ends_with([' ', ',', '{'])) && value.is_some_and(is_bare)
+        };
+        line.match_indices(key).any(stands)
+    })
 }
 
 /// The first placeholder of a template that stands in no quotes: a name in braces.

@@ -157,7 +157,12 @@ impl<'e> Walk<'e> {
                     self.fault(
                         key.place,
                         format!("{} has no value", shown(&section.path(&key.text))),
-                        "give it one, or remove the key",
+                        match key.text.as_str() {
+                            "mqtt" => {
+                                "give it one, or remove the key; a `#` that stands in no quotes begins a comment: write `mqtt: \"#\"`"
+                            }
+                            _ => "give it one, or remove the key",
+                        },
                     );
                 }
                 section.entries.push((&key.text, value));
