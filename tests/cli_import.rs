@@ -1057,6 +1057,7 @@ fn of_a_manifest_of_kubernetes_the_variables_of_its_container_are_read() {
 #[test]
 fn of_a_manifest_of_kubernetes_its_config_map_is_read_and_what_stands_elsewhere_asked_about() {
     let manifest = r#"apiVersion: v1
+metadata: {name: proxy}
 data:
   KAFKA_MQTT_LISTENERS: "127.0.0.1:1883"
   # "\d" of a digit
@@ -1074,6 +1075,9 @@ spec:
     - name: mqtt
       envFrom:
         - configMapRef: {name: proxy}
+        - configMapRef:
+            name: elsewhere
+        - secretRef: {name: secrets}
       env:
         - name: KAFKA_MQTT_BOOTSTRAP_SERVERS
     # It is another one elsewhere.
@@ -1092,13 +1096,14 @@ spec:
     assert_eq!(record(folder.path(), "a/d", "1"), None, "{yaml}");
     let open = decided(&yaml);
     for told in [
-        "k8s:11: producer.sasl.jaas.config: it was not read",
-        "k8s:17: envFrom: Kubernetes takes variables from elsewhere",
-        "k8s:24: producer.client.id: of its escapes only",
+        "k8s:12: producer.sasl.jaas.config: it was not read",
+        "k8s:18: envFrom: Kubernetes takes variables from the ConfigMap `elsewhere`: give it, too",
+        "k8s:18: envFrom: Kubernetes takes variables from the Secret `secrets`: write those that it has",
+        "k8s:28: producer.client.id: of its escapes only",
     ] {
         assert!(open.iter().any(|open| open.starts_with(told)), "{told}\n{yaml}");
     }
-    assert_eq!(open.len(), 3, "{yaml}");
+    assert_eq!(open.len(), 4, "{yaml}");
 }
 
 #[test]
@@ -1128,4 +1133,194 @@ fn a_script_that_begins_with_a_function_holds_no_logins() {
         checked(folder.path(), &yaml);
         assert_eq!(record(folder.path(), "a/b", "1").unwrap().0, "fleet", "{yaml}");
     }
+}
+
+/// What an import refuses with.
+#[track_caller]
+fn refused(name: &str, text: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(name), text).unwrap();
+    let (code, out, err) = run(folder.path(), &["import", "confluent", name]);
+    assert_eq!((code, out.as_str()), (65, ""), "{err}");
+    err
+}
+
+#[test]
+fn what_stands_beside_the_services_of_a_compose_file_or_is_taken_from_elsewhere_is_asked_about() {
+    let shared =
+        "x-common: &common\n  environment: &shared\n    KAFKA_MQTT_PRODUCER_ACKS: 0\n    KAFKA_MQTT_PRODUCER_LINGER_MS: \"\\x41\"\n";
+    let own = "      KAFKA_MQTT_BOOTSTRAP_SERVERS: kafka:9092\n      KAFKA_MQTT_TOPIC_REGEX_LIST: fleet:.*\n";
+    let (folder, yaml) = imported(&[("compose.yaml", &format!("{shared}{COMPOSE}{own}"))]);
+    checked(folder.path(), &yaml);
+    assert!(!yaml.contains("acks:"), "{yaml}");
+    let open = decided(&yaml);
+    let told = [
+        "compose.yaml:3: producer.acks: it was not read",
+        "compose.yaml:4: producer.linger.ms: it was not read",
+    ];
+    for (open, told) in open.iter().zip(told) {
+        assert!(open.starts_with(told), "{yaml}");
+    }
+    assert_eq!(open.len(), 2, "{yaml}");
+    let of_service = |text: &str| COMPOSE.replace("    ports:\n", &format!("{text}    ports:\n"));
+    for (compose, key) in [
+        (
+            of_service("    env_file: proxy.env\n"),
+            "env_file: Compose takes variables from elsewhere: give that file, too",
+        ),
+        (
+            of_service("    env_file:\n      - proxy.env\n"),
+            "env_file: Compose takes variables from elsewhere",
+        ),
+        (
+            of_service("    extends: base\n"),
+            "extends: Compose takes what that service has, too",
+        ),
+        (
+            of_service("    extends:\n      service: base\n"),
+            "extends: Compose takes what that service has, too",
+        ),
+        (of_service("    <<: *common\n"), "<<: merge keys are not followed"),
+        (format!("{COMPOSE}      <<: *shared\n"), "<<: merge keys are not followed"),
+    ] {
+        let (folder, yaml) = imported(&[("compose.yaml", &format!("{compose}{own}"))]);
+        checked(folder.path(), &yaml);
+        let open = decided(&yaml);
+        assert!(open.len() == 1 && open[0].contains(key), "{key}\n{yaml}");
+    }
+    // What another service takes is nothing to the proxy; what is all that there is is told with the refusal.
+    let of_kafka = COMPOSE.replace("confluentinc/cp-kafka\n", "confluentinc/cp-kafka\n    env_file: kafka.env\n");
+    let (_folder, yaml) = imported(&[("compose.yaml", &format!("{of_kafka}{own}"))]);
+    assert!(yaml.contains("topic: \"fleet\"") && decided(&yaml).is_empty(), "{yaml}");
+    let err = refused("c", &format!("{shared}services:\n  proxy:\n    environment: *shared\n"));
+    assert!(
+        err.contains("c:7: environment: aliases are not followed") && err.contains("c:3: producer.acks: it was not read"),
+        "{err}"
+    );
+}
+
+#[test]
+fn what_a_compose_file_says_in_brackets_or_braces_is_asked_about() {
+    let own = "      KAFKA_MQTT_BOOTSTRAP_SERVERS: kafka:9092\n      KAFKA_MQTT_TOPIC_REGEX_LIST: fleet:.*\n";
+    let line = 1 + COMPOSE.lines().count() + own.lines().count();
+    for (second, at) in [
+        ("{environment: {KAFKA_MQTT_LISTENERS: \"127.0.0.1:1\"}}", line),
+        ("\n    environment: [KAFKA_MQTT_LISTENERS=127.0.0.1:1]", line + 1),
+        (
+            "\n    environment: {\n      KAFKA_MQTT_LISTENERS: \"127.0.0.1:1\",\n    }",
+            line + 2,
+        ),
+    ] {
+        let compose = format!("{COMPOSE}{own}  second: {second}\n  third:\n    ports: [\"${{KAFKA_MQTT_PORT}}:1883\"] # [ KAFKA_MQTT_ ]\n");
+        let (folder, yaml) = imported(&[("compose.yaml", &compose)]);
+        checked(folder.path(), &yaml);
+        let open = decided(&yaml);
+        let told = format!("compose.yaml:{at}: listeners: it");
+        assert!(
+            open.len() == 1 && open[0].starts_with(&told) && open[0].contains("not read"),
+            "{yaml}"
+        );
+        assert!(!yaml.contains("127.0.0.1:1\""), "{yaml}");
+    }
+    let err = refused(
+        "c",
+        "services:\n  proxy:\n    environment: [KAFKA_MQTT_BOOTSTRAP_SERVERS=k:1, KAFKA_MQTT_LISTENERS=:1]\n",
+    );
+    assert!(
+        err.contains("c:3: bootstrap.servers: it, and what is beside it, was not read"),
+        "{err}"
+    );
+    assert!(err.contains("write one a line"), "{err}");
+}
+
+/// As Kubernetes has it: what `env` says counts, wherever the ConfigMap stands.
+#[test]
+fn of_a_config_map_and_the_env_of_a_container_the_latter_counts() {
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  labels:\n    name: other\n  name: proxy\ndata:\n  KAFKA_MQTT_LISTENERS: 127.0.0.1:1\n  \
+               KAFKA_MQTT_TOPIC_REGEX_LIST: |\n    a:a/.*,\n\n    b:b/.*\n";
+    let pod = "kind: Pod\nspec:\n  containers:\n  - envFrom:\n    - configMapRef:\n        name: proxy\n    env:\n    - name: KAFKA_MQTT_BOOTSTRAP_SERVERS\n      \
+               value: kafka:9092\n    - name: KAFKA_MQTT_LISTENERS\n      value: 127.0.0.1:1883\n";
+    for files in [
+        vec![("k8s", format!("{map}---\n{pod}"))],
+        vec![("k8s", format!("{pod}---\n{map}"))],
+        vec![("map", map.to_owned()), ("pod", pod.to_owned())],
+        vec![("pod", pod.to_owned()), ("map", map.to_owned())],
+    ] {
+        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let (folder, yaml) = imported(&files);
+        checked(folder.path(), &yaml);
+        assert!(yaml.contains("address: \"127.0.0.1:1883\""), "{yaml}");
+        // A text goes on behind its blank lines; and nobody asks for what was given.
+        assert_eq!(record(folder.path(), "b/1", "1").unwrap().0, "b", "{yaml}");
+        assert!(decided(&yaml).is_empty(), "{yaml}");
+    }
+    let second = map.replace("name: proxy", "name: second");
+    let (_folder, yaml) = imported(&[("k8s", &format!("{map}---\n{second}---\n{pod}"))]);
+    let told = "k8s:14: the ConfigMaps `proxy` (k8s:1) and `second` both have `KAFKA_MQTT_*` variables, which became one configuration";
+    assert!(decided(&yaml).iter().any(|open| open.starts_with(told)), "{yaml}");
+}
+
+#[test]
+fn the_data_of_a_secret_is_no_value_whatever_else_a_manifest_has() {
+    let map = "- apiVersion: v1\n  data:\n    KAFKA_MQTT_BOOTSTRAP_SERVERS: kafka:9092\n    KAFKA_MQTT_TOPIC_REGEX_LIST: fleet:.*\n  kind: ConfigMap\n  metadata:\n    name: proxy\n";
+    let secret = "- apiVersion: v1\n  data:\n    KAFKA_MQTT_LISTENERS: MTI3LjAuMC4xOjE=\n  kind: Secret\n  metadata:\n    name: proxy\n";
+    let (folder, yaml) = imported(&[("list", &format!("apiVersion: v1\nitems:\n{map}{secret}kind: List\n"))]);
+    checked(folder.path(), &yaml);
+    assert_eq!(record(folder.path(), "a", "1").unwrap().0, "fleet", "{yaml}");
+    let open = decided(&yaml);
+    assert!(
+        open.len() == 1 && open[0].starts_with("list:12: listeners: it was not read") && !yaml.contains("MTI3"),
+        "{yaml}"
+    );
+    let lone =
+        "apiVersion: v1\nkind: Secret\ndata:\n  KAFKA_MQTT_BOOTSTRAP_SERVERS: azo5MDky\n  KAFKA_MQTT_TOPIC_REGEX_LIST: Zjouf\nmore:\n- x\n";
+    let err = refused("secret", lone);
+    assert!(
+        err.contains("secret:4: bootstrap.servers: it was not read") && !err.contains("azo5"),
+        "{err}"
+    );
+}
+
+#[test]
+fn of_a_password_made_of_a_variable_one_comment_tells_and_none_shows_it() {
+    let variables = r#"
+      KAFKA_MQTT_BOOTSTRAP_SERVERS: kafka:9092
+      KAFKA_MQTT_TOPIC_REGEX_LIST: fleet:.*
+      KAFKA_MQTT_PRODUCER_SECURITY_PROTOCOL: SASL_SSL
+      KAFKA_MQTT_PRODUCER_SASL_MECHANISM: PLAIN
+      KAFKA_MQTT_PRODUCER_SASL_JAAS_CONFIG: 'org.x.PlainLoginModule required username="${T_WHO:-u}" password="${PW:-abc}";'
+"#;
+    let (folder, yaml) = imported(&[("compose.yaml", &format!("{COMPOSE}{variables}"))]);
+    checked(folder.path(), &yaml);
+    let note = "# * KAFKA_PASSWORD: an environment variable with the password of `sasl.jaas.config`; there it was made of `PW`, or a default that is not shown here\n";
+    assert!(yaml.contains(note) && yaml.matches("PW").count() == 1, "{yaml}");
+    assert!(!yaml.contains("abc") && yaml.contains("put `${T_WHO:-u}` in its place"), "{yaml}");
+    assert!(
+        yaml.contains("username: \"${T_WHO:-u}\", password: \"${KAFKA_PASSWORD}\""),
+        "{yaml}"
+    );
+}
+
+#[test]
+fn a_variable_in_a_form_that_the_proxy_does_not_know_is_to_be_decided() {
+    let variables = "      KAFKA_MQTT_BOOTSTRAP_SERVERS: kafka:9092\n      KAFKA_MQTT_TOPIC_REGEX_LIST: fleet:.*\n      KAFKA_MQTT_LISTENERS: 127.0.0.1:${PORT-1883}\n";
+    let (_folder, yaml) = imported(&[("compose.yaml", &format!("{COMPOSE}{variables}"))]);
+    let open = decided(&yaml);
+    assert!(
+        open.len() == 1 && open[0].contains(": listeners: Compose would have put a variable in the place of `${…}`"),
+        "{yaml}"
+    );
+}
+
+#[test]
+fn a_list_of_rules_that_another_replaces_is_asked_about() {
+    let properties = "bootstrap.servers=k:9092\ntopic.regex.list=a:a/.*\ntopic.regex.list=b:b/.*\n";
+    let (folder, yaml) = imported(&[("p", properties)]);
+    checked(folder.path(), &yaml);
+    assert_eq!(record(folder.path(), "b/1", "1").unwrap().0, "b", "{yaml}");
+    let open = decided(&yaml);
+    assert!(
+        open.len() == 1 && open[0].starts_with("p:2: topic.regex.list: set again below"),
+        "{yaml}"
+    );
 }

@@ -4,13 +4,15 @@ mod command;
 mod compose;
 mod forms;
 mod kubernetes;
+mod resources;
 mod variables;
 
 use java_properties::{LineContent, PropertiesIter};
 
 use super::Source;
 use forms::{Form, Found, found};
-pub(super) use variables::restored;
+use resources::Resources;
+pub(super) use variables::{kept, restored};
 
 /// What the names of the image's variables begin with.
 const OF_IMAGE: &str = "KAFKA_MQTT_";
@@ -22,6 +24,8 @@ pub(super) struct Property {
     pub(super) value: String,
     /// `FILE:LINE`.
     place: String,
+    /// Whether it gives way to whatever else sets it.
+    is_shared: bool,
 }
 
 /// All settings; what nobody has asked for when all is written has no equal.
@@ -36,6 +40,8 @@ pub(super) struct Properties {
     filled: Vec<String>,
     /// What was not read and may be a setting.
     open: Vec<String>,
+    /// What manifests of Kubernetes hold or name, each with its file.
+    resources: Vec<(String, Resources)>,
 }
 
 impl Properties {
@@ -45,17 +51,25 @@ impl Properties {
     /// It is no file of properties; in words, with its name and line.
     pub(super) fn read(&mut self, source: &Source) -> Result<(), String> {
         let Some(found) = found(&source.text) else {
-            return self.read_lines(source, (1, &source.text), None);
+            return self.read_lines(source, (1, &source.text), (None, false));
         };
         self.read_services(source, &found)?;
-        for (line, setting) in &found.settings {
-            self.read_lines(source, (*line, setting), Some(found.form))?;
+        for (settings, is_shared) in [(&found.shared, true), (&found.settings, false)] {
+            for (line, setting) in settings {
+                self.read_lines(source, (*line, setting), (Some(found.form), is_shared))?;
+            }
         }
+        self.resources.push((source.name.clone(), found.resources));
         Ok(())
     }
 
     /// Reads text of a file from a line on, which variables of the image have been made of if it has a form.
-    fn read_lines(&mut self, source: &Source, (first, text): (usize, &str), form: Option<&Form>) -> Result<(), String> {
+    fn read_lines(
+        &mut self,
+        source: &Source,
+        (first, text): (usize, &str),
+        (form, is_shared): (Option<&Form>, bool),
+    ) -> Result<(), String> {
         let mut fault = None;
         // They are read as ISO 8859-1 unless told otherwise; those of today are UTF-8.
         let lines = PropertiesIter::new_with_encoding(text.as_bytes(), encoding_rs::UTF_8);
@@ -68,7 +82,12 @@ impl Properties {
                         if let Some(form) = form {
                             self.note_variables(form, &place, &key, &value);
                         }
-                        self.add(Property { key, value, place });
+                        self.add(Property {
+                            key,
+                            value,
+                            place,
+                            is_shared,
+                        });
                     }
                 }
                 Err(error) => {
@@ -81,11 +100,26 @@ impl Properties {
 
     fn add(&mut self, property: Property) {
         match self.list.iter_mut().find(|known| known.key == property.key) {
+            Some(known) if property.is_shared && !known.is_shared => {
+                let why = format!("a ConfigMap gives way to what is set at {}", known.place);
+                self.replaced(property, why);
+            }
             Some(known) => {
                 let before = std::mem::replace(known, property);
-                self.left.push((before.place, before.key, "set again below".to_owned()));
+                self.replaced(before, "set again below".to_owned());
             }
             None => self.list.push(property),
+        }
+    }
+
+    /// Tells that a setting does not count. Rules that are missing nobody would look for behind what has no equal.
+    fn replaced(&mut self, property: Property, why: String) {
+        let Property { key, place, .. } = property;
+        if key == "topic.regex.list" {
+            let ask = "none of its pairs is among the rules; if they are to be, write them into the one list that counts";
+            self.open.push(format!("{place}: {key}: {why}: {ask}"));
+        } else {
+            self.left.push((place, key, why));
         }
     }
 
@@ -129,7 +163,7 @@ impl Properties {
                 "{fills} would have put a variable in the place of `{shown}`, in a form that the proxy does not know; here it stands as text: \
                  write what it is"
             );
-            self.left.push((place.to_owned(), key.to_owned(), why));
+            self.open.push(format!("{place}: {key}: {why}"));
         }
     }
 
@@ -140,7 +174,9 @@ impl Properties {
 
     /// What would have to be decided before anything is made of the settings.
     pub(super) fn open(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.open)
+        let mut open = std::mem::take(&mut self.open);
+        open.extend(resources::open(&self.resources));
+        open
     }
 
     /// The value of a setting, which is used by that. One without a value is as if it were not there, and told.

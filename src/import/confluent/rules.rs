@@ -19,7 +19,15 @@ const NO_LIST: &str = "there is no `topic.regex.list`; give the `kafka-mqtt.prop
 
 /// `rules`, with what becomes of topics that none maps.
 pub(super) fn rules(import: &mut Import) -> Result<String, String> {
-    let list = import.take("topic.regex.list").ok_or(NO_LIST)?;
+    let list = import.take("topic.regex.list");
+    // What was not read may be what is missing.
+    let list = list.ok_or_else(|| {
+        [NO_LIST]
+            .into_iter()
+            .chain(import.open.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join("; ")
+    })?;
     let more = more(import);
     let mut out = String::from("rules:\n");
     let (mut names, mut seen) = (HashSet::new(), HashSet::new());

@@ -12,13 +12,7 @@ struct Word {
 
 /// Reads a script. `None`: no command there sets something of the image.
 pub(super) fn of_command(text: &str) -> Option<Found> {
-    let mut found = Found {
-        form: &COMMAND,
-        settings: Vec::new(),
-        other: None,
-        services: Vec::new(),
-        elsewhere: Vec::new(),
-    };
+    let mut found = Found::of(&COMMAND);
     for command in commands(text) {
         let options: Vec<(&str, usize)> = options(&command);
         let of_image: Vec<_> = options.into_iter().filter(|(option, _)| option.starts_with(OF_IMAGE)).collect();

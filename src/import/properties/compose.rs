@@ -1,46 +1,94 @@
 //! The variables of the image in a compose file, line by line, and which of its services they are of.
 
-use super::forms::{COMPOSE, ESCAPES, Found};
+use super::forms::{COMPOSE, ESCAPES, Found, in_flow};
 use super::variables::marked;
 use super::{OF_IMAGE, unquoted};
 
-/// Reads a compose file. `None`: it is none, or sets nothing of the image.
+/// Reads a compose file. `None`: it is none, or names nothing of the image.
 pub(super) fn of_compose(text: &str) -> Option<Found> {
     let begins = ["services:", "environment:", "- "];
     let is_compose = |line: &str| begins.iter().any(|begin| line.trim_start().starts_with(*begin));
     let lines = joined(text);
-    let entries: Vec<Option<String>> = lines.iter().map(|line| entry(line)).collect();
-    if !text.lines().any(is_compose) || entries.iter().all(Option::is_none) {
+    let mut entries: Vec<Option<String>> = lines.iter().map(|line| entry(line)).collect();
+    let names_some = entries.iter().any(Option::is_some) || lines.iter().any(|line| in_flow(line).is_some());
+    if !names_some || !text.lines().any(is_compose) {
         return None;
     }
+    within_flow(&lines, &mut entries);
+    let services = services(&lines, &mut entries);
     let says_something = |line: &str| !line.is_empty() && !line.starts_with('#');
     let mut told = lines.iter().zip(&entries);
     let other = told.position(|(line, entry)| entry.is_none() && says_something(line.trim()));
-    let services = services(&lines, &entries);
     let with_others = (1..)
         .zip(&lines)
         .zip(&entries)
         .filter(|((_, line), _)| has_other_escapes(scalar_of(line)));
-    let elsewhere = with_others.filter_map(|((line, _), entry)| {
+    let with_others = with_others.filter_map(|((line, _), entry)| {
         let (name, _) = entry.as_deref()?.split_once('=')?;
         Some((line, name.to_owned(), ESCAPES))
     });
-    let elsewhere = elsewhere.collect();
-    let settings = (1..).zip(entries).filter_map(|(line, entry)| Some((line, entry?)));
-    Some(Found {
-        form: &COMPOSE,
-        elsewhere,
-        settings: settings.collect(),
-        other: other.map(|at| at + 1),
-        services,
-    })
+    let mut found = Found::of(&COMPOSE);
+    found.other = other.map(|at| at + 1);
+    found.elsewhere = with_others.collect();
+    found.elsewhere.extend(services.elsewhere());
+    found.services = services.named;
+    found.settings = (1..).zip(entries).filter_map(|(line, entry)| Some((line, entry?))).collect();
+    Some(found)
 }
 
-/// The services under whose `environment` there are variables of the image. What begins with `x-` is none: services share it.
-fn services(lines: &[String], entries: &[Option<String>]) -> Vec<(String, usize)> {
+/// Leaves out what stands in brackets or braces of several lines: it has commas behind it.
+fn within_flow(lines: &[String], entries: &mut [Option<String>]) {
+    let (mut open, mut quote) = (0_usize, None::<char>);
+    for (line, entry) in lines.iter().zip(entries) {
+        if open > 0 {
+            *entry = None;
+        } else {
+            let value = line.split_once(':').map_or("", |(_, value)| value.trim_start());
+            if entry.is_some() || !value.starts_with(['[', '{']) {
+                continue;
+            }
+        }
+        for c in line.chars() {
+            match (quote, c) {
+                (Some(begun), c) if c == begun => quote = None,
+                (None, '\'' | '"') => quote = Some(c),
+                (None, '[' | '{') => open += 1,
+                (None, ']' | '}') => {
+                    open = open.saturating_sub(1);
+                    if open == 0 {
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The services of a compose file.
+#[derive(Default)]
+struct Services {
+    /// Those under whose `environment` there are variables of the image, each with its line.
+    named: Vec<(String, usize)>,
+    /// What services take from elsewhere: which service, the line, the key, and what to do.
+    taken: Vec<(String, usize, &'static str, &'static str)>,
+}
+
+impl Services {
+    /// What those with variables take from elsewhere; if there are none, what any takes.
+    fn elsewhere(&self) -> Vec<(usize, String, &'static str)> {
+        let is_of_image = |service: &str| self.named.is_empty() || self.named.iter().any(|(named, _)| named == service);
+        let taken = self.taken.iter().filter(|(service, ..)| is_of_image(service));
+        taken.map(|(_, line, key, why)| (*line, (*key).to_owned(), *why)).collect()
+    }
+}
+
+/// Reads which services there are. Variables that are of none are left out if the file has `services`: what is shared counts only where it is taken.
+fn services(lines: &[String], entries: &mut [Option<String>]) -> Services {
+    let has_services = lines.iter().any(|line| depth(line) == 0 && opened(line) == Some("services"));
     // The keys that are open, each with how deep it stands and its line.
     let mut open: Vec<(usize, &str, usize)> = Vec::new();
-    let mut services: Vec<(String, usize)> = Vec::new();
+    let mut services = Services::default();
     for ((line, entry), number) in lines.iter().zip(entries).zip(1..) {
         let text = line.trim();
         if text.is_empty() || text.starts_with('#') {
@@ -49,16 +97,42 @@ fn services(lines: &[String], entries: &[Option<String>]) -> Vec<(String, usize)
         // The items of a list may stand where its key does.
         let deep = depth(line) + usize::from(text.starts_with("- "));
         open.retain(|(other, ..)| *other < deep);
-        if let (Some(_), [.., (_, service, begins), (_, "environment", _)]) = (entry, open.as_slice()) {
-            let is_known = services.iter().any(|(known, _)| known.as_str() == *service);
+        if has_services && open.first().is_none_or(|(_, key, _)| *key != "services") {
+            *entry = None;
+        }
+        let own = open.get(usize::from(has_services)..).unwrap_or_default();
+        if let (Some(_), [.., (_, service, begins), (_, "environment", _)]) = (&entry, open.as_slice()) {
+            let is_known = services.named.iter().any(|(known, _)| known.as_str() == *service);
             if !is_known && !service.starts_with("x-") {
-                services.push(((*service).to_owned(), *begins));
+                services.named.push(((*service).to_owned(), *begins));
             }
-        } else if let Some(key) = opened(text) {
+            continue;
+        }
+        if let ([(_, service, _)] | [(_, service, _), (_, "environment", _)], Some((key, why))) = (own, taken(text)) {
+            services.taken.push(((*service).to_owned(), number, key, why));
+        }
+        if let Some(key) = opened(text) {
             open.push((deep, key, number));
         }
     }
     services
+}
+
+/// The key of a line by which a service takes variables from elsewhere, and what to do.
+fn taken(line: &str) -> Option<(&'static str, &'static str)> {
+    let (key, value) = line.split_once(':')?;
+    match key.trim_end() {
+        "env_file" => Some(("env_file", "Compose takes variables from elsewhere: give that file, too")),
+        "extends" => Some((
+            "extends",
+            "Compose takes what that service has, too, which was not read: write its variables here",
+        )),
+        "<<" => Some(("<<", "merge keys are not followed: write here what they bring")),
+        "environment" if value.trim_start().starts_with('*') => {
+            Some(("environment", "aliases are not followed: write here what it stands for"))
+        }
+        _ => None,
+    }
 }
 
 /// The key of a line that has nothing behind it but an anchor or a comment.
@@ -83,6 +157,8 @@ fn joined(text: &str) -> Vec<String> {
                 lines[first].push_str(line.trim());
                 lines.push(String::new());
             }
+            // A text may have blank lines.
+            Some(_) if line.trim().is_empty() => lines.push(String::new()),
             _ => {
                 let is_variable = line.trim_start_matches(['-', ' ', '\'', '"']).starts_with(OF_IMAGE);
                 begun = is_variable.then_some(at);

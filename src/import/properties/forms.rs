@@ -1,7 +1,7 @@
 //! Files that set the variables of the image: what is read of them, and in which words they are spoken of.
 
 use super::OF_IMAGE;
-use super::{command::of_command, compose::of_compose, kubernetes::of_kubernetes};
+use super::{command::of_command, compose::of_compose, kubernetes::of_kubernetes, resources::Resources};
 
 /// A kind of file.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Form {
     several: &'static str,
     /// Whether those of one name are one, wherever they stand.
     is_by_name: bool,
+    /// Whether it is YAML, where lists and mappings may stand in brackets and braces.
+    is_yaml: bool,
 }
 
 pub(super) const COMPOSE: Form = Form {
@@ -26,6 +28,7 @@ pub(super) const COMPOSE: Form = Form {
     unknown: &["${"],
     several: "services",
     is_by_name: true,
+    is_yaml: true,
 };
 pub(super) const COMMAND: Form = Form {
     of: "the command",
@@ -34,6 +37,7 @@ pub(super) const COMMAND: Form = Form {
     unknown: &["${", "$(", "`"],
     several: "commands",
     is_by_name: false,
+    is_yaml: false,
 };
 pub(super) const KUBERNETES: Form = Form {
     of: "Kubernetes",
@@ -42,6 +46,7 @@ pub(super) const KUBERNETES: Form = Form {
     unknown: &["$("],
     several: "containers",
     is_by_name: false,
+    is_yaml: true,
 };
 
 /// What a file sets of the image.
@@ -49,12 +54,16 @@ pub(super) struct Found {
     pub(super) form: &'static Form,
     /// As properties, each with its line.
     pub(super) settings: Vec<(usize, String)>,
+    /// The same of what may be set elsewhere, which counts before it.
+    pub(super) shared: Vec<(usize, String)>,
     /// The first line with something else.
     pub(super) other: Option<usize>,
     /// The services, commands or containers that set it, each with the line where it begins.
     pub(super) services: Vec<(String, usize)>,
     /// What is named there and stands elsewhere: its line, its name, and what to do.
     pub(super) elsewhere: Vec<(usize, String, &'static str)>,
+    /// What else of Kubernetes it holds or names.
+    pub(super) resources: Resources,
 }
 
 /// What is to be done with escapes of double quotes that are not undone.
@@ -69,22 +78,48 @@ pub(super) fn found(text: &str) -> Option<Found> {
 }
 
 impl Found {
+    /// Nothing yet of a form.
+    pub(super) fn of(form: &'static Form) -> Found {
+        Found {
+            form,
+            settings: Vec::new(),
+            shared: Vec::new(),
+            other: None,
+            services: Vec::new(),
+            elsewhere: Vec::new(),
+            resources: Resources::default(),
+        }
+    }
+
     /// Tells what the form that was read first has hidden: variables of the image at other places, and whole sets of them.
     fn tell_others(&mut self, text: &str) {
-        let settings = self.settings.iter().map(|(line, _)| *line);
+        let settings = self.settings.iter().chain(&self.shared).map(|(line, _)| *line);
         let known: Vec<usize> = settings.chain(self.elsewhere.iter().map(|(line, ..)| *line)).collect();
         for (line, text) in (1..).zip(text.lines()).filter(|(line, _)| !known.contains(line)) {
-            let text = text.trim_start().trim_start_matches(['-', ' ', '\'', '"']);
-            if text.starts_with("envFrom:") {
-                let why = "Kubernetes takes variables from elsewhere: give the ConfigMap, too, and write those of a Secret";
-                self.elsewhere.push((line, "envFrom".to_owned(), why));
-            } else if text.starts_with(OF_IMAGE) {
-                let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+            let begins = text.trim_start().trim_start_matches(['-', ' ', '\'', '"']);
+            if begins.starts_with(OF_IMAGE) {
                 let why = "it was not read, since it stands where the others do not: if it is a setting, write it beside them";
-                self.elsewhere.push((line, text[..end].to_owned(), why));
+                self.elsewhere.push((line, named(begins).to_owned(), why));
+            } else if let Some(name) = in_flow(text).filter(|_| self.form.is_yaml) {
+                let why = "it, and what is beside it, was not read: what stands in `[ ]` or `{ }` is not; write one a line";
+                self.elsewhere.push((line, name.to_owned(), why));
             }
         }
     }
+}
+
+/// The variable of the image that a line of YAML names first in brackets or braces.
+pub(super) fn in_flow(line: &str) -> Option<&str> {
+    let (before, _) = line.split_once(OF_IMAGE)?;
+    let is_comment = before.trim_start().starts_with('#') || before.contains(" #");
+    let is_name = before.ends_with(['[', '{', ',', ' ', '"', '\'']) && !before.ends_with("${");
+    (is_name && !is_comment && before.contains(['[', '{'])).then(|| named(&line[before.len()..]))
+}
+
+/// The name that a text begins with.
+fn named(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    &text[..end]
 }
 
 impl Form {

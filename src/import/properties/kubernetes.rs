@@ -4,21 +4,20 @@
 use super::OF_IMAGE;
 use super::compose::{depth, has_other_escapes, meant, scalar};
 use super::forms::{ESCAPES, Found, KUBERNETES};
+use super::resources::{Resources, config_map, is_manifest};
 
 /// Reads a manifest. `None`: it is none, or sets nothing of the image.
 pub(super) fn of_kubernetes(text: &str) -> Option<Found> {
     let lines: Vec<&str> = text.lines().collect();
-    let mut found = Found {
-        form: &KUBERNETES,
-        settings: Vec::new(),
-        other: Some(1),
-        services: Vec::new(),
-        elsewhere: Vec::new(),
-    };
+    let mut found = Found::of(&KUBERNETES);
+    found.other = Some(1);
+    found.resources = Resources::read(&lines);
     for at in 0..lines.len() {
-        if is_of_config_map(&lines, at) {
+        if let Some(map) = config_map(&lines, at) {
             let (name, value) = joined(&lines, at);
-            found.set(at + 1, &meant(&name), &value);
+            found.resources.note_variable(map);
+            let setting = found.setting(at + 1, &meant(&name), &value);
+            found.shared.push(setting);
             continue;
         }
         let item = entries(&lines, at);
@@ -27,7 +26,10 @@ pub(super) fn of_kubernetes(text: &str) -> Option<Found> {
             continue;
         };
         match value("value") {
-            Some(value) => found.set(at + 1, &name, value),
+            Some(value) => {
+                let setting = found.setting(at + 1, &name, value);
+                found.settings.push(setting);
+            }
             None => found.elsewhere.push((
                 at + 1,
                 name,
@@ -39,43 +41,31 @@ pub(super) fn of_kubernetes(text: &str) -> Option<Found> {
             found.services.push(container);
         }
     }
-    (!found.settings.is_empty() || !found.elsewhere.is_empty()).then_some(found)
+    let is_empty = [&found.settings, &found.shared].iter().all(|list| list.is_empty()) && found.elsewhere.is_empty();
+    (!is_empty || is_manifest(&lines)).then_some(found)
 }
 
 impl Found {
-    /// Notes a setting with its scalar.
-    fn set(&mut self, line: usize, name: &str, scalar: &str) {
-        self.settings.push((line, format!("{name}={}", meant(scalar))));
+    /// A setting of a scalar, of which it is noted what was not read.
+    fn setting(&mut self, line: usize, name: &str, scalar: &str) -> (usize, String) {
         if has_other_escapes(scalar) {
             self.elsewhere.push((line, name.to_owned(), ESCAPES));
         }
+        (line, format!("{name}={}", meant(scalar)))
     }
-}
-
-/// Whether a line is a variable of the image below the `data` of a ConfigMap. That of a Secret is not text.
-fn is_of_config_map(lines: &[&str], at: usize) -> bool {
-    let line = lines[at];
-    let is_variable = line.trim_start().trim_start_matches(['\'', '"']).starts_with(OF_IMAGE);
-    let is_end = |line: &&&str| line.starts_with("---");
-    let above = lines[..at].iter().rev().take_while(|line| !is_end(line));
-    let below = lines[at..].iter().take_while(|line| !is_end(line));
-    let mut document = above.clone().chain(below);
-    let says = |line: &str, key: &str, value: &str| entry(line).is_some_and(|(own, said)| own == key && meant(&said) == value);
-    let is_outer = |outer: &&&str| is_text(outer) && depth(outer) < depth(line);
-    is_variable
-        && above.clone().find(is_outer).is_some_and(|outer| says(outer, "data", ""))
-        && document.any(|line| says(line, "kind", "ConfigMap"))
 }
 
 /// The entry of a mapping that begins at a line, with what stands deeper.
 fn joined(lines: &[&str], at: usize) -> (String, String) {
-    let below = lines[at + 1..].iter().take_while(|line| depth(line) > depth(lines[at]));
+    // A text may have blank lines.
+    let below = lines[at + 1..].iter().filter(|line| !line.trim().is_empty());
+    let below = below.take_while(|line| depth(line) > depth(lines[at]));
     let text = below.fold(lines[at].trim().to_owned(), |text, line| text + " " + line.trim());
     entry(&text).unwrap_or((text, String::new()))
 }
 
 /// Neither empty nor a comment.
-fn is_text(line: &str) -> bool {
+pub(super) fn is_text(line: &str) -> bool {
     !line.trim().is_empty() && !line.trim_start().starts_with('#')
 }
 
@@ -112,7 +102,7 @@ fn entries(lines: &[&str], at: usize) -> Vec<(String, String)> {
 }
 
 /// A key and its scalar.
-fn entry(text: &str) -> Option<(String, String)> {
+pub(super) fn entry(text: &str) -> Option<(String, String)> {
     let (key, value) = text.split_once(':')?;
     Some((key.trim_end().to_owned(), scalar(value.trim_start()).to_owned()))
 }

@@ -30,7 +30,7 @@ pub(super) fn marked(value: &str) -> String {
 }
 
 /// The variables that are marked in a value, as the proxy has them.
-pub(super) fn kept(value: &str) -> Vec<String> {
+pub(in crate::import) fn kept(value: &str) -> Vec<String> {
     let marked = value.split(|c| shown(c).is_none()).filter(|piece| !piece.is_empty());
     // Two may stand side by side.
     let each = marked.flat_map(|piece| piece.split_inclusive(hidden('}')));
