@@ -433,7 +433,9 @@ sources.kafka_consumer.down {
 fn what_no_rule_can_be_made_of_is_told() {
     let folder = tempfile::tempdir().unwrap();
     for (text, why) in [
-        ("a {", "cluster.hocon: "),
+        ("a {", "cluster.hocon:1:"),
+        ("a = 1\nb = }", "cluster.hocon:2:"),
+        ("a = }", "; mend the HOCON"),
         ("listeners.tcp.default.bind = 1883", "no rule that sends to Kafka"),
         (
             "connectors.kafka_producer.c.bootstrap_hosts = k\nactions.kafka_producer.a { connector = c, parameters { topic = \"${topic}\", message.value = \"${payload}\" } }\n\
@@ -636,4 +638,166 @@ fn an_event_of_a_payload_that_is_no_text_is_refused_and_that_is_told() {
         let (_folder, yaml) = imported(&event.replace(from, with));
         assert!(!yaml.contains(words), "{yaml}");
     }
+}
+
+/// The lines under a title.
+fn under(yaml: &str, title: &str) -> Vec<String> {
+    let lines = yaml.lines().skip_while(|line| *line != title).skip(1);
+    let told = lines.take_while(|line| line.starts_with("# * "));
+    told.map(|line| line["# * ".len()..].to_owned()).collect()
+}
+
+/// What they send or read nobody does: `unmapped: drop` would hide it.
+#[test]
+fn rules_of_another_kafka_are_named() {
+    let (_folder, yaml) = imported(&sends(
+        "t/#",
+        r#""kafka_producer:a""#,
+        r#"
+connectors.kafka_producer.k2 { bootstrap_hosts = "other:9092", resource_opts.health_check_interval = 15s }
+connectors.kafka_consumer.k3 { bootstrap_hosts = "other:9092" }
+actions.kafka_producer.o { connector = k2, parameters { topic = os, message.value = "${payload}", max_inflight = 10, unheard_of = 1 } }
+sources.kafka_consumer.s { connector = k3, parameters { topic = ss, group_id = g, unheard_of = 1 } }
+sources.kafka_consumer.m {
+  connector = k3
+  parameters { topic = ms, topic_mapping = [{ kafka_topic = ms, mqtt_topic = "ms", payload_template = "${.value}" }] }
+}
+bridges.kafka.u { bootstrap_hosts = "other:9092", local_topic = "u/#", kafka { topic = us } }
+rule_engine.rules.r2 { sql = "SELECT * FROM \"site/#\", \"x\"", actions = ["kafka_producer:o", "kafka:u"] }
+rule_engine.rules.r3 {
+  sql = "SELECT * FROM \"$sources/kafka_consumer:s\""
+  actions = [{ function = republish, args { topic = "down/${key}", payload = "${value}" } }]
+}
+"#,
+    ));
+    let other = |connector: &str| format!("is not here: `{connector}` is of another Kafka: a proxy has one");
+    assert_eq!(
+        under(&yaml, "# To be decided:"),
+        [
+            format!(
+                "rule `r2` (`site/#`, `x` to `actions.kafka_producer.o`) {}",
+                other("connectors.kafka_producer.k2")
+            ),
+            format!("rule `r2` (`site/#`, `x` to `bridges.kafka.u`) {}", other("bridges.kafka.u")),
+            format!(
+                "rule `r3` (from `$sources/kafka_consumer:s` to `down/${{key}}`) {}",
+                other("connectors.kafka_consumer.k3")
+            ),
+            format!("rule `u` (`u/#` to `bridges.kafka.u`) {}", other("bridges.kafka.u")),
+            format!(
+                "what `sources.kafka_consumer.m` publishes {}",
+                other("connectors.kafka_consumer.k3")
+            ),
+        ],
+        "{yaml}"
+    );
+    for words in ["not known", "subscribers read:", "the order is kept", "what may be tried again"] {
+        assert!(!yaml.contains(words), "{words}\n{yaml}");
+    }
+    has(&yaml, &["# * actions.kafka_producer.o: not imported, see what is to be decided"]);
+}
+
+#[test]
+fn files_that_are_included_and_not_there_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let within = folder.path().join("conf");
+    std::fs::create_dir(&within).unwrap();
+    let text = format!(
+        "# include \"no.hocon\"\ninclude \"other.hocon\"\n{}",
+        sends("t/#", r#""kafka_producer:a""#, "")
+    );
+    std::fs::write(within.join("cluster.hocon"), &text).unwrap();
+    let import = || {
+        let (code, yaml, err) = run(folder.path(), &["import", "emqx", "conf/cluster.hocon"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{yaml}");
+        yaml
+    };
+    let yaml = import();
+    let open = under(&yaml, "# To be decided:");
+    assert_eq!(open.len(), 1, "{yaml}");
+    assert!(
+        open[0].starts_with("conf/cluster.hocon:2: include \"other.hocon\": that file is not there"),
+        "{yaml}"
+    );
+    // It is looked for beside the file that includes it.
+    std::fs::write(within.join("other.hocon"), "listeners.tcp.default.bind = 1999").unwrap();
+    let yaml = import();
+    assert!(yaml.contains(":1999\"") && !yaml.contains("To be decided"), "{yaml}");
+}
+
+#[test]
+fn packets_and_sessions_have_their_equals() {
+    let import = |more: &str| imported(&sends("t/#", r#""kafka_producer:a""#, more)).1;
+    let yaml = import("mqtt { max_packet_size = 2MB, session_expiry_interval = 2h, max_topic_levels = 64 }");
+    has(
+        &yaml,
+        &[
+            "\nlimits: {packet_size: 2MiB}\n",
+            "# * mqtt.session_expiry_interval = 2h: `sessions.expiry` is the equal",
+            "# * mqtt: not about Kafka",
+        ],
+    );
+    let yaml = import("mqtt.max_packet_size = 300MB");
+    has(&yaml, &["# * mqtt.max_packet_size = 300MB: `limits.packet_size` is the equal"]);
+    assert!(!yaml.contains("limits: {"), "{yaml}");
+}
+
+#[test]
+fn what_no_rule_uses_is_told_as_that() {
+    let (_folder, yaml) = imported(&sends(
+        "t/#",
+        r#""kafka_producer:a", "kafka_producer:d""#,
+        r#"
+connectors.kafka_producer.second { bootstrap_hosts = "k:9092", authentication = none, ssl.enable = false }
+connectors.kafka_producer.third { bootstrap_hosts = "k:9092", authentication { mechanism = plain, username = u, password = s3cret } }
+connectors.kafka_producer.spare { bootstrap_hosts = "k:9092" }
+actions.kafka_producer.d { connector = second, parameters { topic = ds, message.value = "${payload}" } }
+actions.kafka_producer.e { connector = third, parameters { topic = es, message.value = "${payload}" } }
+actions.kafka_producer.a.fallback_actions = [{ kind = reference, type = http, name = alarm }, { kind = republish, args { topic = lost } }]
+sources.kafka_consumer.s { connector = spare, parameters { topic = ss, group_id = g } }
+rule_engine.rules.e { sql = "SELECT * FROM \"e\"", actions = ["kafka_producer:e"] }
+"#,
+    ));
+    assert_eq!(
+        under(&yaml, "# Without an equal:"),
+        [
+            "actions.kafka_producer.a.fallback_actions: not imported, see what is to be decided",
+            "connectors.kafka_producer.third.authentication: a proxy logs in to Kafka once, as the first of its connectors does: `kafka.security`",
+            "actions.kafka_producer.b: no imported rule uses it",
+            "sources.kafka_consumer.s: no imported rule uses it",
+            "connectors.kafka_producer.spare: no imported rule uses it",
+        ],
+        "{yaml}"
+    );
+    has(
+        &yaml,
+        &["# * actions.kafka_producer.a.fallback_actions (`http:alarm`, `republish`): there gets a message that Kafka does not take"],
+    );
+}
+
+#[test]
+fn what_a_rule_lacks_is_told_with_its_filter() {
+    let (folder, yaml) = imported(&sends(
+        "t/#",
+        r#""kafka_producer:a""#,
+        r#"
+actions.kafka_producer.k { connector = c, parameters { topic = ks, message { key = "${topic}-${qos}", value = "${payload}" } } }
+rule_engine.rules.as { sql = "SELECT *, payload as p FROM \"as/#\", \"x\"", actions = ["kafka_producer:a"] }
+rule_engine.rules.keyed { sql = "SELECT * FROM \"keyed/#\"", actions = ["kafka_producer:k"] }
+rule_engine.rules.shared { sql = "SELECT * FROM \"$share/g/q/#\"", actions = ["kafka_producer:a"] }
+"#,
+    ));
+    has(
+        &yaml,
+        &[
+            "# * rule_engine.rules.as: its SQL: `payload as p` is more than a name (FROM `as/#`, `x`)",
+            "# * from `keyed/#` to `actions.kafka_producer.k`: `${topic}` has no equal in a template, unless the filter captures it: `{topic#}`",
+            "; `${qos}` has no equal in a template",
+            "# * from `$share/g/q/#` to `actions.kafka_producer.a`: rules see what is published",
+            "is `q/#` meant?",
+        ],
+    );
+    assert_eq!(yaml.matches("direction: publish").count(), 1, "{yaml}");
+    let told = explained(folder.path(), &["q/1", "--payload", "x"]);
+    assert!(told["records"].as_array().is_none_or(Vec::is_empty), "{told}");
 }

@@ -7,7 +7,9 @@ mod connector;
 mod consumers;
 mod engine;
 mod filters;
+mod includes;
 mod listeners;
+mod mqtt;
 mod producers;
 mod sql;
 mod template;
@@ -60,6 +62,18 @@ impl Import {
             self.open.push(words);
         }
     }
+
+    /// What is not imported; why is to be decided.
+    fn leave_out(&mut self, path: &[&str]) {
+        self.tree.leave(path, "not imported, see what is to be decided");
+    }
+
+    /// What nothing that is imported has asked for.
+    fn leave_unused(&mut self, path: &[&str]) {
+        let is_off = self.tree.is_off(path);
+        self.tree
+            .leave(path, if is_off { "it is switched off" } else { "no imported rule uses it" });
+    }
 }
 
 /// Writes `proxy.yaml` of files of EMQX.
@@ -70,10 +84,12 @@ pub fn emqx(sources: &[Source]) -> Result<String, String> {
     let mut import = Import::default();
     for source in sources {
         import.tree.read(source)?;
+        includes::missing(source).into_iter().for_each(|words| import.open(words));
     }
     let consumers = consumers::all(&import);
     producers::producers(&mut import);
     consumers::consumers(&mut import, &consumers);
+    connector::unused(&mut import);
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     if import.rules.is_empty() {
         let why = match import.open.as_slice() {
@@ -85,11 +101,12 @@ pub fn emqx(sources: &[Source]) -> Result<String, String> {
     let kafka = connector::kafka(&mut import).map_err(|why| format!("{}: {why}", names.join(", ")))?;
     access::access(&mut import);
     let listeners = listeners::listeners(&mut import);
+    let limits = mqtt::limits(&mut import);
     let mut out = comment(&format!("Made by `mqtt-kafka-proxy import emqx {}`.", names.join(" ")));
     told(&mut out, "To be decided:", &import.open);
     told(&mut out, "To be done, or to be known:", &import.notes);
     told(&mut out, "Without an equal:", &import.tree.left(why));
-    write!(out, "\n{listeners}\n{kafka}\nrules:\n{}", import.rules.concat()).expect("a String takes all");
+    write!(out, "\n{listeners}{limits}\n{kafka}\nrules:\n{}", import.rules.concat()).expect("a String takes all");
     out.push_str("\n# As there: what no rule matches is acknowledged, and a SUBSCRIBE is granted, though nothing comes.\n");
     out.push_str("# `reject` tells the devices.\nunmapped: drop\n");
     Ok(out)

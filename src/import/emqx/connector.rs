@@ -19,6 +19,9 @@ impl Connector<'_> {
             return known.clone();
         }
         let told = self.read(import, &name);
+        if told.is_err() {
+            import.leave_out(self.path);
+        }
         import.connectors.insert(name, told.clone());
         told
     }
@@ -33,7 +36,7 @@ impl Connector<'_> {
         let hosts = hosts.ok_or_else(|| format!("`{name}` has no `bootstrap_hosts`, or is of another Kafka"))?;
         match &import.servers {
             Some(known) if *known != hosts => return Err(format!("`{name}` is of another Kafka: a proxy has one")),
-            Some(_) => {}
+            Some(_) => security_of_another(import, self.path),
             None => {
                 import.servers = Some(hosts);
                 import.security = security(import, self.path);
@@ -42,6 +45,34 @@ impl Connector<'_> {
         Ok(())
     }
 }
+
+/// Connectors that nothing imported uses.
+pub(super) fn unused(import: &mut Import) {
+    for kind in ["kafka_producer", "kafka_consumer"] {
+        for name in import.tree.below(&["connectors", kind]) {
+            let path = ["connectors", kind, &name];
+            if !import.connectors.contains_key(&path.join(".")) {
+                import.leave_unused(&path);
+            }
+        }
+    }
+}
+
+/// One proxy logs in once: what a further connector of its Kafka says of that is not needed.
+fn security_of_another(import: &mut Import, path: &[&str]) {
+    for (key, none) in [(&["authentication"][..], "none"), (&["ssl", "enable"], "false")] {
+        let at = [path, key].concat();
+        match import.tree.take(&at) {
+            Some(word) if word != none => import.tree.leave_told(&at.join("."), OF_THE_FIRST),
+            _ => {}
+        }
+    }
+    for key in ["authentication", "ssl"] {
+        import.tree.leave(&[path, &[key]].concat(), OF_THE_FIRST);
+    }
+}
+
+const OF_THE_FIRST: &str = "a proxy logs in to Kafka once, as the first of its connectors does: `kafka.security`";
 
 /// With the port that there is the default.
 fn servers(hosts: &str) -> Vec<String> {

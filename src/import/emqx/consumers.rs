@@ -2,7 +2,7 @@
 
 use super::Import;
 use super::connector::Connector;
-use super::engine::{EngineRule, Republish};
+use super::engine::{EngineRule, Republish, quoted};
 use super::producers::is_kafka_topic;
 use super::template::{Piece, of_record, pieces};
 use crate::import::{naming::name, yaml::text};
@@ -44,7 +44,13 @@ pub(super) fn republished(import: &mut Import, rule: &EngineRule) {
         let reads = match source_of(import, from, source) {
             Ok(reads) => reads,
             Err(why) => {
-                import.open(why);
+                let to: Vec<String> = rule.republished.iter().map(|republish| republish.topic.clone()).collect();
+                let to = if to.is_empty() {
+                    to.concat()
+                } else {
+                    format!(" to {}", quoted(&to))
+                };
+                import.open(format!("rule `{}` (from `{from}`{to}) is not here: {why}", rule.id));
                 continue;
             }
         };
@@ -79,6 +85,9 @@ fn source_of(import: &mut Import, from: &str, name: &str) -> Result<Reads, Strin
     } else {
         reads(import, path)
     };
+    if reads.is_err() {
+        import.leave_out(&path);
+    }
     let reads = reads.and_then(|reads| match reads.topics.as_slice() {
         [] => Err(format!("`{from}` is read, and has no `topic`")),
         _ => Ok(reads),
@@ -143,9 +152,13 @@ pub(super) fn consumers(import: &mut Import, all: &[[String; 2]]) {
         if !import.sources.contains_key(&key) {
             let has_list = |at: &[&str]| !import.tree.below(&[&path[..], at].concat()).is_empty();
             if !has_list(&["topic_mapping"]) && !has_list(&["parameters", "topic_mapping"]) || is_off(import, path) {
+                import.leave_unused(&path);
                 continue;
             }
-            let read = reads(import, path).map_err(|why| import.open(why));
+            let read = reads(import, path).map_err(|why| {
+                import.open(format!("what `{key}` publishes is not here: {why}"));
+                import.leave_out(&path);
+            });
             import.sources.insert(key.clone(), read.map_err(|()| String::new()));
         }
         let Some(Ok(reads)) = import.sources.get(&key).cloned() else {

@@ -1,7 +1,7 @@
 //! Rules of the rule engine: a statement, and what is done with what it selects.
 
 use super::Import;
-use super::sql::{Select, select};
+use super::sql::{Select, filters, select};
 
 /// One of them, as far as it is about Kafka.
 pub(super) struct EngineRule {
@@ -73,10 +73,20 @@ fn rule(import: &mut Import, id: String) -> Option<EngineRule> {
             republished,
         }),
         Err(why) => {
-            import.open(format!("{}: its SQL: {why}", path.join(".")));
+            let from = match filters(&sql) {
+                from if from.is_empty() => String::new(),
+                from => format!(" (FROM {})", quoted(&from)),
+            };
+            import.open(format!("{}: its SQL: {why}{from}", path.join(".")));
             None
         }
     }
+}
+
+/// Names as they are told.
+pub(super) fn quoted(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
 }
 
 /// Where actions of a type are written.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::connector::Connector;
-use super::engine::{EngineRule, rules};
+use super::engine::{EngineRule, quoted, rules};
 use super::filters::{covering, meet};
 use super::sql::Select;
 use super::template::{Piece, literal, of_message, pieces};
@@ -28,34 +28,29 @@ struct Action {
 /// Makes the rules of all that send to Kafka, and of those that get from it.
 pub(super) fn producers(import: &mut Import) {
     let mut read: HashMap<[String; 3], Result<Action, String>> = HashMap::new();
+    let bridges = bridges(import);
     for rule in rules(import) {
         for at in &rule.actions {
             match known(import, &mut read, at) {
                 Ok(action) => all_topics(import, &rule, &action),
-                Err(why) => import.open(why),
+                Err(why) => not_here(import, &rule, at, &why),
             }
         }
         consumers::republished(import, &rule);
     }
-    // Bridges may name their topics themselves.
-    for bridge in import.tree.below(&["bridges", "kafka"]) {
-        let path = ["bridges", "kafka", &bridge];
-        let mut take = |key: &[&str]| import.tree.take(&[&path[..], key].concat()).filter(|topic| !topic.is_empty());
-        // By the release that has written it; without one only rules send to it.
-        let Some(filter) = take(&["local_topic"]).or_else(|| take(&["producer", "mqtt", "topic"])) else {
-            continue;
-        };
-        let (fields, from) = (None, vec![filter]);
-        let (select, id) = (Select { fields, from }, bridge.clone());
-        let rule = EngineRule {
-            id,
-            select,
-            actions: vec![],
-            republished: vec![],
-        };
-        match known(import, &mut read, &path.map(str::to_owned)) {
+    for rule in bridges {
+        let at = ["bridges", "kafka", &rule.id].map(str::to_owned);
+        match known(import, &mut read, &at) {
             Ok(action) => all_topics(import, &rule, &action),
-            Err(why) => import.open(why),
+            Err(why) => not_here(import, &rule, &at, &why),
+        }
+    }
+    for [section, kind] in [["actions", "kafka_producer"], ["bridges", "kafka"]] {
+        for name in import.tree.below(&[section, kind]) {
+            let path = [section, kind, &name];
+            if !read.contains_key(&path.map(str::to_owned)) {
+                import.leave_unused(&path);
+            }
         }
     }
     if !import.rules.is_empty() {
@@ -63,10 +58,69 @@ pub(super) fn producers(import: &mut Import) {
     }
 }
 
+/// Bridges that name their topics themselves, as rules.
+fn bridges(import: &mut Import) -> Vec<EngineRule> {
+    let mut rules = Vec::new();
+    for id in import.tree.below(&["bridges", "kafka"]) {
+        let path = ["bridges", "kafka", &id];
+        let mut take = |key: &[&str]| import.tree.take(&[&path[..], key].concat()).filter(|topic| !topic.is_empty());
+        // By the release that has written it; without one only rules send to it.
+        let Some(filter) = take(&["local_topic"]).or_else(|| take(&["producer", "mqtt", "topic"])) else {
+            continue;
+        };
+        let (fields, from) = (None, vec![filter]);
+        rules.push(EngineRule {
+            id,
+            select: Select { fields, from },
+            actions: vec![],
+            republished: vec![],
+        });
+    }
+    rules
+}
+
 /// An action that several may send to, and that is read once.
 fn known(import: &mut Import, read: &mut HashMap<[String; 3], Result<Action, String>>, at: &[String; 3]) -> Result<Action, String> {
     let known = read.entry(at.clone());
-    known.or_insert_with(|| action(import, &[&at[0], &at[1], &at[2]])).clone()
+    let path = [at[0].as_str(), &at[1], &at[2]];
+    let made = || match action(import, &path) {
+        Ok(action) => {
+            fallback(import, &path);
+            Ok(action)
+        }
+        Err(why) => {
+            import.leave_out(&path);
+            Err(why)
+        }
+    };
+    known.or_insert_with(made).clone()
+}
+
+/// What a rule sends there is acknowledged here unless another rule takes it: it is told with its filters.
+fn not_here(import: &mut Import, rule: &EngineRule, at: &[String; 3], why: &str) {
+    let (id, filters) = (&rule.id, quoted(&rule.select.from));
+    import.open(format!("rule `{id}` ({filters} to `{}`) is not here: {why}", at.join(".")));
+}
+
+/// Where a message goes that Kafka does not take.
+fn fallback(import: &mut Import, path: &[&str]) {
+    let all = [path, &["fallback_actions"]].concat();
+    let mut others = Vec::new();
+    for number in import.tree.below(&all) {
+        let mut take = |key: &str| import.tree.take(&[&all[..], &[&number, key]].concat());
+        let [kind, of, name] = ["kind", "type", "name"].map(&mut take);
+        others.push(match (of, name) {
+            (Some(of), Some(name)) => format!("{of}:{name}"),
+            _ => kind.unwrap_or_default(),
+        });
+    }
+    if !others.is_empty() {
+        import.leave_out(&all);
+        let (all, others) = (all.join("."), quoted(&others));
+        import.open(format!(
+            "{all} ({others}): there gets a message that Kafka does not take, and here its device is refused: `on_error` of the rule may do otherwise, see proxy.yaml"
+        ));
+    }
 }
 
 fn action(import: &mut Import, path: &[&str]) -> Result<Action, String> {
@@ -166,7 +220,7 @@ fn needed<'r>(import: &mut Import, rule: &'r EngineRule, action: &Action) -> Vec
     // One that no rule can be made of takes nothing from others.
     let (made, others): (Vec<&str>, Vec<&str>) = all
         .into_iter()
-        .partition(|filter| !is_event(filter) && kafka_topic(&action.topic, filter).is_ok());
+        .partition(|filter| !is_event(filter) && behind_group(filter).is_none() && kafka_topic(&action.topic, filter).is_ok());
     let mut needed = Vec::new();
     for (at, filter) in made.iter().enumerate() {
         match covering(&made, at) {
@@ -188,10 +242,21 @@ fn is_event(from: &str) -> bool {
     ["$events/", "$bridges/", "$sources/"].iter().any(|begin| from.starts_with(begin))
 }
 
+/// The filter of a shared subscription.
+fn behind_group(from: &str) -> Option<&str> {
+    let of_group = from.strip_prefix("$share/").and_then(|rest| rest.split_once('/'));
+    of_group.map(|(_, filter)| filter).or_else(|| from.strip_prefix("$queue/"))
+}
+
 /// A rule as it stands in the file, for a filter, with whether it is a copy.
 fn written(import: &mut Import, rule: &EngineRule, action: &Action, (filter, also): (&str, bool)) -> Result<String, String> {
     if is_event(filter) {
         return Err("it is no topic that devices publish to".to_owned());
+    }
+    if let Some(filter) = behind_group(filter) {
+        return Err(format!(
+            "rules see what is published, and no device publishes to a shared subscription, so it matches nothing there either: is `{filter}` meant?"
+        ));
     }
     let select = &rule.select;
     for piece in [&action.topic, &action.key, &action.value]

@@ -34,13 +34,17 @@ pub(super) fn literal(text: &str) -> String {
 /// A template over a message, for a key, a header or a partition.
 ///
 /// # Errors
-/// The first placeholder that has no equal, in words.
+/// The placeholders that have no equal, in words.
 pub(super) fn of_message(template: &str) -> Result<String, String> {
     let piece = |piece: &Piece<'_>| match piece {
         Piece::Text(text) => Ok(literal(text)),
         Piece::Hole("clientid") => Ok("{client}".to_owned()),
         Piece::Hole("username") => Ok("{identity}".to_owned()),
         Piece::Hole("timestamp" | "publish_received_at") => Ok("{now}".to_owned()),
+        Piece::Hole("topic") => Err(format!(
+            "{}, unless the filter captures it: `{{topic#}}` in `mqtt` (for `#`), and `{{topic}}` in the template",
+            no_equal("topic")
+        )),
         Piece::Hole(path) => {
             let field = path.strip_prefix("payload.").filter(|field| is_name(field));
             let user = path.strip_prefix("pub_props.User-Property.").filter(|name| is_name(name));
@@ -51,7 +55,12 @@ pub(super) fn of_message(template: &str) -> Result<String, String> {
             }
         }
     };
-    pieces(template).iter().map(piece).collect()
+    let made: Vec<Result<String, String>> = pieces(template).iter().map(piece).collect();
+    let wrong: Vec<&str> = made.iter().filter_map(|piece| piece.as_ref().err()).map(String::as_str).collect();
+    match wrong.as_slice() {
+        [] => made.into_iter().collect(),
+        wrong => Err(wrong.join("; ")),
+    }
 }
 
 /// A template over a record, for an MQTT topic.

@@ -1,7 +1,8 @@
 //! The settings of a HOCON file, each a path and a text; what nobody has asked for when all is written has no equal.
 
-use hocon::HoconValue;
+use hocon::{HoconError, HoconValue};
 
+use super::includes;
 use crate::import::Source;
 
 /// One setting.
@@ -19,9 +20,9 @@ impl Tree {
     /// Reads one more file. Of a setting that is there twice the last counts.
     ///
     /// # Errors
-    /// It is no HOCON; in words, with its name.
+    /// It is no HOCON; in words, with its name and the place.
     pub(super) fn read(&mut self, source: &Source) -> Result<(), String> {
-        let read = hocon::parse(&source.text).map_err(|error| format!("{}: {error}", source.name))?;
+        let read = hocon::parse_string_with_options(&source.text, includes::options(source)).map_err(|error| fault(source, error))?;
         let keys: Vec<String> = read.keys().into_iter().map(str::to_owned).collect();
         for key in keys {
             // A key is a path for `get`: in quotes it is one name.
@@ -104,6 +105,19 @@ impl Tree {
         }
         self.left.into_iter().map(|(path, why)| format!("{path}: {why}")).collect()
     }
+}
+
+/// Why a source is no HOCON. Of what is included the parser tells a line without saying whose it is.
+fn fault(source: &Source, error: HoconError) -> String {
+    let name = &source.name;
+    let told = match error {
+        HoconError::Parse(error) => format!("{name}:{}:{}: {}", error.line, error.col, error.message),
+        HoconError::Resolve(error) if error.line > 0 && !includes::has_some(&source.text) => {
+            format!("{name}:{}:{}: {} ({})", error.line, error.col, error.message, error.path)
+        }
+        error => format!("{name}: {error}"),
+    };
+    format!("{told}; mend the HOCON")
 }
 
 /// EMQX writes texts of several lines with a margin, between `~` and `~`, which is not of the text.
