@@ -4,8 +4,9 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use regex_automata::dfa::onepass;
 use regex_automata::hybrid::dfa::DFA;
-use regex_automata::meta::{Cache, Regex};
+use regex_automata::meta::{self, Regex};
 use regex_automata::nfa::thompson::NFA;
 use regex_automata::util::primitives::NonMaxUsize;
 use regex_automata::util::start;
@@ -13,7 +14,7 @@ use regex_automata::{Anchored, Input};
 use regex_syntax::ast::{self, Ast, GroupKind};
 use regex_syntax::hir::literal::Extractor;
 use regex_syntax::hir::translate::Translator;
-use regex_syntax::hir::{Hir, Look};
+use regex_syntax::hir::{Hir, HirKind, Look};
 use thread_local::ThreadLocal;
 
 use super::fault::Wrong;
@@ -31,7 +32,9 @@ const DEEPEST: u32 = 32;
 /// A compiled expression; its groups are numbered as the captures of the filter that it is in.
 #[derive(Clone, Debug)]
 pub(super) struct Expression {
-    regex: Regex,
+    /// What all its topics begin with: compared at once, and searched behind.
+    beginning: Box<[u8]>,
+    searcher: Searcher,
     /// Of each thread its own, without a lock.
     caches: Arc<ThreadLocal<RefCell<Cache>>>,
     /// The whole topic and its groups have so many ends.
@@ -41,7 +44,46 @@ pub(super) struct Expression {
     written: String,
 }
 
+/// What the rest of an expression is searched with.
+#[derive(Clone, Debug)]
+enum Searcher {
+    /// Where each byte leaves one way only, as in most expressions of topics: the groups are found as it goes.
+    OnePass(Box<onepass::DFA>),
+    Any(Regex),
+}
+
+#[derive(Debug)]
+enum Cache {
+    OnePass(onepass::Cache),
+    Any(Box<meta::Cache>),
+}
+
+impl Searcher {
+    fn cache(&self) -> RefCell<Cache> {
+        RefCell::new(match self {
+            Searcher::OnePass(dfa) => Cache::OnePass(dfa.create_cache()),
+            Searcher::Any(regex) => Cache::Any(Box::new(regex.create_cache())),
+        })
+    }
+
+    /// Whether it takes what is to be searched; the ends of its groups.
+    fn search(&self, cache: &mut Cache, input: &Input<'_>, slots: &mut [Option<NonMaxUsize>]) -> bool {
+        match (self, cache) {
+            // It fails only where the search is not anchored.
+            (Searcher::OnePass(dfa), Cache::OnePass(cache)) => dfa.try_search_slots(cache, input, slots).is_ok_and(|found| found.is_some()),
+            (Searcher::Any(regex), Cache::Any(cache)) => regex.search_slots_with(cache, input, slots).is_some(),
+            _ => false,
+        }
+    }
+}
+
 impl Expression {
+    /// What is to be searched of a topic; `None`: it begins otherwise.
+    fn input<'a>(&self, topic: &'a str) -> Option<Input<'a>> {
+        let begins = topic.as_bytes().starts_with(&self.beginning);
+        begins.then(|| Input::new(topic).range(self.beginning.len()..).anchored(Anchored::Yes))
+    }
+
     /// As it stands in the file.
     pub(super) fn written(&self) -> &str {
         &self.written
@@ -49,7 +91,9 @@ impl Expression {
 
     /// Whether it takes this topic, as `captures` would say.
     pub(super) fn takes(&self, topic: &str) -> bool {
-        self.regex.is_match(Input::new(topic).anchored(Anchored::Yes))
+        let cache = self.caches.get_or(|| self.searcher.cache());
+        self.input(topic)
+            .is_some_and(|input| self.searcher.search(&mut cache.borrow_mut(), &input, &mut []))
     }
 
     /// Whether it may take a topic that begins like this. Allocates: meant for SUBSCRIBE.
@@ -74,9 +118,11 @@ impl Expression {
     pub(super) fn captures<'a>(&self, topic: &'a str) -> Option<Captured<'a>> {
         let mut slots: [Option<NonMaxUsize>; 2 * (MAX_CAPTURES + 1)] = [None; _];
         let slots = &mut slots[..self.slots];
-        let input = Input::new(topic).anchored(Anchored::Yes);
-        let cache = self.caches.get_or(|| RefCell::new(self.regex.create_cache()));
-        self.regex.search_slots_with(&mut cache.borrow_mut(), &input, slots)?;
+        let input = self.input(topic)?;
+        let cache = self.caches.get_or(|| self.searcher.cache());
+        if !self.searcher.search(&mut cache.borrow_mut(), &input, slots) {
+            return None;
+        }
         let mut captured = Captured::default();
         // The first pair is the whole topic.
         for (held, ends) in captured.iter_mut().zip(slots.as_chunks::<2>().0.iter().skip(1)) {
@@ -124,11 +170,9 @@ fn not_one(at: usize, why: &str) -> Wrong {
 /// The expression, made to take the whole topic or nothing of it.
 fn compile(hir: Hir, written: &str) -> Result<Expression, Vec<Wrong>> {
     let whole = Hir::concat(vec![hir, Hir::look(Look::End)]);
-    let bounds = Regex::config()
-        .nfa_size_limit(Some(LARGEST))
-        .onepass_size_limit(Some(LARGEST))
-        .hybrid_cache_capacity(LARGEST);
-    let regex = Regex::builder().configure(bounds).build_from_hir(&whole).map_err(|_| {
+    let (beginning, rest) = apart(&whole);
+    let searcher = one_pass(&rest).map_or_else(|| any(&rest), |dfa| Ok(Searcher::OnePass(Box::new(dfa))));
+    let searcher = searcher.map_err(|_| {
         let remedy = "repeat less, or write `[a-z0-9]` instead of `\\w`, which is a thousand ranges of Unicode";
         vec![Wrong::new(
             0,
@@ -136,13 +180,45 @@ fn compile(hir: Hir, written: &str) -> Result<Expression, Vec<Wrong>> {
             remedy,
         )]
     })?;
+    let groups = match &searcher {
+        Searcher::OnePass(dfa) => dfa.get_nfa().group_info(),
+        Searcher::Any(regex) => regex.group_info(),
+    };
     Ok(Expression {
-        slots: regex.group_info().slot_len(),
+        slots: groups.slot_len(),
+        beginning,
+        searcher,
         caches: Arc::default(),
-        regex,
         beginnings: automaton_of(&whole).map(Box::new),
         written: written.to_owned(),
     })
+}
+
+/// The text that all begin with, and what stands behind it.
+fn apart(whole: &Hir) -> (Box<[u8]>, Hir) {
+    if let HirKind::Concat(parts) = whole.kind()
+        && let [first, rest @ ..] = parts.as_slice()
+        && let HirKind::Literal(literal) = first.kind()
+    {
+        return (literal.0.clone(), Hir::concat(rest.to_vec()));
+    }
+    (Box::default(), whole.clone())
+}
+
+fn one_pass(rest: &Hir) -> Option<onepass::DFA> {
+    let bounds = NFA::config().nfa_size_limit(Some(LARGEST));
+    let nfa = NFA::compiler().configure(bounds).build_from_hir(rest).ok()?;
+    let bounds = onepass::Config::new().size_limit(Some(LARGEST));
+    onepass::Builder::new().configure(bounds).build_from_nfa(nfa).ok()
+}
+
+fn any(rest: &Hir) -> Result<Searcher, Box<meta::BuildError>> {
+    let bounds = Regex::config()
+        .nfa_size_limit(Some(LARGEST))
+        .onepass(false)
+        .hybrid_cache_capacity(LARGEST);
+    let regex = Regex::builder().configure(bounds).build_from_hir(rest);
+    regex.map(Searcher::Any).map_err(Box::new)
 }
 
 /// An automaton that takes the topics of an expression, whole. `None`: it is none, or too much for one.
