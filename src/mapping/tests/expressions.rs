@@ -40,6 +40,26 @@ fn an_expression_takes_whole_topics_only() {
     assert_eq!(first(&anchored, "ZÄHLER/1").rule, 0);
 }
 
+/// What all topics of an expression begin with is not searched, but what follows may look back at it; and groups may be such that no one pass
+/// finds them.
+#[test]
+fn what_is_searched_knows_what_stands_before_it() {
+    for (expression, topic, key) in [
+        (r"a/(?-u:\b)(?<x>[b-z]+)", "a/bc", Some("bc")),
+        (r"ab(?-u:\b)(?<x>[b-z]+)", "abc", None),
+        (r"ab(?-u:\B)(?<x>[b-z]+)", "abc", Some("c")),
+        (r"zähler/\b(?<x>.+)", "zähler/ü", Some("ü")),
+        (r"a/(?:^|-)(?<x>b)", "a/b", None),
+        (r"a/(?:^|-)(?<x>b)", "a/-b", Some("b")),
+        (r"a/(?<x>[a-z]*)(?:[a-z]*)/z", "a/bc/z", Some("bc")),
+        (r"a/(?<x>[a-z]*)(?:[a-z]*)/z", "b/bc/z", None),
+    ] {
+        let set = compile(vec![regex("a", expression, "t", Some("{x}"))]);
+        let found = write(&set, &publish(topic, b"")).ok().map(|records| records[0].key().to_owned());
+        assert_eq!(found.as_deref(), key, "{expression} {topic}");
+    }
+}
+
 #[test]
 fn no_expression_takes_a_topic_of_the_servers_own_unless_it_is_written_out() {
     let set = compile(vec![regex("all", ".*", "t", None), regex("own", r"\$app/(?:x|y)", "t", None)]);
