@@ -22,7 +22,7 @@ use crate::mqtt::outbox::Outbox;
 
 use super::gate::Seat;
 use super::identity::CertificateIdentity;
-use super::pool::{self, BUFFER_SIZE};
+use super::pool::{self, BUFFER_SIZE, Buffer};
 use super::records::Records;
 use super::stream::Stream;
 use super::turns;
@@ -46,7 +46,7 @@ pub enum Fill {
 #[derive(Debug)]
 pub struct Link {
     pub(super) stream: Stream,
-    lent: Option<Box<[u8]>>,
+    lent: Option<Buffer>,
     kept: Vec<u8>,
     /// The unconsumed input within `lent`, or within `kept` if nothing is lent.
     start: usize,
@@ -134,7 +134,7 @@ impl Link {
 
     /// The input that has not been consumed.
     pub fn input(&self) -> &[u8] {
-        &self.lent.as_deref().unwrap_or(&self.kept)[self.start..self.end]
+        &self.lent.as_ref().map_or(&self.kept[..], |lent| &lent[..])[self.start..self.end]
     }
 
     /// Declares the first `count` bytes of the input used. The last of them gives the buffer back.
@@ -276,7 +276,7 @@ impl Link {
     }
 
     /// A buffer whose first `end` bytes are the unconsumed input, unless that is so much that reads are appended to it.
-    fn take_buffer(&mut self) -> Box<[u8]> {
+    fn take_buffer(&mut self) -> Buffer {
         if let Some(mut buffer) = self.lent.take() {
             buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -297,7 +297,7 @@ impl Link {
     }
 
     /// After a read of `count` bytes into `buffer`: decides where the input lies from now on.
-    fn settle(&mut self, buffer: Box<[u8]>, count: usize) {
+    fn settle(&mut self, buffer: Buffer, count: usize) {
         if self.appends() {
             self.kept.extend_from_slice(&buffer[..count]);
             self.end += count;

@@ -12,20 +12,23 @@ pub(super) const BUFFER_SIZE: usize = 64 * 1024;
 /// A thread polls one task at a time and few of those keep bytes over an await: more would only lie about.
 const KEPT_PER_THREAD: usize = 8;
 
+/// By one pointer, for each connection has room for it.
+pub(super) type Buffer = Box<[u8; BUFFER_SIZE]>;
+
 thread_local! {
-    static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A buffer of [`BUFFER_SIZE`] bytes; their content is whatever the last reader left, so only what was read may be shown.
-pub(super) fn lend() -> Box<[u8]> {
+pub(super) fn lend() -> Buffer {
     #[cfg(test)]
     count::add(1);
-    POOL.with_borrow_mut(Vec::pop)
-        .unwrap_or_else(|| vec![0; BUFFER_SIZE].into_boxed_slice())
+    let fresh = || vec![0; BUFFER_SIZE].try_into().expect("it has that size");
+    POOL.with_borrow_mut(Vec::pop).unwrap_or_else(fresh)
 }
 
 /// Takes a lent buffer home.
-pub(super) fn give_back(buffer: Box<[u8]>) {
+pub(super) fn give_back(buffer: Buffer) {
     #[cfg(test)]
     count::add(-1);
     // At the end of a thread its pool may be gone already: then the buffer is simply freed.

@@ -7,6 +7,7 @@ mod last_words;
 mod reading;
 mod taking;
 mod waking;
+mod within;
 
 use std::{
     future::poll_fn,
@@ -21,8 +22,6 @@ use tokio::{
     time::{Sleep, sleep_until, timeout},
 };
 
-use tracing::Instrument;
-
 use super::{Shared, allowance, desk::Desk, guard::Guard, pace::Pace};
 use crate::{
     downstream::{Fill, Link, Ready},
@@ -30,6 +29,7 @@ use crate::{
     session::Session,
 };
 use waking::Awake;
+use within::Within;
 
 /// How long the last bytes may take to leave.
 const LAST_WRITE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -64,11 +64,14 @@ pub struct Connection {
 }
 
 /// What ended a wait.
+#[derive(Clone, Copy)]
 enum Event {
     /// Something lies in the mailbox or among the receipts, a wait for memory or a topic may be over, or the clock.
     Woken,
     /// The socket.
-    Socket(std::io::Result<Ready>),
+    Socket(Ready),
+    /// A fault of the socket.
+    Lost,
 }
 
 impl Connection {
@@ -111,41 +114,47 @@ impl Connection {
         // Only where debug lines are asked for, and then with each of them: a client id may be empty, or not its own.
         let span = tracing::debug_span!("connection", peer = %link.peer(), listener = link.listener());
         let mut connection = span.in_scope(|| Self::new(link, shared));
-        async move {
+        let served = async move {
             connection.run().await;
             // Boxed: the task of an idle connection has no room for its end.
             Box::pin(connection.finish()).await;
             drop(alive);
-        }
-        .instrument(span)
+        };
+        Within::new(span, served)
     }
 
-    /// Until the session is over.
-    async fn run(&mut self) {
-        loop {
-            if !Awake::is_sure(self.awake.as_deref()) {
-                // Boxed: rare, and the task of an idle connection has no room for it.
-                Box::pin(self.make_sure()).await;
+    /// Until the session is over. As [`Connection::serve`] no `async fn`.
+    #[expect(clippy::manual_async_fn, reason = "its memory would hold `self` twice")]
+    fn run(&mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            loop {
+                if !Awake::is_sure(self.awake.as_deref()) {
+                    // Boxed: rare, and the task of an idle connection has no room for it.
+                    Box::pin(self.make_sure()).await;
+                }
+                self.turn();
+                if self.session.is_closed() {
+                    break;
+                }
+                self.session.speak();
+                let is_used_up = allowance::is_used_up();
+                // One that is blocked has what it waits for, however dear it was: looked at again at once it would be as dear once more.
+                let event = self.wait(is_used_up && !self.desk.is_blocked()).await;
+                self.heed(event);
+                if is_used_up {
+                    // Boxed: rare, and the task of an idle connection has no room for it.
+                    Box::pin(allowance::next_turn()).await;
+                }
             }
-            self.turn();
-            if self.session.is_closed() {
-                break;
-            }
-            self.session.speak();
-            let is_used_up = allowance::is_used_up();
-            // One that is blocked has what it waits for, however dear it was: looked at again at once it would be as dear once more.
-            let event = self.wait(is_used_up && !self.desk.is_blocked()).await;
-            if is_used_up {
-                // Boxed: rare, and the task of an idle connection has no room for it.
-                Box::pin(allowance::next_turn()).await;
-            }
-            match event {
-                Event::Woken => {}
-                Event::Socket(Ok(Ready::Bytes | Ready::Written)) => {}
-                Event::Socket(Ok(Ready::Deaf)) => self.begin_last_words(Instant::now()),
-                Event::Socket(Ok(Ready::Part)) => self.session.waits_for_rest(0, Instant::now()),
-                Event::Socket(Ok(Ready::End) | Err(_)) => self.session.lost(Instant::now()),
-            }
+        }
+    }
+
+    fn heed(&mut self, event: Event) {
+        match event {
+            Event::Woken | Event::Socket(Ready::Bytes | Ready::Written) => {}
+            Event::Socket(Ready::Deaf) => self.begin_last_words(Instant::now()),
+            Event::Socket(Ready::Part) => self.session.waits_for_rest(0, Instant::now()),
+            Event::Socket(Ready::End) | Event::Lost => self.session.lost(Instant::now()),
         }
     }
 
@@ -232,7 +241,7 @@ impl Connection {
             biased;
             // Whoever rings all the time would keep it from the socket.
             () = wake.notified(), if !is_cut_short => Event::Woken,
-            ready = ready => ready.map_or(Event::Woken, Event::Socket),
+            ready = ready => ready.map_or(Event::Woken, |ready| ready.map_or(Event::Lost, Event::Socket)),
             () = std::future::ready(()), if is_cut_short => Event::Woken,
             () = desk.unblocked() => Event::Woken,
             () = ring(alarm) => Event::Woken,

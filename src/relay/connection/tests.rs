@@ -209,6 +209,15 @@ async fn a_turn_ends_when_programs_have_had_their_part_and_the_next_goes_on_wher
     assert_eq!(answers, expected);
 }
 
+/// The runtime keeps 112 bytes beside it, its turns (`downstream/turns.rs`) 8, and memory for all of it comes in steps of 128: with one byte more each idle
+/// connection takes 128 more.
+#[tokio::test]
+async fn the_task_of_a_connection_takes_thirteen_steps_of_memory() {
+    let (link, shared, _device, _) = link().await;
+    let task = Connection::serve(link, shared, Arc::new(()));
+    assert!(size_of_val(&task) <= 13 * 128 - 112 - 8, "{}", size_of_val(&task));
+}
+
 #[tokio::test]
 async fn who_must_end_is_heard_out_also_if_that_takes_more_than_one_turn() {
     for ending in [Ending::TakenOver, Ending::ByOperator, Ending::ShutDown] {
