@@ -142,7 +142,7 @@ fn pings() -> Vec<u8> {
     frame(0x89, &[]).repeat(50_000)
 }
 
-/// Hurts by pongs to somebody whom nobody knows, and who never says CONNECT. What carries nothing may have 256 KiB before it.
+/// Hurts by pongs to somebody whom nobody knows, and who never says CONNECT. What carries nothing may have 64 KiB before it.
 pub fn pings_alone(_: usize) -> Vec<u8> {
     pings()
 }

@@ -7,24 +7,30 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::yield_now;
 
 /// So long a connection is young, from its accept on, or until its client is let in,
 const YOUTH: Duration = Duration::from_secs(10);
 /// if it does not have so many turns behind that: more than a large first packet takes. A device that has come, and is at its work, is served. Turns
 /// before CONNECT do not count: whoever likes can have many, a byte of his ClientHello at a time, and keep what costs most for their end.
-const TURNS: u32 = 64;
+const TURNS: u8 = 64;
 /// Places for each thread of the runtime. As long as anybody waits the next of them stands in the queue; more of them would take the others' part
 /// of a processor that is too small for all.
 const EACH: usize = 1;
 
+/// After young ones had so much of a thread their next turn comes when the sockets were looked at: a handshake takes about as much. A look costs some µs.
+const LOOK: Duration = Duration::from_micros(200);
+
 thread_local! {
+    /// What turns of young ones took of this thread since the sockets were looked at for one of them.
+    static SPENT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     /// In the turn that this thread gives, the connection was said to be served.
     static SERVED: Cell<bool> = const { Cell::new(false) };
 }
@@ -58,14 +64,22 @@ pin_project! {
 struct Young {
     until: Instant,
     /// Turns that it has left, once its client is let in.
-    left: u32,
+    left: u8,
     /// Its client is let in.
     served: bool,
     turns: Turns,
-    /// It has asked for a place.
-    asked: Option<Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>>,
-    /// It has one, and stands in the queue.
-    place: Option<OwnedSemaphorePermit>,
+    place: Place,
+}
+
+enum Place {
+    /// It has none, and needs none.
+    None,
+    /// It has asked for one.
+    Asked(Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>),
+    /// It has one, and waits for the runtime to look at the sockets.
+    Taken(OwnedSemaphorePermit),
+    /// It stands in the queue with it.
+    Queued(OwnedSemaphorePermit),
 }
 
 impl std::fmt::Debug for Young {
@@ -80,6 +94,12 @@ impl Turns {
         Self(Arc::new(Semaphore::new(EACH * threads.max(1))))
     }
 
+    /// For a place that is not free.
+    fn ask(&self) -> Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>> {
+        let places = self.0.clone();
+        Box::pin(async move { places.acquire_owned().await.expect("they are never closed") })
+    }
+
     /// Of a connection that was accepted at `opened`.
     pub(super) fn of<F: Future>(&self, opened: Instant, connection: F) -> InTurn<F> {
         let young = Young {
@@ -87,8 +107,7 @@ impl Turns {
             left: TURNS,
             served: false,
             turns: self.clone(),
-            asked: None,
-            place: None,
+            place: Place::None,
         };
         InTurn {
             young: Some(Box::new(young)),
@@ -103,24 +122,30 @@ impl Young {
     }
 
     /// A place, which is taken before this stands in the runtime's queue and not when its turn there has come: they go to those who ask first.
+    ///
+    /// Who had to wait for it may have to wait there until the sockets have been looked at. The runtime does that by itself only after so many turns,
+    /// each of which may be a handshake, and those who are served would wait for them all before anybody knows that they have something to do.
     fn poll_place(&mut self, context: &mut Context<'_>) -> Poll<OwnedSemaphorePermit> {
-        if let Some(place) = self.place.take() {
-            return Poll::Ready(place);
+        let place = match std::mem::replace(&mut self.place, Place::None) {
+            Place::Queued(place) => return Poll::Ready(place),
+            Place::Taken(place) => Ok(place),
+            Place::Asked(asked) => Err(asked),
+            Place::None => self.turns.0.clone().try_acquire_owned().map_err(|_| self.turns.ask()),
+        };
+        match place.map_err(|mut asked| (asked.as_mut().poll(context), asked)) {
+            Err((Poll::Pending, asked)) => self.place = Place::Asked(asked),
+            Err((Poll::Ready(place), _)) if SPENT.get() >= LOOK => {
+                SPENT.set(Duration::ZERO);
+                self.place = Place::Taken(place);
+                // Its first poll has the runtime wake this when it has looked, and there is nothing behind that.
+                let _ = pin!(yield_now()).poll(context);
+            }
+            Err((Poll::Ready(place), _)) | Ok(place) => {
+                self.place = Place::Queued(place);
+                // To the end of the queue: who is woken by another task, or by the runtime, comes next, before all that wait.
+                context.waker().wake_by_ref();
+            }
         }
-        let places = &self.turns.0;
-        let free = self.asked.is_none().then(|| places.clone().try_acquire_owned().ok()).flatten();
-        let ask = || {
-            let places = places.clone();
-            Box::pin(async move { places.acquire_owned().await.expect("they are never closed") }) as _
-        };
-        let place = match free {
-            Some(place) => place,
-            None => ready!(self.asked.get_or_insert_with(ask).as_mut().poll(context)),
-        };
-        self.asked = None;
-        self.place = Some(place);
-        // To the end of the queue: who is woken by another task comes next, before all that wait.
-        context.waker().wake_by_ref();
         Poll::Pending
     }
 }
@@ -137,7 +162,9 @@ impl<F: Future> Future for InTurn<F> {
         // Until the end of this turn.
         let _place = ready!(young.poll_place(context));
         SERVED.set(false);
+        let began = Instant::now();
         let polled = this.connection.poll(context);
+        SPENT.set(SPENT.get().saturating_add(began.elapsed()));
         if SERVED.take() {
             young.served = true;
             young.left = young.left.saturating_sub(1);
@@ -151,7 +178,6 @@ mod tests {
     use super::*;
     use std::future::poll_fn;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-    use tokio::task::yield_now;
 
     fn turns(places: usize) -> Turns {
         Turns(Arc::new(Semaphore::new(places)))
@@ -208,6 +234,52 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn nor_where_who_is_woken_comes_first() {
         who_is_served_waits_for_three_turns().await;
+    }
+
+    /// In a flood of young ones, each of whose turns is as long as a handshake, something comes for who is served, between two looks that the runtime takes
+    /// by itself.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn the_sockets_are_looked_at_between_long_turns_of_young_ones() {
+        use tokio::io::AsyncReadExt;
+        let (turns, done) = (turns(1), Arc::new(AtomicUsize::new(0)));
+        let (mut near, far) = tokio::net::UnixStream::pair().unwrap();
+        let far = far.into_std().unwrap();
+        let served = tokio::spawn({
+            let done = done.clone();
+            async move {
+                let mut behind = vec![];
+                while let Ok(at) = near.read_u32().await {
+                    behind.push(done.load(Relaxed) - at as usize);
+                }
+                behind
+            }
+        });
+        let far = Arc::new(std::sync::Mutex::new(far));
+        let flood: Vec<_> = (0..100)
+            .map(|_| {
+                let (done, far) = (done.clone(), far.clone());
+                tokio::spawn(turns.of(Instant::now(), async move {
+                    for _ in 0..10 {
+                        let now = done.fetch_add(1, Relaxed) + 1;
+                        if now.is_multiple_of(50) {
+                            std::io::Write::write_all(&mut &*far.lock().unwrap(), &(now as u32).to_be_bytes()).unwrap();
+                        }
+                        let began = Instant::now();
+                        while began.elapsed() < LOOK {
+                            std::hint::spin_loop();
+                        }
+                        next_turn().await;
+                    }
+                }))
+            })
+            .collect();
+        for one in flood {
+            one.await.unwrap();
+        }
+        drop(far);
+        let behind = served.await.unwrap();
+        assert_eq!(behind.len(), 1_000 / 50);
+        assert!(behind.iter().all(|turns| *turns <= 1), "{behind:?}");
     }
 
     #[tokio::test]
@@ -271,7 +343,7 @@ mod tests {
         let turns = turns(1);
         let places = turns.0.clone();
         let connection = async move {
-            for _ in 0..10 * TURNS {
+            for _ in 0..10 * u32::from(TURNS) {
                 next_turn().await;
                 assert_eq!(places.available_permits(), 0, "it has one");
             }
