@@ -19,8 +19,8 @@ use super::stream::{SLICES, Stream};
 pub use frames::{Decoder, End, Fault};
 pub(super) use upgrade::{Refused, upgrade};
 
-/// Bytes of headers, pings and the like that may come before it is known who sends them: a CONNECT in frames of one byte each has seven of
-/// them for each, of up to 9 KiB.
+/// Bytes of headers, pings and the like that may come before it is known who sends them: a CONNECT in frames of one byte each has six of
+/// them for each, and may have 10 KiB.
 const STRANGERS: usize = 64 << 10;
 /// After so many of them others have their turn, and whoever reads is told, as after a read of data.
 const AT_A_TIME: usize = 64 << 10;

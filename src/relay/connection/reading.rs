@@ -14,7 +14,7 @@ const PUBLISH: u8 = 3;
 const TAKEN_LAST: [u8; 6] = [4, 5, 6, 7, 12, 14];
 
 impl Connection {
-    /// Gives the session packet after packet, as long as it may read, each can go on, and this turn leaves time for it.
+    /// Gives the session packet after packet, as long as it may read, each can go on, and programs leave time for it in this turn.
     pub(super) fn read_packets(&mut self, now: Instant) {
         self.spend_on_nothing(now);
         self.regard_size();
@@ -29,7 +29,6 @@ impl Connection {
                     break;
                 }
             };
-            allowance::take_packet();
             self.desk.note(self.link.input()[0]);
             self.session.handle(&packet, now);
             self.desk.act(&mut self.session, Some(&packet), now);

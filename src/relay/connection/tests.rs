@@ -219,29 +219,6 @@ async fn the_task_of_a_connection_takes_thirteen_steps_of_memory() {
 }
 
 #[tokio::test]
-async fn a_turn_ends_after_so_many_packets_and_the_next_goes_on_where_it_was() {
-    let (mut connection, mut device, _) = connected_to_dear().await;
-    device.write_all(&PINGREQ.repeat(2_500)).await.unwrap();
-    while connection.link.input().len() < 2 * 2_500 {
-        assert_eq!(connection.link.fill().await.unwrap(), Fill::Bytes);
-    }
-    for (taken, left) in [(1_024, 1_476), (1_024, 452), (452, 0)] {
-        connection.turn();
-        assert_eq!(
-            (connection.session.outbox().len(), connection.link.input().len()),
-            (2 * taken, 2 * left)
-        );
-        assert_eq!((allowance::is_used_up(), connection.reading), (left > 0, left == 0));
-        // What was answered leaves.
-        let _event = connection.wait(true).await;
-        assert_eq!(connection.session.outbox().len(), 0);
-    }
-    let mut answers = vec![0; 2 * 2_500];
-    device.read_exact(&mut answers).await.unwrap();
-    assert_eq!(answers, PINGRESP.repeat(2_500));
-}
-
-#[tokio::test]
 async fn who_must_end_is_heard_out_also_if_that_takes_more_than_one_turn() {
     for ending in [Ending::TakenOver, Ending::ByOperator, Ending::ShutDown] {
         let (mut connection, mut device, metrics) = connected_to_dear().await;
