@@ -35,3 +35,32 @@ impl<F: Future> Future for Within<F> {
         this.inner.poll(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> Option<&'static str> {
+        Span::current().metadata().map(tracing::Metadata::name)
+    }
+
+    #[test]
+    fn each_turn_is_within_the_span_and_nothing_behind_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let seen = tracing::subscriber::with_default(tracing_subscriber::registry(), || {
+            let turns = async {
+                let first = name();
+                tokio::task::yield_now().await;
+                [first, name()]
+            };
+            let seen = runtime.block_on(Within::new(tracing::debug_span!("a connection"), turns));
+            (seen, name())
+        });
+        assert_eq!(seen, ([Some("a connection"); 2], None));
+    }
+
+    #[test]
+    fn a_span_that_nobody_asks_for_takes_no_memory() {
+        assert!(Within::new(Span::none(), ()).span.is_none());
+    }
+}
