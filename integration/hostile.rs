@@ -298,6 +298,7 @@ fn stand(kafka: &Kafka, extent: &Extent) -> usize {
     let mut beside = Company::come(&Target::new(&calm, extent.connect_timeout), TOPIC);
     let (mut peak, mut attacked) = (Peak::default(), Duration::ZERO);
     let unharmed = beside.publish(|| attacked = company.publish(|| peak = attack(&proxy, &target, extent)));
+    // The span is what is measured, as before.
     let after = company.publish(|| std::thread::sleep(extent.quiet));
     eventually("only the honest ones are left", || {
         (proxy.metric(&[CONNECTIONS]) == HONEST as f64).then_some(())
