@@ -6,6 +6,7 @@ use crate::load::publish::{Load, Progress, run};
 use crate::publish::{crowd, rule};
 use crate::stage::{DEADLINE, Kafka, Proxy, eventually};
 use crate::wire::is_led;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -23,6 +24,20 @@ pub fn ticks(process: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Connections of a process to a port, that are established.
+pub fn connections(process: u32, port: u16) -> usize {
+    let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let held: HashSet<String> = descriptors
+        .filter_map(|one| Some(std::fs::read_link(one.ok()?.path()).ok()?.to_str()?.to_owned()))
+        .collect();
+    let remote = format!(":{port:04X}");
+    let table = std::fs::read_to_string(format!("/proc/{process}/net/tcp")).unwrap();
+    let sockets = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // The remote address, the state (01 is established) and the inode.
+    let theirs = sockets.filter(|of| of[2].ends_with(&remote) && of[3] == "01");
+    theirs.filter(|of| held.contains(&format!("socket:[{}]", of[9]))).count()
 }
 
 const BUDGET: f64 = 4.0 * 1024.0 * 1024.0;

@@ -3,6 +3,7 @@
 use super::issuer::{CLIENT, Issuer, SECRET};
 use super::listeners::{PASSWORD, USER, scratch};
 use super::secure_kafka;
+use crate::away::connections;
 use crate::load::client::Version;
 use crate::load::ledger;
 use crate::load::publish::{Load, Progress, run};
@@ -84,12 +85,14 @@ fn sessions_are_renewed_under_load_and_no_message_is_lost() {
             .unwrap()
             .exact(CLIENTS, MESSAGES)
             .unwrap();
-        let (opened, ended) = (proxy.metric(&["kafka_connects"]), proxy.metric(&["kafka_disconnects"]));
-        let renewed = proxy.metric(&["kafka_reauthentications"]);
-        println!("{topic}: {opened} connections, {renewed} renewals, {ended} ended");
+        let (renewed, ended) = (proxy.metric(&["kafka_reauthentications"]), proxy.metric(&["kafka_disconnects"]));
+        // Those that stay: others are opened for one question, the more of them the busier Kafka is when it has started.
+        let open = connections(proxy.id(), secure.brief);
+        println!("{topic}: {open} connections, {renewed} renewals, {ended} ended");
         assert_eq!(ended, 0.0, "{topic}: a connection ended");
+        assert!(open >= 3, "{topic}: metadata, records in and records out have one each");
         // Some are opened later than others.
-        assert!(renewed >= 2.0 * opened, "{topic}: {renewed} renewals of {opened} connections");
+        assert!(renewed >= 2.0 * open as f64, "{topic}: {renewed} renewals of {open} connections");
         assert_eq!(proxy.metric(&["kafka_produce_retries"]), 0.0, "{topic}");
     }
     eventually("a second token", || (issuer.given.load(Relaxed) >= 2).then_some(()));
