@@ -6,9 +6,9 @@
 use crate::attackers::packets::there_and_back;
 use crate::attackers::{Door, Target, Wire, behind_all_others, greeting, packet, storm};
 use crate::chaos::is_long;
-use crate::kafka_to_measure;
 use crate::publish::rule;
 use crate::stage::{DEADLINE, Kafka, Proxy, eventually, root};
+use crate::{kafka_in_full_to_measure, kafka_to_measure};
 use mqtt_kafka_proxy::auth::{passwords::with_line, scram};
 use std::fs;
 use std::path::Path;
@@ -39,7 +39,13 @@ struct Extent {
     per_second: usize,
     connect_timeout: Duration,
     quiet: Duration,
+    /// Whether the machine has room for all who come.
+    has_room: bool,
 }
+
+/// For so long Kafka works before anything is measured beside it in the long form: its virtual machine makes fast code of what is used, and what is
+/// quiet beside one that has just started is slower.
+const WARM: Duration = Duration::from_secs(60);
 
 /// Not more than a debug build stands beside other tests: what it costs is for the long form, of a release build, to say.
 const SHORT: Extent = Extent {
@@ -48,18 +54,21 @@ const SHORT: Extent = Extent {
     per_second: 150,
     connect_timeout: Duration::from_secs(2),
     quiet: Duration::from_secs(2),
+    has_room: false,
 };
 const LONG: Extent = Extent {
     total: 100_000,
     at_a_time: 15_000,
     per_second: 3_000,
     connect_timeout: Duration::from_secs(10),
-    quiet: Duration::from_secs(15),
+    quiet: Duration::from_secs(30),
+    has_room: false,
 };
-/// As many in all and at a time, who come more slowly and stay longer, so that the machine has room for them all.
+/// As many in all and at a time, who come more slowly and stay longer: here the attack alone is what may make honest clients slower.
 const SLOWER: Extent = Extent {
-    per_second: 1_000,
-    connect_timeout: Duration::from_secs(30),
+    per_second: 300,
+    connect_timeout: Duration::from_secs(100),
+    has_room: true,
     ..LONG
 };
 
@@ -173,6 +182,13 @@ impl Company {
     }
 }
 
+/// The 99th percentiles of two companies that publish for as long as `meanwhile` takes.
+fn together(one: &mut Company, other: &mut Company, meanwhile: impl FnOnce()) -> (Duration, Duration) {
+    let mut own = Duration::ZERO;
+    let others = other.publish(|| own = one.publish(meanwhile));
+    (own, others)
+}
+
 /// Has the proxy open all connections that it reads Kafka by, which stay, as their tasks do. One more is opened for whoever comes while the others
 /// wait for records; each of these comes while they wait for those that the one before has left.
 async fn rehearse(target: &Target) {
@@ -273,33 +289,53 @@ fn rules(folder: &Path, connect_timeout: Duration) -> String {
 
 #[test]
 fn honest_clients_go_on_beside_hostile_ones_of_whom_nothing_is_left() {
-    let kafka = kafka_to_measure();
+    if !is_long() {
+        return stand(&kafka_to_measure(), &SHORT);
+    }
+    // The faster one is the last: what it leaves behind on the machine would be measured with the other.
+    for extent in [SLOWER, LONG] {
+        let (kafka, _alone) = kafka_in_full_to_measure();
+        stand(&kafka, &extent);
+    }
+}
+
+fn stand(kafka: &Kafka, extent: &Extent) {
     [TOPIC, THEIRS].iter().for_each(|topic| kafka.topic(topic, 1));
-    let extents = if is_long() { &[LONG, SLOWER][..] } else { &[SHORT] };
-    let answered: usize = extents.iter().map(|extent| stand(&kafka, extent)).sum();
+    let before = if is_long() { work(kafka) } else { 0 };
+    let answered = before + withstand(kafka, extent);
     let stored = kafka.consume(TOPIC, "%s");
     assert_eq!(stored.len(), answered, "all that was acknowledged, and nothing else");
     assert!(stored.iter().all(|value| value == "honest"));
 }
 
+/// How many messages of honest clients were acknowledged while Kafka became warm.
+fn work(kafka: &Kafka) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let mut proxy = settled(kafka, &rules(folder.path(), LONG.connect_timeout), 1);
+    let mut company = Company::come(&Target::new(&proxy, LONG.connect_timeout), TOPIC);
+    // The span is the work.
+    company.publish(|| std::thread::sleep(WARM));
+    assert!(proxy.terminate().success());
+    company.answered
+}
+
 /// How many messages of honest clients were acknowledged.
-fn stand(kafka: &Kafka, extent: &Extent) -> usize {
+fn withstand(kafka: &Kafka, extent: &Extent) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let rules = rules(folder.path(), extent.connect_timeout);
     let mut proxy = settled(kafka, &rules, 1);
-    let target = Arc::new(Target::new(&proxy, extent.connect_timeout));
-    let mut company = Company::come(&target, TOPIC);
-    company.runtime.block_on(rehearse(&target));
-    // These spans are what is measured.
-    let before = company.publish(|| std::thread::sleep(extent.quiet));
-    let (memory, tasks) = (resident(&proxy), proxy.metric(&[TASKS]));
     // An instance that nobody attacks, on the same machine at the same time: what that has no part in is not the proxy's doing.
     let mut calm = settled(kafka, &rules, 2);
+    let target = Arc::new(Target::new(&proxy, extent.connect_timeout));
+    let mut company = Company::come(&target, TOPIC);
     let mut beside = Company::come(&Target::new(&calm, extent.connect_timeout), TOPIC);
-    let (mut peak, mut attacked) = (Peak::default(), Duration::ZERO);
-    let unharmed = beside.publish(|| attacked = company.publish(|| peak = attack(&proxy, &target, extent)));
-    // The span is what is measured, as before.
-    let after = company.publish(|| std::thread::sleep(extent.quiet));
+    company.runtime.block_on(rehearse(&target));
+    // These spans are what is measured. Both companies publish in all of them: nothing but the attack makes the difference.
+    let before = together(&mut company, &mut beside, || std::thread::sleep(extent.quiet)).0;
+    let (memory, tasks) = (resident(&proxy), proxy.metric(&[TASKS]));
+    let mut peak = Peak::default();
+    let (attacked, unharmed) = together(&mut company, &mut beside, || peak = attack(&proxy, &target, extent));
+    let after = together(&mut company, &mut beside, || std::thread::sleep(extent.quiet)).0;
     eventually("only the honest ones are left", || {
         (proxy.metric(&[CONNECTIONS]) == HONEST as f64).then_some(())
     });
@@ -325,12 +361,13 @@ fn stand(kafka: &Kafka, extent: &Extent) -> usize {
     );
     let bound = MEMORY_SHARED + MEMORY_EACH * extent.at_a_time as u64;
     assert!(grown < bound, "{grown} bytes more for {} connections", peak.connections);
-    // "Not slower than twice as it was" is about the proxy. The attackers are on the same machine and take most of it, which slows whoever is on
-    // it: so it is compared with what an instance that nobody attacks needs at the same time, where that is more.
+    // "Not slower than twice as it was" is about the proxy. Attackers who take most of the machine slow whoever is on it: then it is compared with
+    // what an instance that nobody attacks needs at the same time, where that is more.
     // The short form shares two cores with other tests: there is left that nobody waits for an attacker.
     let slack = if is_long() { Duration::ZERO } else { extent.connect_timeout / 2 };
+    let quiet = if extent.has_room { before } else { before.max(unharmed) };
     assert!(
-        attacked <= 2 * before.max(unharmed) + slack,
+        attacked <= 2 * quiet + slack,
         "p99 {before:?} before, {attacked:?} meanwhile, {unharmed:?} without attackers"
     );
     assert_eq!(proxy.metric(&["connection_panics_total"]), 0.0);

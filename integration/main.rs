@@ -95,6 +95,11 @@ fn kafka_to_measure() -> Measured {
     }
 }
 
+/// One of the test's own, with as much memory as in production, while no other test that needs one runs.
+fn kafka_in_full_to_measure() -> (Kafka, machine::Alone) {
+    (Kafka::start_in_full(), machine::Alone::on_it())
+}
+
 fn alone_with_kafka() -> Alone {
     let mut guard = KAFKA.write().unwrap_or_else(PoisonError::into_inner);
     guard.get_or_insert_with(|| Kafka::start().for_all());
