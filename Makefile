@@ -44,7 +44,8 @@ chaos: ## the long forms: 100,000 hostile connections; brokers killed, paused an
 	@rm -rf target/tmp/{kafka,proxy,certs,authorities}-*
 	CHAOS=long cargo test --locked --lib group::membership -- --nocapture
 	FIRST_SEED=$${FIRST_SEED:-$$((RANDOM * 32768 + RANDOM))} SCHEDULES=1000000 cargo test --release --locked --test ownership_simulation no_schedule -- --nocapture
-	SEED=$${SEED:-$$RANDOM} CHAOS=long cargo test --release --locked --test integration -- --nocapture --test-threads 1 chaos away:: network behind shared:: sessions::hopping sessions::paused sessions::killed retained::what_is_acknowledged hostile
+	CHAOS=long cargo test --release --locked --test integration hostile -- --nocapture --test-threads 1
+	SEED=$${SEED:-$$RANDOM} CHAOS=long cargo test --release --locked --test integration -- --nocapture --test-threads 1 chaos away:: network behind shared:: sessions::hopping sessions::paused sessions::killed retained::what_is_acknowledged
 
 fuzz: $(CARGO_FUZZ) ## fuzzes the decoders, configurations, programs of rules, schemas and connections, FUZZ_SECONDS=60 for each target
 	@integration/need cargo cc g++

@@ -298,13 +298,14 @@ async fn drip(wire: &mut dyn Wire, text: &[u8], connect_timeout: Duration) {
         if wire.write_all(&[*byte]).await.is_err() {
             return;
         }
-        // The weather; one second in the long form.
+        // The weather.
         tokio::time::sleep(connect_timeout / 10).await;
     }
 }
 
-/// All kinds in turn.
-pub async fn storm(target: Arc<Target>, total: usize, at_a_time: usize, per_second: usize) {
+/// All kinds in turn, until the last has ended. In what time they came is returned.
+pub async fn storm(target: Arc<Target>, total: usize, at_a_time: usize, per_second: usize) -> Duration {
+    let begin = tokio::time::Instant::now();
     let places = Arc::new(Semaphore::new(at_a_time));
     let mut attackers = JoinSet::new();
     let mut pace = tokio::time::interval(Duration::from_millis(10));
@@ -322,7 +323,9 @@ pub async fn storm(target: Arc<Target>, total: usize, at_a_time: usize, per_seco
             ended.expect("an attacker found nothing wrong");
         }
     }
+    let came = begin.elapsed();
     attackers.join_all().await;
+    came
 }
 
 /// Threads that stand back behind all others of this machine: it is the proxy that is looked at, and not what is left of two cores.

@@ -37,7 +37,12 @@ pub fn connections(process: u32, port: u16) -> usize {
     let sockets = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     // The remote address, the state (01 is established) and the inode.
     let theirs = sockets.filter(|of| of[2].ends_with(&remote) && of[3] == "01");
-    theirs.filter(|of| held.contains(&format!("socket:[{}]", of[9]))).count()
+    // A table that changes while it is read may have a line twice.
+    let inodes: HashSet<&str> = theirs.map(|of| of[9]).collect();
+    inodes
+        .into_iter()
+        .filter(|inode| held.contains(&format!("socket:[{inode}]")))
+        .count()
 }
 
 const BUDGET: f64 = 4.0 * 1024.0 * 1024.0;

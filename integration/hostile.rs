@@ -218,6 +218,8 @@ async fn whole(wire: &mut dyn Wire) -> Vec<u8> {
 struct Peak {
     memory: u64,
     connections: f64,
+    /// How many came in a second, from the first to the last.
+    pace: f64,
 }
 
 /// Looks again and again until `done`.
@@ -268,8 +270,11 @@ fn attack(proxy: &Proxy, target: &Arc<Target>, extent: &Extent) -> Peak {
         } = *extent;
         let stormed = runtime.block_on(runtime.spawn(storm(Arc::clone(target), total, at_a_time, per_second)));
         done.store(true, Relaxed);
-        stormed.unwrap();
-        watching.join().unwrap()
+        let pace = total as f64 / stormed.unwrap().as_secs_f64();
+        Peak {
+            pace,
+            ..watching.join().unwrap()
+        }
     })
 }
 
@@ -294,7 +299,7 @@ fn honest_clients_go_on_beside_hostile_ones_of_whom_nothing_is_left() {
     }
     // The faster one is the last: what it leaves behind on the machine would be measured with the other.
     for extent in [SLOWER, LONG] {
-        let (kafka, _alone) = kafka_in_full_to_measure();
+        let (_alone, kafka) = kafka_in_full_to_measure();
         stand(&kafka, &extent);
     }
 }
@@ -342,10 +347,11 @@ fn withstand(kafka: &Kafka, extent: &Extent) -> usize {
     eventually("their tasks have ended", || (proxy.metric(&[TASKS]) <= tasks).then_some(()));
     let grown = peak.memory.saturating_sub(memory);
     println!(
-        "{} hostile connections, up to {} at a time: p99 before {before:.1?}, meanwhile {attacked:.1?} ({:.2} of it), of another \
+        "{} hostile connections, {:.0} a second, up to {} at a time: p99 before {before:.1?}, meanwhile {attacked:.1?} ({:.2} of it), of another \
          instance then {unharmed:.1?}, after {after:.1?}; memory {} MiB, \
          at most {} MiB more, in the end {} MiB; tasks before {tasks}, after {}",
         extent.total,
+        peak.pace,
         peak.connections,
         attacked.as_secs_f64() / before.as_secs_f64(),
         memory >> 20,
@@ -358,6 +364,11 @@ fn withstand(kafka: &Kafka, extent: &Extent) -> usize {
         !is_long() || peak.connections >= 0.9 * extent.at_a_time as f64,
         "at most {} at a time",
         peak.connections
+    );
+    assert!(
+        !extent.has_room || peak.pace >= 0.9 * extent.per_second as f64,
+        "{:.0} a second",
+        peak.pace
     );
     let bound = MEMORY_SHARED + MEMORY_EACH * extent.at_a_time as u64;
     assert!(grown < bound, "{grown} bytes more for {} connections", peak.connections);

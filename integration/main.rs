@@ -95,9 +95,10 @@ fn kafka_to_measure() -> Measured {
     }
 }
 
-/// One of the test's own, with as much memory as in production, while no other test that needs one runs.
-fn kafka_in_full_to_measure() -> (Kafka, machine::Alone) {
-    (Kafka::start_in_full(), machine::Alone::on_it())
+/// One of the test's own with a gigabyte of memory, while no other test that needs one runs. Bound in this order, it ends before others go on.
+fn kafka_in_full_to_measure() -> (machine::Alone, Kafka) {
+    let kafka = Kafka::start_in_full();
+    (machine::Alone::on_it(), kafka)
 }
 
 fn alone_with_kafka() -> Alone {
