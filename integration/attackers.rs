@@ -298,7 +298,7 @@ async fn drip(wire: &mut dyn Wire, text: &[u8], connect_timeout: Duration) {
         if wire.write_all(&[*byte]).await.is_err() {
             return;
         }
-        // The weather.
+        // The pace of who drips is what is tested: a tenth of what it may take, for each byte.
         tokio::time::sleep(connect_timeout / 10).await;
     }
 }

@@ -340,6 +340,7 @@ fn withstand(kafka: &Kafka, extent: &Extent) -> usize {
     let (memory, tasks) = (resident(&proxy), proxy.metric(&[TASKS]));
     let mut peak = Peak::default();
     let (attacked, unharmed) = together(&mut company, &mut beside, || peak = attack(&proxy, &target, extent));
+    // The span is what is measured, as before.
     let after = together(&mut company, &mut beside, || std::thread::sleep(extent.quiet)).0;
     eventually("only the honest ones are left", || {
         (proxy.metric(&[CONNECTIONS]) == HONEST as f64).then_some(())
