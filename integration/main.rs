@@ -13,6 +13,7 @@ mod balancer;
 mod behind;
 mod browser;
 mod chaos;
+mod company;
 mod compression;
 mod conversation;
 mod cookbook;

@@ -162,11 +162,12 @@ impl Kafka {
     }
 
     /// One node on a free port with as much memory as Kafka's own start script gives it, most of it for what is new: with the little that it has
-    /// elsewhere it stands still for a collection about each second under load, and those are the 99th percentile of all who wait for it. Whoever
-    /// measures beside it has the machine alone by other means.
+    /// elsewhere it stands still for a collection about each second under load, and those are the 99th percentile of all who wait for it. In the
+    /// session of the tests: who stands back there stands back behind this Kafka, too. Whoever measures beside it has the machine alone by other
+    /// means.
     pub fn start_in_full() -> Self {
-        let memory = [("KAFKA_HEAP_OPTS", "-Xms1g -Xmx1g -Xmn768m")];
-        let mut kafka = Self::start_in(&memory, &[], free_base(1), 1, &[], &[]);
+        let environment = [("KAFKA_HEAP_OPTS", "-Xms1g -Xmx1g -Xmn768m"), ("KAFKA_SETSID", "no")];
+        let mut kafka = Self::start_in(&environment, &[], free_base(1), 1, &[], &[]);
         kafka.beside = None;
         kafka
     }
@@ -180,8 +181,9 @@ impl Kafka {
         let folder = folder("kafka");
         let errors = File::create(folder.join("script.log")).expect("the folder was just made");
         let mut script = Command::new(root().join("integration/kafka/kafka"))
-            // That of whoever runs the tests may be meant for one Kafka of theirs, and these are many.
+            // Those of whoever runs the tests may be meant for one Kafka of theirs, and these are many.
             .env_remove("KAFKA_HEAP_OPTS")
+            .env_remove("KAFKA_SETSID")
             .envs(environment.iter().copied())
             .args(release)
             .arg("--dir")
