@@ -16,7 +16,7 @@ demo: ## the round trip on this machine: a real Kafka, the proxy, mosquitto and 
 	@integration/demo
 
 test: ## all tests, the ones against a real Kafka included; installs what they need
-	@integration/need cargo cc openssl mosquitto_pub kcat paho confluent haproxy nss_wrapper chromium certutil mqttjs
+	@integration/need cargo cc openssl mosquitto_pub kcat paho confluent haproxy nss_wrapper chromium certutil chrt mqttjs
 	@integration/kafka/kafka install
 	@integration/kafka/kafka --oldest install
 	@integration/registry/registry install
@@ -39,7 +39,7 @@ $(CARGO_DENY):
 
 # The stable compiler has the sanitizers, too; it only asks for this variable. What is found new stays out of the repository's corpus.
 chaos: ## the long forms: 100,000 hostile connections; brokers killed, paused and restarted, a bad network, Kafka away for a minute, under load; instances killed, left and paused; simulated groups and owners
-	@integration/need cargo cc openssl mosquitto_pub kcat paho haproxy nss_wrapper
+	@integration/need cargo cc openssl mosquitto_pub kcat paho haproxy nss_wrapper chrt
 	@integration/kafka/kafka install
 	@rm -rf target/tmp/{kafka,proxy,certs,authorities}-*
 	CHAOS=long cargo test --locked --lib group::membership -- --nocapture

@@ -9,9 +9,10 @@ use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -232,7 +233,10 @@ impl Target {
 
     /// Through all handshakes of a listener; the proxy may refuse them.
     pub async fn enter(&self, door: Door, number: usize) -> std::io::Result<Box<dyn Wire>> {
-        let tcp = self.tcp(door, number).await;
+        self.enter_by(self.tcp(door, number).await, door).await
+    }
+
+    async fn enter_by(&self, tcp: TcpStream, door: Door) -> std::io::Result<Box<dyn Wire>> {
         tcp.set_nodelay(true)?;
         let mut wire: Box<dyn Wire> = match door {
             Mqtt | Ws => Box::new(tcp),
@@ -253,11 +257,16 @@ impl Target {
     }
 
     /// One hostile connection, until the proxy has ended it or it has ended itself. Any write may fail: the proxy ends it when it likes.
-    async fn attack(&self, number: usize) {
+    async fn attack(&self, number: usize, arrivals: &Arrivals) {
         let (what, door, deed) = &KINDS[number % KINDS.len()];
+        let mut tcp = self.tcp(*door, number).await;
+        arrivals.one_more();
+        // What one may take that is in the right; the others have their time, and what a busy machine needs beside that.
+        let is_in_the_right = matches!(deed, Stays(_));
+        let patience = self.connect_timeout.max(DEADLINE / 2) + DEADLINE / 2;
+        let within = if is_in_the_right { self.connect_timeout } else { patience };
         let wire: std::io::Result<Box<dyn Wire>> = match deed {
             Gone | Deaf => {
-                let mut tcp = self.tcp(*door, number).await;
                 tcp.set_zero_linger().expect("it is a socket");
                 if matches!(deed, Gone) {
                     let _ = tcp.write_all(&hello(number)).await;
@@ -267,8 +276,11 @@ impl Target {
                 // So long it does not read what it has asked for.
                 return tokio::time::sleep(self.connect_timeout).await;
             }
-            Says(_) | Drips(_) => Ok(Box::new(self.tcp(*door, number).await)),
-            Goes(_) | Stays(_) => self.enter(*door, number).await,
+            Says(_) | Drips(_) => Ok(Box::new(tcp)),
+            Goes(_) | Stays(_) => {
+                let entered = tokio::time::timeout(patience, self.enter_by(tcp, *door)).await;
+                entered.unwrap_or_else(|_| panic!("still at the door: who {what}"))
+            }
         };
         let Ok(mut wire) = wire else { return };
         match deed {
@@ -281,13 +293,6 @@ impl Target {
         }
         let mut taken = [0; 1024];
         let ended = async { while wire.read(&mut taken).await.is_ok_and(|count| count > 0) {} };
-        let is_in_the_right = matches!(deed, Stays(_));
-        // Its time, and what a busy machine needs beside that.
-        let within = if is_in_the_right {
-            self.connect_timeout
-        } else {
-            self.connect_timeout.max(DEADLINE / 2) + DEADLINE / 2
-        };
         let by_the_proxy = tokio::time::timeout(within, ended).await.is_ok();
         assert!(by_the_proxy || is_in_the_right, "still open: who {what}");
     }
@@ -304,9 +309,28 @@ async fn drip(wire: &mut dyn Wire, text: &[u8], connect_timeout: Duration) {
     }
 }
 
+/// Tells in what time all had come: were connected.
+struct Arrivals {
+    begin: Instant,
+    missing: AtomicUsize,
+    have_come: Sender<Duration>,
+}
+
+impl Arrivals {
+    fn one_more(&self) {
+        if self.missing.fetch_sub(1, Relaxed) == 1 {
+            self.have_come.send(self.begin.elapsed()).expect("somebody waits for it");
+        }
+    }
+}
+
 /// All kinds in turn, until the last has ended. In what time they came is told once the last has come.
 pub async fn storm(target: Arc<Target>, total: usize, at_a_time: usize, per_second: usize, have_come: Sender<Duration>) {
-    let begin = tokio::time::Instant::now();
+    let arrivals = Arc::new(Arrivals {
+        begin: Instant::now(),
+        missing: AtomicUsize::new(total),
+        have_come,
+    });
     let places = Arc::new(Semaphore::new(at_a_time));
     let mut attackers = JoinSet::new();
     let mut pace = tokio::time::interval(Duration::from_millis(10));
@@ -315,22 +339,24 @@ pub async fn storm(target: Arc<Target>, total: usize, at_a_time: usize, per_seco
             pace.tick().await;
         }
         let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
-        let target = Arc::clone(&target);
+        let (target, arrivals) = (Arc::clone(&target), Arc::clone(&arrivals));
         attackers.spawn(async move {
-            target.attack(number).await;
+            target.attack(number, &arrivals).await;
             drop(place);
         });
         while let Some(ended) = attackers.try_join_next() {
             ended.expect("an attacker found nothing wrong");
         }
     }
-    have_come.send(begin.elapsed()).expect("somebody waits for it");
+    drop(arrivals);
     attackers.join_all().await;
 }
 
-/// Threads that run where nobody else of their session wants to: it is the proxy that is looked at, and not what is left of two cores. That is
+/// Threads that run while nobody else of their session wants to: it is the proxy that is looked at, and not what is left of two cores. That is
 /// `SCHED_IDLE`, since Linux lets a thread of nice 19 that is at work go on for a while (7 to 11 ms were seen) while others wait.
-pub fn behind_all_others() -> Runtime {
+pub fn behind_their_session() -> Runtime {
+    // What a thread of the runtime finds wrong at its start would not be heard.
+    output("chrt", &["--version"]);
     let step_back = || {
         let thread = std::fs::read_link("/proc/thread-self").expect("Linux has it");
         let id = thread.file_name().and_then(|id| id.to_str()).expect("a number").to_owned();

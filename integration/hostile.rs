@@ -4,7 +4,7 @@
 //! The short form runs with the other tests; `make chaos` sets CHAOS and runs the long one: 100,000 connections, up to 15,000 at a time, at two paces.
 
 use crate::attackers::packets::there_and_back;
-use crate::attackers::{Door, Target, Wire, behind_all_others, greeting, storm};
+use crate::attackers::{Door, Target, Wire, behind_their_session, greeting, storm};
 use crate::chaos::is_long;
 use crate::company::{Companies, Company, HONEST, Span};
 use crate::publish::rule;
@@ -24,6 +24,7 @@ const TOPIC: &str = "hostile";
 const THEIRS: &str = "hostile-own";
 const TASKS: &str = "proxy_tasks ";
 const CONNECTIONS: &str = "proxy_connections{";
+const ACCEPTED: &str = "proxy_connections_opened_total{";
 /// Memory for each of those that may be there at a time: what an idle TLS connection may take. Beside it, what all of them share.
 const MEMORY_EACH: u64 = 16 << 10;
 const MEMORY_SHARED: u64 = 64 << 20;
@@ -47,7 +48,7 @@ const WARM: Duration = Duration::from_secs(60);
 const SHORT: Extent = Extent {
     total: 1_500,
     at_a_time: 1_000,
-    per_second: 150,
+    per_second: 100,
     connect_timeout: Duration::from_secs(2),
     quiet: Duration::from_secs(2),
     has_room: false,
@@ -135,7 +136,7 @@ fn settled(kafka: &Kafka, rules: &str, instances: usize) -> Proxy {
 
 /// The attack, from its own threads.
 fn attack(proxy: &Proxy, target: &Arc<Target>, extent: &Extent, have_come: Sender<Duration>) -> Peak {
-    let runtime = behind_all_others();
+    let runtime = behind_their_session();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watching = scope.spawn(|| watch(proxy, &done));
@@ -240,7 +241,7 @@ fn withstand(kafka: &Kafka, extent: &Extent) -> usize {
     companies.attacked.runtime.block_on(rehearse(&target));
     // These spans are what is measured. Both companies publish in all of them: nothing but the attack makes the difference.
     let before = companies.publish(|| std::thread::sleep(extent.quiet)).attacked;
-    let (memory, tasks) = (resident(&proxy), proxy.metric(&[TASKS]));
+    let (memory, tasks, accepted) = (resident(&proxy), proxy.metric(&[TASKS]), proxy.metric(&[ACCEPTED]));
     let meanwhile = beside_attack(&proxy, &target, extent, &mut companies);
     // The span is what is measured, as before.
     let after = companies.publish(|| std::thread::sleep(extent.quiet)).attacked;
@@ -252,7 +253,7 @@ fn withstand(kafka: &Kafka, extent: &Extent) -> usize {
     let grown = peak.memory.saturating_sub(memory);
     println!(
         "{} hostile connections, {:.0} a second, up to {} at a time: p99 before {before:.1?}, while they come {:.1?} ({:.2} of it; of another \
-         instance then {:.1?}), while the last go {:.1?} ({:.2}), after {after:.1?}; memory {} MiB, at most {} MiB more, in the end {} MiB; \
+         instance then {:.1?}), while the last go {:.1?} ({:.2}; {:.1?}), after {after:.1?}; memory {} MiB, at most {} MiB more, in the end {} MiB; \
          tasks before {tasks}, after {}",
         extent.total,
         meanwhile.pace,
@@ -262,6 +263,7 @@ fn withstand(kafka: &Kafka, extent: &Extent) -> usize {
         coming.unharmed,
         leaving.attacked,
         leaving.attacked.as_secs_f64() / before.as_secs_f64(),
+        leaving.unharmed,
         memory >> 20,
         grown >> 20,
         resident(&proxy) >> 20,
@@ -270,6 +272,11 @@ fn withstand(kafka: &Kafka, extent: &Extent) -> usize {
     let bound = MEMORY_SHARED + MEMORY_EACH * extent.at_a_time as u64;
     assert!(grown < bound, "{grown} bytes more for {} connections", peak.connections);
     assert_eq!(proxy.metric(&["connection_panics_total"]), 0.0);
+    assert_eq!(
+        proxy.metric(&[ACCEPTED]) - accepted,
+        extent.total as f64,
+        "all of them came to the proxy"
+    );
     judge(extent, before, &meanwhile);
     assert!(proxy.terminate().success() && calm.terminate().success());
     companies.attacked.answered + companies.unharmed.answered
@@ -289,13 +296,15 @@ fn judge(extent: &Extent, before: Duration, meanwhile: &Meanwhile) {
         "at most {} at a time",
         peak.connections
     );
-    assert!(!extent.has_room || *pace >= 0.9 * extent.per_second as f64, "{pace:.0} a second");
+    // Attackers for whom the machine has no room are fewer than they mean to be, and still a flood.
+    let least = if extent.has_room { 0.9 } else { 0.6 };
+    assert!(!is_long() || *pace >= least * extent.per_second as f64, "{pace:.0} a second");
     // "Not slower than twice as it was" is about the proxy. Attackers who take most of the machine slow whoever is on it: then it is compared with
     // what an instance that nobody attacks needs at the same time, where that is more.
     // The short form shares two cores with other tests: there is left that nobody waits for an attacker.
     let slack = if is_long() { Duration::ZERO } else { extent.connect_timeout / 2 };
-    for span in [coming, leaving] {
+    for (span, when) in [(coming, "they came"), (leaving, "the last went")] {
         let quiet = if extent.has_room { before } else { before.max(span.unharmed) };
-        assert!(span.attacked <= 2 * quiet + slack, "p99 {before:?} before, {span:?} meanwhile");
+        assert!(span.attacked <= 2 * quiet + slack, "p99 {before:?} before, {span:?} while {when}");
     }
 }

@@ -105,12 +105,16 @@ pub fn certificates() -> &'static Path {
 
 /// Runs a program to its end; panics unless it ends with 0. Returns its standard output.
 pub fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error} (make test installs it)"));
+    output_of(Command::new(program).args(arguments))
+}
+
+fn output_of(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error} (make test installs it)"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
-        "{program} {arguments:?}: {}\n{text}{}",
+        "{command:?}: {}\n{text}{}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
@@ -126,8 +130,20 @@ pub struct Kafka {
     script: Child,
     /// host:port of each node, with commas between.
     pub bootstrap: String,
+    /// Of the script, whenever it is run for this Kafka.
+    environment: Environment,
     /// Its test is one of several, unless it is [for all](Self::for_all).
     beside: Option<Beside>,
+}
+
+type Environment = &'static [(&'static str, &'static str)];
+
+/// What whoever runs the tests has set may be meant for one Kafka of theirs, and these are many.
+fn script(environment: Environment) -> Command {
+    let mut script = Command::new(root().join("integration/kafka/kafka"));
+    script.env_remove("KAFKA_HEAP_OPTS").env_remove("KAFKA_SETSID");
+    script.envs(environment.iter().copied());
+    script
 }
 
 impl Kafka {
@@ -166,8 +182,8 @@ impl Kafka {
     /// session of the tests: who stands back there stands back behind this Kafka, too. Whoever measures beside it has the machine alone by other
     /// means.
     pub fn start_in_full() -> Self {
-        let environment = [("KAFKA_HEAP_OPTS", "-Xms1g -Xmx1g -Xmn768m"), ("KAFKA_SETSID", "no")];
-        let mut kafka = Self::start_in(&environment, &[], free_base(1), 1, &[], &[]);
+        const IN_FULL: Environment = &[("KAFKA_HEAP_OPTS", "-Xms1g -Xmx1g -Xmn768m"), ("KAFKA_SETSID", "no")];
+        let mut kafka = Self::start_in(IN_FULL, &[], free_base(1), 1, &[], &[]);
         kafka.beside = None;
         kafka
     }
@@ -176,15 +192,11 @@ impl Kafka {
         Self::start_in(&[], release, base, nodes, settings, users)
     }
 
-    fn start_in(environment: &[(&str, &str)], release: &[&str], base: u16, nodes: u16, settings: &[&str], users: &[&str]) -> Self {
+    fn start_in(environment: Environment, release: &[&str], base: u16, nodes: u16, settings: &[&str], users: &[&str]) -> Self {
         let beside = Some(Beside::others());
         let folder = folder("kafka");
         let errors = File::create(folder.join("script.log")).expect("the folder was just made");
-        let mut script = Command::new(root().join("integration/kafka/kafka"))
-            // Those of whoever runs the tests may be meant for one Kafka of theirs, and these are many.
-            .env_remove("KAFKA_HEAP_OPTS")
-            .env_remove("KAFKA_SETSID")
-            .envs(environment.iter().copied())
+        let mut script = script(environment)
             .args(release)
             .arg("--dir")
             .arg(&folder)
@@ -206,6 +218,7 @@ impl Kafka {
             folder,
             script,
             bootstrap,
+            environment,
             beside,
         }
     }
@@ -219,9 +232,7 @@ impl Kafka {
     /// Runs a command of the script on this Kafka.
     /// What it prints is returned.
     pub fn command(&self, arguments: &[&str]) -> String {
-        let script = root().join("integration/kafka/kafka");
-        let all = [&["--dir", self.folder.to_str().expect("a path in UTF-8")], arguments].concat();
-        output(script.to_str().expect("a path in UTF-8"), &all)
+        output_of(script(self.environment).arg("--dir").arg(&self.folder).args(arguments))
     }
 
     /// Creates a topic.
