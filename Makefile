@@ -47,6 +47,8 @@ chaos: ## the long forms: 100,000 hostile connections; brokers killed, paused an
 	CHAOS=long cargo test --release --locked --test integration hostile -- --nocapture --test-threads 1
 	SEED=$${SEED:-$$RANDOM} CHAOS=long cargo test --release --locked --test integration -- --nocapture --test-threads 1 chaos away:: network behind shared:: sessions::hopping sessions::paused sessions::killed retained::what_is_acknowledged
 
+# Programs of rules are bounded by where the stack ends, which is not to be seen where AddressSanitizer keeps variables elsewhere.
+fuzz: export ASAN_OPTIONS := detect_stack_use_after_return=0
 fuzz: $(CARGO_FUZZ) ## fuzzes the decoders, configurations, programs of rules, schemas and connections, FUZZ_SECONDS=60 for each target
 	@integration/need cargo cc g++
 	for target in mqtt_decode kafka_batch kafka_response ownership_record websocket proxy_header jwt scram config transform schema connection; do \
