@@ -60,7 +60,7 @@ impl Event {
 pub struct Whom<'a> {
     /// The client id.
     pub client: &'a str,
-    /// The identity; of a refused login the user name. Empty for nobody.
+    /// The identity; of a refused login whom it names. Empty for nobody.
     pub identity: &'a str,
     /// Where it comes from, if that is known.
     pub peer: Option<SocketAddr>,

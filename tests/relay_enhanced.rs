@@ -65,13 +65,18 @@ struct Told {
 
 impl Client {
     async fn connect(stage: &Stage, client: &str, method: &str, data: &[u8]) -> Self {
+        Self::connect_as(stage, client, None, method, data).await
+    }
+
+    /// The same with a user name in its CONNECT.
+    async fn connect_as(stage: &Stage, client: &str, username: Option<&str>, method: &str, data: &[u8]) -> Self {
         let mut connect = Connect {
             version: Version::V5,
             clean_start: true,
             keep_alive: 0,
             client_id: client,
             will: None,
-            username: None,
+            username,
             password: None,
             properties: Default::default(),
         };
@@ -300,6 +305,37 @@ async fn the_audit_log_tells_who_could_not_authenticate_again() {
     }
 }
 
+/// By whom the first message names, as its CONNECT has no user name; nobody has verified it.
+#[tokio::test]
+async fn the_audit_log_tells_who_could_not_authenticate() {
+    let (log, _logging) = Log::listen();
+    let (stage, _file) = stage("any", "").await;
+    for (id, user, password, reason) in [
+        ("a", "vin42", "wrong", "wrong_password"),
+        ("b", "nobody", "x", "unknown_credentials"),
+    ] {
+        let (_client, end) = enter(&stage, id, user, password).await;
+        assert_eq!(end, ("connack", 0x86), "{user}");
+        log.assert_told("login_refused", id, user, "", reason);
+        assert_eq!(log.told("login_refused", id).len(), 1, "{id}");
+    }
+    let mut client = Client::connect_as(&stage, "e", Some("any"), METHOD, b"n,,n=vin42,r=abc").await;
+    assert_eq!(client.told().await.unwrap().name, "auth");
+    client.auth(ReasonCode::ContinueAuthentication, b"c=biws,r=other,p=AAAA").await;
+    assert_eq!(client.told().await.unwrap().reason, 0x86);
+    log.assert_told("login_refused", "e", "vin42", "", "scram_malformed");
+    // What no message of the method says, the user name does.
+    for (id, method, message, named, code, reason) in [
+        ("c", METHOD, "n,,r=abc,n=vin42", "any", 0x86, "scram_malformed"),
+        ("d", "SCRAM-SHA-1", "n,,n=vin42,r=abc", "any", 0x8C, "authentication_method"),
+    ] {
+        let mut client = Client::connect_as(&stage, id, Some("any"), method, message.as_bytes()).await;
+        let told = client.told().await.unwrap();
+        assert_eq!((told.name, told.reason), ("connack", code), "{message}");
+        log.assert_told("login_refused", id, named, "", reason);
+    }
+}
+
 /// There is no user name in its CONNECT: who it is was proved by AUTH.
 #[tokio::test]
 async fn the_audit_log_tells_who_comes_with_a_client_id_that_is_not_its_own() {
@@ -314,13 +350,16 @@ async fn the_audit_log_tells_who_comes_with_a_client_id_that_is_not_its_own() {
 /// A list without the method, and none at all.
 #[tokio::test]
 async fn without_the_method_nobody_is_let_in_by_it() {
-    for more in ["", "authentication: [{method: anonymous}]\n"] {
+    let (log, _logging) = Log::listen();
+    for (id, more, named) in [("a", "", ""), ("b", "authentication: [{method: anonymous}]\n", "vin42")] {
         let fake = Fake::start(1).await;
         fake.topic("t", 1);
         let stage = Stage::start(fake, &format!("{RULES}{more}")).await;
-        let mut client = Client::connect(&stage, "a", METHOD, b"n,,n=vin42,r=abc").await;
+        let mut client = Client::connect(&stage, id, METHOD, b"n,,n=vin42,r=abc").await;
         let told = client.told().await.unwrap();
         assert_eq!((told.name, told.reason), ("connack", 0x8C));
         assert_eq!(stage.metric("refusals_total{reason=\"authentication_method\"}"), 1);
+        // Its address, too, where nobody is asked who he is.
+        log.assert_told("login_refused", id, named, "", "authentication_method");
     }
 }

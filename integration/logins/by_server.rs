@@ -195,6 +195,19 @@ fn a_server_says_who_a_good_certificate_is_and_is_not_asked_of_others() {
     ] {
         assert_eq!(proxy.metric(&["refusals_total", why]), count as f64, "{why}");
     }
+    // By whom TLS has verified, as no user name was shown; a password, by its user name.
+    for (named, why) in [
+        ("other", "denied_by_server"),
+        ("brief", "credentials_expired"),
+        ("unnamed", "identity_not_legal"),
+        ("garbled", "login_server_unavailable"),
+        ("vin42", "denied_by_server"),
+    ] {
+        let (whom, why) = (format!("identity=\"{named}\" address=\"127.0.0.1:"), format!("reason=\"{why}\""));
+        let log = proxy.log();
+        let is_told = |line: &str| ["event=\"login_refused\"", &whom, &why].iter().all(|part| line.contains(part));
+        assert!(log.lines().any(is_told), "{named}: {log}");
+    }
     lets_in.store(false, Relaxed);
     let withdrawn = case("http, a certificate", "revoked", certificate(&fleet, "withdrawn"), BAD);
     is_refused_soon(&withdrawn, topic, &proxy);

@@ -151,6 +151,18 @@ impl Chain {
         })
     }
 
+    /// Whom credentials name before anybody has judged them, for logs: the user name, or without one what the certificate says of whom the list
+    /// asks it; its common name where only servers ask.
+    pub fn named<'a>(&self, shown: &Credentials<'a>) -> Option<&'a str> {
+        let mut asked = self.methods().filter_map(|method| match method {
+            Method::Certificate(name) => Some(*name),
+            _ => None,
+        });
+        let name = asked.next().unwrap_or(CertificateName::CommonName);
+        let username = shown.username.filter(|name| !name.is_empty());
+        username.or_else(|| name.of(shown.certificate.as_ref()?))
+    }
+
     /// Whether [`Chain::go_on`] may take long for these credentials, as a password's hash does, or stop at a server.
     pub fn is_slow(&self, credentials: &Credentials<'_>) -> bool {
         self.methods().any(|method| match method {

@@ -300,6 +300,11 @@ impl<'a> First<'a> {
     }
 }
 
+/// Whom `client-first-message` names, for logs; `None` if it is no such message.
+pub fn user_of(message: &[u8]) -> Option<String> {
+    First::read(message).map(|first| first.user)
+}
+
 /// A name without its escapes (§5.1), if it can be an identity.
 fn name(text: &str) -> Option<String> {
     let mut pieces = text.split('=');

@@ -2,6 +2,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    net::SocketAddr,
     sync::Arc,
     time::Instant,
 };
@@ -89,7 +90,7 @@ impl Desk {
     }
 
     /// Whether it is known who a CONNECT comes from, and it is let in with its will. If not, it waits on or was refused.
-    fn is_let_in(&mut self, session: &mut Session, now: Instant) -> bool {
+    fn is_let_in(&mut self, session: &mut Session, peer: SocketAddr, now: Instant) -> bool {
         let Some(admission) = &mut self.admission else { return false };
         let verdict = match &mut admission.identity {
             None => return true,
@@ -114,7 +115,7 @@ impl Desk {
         };
         admission.identity = None;
         let client = admission.assigned.clone();
-        let refused = if !self.recognise(verdict, client.as_deref(), session, now) {
+        let refused = if !self.recognise(verdict, client.as_deref(), session, peer, now) {
             true
         } else if let Some(reason) = self.will_objection(session, client.as_deref()) {
             session.refuse(reason, now);
@@ -144,9 +145,9 @@ impl Desk {
 
     /// Accepts a CONNECT that waits, or gives it to the store. Without Kafka only a session that needs nothing of it is accepted; every
     /// other waits until Kafka is there or its connect deadline, when the session refuses it (0x88).
-    pub(super) fn admit(&mut self, session: &mut Session, now: Instant) {
+    pub(super) fn admit(&mut self, session: &mut Session, peer: SocketAddr, now: Instant) {
         // Who nobody knows yet takes no other's place, neither here nor in the store.
-        if session.is_closed() || !self.is_let_in(session, now) {
+        if session.is_closed() || !self.is_let_in(session, peer, now) {
             return;
         }
         let Some(admission) = &mut self.admission else { return };

@@ -218,7 +218,7 @@ impl Connection {
         if looks && let Poll::Ready(Ok(Fill::End) | Err(_)) = self.link.poll_fill(&mut context) {
             self.session.lost(now);
         }
-        self.desk.admit(&mut self.session, now);
+        self.desk.admit(&mut self.session, self.link.peer(), now);
         self.session.is_live() || self.session.is_challenged()
     }
 

@@ -32,7 +32,11 @@ pub const FAILED: Verdict = Verdict::Refused {
 impl Desk {
     /// Takes the first message, which came with CONNECT.
     pub(super) fn begin_enhanced(&mut self, session: &Session) -> Identity {
-        let method = session.authentication().map(|(method, _)| method);
+        let (method, message) = session.authentication().unzip();
+        let user = message.filter(|_| method == Some(scram::METHOD)).and_then(scram::user_of);
+        if let Some(guard) = &mut self.guard {
+            guard.named = user.map(Into::into);
+        }
         let chain = self.guard.as_mut().and_then(|guard| guard.chain.take());
         match chain.filter(|chain| chain.is_enhanced() && method == Some(scram::METHOD)) {
             Some(chain) => {

@@ -38,6 +38,8 @@ pub struct Guard {
     rights: Option<Arc<Rights>>,
     /// Until its CONNECT is answered.
     certificate: Option<Box<CertificateIdentity>>,
+    /// Whom a refused login is told of while no method has said who it is.
+    pub(super) named: Option<Box<str>>,
     pub(super) principal: Option<Principal>,
     /// Of a client that has named an authentication method.
     pub(super) enhanced: Option<Box<Enhanced>>,
@@ -102,6 +104,7 @@ impl Guard {
             chain,
             rights: access.rights.clone(),
             certificate,
+            named: None,
             principal: None,
             enhanced: None,
             counted: None,
@@ -164,6 +167,7 @@ impl Desk {
             address: Some(guard.peer),
         };
         let credentials = shown.credentials();
+        guard.named = chain.named(&credentials).map(Into::into);
         if !chain.is_slow(&credentials)
             && let Step::Decided(verdict) = chain.go_on(&mut Inquiry::default(), &credentials, now_seconds())
         {
@@ -180,14 +184,22 @@ impl Desk {
         Some(guard.principal.as_ref()?.name.clone())
     }
 
-    /// Takes the answer. `assigned` is the client id of one that has sent none: who comes back with it is the same client. False: it is not let
-    /// in, and was told so.
-    pub(super) fn recognise(&mut self, verdict: Verdict, assigned: Option<&str>, session: &mut Session, now: Instant) -> bool {
+    /// Takes the answer about a client that comes from `peer`. `assigned` is the client id of one that has sent none: who comes back with it is the
+    /// same client. False: it is not let in, and was told so.
+    pub(super) fn recognise(
+        &mut self,
+        verdict: Verdict,
+        assigned: Option<&str>,
+        session: &mut Session,
+        peer: SocketAddr,
+        now: Instant,
+    ) -> bool {
         let seat = self.seat(&verdict, assigned.unwrap_or(session.client_id()));
         match verdict {
             Verdict::Accepted { principal, expires } if seat.is_ok() => {
                 if let Some(guard) = &mut self.guard {
                     guard.principal = principal;
+                    guard.named = None;
                     guard.allowed.clear();
                     guard.counted = seat.unwrap_or_default();
                     guard.expires = expires.and_then(|end| {
@@ -200,10 +212,10 @@ impl Desk {
             }
             Verdict::Accepted { principal, .. } => {
                 let name = principal.map(|known| known.name);
-                self.turn_away(name.as_deref(), (ReasonCode::QuotaExceeded, "identity_limit"), session, now)
+                self.turn_away(name.as_deref(), (ReasonCode::QuotaExceeded, "identity_limit"), session, peer, now)
             }
-            Verdict::Refused { reason, why } => self.turn_away(None, (reason, why), session, now),
-            Verdict::NotBound(name) => self.turn_away(Some(&name), NOT_ITS_CLIENT_ID, session, now),
+            Verdict::Refused { reason, why } => self.turn_away(None, (reason, why), session, peer, now),
+            Verdict::NotBound(name) => self.turn_away(Some(&name), NOT_ITS_CLIENT_ID, session, peer, now),
         }
     }
 
@@ -226,13 +238,15 @@ impl Desk {
         identity: Option<&str>,
         (reason, why): (ReasonCode, &'static str),
         session: &mut Session,
+        peer: SocketAddr,
         now: Instant,
     ) -> bool {
         self.shared.metrics.refused(why);
+        let named = self.guard.as_ref().and_then(|guard| guard.named.as_deref());
         let whom = Whom {
             client: session.client_id(),
-            identity: identity.or(session.username()).unwrap_or(""),
-            peer: self.guard.as_ref().map(|g| g.peer),
+            identity: identity.or(named).or(session.username()).unwrap_or(""),
+            peer: Some(peer),
         };
         self.shared.audit.tell(Event::Login, whom, "", why, now);
         session.refuse(reason, now);
@@ -310,80 +324,5 @@ impl Desk {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::auth::{Pattern, Right, Who};
-
-    fn rights(allow: bool) -> Arc<Rights> {
-        let right = Right {
-            allow,
-            publish: true,
-            subscribe: false,
-            who: Who::default(),
-            topics: vec![Pattern::parse("#").unwrap()],
-            max_qos: QoS::ExactlyOnce,
-            retain: true,
-        };
-        Arc::new(Rights::new(vec![right]))
-    }
-
-    fn guard(rights: Arc<Rights>) -> Guard {
-        Guard {
-            peer: "127.0.0.1:1".parse().unwrap(),
-            chain: None,
-            rights: Some(rights),
-            certificate: None,
-            principal: None,
-            enhanced: None,
-            counted: None,
-            expires: None,
-            allowed: Vec::new(),
-        }
-    }
-
-    /// About how many of these messages the rights are asked. They allow all: what is allowed while they would deny it was not asked about.
-    fn decisions(guard: &mut Guard, messages: &[(&str, QoS, bool)]) -> usize {
-        let mut asked = 0;
-        for &(topic, qos, retain) in messages {
-            guard.rights = Some(rights(false));
-            if !guard.may_publish("c", topic, qos, retain) {
-                asked += 1;
-                guard.rights = Some(rights(true));
-                assert!(guard.may_publish("c", topic, qos, retain), "a refusal is not remembered");
-            }
-        }
-        asked
-    }
-
-    fn message(topic: &str) -> (&str, QoS, bool) {
-        (topic, QoS::AtLeastOnce, false)
-    }
-
-    #[test]
-    fn what_was_allowed_is_decided_once() {
-        let mut guard = guard(rights(true));
-        let own = message("a/b");
-        assert_eq!(decisions(&mut guard, &[own]), 1);
-        assert_eq!(decisions(&mut guard, &[own; 1000]), 0);
-        let others = [message("a/c"), ("a/b", QoS::ExactlyOnce, false), ("a/b", QoS::AtLeastOnce, true)];
-        assert_eq!(decisions(&mut guard, &others), 3, "another topic, another QoS, RETAIN");
-        assert_eq!(decisions(&mut guard, &[others, [own; 3]].concat()), 0);
-    }
-
-    #[test]
-    fn the_topics_used_last_are_remembered() {
-        let mut guard = guard(rights(true));
-        let topics: Vec<String> = (0..=MOST_REMEMBERED).map(|n| format!("a/{n}")).collect();
-        let all: Vec<_> = topics.iter().map(|topic| message(topic)).collect();
-        let (&last, most) = all.split_last().unwrap();
-        assert_eq!(decisions(&mut guard, most), MOST_REMEMBERED);
-        assert_eq!(decisions(&mut guard, &most.repeat(3)), 0);
-        // The oldest one is used again, so the next one goes when there is one too many.
-        assert_eq!(decisions(&mut guard, &[most[0], last, most[0]]), 1);
-        assert_eq!(decisions(&mut guard, &[most[1]]), 1);
-        assert_eq!(guard.allowed.len(), MOST_REMEMBERED);
-        let (longest, longer) = ("a".repeat(LONGEST_REMEMBERED), "a".repeat(LONGEST_REMEMBERED + 1));
-        assert_eq!(decisions(&mut guard, &[message(&longest); 2]), 1);
-        assert_eq!(decisions(&mut guard, &[message(&longer); 2]), 2, "it is too long");
-    }
-}
+#[path = "guard_tests.rs"]
+mod tests;

@@ -1,0 +1,78 @@
+//! How often the rights are asked.
+
+use super::*;
+use crate::auth::{Pattern, Right, Who};
+
+fn rights(allow: bool) -> Arc<Rights> {
+    let right = Right {
+        allow,
+        publish: true,
+        subscribe: false,
+        who: Who::default(),
+        topics: vec![Pattern::parse("#").unwrap()],
+        max_qos: QoS::ExactlyOnce,
+        retain: true,
+    };
+    Arc::new(Rights::new(vec![right]))
+}
+
+fn guard(rights: Arc<Rights>) -> Guard {
+    Guard {
+        peer: "127.0.0.1:1".parse().unwrap(),
+        chain: None,
+        rights: Some(rights),
+        certificate: None,
+        named: None,
+        principal: None,
+        enhanced: None,
+        counted: None,
+        expires: None,
+        allowed: Vec::new(),
+    }
+}
+
+/// About how many of these messages the rights are asked. They allow all: what is allowed while they would deny it was not asked about.
+fn decisions(guard: &mut Guard, messages: &[(&str, QoS, bool)]) -> usize {
+    let mut asked = 0;
+    for &(topic, qos, retain) in messages {
+        guard.rights = Some(rights(false));
+        if !guard.may_publish("c", topic, qos, retain) {
+            asked += 1;
+            guard.rights = Some(rights(true));
+            assert!(guard.may_publish("c", topic, qos, retain), "a refusal is not remembered");
+        }
+    }
+    asked
+}
+
+fn message(topic: &str) -> (&str, QoS, bool) {
+    (topic, QoS::AtLeastOnce, false)
+}
+
+#[test]
+fn what_was_allowed_is_decided_once() {
+    let mut guard = guard(rights(true));
+    let own = message("a/b");
+    assert_eq!(decisions(&mut guard, &[own]), 1);
+    assert_eq!(decisions(&mut guard, &[own; 1000]), 0);
+    let others = [message("a/c"), ("a/b", QoS::ExactlyOnce, false), ("a/b", QoS::AtLeastOnce, true)];
+    assert_eq!(decisions(&mut guard, &others), 3, "another topic, another QoS, RETAIN");
+    assert_eq!(decisions(&mut guard, &[others, [own; 3]].concat()), 0);
+}
+
+#[test]
+fn the_topics_used_last_are_remembered() {
+    let mut guard = guard(rights(true));
+    let topics: Vec<String> = (0..=MOST_REMEMBERED).map(|n| format!("a/{n}")).collect();
+    let all: Vec<_> = topics.iter().map(|topic| message(topic)).collect();
+    let (&last, most) = all.split_last().unwrap();
+    assert_eq!(decisions(&mut guard, most), MOST_REMEMBERED);
+    assert_eq!(decisions(&mut guard, &most.repeat(3)), 0);
+    // The oldest one is used again, so the next one goes when there is one too many.
+    assert_eq!(decisions(&mut guard, &[most[0], last, most[0]]), 1);
+    assert_eq!(decisions(&mut guard, &[most[1]]), 1);
+    assert_eq!(guard.allowed.len(), MOST_REMEMBERED);
+    let (longest, longer) = ("a".repeat(LONGEST_REMEMBERED), "a".repeat(LONGEST_REMEMBERED + 1));
+    assert_eq!(decisions(&mut guard, &[message(&longest); 2]), 1);
+    assert_eq!(decisions(&mut guard, &[message(&longer); 2]), 2, "it is too long");
+}
