@@ -8,11 +8,13 @@ import ssl
 import sys
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 
 def attempt(
     port, version, client_id, topic, value, ca=None, certificate=None, user=None, password=None, transport="tcp", source="",
-    qos=1, retain=False, subscribes=False,
+    qos=1, retain=False, subscribes=False, enhanced=None,
 ):
     outcome = []
     api = mqtt.CallbackAPIVersion.VERSION2
@@ -42,13 +44,18 @@ def attempt(
 
     client.on_connect, client.on_publish, client.on_disconnect = on_connect, on_publish, on_disconnect
     client.on_subscribe = on_subscribe
-    if user is not None:
+    properties = None
+    if enhanced is not None:
+        # It has no answer to AUTH, so this is all that it says.
+        properties = Properties(PacketTypes.CONNECT)
+        properties.AuthenticationMethod, properties.AuthenticationData = "SCRAM-SHA-256", enhanced.encode()
+    elif user is not None:
         client.username_pw_set(user, password)
     if ca:
         certfile, keyfile = certificate or (None, None)
         client.tls_set(ca_certs=ca, certfile=certfile, keyfile=keyfile)
     try:
-        client.connect("127.0.0.1", port, bind_address=source)
+        client.connect("127.0.0.1", port, bind_address=source, properties=properties)
         client.loop_forever()
     except (ssl.SSLError, ConnectionError):
         # By TLS 1.2 the handshake fails, by TLS 1.3 the first read behind it.

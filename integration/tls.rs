@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::balancer::Balancer;
@@ -82,10 +83,48 @@ fn a_client_that_wants_another_handshake_within_the_connection_is_told_no() {
     }
 }
 
-/// Each cipher that OpenSSL knows is offered alone.
+/// Certificates with RSA keys, of a server and a device: paths of each and its key. With one of EC no cipher that needs RSA can come about anyway.
+fn rsa(folder: &Path) -> [[String; 2]; 2] {
+    let text = |path: &Path| path.display().to_string();
+    let [ca, ca_key] = ["ca.pem", "ca.key"].map(|name| text(&certificates().join(name)));
+    let extensions = text(&folder.join("extensions"));
+    let names = "basicConstraints=critical,CA:FALSE\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n";
+    std::fs::write(&extensions, names).expect("the folder is ours");
+    ["server", "device"].map(|name| {
+        let [pem, key, request] = ["pem", "key", "csr"].map(|kind| text(&folder.join(format!("{name}.{kind}"))));
+        let subject = format!("/CN={name}");
+        let asked = [
+            "req", "-newkey", "rsa:2048", "-nodes", "-subj", &subject, "-keyout", &key, "-out", &request,
+        ];
+        output("openssl", &asked);
+        let signed = [
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            &ca,
+            "-CAkey",
+            &ca_key,
+            "-set_serial",
+            "7",
+            "-days",
+            "2",
+        ];
+        output("openssl", &[&signed[..], &["-extfile", &extensions, "-out", &pem]].concat());
+        [pem, key]
+    })
+}
+
+/// Each cipher that OpenSSL knows is offered alone, to a server with an EC key and one with an RSA key.
 #[test]
 fn only_ciphers_with_forward_secrecy_and_authenticated_encryption_are_taken() {
     let proxy = proxy();
+    let kafka = shared_kafka();
+    kafka.topic("tls-rsa", 1);
+    let folder = tempfile::tempdir().expect("a folder for certificates");
+    let [server, device] = rsa(folder.path());
+    let with_rsa = Proxy::start_as(&server, &kafka.bootstrap, &rule("tls-rsa"));
     let known = output("openssl", &["ciphers", "-s", "-tls1_2", "ALL:COMPLEMENTOFALL:@SECLEVEL=0"]);
     let known: Vec<&str> = known.trim().split(':').filter(|name| !name.starts_with("TLS_")).collect();
     assert!(
@@ -93,21 +132,30 @@ fn only_ciphers_with_forward_secrecy_and_authenticated_encryption_are_taken() {
         "weak ones are among them: {known:?}"
     );
     for (_, at) in listeners(&proxy) {
-        takes_strong_ciphers_only(at, &known);
+        takes_strong_ciphers_only(at, &known, "ECDHE-ECDSA-");
     }
+    for (_, at) in listeners(&with_rsa) {
+        takes_strong_ciphers_only(at, &known, "ECDHE-RSA-");
+    }
+    let shown = ["-tls1_2", "-cert", &device[0], "-key", &device[1]];
+    let said = handshake(with_rsa.tls, &shown).expect("the certificate of the device is good");
+    assert!(said.contains("Client Certificate Types: "), "it is asked for one: {said}");
 }
 
-fn takes_strong_ciphers_only(at: SocketAddr, known: &[&str]) {
+/// `kind`: with which the names of all begin that are taken.
+fn takes_strong_ciphers_only(at: SocketAddr, known: &[&str], kind: &str) {
     let offer = |name: &str| handshake(at, &["-tls1_2", "-cipher", &format!("{name}:@SECLEVEL=0")]);
     let tried = known.iter().map(|&name| (name, offer(name)));
     let (taken, refused): (Vec<_>, Vec<_>) = tried.partition(|(_, tried)| tried.is_ok());
     let is_strong = |name: &str| {
-        name.starts_with("ECDHE-")
+        name.starts_with(kind)
             && ["-AES128-GCM-", "-AES256-GCM-", "-CHACHA20-"]
                 .iter()
                 .any(|kind| name.contains(kind))
     };
-    assert!(!taken.is_empty() && taken.iter().all(|(name, _)| is_strong(name)), "{taken:?}");
+    let taken: Vec<_> = taken.iter().map(|(name, _)| *name).collect();
+    let strong: Vec<_> = known.iter().copied().filter(|name| is_strong(name)).collect();
+    assert!(strong.len() >= 2 && taken == strong, "taken: {taken:?}; strong: {strong:?}");
     for (name, tried) in refused {
         let said = tried.expect_err("refused");
         assert!(said.contains("alert handshake failure"), "{name}: {said}");

@@ -319,6 +319,33 @@ async fn a_balancer_says_who_its_client_is() {
     shows(&metrics, &refused("proxy_header", 1)).await;
 }
 
+/// It has no address that could be in `proxy_from`: who may connect there is who the folder's rights let.
+#[tokio::test]
+async fn a_balancer_on_a_unix_socket_is_believed_and_must_say_who_its_client_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mqtt.sock");
+    let settings = ListenerSettings {
+        address: Address::Unix(path.clone()),
+        proxy: Some(ProxySettings {
+            from: vec!["10.0.0.0/8".parse().unwrap()],
+            identity: true,
+        }),
+        ..tcp()
+    };
+    let metrics = Arc::new(Metrics::new());
+    let listener = Listener::bind(&settings, &Gate::new(Limits::default()), &metrics).unwrap();
+    tokio::spawn(listener.run(origin, pending()));
+    for (header, expected) in [(HEADER_V1, "10.0.0.7:4096 -"), (HEADER_V2, "10.0.0.8:4096 vin8")] {
+        let mut device = tokio::net::UnixStream::connect(&path).await.unwrap();
+        device.write_all(header).await.unwrap();
+        assert_eq!(greeting(&mut device).await.unwrap(), expected);
+    }
+    let mut without = tokio::net::UnixStream::connect(&path).await.unwrap();
+    without.write_all(b"\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0").await.unwrap();
+    assert!(greeting(&mut without).await.is_err());
+    shows(&metrics, &refused("proxy_header", 1)).await;
+}
+
 #[tokio::test]
 async fn tls_begins_behind_the_header() {
     let files = Files::new();

@@ -116,6 +116,33 @@ async fn a_new_certificate_is_shown_and_nobody_is_thrown_out() {
     echoes(&mut open).await;
 }
 
+/// One of those that are shown by name. The others stay.
+#[tokio::test]
+async fn a_new_certificate_of_another_name_is_shown_too() {
+    let files = Files::new();
+    let issue = |serial| {
+        let (certificate, key) = files.authority.issue("*.fleet.example", serial);
+        (files.write("b.pem", &certificate), files.write("b.key", &key))
+    };
+    let settings = TlsSettings {
+        more: vec![issue(9)],
+        ..files.settings(ClientAuth::None)
+    };
+    let (address, ..) = start(&tls(settings), Limits::default());
+    let fresh = || Device::new(&files, &version::TLS13, None);
+    let (first, _) = fresh().connect(address, "localhost").await.unwrap();
+    let (mut open, _) = fresh().connect(address, "a.fleet.example").await.unwrap();
+    let former = shown(&open);
+    issue(10);
+    becomes("the new certificate", || async {
+        shown(&fresh().connect(address, "a.fleet.example").await.unwrap().0) != former
+    })
+    .await;
+    let (again, _) = fresh().connect(address, "localhost").await.unwrap();
+    assert_eq!(shown(&again), shown(&first));
+    echoes(&mut open).await;
+}
+
 #[tokio::test]
 async fn who_is_revoked_is_refused_also_with_a_ticket() {
     let files = Files::new();

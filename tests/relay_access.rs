@@ -312,6 +312,21 @@ async fn a_token_lets_in_until_it_expires() {
     assert_eq!(answer(&stage, 5, &login("a", "any", &good)).await, "connack 0x86");
 }
 
+/// Clocks differ by as much: at the login and on the connection alike.
+#[tokio::test]
+async fn a_token_is_good_for_its_leeway_more() {
+    let (key, _jwks, method) = by_token();
+    let stage = stage(&method.replace("leeway: 0s", "leeway: 5s")).await;
+    let now = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let expires = now() - 1;
+    let late = token(&key, &format!(r#"{{"sub": "vin42", "exp": {expires}}}"#));
+    let mut device = Device::connected_as(stage.address, 5, &login("a", "any", &late)).await;
+    assert_eq!(device.line().await, "disconnect 0x87");
+    assert_eq!(device.line().await, "closed");
+    assert!(now() >= expires + 5, "not before the leeway is over");
+    assert_eq!(answer(&stage, 5, &login("a", "any", &late)).await, "connack 0x86");
+}
+
 #[tokio::test]
 async fn an_identity_has_so_many_clients_and_no_more() {
     let file = users();

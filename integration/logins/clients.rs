@@ -35,11 +35,12 @@ impl Client {
     /// Those that may come where a certificate is required, over WebSocket, too.
     pub const WITH_CERTIFICATES: [Self; 3] = [Self::Mosquitto, Self::Paho, Self::Framed];
 
-    /// Whether it has such a login: browsers show no certificate over WebSocket, and of these only MQTT.js speaks AUTH.
+    /// Whether it has such a login: browsers show no certificate over WebSocket, and of these only MQTT.js answers AUTH. The others can begin with what
+    /// no challenge follows.
     pub fn knows(self, login: &Login, version: u8) -> bool {
         match login {
             Login::Certificate(_) => self != Self::Browser,
-            Login::Scram { .. } => self == Self::Browser && version == 5,
+            Login::Scram { first, .. } => version == 5 && (self == Self::Browser || *first != "proven"),
             Login::Nothing | Login::User(_) | Login::Password(..) => true,
         }
     }
@@ -108,7 +109,12 @@ pub fn mosquitto(attempt: &Attempt<'_>) -> String {
         .arg(certificates().join("ca.pem"))
         .args(["-q", "1", "-t", attempt.topic, "-m", &attempt.value()]);
     match &attempt.case.login {
-        Login::Nothing | Login::Scram { .. } => &mut command,
+        Login::Nothing => &mut command,
+        Login::Scram { first, .. } => {
+            command
+                .args(["-D", "connect", "authentication-method", "SCRAM-SHA-256"])
+                .args(["-D", "connect", "authentication-data", first])
+        }
         Login::User(user) => command.args(["-u", user]),
         Login::Password(user, password) => command.args(["-u", user, "-P", password]),
         Login::Certificate([certificate, key]) => command.args(["--cert", certificate, "--key", key]),

@@ -17,6 +17,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use clients::{Attempt, Client, VERSIONS, mosquitto, outcomes};
 use mqtt_kafka_proxy::auth::{passwords, scram};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -96,7 +97,7 @@ impl Stage {
         stage.fleet.revoke(&[]);
         stage.write(true);
         let lets_in = stage.lets_in.clone();
-        let url = server(move |_, asked| decision(asked["password"].as_str().unwrap_or_default(), lets_in.load(Relaxed)));
+        let url = server(move |_, asked| decision(asked, lets_in.load(Relaxed)));
         let path = stage.folder.path().display();
         let methods = [
             ("certificate", String::new()),
@@ -183,6 +184,12 @@ impl Stage {
             case("http", "missing", Login::Nothing, NOT_AUTHORIZED),
             case("http", "missing password", Login::User("any"), BAD),
             case("http", "expired", password("any", "expired"), BAD),
+            case(
+                "http",
+                "malformed: no JSON if it were not escaped",
+                password("a\"}{\\", "\", \"password\": \"0pen-up"),
+                BAD,
+            ),
             case("http", "malformed answer", password("any", "garbled"), Refused(0x88)),
             case("scram", "right", proven("vin42", "s3cret"), In("vin42")),
             case("scram", "wrong", proven("vin42", "wrong"), BAD),
@@ -275,9 +282,10 @@ fn replace(path: &Path, users: &[&str], line: impl Fn(&str) -> String) {
     fs::write(path, lines).unwrap();
 }
 
-/// What the server says of a password.
-fn decision(password: &str, lets_in: bool) -> String {
-    let said = match password {
+/// What the server says of a login, by its password. It has no good answer where what it was asked is no JSON.
+fn decision(asked: &Value, lets_in: bool) -> String {
+    let said = match asked["password"].as_str().unwrap_or_default() {
+        _ if asked.is_null() => "",
         "0pen-up" => r#"{"result": "allow", "identity": "web7"}"#,
         "expired" => r#"{"result": "allow", "identity": "web7", "expires_at": 1000000000}"#,
         "garbled" => r#"{"result": "allow", "identity""#,

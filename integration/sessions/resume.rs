@@ -112,6 +112,13 @@ fn what_is_not_acknowledged_comes_again_after_a_takeover() {
         let (mut phone, present) = connect(b.mqtt, greeting).await;
         assert!(present);
         assert_eq!(former.next_within(DEADLINE).await.unwrap(), Event::Disconnect(0x8e));
+        // Where the former one was, and it alone knows of it.
+        let told = |line: &str| {
+            ["event=\"takeover\" client=\"phone\"", "reason=\"client_id_taken\""]
+                .iter()
+                .all(|part| line.contains(part))
+        };
+        assert_eq!([&a, &b].map(|proxy| proxy.log().lines().filter(|line| told(line)).count()), [1, 0]);
         // A report may not have told that the first was acknowledged.
         let mut again = message(&mut phone).await;
         if again == "one" {
