@@ -259,14 +259,11 @@ impl Chain {
     /// the time would tell.
     fn check_password(&self, shown: &Credentials<'_>) -> Option<(usize, bool)> {
         let (username, password) = (shown.username?, shown.password?);
-        let files = || {
-            self.methods().enumerate().filter_map(|(at, method)| match method {
-                Method::Passwords(users) => Some((at, users.get())),
-                _ => None,
-            })
-        };
-        let known = files().find(|(_, users)| users.knows(username));
-        let (at, users) = known.or_else(|| files().next())?;
+        let files = self.methods().enumerate().filter_map(|(at, method)| match method {
+            Method::Passwords(users) => Some((at, users.get())),
+            _ => None,
+        });
+        let (at, users) = Passwords::that_asks(files.collect(), username)?;
         users.check(username, password).map(|right| (at, right))
     }
 

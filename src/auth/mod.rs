@@ -17,6 +17,7 @@ pub mod passwords;
 mod pattern;
 mod rights;
 pub mod scram;
+mod stand_ins;
 
 use std::sync::Arc;
 

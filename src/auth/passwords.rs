@@ -4,10 +4,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Deref;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Argon2, Params};
+
+use super::stand_ins::StandIns;
 
 /// Users of one file at most.
 pub const MOST_USERS: usize = 1_000_000;
@@ -74,8 +77,8 @@ pub fn check_kind(text: &str, new: Kind) -> Result<(), String> {
 /// Users and their hashes. `Debug` shows how many.
 pub struct Passwords {
     users: HashMap<Box<str>, PasswordHash>,
-    /// What a password of an unknown user is checked against, so that it takes the time of a known one.
-    nobody: PasswordHash,
+    /// What passwords of unknown users are checked against.
+    pub(super) nobody: StandIns,
 }
 
 impl Passwords {
@@ -85,7 +88,7 @@ impl Passwords {
     /// What is wrong, with its line, never with what stands there.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut users = HashMap::new();
-        let mut first = None;
+        let mut order = Vec::new();
         for (at, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -95,7 +98,7 @@ impl Passwords {
                 return Err(format!("line {at} has no legal name: 1 to {} bytes", super::LONGEST_IDENTITY));
             }
             let hash = read_hash(hash).map_err(|why| format!("line {at}: {why}"))?;
-            first.get_or_insert_with(|| hash.clone());
+            order.push(name);
             if users.insert(name.into(), hash).is_some() {
                 return Err(format!("line {at} names a user for the second time"));
             }
@@ -103,20 +106,37 @@ impl Passwords {
                 return Err(format!("more than {MOST_USERS} users"));
             }
         }
-        let nobody = match first {
-            Some(hash) => hash,
-            None => hash(b"nobody", Params::DEFAULT)?,
-        };
+        let nobody = StandIns::of(order.iter().filter_map(|name| users.get(*name)), || {
+            hash(b"nobody", Params::DEFAULT)
+        })?;
         Ok(Self { users, nobody })
     }
 
-    /// Whether a user has this password; `None`: there is no such user. Both take the same time as long as all hashes of the file
-    /// have the same parameters, and those of its first line in any case.
+    /// Of these files, the one that knows a user; for an unknown one always the same, as if its users were spread over them as known ones are. `None`:
+    /// there is no file.
+    pub(super) fn that_asks<F: Deref<Target = Self>>(files: Vec<(usize, F)>, user: &str) -> Option<(usize, F)> {
+        let known = files.iter().position(|(_, file)| file.knows(user));
+        let mut all = 0;
+        let up_to = files.iter().map(|(_, file)| {
+            all += file.len();
+            all
+        });
+        let up_to: Vec<usize> = up_to.collect();
+        let place = files.first()?.1.nobody.place("file", user, all);
+        let drawn = up_to.partition_point(|up_to| *up_to <= place);
+        let last = files.len() - 1;
+        files.into_iter().nth(known.unwrap_or(drawn).min(last))
+    }
+
+    /// Whether a user has this password; `None`: there is no such user. What it costs does not tell which of both, whatever parameters the hashes
+    /// of the file have.
     pub fn check(&self, user: &str, password: &[u8]) -> Option<bool> {
         #[cfg(test)]
         HASHES.set(HASHES.get() + 1);
         let known = self.users.get(user);
-        let right = Argon2::default().verify_password(password, known.unwrap_or(&self.nobody)).is_ok();
+        let right = Argon2::default()
+            .verify_password(password, known.unwrap_or(self.nobody.hash(user)))
+            .is_ok();
         known.map(|_| right)
     }
 
@@ -201,6 +221,7 @@ fn read_hash(text: &str) -> Result<PasswordHash, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stand_ins::cost;
     use super::*;
 
     #[test]
@@ -263,14 +284,12 @@ mod tests {
     fn an_unknown_user_is_checked_against_hashes_as_costly() {
         let line = entry("a", b"b").unwrap();
         let file = Passwords::parse(&line).unwrap();
-        let cost = |hash: &PasswordHash| {
-            let params = Params::try_from(hash).unwrap();
-            (params.m_cost(), params.t_cost(), params.p_cost())
-        };
-        assert_eq!(cost(&file.nobody), cost(&file.users["a"]));
+        for user in ["", "nobody", "vin42"] {
+            assert_eq!(cost(file.nobody.hash(user)), cost(&file.users["a"]));
+        }
         assert_eq!(file.check("nobody", b"nobody"), None);
         let empty = Passwords::parse("# nobody yet\n").unwrap();
-        assert_eq!(cost(&empty.nobody), (19 * 1024, 2, 1));
+        assert_eq!(cost(empty.nobody.hash("any")), Some((19 * 1024, 2, 1)));
         assert_eq!(empty.check("nobody", b"nobody"), None, "the stand-in is nobody's password");
     }
 
