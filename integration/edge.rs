@@ -44,7 +44,7 @@ os.execve(sys.argv[1], sys.argv[1:], os.environ | {'LISTEN_FDS': '1', 'LISTEN_PI
 fn a_socket_that_systemd_hands_over_is_served() {
     let folder = tempfile::tempdir().unwrap();
     let settings = folder.path().join("proxy.yaml");
-    let text = "listeners: [{name: handed, address: \"systemd:0\", protocol: mqtt}]\n\
+    let text = "listeners: [{name: handed, address: \"systemd:0\", protocol: mqtt, authentication: none}]\n\
                 kafka: {bootstrap_servers: [\"127.0.0.1:1\"]}\n\
                 rules: [{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt, key: \"{topic}\"}}]\n";
     std::fs::write(&settings, text).unwrap();

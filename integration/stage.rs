@@ -408,7 +408,7 @@ impl Proxy {
         let brokers = bootstrap.split(',').count();
         let topics = format!(", topics: {{replication: {brokers}}}");
         let topics = if kafka.contains("topics:") { "" } else { &topics };
-        // Without it everybody is let in as well, with a warning for each listener.
+        // It must be written. In a list, so that who shows a name or a password where none is asked for is refused.
         let access = if rules.contains("authentication:") {
             ""
         } else {

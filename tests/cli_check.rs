@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 const GOOD: &str = "\
-listeners: [{name: tcp, address: \"127.0.0.1:0\", protocol: mqtt}]
+listeners: [{name: tcp, address: \"127.0.0.1:0\", protocol: mqtt, authentication: none}]
 kafka: {bootstrap_servers: [\"${SERVERS:-127.0.0.1:1}\"]}
 rules: [{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt, key: \"{topic}\"}}]
 ";
@@ -131,7 +131,7 @@ fn what_is_warned_of_is_told_with_line_and_column_and_why() {
 
 #[test]
 fn all_faults_are_told_on_stderr() {
-    let text = GOOD.replace("mqtt}]", "mqttt}]").replace("127.0.0.1:1}", "nowhere}") + "unmapped: \"${PASSWORD}\"\n";
+    let text = GOOD.replace("mqtt, auth", "mqttt, auth").replace("127.0.0.1:1}", "nowhere}") + "unmapped: \"${PASSWORD}\"\n";
     let folder = folder_with(&text);
     for command in ["check", "run"] {
         let (code, out, err) = proxy(folder.path(), &[command]);
@@ -168,7 +168,7 @@ fn a_file_that_is_not_there_is_66() {
 
 #[test]
 fn a_certificate_that_is_not_there_is_64() {
-    let text = GOOD.replace("protocol: mqtt}", "protocol: mqtts, tls: {certificate: gone.pem, key: gone.key}}");
+    let text = GOOD.replace("protocol: mqtt,", "protocol: mqtts, tls: {certificate: gone.pem, key: gone.key},");
     let folder = folder_with(&text);
     for command in ["check", "run"] {
         let (code, out, err) = proxy(folder.path(), &[command]);
@@ -180,9 +180,9 @@ fn a_certificate_that_is_not_there_is_64() {
 /// Files are looked into whatever else is wrong, and a table that is not there hides nothing of the program that looks into it.
 #[test]
 fn certificates_and_programs_are_judged_beside_other_faults() {
-    let tls = "protocol: mqtts, tls: {certificate: gone.pem, key: gone.key}}";
+    let tls = "protocol: mqtts, tls: {certificate: gone.pem, key: gone.key},";
     let rules = "[{name: all, mqtt: \"a/{x}\", lookup: {t: gone.csv}, transform: 'lookup(\"t\"; $y)', kafka: {topic: mqtt, key: \"{x}-${UNSET}\"}}]";
-    let text = GOOD.replace("protocol: mqtt}", tls);
+    let text = GOOD.replace("protocol: mqtt,", tls);
     let text = format!("{}\nrules: {rules}\n", text.split_once("\nrules").unwrap().0);
     let (code, out, err) = proxy(folder_with(&text).path(), &["check"]);
     assert_eq!((code, out.as_str()), (64, ""), "{err}");

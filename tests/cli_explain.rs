@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 const FILE: &str = r#"
-listeners: [{name: tcp, address: "127.0.0.1:0", protocol: mqtt}]
+listeners: [{name: tcp, address: "127.0.0.1:0", protocol: mqtt, authentication: none}]
 kafka: {bootstrap_servers: ["127.0.0.1:1"]}
 rules:
   - name: telemetry
@@ -27,7 +27,7 @@ rules:
 "#;
 
 const WITH_TABLES: &str = r#"
-listeners: [{name: tcp, address: "127.0.0.1:0", protocol: mqtt}]
+listeners: [{name: tcp, address: "127.0.0.1:0", protocol: mqtt, authentication: none}]
 kafka: {bootstrap_servers: ["127.0.0.1:1"]}
 rules:
   - {name: looked, mqtt: "looked/{vin}", kafka: {topic: looked, key: "{vin}"}, lookup: {vins: {topic: vins, sample: vins.json}}, transform: 'lookup("vins"; $vin)', examples: [{topic: looked/7, payload: "1", becomes: {value: '"north"'}}]}
@@ -36,7 +36,7 @@ rules:
 "#;
 
 const OF_SITES: &str = r#"
-listeners: [{name: tcp, address: "127.0.0.1:0", protocol: mqtt}]
+listeners: [{name: tcp, address: "127.0.0.1:0", protocol: mqtt, authentication: none}]
 kafka: {bootstrap_servers: ["127.0.0.1:1"]}
 rules:
   - {name: reads, direction: subscribe, mqtt: "plants/{key}", kafka: {topic: "plant-{site}"}, transform_back: '{v: ., site: $site}', examples: [{record: {topic: plant-a, key: "7", value: "1"}, becomes: {payload: '{"v":1,"site":"a"}'}}]}

@@ -161,6 +161,7 @@ ConfluentKafkaMqtt {
         assert!(yaml.contains(words), "{words}\n{yaml}");
     }
     assert!(!yaml.contains("changeit") && !yaml.contains("To be decided"), "{yaml}");
+    assert!(!yaml.contains("authentication: none"), "{yaml}");
     // Once what is to be done by hand is done.
     assert_eq!(run(folder.path(), &["check"]).0, 64, "{yaml}");
     provide(folder.path(), &yaml);
@@ -185,6 +186,7 @@ no.such.setting=1
         "`linger` is 1000ms, its bound",
         "p:5: producer.max.request.size: what is too large",
         "p:6: no.such.setting: not known",
+        "\nauthentication: none\n",
         "`edge.example` is a name",
     ] {
         assert!(yaml.contains(words), "{words}\n{yaml}");

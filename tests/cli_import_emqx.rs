@@ -14,14 +14,21 @@ fn run(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-/// The folder of an import that `check` takes, and what was written.
+/// The folder of an import, and what was written.
 #[track_caller]
-fn imported(text: &str) -> (tempfile::TempDir, String) {
+fn written(text: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("cluster.hocon"), text).unwrap();
     let (code, yaml, err) = run(folder.path(), &["import", "emqx", "cluster.hocon"]);
     assert_eq!((code, err.as_str()), (0, ""), "{yaml}");
     std::fs::write(folder.path().join("proxy.yaml"), &yaml).unwrap();
+    (folder, yaml)
+}
+
+/// The same, which `check` takes.
+#[track_caller]
+fn imported(text: &str) -> (tempfile::TempDir, String) {
+    let (folder, yaml) = written(text);
     let (code, out, err) = run(folder.path(), &["check"]);
     assert!(code == 0 && out.contains("ok"), "{out}{err}\n{yaml}");
     // Who a client is the files of EMQX do not tell: the import says that it is to be configured, and so does `check`.
@@ -502,47 +509,63 @@ fn a_rule_whose_filters_overlap_is_done_once_for_a_message() {
 
 #[test]
 fn who_is_let_in_there_is_asked_about() {
-    let open = |more: &str| -> (Vec<String>, String) {
-        let (_folder, yaml) = imported(&sends("t/#", r#""kafka_producer:a""#, more));
+    // Whether somebody is asked there: then nobody is let in before it is decided who is.
+    let open = |more: &str, is_asked: bool| -> (Vec<String>, String) {
+        let text = sends("t/#", r#""kafka_producer:a""#, more);
+        let (_folder, yaml) = if is_asked { undecided(&text) } else { imported(&text) };
+        assert_eq!(yaml.contains("\nauthentication: none\n"), !is_asked, "{yaml}");
         let lines = yaml.lines().skip_while(|line| *line != "# To be decided:").skip(1);
         let open = lines.take_while(|line| line.starts_with("# * "));
         (open.map(|line| line["# * ".len()..].to_owned()).collect(), yaml)
     };
-    for (more, told) in [
+    for (is_asked, more, told) in [
         (
+            true,
             "authentication = [{ mechanism = password_based, backend = built_in_database, user_id_type = username }, { mechanism = jwt, secret = s3cret }]",
-            "authentication (password_based of built_in_database, jwt): devices log in there, and here everybody is let in",
+            "authentication (password_based of built_in_database, jwt): devices log in there, and here nobody is let in before it is decided: write `authentication`, see",
         ),
         (
+            true,
             "authentication { mechanism = password_based, backend = http }",
             "authentication (password_based of http): devices log in there",
         ),
         (
+            false,
             "authorization { no_match = deny, sources = [{ type = file, path = \"etc/acl.conf\" }] }",
             "authorization (file, no_match = deny): here devices may publish to",
         ),
         (
+            false,
             "listeners.tcp.default { bind = 1883, mountpoint = \"site/\" }",
             "listeners.tcp.default.mountpoint = site/: rules see it",
         ),
         (
+            false,
             "listeners.tcp.default { bind = 1883, enable_authn = false }",
             "listeners.tcp.default.enable_authn = false: this listener",
         ),
         (
+            true,
+            "listeners.tcp.default { bind = 1883, enable_authn = quick_deny_anonymous }",
+            "listeners.tcp.default.enable_authn = quick_deny_anonymous: this listener",
+        ),
+        (
+            true,
             "listeners.tcp.default { bind = 1883, authentication = [{ mechanism = jwt }] }",
             "listeners.tcp.default.authentication (jwt): devices log in there",
         ),
         (
+            false,
             "listeners.tcp.default { bind = 1883, proxy_protocol = true, proxy_protocol_timeout = 3s }",
             "listeners.tcp.default.proxy_protocol: add `proxy_protocol: true` with the balancers' addresses",
         ),
         (
+            false,
             "listeners.tcp.default { bind = 1883, access_rules = [\"allow 10.0.0.0/8\", \"deny all\"] }",
             "listeners.tcp.default.access_rules (allow 10.0.0.0/8, deny all): here who connects is not chosen",
         ),
     ] {
-        let (open, yaml) = open(more);
+        let (open, yaml) = open(more, is_asked);
         assert!(open.len() == 1 && open[0].starts_with(told), "{more}\n{yaml}");
         assert!(!yaml.contains("not about Kafka") && !yaml.contains("s3cret"), "{more}\n{yaml}");
     }
@@ -552,9 +575,43 @@ fn who_is_let_in_there_is_asked_about() {
         "authorization { no_match = allow, deny_action = ignore, cache { enable = true }, sources = [{ type = file, enable = false }] }",
         "listeners.tcp.default { bind = 1883, mountpoint = \"\", enable_authn = true, proxy_protocol = false, access_rules = [\"allow all\"] }",
     ] {
-        let (open, yaml) = open(more);
+        let (open, yaml) = open(more, false);
         assert!(open.is_empty() && !yaml.contains("not about Kafka"), "{more}\n{yaml}");
     }
+}
+
+/// An import of which all is written but who is let in.
+#[track_caller]
+fn undecided(text: &str) -> (tempfile::TempDir, String) {
+    let (folder, yaml) = written(text);
+    let (code, _, err) = run(folder.path(), &["check"]);
+    let is_omitted = |line: &str| line.contains("has no `authentication`");
+    assert!(
+        code == 64 && err.lines().count() == 1 && err.lines().all(is_omitted),
+        "{err}\n{yaml}"
+    );
+    std::fs::write(
+        folder.path().join("proxy.yaml"),
+        format!("{yaml}authentication: [{{method: certificate}}]\n"),
+    )
+    .unwrap();
+    let (code, out, err) = run(folder.path(), &["check"]);
+    assert!(code == 0 && out.contains("ok"), "{out}{err}\n{yaml}");
+    (folder, yaml)
+}
+
+/// What the others are let in by stays theirs.
+#[test]
+fn a_listener_that_asks_by_itself_is_the_one_to_be_decided_about() {
+    let listeners = "listeners.tcp.default { bind = 1883, authentication = [{ mechanism = jwt }] }\nlisteners.ws.default { bind = 8083 }";
+    let (_folder, yaml) = undecided(&sends("t/#", r#""kafka_producer:a""#, listeners));
+    let line = |name: &str| yaml.lines().find(|line| line.contains(&format!("name: \"{name}\""))).unwrap();
+    assert!(!line("tcp-default").contains("authentication"), "{yaml}");
+    assert!(line("ws-default").ends_with("protocol: ws, authentication: none}"), "{yaml}");
+    // Where all ask, none is open.
+    let all = format!("authentication = [{{ mechanism = jwt }}]\n{listeners}");
+    let (_folder, yaml) = undecided(&sends("t/#", r#""kafka_producer:a""#, &all));
+    assert!(!yaml.contains("authentication: none"), "{yaml}");
 }
 
 /// Releases 5.0 and 5.1 write `enabled`.

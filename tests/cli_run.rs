@@ -173,22 +173,26 @@ fn sighup_has_all_files_read_at_once_and_ends_nothing() {
     assert_eq!(running.ended_code(), Some(0));
 }
 
-/// At the start, and of each listener that nobody has said anything of, by itself or for all.
+/// At the start, of each listener, whether it is written there or for all.
 #[test]
 fn a_listener_that_lets_everybody_in_is_told() {
     const LIST: &str = "authentication: [{method: password_file, file: users.txt}]";
+    const NONE: &str = "authentication: none";
     let listener = |name: &str, more: &str| format!("{{name: {name}, address: \"127.0.0.1:0\", protocol: mqtt{more}}}");
-    let own = format!(", {LIST}");
+    let (own, none) = (format!(", {LIST}"), format!(", {NONE}"));
     for (listeners, more, open) in [
-        ([listener("one", ""), listener("two", "")], "", &["one", "two"][..]),
-        ([listener("one", &own), listener("two", "")], "", &["two"]),
+        ([listener("one", ""), listener("two", "")], NONE, &["one", "two"][..]),
+        ([listener("one", &own), listener("two", "")], NONE, &["two"]),
+        ([listener("one", &own), listener("two", &none)], "", &["two"]),
+        ([listener("one", ""), listener("two", &none)], LIST, &["two"]),
         ([listener("one", &own), listener("two", &own)], "", &[]),
+        ([listener("one", &own), listener("two", &own)], NONE, &[]),
         ([listener("one", ""), listener("two", "")], LIST, &[]),
     ] {
         let listeners = listeners.join(", ");
         // It listens at both: by then it has told.
         let running = Running::configured(&listeners, 2, more);
-        let told: Vec<_> = running.seen.iter().filter(|line| line.contains("no `authentication`")).collect();
+        let told: Vec<_> = running.seen.iter().filter(|line| line.contains("`authentication: none`")).collect();
         assert_eq!(told.len(), open.len(), "{listeners} {more}: {told:#?}");
         for (line, name) in told.into_iter().zip(open) {
             assert!(
@@ -207,7 +211,7 @@ fn warnings_of_the_configuration_are_logged_at_the_start() {
         let good = "  - {name: good, mqtt: \"good/{x}\", kafka: {topic: good, key: \"{x}\"}}\n";
         let rule = |i| format!("  - {{name: r{i}, mqtt: \"a{i}/+/{{x#}}\", kafka: {{topic: t{i}, key: \"{{x}}\"}}}}\n");
         let text = format!(
-            "listeners: [{{name: one, address: \"127.0.0.1:0\", protocol: mqtt}}]\nkafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\n\
+            "listeners: [{{name: one, address: \"127.0.0.1:0\", protocol: mqtt, authentication: none}}]\nkafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\n\
              rules:\n{good}{}",
             (0..rules).map(rule).collect::<String>()
         );
@@ -307,7 +311,7 @@ fn refused(listener: &str, more: &str) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     files(folder.path());
     let text = format!(
-        "listeners: [{{name: one, {listener}}}]\nkafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\n\
+        "listeners: [{{name: one, {listener}}}]\nauthentication: none\nkafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\n\
          rules: [{{name: all, mqtt: a, kafka: {{topic: mqtt}}}}]\n{more}\n"
     );
     std::fs::write(folder.path().join("proxy.yaml"), text).unwrap();
@@ -365,7 +369,7 @@ fn a_certificate_that_cannot_be_used_is_one_line_and_64() {
 fn a_unix_socket_that_systemd_hands_over_is_served_and_left_where_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let (settings, path) = (folder.path().join("proxy.yaml"), folder.path().join("mqtt.sock"));
-    let text = "listeners: [{name: handed, address: \"systemd:0\", protocol: mqtt}]\n\
+    let text = "listeners: [{name: handed, address: \"systemd:0\", protocol: mqtt, authentication: none}]\n\
                 kafka: {bootstrap_servers: [\"127.0.0.1:1\"]}\n\
                 rules: [{name: all, mqtt: \"{topic#}\", kafka: {topic: mqtt, key: \"{topic}\"}}]\n";
     std::fs::write(&settings, text).unwrap();

@@ -77,13 +77,125 @@ fn each_name_of_a_certificate_may_be_the_identity() {
     }
 }
 
+/// `GOOD` with listeners `a`, `b` and so on that have this, and this as line 9 or so.
+fn of_listeners(listeners: &[&str], more: &str) -> String {
+    let tcp = GOOD.lines().nth(1).unwrap();
+    let listener = |(name, more): (char, &&str)| {
+        let port = u32::from(name);
+        format!("  - {{name: {name}, address: \"127.0.0.1:{port}\", protocol: mqtt{more}}}")
+    };
+    let listeners: Vec<String> = ('a'..).zip(listeners).map(listener).collect();
+    format!("{}{more}\n", GOOD.replace(tcp, &listeners.join("\n")))
+}
+
+const NONE: &str = ", authentication: none";
+const LIST: &str = ", authentication: [{method: anonymous}]";
+
 #[test]
 fn listeners_may_have_their_own() {
-    let own = "listeners:\n  - {name: a, address: \"127.0.0.1:1\", protocol: mqtt, authentication: [{method: anonymous}]}\n";
-    let text = GOOD.replace("listeners:\n", own);
+    let text = of_listeners(&[LIST, ""], "authentication: none");
     let config = config::parse(&text, Path::new("."), &|_| None).unwrap();
     assert_eq!(config.access.listeners.keys().collect::<Vec<_>>(), ["a"]);
     assert!(config.access.chain.is_none());
+}
+
+/// Whether methods are asked: of `a`, of `b`, and of any.
+#[test]
+fn who_is_let_in_is_what_the_listener_says_or_else_the_file() {
+    let of_all = "authentication: [{method: certificate}]";
+    for (listeners, more, asked) in [
+        (["", ""], "authentication: none", [false, false, false]),
+        (["", ""], "authentication: \"none\"", [false, false, false]),
+        (["", ""], "authentication: \"${GONE:-none}\"", [false, false, false]),
+        (["", ""], of_all, [true, true, true]),
+        ([NONE, ""], of_all, [false, true, true]),
+        ([LIST, ""], "authentication: none", [true, false, true]),
+        ([LIST, NONE], "", [true, false, true]),
+        ([LIST, LIST], "", [true, true, true]),
+        ([NONE, NONE], "", [false, false, false]),
+    ] {
+        let text = of_listeners(&listeners, more);
+        let config = config::parse(&text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}\n{text}"));
+        let of = |name| config.access.chain(name).is_some();
+        assert_eq!([of("a"), of("b"), config.access.asks_who()], asked, "{text}");
+    }
+}
+
+/// Nobody is let in by an omission.
+#[test]
+fn who_is_let_in_must_be_written() {
+    const OF_FILE: &str = "the file has no `authentication`";
+    const OF_LISTENER: &str = "`listeners[]` has no `authentication`, and the file has none for all";
+    let own = "listeners[].authentication";
+    for (text, expected) in [
+        (of_listeners(&["", ""], ""), vec![(1, 1, OF_FILE)]),
+        (of_listeners(&[LIST, ""], ""), vec![(3, 5, OF_LISTENER)]),
+        (of_listeners(&["", NONE, ""], ""), vec![(2, 5, OF_LISTENER), (4, 5, OF_LISTENER)]),
+        // What follows from it is no fault of its own.
+        (
+            of_listeners(&["", ""], "limits: {connections_per_identity: 3}"),
+            vec![(1, 1, OF_FILE)],
+        ),
+        (
+            of_listeners(&["", ""], "authentication:"),
+            vec![(10, 1, "`authentication` has no value")],
+        ),
+        (
+            of_listeners(&["", ""], "authentification: none"),
+            vec![(10, 1, "did you mean `authentication`?")],
+        ),
+        (
+            of_listeners(&[LIST, ", authenticaton: none"], ""),
+            vec![(3, 56, "did you mean `authentication`?")],
+        ),
+        (of_listeners(&[LIST, ", authentication: "], ""), vec![(3, 56, own)]),
+        (
+            of_listeners(&["", ""], "authentication: anonymous"),
+            vec![(
+                10,
+                17,
+                "`authentication`: `anonymous` is no list of methods; write methods as `- {method: …}`, or `none`",
+            )],
+        ),
+        (
+            of_listeners(&["", ""], "authentication: {method: anonymous}"),
+            vec![(10, 17, "is not a list")],
+        ),
+        (of_listeners(&[LIST, ", authentication: []"], ""), vec![(3, 72, "is empty")]),
+        (of_listeners(&[LIST, ", authentication: no"], ""), vec![(3, 72, own)]),
+        (
+            of_listeners(&["", ""], "authentication: \"${SECRET}\""),
+            vec![(10, 17, "`${SECRET}` is no list of methods")],
+        ),
+        // Where listeners cannot be read, or are missing, too.
+        (GOOD.replace("  - {name: tcp", "  {name: tcp"), vec![(2, 3, "is not a list")]),
+    ] {
+        let told = config::parse(&text, Path::new("."), &|_| Some("hunter2".to_owned()))
+            .err()
+            .unwrap_or_default();
+        let places: Vec<_> = told.iter().map(|fault| (fault.line, fault.column)).collect();
+        assert_eq!(
+            places,
+            expected.iter().map(|(line, column, _)| (*line, *column)).collect::<Vec<_>>(),
+            "{told:#?}\n{text}"
+        );
+        for (fault, (.., words)) in told.iter().map(ToString::to_string).zip(expected) {
+            assert!(fault.contains(words) && !fault.contains("hunter2"), "{fault}\nhas no: {words}");
+            let omitted = words == OF_FILE || words == OF_LISTENER;
+            assert_eq!(
+                fault.contains("or `authentication: none`, which lets everybody in"),
+                omitted,
+                "{fault}"
+            );
+        }
+    }
+    let told = config::parse(
+        "kafka: {bootstrap_servers: [\"k:1\"]}\nrules: [{name: a, mqtt: a, kafka: {topic: t}}]\n",
+        Path::new("."),
+        &|_| None,
+    );
+    let told: Vec<String> = told.unwrap_err().iter().map(|fault| fault.message.clone()).collect();
+    assert_eq!(told, ["the file has no `authentication`", "the file has no `listeners`"]);
 }
 
 /// Lists of several listeners that name the same set share it.

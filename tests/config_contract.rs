@@ -31,8 +31,13 @@ fn faults(text: &str) -> Vec<Problem> {
 
 /// A file with one entry more in a section, and this one entry at the top.
 fn file(listener: &str, kafka: &str, rule: &str, rule_kafka: &str, top: &str) -> String {
+    let access = if top.contains("authentication:") {
+        ""
+    } else {
+        "authentication: none\n"
+    };
     format!(
-        "listeners:\n  - {{name: tls, address: \"0.0.0.0:8883\"{listener}}}\n\
+        "listeners:\n  - {{name: tls, address: \"0.0.0.0:8883\"{listener}}}\n{access}\
          kafka:\n  bootstrap_servers: [\"localhost:9092\"]\n{kafka}\
          rules:\n  - name: all\n    mqtt: \"a/{{x}}\"\n{rule}    kafka: {{topic: t, key: \"{{x}}\"{rule_kafka}}}\n{top}\n"
     )

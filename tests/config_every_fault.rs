@@ -126,7 +126,7 @@ fn each_fault_of_a_file_is_told_and_nothing_else_is() {
 #[test]
 fn each_variable_that_is_not_set_is_told_beside_the_other_faults() {
     let text = r#"
-listeners: [{name: tcp, address: "0.0.0.0:1883", protocol: mqtt}]
+listeners: [{name: tcp, address: "0.0.0.0:1883", protocol: mqtt, authentication: none}]
 kafka:
   bootstrap_servers: ["${A}:${B}"]
   security: {protocol: sasl_ssl, sasl: {mechanism: "${C}", username: "${D}", password: "${E}"}}
@@ -158,7 +158,7 @@ rules:
 /// As many as a file may have.
 #[test]
 fn ten_thousand_rules_are_one_file() {
-    let start = "listeners: [{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}]\nkafka: {bootstrap_servers: [\"k:9092\"]}\nrules:\n";
+    let start = "listeners: [{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt, authentication: none}]\nkafka: {bootstrap_servers: [\"k:9092\"]}\nrules:\n";
     let rule = |i| {
         let filter = format!("fleet{i}/{{vin}}/telemetry/{{sensor}}");
         let kafka = format!(

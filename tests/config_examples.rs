@@ -7,7 +7,7 @@ use std::path::Path;
 
 use mqtt_kafka_proxy::config::{self, Problem};
 
-const HEAD: &str = r#"listeners: [{name: tcp, address: "0.0.0.0:1883", protocol: mqtt}]
+const HEAD: &str = r#"listeners: [{name: tcp, address: "0.0.0.0:1883", protocol: mqtt, authentication: none}]
 kafka: {bootstrap_servers: ["localhost:9092"]}
 rules:
   - {name: alarms, also: true, mqtt: "v/{vin}/alarm", kafka: {topic: alarms, key: "{vin}", partition: sticky}}

@@ -7,7 +7,7 @@ mod config_file;
 
 use std::path::Path;
 
-use config_file::{GOOD, with};
+use config_file::{GOOD, open_to_all, with};
 use mqtt_kafka_proxy::config::{self, Problem};
 
 fn environment(name: &str) -> Option<String> {
@@ -176,10 +176,12 @@ fn listeners_at_fault() {
             "write `mqtt`, `mqtts`, `ws` or `wss`",
         ),
     ] {
-        let text = GOOD.replace("{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}", listener);
+        let good = open_to_all("{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}");
+        let text = GOOD.replace(&good, &open_to_all(listener));
         assert_fault(&text, 2, column, words);
     }
-    let twice = GOOD.replace("kafka:\n", "  - {name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}\nkafka:\n");
+    let second = open_to_all("{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}");
+    let twice = GOOD.replace("kafka:\n", &format!("  - {second}\nkafka:\n"));
     let found = faults(&twice);
     assert_eq!(
         found.iter().map(|p| (p.line, p.column)).collect::<Vec<_>>(),
@@ -634,7 +636,7 @@ fn fifty_faults_are_fifty_lines() {
 #[test]
 fn one_run_tells_the_faults_of_every_part() {
     let text = "\
-listeners: [{name: a, address: nowhere, protocol: mqtt}]
+listeners: [{name: a, address: nowhere, protocol: mqtt, authentication: none}]
 limits: {packet_size: 1}
 limits: {}
 kafka: {bootstrap_servers: [\"x\"], acks: all}
@@ -841,7 +843,7 @@ fn a_key_of_another_protocol_is_told() {
         ("protocol: mqtt, proxy_protocol: true, proxy_from: []}", "is empty"),
         ("protocol: mqtt, limits: {connections: 0}}", "is out of range"),
     ] {
-        let found = only(&GOOD.replace("protocol: mqtt}", entry)).to_string();
+        let found = only(&GOOD.replace(&open_to_all("protocol: mqtt}"), &open_to_all(entry))).to_string();
         assert!(found.contains(said), "{entry}: {found}");
     }
 }

@@ -14,7 +14,7 @@ fn cpu_time() -> u64 {
 }
 
 fn file(count: usize, rule: fn(usize) -> String) -> String {
-    let start = "listeners: [{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}]\nkafka: {bootstrap_servers: [\"k:9092\"]}\nrules:\n";
+    let start = "listeners: [{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt, authentication: none}]\nkafka: {bootstrap_servers: [\"k:9092\"]}\nrules:\n";
     start.to_owned() + &(0..count).map(|i| format!("  - {}\n", rule(i))).collect::<String>()
 }
 

@@ -42,10 +42,11 @@ fn all_that_is_written_is_meant() {
     let config = parse(
         r#"
 listeners:
-  - {name: tcp, address: "0.0.0.0:1883", protocol: mqtt}
+  - {name: tcp, address: "0.0.0.0:1883", protocol: mqtt, authentication: none}
   - name: tls
     address: "[::]:8883"
     protocol: mqtts
+    authentication: [{method: certificate}]
     tls: {certificate: server.pem, key: /keys/server.key, client_ca: ../ca.pem, client_auth: required,
       client_crl: ca.crl, ticket_keys: "file:tickets", more: [{certificate: b.pem, key: b.key}]}
 limits: {connections: 7, connect_rate: 8/s, packet_size: 9KiB, connect_timeout: 2s, receive_maximum: 10, keep_alive: {max: 1h}}
@@ -159,7 +160,7 @@ admin: {address: "127.0.0.1:9090", hosts: [metrics.example.org]}
 fn aliases_stand_for_what_they_name() {
     let config = parse(
         r#"
-listeners: [{name: tcp, address: "0.0.0.0:1883", protocol: mqtt}]
+listeners: [{name: tcp, address: "0.0.0.0:1883", protocol: mqtt, authentication: none}]
 kafka: {bootstrap_servers: ["a:1"]}
 rules:
   - {name: a, mqtt: a, kafka: &k {topic: t}}
@@ -196,6 +197,7 @@ listeners:
 admin: {address: "192.0.2.1:9090"}
 kafka: {bootstrap_servers: ["a:1"]}
 rules: [{name: a, mqtt: a, kafka: {topic: t}}]
+authentication: none
 "#,
     );
     let found: Vec<&Address> = config.listeners.iter().map(|listener| &listener.address).collect();
@@ -230,6 +232,7 @@ listeners: [{{name: a, address: "{listener}", protocol: mqtt}}]
 admin: {{address: "[::]:9090"}}
 kafka: {{bootstrap_servers: ["a:1"]}}
 rules: [{{name: a, mqtt: a, kafka: {{topic: t}}}}]
+authentication: none
 "#
         ));
         assert_eq!(config.admin.unwrap().only_ipv6, only_ipv6, "{listener}");
@@ -251,6 +254,7 @@ limits: {connections_per_address: 7, connect_packet_size: 1KiB, topic_length: 20
   message_rate: 12/s, byte_rate: 13KiB, packet_timeout: 14s, send_timeout: 15s}
 kafka: {bootstrap_servers: ["a:1"]}
 rules: [{name: a, mqtt: a, kafka: {topic: t}}]
+authentication: none
 "#,
     );
     let [a, b, c, d] = config.listeners.as_slice() else {
@@ -308,6 +312,7 @@ fn keys_of_tickets_are_of_a_file_or_of_the_environment() {
 listeners: [{{name: a, address: "0.0.0.0:8883", protocol: mqtts, tls: {{certificate: a.pem, key: a.key, ticket_keys: "{written}"}}}}]
 kafka: {{bootstrap_servers: ["a:1"]}}
 rules: [{{name: a, mqtt: a, kafka: {{topic: t}}}}]
+authentication: none
 "#
         ));
         let Protocol::Mqtts(tls) = &config.listeners[0].protocol else {
@@ -404,7 +409,7 @@ fn a_file_that_cannot_be_read_is_told_as_such() {
 
 #[test]
 fn a_byte_order_mark_and_windows_lines_do_no_harm() {
-    let text = "\u{feff}listeners: [{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}]\r\nkafka: {bootstrap_servers: [\"a:1\"]}\r\n\
+    let text = "\u{feff}listeners: [{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt, authentication: none}]\r\nkafka: {bootstrap_servers: [\"a:1\"]}\r\n\
                 rules: [{name: a, mqtt: a, kafka: {topic: t}}]\r\n";
     assert_eq!(parse(text).rules.len(), 1);
 }
@@ -427,7 +432,7 @@ fn a_file_that_many_rules_look_into_is_one_table() {
     .map(|(name, table)| rule(name, table))
     .collect();
     let text = format!(
-        "listeners: [{{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}}]\nkafka: {{bootstrap_servers: [\"a:1\"]}}\nrules:\n{rules}"
+        "listeners: [{{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt, authentication: none}}]\nkafka: {{bootstrap_servers: [\"a:1\"]}}\nrules:\n{rules}"
     );
     let config = config::parse(&text, folder.path(), &environment).unwrap();
     let tables = config.rules.tables();

@@ -56,7 +56,7 @@ fn the_files_that_are_shown_are_as_the_schema_says() {
 #[test]
 fn what_the_parser_refuses_for_its_form_the_schema_refuses() {
     let validator = jsonschema::validator_for(&schema()).unwrap();
-    let good = "listeners: [{name: a, address: \"0.0.0.0:1\", protocol: mqtt}]\nkafka: {bootstrap_servers: [\"k:1\"], producer: {linger: 5ms}}\n\
+    let good = "listeners: [{name: a, address: \"0.0.0.0:1\", protocol: mqtt, authentication: none}]\nkafka: {bootstrap_servers: [\"k:1\"], producer: {linger: 5ms}}\n\
                 rules: [{name: r, mqtt: \"{t#}\", qos: 1, also: false, kafka: {topic: t, key: \"{t}\"}}]\n";
     let parses = |text: &str| config::parse(text, &root(), &|_| None).is_ok();
     assert!(parses(good) && validator.is_valid(&document(good)));
@@ -70,12 +70,43 @@ fn what_the_parser_refuses_for_its_form_the_schema_refuses() {
         ("kafka: {topic: t,", "kafka: {topics: t,"),
         ("name: r, ", ""),
         ("rules:", "rule:"),
+        (", authentication: none", ""),
+        ("authentication: none", "authentication: anonymous"),
+        ("authentication: none", "authentication: {method: anonymous}"),
         ("rules: [", "rules: [x, "),
     ] {
         let bad = good.replace(from, to);
         assert_ne!(good, bad);
         assert!(!parses(&bad), "{bad}");
         assert!(!validator.is_valid(&document(&bad)), "{bad}");
+    }
+}
+
+/// At each listener, or for all of them.
+#[test]
+fn parser_and_schema_agree_where_it_must_stand_who_is_let_in() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    for (of_all, of_listeners, is_written) in [
+        ("none", ["", ""], true),
+        ("[{method: anonymous}]", ["", ""], true),
+        ("\"${GONE:-none}\"", ["", ", authentication: none"], true),
+        ("", [", authentication: none", ", authentication: [{method: certificate}]"], true),
+        ("", [", authentication: none", ""], false),
+        ("", ["", ""], false),
+    ] {
+        let listener = |(port, own)| format!("{{name: l{port}, address: \"0.0.0.0:{port}\", protocol: mqtt{own}}}");
+        let listeners: Vec<String> = (1..).zip(of_listeners).map(listener).collect();
+        let of_all = if of_all.is_empty() {
+            String::new()
+        } else {
+            format!("authentication: {of_all}\n")
+        };
+        let text = format!(
+            "listeners: [{}]\nkafka: {{bootstrap_servers: [\"k:1\"]}}\nrules: [{{name: r, mqtt: a, kafka: {{topic: t}}}}]\n{of_all}",
+            listeners.join(", ")
+        );
+        assert_eq!(config::parse(&text, &root(), &|_| None).is_ok(), is_written, "{text}");
+        assert_eq!(validator.is_valid(&document(&text)), is_written, "{text}");
     }
 }
 

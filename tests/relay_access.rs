@@ -13,7 +13,7 @@ use argon2::{
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use fake_broker::Fake;
-use mqtt_kafka_proxy::auth::passwords;
+use mqtt_kafka_proxy::auth::{Chain, Method, passwords};
 use relay_stage::{
     PATIENCE, Stage,
     device::{Device, connect, login, subscribe, taking, will},
@@ -75,18 +75,40 @@ async fn whoever_is_refused_takes_nobodys_session() {
     assert_eq!(device.fence().await, [] as [&str; 0]);
 }
 
+/// A stage whose file asks for passwords, and its listener for what this says.
+async fn stage_of_its_own(users: &Path, own: Option<Chain>) -> Stage {
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    Stage::with(fake, &format!("{RULES}{}", by_password(users, "")), |config| {
+        config.access.listeners.insert("tcp".to_owned(), own.map(Into::into));
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_listener_has_its_own_methods() {
     let file = users();
-    let fake = Fake::start(1).await;
-    fake.topic("t", 1);
-    let stage = Stage::with(fake, &format!("{RULES}{}", by_password(file.path(), "")), |config| {
-        let open = mqtt_kafka_proxy::auth::Chain::new(vec![(mqtt_kafka_proxy::auth::Method::Anonymous, Default::default())]);
-        config.access.listeners.insert("tcp".to_owned(), open.into());
-    })
-    .await;
+    let open = Chain::new(vec![(Method::Anonymous, Default::default())]);
+    let stage = stage_of_its_own(file.path(), Some(open)).await;
     assert_eq!(answer(&stage, 5, &connect("a")).await, "connack 0x00");
     assert_eq!(answer(&stage, 5, &login("a", "vin42", "s3cret")).await, "connack 0x86");
+}
+
+/// `authentication: none`.
+#[tokio::test]
+async fn a_listener_that_asks_nobody_lets_in_whoever_comes_whatever_he_shows() {
+    let file = users();
+    let stage = stage_of_its_own(file.path(), None).await;
+    for version in [4, 5] {
+        for shown in [
+            connect("a"),
+            login("a", "vin42", "s3cret"),
+            login("a", "vin42", "wrong"),
+            login("a", "vin43", ""),
+        ] {
+            assert_eq!(answer(&stage, version, &shown).await, "connack 0x00", "{shown:?}");
+        }
+    }
 }
 
 #[tokio::test]

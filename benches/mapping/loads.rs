@@ -103,7 +103,7 @@ fn looking(table: &str, i: usize) -> String {
 /// Seconds in which a file of so many rules is loaded that lies in this folder; the best of three.
 fn load(count: usize, rule: WriteRule, folder: &Path) -> f64 {
     let mut text =
-        "listeners: [{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}]\nkafka: {bootstrap_servers: [\"k:9092\"]}\nrules:\n"
+        "listeners: [{name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt, authentication: none}]\nkafka: {bootstrap_servers: [\"k:9092\"]}\nrules:\n"
             .to_owned();
     (0..count).for_each(|i| text += &format!("  - {}\n", rule(i)));
     let once = || {

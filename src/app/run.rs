@@ -237,13 +237,13 @@ fn tell_of_warnings(warnings: &[Problem]) {
     }
 }
 
-/// Without `authentication` everybody is let in, which should not come as a surprise.
+/// It is written, and stays a thing to be reminded of.
 fn tell_of_open_listeners(config: &Config) {
-    let is_open = |name: &str| config.access.chain.is_none() && !config.access.listeners.contains_key(name);
+    let is_open = |name: &str| config.access.chain(name).is_none();
     for listener in config.listeners.iter().filter(|listener| is_open(&listener.name)) {
         tracing::warn!(
             listener = listener.name,
-            "no `authentication`: whoever reaches this listener is let in as nobody"
+            "`authentication: none`: whoever reaches this listener is let in as nobody"
         );
     }
 }

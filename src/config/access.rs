@@ -1,6 +1,5 @@
 //! `authorization` and `unauthorized`: what those may do who are let in. Who they are says `authentication`.
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use crate::mqtt::QoS;
 use crate::relay::{Access, Unauthorized};
 
 use super::authentication::Shared;
+use super::listeners::Own;
 use super::tree::{Kind, Node};
 use super::walk::{Keys, Section, Walk};
 
@@ -23,48 +23,65 @@ const WHO: Keys = Keys {
 
 impl Walk<'_> {
     /// All of it. `authentication` of listeners comes in `listeners`.
-    pub(super) fn access(
-        &mut self,
-        top: &Section<'_>,
-        listeners: Vec<(Option<String>, &Node)>,
-        connections_per_identity: Option<NonZeroU32>,
-    ) -> Access {
+    pub(super) fn access(&mut self, top: &Section<'_>, listeners: Vec<Own<'_>>, connections_per_identity: Option<NonZeroU32>) -> Access {
         let rights = self.optional(top, "authorization").map(|n| Arc::new(self.rights(n)));
-        let mut shared = Shared {
-            kept: rights.as_ref().map(|r| r.claims()).unwrap_or_default(),
-            ..Shared::default()
-        };
-        let chain = self
-            .optional(top, "authentication")
-            .map(|n| Arc::new(self.chain(n, "authentication", &mut shared)));
-        let listeners: HashMap<_, _> = listeners
-            .into_iter()
-            .filter_map(|(name, n)| {
-                let chain = self.chain(n, "listeners[].authentication", &mut shared);
-                Some((name?, Arc::new(chain)))
-            })
-            .collect();
         let words = [("close", Unauthorized::Close), ("drop", Unauthorized::Drop)];
         let unauthorized = self
             .optional(top, "unauthorized")
-            .and_then(|n| self.choice(n, "unauthorized", &words, &[]))
-            .unwrap_or_default();
-        if let Some(limits) = top.get("limits")
-            && connections_per_identity.is_some()
-            && chain.is_none()
-            && listeners.is_empty()
-        {
-            let remedy = "add `authentication`, or remove it: where everybody is let in nobody has an identity";
-            self.fault(limits.place, "`limits.connections_per_identity` without `authentication`", remedy);
-        }
-        Access {
-            chain,
-            listeners,
-            key_sets: shared.key_sets,
-            login_servers: shared.login_servers,
+            .and_then(|n| self.choice(n, "unauthorized", &words, &[]));
+        let mut access = Access {
             connections_per_identity,
             rights,
-            unauthorized,
+            unauthorized: unauthorized.unwrap_or_default(),
+            ..Access::default()
+        };
+        let before = self.problems.len();
+        self.tell_unasked(top, &listeners);
+        self.asked(top, listeners, &mut access);
+        let (is_known, is_asked) = (self.problems.len() == before, access.asks_who());
+        if let Some(limits) = top.get("limits")
+            && connections_per_identity.is_some()
+            && is_known
+            && !is_asked
+        {
+            let remedy = "give `authentication` methods, or remove it: where everybody is let in nobody has an identity";
+            self.fault(limits.place, "`limits.connections_per_identity` without `authentication`", remedy);
+        }
+        access
+    }
+
+    /// What clients are asked, of all listeners and of those that have their own.
+    fn asked(&mut self, top: &Section<'_>, listeners: Vec<Own<'_>>, access: &mut Access) {
+        let mut shared = Shared {
+            kept: access.rights.as_ref().map(|r| r.claims()).unwrap_or_default(),
+            ..Shared::default()
+        };
+        let of_all = self.optional(top, "authentication");
+        access.chain = of_all.and_then(|n| self.authentication(n, "authentication", &mut shared));
+        for Own { name, node, .. } in listeners {
+            let Some(node) = node else { continue };
+            let chain = self.authentication(node, "listeners[].authentication", &mut shared);
+            access.listeners.extend(name.map(|name| (name, chain)));
+        }
+        (access.key_sets, access.login_servers) = (shared.key_sets, shared.login_servers);
+    }
+
+    /// Nobody is let in by an omission: who a listener lets in is written there or for all of them.
+    fn tell_unasked(&mut self, top: &Section<'_>, listeners: &[Own<'_>]) {
+        const REMEDY: &str =
+            "add `authentication: [{method: password_file, file: users.txt}]`, or `authentication: none`, which lets everybody in";
+        // What is noted already: the key is misspelt, or has no value, or listeners cannot be read, which may have theirs.
+        let is_there = |key| top.get(key).is_some() || top.means(key);
+        if is_there("authentication") || (listeners.is_empty() && is_there("listeners")) {
+            return;
+        }
+        if listeners.iter().any(|own| own.is_there) {
+            for own in listeners.iter().filter(|own| !own.is_there) {
+                let message = "`listeners[]` has no `authentication`, and the file has none for all";
+                self.fault(own.place, message, REMEDY);
+            }
+        } else {
+            self.fault(top.place, "the file has no `authentication`", REMEDY);
         }
     }
 

@@ -1,4 +1,4 @@
-//! `authentication` of the file and of its listeners: the methods that tell who a client is. The files that they name are read here, so
+//! `authentication` of the file and of its listeners: the methods that tell who a client is, or that nobody is asked. The files that they name are read here, so
 //! that what is wrong with them is told with line and column like everything else.
 
 use std::ops::RangeInclusive;
@@ -104,7 +104,20 @@ pub(super) struct Shared {
 }
 
 impl Walk<'_> {
-    pub(super) fn chain(&mut self, node: &Node, name: &str, shared: &mut Shared) -> Chain {
+    /// A list of methods, or `none`: then nobody is asked.
+    pub(super) fn authentication(&mut self, node: &Node, name: &str, shared: &mut Shared) -> Option<Arc<Chain>> {
+        if let Kind::Scalar { .. } = &node.kind {
+            let remedy = "write methods as `- {method: …}`, or `none`, which lets everybody in";
+            self.parsed(node, name, |text| match text {
+                "none" => Ok(()),
+                _ => Err(("is no list of methods".to_owned(), remedy.to_owned())),
+            });
+            return None;
+        }
+        Some(Arc::new(self.chain(node, name, shared)))
+    }
+
+    fn chain(&mut self, node: &Node, name: &str, shared: &mut Shared) -> Chain {
         let list = self.list(node, name);
         let methods: Vec<_> = list
             .iter()

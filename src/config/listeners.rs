@@ -53,8 +53,18 @@ pub(super) const NAME_LENGTH: usize = 64;
 pub(super) struct Taken<'t> {
     names: HashMap<String, u32>,
     addresses: HashMap<Address, u32>,
-    /// `authentication` of listeners that have their own, with the name if it can be read.
-    pub(super) authentication: Vec<(Option<String>, &'t Node)>,
+    /// `authentication` of each listener.
+    pub(super) authentication: Vec<Own<'t>>,
+}
+
+/// `authentication` of one listener.
+pub(super) struct Own<'t> {
+    /// Of the listener, if it can be read.
+    pub(super) name: Option<String>,
+    pub(super) place: Place,
+    /// The key may be misspelt, or stand there without a value: that is noted.
+    pub(super) is_there: bool,
+    pub(super) node: Option<&'t Node>,
 }
 
 impl Walk<'_> {
@@ -87,9 +97,12 @@ impl Walk<'_> {
         let name = self
             .required(&section, "name", "tcp")
             .and_then(|n| self.name(n, "listeners[].name", &mut taken.names));
-        if let Some(own) = self.optional(&section, "authentication") {
-            taken.authentication.push((name.clone(), own));
-        }
+        taken.authentication.push(Own {
+            name: name.clone(),
+            place: section.place,
+            is_there: section.get("authentication").is_some() || section.means("authentication"),
+            node: self.optional(&section, "authentication"),
+        });
         let address = self
             .required(&section, "address", "\"0.0.0.0:1883\"")
             .and_then(|n| self.place(n, "listeners[].address", &mut taken.addresses));

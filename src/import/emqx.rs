@@ -99,8 +99,8 @@ pub fn emqx(sources: &[Source]) -> Result<String, String> {
         return Err(format!("{}: no rule can be made: {why}", names.join(", ")));
     }
     let kafka = connector::kafka(&mut import).map_err(|why| format!("{}: {why}", names.join(", ")))?;
-    access::access(&mut import);
-    let listeners = listeners::listeners(&mut import);
+    let all_ask = access::access(&mut import);
+    let listeners = listeners::listeners(&mut import, all_ask);
     let limits = mqtt::limits(&mut import);
     let mut out = comment(&format!("Made by `mqtt-kafka-proxy import emqx {}`.", names.join(" ")));
     told(&mut out, "To be decided:", &import.open);

@@ -6,6 +6,9 @@ pub(super) fn text(text: &str) -> String {
     serde_json::to_string(&escaped).expect("a text is JSON")
 }
 
+/// Where those who connect are asked nothing about who they are.
+pub(super) const NOBODY_ASKED: &str = "\n# As there: whoever reaches a listener is let in, as nobody.\nauthentication: none\n";
+
 /// A comment on lines of its own.
 pub(super) fn comment(words: &str) -> String {
     words

@@ -63,7 +63,7 @@ impl RuleSet {
             for field in rule.fields_with_identity() {
                 let message =
                     "`{identity}` without `authentication`: everybody is let in as nobody, and all messages of this rule are refused";
-                asking.add(field, None, message, "add `authentication`, or leave `{identity}` out");
+                asking.add(field, None, message, "give `authentication` methods, or leave `{identity}` out");
             }
         }
         asking.list

@@ -240,7 +240,7 @@ pub fn read_anew(access: &Access) {
             tracing::info!(file = %held.path.display(), "users or keys were read again");
         }
     }
-    let chains = access.chain.iter().chain(access.listeners.values());
+    let chains = access.chain.iter().chain(access.listeners.values().flatten());
     for method in chains.flat_map(|chain| chain.methods()) {
         match method {
             Method::Passwords(users) => anew(users, Passwords::parse),

@@ -67,7 +67,7 @@ fn a_file_that_looks_the_same_is_read_anew_on_demand() {
     let chain = || Arc::new(Chain::new(vec![(Method::Passwords(users()), auth::Binding::Any)]));
     let access = Access {
         chain: Some(chain()),
-        listeners: [("own".to_owned(), chain())].into(),
+        listeners: [("own".to_owned(), Some(chain()))].into(),
         ..Access::default()
     };
     read_anew(&access);

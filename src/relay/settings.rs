@@ -48,10 +48,10 @@ pub struct Settings {
 /// Who is let in, and what they may do.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// Of listeners that say nothing else; `None` lets everybody in, as nobody.
+    /// Of listeners that say nothing else; `None` lets everybody in, as nobody, whatever he shows.
     pub chain: Option<Arc<Chain>>,
-    /// Of listeners that do, by their names.
-    pub listeners: HashMap<String, Arc<Chain>>,
+    /// Of listeners that do, by their names; `None` as above.
+    pub listeners: HashMap<String, Option<Arc<Chain>>>,
     /// Key sets that their methods take from servers.
     pub key_sets: Vec<KeySetSettings>,
     /// Servers that they ask, by the numbers that they have there.
@@ -67,12 +67,12 @@ pub struct Access {
 impl Access {
     /// Whether any listener asks who a client is.
     pub fn asks_who(&self) -> bool {
-        self.chain.is_some() || !self.listeners.is_empty()
+        self.chain.is_some() || self.listeners.values().any(Option::is_some)
     }
 
-    /// The chain of a listener.
-    pub(super) fn chain(&self, listener: &str) -> Option<Arc<Chain>> {
-        self.listeners.get(listener).or(self.chain.as_ref()).cloned()
+    /// The chain of a listener; `None`: it lets everybody in, as nobody.
+    pub fn chain(&self, listener: &str) -> Option<Arc<Chain>> {
+        self.listeners.get(listener).unwrap_or(&self.chain).clone()
     }
 }
 

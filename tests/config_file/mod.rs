@@ -6,7 +6,7 @@ use mqtt_kafka_proxy::config::Problem;
 /// A file without a fault.
 pub const GOOD: &str = "\
 listeners:
-  - {name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}
+  - {name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt, authentication: none}
 kafka:
   bootstrap_servers: [\"localhost:9092\"]
 rules:
@@ -14,6 +14,11 @@ rules:
     mqtt: \"{topic#}\"
     kafka: {topic: mqtt, key: \"{topic}\"}
 ";
+
+/// The table of a listener that lets everybody in.
+pub fn open_to_all(listener: &str) -> String {
+    format!("{}, authentication: none}}", listener.strip_suffix('}').unwrap())
+}
 
 /// `GOOD` with this as line 9.
 pub fn with(line: &str) -> String {

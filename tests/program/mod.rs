@@ -18,8 +18,13 @@ pub struct Program {
 impl Program {
     /// `run` with one listener and this Kafka server, behind shell commands that come first.
     pub fn start(folder: &Path, first: &str, listener: &str, kafka: &str) -> Self {
+        let access = if listener.contains("authentication:") {
+            ""
+        } else {
+            "authentication: none\n"
+        };
         let text = format!(
-            "listeners: [{{name: one, address: \"127.0.0.1:0\", {listener}}}]\n\
+            "listeners: [{{name: one, address: \"127.0.0.1:0\", {listener}}}]\n{access}\
              admin: {{address: \"127.0.0.1:0\"}}\n\
              kafka: {{bootstrap_servers: [\"{kafka}\"]}}\n\
              rules: [{{name: all, mqtt: \"{{topic#}}\", kafka: {{topic: mqtt, key: \"{{topic}}\"}}}}]\n"

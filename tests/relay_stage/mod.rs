@@ -175,9 +175,14 @@ impl Stage {
 }
 
 fn parse(rules: &str, kafka: SocketAddr) -> Config {
+    let access = if rules.contains("authentication:") {
+        ""
+    } else {
+        "authentication: none\n"
+    };
     let text = format!(
         "listeners: [{{name: tcp, address: \"127.0.0.1:0\", protocol: mqtt}}]\n\
-         kafka: {{bootstrap_servers: [\"{kafka}\"]}}\n{rules}\n"
+         kafka: {{bootstrap_servers: [\"{kafka}\"]}}\n{access}{rules}\n"
     );
     config::parse(&text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:?}"))
 }

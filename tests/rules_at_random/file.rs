@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::merged;
 
-const HEAD: &str = r#"listeners: [{name: tcp, address: "0.0.0.0:1883", protocol: mqtt}]
+const HEAD: &str = r#"listeners: [{name: tcp, address: "0.0.0.0:1883", protocol: mqtt, authentication: none}]
 kafka: {bootstrap_servers: ["localhost:9092"]}
 rules:
 "#;

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::sasl::kafka_sasl;
 use super::stores::{store, store_of_kafka, trust, trust_of_kafka};
 use super::{Import, LOGIN_OF_CLIENTS, Property};
-use crate::import::yaml::text;
+use crate::import::yaml::{NOBODY_ASKED, text};
 
 const DEFAULT_LISTENER: &str = "0.0.0.0:1883";
 /// Protocols of Kafka; the lowest bit of their number is TLS, the other a login.
@@ -20,7 +20,7 @@ pub(super) fn parted(address: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// `listeners`, and `authentication` where clients log in.
+/// `listeners`, and `authentication`: where clients do not log in nobody asked them who they are.
 pub(super) fn listeners(import: &mut Import) -> Result<String, String> {
     let protocol = import.take("listeners.security.protocol").map(|p| p.value.to_uppercase());
     let (is_tls, logs_in) = match protocol.as_deref() {
@@ -53,9 +53,7 @@ pub(super) fn listeners(import: &mut Import) -> Result<String, String> {
         let address = text(&address(import, place));
         writeln!(out, "  - {{name: {name}, address: {address}, protocol: {word}{tls}}}").expect("a String takes all");
     }
-    if logs_in {
-        out.push_str(&authentication(import));
-    }
+    out.push_str(&if logs_in { authentication(import) } else { NOBODY_ASKED.to_owned() });
     Ok(out)
 }
 

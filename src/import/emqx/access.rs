@@ -2,9 +2,9 @@
 
 use super::Import;
 
-/// `authentication` and `authorization` of the broker.
-pub(super) fn access(import: &mut Import) {
-    authentication(import, &[]);
+/// `authentication` and `authorization` of the broker. Whether its listeners ask who a client is.
+pub(super) fn access(import: &mut Import) -> bool {
+    let asks = authentication(import, &[]);
     let sources = import.tree.below(&["authorization", "sources"]);
     let mut asked = Vec::new();
     for number in sources {
@@ -21,17 +21,18 @@ pub(super) fn access(import: &mut Import) {
     }
     if asked.is_empty() {
         import.tree.leave(&["authorization"], "it forbids nothing");
-        return;
+        return asks;
     }
     let asked = asked.join(", ");
     import.tree.leave(&["authorization"], "see what is to be decided");
     import.open(format!(
         "authorization ({asked}): here devices may publish to, and subscribe to, all that rules map: write `authorization`, see proxy.yaml"
     ));
+    asks
 }
 
-/// `authentication` of the broker, or of a listener: one method or a list of them.
-fn authentication(import: &mut Import, owner: &[&str]) {
+/// `authentication` of the broker, or of a listener: one method or a list of them. Whether there is any.
+fn authentication(import: &mut Import, owner: &[&str]) -> bool {
     let path = [owner, &["authentication"]].concat();
     let below = import.tree.below(&path);
     let is_list = below.iter().all(|name| name.parse::<usize>().is_ok());
@@ -52,23 +53,24 @@ fn authentication(import: &mut Import, owner: &[&str]) {
     }
     if !asked.is_empty() {
         let (path, asked) = (path.join("."), asked.join(", "));
-        let whom = match owner {
-            [] => "everybody",
-            _ => "everybody whom `authentication` of all listeners lets in",
-        };
         import.open(format!(
-            "{path} ({asked}): devices log in there, and here {whom} is let in: write `authentication`{}, see proxy.yaml and docs/logins.md",
+            "{path} ({asked}): devices log in there, and here nobody is let in before it is decided: write `authentication`{}, see proxy.yaml and \
+             docs/logins.md",
             if owner.is_empty() { "" } else { " of this listener" }
         ));
+        return true;
     }
+    false
 }
 
-/// What a listener asks of who connects there, or does with his topics.
-pub(super) fn of_listener(import: &mut Import, path: &[&str]) {
+/// What a listener asks of who connects there, or does with his topics. Whether it asks who a client is in another way than the others do.
+pub(super) fn of_listener(import: &mut Import, path: &[&str]) -> bool {
     let name = path.join(".");
-    authentication(import, path);
+    let mut asks = authentication(import, path);
     let take = |import: &mut Import, key: &str| import.tree.take(&[path, &[key]].concat());
     if let Some(word) = take(import, "enable_authn").filter(|word| word != "true") {
+        // The third word refuses who shows nothing.
+        asks |= word != "false";
         import.open(format!(
             "{name}.enable_authn = {word}: this listener does not ask as the others do: write `authentication` of its own"
         ));
@@ -96,6 +98,7 @@ pub(super) fn of_listener(import: &mut Import, path: &[&str]) {
             rules.join(", ")
         ));
     }
+    asks
 }
 
 /// Why another setting of a listener has no equal.

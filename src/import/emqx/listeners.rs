@@ -4,13 +4,15 @@ use core::net::SocketAddr;
 use std::fmt::Write;
 
 use super::{Import, access};
-use crate::import::{naming::name, yaml::text};
+use crate::import::naming::name;
+use crate::import::yaml::{NOBODY_ASKED, text};
 
 /// Types there, and protocols here.
 const TYPES: [(&str, &str); 4] = [("tcp", "mqtt"), ("ssl", "mqtts"), ("ws", "ws"), ("wss", "wss")];
 
-pub(super) fn listeners(import: &mut Import) -> String {
-    let mut out = String::new();
+/// `listeners`, and `authentication` where it is plain that nobody is asked. Where somebody was, it is left out: nobody is let in unasked.
+pub(super) fn listeners(import: &mut Import, all_ask: bool) -> String {
+    let mut found: Vec<(String, bool)> = Vec::new();
     let mut names = std::collections::HashSet::new();
     let mut are_off = false;
     for (kind, protocol) in TYPES {
@@ -28,7 +30,7 @@ pub(super) fn listeners(import: &mut Import) -> String {
                 import.open(format!("{}.bind: `{bind}` is no address with a port", path.join(".")));
                 continue;
             };
-            access::of_listener(import, &path);
+            let asks = access::of_listener(import, &path);
             let mut more = String::new();
             if let Some(path) = import.tree.take(&[&path[..], &["websocket", "mqtt_path"]].concat()) {
                 write!(more, ", path: {}", text(&path)).expect("a String takes all");
@@ -37,16 +39,32 @@ pub(super) fn listeners(import: &mut Import) -> String {
                 more.push_str(&tls(import, &path));
             }
             let name = text(&name(&format!("{kind}-{listener}"), &mut names));
-            writeln!(out, "  - {{name: {name}, address: {}, protocol: {protocol}{more}}}", text(&address)).expect("a String takes all");
+            found.push((
+                format!("name: {name}, address: {}, protocol: {protocol}{more}", text(&address)),
+                asks,
+            ));
         }
     }
-    if out.is_empty() {
+    if found.is_empty() {
         if are_off {
             import.open("listeners: those that are there are switched off, and one there must be: which?".to_owned());
         }
-        out.push_str("  - {name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt}\n");
+        found.push(("name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt".to_owned(), false));
     }
-    format!("listeners:\n{out}")
+    let some_ask = all_ask || found.iter().any(|(_, asks)| *asks);
+    let mut out = String::from("listeners:\n");
+    for (listener, asks) in found {
+        let own = if some_ask && !all_ask && !asks {
+            ", authentication: none"
+        } else {
+            ""
+        };
+        writeln!(out, "  - {{{listener}{own}}}").expect("a String takes all");
+    }
+    if !some_ask {
+        out.push_str(NOBODY_ASKED);
+    }
+    out
 }
 
 /// `PORT`, `:PORT` or an address with one.
