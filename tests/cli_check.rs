@@ -83,11 +83,68 @@ fn an_identity_that_nobody_has_is_warned_of() {
     let (code, _, err) = proxy(folder_with(&nobody).path(), &["check"]);
     let lines: Vec<&str> = err.lines().collect();
     assert_eq!((code, lines.len()), (0, 2), "{err}");
-    let words = "warning: `{identity}` without `authentication`: everybody is let in as nobody, and all messages of this rule are refused";
+    let words =
+        "warning: `{identity}` with `authentication: none`: everybody is let in as nobody, and all messages of this rule are refused";
     assert!(lines.iter().all(|line| line.contains(words)), "{err}");
-    let known = format!("{nobody}authentication: [{{method: certificate}}]\n");
+    // What stands there for all counts only where a listener has nothing of its own.
+    let unused = format!("{nobody}authentication: [{{method: certificate}}]\n");
+    let (_, _, err) = proxy(folder_with(&unused).path(), &["check"]);
+    assert_eq!(err.matches(words).count(), 2, "{err}");
+    let known = unused.replace(", authentication: none", "");
     let (_, _, err) = proxy(folder_with(&known).path(), &["check"]);
     assert!(!err.contains(words), "{err}");
+}
+
+/// By TLS, or by what a balancer tells.
+#[test]
+fn a_listener_that_asks_for_no_certificate_where_only_certificates_count_is_warned_of() {
+    const ASKED: &str = "no client is asked for one; add `client_ca`";
+    const NAME: &str = "a balancer tells no other name than the common one; write `identity: common_name`";
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let tls = "protocol: mqtts, tls: {certificate: a.pem, key: a.key";
+    let balanced = "protocol: mqtt, proxy_protocol: true, proxy_from: [\"127.0.0.1\"]";
+    for (listener, method, told) in [
+        ("protocol: mqtt", "{method: certificate}", Some(ASKED)),
+        (&*format!("{tls}}}"), "{method: certificate}", Some(ASKED)),
+        (
+            &*format!("{tls}, client_ca: a.pem, client_auth: optional}}"),
+            "{method: certificate}",
+            None,
+        ),
+        (balanced, "{method: certificate}", Some(ASKED)),
+        (&*format!("{balanced}, proxy_identity: true"), "{method: certificate}", None),
+        (
+            &*format!("{balanced}, proxy_identity: true"),
+            "{method: certificate, identity: dns}",
+            Some(NAME),
+        ),
+        (
+            &*format!("{balanced}, proxy_identity: true"),
+            "{method: certificate, identity: dns}, {method: certificate}",
+            None,
+        ),
+        ("protocol: mqtt", "{method: certificate, identity: dns}", Some(ASKED)),
+        ("protocol: mqtt", "{method: certificate}, {method: anonymous}", None),
+        (
+            "protocol: mqtt",
+            "{method: certificate}, {method: http, url: \"http://127.0.0.1:1\"}",
+            None,
+        ),
+    ] {
+        let text = GOOD.replace(
+            "protocol: mqtt, authentication: none",
+            &format!("{listener}, authentication: [{method}]"),
+        );
+        let folder = folder_with(&text);
+        std::fs::write(folder.path().join("a.pem"), made.cert.pem()).unwrap();
+        std::fs::write(folder.path().join("a.key"), made.signing_key.serialize_pem()).unwrap();
+        let (code, out, err) = proxy(folder.path(), &["check"]);
+        assert_eq!((code, out.as_str()), (0, "proxy.yaml: ok, 1 rule\n"), "{err}\n{text}");
+        let start =
+            told.map(|told| format!("proxy.yaml:1:13: warning: nobody comes in at `tcp`: only certificates count there, and {told}"));
+        assert!(err.starts_with(&start.unwrap_or_default()), "{err}\n{text}");
+        assert_eq!(err.lines().count(), usize::from(told.is_some()), "{err}\n{text}");
+    }
 }
 
 /// What stands in front of each mark is where the warning is told.

@@ -169,6 +169,28 @@ ConfluentKafkaMqtt {
     assert_eq!(record(folder.path(), "v/1", "x").unwrap().0, "fleet");
 }
 
+/// Of two settings that say something of who logs in the stricter one counts, and where it is not plain nobody is let in.
+#[test]
+fn who_may_have_to_log_in_is_never_let_in_unasked() {
+    let properties = |more: &str| format!("topic.regex.list=fleet:.*\nbootstrap.servers=localhost:9092\n{more}\n");
+    let list = "authentication: [{method: password_file, file: users.txt}]";
+    for more in [
+        "listeners=SASL_PLAINTEXT://0.0.0.0:1884",
+        "listeners=sasl_plaintext://0.0.0.0:1884\nlisteners.security.protocol=PLAINTEXT",
+    ] {
+        let (_folder, yaml) = imported(&[("p", &properties(more))]);
+        assert!(yaml.contains(list) && !yaml.contains("authentication: none"), "{yaml}");
+        assert!(yaml.contains("0.0.0.0:1884` has clients log in, and"), "{yaml}");
+    }
+    let jaas = "ConfluentKafkaMqtt {\n  a.PropertyFileLoginModule required file=\"f\";\n};\n";
+    let (folder, yaml) = imported(&[("p", &properties("")), ("mqtt.jaas", jaas)]);
+    assert!(
+        yaml.contains("To be decided") && yaml.contains("no client logs in") && !yaml.contains("authentication: "),
+        "{yaml}"
+    );
+    assert_eq!(run(folder.path(), &["check"]).0, 64, "{yaml}");
+}
+
 #[test]
 fn what_has_no_equal_is_told_and_the_rest_is_written() {
     let properties = "\

@@ -32,7 +32,7 @@ fn imported(text: &str) -> (tempfile::TempDir, String) {
     let (code, out, err) = run(folder.path(), &["check"]);
     assert!(code == 0 && out.contains("ok"), "{out}{err}\n{yaml}");
     // Who a client is the files of EMQX do not tell: the import says that it is to be configured, and so does `check`.
-    let of_identity = "`{identity}` without `authentication`";
+    let of_identity = "`{identity}` with `authentication: none`";
     let mut warnings = err.lines().filter(|line| line.contains("warning"));
     assert!(warnings.all(|line| line.contains(of_identity)), "{err}\n{yaml}");
     assert_eq!(err.contains(of_identity), yaml.contains("\"{identity}\""), "{err}\n{yaml}");
@@ -600,6 +600,57 @@ fn undecided(text: &str) -> (tempfile::TempDir, String) {
     (folder, yaml)
 }
 
+/// It may stand in a file that was not given.
+#[test]
+fn that_nothing_stands_there_of_who_is_let_in_is_to_be_known() {
+    let words = [
+        "# * no `authentication` of all listeners counts in these files",
+        "# * no listener stands in these files",
+    ];
+    for (more, told) in [
+        ("", [true, true]),
+        ("listeners.tcp.default { bind = 1883 }", [true, false]),
+        ("authentication = [{ mechanism = jwt, enable = false }]", [true, true]),
+    ] {
+        let (_folder, yaml) = imported(&sends("t/#", r#""kafka_producer:a""#, more));
+        assert_eq!(words.map(|words| yaml.contains(words)), told, "{more}\n{yaml}");
+    }
+}
+
+/// What asks there, and cannot be written, has nothing open in its place.
+#[test]
+fn where_somebody_may_be_asked_nobody_is_let_in_before_that_is_decided() {
+    for (more, open) in [
+        (
+            "listeners.tcp.default { authentication = [{ mechanism = jwt }] }",
+            &["listeners.tcp.default.authentication (jwt)"][..],
+        ),
+        (
+            "listeners.tcp.default { bind = \"mqtt.example:1883\", authentication = [{ mechanism = jwt }] }",
+            &["listeners.tcp.default.authentication (jwt)", "listeners.tcp.default.bind"],
+        ),
+        (
+            "listeners.tcp.default { bind = \"mqtt.example:1883\", enable_authn = quick_deny_anonymous }\nlisteners.ws.default { bind = 8083 }",
+            &["listeners.tcp.default.enable_authn", "listeners.tcp.default.bind"],
+        ),
+        ("listeners.tcp.default { bind = 1883, enable = false }", &["listeners: those"]),
+        (
+            "listeners.quic.default { bind = 14567, authentication = [{ mechanism = jwt }] }",
+            &[],
+        ),
+        ("authentication = jwt", &["authentication (jwt)"]),
+        ("include \"gone.hocon\"", &["cluster.hocon:"]),
+    ] {
+        let (_folder, yaml) = undecided(&sends("t/#", r#""kafka_producer:a""#, more));
+        assert!(!yaml.contains("authentication: none"), "{more}\n{yaml}");
+        let told = under(&yaml, "# To be decided:");
+        assert_eq!(told.len(), open.len(), "{more}\n{yaml}");
+        for (told, open) in told.iter().zip(open) {
+            assert!(told.starts_with(open), "{more}\n{yaml}");
+        }
+    }
+}
+
 /// What the others are let in by stays theirs.
 #[test]
 fn a_listener_that_asks_by_itself_is_the_one_to_be_decided_about() {
@@ -642,7 +693,7 @@ bridges.kafka.f { enabled = false, bootstrap_hosts = "k:9092", local_topic = "f"
     );
     assert!(!yaml.contains(":1883") && yaml.matches("direction: publish").count() == 1, "{yaml}");
     // A proxy listens somewhere.
-    let (_folder, yaml) = imported(&format!("{connectors}listeners.tcp.default {{ bind = 1883, enabled = false }}"));
+    let (_folder, yaml) = undecided(&format!("{connectors}listeners.tcp.default {{ bind = 1883, enabled = false }}"));
     has(
         &yaml,
         &["listeners: those that are there are switched off", "address: \"0.0.0.0:1883\""],

@@ -203,6 +203,20 @@ fn a_listener_that_lets_everybody_in_is_told() {
     }
 }
 
+/// It is one method of a list, and the others are asked first.
+#[test]
+fn a_listener_that_lets_in_who_shows_nothing_is_told() {
+    let listener = |name: &str, more: &str| format!("{{name: {name}, address: \"127.0.0.1:0\", protocol: mqtt{more}}}");
+    let listeners = [
+        listener("one", ""),
+        listener("two", ", authentication: [{method: certificate}, {method: anonymous}]"),
+    ];
+    let more = "authentication: [{method: password_file, file: users.txt}]";
+    let running = Running::configured(&listeners.join(", "), 2, more);
+    let told: Vec<_> = running.seen.iter().filter(|line| line.contains("`method: anonymous`")).collect();
+    assert!(told.len() == 1 && told[0].contains("\"listener\":\"two\""), "{:#?}", running.seen);
+}
+
 /// What `check` warns of, with its place; not hundreds of lines of it.
 #[test]
 fn warnings_of_the_configuration_are_logged_at_the_start() {

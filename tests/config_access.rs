@@ -106,9 +106,9 @@ fn who_is_let_in_is_what_the_listener_says_or_else_the_file() {
     for (listeners, more, asked) in [
         (["", ""], "authentication: none", [false, false, false]),
         (["", ""], "authentication: \"none\"", [false, false, false]),
-        (["", ""], "authentication: \"${GONE:-none}\"", [false, false, false]),
         (["", ""], of_all, [true, true, true]),
         ([NONE, ""], of_all, [false, true, true]),
+        ([NONE, NONE], of_all, [false, false, false]),
         ([LIST, ""], "authentication: none", [true, false, true]),
         ([LIST, NONE], "", [true, false, true]),
         ([LIST, LIST], "", [true, true, true]),
@@ -187,6 +187,7 @@ fn who_is_let_in_must_be_written() {
                 omitted,
                 "{fault}"
             );
+            assert_eq!(fault.ends_with("a listener may have its own"), words == OF_FILE, "{fault}");
         }
     }
     let told = config::parse(
@@ -263,10 +264,24 @@ fn faults_have_their_place() {
     for (line, column, words) in [
         ("authentication: []", 17, "is empty"),
         ("authentication: [{identity: dns}]", 18, "no `method`"),
+        (
+            "authentication: [none]",
+            18,
+            "`none` is no method; write `authentication: none` in the place of the list",
+        ),
+        (
+            "authentication: [{method: anonymous}, {method: none}]",
+            39,
+            "`none` is no method; write `authentication: none` in the place of the list",
+        ),
         ("authentication: [{method: pasword_file}]", 27, "did you mean `password_file`?"),
         ("authentication: [{method: scram}]", 18, "no `file`"),
         ("authentication: [{method: scram, file: plain.txt}]", 40, "line 1: no verifier"),
-        ("authentication: [{method: http}]", 18, "no `url`"),
+        (
+            "authentication: [{method: http}]",
+            18,
+            "no `url`; add `url: https://auth.example/mqtt`",
+        ),
         (
             "authentication: [{method: http, url: \"auth.example\"}]",
             38,
@@ -351,7 +366,7 @@ fn faults_have_their_place() {
             56,
             "holds no certificate",
         ),
-        ("limits: {connections_per_identity: 3}", 9, "without `authentication`"),
+        ("limits: {connections_per_identity: 3}", 9, "with `authentication: none`"),
         ("limits: {connections_per_identity: 0}", 36, "connections_per_identity"),
         ("authorization: []", 16, "is empty"),
         ("authorization: [{topics: [a]}]", 17, "one of `allow` and `deny`"),

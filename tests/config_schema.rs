@@ -89,7 +89,7 @@ fn parser_and_schema_agree_where_it_must_stand_who_is_let_in() {
     for (of_all, of_listeners, is_written) in [
         ("none", ["", ""], true),
         ("[{method: anonymous}]", ["", ""], true),
-        ("\"${GONE:-none}\"", ["", ", authentication: none"], true),
+        ("\"${GONE:-none}\"", ["", ", authentication: none"], false),
         ("", [", authentication: none", ", authentication: [{method: certificate}]"], true),
         ("", [", authentication: none", ""], false),
         ("", ["", ""], false),

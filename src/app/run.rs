@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{Admin, Pages, Ready};
+use crate::auth::Method;
 use crate::config::{Config, Problem};
 use crate::downstream::{Gate, Listener, unnamed_sockets};
 use crate::metrics::Metrics;
@@ -237,14 +238,20 @@ fn tell_of_warnings(warnings: &[Problem]) {
     }
 }
 
-/// It is written, and stays a thing to be reminded of.
+/// It is written, and stays a thing to be reminded of. So is `anonymous`, of which a list has other methods in front.
 fn tell_of_open_listeners(config: &Config) {
-    let is_open = |name: &str| config.access.chain(name).is_none();
-    for listener in config.listeners.iter().filter(|listener| is_open(&listener.name)) {
-        tracing::warn!(
-            listener = listener.name,
-            "`authentication: none`: whoever reaches this listener is let in as nobody"
-        );
+    for listener in &config.listeners {
+        match config.access.chain(&listener.name) {
+            None => tracing::warn!(
+                listener = listener.name,
+                "`authentication: none`: whoever reaches this listener is let in as nobody, with a certificate where `client_auth` requires one"
+            ),
+            Some(chain) if chain.methods().any(|method| matches!(method, Method::Anonymous)) => tracing::info!(
+                listener = listener.name,
+                "`method: anonymous`: who shows neither user name nor password is let in as nobody"
+            ),
+            Some(_) => {}
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::auth::{Pattern, Right, Rights, Who};
+use crate::auth::{CertificateName, Method, Pattern, Right, Rights, Who};
+use crate::downstream::{ClientAuth, ListenerSettings};
 use crate::mqtt::QoS;
 use crate::relay::{Access, Unauthorized};
 
@@ -23,7 +24,7 @@ const WHO: Keys = Keys {
 
 impl Walk<'_> {
     /// All of it. `authentication` of listeners comes in `listeners`.
-    pub(super) fn access(&mut self, top: &Section<'_>, listeners: Vec<Own<'_>>, connections_per_identity: Option<NonZeroU32>) -> Access {
+    pub(super) fn access(&mut self, top: &Section<'_>, listeners: &[Own<'_>], connections_per_identity: Option<NonZeroU32>) -> Access {
         let rights = self.optional(top, "authorization").map(|n| Arc::new(self.rights(n)));
         let words = [("close", Unauthorized::Close), ("drop", Unauthorized::Drop)];
         let unauthorized = self
@@ -36,8 +37,9 @@ impl Walk<'_> {
             ..Access::default()
         };
         let before = self.problems.len();
-        self.tell_unasked(top, &listeners);
+        self.tell_unasked(top, listeners);
         self.asked(top, listeners, &mut access);
+        self.warn_of_certificates(listeners, &access);
         let (is_known, is_asked) = (self.problems.len() == before, access.asks_who());
         if let Some(limits) = top.get("limits")
             && connections_per_identity.is_some()
@@ -45,13 +47,17 @@ impl Walk<'_> {
             && !is_asked
         {
             let remedy = "give `authentication` methods, or remove it: where everybody is let in nobody has an identity";
-            self.fault(limits.place, "`limits.connections_per_identity` without `authentication`", remedy);
+            self.fault(
+                limits.place,
+                "`limits.connections_per_identity` with `authentication: none`",
+                remedy,
+            );
         }
         access
     }
 
     /// What clients are asked, of all listeners and of those that have their own.
-    fn asked(&mut self, top: &Section<'_>, listeners: Vec<Own<'_>>, access: &mut Access) {
+    fn asked(&mut self, top: &Section<'_>, listeners: &[Own<'_>], access: &mut Access) {
         let mut shared = Shared {
             kept: access.rights.as_ref().map(|r| r.claims()).unwrap_or_default(),
             ..Shared::default()
@@ -61,9 +67,45 @@ impl Walk<'_> {
         for Own { name, node, .. } in listeners {
             let Some(node) = node else { continue };
             let chain = self.authentication(node, "listeners[].authentication", &mut shared);
-            access.listeners.extend(name.map(|name| (name, chain)));
+            access.listeners.extend(name.clone().map(|name| (name, chain)));
+        }
+        // What counts at no listener is as if it were not there.
+        if listeners.iter().all(|own| own.is_there) && !listeners.is_empty() {
+            access.chain = None;
         }
         (access.key_sets, access.login_servers) = (shared.key_sets, shared.login_servers);
+    }
+
+    /// Nobody comes in where only certificates count and no client can show one that does.
+    fn warn_of_certificates(&mut self, listeners: &[Own<'_>], access: &Access) {
+        for Own { name, place, .. } in listeners {
+            let is_its = |listener: &&ListenerSettings| Some(&listener.name) == name.as_ref();
+            let Some(listener) = self.listeners.iter().find(is_its) else {
+                continue;
+            };
+            let by_balancer = listener.proxy.as_ref().is_some_and(|proxy| proxy.identity);
+            let by_tls = listener.protocol.tls().is_some_and(|tls| tls.client_auth != ClientAuth::None);
+            let is_vain = |method: &Method| match method {
+                Method::Certificate(CertificateName::CommonName) => !by_balancer && !by_tls,
+                Method::Certificate(_) => by_balancer || !by_tls,
+                _ => false,
+            };
+            if access.chain(&listener.name).is_some_and(|chain| chain.methods().all(is_vain)) {
+                let (why, remedy) = if by_balancer {
+                    (
+                        "a balancer tells no other name than the common one",
+                        "write `identity: common_name`",
+                    )
+                } else {
+                    (
+                        "no client is asked for one",
+                        "add `client_ca` and `client_auth` to its `tls`, `proxy_identity` behind a balancer, or another method",
+                    )
+                };
+                let message = format!("nobody comes in at `{}`: only certificates count there, and {why}", listener.name);
+                self.warnings.push(place.problem(message, remedy));
+            }
+        }
     }
 
     /// Nobody is let in by an omission: who a listener lets in is written there or for all of them.
@@ -81,7 +123,8 @@ impl Walk<'_> {
                 self.fault(own.place, message, REMEDY);
             }
         } else {
-            self.fault(top.place, "the file has no `authentication`", REMEDY);
+            let remedy = format!("{REMEDY}; a listener may have its own");
+            self.fault(top.place, "the file has no `authentication`", remedy);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::resources::{APART, KeySetSettings, LoginSettings};
 use crate::upstream::http::{HttpSettings, HttpUrl};
 
 use super::tree::{Kind, Node};
-use super::walk::{Keys, Section, Walk};
+use super::walk::{Keys, Section, Walk, written};
 
 const CERTIFICATE: Keys = Keys {
     known: &["method", "identity", "client_id"],
@@ -48,7 +48,6 @@ const ANONYMOUS: Keys = Keys {
     known: &["method"],
     later: &[],
 };
-/// An address of both.
 const KEYS_EXAMPLE: &str = "https://login.example/keys";
 /// How there comes to be a file of each kind.
 const USERS: &str = "make it with `mqtt-kafka-proxy password users.txt NAME <FILE`";
@@ -104,21 +103,25 @@ pub(super) struct Shared {
 }
 
 impl Walk<'_> {
-    /// A list of methods, or `none`: then nobody is asked.
+    /// A list of methods, or `none`: then nobody is asked. That stands in the file itself, and in no variable.
     pub(super) fn authentication(&mut self, node: &Node, name: &str, shared: &mut Shared) -> Option<Arc<Chain>> {
-        if let Kind::Scalar { .. } = &node.kind {
+        let Kind::Scalar { text, .. } = &node.kind else {
+            return Some(Arc::new(self.chain(node, name, shared)));
+        };
+        if text != "none" {
             let remedy = "write methods as `- {method: …}`, or `none`, which lets everybody in";
-            self.parsed(node, name, |text| match text {
-                "none" => Ok(()),
-                _ => Err(("is no list of methods".to_owned(), remedy.to_owned())),
-            });
-            return None;
+            self.fault(node.place, format!("`{name}`: {} is no list of methods", written(node)), remedy);
         }
-        Some(Arc::new(self.chain(node, name, shared)))
+        None
     }
 
     fn chain(&mut self, node: &Node, name: &str, shared: &mut Shared) -> Chain {
         let list = self.list(node, name);
+        if let Some(none) = list.iter().find(|entry| says_none(entry)) {
+            let remedy = "write `authentication: none` in the place of the list, which lets everybody in";
+            self.fault(none.place, "`none` is no method", remedy);
+            return Chain::new(vec![]);
+        }
         let methods: Vec<_> = list
             .iter()
             .filter_map(|entry| Some((entry, self.method(entry, name, shared)?)))
@@ -269,7 +272,7 @@ impl Walk<'_> {
 
     /// A server that is asked about logins.
     fn login_server(&mut self, section: &Section<'_>, shared: &mut Shared) -> Option<Method> {
-        let http = self.http(section, "url", KEYS_EXAMPLE);
+        let http = self.http(section, "url", "https://auth.example/mqtt");
         let token = self.optional(section, "token").map(|n| {
             let legal = |text: &str| sasl::is_token(text.trim());
             self.secret(n, &section.path("token"), legal, "is no bearer token")
@@ -324,6 +327,15 @@ impl Walk<'_> {
                 None => None,
             },
         })
+    }
+}
+
+/// Whether an entry of a list means that nobody is to be asked.
+fn says_none(entry: &Node) -> bool {
+    let is_none = |node: &Node| matches!(&node.kind, Kind::Scalar { text, .. } if text == "none");
+    match &entry.kind {
+        Kind::Table(entries) => entries.iter().any(|(key, value)| key.text == "method" && is_none(value)),
+        _ => is_none(entry),
     }
 }
 

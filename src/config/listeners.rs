@@ -93,7 +93,16 @@ impl Walk<'_> {
     }
 
     fn listener<'t>(&mut self, node: &'t Node, taken: &mut Taken<'t>) -> Option<ListenerSettings> {
-        let section = self.section(node, "listeners[]", &LISTENER)?;
+        let Some(section) = self.section(node, "listeners[]", &LISTENER) else {
+            // What it has cannot be read.
+            taken.authentication.push(Own {
+                name: None,
+                place: node.place,
+                is_there: true,
+                node: None,
+            });
+            return None;
+        };
         let name = self
             .required(&section, "name", "tcp")
             .and_then(|n| self.name(n, "listeners[].name", &mut taken.names));

@@ -216,7 +216,7 @@ impl Walk<'_> {
         let (group_prefix, shared) = sessions.map(|n| self.shared(n)).unwrap_or_default();
         let retained_memory = self.retained(&top);
         let unmapped = self.unmapped(&top);
-        let access = self.access(&top, taken.authentication, limits.connections_per_identity);
+        let access = self.access(&top, &taken.authentication, limits.connections_per_identity);
         let rules = self
             .required(&top, "rules", RULES_EXAMPLE)
             .and_then(|n| self.rules(n, unmapped, &access));

@@ -48,6 +48,8 @@ struct Import {
     notes: Vec<String>,
     /// What would have to be decided.
     open: Vec<String>,
+    /// Clients of all listeners are asked who they are, or may be: that is not known here.
+    asks_all: bool,
 }
 
 impl Import {
@@ -84,7 +86,10 @@ pub fn emqx(sources: &[Source]) -> Result<String, String> {
     let mut import = Import::default();
     for source in sources {
         import.tree.read(source)?;
-        includes::missing(source).into_iter().for_each(|words| import.open(words));
+        for words in includes::missing(source) {
+            import.asks_all = true;
+            import.open(words);
+        }
     }
     let consumers = consumers::all(&import);
     producers::producers(&mut import);
@@ -99,8 +104,8 @@ pub fn emqx(sources: &[Source]) -> Result<String, String> {
         return Err(format!("{}: no rule can be made: {why}", names.join(", ")));
     }
     let kafka = connector::kafka(&mut import).map_err(|why| format!("{}: {why}", names.join(", ")))?;
-    let all_ask = access::access(&mut import);
-    let listeners = listeners::listeners(&mut import, all_ask);
+    access::access(&mut import);
+    let listeners = listeners::listeners(&mut import);
     let limits = mqtt::limits(&mut import);
     let mut out = comment(&format!("Made by `mqtt-kafka-proxy import emqx {}`.", names.join(" ")));
     told(&mut out, "To be decided:", &import.open);

@@ -7,7 +7,8 @@ pub(super) fn text(text: &str) -> String {
 }
 
 /// Where those who connect are asked nothing about who they are.
-pub(super) const NOBODY_ASKED: &str = "\n# As there: whoever reaches a listener is let in, as nobody.\nauthentication: none\n";
+pub(super) const NOBODY_ASKED: &str =
+    "\n# As there: nobody is asked who he is. Whom TLS lets in (`client_auth`) is let in, as nobody.\nauthentication: none\n";
 
 /// A comment on lines of its own.
 pub(super) fn comment(words: &str) -> String {

@@ -62,7 +62,7 @@ impl RuleSet {
             asking.rule = id.0 as usize;
             for field in rule.fields_with_identity() {
                 let message =
-                    "`{identity}` without `authentication`: everybody is let in as nobody, and all messages of this rule are refused";
+                    "`{identity}` with `authentication: none`: everybody is let in as nobody, and all messages of this rule are refused";
                 asking.add(field, None, message, "give `authentication` methods, or leave `{identity}` out");
             }
         }

@@ -20,9 +20,12 @@ pub fn open_to_all(listener: &str) -> String {
     format!("{}, authentication: none}}", listener.strip_suffix('}').unwrap())
 }
 
-/// `GOOD` with this as line 9.
+/// `GOOD` with this as line 9. What it says of who is let in counts for the listener.
 pub fn with(line: &str) -> String {
-    format!("{GOOD}{line}\n")
+    match line.starts_with("authentication:") {
+        true => format!("{}{line}\n", GOOD.replace(", authentication: none", "")),
+        false => format!("{GOOD}{line}\n"),
+    }
 }
 
 /// The one fault of a file.

@@ -23,7 +23,7 @@ pub(super) fn parted(address: &str) -> (Option<&str>, &str) {
 /// `listeners`, and `authentication`: where clients do not log in nobody asked them who they are.
 pub(super) fn listeners(import: &mut Import) -> Result<String, String> {
     let protocol = import.take("listeners.security.protocol").map(|p| p.value.to_uppercase());
-    let (is_tls, logs_in) = match protocol.as_deref() {
+    let (is_tls, mut logs_in) = match protocol.as_deref() {
         None | Some("PLAINTEXT") => (false, false),
         Some("SSL" | "TLS") => (true, false),
         Some("SASL_PLAINTEXT") => (false, true),
@@ -36,6 +36,11 @@ pub(super) fn listeners(import: &mut Import) -> Result<String, String> {
     for listener in written.split(',').map(str::trim).filter(|one| !one.is_empty()) {
         let (scheme, place) = parted(listener);
         let of_scheme = scheme.map(is_tls_by_scheme).transpose()?.unwrap_or(is_tls);
+        if scheme.is_some_and(|scheme| scheme.to_lowercase().starts_with("sasl")) && !logs_in {
+            let told = format!("listeners: `{listener}` has clients log in, and `listeners.security.protocol` does not: they do");
+            import.notes.push(told);
+            logs_in = true;
+        }
         if let Some(protocol) = protocol.as_ref().filter(|_| of_scheme != is_tls) {
             import.notes.push(format!(
                 "listeners: `{listener}` and `listeners.security.protocol={protocol}` contradict each other: it has TLS"
@@ -53,7 +58,15 @@ pub(super) fn listeners(import: &mut Import) -> Result<String, String> {
         let address = text(&address(import, place));
         writeln!(out, "  - {{name: {name}, address: {address}, protocol: {word}{tls}}}").expect("a String takes all");
     }
-    out.push_str(&if logs_in { authentication(import) } else { NOBODY_ASKED.to_owned() });
+    if logs_in {
+        out.push_str(&authentication(import));
+    } else if import.login(LOGIN_OF_CLIENTS).is_some() {
+        import.open.push(format!(
+            "who is let in: the login module `{LOGIN_OF_CLIENTS}` is there, and by `listeners.security.protocol` no client logs in: write `authentication`"
+        ));
+    } else {
+        out.push_str(NOBODY_ASKED);
+    }
     Ok(out)
 }
 

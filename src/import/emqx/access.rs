@@ -2,9 +2,11 @@
 
 use super::Import;
 
-/// `authentication` and `authorization` of the broker. Whether its listeners ask who a client is.
-pub(super) fn access(import: &mut Import) -> bool {
-    let asks = authentication(import, &[]);
+/// `authentication` and `authorization` of the broker.
+pub(super) fn access(import: &mut Import) {
+    if authentication(import, &[]) {
+        import.asks_all = true;
+    }
     let sources = import.tree.below(&["authorization", "sources"]);
     let mut asked = Vec::new();
     for number in sources {
@@ -21,26 +23,26 @@ pub(super) fn access(import: &mut Import) -> bool {
     }
     if asked.is_empty() {
         import.tree.leave(&["authorization"], "it forbids nothing");
-        return asks;
+        return;
     }
     let asked = asked.join(", ");
     import.tree.leave(&["authorization"], "see what is to be decided");
     import.open(format!(
         "authorization ({asked}): here devices may publish to, and subscribe to, all that rules map: write `authorization`, see proxy.yaml"
     ));
-    asks
 }
 
 /// `authentication` of the broker, or of a listener: one method or a list of them. Whether there is any.
 fn authentication(import: &mut Import, owner: &[&str]) -> bool {
     let path = [owner, &["authentication"]].concat();
+    let word = import.tree.take(&path);
     let below = import.tree.below(&path);
     let is_list = below.iter().all(|name| name.parse::<usize>().is_ok());
     let methods = match is_list {
         true => below.iter().map(|number| [&path[..], &[number.as_str()]].concat()).collect(),
         false => vec![path.clone()],
     };
-    let mut asked = Vec::new();
+    let mut asked: Vec<String> = word.into_iter().collect();
     for method in methods {
         if import.tree.is_off(&method) {
             import.tree.leave(&method, "it is switched off");
@@ -51,16 +53,22 @@ fn authentication(import: &mut Import, owner: &[&str]) -> bool {
         import.tree.leave(&method, "see what is to be decided");
         asked.push(words.join(" of "));
     }
-    if !asked.is_empty() {
-        let (path, asked) = (path.join("."), asked.join(", "));
-        import.open(format!(
-            "{path} ({asked}): devices log in there, and here nobody is let in before it is decided: write `authentication`{}, see proxy.yaml and \
-             docs/logins.md",
-            if owner.is_empty() { "" } else { " of this listener" }
-        ));
-        return true;
+    match owner {
+        _ if asked.is_empty() => {}
+        [] => import.open(format!(
+            "{} ({}): devices log in there, and here nobody is let in before it is decided: write `authentication`, see proxy.yaml: `password_file` for \
+             users of EMQX's own database, each anew by `mqtt-kafka-proxy password`; `jwt`; `http`, of which docs/logins.md says what is asked",
+            path.join("."),
+            asked.join(", ")
+        )),
+        _ => import.open(format!(
+            "{} ({}): devices log in there, and here nobody is let in before it is decided: write `authentication` of this listener, or what is \
+             written for all counts",
+            path.join("."),
+            asked.join(", ")
+        )),
     }
-    false
+    !asked.is_empty()
 }
 
 /// What a listener asks of who connects there, or does with his topics. Whether it asks who a client is in another way than the others do.
@@ -71,9 +79,11 @@ pub(super) fn of_listener(import: &mut Import, path: &[&str]) -> bool {
     if let Some(word) = take(import, "enable_authn").filter(|word| word != "true") {
         // The third word refuses who shows nothing.
         asks |= word != "false";
-        import.open(format!(
-            "{name}.enable_authn = {word}: this listener does not ask as the others do: write `authentication` of its own"
-        ));
+        let what = match asks {
+            true => "does not ask as the others do: write `authentication` of its own",
+            false => "asks nobody: `authentication: none` of its own does so",
+        };
+        import.open(format!("{name}.enable_authn = {word}: this listener {what}"));
     }
     if let Some(mountpoint) = take(import, "mountpoint").filter(|point| !point.is_empty()) {
         import.open(format!(

@@ -11,8 +11,14 @@ use crate::import::yaml::{NOBODY_ASKED, text};
 const TYPES: [(&str, &str); 4] = [("tcp", "mqtt"), ("ssl", "mqtts"), ("ws", "ws"), ("wss", "wss")];
 
 /// `listeners`, and `authentication` where it is plain that nobody is asked. Where somebody was, it is left out: nobody is let in unasked.
-pub(super) fn listeners(import: &mut Import, all_ask: bool) -> String {
+pub(super) fn listeners(import: &mut Import) -> String {
     let mut found: Vec<(String, bool)> = Vec::new();
+    let are_there = !import.tree.below(&["listeners"]).is_empty();
+    if !import.asks_all {
+        import.note(
+            "no `authentication` of all listeners counts in these files: EMQX lets everybody in then; if another of its files has some, give that one, too",
+        );
+    }
     let mut names = std::collections::HashSet::new();
     let mut are_off = false;
     for (kind, protocol) in TYPES {
@@ -23,14 +29,18 @@ pub(super) fn listeners(import: &mut Import, all_ask: bool) -> String {
                 are_off = true;
                 continue;
             }
-            let Some(bind) = import.tree.take(&[&path[..], &["bind"]].concat()) else {
-                continue;
-            };
-            let Some(address) = address(&bind) else {
-                import.open(format!("{}.bind: `{bind}` is no address with a port", path.join(".")));
-                continue;
-            };
             let asks = access::of_listener(import, &path);
+            let Some(address) = import.tree.take(&[&path[..], &["bind"]].concat()).and_then(|bind| {
+                let address = address(&bind);
+                if address.is_none() {
+                    import.open(format!("{}.bind: `{bind}` is no address with a port", path.join(".")));
+                }
+                address
+            }) else {
+                // What stands in its place must not be open instead.
+                import.asks_all |= asks;
+                continue;
+            };
             let mut more = String::new();
             if let Some(path) = import.tree.take(&[&path[..], &["websocket", "mqtt_path"]].concat()) {
                 write!(more, ", path: {}", text(&path)).expect("a String takes all");
@@ -48,13 +58,18 @@ pub(super) fn listeners(import: &mut Import, all_ask: bool) -> String {
     if found.is_empty() {
         if are_off {
             import.open("listeners: those that are there are switched off, and one there must be: which?".to_owned());
+        } else if !are_there {
+            import.note("no listener stands in these files: EMQX's default for TCP is written");
         }
+        // It stands in for one that is not known.
+        import.asks_all |= are_there;
         found.push(("name: tcp, address: \"0.0.0.0:1883\", protocol: mqtt".to_owned(), false));
     }
-    let some_ask = all_ask || found.iter().any(|(_, asks)| *asks);
+    let asks_all = import.asks_all;
+    let some_ask = asks_all || found.iter().any(|(_, asks)| *asks);
     let mut out = String::from("listeners:\n");
     for (listener, asks) in found {
-        let own = if some_ask && !all_ask && !asks {
+        let own = if some_ask && !asks_all && !asks {
             ", authentication: none"
         } else {
             ""
