@@ -96,7 +96,7 @@ async fn a_listener_has_its_own_methods() {
 
 /// `authentication: none`.
 #[tokio::test]
-async fn a_listener_that_asks_nobody_lets_in_whoever_comes_whatever_he_shows() {
+async fn a_listener_that_asks_nobody_lets_in_whoever_comes_whatever_name_or_password_he_shows() {
     let file = users();
     let stage = stage_of_its_own(file.path(), None).await;
     for version in [4, 5] {
@@ -243,6 +243,27 @@ async fn three_one_one_may_be_acknowledged_and_dropped() {
     five.publish("own/four/a", 1, 1, "refused").await;
     assert_eq!(five.line().await, "puback 1 0x87 not_authorized");
     assert_eq!(stage.stored("t", 1).await, ["allowed"]);
+}
+
+/// What needs no answer ends the connection as what would.
+#[tokio::test]
+async fn three_one_one_is_closed_for_what_it_must_not_publish_at_each_qos() {
+    for (more, closed) in [("", true), ("unauthorized: close\n", true), ("unauthorized: drop\n", false)] {
+        let stage = stage(&format!("{RIGHTS}{more}")).await;
+        for qos in [0, 1] {
+            let mut four = stage.v4("four").await;
+            four.publish("own/five/a", qos, u16::from(qos), "refused").await;
+            match (closed, qos) {
+                (true, _) => assert_eq!(four.line().await, "closed", "{more}{qos}"),
+                (false, 0) => assert_eq!(four.fence().await, [] as [&str; 0]),
+                (false, _) => assert_eq!(four.line().await, "puback 1"),
+            }
+        }
+        let mut five = stage.v5("five").await;
+        five.publish("own/four/a", 0, 0, "refused").await;
+        assert_eq!(five.fence().await, [] as [&str; 0], "{more}");
+        assert_eq!(stage.metric("refusals_total{reason=\"not_authorized\"}"), 3, "{more}");
+    }
 }
 
 #[tokio::test]

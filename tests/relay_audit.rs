@@ -15,7 +15,7 @@ use fake_broker::Fake;
 use mqtt_kafka_proxy::downstream::{ClientAuth, TlsSettings};
 use relay_stage::{
     Stage,
-    device::{Device, login, subscribe},
+    device::{Device, connect, login, subscribe},
 };
 
 fn token(key: &Ed25519KeyPair, expires: u64) -> String {
@@ -113,6 +113,36 @@ async fn each_event_tells_client_identity_address_and_reason() {
     assert!(!reason.is_empty(), "{told:#?}");
     assert_eq!(reason, "token_expired");
     log.assert_told("credentials_expired", "brief", "vin42", "", reason);
+}
+
+/// Of stored sessions and of those that are not, where it has to wait for the end of the former one.
+#[tokio::test]
+async fn a_takeover_of_a_stored_session_is_told_of_both() {
+    let (log, _logging) = Log::listen();
+    let key = Ed25519KeyPair::generate().unwrap();
+    let jwks = key_set(&key);
+    let fake = Fake::start(1).await;
+    fake.topic("t", 1);
+    fake.topic("mqtt-sessions", 1);
+    let rules = format!(
+        "rules: [{{name: all, mqtt: \"{{topic#}}\", kafka: {{topic: t, key: \"{{topic}}\"}}}}]\nsessions: {{expiry: {{}}}}\n\
+         authentication: [{{method: jwt, jwks: \"{}\"}}, {{method: anonymous}}]\n",
+        jwks.path().display()
+    );
+    let stage = Stage::start(fake, &rules).await;
+    for (client, stays) in [("stays", true), ("goes", false)] {
+        let mut owner = login(client, "any", &token(&key, now() + 600));
+        owner.clean_session = !stays;
+        let mut first = Device::connected_as(stage.address, 5, &owner).await;
+        let mut stranger = connect(client);
+        stranger.clean_session = !stays;
+        let _second = Device::connected_as(stage.address, 5, &stranger).await;
+        assert_eq!(first.line().await, "disconnect 0x8e");
+        assert_eq!(first.line().await, "closed");
+        log.assert_told("takeover", client, "", "", "takes_the_client_id");
+        log.assert_told("takeover", client, "vin42", "", "client_id_taken");
+        assert_eq!(log.told("takeover", client).len(), 2, "{client}");
+    }
 }
 
 /// Its token is good, so its name is known, and the user name that it claims says nothing.

@@ -336,6 +336,36 @@ async fn the_audit_log_tells_who_could_not_authenticate() {
     }
 }
 
+/// Who is shown salt and iterations and says nothing more is in the log as well as who says something wrong.
+#[tokio::test]
+async fn the_audit_log_tells_who_did_not_finish_to_authenticate() {
+    let (log, _logging) = Log::listen();
+    let (stage, _file) = stage("any", "limits: {connect_timeout: 1s}\n").await;
+    let begin = async |id| {
+        let mut client = Client::connect(&stage, id, METHOD, b"n,,n=vin42,r=abc").await;
+        assert_eq!(client.told().await.unwrap().name, "auth");
+        client
+    };
+    let mut silent = begin("a").await;
+    let mut other = begin("b").await;
+    other.send(&Packet::PingReq).await;
+    let mut broken = begin("c").await;
+    broken.device.bytes(b"\xf0\x01\x55").await;
+    for (client, id, reason) in [(&mut silent, "a", 0x87), (&mut other, "b", 0x82), (&mut broken, "c", 0x81)] {
+        let told = client.told().await.unwrap();
+        assert_eq!((told.name, told.reason), ("connack", reason), "{id}");
+        assert_eq!(client.told().await, None);
+        log.assert_told("login_refused", id, "vin42", "", "authentication_unfinished");
+        assert_eq!(log.told("login_refused", id).len(), 1, "{id}");
+    }
+    assert_eq!(stage.metric("refusals_total{reason=\"authentication_unfinished\"}"), 3);
+    // Who goes by itself was not refused.
+    let mut gone = begin("d").await;
+    gone.device.bytes(b"\xe0\0").await;
+    assert_eq!(gone.told().await, None);
+    assert!(log.told("login_refused", "d").is_empty());
+}
+
 /// There is no user name in its CONNECT: who it is was proved by AUTH.
 #[tokio::test]
 async fn the_audit_log_tells_who_comes_with_a_client_id_that_is_not_its_own() {

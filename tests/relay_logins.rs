@@ -1,12 +1,14 @@
 //! Logins that a server decides: what it is asked, what it may say, and what becomes of clients when it does not answer.
 #![allow(clippy::unwrap_used)] // Test code: a failed unwrap is a failed test.
 
+mod audit_log;
 mod fake_broker;
 mod http_server;
 mod relay_stage;
 
 use std::time::SystemTime;
 
+use audit_log::Log;
 use fake_broker::{Fake, client::until};
 use http_server::HttpServer;
 use relay_stage::{
@@ -225,6 +227,24 @@ async fn who_has_gone_is_not_asked_about_any_more() {
         until("the next one is asked about", || server.asked().len() == 2).await;
         assert_eq!(json(&server.asked()[1])["client"], "stays", "reset: {reset}");
     }
+}
+
+/// `timeout` of the method may be longer than a CONNECT has.
+#[tokio::test]
+async fn who_is_refused_as_nobody_answers_in_time_is_told() {
+    let (log, _logging) = Log::listen();
+    let server = HttpServer::start("").await;
+    server.fall_silent();
+    let stage = stage(&server, ", timeout: 60s", "limits: {connect_timeout: 1s}\n").await;
+    for (version, told) in [(5, "connack 0x88"), (4, "connack 0x03")] {
+        let client = format!("c{version}");
+        let answered = answer(&stage, version, &login(&client, "vin42", "s3cret")).await;
+        assert!(answered.starts_with(told), "{answered}");
+        log.assert_told("login_refused", &client, "vin42", "", "login_unanswered");
+        assert_eq!(log.told("login_refused", &client).len(), 1);
+    }
+    assert_eq!(stage.metric("refusals_total{reason=\"login_unanswered\"}"), 2);
+    assert_eq!(stage.metric("refusals_total{reason=\"server_unavailable\"}"), 0);
 }
 
 /// What it sends behind its CONNECT is for later.

@@ -229,6 +229,44 @@ async fn by_websocket(stage: &Stage, client: u8) -> TcpStream {
     stream
 }
 
+/// A header, and a ping: nothing of it is input. Whole ones, as slow, are nobody's beginning.
+#[tokio::test]
+async fn half_a_websocket_frame_that_carries_nothing_does_not_stay() {
+    let stage = stage(|config| {
+        config.session.packet_timeout = Duration::from_secs(1);
+        config.listeners[0].protocol = Protocol::Ws(WebSocketSettings::default());
+    })
+    .await;
+    let begun = Instant::now();
+    for half in [&b"\x82"[..], b"\x82\xfe\x01", b"\x89\x85\0\0\0\0abc"] {
+        let mut device = by_websocket(&stage, b'h').await;
+        device.write_all(half).await.unwrap();
+        let told = timeout(PATIENCE, heard(&mut device)).await.expect("it stays");
+        assert_eq!((told[0], told[2]), (0xe0, 0x97), "{half:x?}: {told:x?}");
+        let ended = timeout(PATIENCE, device.read_to_end(&mut Vec::new())).await;
+        assert!(ended.is_ok(), "{half:x?}: the connection ends");
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(3));
+    let mut device = by_websocket(&stage, b'w').await;
+    let ping = b"\x89\x85\0\0\0\0abcde";
+    for half in [&ping[..6], &ping[6..], &ping[..1], &ping[1..]] {
+        device.write_all(half).await.unwrap();
+        // Its pace: all of it takes longer than the time-out.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    // PINGREQ.
+    device.write_all(&frames(b"\xc0\0")).await.unwrap();
+    let mut told = Vec::new();
+    while !told.ends_with(b"\xd0\0") {
+        let mut byte = [0];
+        timeout(PATIENCE, device.read_exact(&mut byte))
+            .await
+            .expect("it is answered")
+            .unwrap();
+        told.push(byte[0]);
+    }
+}
+
 /// Each frame is whole, and the packet in them is not. Frames as small that get it further in time are taken.
 #[tokio::test]
 async fn a_packet_that_drips_in_websocket_frames_is_given_up() {

@@ -223,9 +223,9 @@ impl Link {
         self.stream.carried_nothing()
     }
 
-    /// Whether a TLS record has come in part: what is in it is not input yet.
+    /// Whether a TLS record has come in part, or of WebSocket a header or control frame: what is in it is not input yet.
     pub fn has_begun(&self) -> bool {
-        self.stream.records().is_some_and(Records::has_begun)
+        self.stream.records().is_some_and(Records::has_begun) || self.stream.has_begun_frame()
     }
 
     /// The names in the device's certificate, read at the first call; `None` without TLS or without a certificate. Where a

@@ -80,6 +80,13 @@ fn parse_v1(bytes: &[u8]) -> Result<Progress, Fault> {
             Err(Fault("a PROXY header of version 1 over 107 bytes"))
         };
     }
+    // What stands between the word and the end of the line is to be ignored, whatever it is.
+    if bytes
+        .strip_prefix(b"PROXY UNKNOWN")
+        .is_some_and(|rest| rest.starts_with(b" ") || rest == b"\r\n")
+    {
+        return Ok(Progress::Whole(Header::default()));
+    }
     let header = v1::Header::try_from(bytes).map_err(|_| Fault("an illegal PROXY header of version 1"))?;
     let source = match header.addresses {
         v1::Addresses::Unknown => None,
@@ -113,7 +120,12 @@ fn parse_v2(bytes: &[u8]) -> Result<Progress, Fault> {
         v2::Addresses::IPv6(ip) => Some(SocketAddr::from((ip.source_address, ip.source_port))),
         v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
     };
-    let common_name = value(header.tlv_bytes(), TLS).and_then(verified_name);
+    // Of no family there are no addresses, and what the library takes for them are values: so says a balancer's Unix socket who its client is.
+    let values = match header.addresses {
+        v2::Addresses::Unspecified => &bytes[SHORTEST_V2..length],
+        _ => header.tlv_bytes(),
+    };
+    let common_name = value(values, TLS).and_then(verified_name);
     Ok(Progress::Whole(Header { source, common_name }))
 }
 
@@ -189,6 +201,7 @@ mod tests {
             (b"PROXY TCP6 2001:db8::7 ::1 65535 1\r\n", Some("[2001:db8::7]:65535")),
             (b"PROXY UNKNOWN\r\n", None),
             (b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", None),
+            (b"PROXY UNKNOWN a b c d e \xff \r\n", None),
             (V2, Some("10.0.0.7:4096")),
             // LOCAL: a health check.
             (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", None),
@@ -203,6 +216,7 @@ mod tests {
         for bytes in [
             &b"\x10\x0d\0\x04MQTT\x04\x02"[..],
             b"PROXX UNKNOWN\r\n",
+            b"PROXY UNKNOWNS a\r\n",
             b"PROXY TCP4 10.0.0.7 127.0.0.1 4096\r\n",
             b"PROXY TCP4 10.0.0.7 127.0.0.1 4096 66000\r\n",
             b"PROXY TCP4 10.0.0.300 127.0.0.1 1 2\r\n",
@@ -234,6 +248,13 @@ mod tests {
         assert_eq!(name(&with_tls(0x07, 1, b"vin42")), None, "it is not good");
         assert_eq!(name(&with_tls(0x07, 0, b"\xff")), None);
         assert_eq!(name(&with_tls(0x07, 0, b"")), None);
+        // Of no family, as HAProxy says it of who comes by its Unix socket.
+        let mut nowhere = with_tls(0x07, 0, b"vin42");
+        nowhere.drain(SHORTEST_V2..V2.len());
+        (nowhere[13], nowhere[15]) = (0, nowhere[15] - 12);
+        assert_eq!(name(&nowhere).as_deref(), Some("vin42"));
+        nowhere[12] = 0x20;
+        assert_eq!(name(&nowhere), None, "the connection is the balancer's own");
         let mut cut = with_tls(0x07, 0, b"vin42");
         cut[15] -= 1;
         cut.pop();

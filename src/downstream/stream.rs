@@ -118,6 +118,14 @@ impl Stream {
         }
     }
 
+    /// Whether a header or a control frame of WebSocket has come in part.
+    pub(super) fn has_begun_frame(&self) -> bool {
+        match self {
+            Self::Plain(_) | Self::Tls(_) => false,
+            Self::WebSocket(frames) => frames.has_begun(),
+        }
+    }
+
     /// Whether bytes wait here that have left the outbox.
     pub(super) fn holds(&self) -> bool {
         match self {

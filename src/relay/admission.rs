@@ -32,7 +32,7 @@ use crate::{
 /// A CONNECT that waits: for the answer who it comes from, then for Kafka.
 pub struct Admission {
     /// `None` once it is let in.
-    identity: Option<Identity>,
+    pub(super) identity: Option<Identity>,
     kafka: watch::Receiver<State>,
     /// Changes when the topic of stored sessions is found.
     found: Option<watch::Receiver<Option<Arc<[Orders]>>>>,
@@ -167,6 +167,7 @@ impl Desk {
             Stage::Kafka if admission.assigned.is_none() && !self.entered => {
                 let former = self.shared.registry.enter(session.client_id(), &self.mailbox);
                 self.entered = true;
+                self.takes_over = former.is_some();
                 if former.is_some_and(|former| self.mailbox.follow(former)) {
                     admission.stage = Stage::Former;
                     return;

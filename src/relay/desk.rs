@@ -372,7 +372,9 @@ impl Desk {
 
     fn closed(&mut self, session: &Session, close: &Close, now: Instant) {
         let (client, reason, detail) = (session.client_id(), close.reason.name(), close.detail);
-        if close.cause == Cause::Session {
+        if let Some(why) = self.unfinished_login(close) {
+            self.tell_login(session, None, why, None, now);
+        } else if close.cause == Cause::Session {
             self.shared.metrics.refused(reason);
             if close.reason == ReasonCode::ReceiveMaximumExceeded {
                 let told = if detail.is_empty() { reason } else { detail };

@@ -21,7 +21,7 @@ use crate::{
     auth::{Action, Chain, Exchange, Inquiry, Method, NOT_ITS_CLIENT_ID, Principal, Rights, Step, Subject, Verdict},
     downstream::{CertificateIdentity, Link},
     mqtt::{Publish, QoS, ReasonCode, Version},
-    session::{Answer, Session},
+    session::{Answer, Cause, Close, Session},
 };
 
 /// Bytes of the longest topic that is remembered as allowed.
@@ -72,6 +72,15 @@ pub enum Identity {
 }
 
 impl Identity {
+    /// Whether it is known, or why a client is refused whose connection ends before.
+    pub fn concluded(&self) -> Result<(), &'static str> {
+        match self {
+            Self::Known(_) => Ok(()),
+            Self::Asked(_) | Self::Begun(_) => Err("login_unanswered"),
+            Self::Challenged(_) => Err("authentication_unfinished"),
+        }
+    }
+
     /// Until there is an answer. Cancel-safe.
     pub async fn answered(&mut self) {
         let asked = match self {
@@ -241,16 +250,22 @@ impl Desk {
         peer: SocketAddr,
         now: Instant,
     ) -> bool {
+        self.tell_login(session, identity, why, Some(peer), now);
+        session.refuse(reason, now);
+        false
+    }
+
+    /// Counts and tells a login that was refused. Without a `peer` it is whom somebody is asked about.
+    pub(super) fn tell_login(&self, session: &Session, identity: Option<&str>, why: &'static str, peer: Option<SocketAddr>, now: Instant) {
         self.shared.metrics.refused(why);
-        let named = self.guard.as_ref().and_then(|guard| guard.named.as_deref());
+        let guard = self.guard.as_ref();
+        let named = guard.and_then(|guard| guard.named.as_deref());
         let whom = Whom {
             client: session.client_id(),
             identity: identity.or(named).or(session.username()).unwrap_or(""),
-            peer: Some(peer),
+            peer: peer.or(guard.map(|guard| guard.peer)),
         };
         self.shared.audit.tell(Event::Login, whom, "", why, now);
-        session.refuse(reason, now);
-        false
     }
 
     /// Ends a session whose credentials have expired, also one whose CONNECT still waits for Kafka or the store.
@@ -289,6 +304,23 @@ impl Desk {
             reason: ReasonCode::NotAuthorized,
             reason_string: Some(ReasonCode::NotAuthorized.name()),
         }
+    }
+
+    /// A message that is answered so in any other case: of 3.x the end is the answer, and needs no packet id (`unauthorized: close`).
+    pub(super) fn refused_at_qos_0(session: &mut Session, answer: &Answer, now: Instant) {
+        if let Answer::Refused { reason, .. } = answer
+            && session.version() != Version::V5
+        {
+            session.give_up(*reason, reason.name(), now);
+        }
+    }
+
+    /// Why a login is refused by the end of its connection; `None`: it was decided, or the client has gone by itself, or all are ended.
+    pub(super) fn unfinished_login(&self, close: &Close) -> Option<&'static str> {
+        if close.cause == Cause::Client || close.reason == ReasonCode::ServerShuttingDown {
+            return None;
+        }
+        self.admission.as_ref()?.identity.as_ref()?.concluded().err()
     }
 
     /// Whether a subscription is allowed, asked for now or of a session that goes on; a refusal is told.

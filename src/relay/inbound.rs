@@ -89,7 +89,7 @@ impl Desk {
         match (objection, ticket) {
             (None, ticket) => self.go_on(session, publish, ticket, None, now),
             (Some(answer), Some(ticket)) => self.leave_out(session, publish, ticket, answer, now),
-            (Some(_), None) => {}
+            (Some(answer), None) => Self::refused_at_qos_0(session, &answer, now),
         }
     }
 

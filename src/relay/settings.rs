@@ -48,7 +48,7 @@ pub struct Settings {
 /// Who is let in, and what they may do.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// Of listeners that say nothing else; `None` lets everybody in, as nobody, whatever he shows.
+    /// Of listeners that say nothing else; `None` lets everybody in, as nobody, whatever user name or password he shows.
     pub chain: Option<Arc<Chain>>,
     /// Of listeners that do, by their names; `None` as above.
     pub listeners: HashMap<String, Option<Arc<Chain>>>,

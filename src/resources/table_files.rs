@@ -57,20 +57,28 @@ pub async fn watch(tables: Vec<Arc<Table>>) {
 }
 
 async fn watch_each(tables: Vec<Arc<Table>>, every: Duration) {
-    let mut looks: Vec<Look> = tables.iter().map(|table| look(table)).collect();
+    let tables: Arc<[Arc<Table>]> = tables.into();
+    let mut looks = look_at(&tables).await;
     let mut clock = tokio::time::interval(every);
     loop {
         clock.tick().await;
-        for (table, before) in tables.iter().zip(&mut looks) {
-            let now = look(table);
-            if now != *before {
-                *before = now;
+        let now = look_at(&tables).await;
+        let before = std::mem::replace(&mut looks, now);
+        for ((table, now), before) in tables.iter().zip(&looks).zip(before) {
+            if *now != before {
                 let table = table.clone();
                 // A panic there is logged by its hook, and the rows stay.
                 let _ = tokio::task::spawn_blocking(move || read_anew(&table)).await;
             }
         }
     }
+}
+
+/// Not where connections are served: a file system that is gone may hold up whoever looks.
+async fn look_at(tables: &Arc<[Arc<Table>]>) -> Vec<Look> {
+    let tables = tables.clone();
+    let looks = tokio::task::spawn_blocking(move || tables.iter().map(|table| look(table)).collect());
+    looks.await.expect("a look has nothing to panic about")
 }
 
 fn look(table: &Table) -> Look {

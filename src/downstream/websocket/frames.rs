@@ -94,6 +94,11 @@ impl Decoder {
         }
     }
 
+    /// Whether a header or a control frame has come in part: what lies in it is no input, nor will be.
+    pub fn has_begun(&self) -> bool {
+        self.have > 0 || (self.left > 0 && matches!(self.opcode, OpCode::Control(_)))
+    }
+
     /// The payload of the last ping, if it has not been taken: of several only the last needs an answer (§5.5.3).
     pub fn take_ping(&mut self) -> Option<Vec<u8>> {
         self.ping.take()

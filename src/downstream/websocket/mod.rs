@@ -157,6 +157,11 @@ impl WebSocket {
         None
     }
 
+    /// Whether a header or a control frame has come in part.
+    pub(super) fn has_begun(&self) -> bool {
+        self.decoder.has_begun()
+    }
+
     /// It is known who sends what comes from now on.
     pub(super) fn let_in(&mut self) {
         self.spare = None;
