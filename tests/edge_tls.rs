@@ -143,6 +143,72 @@ async fn a_new_certificate_of_another_name_is_shown_too() {
     echoes(&mut open).await;
 }
 
+/// A certificate, the keys of tickets, the authority: each at fault while something else changes.
+#[tokio::test]
+async fn a_file_that_cannot_be_used_keeps_no_other_from_being_used() {
+    let files = Files::new();
+    let issue = |name: &str, host, serial| {
+        let (certificate, key) = files.authority.issue(host, serial);
+        (
+            files.write(&format!("{name}.pem"), &certificate),
+            files.write(&format!("{name}.key"), &key),
+        )
+    };
+    let settings = TlsSettings {
+        more: vec![issue("b", "b.example", 9)],
+        client_crl: Some(revoke(&files, 1, &[])),
+        ticket_keys: Some(TicketKeys::File(
+            files.write("tickets", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+        )),
+        ..files.settings(ClientAuth::Required)
+    };
+    let (address, ..) = start(&tls(settings), Limits::default());
+    let vins = [5, 6, 7].map(|serial| files.authority.issue(&format!("vin{serial}"), serial));
+    let fresh = |vin: usize| Device::new(&files, &version::TLS13, Some(&vins[vin]));
+    let certificate = async |name| shown(&fresh(2).connect(address, name).await.unwrap().0);
+    let (first, named) = (certificate("localhost").await, certificate("b.example").await);
+    assert_eq!(fresh(0).kind(address).await, HandshakeKind::Full);
+
+    files.write("b.key", "no key");
+    revoke(&files, 2, &[5]);
+    becomes("vin5 is revoked", || async {
+        fresh(0).connect(address, "localhost").await.is_err()
+    })
+    .await;
+    assert_eq!(certificate("b.example").await, named, "it stays");
+    issue("server", "localhost", 10);
+    becomes("the first certificate is new", || async { certificate("localhost").await != first }).await;
+    assert_eq!(certificate("b.example").await, named, "it stays");
+
+    let device = fresh(2);
+    assert_eq!(device.kind(address).await, HandshakeKind::Full);
+    files.write("tickets", "");
+    issue("b", "b.example", 11);
+    becomes("the other certificate is mended", || async {
+        certificate("b.example").await != named
+    })
+    .await;
+    assert_eq!(device.kind(address).await, HandshakeKind::Resumed, "by the former keys");
+
+    files.write("ca.pem", "no authority");
+    revoke(&files, 3, &[5, 6]);
+    becomes("vin6 is revoked", || async {
+        fresh(1).connect(address, "localhost").await.is_err()
+    })
+    .await;
+    assert_eq!(fresh(2).kind(address).await, HandshakeKind::Full, "by the former authority");
+    assert_eq!(device.kind(address).await, HandshakeKind::Full, "what it rests on has changed");
+    assert_eq!(device.kind(address).await, HandshakeKind::Resumed, "under the former keys");
+
+    // Mended, and used: its list revokes nobody.
+    files.write("ca.pem", &files.authority.0.pem());
+    revoke(&files, 4, &[]);
+    becomes("nobody is revoked", || async {
+        fresh(0).connect(address, "localhost").await.is_ok()
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn who_is_revoked_is_refused_also_with_a_ticket() {
     let files = Files::new();
@@ -504,7 +570,18 @@ async fn files_at_fault_are_told_with_their_key() {
     let files = Files::new();
     let good = files.settings(ClientAuth::Required);
     let wrong = files.write("wrong", "nothing of use");
+    let (mut params, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
+    params.distinguished_name.push(DnType::CommonName, "b.example");
+    let nameless = params.signed_by(&key, &files.authority.0).unwrap().pem();
+    let nameless = (files.write("wrong.pem", &nameless), files.write("wrong.key", &key.serialize_pem()));
     for (settings, said) in [
+        (
+            TlsSettings {
+                more: vec![nameless],
+                ..good.clone()
+            },
+            "has no DNS name",
+        ),
         (
             TlsSettings {
                 client_crl: Some(wrong.clone()),

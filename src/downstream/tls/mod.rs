@@ -3,20 +3,18 @@
 
 mod lasting;
 mod names;
+mod parts;
 mod refusal;
 mod revocation;
 mod tickets;
 
-use std::fs;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use aws_lc_rs::digest;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
+use rustls::server::ProducesTickets;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ProducesTickets, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, crypto, version};
 use tokio::sync::Notify;
 use tokio::task::JoinError;
@@ -25,9 +23,9 @@ pub(super) use self::refusal::certificate_fault;
 
 use self::lasting::LastingTickets;
 use self::names::Certificates;
-use self::tickets::SharedTickets;
-use super::settings::{ClientAuth, TicketKeys, TlsSettings};
-use crate::pem::{self, Fault};
+use self::parts::{Looks, Parts, Trust, looks};
+use super::settings::TlsSettings;
+use crate::pem::Fault;
 
 /// How often it is looked whether files have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -41,7 +39,7 @@ pub(super) struct Tls {
     /// Held for a clone, and never over an await.
     current: RwLock<Current>,
     /// What the files look like that are being read, or whose reading has panicked: it would again.
-    tried: Mutex<Option<Vec<Look>>>,
+    tried: Mutex<Option<Looks>>,
     /// Rung to have the files read at once, changed or not.
     anew: Notify,
 }
@@ -49,20 +47,25 @@ pub(super) struct Tls {
 #[derive(Clone, Debug)]
 struct Current {
     config: Arc<ServerConfig>,
-    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    parts: Parts,
     /// What the files looked like when they were read.
-    read: Vec<Look>,
-    /// Digest of what a session rests on.
-    trust: Vec<u8>,
+    read: Looks,
+    /// Of each part, why it stays as it was. Such a one is read again although it looks the same: who may read it has no look.
+    faults: Vec<Option<Fault>>,
 }
 
-/// Size and time of a file; `None`: it is not there.
-type Look = Option<(u64, SystemTime)>;
+/// What was wrong with files that were read again.
+#[derive(Debug, PartialEq, Eq)]
+struct Unusable {
+    faults: Vec<Fault>,
+    /// Something else has changed, and is in use.
+    is_rest_new: bool,
+}
 
 impl Tls {
     /// Reads and checks everything a TLS listener needs.
     pub(super) fn new(settings: &TlsSettings, alpn: &'static [u8]) -> Result<Self, Fault> {
-        let current = read(settings, alpn, None)?;
+        let current = first(settings, alpn)?;
         Ok(Self {
             settings: settings.clone(),
             alpn,
@@ -85,9 +88,9 @@ impl Tls {
     /// Looks again at the certificate of a device that goes on with a session: the ticket brings what was verified when the session began,
     /// and each use of one brings another, so a certificate would be good long after it has expired.
     pub(super) fn verify_resumed(&self, session: &ServerConnection) -> Result<(), rustls::Error> {
-        let verifier = self.current.read().unwrap_or_else(PoisonError::into_inner).verifier.clone();
+        let trust = self.current.read().unwrap_or_else(PoisonError::into_inner).parts.trust.clone();
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-        let Some(verifier) = verifier.filter(|_| resumed) else {
+        let Some(verifier) = trust.verifier.as_ref().filter(|_| resumed) else {
             return Ok(());
         };
         match session.peer_certificates() {
@@ -115,103 +118,122 @@ impl Tls {
                     told = None;
                     tracing::info!(listener = &*listener, "certificates were read again; new handshakes have them");
                 }
-                Err(fault) if told.as_ref() == Some(&fault) => {}
-                Err(fault) => {
-                    let (message, remedy) = &fault;
-                    tracing::warn!(listener = &*listener, "the former certificates stay: {message}; {remedy}");
-                    told = Some(fault);
+                Err(Unusable { faults, is_rest_new }) if is_rest_new || told.as_ref() != Some(&faults) => {
+                    for (message, remedy) in &faults {
+                        tracing::warn!(listener = &*listener, "the former certificates stay: {message}; {remedy}");
+                    }
+                    if is_rest_new {
+                        tracing::info!(listener = &*listener, "all else that has changed is in use");
+                    }
+                    told = Some(faults);
                 }
+                Err(_) => {}
             }
         }
     }
 
     /// Whether the files had changed, or are read anew in any case, and are in use now. Blocks.
-    fn read_again(&self, anew: bool) -> Result<bool, Fault> {
-        self.read_again_by(anew, |former| read(&self.settings, self.alpn, Some(former)))
+    fn read_again(&self, anew: bool) -> Result<bool, Unusable> {
+        self.read_again_by(anew, |former| again(&self.settings, self.alpn, former, anew))
     }
 
-    fn read_again_by(&self, anew: bool, read: impl FnOnce(&Current) -> Result<Current, Fault>) -> Result<bool, Fault> {
+    fn read_again_by(&self, anew: bool, read: impl FnOnce(&Current) -> Result<Current, Fault>) -> Result<bool, Unusable> {
         let former = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
         let tried = || self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         let looks = looks(&self.settings);
-        if !anew && (looks == former.read || tried().as_ref() == Some(&looks)) {
+        let is_read = looks == former.read && former.faults.iter().all(Option::is_none);
+        if !anew && (is_read || tried().as_ref() == Some(&looks)) {
             return Ok(false);
         }
         *tried() = Some(looks);
         let current = read(&former);
         // Reached unless that has panicked.
         *tried() = None;
-        let current = current?;
+        let current = current.map_err(|fault| Unusable {
+            faults: vec![fault],
+            is_rest_new: false,
+        })?;
+        let faults: Vec<Fault> = current.faults.iter().flatten().cloned().collect();
+        let is_new = !Arc::ptr_eq(&current.config, &former.config);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
-        Ok(true)
+        if faults.is_empty() {
+            return Ok(true);
+        }
+        Err(Unusable {
+            faults,
+            is_rest_new: is_new,
+        })
     }
 }
 
 /// What came of reading; `None`: the runtime ends. Whatever a file may do to the libraries that read it, the listener goes on.
-fn outcome(done: Result<Result<bool, Fault>, JoinError>) -> Option<Result<bool, Fault>> {
+fn outcome(done: Result<Result<bool, Unusable>, JoinError>) -> Option<Result<bool, Unusable>> {
     match done {
         Ok(read) => Some(read),
-        Err(e) if e.is_panic() => Some(Err((
-            "reading the files has panicked".to_owned(),
-            "report this as a defect, with the files that are no secret".to_owned(),
-        ))),
+        Err(e) if e.is_panic() => Some(Err(Unusable {
+            faults: vec![(
+                "reading the files has panicked".to_owned(),
+                "report this as a defect, with the files that are no secret".to_owned(),
+            )],
+            is_rest_new: false,
+        })),
         Err(_) => None,
     }
 }
 
-fn files(settings: &TlsSettings) -> impl Iterator<Item = &PathBuf> {
-    let pairs = settings.more.iter().flat_map(|(certificate, key)| [certificate, key]);
-    let own = [&settings.certificate, &settings.key];
-    let others = [&settings.client_ca, &settings.client_crl];
-    let keys = settings.ticket_keys.iter().filter_map(|keys| match keys {
-        TicketKeys::File(path) => Some(path),
-        TicketKeys::Text(_) => None,
-    });
-    own.into_iter().chain(pairs).chain(others.into_iter().flatten()).chain(keys)
-}
-
-fn looks(settings: &TlsSettings) -> Vec<Look> {
-    let look = |path: &PathBuf| fs::metadata(path).and_then(|file| Ok((file.len(), file.modified()?))).ok();
-    files(settings).map(look).collect()
-}
-
-fn read(settings: &TlsSettings, alpn: &[u8], former: Option<&Current>) -> Result<Current, Fault> {
+fn first(settings: &TlsSettings, alpn: &[u8]) -> Result<Current, Fault> {
     // Before the files: what changes while they are read is read again.
-    let looks = looks(settings);
+    let read = looks(settings);
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-    let trust = trust(settings);
+    let parts = Parts::read(settings, &provider)?;
+    Ok(Current {
+        config: config(&parts, alpn, &provider, None)?,
+        parts,
+        faults: vec![None; read.len()],
+        read,
+    })
+}
+
+/// What has changed since, was at fault, or is to be read anew with all.
+fn again(settings: &TlsSettings, alpn: &[u8], former: &Current, anew: bool) -> Result<Current, Fault> {
+    let read = looks(settings);
+    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    let is_stale = |at: usize| anew || read[at] != former.read[at] || former.faults[at].is_some();
+    let (parts, faults) = former.parts.read_again(settings, &provider, is_stale);
+    let config = match parts.are(&former.parts) {
+        true => former.config.clone(),
+        false => config(&parts, alpn, &provider, Some(former))?,
+    };
+    Ok(Current {
+        config,
+        parts,
+        read,
+        faults,
+    })
+}
+
+fn config(parts: &Parts, alpn: &[u8], provider: &Arc<CryptoProvider>, former: Option<&Current>) -> Result<Arc<ServerConfig>, Fault> {
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .map_err(|e| (format!("TLS cannot be set up: {e}"), "report this as a defect".to_owned()))?;
-    let verifier = client_verifier(settings, provider.clone())?;
+    let Trust { verifier, digest, .. } = &*parts.trust;
     let builder = match verifier.clone() {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(certificates(settings, &provider)?));
+    let (first, more) = parts.pairs.split_first().expect("there is one");
+    let mut config = builder.with_cert_resolver(Arc::new(Certificates::new(first.clone(), more)));
     // Offered, not required: a client that names no protocol is taken too. One that names only others is refused by rustls.
     config.alpn_protocols = vec![alpn.to_vec()];
     // Resumption without memory: the state is in the client's ticket.
-    config.ticketer = match (&settings.ticket_keys, former) {
-        (Some(keys), _) => lasting(shared_tickets(keys, &trust)?, verifier.as_ref()),
+    config.ticketer = match (&parts.secrets, former) {
+        (Some(secrets), _) => lasting(Arc::new(secrets.bound(digest)?), verifier.as_ref()),
         // The keys that this process has made stay with what they were made for.
-        (None, Some(former)) if former.trust == trust => former.config.ticketer.clone(),
+        (None, Some(former)) if former.parts.trust.digest == *digest => former.config.ticketer.clone(),
         (None, _) => lasting(own_tickets()?, verifier.as_ref()),
     };
     config.send_tls13_tickets = 1;
-    Ok(Current {
-        config: Arc::new(config),
-        verifier,
-        read: looks,
-        trust,
-    })
-}
-
-fn shared_tickets(keys: &TicketKeys, trust: &[u8]) -> Result<Arc<dyn ProducesTickets>, Fault> {
-    Ok(Arc::new(match keys {
-        TicketKeys::File(path) => SharedTickets::read(path, trust)?,
-        TicketKeys::Text(text) => SharedTickets::parse(text, trust)?,
-    }))
+    Ok(Arc::new(config))
 }
 
 /// Where devices show certificates their tickets are good no longer than those.
@@ -232,65 +254,22 @@ fn own_tickets() -> Result<Arc<dyn ProducesTickets>, Fault> {
     })
 }
 
-fn certificates(settings: &TlsSettings, provider: &crypto::CryptoProvider) -> Result<Certificates, Fault> {
-    let pair = |certificate: &PathBuf, key: &PathBuf| {
-        let (chain, private) = pem::pair(certificate, key)?;
-        let pair = CertifiedKey::from_der(chain, private, provider).map_err(|e| pem::unfit(certificate, key, &e))?;
-        Ok(Arc::new(pair))
-    };
-    let first = pair(&settings.certificate, &settings.key)?;
-    let more = settings.more.iter().map(|(certificate, key)| pair(certificate, key));
-    Ok(Certificates::new(first, &more.collect::<Result<Vec<_>, Fault>>()?))
-}
-
-/// What a session rests on, as its digest: whether devices show certificates, who signs them, which are revoked. A file that
-/// cannot be read is a fault elsewhere.
-fn trust(settings: &TlsSettings) -> Vec<u8> {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(&[settings.client_auth as u8]);
-    for path in [&settings.client_ca, &settings.client_crl].into_iter().flatten() {
-        let content = fs::read(path).unwrap_or_default();
-        context.update(&(content.len() as u64).to_be_bytes());
-        context.update(&content);
-    }
-    context.finish().as_ref().to_vec()
-}
-
-fn client_verifier(settings: &TlsSettings, provider: Arc<crypto::CryptoProvider>) -> Result<Option<Arc<dyn ClientCertVerifier>>, Fault> {
-    if settings.client_auth == ClientAuth::None {
-        return Ok(None);
-    }
-    let Some(path) = &settings.client_ca else {
-        return Err((
-            "client_auth asks for certificates, but there is no client_ca".to_owned(),
-            "name the authority's PEM file".to_owned(),
-        ));
-    };
-    let roots = pem::authorities(path, "client_ca")?;
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    if settings.client_auth == ClientAuth::Optional {
-        builder = builder.allow_unauthenticated();
-    }
-    let verifier = match &settings.client_crl {
-        // A certificate whose authority has no list here is refused: it could not be known to be good.
-        Some(path) => revocation::verifier(builder, pem::revocations(path)?),
-        None => builder.build(),
-    };
-    let unusable = |e| {
-        (
-            format!("client_ca {} cannot be used: {e}", path.display()),
-            "give the authority's certificate, and its own revocation list".to_owned(),
-        )
-    };
-    verifier.map(Some).map_err(unusable)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::Path;
 
+    use super::super::settings::ClientAuth;
     use super::*;
+
+    /// The one fault.
+    #[track_caller]
+    fn fault(read: Result<bool, Unusable>) -> Fault {
+        let Unusable { mut faults, is_rest_new } = read.unwrap_err();
+        assert!(faults.len() == 1 && !is_rest_new, "{faults:?}");
+        faults.remove(0)
+    }
 
     fn pair(folder: &Path) -> (String, String) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -332,10 +311,40 @@ mod tests {
         assert_eq!(tls.read_again(false), Ok(false));
     }
 
+    /// Each second, and so that what else is new is known.
+    #[test]
+    fn of_files_at_fault_it_is_said_whether_all_else_has_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = pair(folder.path());
+        let write = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let settings = TlsSettings {
+            more: vec![(write("b.pem", &certificate), write("b.key", &key))],
+            ..settings(folder.path())
+        };
+        let tls = Tls::new(&settings, b"mqtt").unwrap();
+        write("b.key", "none");
+        for _ in 0..2 {
+            assert!(fault(tls.read_again(false)).0.contains("holds no private key"));
+        }
+        let former = tls.config();
+        pair(folder.path());
+        let Unusable { faults, is_rest_new } = tls.read_again(false).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].0.contains("b.key") && is_rest_new, "{faults:?}");
+        assert!(!Arc::ptr_eq(&tls.config(), &former) && Arc::ptr_eq(&tls.config().ticketer, &former.ticketer));
+        assert!(fault(tls.read_again(false)).0.contains("b.key"), "nothing else is new any more");
+        write("b.key", &key);
+        assert_eq!(tls.read_again(false), Ok(true));
+        assert_eq!(tls.read_again(false), Ok(false));
+    }
+
     #[tokio::test]
     async fn only_the_end_of_the_runtime_ends_the_watch_over_files() {
         let panicked = tokio::task::spawn_blocking(|| panic!("a file that nobody has thought of")).await;
-        let (message, _) = outcome(panicked).expect("it goes on").unwrap_err();
+        let (message, _) = fault(outcome(panicked).expect("it goes on"));
         assert!(message.contains("panicked"), "{message}");
         let cancelled = tokio::spawn(std::future::pending());
         cancelled.abort();
@@ -354,12 +363,12 @@ mod tests {
         let (_, key) = pair(folder.path());
         fs::write(&settings.key, format!("{former_key}\n")).unwrap();
         for _ in 0..2 {
-            let (message, _) = tls.read_again(false).unwrap_err();
+            let (message, _) = fault(tls.read_again(false));
             assert!(message.contains("does not belong to certificate"), "{message}");
             assert!(Arc::ptr_eq(&tls.config(), &former));
         }
         fs::remove_file(&settings.key).unwrap();
-        assert!(tls.read_again(false).unwrap_err().0.contains("cannot be read"));
+        assert!(fault(tls.read_again(false)).0.contains("cannot be read"));
         fs::write(&settings.key, key).unwrap();
         assert_eq!(tls.read_again(false), Ok(true));
         assert!(!Arc::ptr_eq(&tls.config(), &former));

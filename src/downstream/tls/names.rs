@@ -17,13 +17,18 @@ pub(super) struct Certificates {
     named: HashMap<String, Arc<CertifiedKey>>,
 }
 
+/// The DNS names in a certificate, by which clients ask for it.
+pub(super) fn dns_names(pair: &CertifiedKey) -> Vec<String> {
+    let identity = pair.cert.first().and_then(|certificate| CertificateIdentity::from_der(certificate));
+    identity.map(|identity| identity.dns_names).unwrap_or_default()
+}
+
 impl Certificates {
     /// `more` are taken for the DNS names in them; of two for one name the one that stands earlier.
     pub(super) fn new(first: Arc<CertifiedKey>, more: &[Arc<CertifiedKey>]) -> Self {
         let mut named = HashMap::new();
         for pair in std::iter::once(&first).chain(more) {
-            let identity = pair.cert.first().and_then(|certificate| CertificateIdentity::from_der(certificate));
-            for name in identity.into_iter().flat_map(|identity| identity.dns_names) {
+            for name in dns_names(pair) {
                 named.entry(name.to_ascii_lowercase()).or_insert_with(|| pair.clone());
             }
         }

@@ -44,10 +44,18 @@ struct Key {
     key: RandomizedNonceKey,
 }
 
-impl SharedTickets {
+/// Keys as they are written; they become those of tickets by what sessions rest on.
+pub(super) struct Secrets(Vec<Zeroizing<Vec<u8>>>);
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").field("keys", &self.0.len()).finish()
+    }
+}
+
+impl Secrets {
     /// Reads the keys of a file: one to eight lines of base64 (`openssl rand -base64 48`), `#` begins a comment.
-    /// `trust` says what the sessions rest on.
-    pub(super) fn read(path: &Path, trust: &[u8]) -> Result<Self, Fault> {
+    pub(super) fn read(path: &Path) -> Result<Self, Fault> {
         let fault = |what: String| (format!("ticket_keys {} {what}", path.display()), remedy());
         let mut text = Zeroizing::new(String::new());
         let read = File::open(path).and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text));
@@ -56,30 +64,38 @@ impl SharedTickets {
             return Err(fault("is larger than 16 KiB".to_owned()));
         }
         let lines = text.lines().map(str::trim);
-        Self::of(lines.filter(|line| !line.is_empty() && !line.starts_with('#')), trust, fault)
+        Self::of(lines.filter(|line| !line.is_empty() && !line.starts_with('#')), fault)
     }
 
     /// The same keys as a variable of the environment holds them: apart by blanks or line ends.
-    pub(super) fn parse(text: &str, trust: &[u8]) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
         let fault = |what: String| (format!("ticket_keys {what}"), remedy());
-        Self::of(text.split_ascii_whitespace(), trust, fault)
+        Self::of(text.split_ascii_whitespace(), fault)
     }
 
-    fn of<'a>(written: impl Iterator<Item = &'a str>, trust: &[u8], fault: impl Fn(String) -> Fault) -> Result<Self, Fault> {
+    fn of<'a>(written: impl Iterator<Item = &'a str>, fault: impl Fn(String) -> Fault) -> Result<Self, Fault> {
         let mut keys = Vec::new();
         for (number, line) in (1..).zip(written) {
             let decoded = STANDARD.decode(line).ok().map(Zeroizing::new);
             let secret = decoded.filter(|secret| secret.len() >= SHORTEST_KEY);
-            let secret = secret.ok_or_else(|| fault(format!("holds a key that is none, the {number}. of it")))?;
-            keys.push(Key::bound(&secret, trust).ok_or_else(|| fault("cannot be used".to_owned()))?);
+            keys.push(secret.ok_or_else(|| fault(format!("holds a key that is none, the {number}. of it")))?);
         }
         match keys.len() {
             0 => Err(fault("holds no key".to_owned())),
-            1..=MOST_KEYS => Ok(Self { keys }),
+            1..=MOST_KEYS => Ok(Self(keys)),
             _ => Err(fault(format!("holds more than {MOST_KEYS} keys"))),
         }
     }
 
+    /// Tickets under these keys; `trust` says what the sessions rest on.
+    pub(super) fn bound(&self, trust: &[u8]) -> Result<SharedTickets, Fault> {
+        let keys = self.0.iter().map(|secret| Key::bound(secret, trust)).collect::<Option<_>>();
+        let keys = keys.ok_or_else(|| ("ticket_keys cannot be used".to_owned(), remedy()))?;
+        Ok(SharedTickets { keys })
+    }
+}
+
+impl SharedTickets {
     fn seal(&self, plain: &[u8], now: u64) -> Option<Vec<u8>> {
         let key = self.keys.first()?;
         let mut sealed = [&now.to_be_bytes(), plain].concat();
@@ -159,7 +175,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tickets");
         std::fs::write(&path, lines.join("\n")).unwrap();
-        SharedTickets::read(&path, trust).map_err(|(message, _)| message)
+        Secrets::read(&path)
+            .and_then(|secrets| secrets.bound(trust))
+            .map_err(|(message, _)| message)
     }
 
     const ONE: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
