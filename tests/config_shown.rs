@@ -1,4 +1,4 @@
-//! No secret leaves the configuration: not by `/config`, `Debug`, the log of a start, or the words of a fault.
+//! No secret leaves the configuration: not by `/config`, `Debug`, the log of a start, or the words of a fault, be it one of a file.
 
 // clippy.toml allows it in test functions; the functions they share are not seen as such.
 #![allow(clippy::unwrap_used)]
@@ -20,6 +20,8 @@ use rcgen::{CertificateParams, KeyPair};
 
 /// In each text that is a secret.
 const CANARY: &str = "canary";
+/// How the rule of [`text`] begins.
+const ALL: &str = "  - name: all";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The ways in which the proxy shows Kafka who it is.
@@ -156,6 +158,9 @@ fn no_fault_holds_a_secret() {
     let secrets = files(folder.path());
     let good = text(SASL[0], "${PASSWORD}", REGISTRY[0]);
     let endpoint = text(SASL[4], "${PASSWORD}", REGISTRY[0]);
+    let rule = "  - {name: \"${PASSWORD}\", mqtt: a, kafka: {topic: b}";
+    let example = "examples: [{topic: b, becomes: {key: x}}]";
+    let table = "  - {name: one, mqtt: a, kafka: {topic: b}, lookup: {s: {topic: \"${PASSWORD}\"}}}";
     for (text, from, to) in [
         (&good, "password: \"${PASSWORD}\"", "password: canary"),
         (&good, "token: \"${PASSWORD}\"", "token: canary"),
@@ -180,12 +185,23 @@ fn no_fault_holds_a_secret() {
         (&good, "file: users", "file: a.key"),
         (&good, "file: scram", "file: tickets"),
         (&good, "file: users", "file: \"${PASSWORD}\""),
+        // Names and topics that stand there twice, and the rule of an example.
+        (&good, ALL, &format!("{rule}}}\n  - name: \"${{PASSWORD}}\"")),
+        (&good, ALL, &format!("{rule}, {example}}}\n{ALL}")),
+        (
+            &good,
+            ALL,
+            &format!("{table}\n{ALL}\n    lookup: {{s: {{topic: \"${{PASSWORD}}\", key: k}}}}"),
+        ),
     ] {
         assert!(text.contains(from), "{from}");
         let faults = parse(folder.path(), &text.replace(from, to)).unwrap_err();
         let told: String = faults.iter().map(|fault| format!("{fault} {fault:?}\n")).collect();
         assert_silent(&told, &secrets);
     }
+    let text = text("mechanism: \"${PASSWORD}\"", "${PASSWORD}", REGISTRY[0]);
+    let faults = config::parse(&text, folder.path(), &|_| Some("GSSAPI".to_owned())).unwrap_err();
+    assert!(faults[0].message.contains("`${PASSWORD}` is not supported yet"), "{faults:#?}");
 }
 
 #[test]
@@ -234,4 +250,149 @@ fn a_start_logs_no_secret_and_config_tells_none() {
     program.process.kill().unwrap();
     seen.extend(program.log.iter().map(|line| line + "\n"));
     assert_silent(&seen, &secrets);
+}
+
+/// What variables hold where somebody took the text of a key for its path: several lines, a path by its looks, more than a name may have.
+fn slips() -> [String; 4] {
+    let pem = "-----BEGIN PRIVATE KEY-----\nMIGcanary/sFHA\nQ0canary\n-----END PRIVATE KEY-----\n";
+    [
+        pem.to_owned(),
+        "/canary+canary==".to_owned(),
+        "file:canary".to_owned(),
+        "canary".repeat(100),
+    ]
+}
+
+/// `check` and `run` with variables; gives what each has written, and both end with 64.
+fn refused(folder: &Path, text: &str, variables: &[(&str, &str)]) -> String {
+    fs::write(folder.join("proxy.yaml"), text).unwrap();
+    let told = ["check", "run"].map(|command| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"));
+        let program = program.arg(command).current_dir(folder).env("RUST_LOG", "debug");
+        let output = program.envs(variables.iter().copied()).output().unwrap();
+        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{command}: {told}\n{text}");
+        told
+    });
+    told.concat()
+}
+
+/// With these settings of a listener's `tls`, of `kafka.security`, and of a method that tells who a client is.
+fn with_files(tls: &str, security: &str, method: &str) -> String {
+    format!(
+        "listeners: [{{name: one, address: \"127.0.0.1:0\", protocol: mqtts, tls: {{{tls}}}}}]\n\
+         kafka: {{bootstrap_servers: [\"127.0.0.1:1\"], security: {{{security}}}}}\n\
+         authentication: [{{{method}}}]\n\
+         rules: [{{name: all, mqtt: a, kafka: {{topic: mqtt}}}}]\n"
+    )
+}
+
+const PLAIN: [&str; 3] = [
+    "certificate: a.pem, key: a.key",
+    "protocol: plaintext",
+    "method: password_file, file: users",
+];
+
+/// A key's text in a variable whose name stands where a path belongs is an easy mistake.
+#[test]
+fn no_path_that_is_none_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    let (asked, oauth) = ("client_auth: required", "protocol: sasl_plaintext, sasl: {mechanism: OAUTHBEARER");
+    let [tls, security, method] = PLAIN;
+    let of_tls = [
+        "certificate: \"§\", key: a.key",
+        "certificate: a.pem, key: \"§\"",
+        &format!("{tls}, {asked}, client_ca: \"§\""),
+        &format!("{tls}, {asked}, client_ca: a.pem, client_crl: \"§\""),
+        &format!("{tls}, ticket_keys: \"file:§\""),
+        &format!("{tls}, more: [{{certificate: \"§\", key: a.key}}]"),
+        &format!("{tls}, more: [{{certificate: a.pem, key: \"§\"}}]"),
+    ]
+    .map(|tls| with_files(tls, security, method));
+    let endpoint = "token_endpoint: \"http://a/\", client_id: me, client_secret: \"${PASSWORD}\"";
+    let of_security = [
+        "protocol: ssl, tls: {ca: \"§\"}",
+        "protocol: ssl, tls: {certificate: \"§\", key: a.key}",
+        "protocol: ssl, tls: {certificate: a.pem, key: \"§\"}",
+        "protocol: sasl_plaintext, sasl: {mechanism: PLAIN, username: me, password: \"file:§\"}",
+        &format!("{oauth}, token: \"file:§\"}}"),
+        &format!("{oauth}, {endpoint}, token_endpoint_ca: \"§\"}}"),
+    ]
+    .map(|security| with_files(tls, security, method));
+    let of_methods = [
+        "method: password_file, file: \"§\"",
+        "method: scram, file: \"§\"",
+        "method: jwt, jwks: \"§\"",
+        "method: jwt, jwks: \"https://a/\", ca: \"§\"",
+        "method: http, url: \"https://a/\", ca: \"§\"",
+        "method: http, url: \"https://a/\", token: \"file:§\"",
+    ]
+    .map(|method| with_files(tls, security, method));
+    let lookup = with_files(tls, security, method).replace("mqtt: a", "mqtt: a, lookup: {sites: \"§\"}");
+    let socket = with_files(tls, security, method).replace("127.0.0.1:0", "unix:§");
+    for text in of_tls.iter().chain(&of_security).chain(&of_methods).chain([&lookup, &socket]) {
+        for slip in slips() {
+            // A short one would be a socket that can be listened on.
+            if text == &socket && slip.len() < 200 {
+                continue;
+            }
+            for (written, shown) in [("${SLIP}", "${SLIP}"), ("gone/${SLIP}.pem", "gone/${SLIP}.pem")] {
+                let variables = [("SLIP", &*slip), ("PASSWORD", "hidden")];
+                let told = refused(folder.path(), &text.replace('§', written), &variables);
+                assert_silent(&told, &["PRIVATE KEY--".to_owned()]);
+                assert!(text == &socket || told.matches(shown).count() == 2, "{told}\nhas no {shown}");
+            }
+        }
+    }
+}
+
+/// What one variable holds may be the beginning, the end or a piece of what another does, whichever is read first.
+#[test]
+fn of_values_within_others_nothing_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    let variables = [("U", "gone"), ("P", "gone-canary"), ("Q", "canary-gone"), ("R", "gone-canary-gone")];
+    let [tls, security, method] = PLAIN;
+    let sasl = "protocol: sasl_plaintext, sasl: {mechanism: PLAIN, username: \"${§}\", password: \"file:${¶}\"}";
+    for (first, _) in variables {
+        for (second, value) in variables {
+            let told = refused(
+                folder.path(),
+                &with_files(tls, &sasl.replace('§', first).replace('¶', second), method),
+                &variables,
+            );
+            assert!(!told.contains("canary") && !told.contains(value), "{first} {second}: {told}");
+            let both = with_files("certificate: \"${§}\", key: a.key", security, method).replace('§', first);
+            let other = "}, {name: two, address: \"127.0.0.1:0\", protocol: mqtts, tls: {certificate: \"${§}\", key: a.key}}]\nkafka";
+            let both = both.replace("}]\nkafka", &other.replace('§', second));
+            let told = refused(folder.path(), &both, &variables);
+            assert!(!told.contains("canary") && !told.contains("gone"), "{first} {second}: {told}");
+        }
+    }
+}
+
+/// What is short is in many words by chance.
+#[test]
+fn a_short_value_leaves_words_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    let text = with_files("certificate: \"${A}\", key: a.key", PLAIN[1], PLAIN[2]);
+    let told = refused(folder.path(), &text, &[("A", "e")]);
+    let line = "listener \"one\": certificate ${A} cannot be read: No such file or directory (os error 2); \
+                give the path of a PEM file that this user may read\n";
+    assert_eq!(told, line.repeat(2));
+    let text = with_files("certificate: \"${A}${B}\", key: gone.key", PLAIN[1], PLAIN[2]);
+    let told = refused(folder.path(), &text, &[("A", "e"), ("B", "f")]);
+    assert!(
+        told.starts_with("listener \"one\": certificate ${A}${B} cannot be read: "),
+        "{told}"
+    );
+    // What stands in the file is told in full, be it in the place of a variable.
+    let text = with_files("certificate: \"${GONE:-certs/gone.pem}\", key: gone.key", PLAIN[1], PLAIN[2]);
+    let told = refused(folder.path(), &text, &[]);
+    assert!(
+        told.starts_with("listener \"one\": certificate certs/gone.pem cannot be read: "),
+        "{told}"
+    );
 }

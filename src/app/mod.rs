@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, LoadError};
+use crate::config::{self, Config, Hidden, LoadError};
 use crate::downstream::Listener;
 
 use exit::Exit;
@@ -231,12 +231,13 @@ fn misunderstood(error: &clap::Error) -> Exit {
 
 fn check(path: &Path, online: bool) -> Exit {
     let loaded = config::load(path);
-    let listeners = match &loaded {
-        Ok(config) => config.listeners.as_slice(),
-        Err(LoadError::Faults { listeners, .. }) => listeners.as_slice(),
-        Err(LoadError::Unreadable { .. }) => &[],
+    let (listeners, hidden) = match &loaded {
+        Ok(config) => (config.listeners.as_slice(), &config.hidden),
+        Err(LoadError::Faults { listeners, hidden, .. }) => (listeners.as_slice(), hidden),
+        Err(LoadError::Unreadable { .. }) => (&[][..], &Hidden::default()),
     };
-    let wrong: Vec<_> = listeners.iter().filter_map(|listener| Listener::check(listener).err()).collect();
+    let wrong = listeners.iter().filter_map(|listener| Listener::check(listener).err());
+    let wrong: Vec<_> = wrong.map(|e| hidden.without_in(e)).collect();
     let loaded = loaded.map_err(|e| tell_why(&e));
     wrong.iter().for_each(exit::tell);
     let config = match loaded {

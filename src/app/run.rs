@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 
 use crate::admin::{Admin, Pages, Ready};
 use crate::auth::Method;
-use crate::config::{Config, Problem};
-use crate::downstream::{Gate, Listener, unnamed_sockets};
+use crate::config::{Config, Hidden, Problem};
+use crate::downstream::{Address, Gate, Listener, unnamed_sockets};
 use crate::metrics::Metrics;
 use crate::relay::{self, Relay, SharedKind};
 use crate::resources::table_files;
@@ -60,7 +60,7 @@ pub(super) fn run(config: Config) -> Exit {
 }
 
 /// From the ports to the exit code.
-async fn live(config: Config) -> Result<Exit, Exit> {
+async fn live(mut config: Config) -> Result<Exit, Exit> {
     let mut signals = Signals::new().map_err(|e| {
         tell(&format_args!(
             "the system refuses to tell of signals: {e}; raise the limits of the process"
@@ -75,6 +75,8 @@ async fn live(config: Config) -> Result<Exit, Exit> {
     cluster.counters().register(metrics.registry());
     let metrics = Arc::new(metrics);
     let ports = Ports::take(&config, &metrics).await?;
+    // What is told of files from here on is told of those that were read: what variables hold there are their paths.
+    config.hidden = Hidden::default();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), rules = config.rules.len(), "starting");
     tell_of_warnings(&config.warnings);
     tell_of_open_listeners(&config);
@@ -142,14 +144,16 @@ impl Ports {
         for settings in &config.listeners {
             // The same fault would come from `bind`; here it is known to be one of files.
             if let Err(e) = Listener::check(settings) {
-                tell(&e);
+                tell(&config.hidden.without_in(e));
                 worst = Some(Exit::Usage);
                 continue;
             }
             match Listener::bind(settings, &gate, metrics) {
                 Ok(listener) => listeners.push(listener),
                 Err(e) => {
-                    tell(&e);
+                    // Addresses are told in full: who holds a port must be looked for. A path may be anything.
+                    let is_path = matches!(settings.address, Address::Unix(_));
+                    tell(&if is_path { config.hidden.without_in(e) } else { e });
                     worst.get_or_insert(Exit::System);
                 }
             }

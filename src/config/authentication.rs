@@ -208,7 +208,7 @@ impl Walk<'_> {
         match value {
             Ok(value) => Some(Held::new(path, value)),
             Err((why, remedy)) => {
-                let wrong = self.without_secrets(format!("`{name}`: {} {why}", path.display()));
+                let wrong = self.without_secrets(&format!("`{name}`: {} {why}", path.display()));
                 self.fault(node.place, wrong, remedy);
                 None
             }

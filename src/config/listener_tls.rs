@@ -90,7 +90,10 @@ impl Walk<'_> {
         // As written: what a variable holds is never taken as a path.
         let is_path = matches!(&node.kind, Kind::Scalar { text, .. } if text.starts_with("file:"));
         match text.strip_prefix("file:").filter(|path| is_path && !path.is_empty()) {
-            Some(path) => Some(Some(TicketKeys::File(self.folder().join(path)))),
+            Some(path) => {
+                self.shown_as_written(node, "file:", path);
+                Some(Some(TicketKeys::File(self.folder().join(path))))
+            }
             None if is_filled(node) && !is_path => Some(Some(TicketKeys::Text(text))),
             None => {
                 self.fault(

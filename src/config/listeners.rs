@@ -261,7 +261,7 @@ impl Walk<'_> {
         if let Some(line) = taken.get(name) {
             self.fault(
                 place,
-                format!("`{path}`: {} is taken in line {line}", quoted(name)),
+                format!("`{path}`: {} is taken in line {line}", self.without_secrets(&quoted(name))),
                 "give another name",
             );
         } else {
@@ -276,6 +276,7 @@ impl Walk<'_> {
             // The system is given the path as it is from this file's folder.
             let joined = self.folder().join(socket);
             let length = joined.as_os_str().len();
+            self.shown_as_written(node, "unix:", socket);
             let address = Address::Unix(joined);
             if socket.is_empty() || length > LONGEST_SOCKET_PATH {
                 let message = match socket.is_empty() {

@@ -11,6 +11,7 @@ mod cluster;
 mod compression;
 mod environment;
 mod examples;
+mod hidden;
 mod limits;
 mod listener_tls;
 mod listener_websocket;
@@ -40,6 +41,7 @@ use crate::mapping::{RuleSet, Unmapped};
 use crate::resources::RegistrySettings;
 use crate::{admin, downstream, relay, session, upstream};
 
+pub use hidden::Hidden;
 pub use problem::{LoadError, Problem};
 pub use stored::{Stored, load_stored};
 
@@ -112,6 +114,8 @@ pub struct Config {
     pub shown: String,
     /// What is no fault, and yet to be told: rules that do less than one might think.
     pub warnings: Vec<Problem>,
+    /// What came out of the environment: no error of what this configuration names may show it.
+    pub hidden: Hidden,
 }
 
 /// Reads a file. Relative paths in it begin at its folder; `${NAME}` is taken from the process's environment.
@@ -125,6 +129,7 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
         path: path.to_owned(),
         problems,
         listeners: walk.listeners,
+        hidden: walk.hidden.into_inner(),
     })
 }
 
@@ -153,6 +158,7 @@ fn text_of(path: &Path) -> Result<String, LoadError> {
         path: path.to_owned(),
         problems: vec![not_utf8(e.as_bytes(), e.utf8_error().valid_up_to())],
         listeners: vec![],
+        hidden: Hidden::default(),
     })
 }
 
@@ -249,6 +255,7 @@ impl Walk<'_> {
             shown: admin.as_ref().map_or_else(String::new, |_| shown::file(root, &self.secrets)),
             admin,
             warnings: std::mem::take(&mut self.warnings),
+            hidden: self.hidden.borrow().clone(),
         })
     }
 

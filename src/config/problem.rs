@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::downstream::ListenerSettings;
 
+use super::hidden::Hidden;
+
 /// One fault of the file. All of a file are told at once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -49,6 +51,8 @@ pub enum LoadError {
         problems: Vec<Problem>,
         /// The listeners that can be read all the same: their files may be judged, too.
         listeners: Vec<ListenerSettings>,
+        /// What their errors must not show.
+        hidden: Hidden,
     },
 }
 

@@ -94,7 +94,7 @@ impl Walk<'_> {
         let compiled = RuleSet::compile(specs, unmapped);
         let whole = self.problems.len() == before;
         for (node, fault) in torn {
-            self.mapping_fault(node, fault, before);
+            self.mapping_fault(node, &fault, before);
         }
         match compiled {
             Ok(rules) if whole && self.lenient => Some(rules),
@@ -103,7 +103,7 @@ impl Walk<'_> {
                 for warning in rules.warnings().into_iter().chain(asking_who) {
                     let rule = read.get(warning.rule).copied().unwrap_or(node);
                     let place = place_of(rule, &warning);
-                    let (message, remedy) = (self.without_secrets(warning.message), self.without_secrets(warning.remedy));
+                    let (message, remedy) = (self.without_secrets(&warning.message), self.without_secrets(&warning.remedy));
                     self.warnings.push(place.problem(message, remedy));
                 }
                 // An alias brings the same warning to each rule that it fills.
@@ -117,7 +117,7 @@ impl Walk<'_> {
             Ok(_) => None,
             Err(faults) => {
                 for fault in faults {
-                    self.mapping_fault(read.get(fault.rule).copied().unwrap_or(node), fault, before);
+                    self.mapping_fault(read.get(fault.rule).copied().unwrap_or(node), &fault, before);
                 }
                 None
             }
@@ -125,8 +125,8 @@ impl Walk<'_> {
     }
 
     /// A fault of `mapping`, told in the file's terms. `before` is where the faults of `rules` begin.
-    fn mapping_fault(&mut self, rule: &Node, fault: Fault, before: usize) {
-        let place = place_of(rule, &fault);
+    fn mapping_fault(&mut self, rule: &Node, fault: &Fault, before: usize) {
+        let place = place_of(rule, fault);
         // One fault, one line: a name that is taken was noted on the way.
         let same = |p: &Problem| (p.line, p.column) == (place.line, place.column);
         if fault.field == Field::Name && self.problems[before..].iter().any(same) {
@@ -139,7 +139,7 @@ impl Walk<'_> {
                 self.fault(place, message, "check the variable, or its default");
             }
             _ => {
-                let (message, remedy) = (self.without_secrets(fault.message), self.without_secrets(fault.remedy));
+                let (message, remedy) = (self.without_secrets(&fault.message), self.without_secrets(&fault.remedy));
                 self.fault(place, message, remedy);
             }
         }

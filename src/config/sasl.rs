@@ -156,8 +156,10 @@ impl Walk<'_> {
             Kind::Scalar { text, .. } => text.as_str(),
             _ => "",
         };
-        let secret = if written.starts_with("file:") {
-            Secret::File(self.beside(text.trim_start_matches("file:")))
+        let path = text.strip_prefix("file:").filter(|_| written.starts_with("file:"));
+        let secret = if let Some(path) = path {
+            self.shown_as_written(node, "file:", path);
+            Secret::File(self.beside(path))
         } else if is_filled(node) {
             Secret::Text(text)
         } else {
@@ -171,7 +173,7 @@ impl Walk<'_> {
                 None
             }
             Err(why) => {
-                let why = self.without_secrets(why);
+                let why = self.without_secrets(&why);
                 self.fault(node.place, format!("`{name}`: {why}"), "give a file that this user may read");
                 None
             }

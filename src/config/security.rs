@@ -134,7 +134,7 @@ impl Walk<'_> {
         match look(&path) {
             Ok(()) => Some(path),
             Err((wrong, remedy)) => {
-                self.unfit(node.place, format!("`{name}`: {wrong}"), remedy);
+                self.unfit(node.place, &format!("`{name}`: {wrong}"), remedy);
                 Some(path).filter(|_| self.lenient)
             }
         }
@@ -144,7 +144,7 @@ impl Walk<'_> {
         let Err((wrong, remedy)) = pem::pair(&certificate, &key) else {
             return Some((certificate, key));
         };
-        let wrong = self.without_secrets(wrong);
+        let wrong = self.without_secrets(&wrong);
         let place = section.get("key").map_or(section.place, |n| n.place);
         self.fault(place, format!("`kafka.security.tls`: {wrong}"), remedy);
         None

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::tree::{Kind, Node, Place};
 
 /// What stands in place of a secret.
-const HIDDEN: &str = "…";
+pub(super) const HIDDEN: &str = "…";
 
 /// From here on values are left out, in bytes: aliases may multiply a long text.
 const LONGEST: usize = 16 << 20;
@@ -100,7 +100,7 @@ impl Shown<'_> {
 }
 
 /// Where a secret comes from, if that is all that is written: a file, or a variable without default.
-fn origin(text: &str) -> &str {
+pub(super) fn origin(text: &str) -> &str {
     let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     // A path may have a variable in it, and what its default is might be meant for another place.

@@ -7,6 +7,7 @@ use crate::mapping::RuleSet;
 use crate::relay::{Access, StoreSettings};
 use crate::{session, upstream};
 
+use super::hidden::Hidden;
 use super::problem::{LoadError, Problem};
 use super::tree::Node;
 use super::walk::Walk;
@@ -37,6 +38,7 @@ pub fn load_stored(path: &Path) -> Result<Stored, LoadError> {
         path: path.to_owned(),
         problems,
         listeners: vec![],
+        hidden: Hidden::default(),
     };
     let mut walk = Walk::new(folder_of(path), &of_process);
     read(&text, &mut walk, |walk, root| walk.stored(root, &faults)).map_err(faults)

@@ -113,7 +113,7 @@ impl Walk<'_> {
 
     fn unfit_table(&mut self, file: &Node, path: &Path, why: &str) {
         let remedy = if why.starts_with("cannot be read") { THERE } else { WELL };
-        self.unfit(file.place, format!("{} {why}", path.display()), remedy);
+        self.unfit(file.place, &format!("{} {why}", path.display()), remedy);
     }
 
     /// The table of a topic; rules that name it in the same way share it.
@@ -151,7 +151,7 @@ impl Walk<'_> {
             }
             let message = format!(
                 "the topic `{}` is a table of other keys, format, memory or sample in a rule before",
-                wanted.topic
+                self.without_secrets(&wanted.topic)
             );
             self.fault(section.place, message, "write the same in both: a topic is read once");
             return None;

@@ -12,6 +12,7 @@ use crate::mapping::Table;
 use crate::resources::RegistrySettings;
 
 use super::environment::{ExpandFault, expand, unset};
+use super::hidden::Hidden;
 use super::problem::{Problem, nearest, quoted};
 use super::shown::without_credentials;
 use super::tree::{Kind, Node, Place};
@@ -81,7 +82,7 @@ pub(super) struct Walk<'e> {
     folder: &'e Path,
     environment: &'e dyn Fn(&str) -> Option<String>,
     /// What came out of the environment: no error shows it.
-    filled: RefCell<Vec<String>>,
+    pub(super) hidden: RefCell<Hidden>,
 }
 
 impl<'e> Walk<'e> {
@@ -97,7 +98,7 @@ impl<'e> Walk<'e> {
             secrets: BTreeSet::new(),
             folder,
             environment,
-            filled: RefCell::default(),
+            hidden: RefCell::default(),
         }
     }
 
@@ -112,7 +113,7 @@ impl<'e> Walk<'e> {
     }
 
     /// Notes what is wrong with a file that the configuration names.
-    pub(super) fn unfit(&mut self, place: Place, message: String, remedy: impl Into<String>) {
+    pub(super) fn unfit(&mut self, place: Place, message: &str, remedy: impl Into<String>) {
         let problem = place.problem(self.without_secrets(message), remedy);
         if self.lenient {
             self.warnings.push(problem);
@@ -185,8 +186,8 @@ impl<'e> Walk<'e> {
     }
 
     /// Words that others made of values, without what came out of the environment.
-    pub(super) fn without_secrets(&self, words: String) -> String {
-        self.filled.borrow().iter().fold(words, |words, value| words.replace(value, "…"))
+    pub(super) fn without_secrets(&self, words: &str) -> String {
+        self.hidden.borrow().without(words)
     }
 
     /// Notes that something of the contract has no function in this release.
@@ -262,12 +263,19 @@ impl<'e> Walk<'e> {
     /// As [`Walk::text`], and nothing is noted. `None`: it is no scalar.
     pub(super) fn filled(&self, node: &Node) -> Option<Result<String, ExpandFault>> {
         let Kind::Scalar { text, .. } = &node.kind else { return None };
+        let given = RefCell::new(vec![]);
         let environment = |name: &str| {
             let value = (self.environment)(name);
-            self.filled.borrow_mut().extend(value.clone().filter(|v| !v.is_empty()));
+            given.borrow_mut().extend(value.clone().filter(|v| !v.is_empty()));
             value
         };
-        Some(expand(text, &environment))
+        let filled = expand(text, &environment);
+        let (given, mut hidden) = (given.take(), self.hidden.borrow_mut());
+        given.iter().for_each(|value| hidden.value(value));
+        if let Ok(filled) = &filled {
+            hidden.whole(filled, &given);
+        }
+        Some(filled)
     }
 
     /// A scalar that `read` understands; else it is not `what`, and `remedy` says what would be right.
@@ -301,7 +309,7 @@ impl<'e> Walk<'e> {
         }
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         if later.iter().any(|word| word.eq_ignore_ascii_case(&text)) {
-            let message = format!("{}: `{text}` is not supported yet", shown(name));
+            let message = format!("{}: {} is not supported yet", shown(name), written(node));
             self.fault(node.place, message, format!("write {}", one_of(&known)));
             return None;
         }
@@ -328,6 +336,7 @@ impl<'e> Walk<'e> {
             self.fault(node.place, format!("{} is no path", shown(name)), "give the path of a file");
             return None;
         }
+        self.shown_as_written(node, "", &text);
         Some(self.beside(&text))
     }
 }

@@ -72,8 +72,9 @@ impl Walk<'_> {
         let before = self.problems.len();
         for (id, example) in examples {
             for (place, message) in told(example, &outcome(example, *id, rules)) {
-                let message = self.without_secrets(message);
-                let remedy = format!("mend the rule `{}` or the example; `explain` tells more", rules.rule(*id).name);
+                let message = self.without_secrets(&message);
+                let name = self.without_secrets(&rules.rule(*id).name);
+                let remedy = format!("mend the rule `{name}` or the example; `explain` tells more");
                 self.fault(place, message, remedy);
             }
         }
