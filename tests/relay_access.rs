@@ -266,6 +266,30 @@ async fn three_one_one_is_closed_for_what_it_must_not_publish_at_each_qos() {
     }
 }
 
+/// Or its client, which has heard nothing of them, would send them again, and the other one, too, and so on.
+#[tokio::test]
+async fn what_is_refused_at_qos_0_ends_behind_the_answers_of_those_before_it() {
+    let stage = stage(RIGHTS).await;
+    let mut four = stage.v4("four").await;
+    // All in one write: Kafka has answered nothing by the time the third one is refused.
+    let topic = |topic: &str| [&[0, topic.len() as u8][..], topic.as_bytes()].concat();
+    let publish = |qos: u8, name: &str, id: &[u8]| {
+        let body = [&topic(name)[..], id, b"x"].concat();
+        [&[0x30 | qos << 1, body.len() as u8][..], &body].concat()
+    };
+    let batch = [
+        publish(1, "own/four/a", &[0, 1]),
+        publish(1, "own/four/b", &[0, 2]),
+        publish(0, "own/five/a", &[]),
+        publish(0, "own/five/a", &[]),
+    ];
+    four.bytes(&batch.concat()).await;
+    for told in ["puback 1", "puback 2", "closed"] {
+        assert_eq!(four.line().await, told);
+    }
+    assert_eq!(stage.stored("t", 2).await, ["x", "x"]);
+}
+
 #[tokio::test]
 async fn a_will_needs_the_right_to_be_published() {
     let stage = stage(RIGHTS).await;

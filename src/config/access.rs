@@ -102,7 +102,8 @@ impl Walk<'_> {
                         "add `client_ca` and `client_auth` to its `tls`, `proxy_identity` behind a balancer, or another method",
                     )
                 };
-                let message = format!("nobody comes in at `{}`: only certificates count there, and {why}", listener.name);
+                let name = self.without_secrets(&listener.name);
+                let message = format!("nobody comes in at `{name}`: only certificates count there, and {why}");
                 self.warnings.push(place.problem(message, remedy));
             }
         }

@@ -223,7 +223,7 @@ impl Link {
         self.stream.carried_nothing()
     }
 
-    /// Whether a TLS record has come in part, or of WebSocket a header or control frame: what is in it is not input yet.
+    /// Whether a TLS record has come in part, or of a WebSocket frame what is no input: what is in it is not input yet.
     pub fn has_begun(&self) -> bool {
         self.stream.records().is_some_and(Records::has_begun) || self.stream.has_begun_frame()
     }

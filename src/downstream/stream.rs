@@ -118,7 +118,7 @@ impl Stream {
         }
     }
 
-    /// Whether a header or a control frame of WebSocket has come in part.
+    /// Whether of a WebSocket frame something has come that is no input.
     pub(super) fn has_begun_frame(&self) -> bool {
         match self {
             Self::Plain(_) | Self::Tls(_) => false,
@@ -153,12 +153,12 @@ impl Stream {
         }
     }
 
-    /// Whether a TLS record has come in part; once for each.
+    /// Whether a TLS record has come in part, or what is no input of a WebSocket frame; once for each.
     pub(super) fn begins_anew(&mut self) -> bool {
         match self {
             Self::Plain(_) => false,
             Self::Tls(tls) => tls.begins_anew(),
-            Self::WebSocket(frames) => frames.below_mut().begins_anew(),
+            Self::WebSocket(frames) => frames.begins_anew(),
         }
     }
 

@@ -311,7 +311,7 @@ impl Desk {
         if let Answer::Refused { reason, .. } = answer
             && session.version() != Version::V5
         {
-            session.give_up(*reason, reason.name(), now);
+            session.refused_at_qos_0(*reason, now);
         }
     }
 

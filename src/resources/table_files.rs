@@ -58,11 +58,12 @@ pub async fn watch(tables: Vec<Arc<Table>>) {
 
 async fn watch_each(tables: Vec<Arc<Table>>, every: Duration) {
     let tables: Arc<[Arc<Table>]> = tables.into();
-    let mut looks = look_at(&tables).await;
+    let mut looks = look_at(&tables).await.unwrap_or_default();
     let mut clock = tokio::time::interval(every);
     loop {
         clock.tick().await;
-        let now = look_at(&tables).await;
+        // Not where the runtime ends: this does so with it.
+        let Some(now) = look_at(&tables).await else { continue };
         let before = std::mem::replace(&mut looks, now);
         for ((table, now), before) in tables.iter().zip(&looks).zip(before) {
             if *now != before {
@@ -75,10 +76,10 @@ async fn watch_each(tables: Vec<Arc<Table>>, every: Duration) {
 }
 
 /// Not where connections are served: a file system that is gone may hold up whoever looks.
-async fn look_at(tables: &Arc<[Arc<Table>]>) -> Vec<Look> {
+async fn look_at(tables: &Arc<[Arc<Table>]>) -> Option<Vec<Look>> {
     let tables = tables.clone();
     let looks = tokio::task::spawn_blocking(move || tables.iter().map(|table| look(table)).collect());
-    looks.await.expect("a look has nothing to panic about")
+    looks.await.ok()
 }
 
 fn look(table: &Table) -> Look {

@@ -53,6 +53,8 @@ enum State {
     Withdrawn,
     Refused(ReasonCode),
     Unknown,
+    /// No PUBLISH with a packet id, but the end of the session, for one without: what is before it in the ring has its answer first.
+    Ended(ReasonCode),
 }
 
 /// Where the exchange of an open packet id stands.
@@ -228,8 +230,8 @@ impl Inbound {
     }
 
     fn take_note(&mut self, packet_id: PacketId) -> Option<&'static str> {
-        let index = self.notes.iter().position(|(id, _)| *id == packet_id)?;
-        Some(self.notes.swap_remove(index).1)
+        let index = self.notes.iter().position(|(id, _)| *id == packet_id);
+        index.map(|index| self.notes.swap_remove(index).1)
     }
 }
 
@@ -286,8 +288,16 @@ impl Session {
         }
     }
 
+    /// Of 3.x the end, behind the answers of what came before: a client that did not get these would send all of it again, and be ended again.
+    pub fn refused_at_qos_0(&mut self, reason: ReasonCode, now: Instant) {
+        let end = State::Ended(reason);
+        if self.phase == Phase::Live && self.inbound.waiting.iter().all(|waiting| waiting.state != end) {
+            self.inbound.push(PacketId(std::num::NonZeroU16::MIN), QoS::AtMostOnce, end);
+            self.send_answers(now);
+        }
+    }
+
     /// The relay's answer to a PUBLISH. The acknowledgement leaves when all before it have left [MQTT-4.6.0-2].
-    ///
     /// A ticket that is unknown or answered already is ignored.
     pub fn answer(&mut self, ticket: Ticket, answer: Answer, now: Instant) {
         if self.phase == Phase::Live && self.inbound.enter(ticket, answer) {
@@ -310,6 +320,7 @@ impl Session {
                     self.end_from_outside(ReasonCode::ImplementationSpecificError, "the outcome in Kafka is unknown", now);
                 }
                 State::Unknown => self.send_refused(waiting.packet_id, kind, ReasonCode::ImplementationSpecificError, now),
+                State::Ended(reason) => self.end_from_outside(reason, "a message was refused", now),
             }
         }
     }

@@ -78,12 +78,14 @@ impl Parts {
         })
     }
 
-    /// Reads those that are stale, by their place in [`Looks`]. Of each what is wrong with it, for which it stays as it was.
+    /// Reads those that are stale, by their place in [`Looks`]; some have changed, others were at fault. Of each what is wrong with it, for which it
+    /// stays as it was.
     pub(super) fn read_again(
         &self,
         settings: &TlsSettings,
         provider: &Arc<CryptoProvider>,
         is_stale: impl Fn(usize) -> bool,
+        has_changed: impl Fn(usize) -> bool,
     ) -> (Self, Vec<Option<Fault>>) {
         let (mut parts, mut faults) = (self.clone(), vec![]);
         for (at, (part, files)) in parts.pairs.iter_mut().zip(pairs(settings)).enumerate() {
@@ -96,7 +98,10 @@ impl Parts {
                 None => None,
             });
         }
-        faults.push(match is_stale(faults.len()).then(|| trust(settings, provider, Some(&self.trust))) {
+        let at = faults.len();
+        // Lists that are as they were count already, and are too large to be read each second for an authority that still cannot be used.
+        let former = has_changed(at).then_some(&*self.trust);
+        faults.push(match is_stale(at).then(|| trust(settings, provider, former)) {
             Some(Ok((new, fault))) => {
                 if fault.is_none() || new.digest != self.trust.digest {
                     parts.trust = Arc::new(new);
@@ -156,12 +161,11 @@ fn secrets(settings: &TlsSettings) -> Result<Option<Secrets>, Fault> {
 /// is wrong. Where the lists cannot be used there are none to verify by.
 fn trust(settings: &TlsSettings, provider: &Arc<CryptoProvider>, former: Option<&Trust>) -> Result<(Trust, Option<Fault>), Fault> {
     let content = |path: &Option<PathBuf>| path.as_ref().map(|path| fs::read(path).unwrap_or_default());
-    // Before they are read as what they are: what changes meanwhile is read again.
-    let (ca, lists) = (content(&settings.client_ca), content(&settings.client_crl));
+    let ca = content(&settings.client_ca);
     if settings.client_auth == ClientAuth::None {
         let trust = Trust {
             verifier: None,
-            digest: digest_of(settings, &[ca, lists]),
+            digest: digest_of(settings, &[ca, content(&settings.client_crl)]),
             authorities: None,
         };
         return Ok((trust, None));
@@ -180,6 +184,8 @@ fn trust(settings: &TlsSettings, provider: &Arc<CryptoProvider>, former: Option<
         (Err(fault), Some((roots, ca))) => (roots, ca, Some(fault)),
         (Err(fault), None) => return Err(fault),
     };
+    // Each before it is read as what it is: what changes meanwhile is read again.
+    let lists = content(&settings.client_crl);
     let mut builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
     if settings.client_auth == ClientAuth::Optional {
         builder = builder.allow_unauthenticated();

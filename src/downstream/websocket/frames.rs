@@ -27,6 +27,12 @@ pub struct Decoder {
     left: u64,
     /// A data message goes on in the next data frame.
     unfinished: bool,
+    /// Nothing has come of the payload.
+    bare: bool,
+    /// Headers that were begun; it may begin anew.
+    begun: u8,
+    /// The one that was told of, if it was the last.
+    told: u8,
     max_frame_size: u64,
     /// Payload of the control frame that is being read.
     control: Vec<u8>,
@@ -88,15 +94,23 @@ impl Decoder {
             mask: [0; 4],
             left: 0,
             unfinished: false,
+            bare: false,
+            begun: 0,
+            told: 0,
             max_frame_size,
             control: Vec::new(),
             ping: None,
         }
     }
 
-    /// Whether a header or a control frame has come in part: what lies in it is no input, nor will be.
+    /// Whether of a frame nothing has come but a header, whole or in part, or it is a control frame in part: what lies in it is no input.
     pub fn has_begun(&self) -> bool {
-        self.have > 0 || (self.left > 0 && matches!(self.opcode, OpCode::Control(_)))
+        self.have > 0 || (self.left > 0 && (self.bare || matches!(self.opcode, OpCode::Control(_))))
+    }
+
+    /// The same, once for each.
+    pub fn begins_anew(&mut self) -> bool {
+        self.has_begun() && std::mem::replace(&mut self.told, self.begun) != self.begun
     }
 
     /// The payload of the last ping, if it has not been taken: of several only the last needs an answer (§5.5.3).
@@ -111,6 +125,7 @@ impl Decoder {
         loop {
             if self.left > 0 {
                 let part = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                self.bare &= part == 0;
                 unmask(&mut bytes[at..at + part], &mut self.mask);
                 if matches!(self.opcode, OpCode::Data(_)) {
                     bytes.copy_within(at..at + part, carried);
@@ -130,6 +145,9 @@ impl Decoder {
             let Some(byte) = bytes.get(at) else {
                 return (carried, None);
             };
+            if self.have == 0 {
+                self.begun = self.begun.wrapping_add(1);
+            }
             self.header[self.have] = *byte;
             (self.have, at) = (self.have + 1, at + 1);
             if self.have >= 2 && self.have == header_length(self.header[1]) {
@@ -161,7 +179,7 @@ impl Decoder {
             }
             OpCode::Control(_) => {}
         }
-        (self.opcode, self.left) = (header.opcode, length);
+        (self.opcode, self.left, self.bare) = (header.opcode, length, true);
         Ok(())
     }
 

@@ -157,9 +157,14 @@ impl WebSocket {
         None
     }
 
-    /// Whether a header or a control frame has come in part.
+    /// See [`Decoder::has_begun`].
     pub(super) fn has_begun(&self) -> bool {
         self.decoder.has_begun()
+    }
+
+    /// The same, or a TLS record below it; once for each.
+    pub(super) fn begins_anew(&mut self) -> bool {
+        self.decoder.begins_anew() | self.below.begins_anew()
     }
 
     /// It is known who sends what comes from now on.
