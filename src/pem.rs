@@ -107,8 +107,61 @@ fn unreadable(key: &str, path: &Path, error: &pem::Error) -> Fault {
             "give the path of a PEM file that this user may read".to_owned(),
         ),
         e => (
-            format!("{key} {} is not PEM: {e}", path.display()),
-            "convert it, for example with openssl x509 or openssl pkey".to_owned(),
+            format!("{key} {} is not PEM: {}", path.display(), defect(e)),
+            "convert it, for example with openssl x509 or openssl pkey; line ends must be kept".to_owned(),
         ),
+    }
+}
+
+/// In words of our own: the library shows the line, and of a key that has lost its line ends that is all of it.
+fn defect(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "what begins with BEGIN has no such END",
+        pem::Error::IllegalSectionStart { .. } => "a line with BEGIN does not end as it must",
+        pem::Error::Base64Decode(_) => "between BEGIN and END there is something that is no base64",
+        pem::Error::SectionTooLarge => "it is too large",
+        _ => "it cannot be understood",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As they come out of variables and editors: on one line, with `\n` in two characters, cut, or with something in between.
+    #[test]
+    fn of_a_damaged_key_nothing_is_told() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = made.signing_key.serialize_pem();
+        let body: String = key.lines().skip(1).take(3).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.key");
+        let on_one_line = key.replace('\n', "");
+        for (damaged, said) in [
+            (on_one_line.clone(), "not PEM"),
+            (key.replace('\n', " "), "not PEM"),
+            (key.replace('\n', "\\n"), "not PEM"),
+            (on_one_line[..on_one_line.len() - 5].to_owned(), "not PEM"),
+            (key[..key.len() - 10].to_owned(), "has no such END"),
+            (format!("{}!{}", &key[..40], &key[41..]), "no base64"),
+        ] {
+            std::fs::write(&path, &damaged).unwrap();
+            for (message, remedy) in [
+                private_key(&path).unwrap_err(),
+                certificates(&path, "certificate").unwrap_err(),
+                revocations(&path).unwrap_err(),
+            ] {
+                let told = format!("{message}; {remedy}");
+                assert!(told.contains("a.key"), "{told}");
+                for at in 0..body.len() - 8 {
+                    let piece = &body[at..at + 8];
+                    let numbers = format!("{:?}", piece.as_bytes());
+                    let numbers = numbers.trim_matches(['[', ']']);
+                    assert!(!told.contains(piece) && !told.contains(numbers), "{piece} is told");
+                }
+            }
+            let (message, _) = private_key(&path).unwrap_err();
+            assert!(message.contains(said), "{damaged:.40}: {message}");
+        }
     }
 }

@@ -20,7 +20,8 @@ impl Hosts {
     /// Of a listener that is bound to this address and known by these names.
     pub(super) fn new(bound: SocketAddr, names: &[String]) -> Self {
         Self {
-            bound: bound.ip(),
+            // Loopback may be written as an address of IPv6 that stands for one of IPv4.
+            bound: bound.ip().to_canonical(),
             names: names.into(),
         }
     }
@@ -40,7 +41,7 @@ impl Hosts {
         let Some(host) = without_port(said) else { return false };
         match address(host) {
             // A page cannot be at an address that is not its server's. Loopback is reached as itself alone.
-            Some(address) => address.is_loopback() || !self.bound.is_loopback(),
+            Some(address) => address.to_canonical().is_loopback() || !self.bound.is_loopback(),
             None => host.eq_ignore_ascii_case("localhost") || self.names.iter().any(|name| host.eq_ignore_ascii_case(name)),
         }
     }
@@ -93,6 +94,7 @@ mod tests {
         ] {
             assert!(takes("127.0.0.1:9090", &["proxy.test"], &[good]), "{good}");
             assert!(takes("[::1]:9090", &["proxy.test"], &[good]), "{good}");
+            assert!(takes("[::ffff:127.0.0.1]:9090", &["proxy.test"], &[good]), "{good}");
         }
         assert!(takes("127.0.0.1:9090", &[], &[]), "no browser leaves it out");
         for bad in [
@@ -116,6 +118,7 @@ mod tests {
             "proxy.test",
         ] {
             assert!(!takes("127.0.0.1:9090", &[], &[bad]), "{bad:?}");
+            assert!(!takes("[::ffff:127.0.0.1]:9090", &[], &[bad]), "{bad:?}");
         }
         assert!(!takes("127.0.0.1:9090", &[], &["localhost", "evil.test"]), "each of two");
     }
