@@ -198,9 +198,8 @@ fn first(settings: &TlsSettings, alpn: &[u8]) -> Result<Current, Fault> {
 fn again(settings: &TlsSettings, alpn: &[u8], former: &Current, anew: bool) -> Result<Current, Fault> {
     let read = looks(settings);
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-    let has_changed = |at: usize| anew || read[at] != former.read[at];
-    let is_stale = |at: usize| has_changed(at) || former.faults[at].is_some();
-    let (parts, faults) = former.parts.read_again(settings, &provider, is_stale, has_changed);
+    let is_stale = |at: usize| anew || read[at] != former.read[at] || former.faults[at].is_some();
+    let (parts, faults) = former.parts.read_again(settings, &provider, is_stale);
     let config = match parts.are(&former.parts) {
         true => former.config.clone(),
         false => config(&parts, alpn, &provider, Some(former))?,

@@ -78,14 +78,12 @@ impl Parts {
         })
     }
 
-    /// Reads those that are stale, by their place in [`Looks`]; some have changed, others were at fault. Of each what is wrong with it, for which it
-    /// stays as it was.
+    /// Reads those that are stale, by their place in [`Looks`]. Of each what is wrong with it, for which it stays as it was.
     pub(super) fn read_again(
         &self,
         settings: &TlsSettings,
         provider: &Arc<CryptoProvider>,
         is_stale: impl Fn(usize) -> bool,
-        has_changed: impl Fn(usize) -> bool,
     ) -> (Self, Vec<Option<Fault>>) {
         let (mut parts, mut faults) = (self.clone(), vec![]);
         for (at, (part, files)) in parts.pairs.iter_mut().zip(pairs(settings)).enumerate() {
@@ -98,10 +96,8 @@ impl Parts {
                 None => None,
             });
         }
-        let at = faults.len();
-        // Lists that are as they were count already, and are too large to be read each second for an authority that still cannot be used.
-        let former = has_changed(at).then_some(&*self.trust);
-        faults.push(match is_stale(at).then(|| trust(settings, provider, former)) {
+        // Also lists that look as they did: they may not have been readable then.
+        faults.push(match is_stale(faults.len()).then(|| trust(settings, provider, Some(&self.trust))) {
             Some(Ok((new, fault))) => {
                 if fault.is_none() || new.digest != self.trust.digest {
                     parts.trust = Arc::new(new);
