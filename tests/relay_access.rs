@@ -282,6 +282,8 @@ async fn what_is_refused_at_qos_0_ends_behind_the_answers_of_those_before_it() {
         publish(1, "own/four/b", &[0, 2]),
         publish(0, "own/five/a", &[]),
         publish(0, "own/five/a", &[]),
+        // Not taken: it would be stored now, and again when the client comes back.
+        publish(1, "own/four/c", &[0, 3]),
     ];
     four.bytes(&batch.concat()).await;
     for told in ["puback 1", "puback 2", "closed"] {

@@ -42,6 +42,15 @@ impl Session {
         !self.hushed || self.outbox.clear()
     }
 
+    /// The PUBLISH of QoS 0 just handled is refused, and nothing but the end tells a 3.x client so. It comes behind the answers of what came before:
+    /// a client that did not get these would send all of it again, and be ended again.
+    pub fn refused_at_qos_0(&mut self, reason: ReasonCode, now: Instant) {
+        if self.phase == Phase::Live {
+            self.inbound.push_end(reason);
+            self.send_answers(now);
+        }
+    }
+
     /// The relay cannot go on with it.
     pub fn give_up(&mut self, reason: ReasonCode, detail: &'static str, now: Instant) {
         self.end_from_outside(reason, detail, now);

@@ -53,7 +53,6 @@ enum State {
     Withdrawn,
     Refused(ReasonCode),
     Unknown,
-    /// No PUBLISH with a packet id, but the end of the session, for one without: what is before it in the ring has its answer first.
     Ended(ReasonCode),
 }
 
@@ -89,6 +88,16 @@ enum Admission {
 impl Inbound {
     pub(super) fn unanswered(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// The end of the session, behind the answers of what is in the ring, and for a PUBLISH that has no packet id.
+    pub(super) fn push_end(&mut self, reason: ReasonCode) {
+        self.push(PacketId(std::num::NonZeroU16::MIN), QoS::AtMostOnce, State::Ended(reason));
+    }
+
+    /// It waits for answers. Nothing is taken behind it, so it is the last.
+    pub(super) fn is_ending(&self) -> bool {
+        self.waiting.back().is_some_and(|last| matches!(last.state, State::Ended(_)))
     }
 
     pub(super) fn resolved_topic<'a>(&'a self, publish: &Publish<'a>) -> &'a str {
@@ -288,15 +297,6 @@ impl Session {
         }
     }
 
-    /// Of 3.x the end, behind the answers of what came before: a client that did not get these would send all of it again, and be ended again.
-    pub fn refused_at_qos_0(&mut self, reason: ReasonCode, now: Instant) {
-        let end = State::Ended(reason);
-        if self.phase == Phase::Live && self.inbound.waiting.iter().all(|waiting| waiting.state != end) {
-            self.inbound.push(PacketId(std::num::NonZeroU16::MIN), QoS::AtMostOnce, end);
-            self.send_answers(now);
-        }
-    }
-
     /// The relay's answer to a PUBLISH. The acknowledgement leaves when all before it have left [MQTT-4.6.0-2].
     /// A ticket that is unknown or answered already is ignored.
     pub fn answer(&mut self, ticket: Ticket, answer: Answer, now: Instant) {
@@ -306,7 +306,7 @@ impl Session {
     }
 
     /// Sends the acknowledgements whose turn has come.
-    fn send_answers(&mut self, now: Instant) {
+    pub(super) fn send_answers(&mut self, now: Instant) {
         while self.phase == Phase::Live {
             let Some(waiting) = self.inbound.pop_answered() else { return };
             let kind = if waiting.exactly_once { AckKind::Rec } else { AckKind::Ack };

@@ -225,14 +225,14 @@ impl Session {
     /// Whether the next packet may be handed over.
     ///
     /// False between CONNECT and its answer, when a 3.x client has `receive_maximum` PUBLISHes unanswered (it cannot be told the limit,
-    /// so its socket is left unread) and when too many SUBSCRIBEs and UNSUBSCRIBEs are unanswered.
+    /// so its socket is left unread), when too many SUBSCRIBEs and UNSUBSCRIBEs are unanswered, and when the end waits for answers that are owed.
     pub fn may_read(&self) -> bool {
         match self.phase {
             Phase::Fresh | Phase::Challenged => true,
             Phase::Offered | Phase::Closed => false,
             Phase::Live => {
                 let answers_full = self.version != Version::V5 && self.inbound.unanswered() >= usize::from(self.settings.receive_maximum);
-                !answers_full && !self.subscriptions.is_busy()
+                !answers_full && !self.subscriptions.is_busy() && !self.inbound.is_ending()
             }
         }
     }
