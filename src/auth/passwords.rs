@@ -98,7 +98,7 @@ impl Passwords {
                 return Err(format!("line {at} has no legal name: 1 to {} bytes", super::LONGEST_IDENTITY));
             }
             let hash = read_hash(hash).map_err(|why| format!("line {at}: {why}"))?;
-            order.push(name);
+            order.push((name, line));
             if users.insert(name.into(), hash).is_some() {
                 return Err(format!("line {at} names a user for the second time"));
             }
@@ -106,9 +106,8 @@ impl Passwords {
                 return Err(format!("more than {MOST_USERS} users"));
             }
         }
-        let nobody = StandIns::of(order.iter().filter_map(|name| users.get(*name)), || {
-            hash(b"nobody", Params::DEFAULT)
-        })?;
+        let lines = order.iter().filter_map(|(name, line)| Some((*line, users.get(*name)?)));
+        let nobody = StandIns::of(lines, || hash(b"nobody", Params::DEFAULT))?;
         Ok(Self { users, nobody })
     }
 
@@ -116,16 +115,10 @@ impl Passwords {
     /// there is no file.
     pub(super) fn that_asks<F: Deref<Target = Self>>(files: Vec<(usize, F)>, user: &str) -> Option<(usize, F)> {
         let known = files.iter().position(|(_, file)| file.knows(user));
-        let mut all = 0;
-        let up_to = files.iter().map(|(_, file)| {
-            all += file.len();
-            all
-        });
-        let up_to: Vec<usize> = up_to.collect();
-        let place = files.first()?.1.nobody.place("file", user, all);
-        let drawn = up_to.partition_point(|up_to| *up_to <= place);
-        let last = files.len() - 1;
-        files.into_iter().nth(known.unwrap_or(drawn).min(last))
+        // Drawn in any case: it takes its time.
+        let lots = files.iter().map(|(_, file)| file.nobody.lot(user)).enumerate();
+        let (drawn, _) = lots.max_by(|(_, one), (_, other)| one.total_cmp(other))?;
+        files.into_iter().nth(known.unwrap_or(drawn))
     }
 
     /// Whether a user has this password; `None`: there is no such user. What it costs does not tell which of both, whatever parameters the hashes

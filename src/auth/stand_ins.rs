@@ -4,57 +4,87 @@ use std::collections::HashMap;
 
 use argon2::Params;
 use argon2::password_hash::phc::PasswordHash;
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
 
 /// A hash of each cost that there is, so that a password of an unknown user takes the time of a known one: each cost comes to as large a part of
-/// unknown users as of known ones, and to a user always the same, at all instances that have the file. Users who come and go move it for few.
+/// unknown users as of known ones, and to a user always the same, at all instances that have the file.
+///
+/// It is drawn by chance that a line of the file makes: each line has a place on a ring, and a user, by the name alone, has that of the line behind.
+/// So a line that changes, comes or goes, whichever it is, moves users who have it, about one of as many as there are lines. Of the others move only
+/// those by whom its cost gains or loses a line, about as many.
+///
+/// An outsider can compute a user's place on the ring, and no line's: so neither which users have the same line, nor, of any of them, the cost. Who
+/// has the text of a line can foretell the costs of those who have it, and of no others. Who compares times before and behind many changes sees
+/// those move, in the end, who are nobody: with the lines the chance changes, too.
 pub(super) struct StandIns {
-    /// With how many users have its cost or that of one before it.
+    /// With how many users have its cost.
     hashes: Vec<(usize, PasswordHash)>,
-    /// Of the first line: nobody else has it.
-    secret: hmac::Key,
+    /// What each line makes: its place and its secret. In order.
+    ring: Vec<[u8; 32]>,
 }
 
 impl StandIns {
-    /// For users with these hashes, in the order of the file; `default` if there are none.
+    /// For users with these lines and hashes; `default` if there are none.
     pub(super) fn of<'a>(
-        hashes: impl Iterator<Item = &'a PasswordHash>,
+        lines: impl Iterator<Item = (&'a str, &'a PasswordHash)>,
         default: impl FnOnce() -> Result<PasswordHash, String>,
     ) -> Result<Self, String> {
-        let (mut places, mut counted) = (HashMap::new(), Vec::<(usize, PasswordHash)>::new());
-        for hash in hashes {
-            let place = *places.entry(cost(hash)).or_insert(counted.len());
-            match counted.get_mut(place) {
+        let (mut places, mut hashes) = (HashMap::new(), Vec::<(usize, PasswordHash)>::new());
+        let mut ring = Vec::new();
+        for (line, hash) in lines {
+            ring.push(sha256(line));
+            let place = *places.entry(cost(hash)).or_insert(hashes.len());
+            match hashes.get_mut(place) {
                 Some((count, _)) => *count += 1,
-                None => counted.push((1, hash.clone())),
+                None => hashes.push((1, hash.clone())),
             }
         }
-        if counted.is_empty() {
-            counted.push((1, default()?));
+        if hashes.is_empty() {
+            hashes.push((1, default()?));
         }
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, counted[0].1.to_string().as_bytes());
-        let mut all = 0;
-        for (count, _) in &mut counted {
-            all += *count;
-            *count = all;
-        }
-        Ok(Self { hashes: counted, secret })
+        ring.sort_unstable();
+        Ok(Self { hashes, ring })
     }
 
-    /// A place below `all` (0 if that is 0), by chance that is always the same for a user. What is drawn of one user for several purposes has nothing
-    /// to do with each other.
-    pub(super) fn place(&self, purpose: &str, user: &str, all: usize) -> usize {
-        let tag = hmac::sign(&self.secret, &[purpose.as_bytes(), b"\0", user.as_bytes()].concat());
-        let chance = tag.as_ref().iter().take(8).fold(0u128, |sum, byte| (sum << 8) | u128::from(*byte));
-        ((chance * all as u128) >> 64) as usize
+    /// What makes the chance of this user.
+    fn secret(&self, user: &str) -> hmac::Key {
+        let place = sha256(user);
+        let behind = self.ring.partition_point(|line| *line < place);
+        let line = self.ring.get(behind).or(self.ring.first());
+        hmac::Key::new(hmac::HMAC_SHA256, line.map_or(&[], |line| line))
+    }
+
+    /// Of several files that with the highest lot has an unknown user: each as large a part of them as it has of all lines.
+    pub(super) fn lot(&self, user: &str) -> f64 {
+        lot(&self.secret(user), &["file", user], self.ring.len())
     }
 
     /// What a user who is not there is checked against.
     pub(super) fn hash(&self, user: &str) -> &PasswordHash {
-        let all = self.hashes.last().map_or(0, |(all, _)| *all);
-        let place = self.place("cost", user, all);
-        &self.hashes[self.hashes.partition_point(|(up_to, _)| *up_to <= place)].1
+        let secret = self.secret(user);
+        let lots = self.hashes.iter().map(|(count, hash)| {
+            let what = format!("{:?}", cost(hash));
+            (lot(&secret, &["cost", &what, user], *count), hash)
+        });
+        let highest = lots.max_by(|(one, _), (other, _)| one.total_cmp(other));
+        highest.map_or(&self.hashes[0].1, |(_, hash)| hash)
     }
+}
+
+/// The lot of one of several, by chance that is always the same for `what`. It is the highest for as large a part as its weight is of all; if the
+/// weight of one changes, only that one gains or loses (rendezvous hashing with weights).
+fn lot(secret: &hmac::Key, what: &[&str], weight: usize) -> f64 {
+    let tag = hmac::sign(secret, what.join("\0").as_bytes());
+    let chance = tag.as_ref().iter().take(6).fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    // Between 0 and 1, and neither of them.
+    let chance = (chance as f64 + 0.5) / (1u64 << 48) as f64;
+    chance.ln() / weight as f64
+}
+
+fn sha256(text: &str) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+    out
 }
 
 /// What a check takes.
@@ -92,23 +122,75 @@ mod tests {
             .all(|(memory, wanted)| counts[memory].abs_diff(*wanted) < 95)
     }
 
+    /// What an unknown user costs with these files.
+    fn cost_over(files: &[Passwords], user: &str) -> Option<(u32, u32, u32)> {
+        let (_, file) = Passwords::that_asks(files.iter().enumerate().collect(), user)?;
+        cost(file.nobody.hash(user))
+    }
+
+    /// How many of a thousand unknown users cost something else with these texts of files than with those.
+    fn moved(these: &[String], those: &[String]) -> usize {
+        let [these, those] = [these, those].map(|texts| {
+            let files = texts.iter().map(|text| Passwords::parse(text).unwrap());
+            files.collect::<Vec<_>>()
+        });
+        let users = (0..1_000).map(|at| format!("unknown{at}"));
+        users.filter(|user| cost_over(&these, user) != cost_over(&those, user)).count()
+    }
+
     #[test]
     fn where_hashes_differ_the_time_does_not_tell_who_is_known() {
         let text = lines("a", 50, 8) + &lines("b", 30, 16) + &lines("c", 20, 32);
         let file = Passwords::parse(&text).unwrap();
-        let of = |file: &Passwords| costs_of_unknown(|user| cost(file.nobody.hash(user)));
-        assert!(are_as_of_known(&of(&file)), "{:?}", of(&file));
-        // The same at another instance, and for all but few when somebody comes.
-        let grown = Passwords::parse(&(text.clone() + &lines("d", 1, 8))).unwrap();
-        let again = Passwords::parse(&text).unwrap();
-        let moved = |other: &Passwords| {
-            let users = (0..1_000).map(|at| format!("unknown{at}"));
-            users
-                .filter(|user| cost(file.nobody.hash(user)) != cost(other.nobody.hash(user)))
-                .count()
+        let counts = costs_of_unknown(|user| cost(file.nobody.hash(user)));
+        assert!(are_as_of_known(&counts), "{counts:?}");
+    }
+
+    #[test]
+    fn whichever_line_changes_it_is_another_for_few() {
+        let texts = [
+            lines("a", 50, 8) + &lines("b", 30, 16),
+            String::new(),
+            "# c\n".to_owned() + &lines("c", 20, 32),
+        ];
+        assert_eq!(moved(&texts, &texts), 0, "the same at another instance");
+        let edits: [fn(&str) -> String; 3] = [
+            |line| line.replace("c29tZXNhbHQ$", "b3RoZXJzYWw$") + "\n",
+            |_| String::new(),
+            |line| format!("{line}\nx{line}\n"),
+        ];
+        for (name, edit) in ["a0:", "a49:", "b13:", "c0:", "c19:"]
+            .iter()
+            .flat_map(|name| edits.map(|edit| (name, edit)))
+        {
+            let edited = texts.each_ref().map(|text| {
+                let lines = text
+                    .lines()
+                    .map(|line| if line.starts_with(name) { edit(line) } else { format!("{line}\n") });
+                lines.collect::<String>()
+            });
+            assert_ne!(edited, texts, "{name}");
+            assert!(moved(&texts, &edited) < 70, "{name}: {}", moved(&texts, &edited));
+        }
+    }
+
+    /// Or who knows what some cost could tell it of others, since places on the ring are no secret.
+    #[test]
+    fn users_of_one_line_do_not_cost_the_same() {
+        let file = Passwords::parse(&(lines("a", 1, 8) + &lines("b", 1, 16))).unwrap();
+        let mut seen = HashMap::<_, usize>::new();
+        for user in (0..1_000).map(|at| format!("unknown{at}")) {
+            let line = sha256(&user) < file.nobody.ring[0] || sha256(&user) >= file.nobody.ring[1];
+            *seen.entry((line, cost(file.nobody.hash(&user)))).or_default() += 1;
+        }
+        assert_eq!(seen.len(), 4, "{seen:?}");
+        let of = |line| {
+            seen.iter()
+                .filter(|(key, _)| key.0 == line)
+                .map(|(_, count)| *count)
+                .collect::<Vec<_>>()
         };
-        assert_eq!(moved(&again), 0);
-        assert!(moved(&grown) < 50, "{}", moved(&grown));
+        assert!([of(true), of(false)].iter().all(|of| of[0].abs_diff(of[1]) < 190), "{seen:?}");
     }
 
     #[test]
@@ -119,10 +201,7 @@ mod tests {
         for (user, file) in [("a49", 0), ("b0", 0), ("c19", 2)] {
             assert_eq!(Passwords::that_asks(all(), user).unwrap().0, file, "{user}");
         }
-        let counts = costs_of_unknown(|user| {
-            let (_, file) = Passwords::that_asks(all(), user)?;
-            cost(file.nobody.hash(user))
-        });
+        let counts = costs_of_unknown(|user| cost_over(&files, user));
         assert!(are_as_of_known(&counts), "{counts:?}");
         let empty = Passwords::parse("").unwrap();
         assert_eq!(Passwords::that_asks(vec![(7, &empty), (8, &empty)], "any").unwrap().0, 8);
