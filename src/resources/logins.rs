@@ -24,7 +24,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::{freshness::lifetime, known::Known};
+use super::{freshness::lifetime, known::Known, news::News};
 use crate::{
     auth::{Credentials, Decision},
     metrics::OutsideCounters,
@@ -69,8 +69,8 @@ struct LoginServer {
     places: Semaphore,
     known: Known,
     counters: OutsideCounters,
-    /// What went wrong the last time, as it was told.
-    told: Mutex<Option<String>>,
+    /// What was told of it.
+    news: Mutex<News>,
 }
 
 impl LoginServers {
@@ -87,7 +87,7 @@ impl LoginServers {
                 places: Semaphore::new(MOST_WAITING),
                 known: Known::default(),
                 counters: counters.clone(),
-                told: Mutex::default(),
+                news: Mutex::default(),
                 settings: settings.clone(),
             }
         });
@@ -128,7 +128,7 @@ impl LoginServer {
             }
             Err(why) => {
                 self.counters.login_failures.inc();
-                self.tell(Some(why));
+                self.tell(Some(&why));
                 Decision::Unable
             }
         }
@@ -156,18 +156,19 @@ impl LoginServer {
         request.body(Full::new(Bytes::from_owner(question))).map_err(|e| e.to_string())
     }
 
-    /// Tells what goes wrong, each reason once, and when it is over.
-    fn tell(&self, wrong: Option<String>) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if *told == wrong {
-            return;
-        }
+    /// Tells what goes wrong, and when it is over, as often as it is news.
+    fn tell(&self, wrong: Option<&str>) {
         let url = self.client.url();
-        match &wrong {
-            Some(why) => tracing::error!(%url, why, "a server cannot be asked about logins; whoever it would decide about is refused"),
-            None => tracing::info!(%url, "a server answers about logins again"),
+        // Held over the line: the last one that is written is the last that was decided about.
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = news.is_to_tell(wrong, Instant::now());
+        match wrong {
+            Some(why) if is_news => {
+                tracing::error!(%url, why, "a server cannot be asked about logins; whoever it would decide about is refused");
+            }
+            None if is_news => tracing::info!(%url, "a server answers about logins again"),
+            _ => {}
         }
-        *told = wrong;
     }
 }
 

@@ -9,6 +9,7 @@ mod key_sets;
 mod known;
 mod live_tables;
 mod logins;
+mod news;
 mod registry;
 pub mod table_files;
 
