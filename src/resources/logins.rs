@@ -84,7 +84,7 @@ impl LoginServers {
             LoginServer {
                 client: HttpClient::new(settings.http.clone(), OF_LOGINS, LONGEST_ANSWER, settings.concurrency),
                 turns: Semaphore::new(settings.concurrency),
-                places: Semaphore::new(MOST_WAITING),
+                places: Semaphore::new(MOST_WAITING + settings.concurrency),
                 known: Known::default(),
                 counters: counters.clone(),
                 news: Mutex::default(),
@@ -264,8 +264,42 @@ fn read(answer: &Response<Bytes>, kept: &[String]) -> Result<Decision, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::TcpListener, pin::Pin, task};
+
     use super::*;
-    use crate::auth::Certificate;
+    use crate::{auth::Certificate, metrics::Metrics};
+
+    #[tokio::test]
+    async fn as_many_wait_as_are_said_beside_those_under_way() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", silent.local_addr().unwrap());
+        let settings = LoginSettings {
+            http: HttpSettings {
+                url: url.parse().unwrap(),
+                ca: None,
+            },
+            token: None,
+            timeout: Duration::from_secs(60),
+            concurrency: 3,
+            cache: Duration::ZERO,
+            kept: Vec::new(),
+        };
+        let servers = LoginServers::new(&[settings], &Metrics::new().outside);
+        let shown = Credentials {
+            client: "c",
+            username: Some("u"),
+            password: None,
+            certificate: None,
+        };
+        let mut turn = task::Context::from_waker(task::Waker::noop());
+        let mut asked: Vec<Pin<Box<dyn Future<Output = Decision>>>> = Vec::new();
+        for _ in 0..MOST_WAITING + 3 {
+            asked.push(Box::pin(servers.ask(0, &shown, None)));
+            assert!(asked.last_mut().unwrap().as_mut().poll(&mut turn).is_pending(), "{}", asked.len());
+        }
+        let mut one_more = Box::pin(servers.ask(0, &shown, None));
+        assert!(matches!(one_more.as_mut().poll(&mut turn), task::Poll::Ready(Decision::Unable)));
+    }
 
     #[test]
     fn a_question_says_what_is_shown_and_leaves_no_copy() {
