@@ -39,7 +39,7 @@ pub struct Shown {
     pub username: Option<String>,
     pub password: Option<Zeroizing<Vec<u8>>>,
     pub certificate: Option<CertificateIdentity>,
-    /// Where it comes from.
+    /// Where it comes from, if that is known.
     pub address: Option<SocketAddr>,
 }
 

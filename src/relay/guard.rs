@@ -122,6 +122,11 @@ impl Guard {
         }))
     }
 
+    /// Where the client comes from; `None`: by a Unix socket, and no balancer says.
+    fn address(&self) -> Option<SocketAddr> {
+        Some(self.peer).filter(|peer| !peer.ip().to_canonical().is_unspecified())
+    }
+
     fn subject<'a>(&'a self, client: &'a str) -> Subject<'a> {
         Subject {
             principal: self.principal.as_ref(),
@@ -173,7 +178,7 @@ impl Desk {
             username: session.username().map(str::to_owned),
             password: session.password().map(|p| Zeroizing::new(p.to_vec())),
             certificate: guard.certificate.take().map(|c| *c),
-            address: Some(guard.peer),
+            address: guard.address(),
         };
         let credentials = shown.credentials();
         guard.named = chain.named(&credentials).map(Into::into);

@@ -1,4 +1,4 @@
-//! How often the rights are asked.
+//! How often the rights are asked, and where clients come from.
 
 use super::*;
 use crate::auth::{Pattern, Right, Who};
@@ -75,4 +75,20 @@ fn the_topics_used_last_are_remembered() {
     let (longest, longer) = ("a".repeat(LONGEST_REMEMBERED), "a".repeat(LONGEST_REMEMBERED + 1));
     assert_eq!(decisions(&mut guard, &[message(&longest); 2]), 1);
     assert_eq!(decisions(&mut guard, &[message(&longer); 2]), 2, "it is too long");
+}
+
+#[test]
+fn who_comes_by_a_unix_socket_has_no_address() {
+    let address = |peer: &str| {
+        let peer = peer.parse().unwrap();
+        let guard = Guard {
+            peer,
+            ..guard(rights(true))
+        };
+        guard.address()
+    };
+    assert_eq!(address("0.0.0.0:0"), None);
+    for known in ["10.1.2.3:4", "[2001:db8::1]:4"] {
+        assert_eq!(address(known), Some(known.parse().unwrap()));
+    }
 }
