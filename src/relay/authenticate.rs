@@ -50,15 +50,20 @@ impl Shown {
             client: &self.client,
             username: self.username.as_deref(),
             password: self.password.as_ref().map(|p| p.as_slice()),
-            certificate: self.certificate.as_ref().map(|c| Certificate {
-                common_name: c.common_name.as_deref(),
-                subject: c.subject.as_deref(),
-                dns: &c.dns_names,
-                uris: &c.uris,
-                emails: &c.emails,
-                addresses: &c.addresses,
-            }),
+            certificate: self.certificate.as_ref().map(names_of),
         }
+    }
+}
+
+/// The names in a certificate, as the chain looks at them.
+pub fn names_of(certificate: &CertificateIdentity) -> Certificate<'_> {
+    Certificate {
+        common_name: certificate.common_name.as_deref(),
+        subject: certificate.subject.as_deref(),
+        dns: &certificate.dns_names,
+        uris: &certificate.uris,
+        emails: &certificate.emails,
+        addresses: &certificate.addresses,
     }
 }
 

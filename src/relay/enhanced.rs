@@ -7,10 +7,14 @@ use std::{net::Ipv4Addr, sync::Arc, time::Instant};
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use super::{desk::Desk, guard::Identity};
+use super::{
+    authenticate::names_of,
+    desk::Desk,
+    guard::{Guard, Identity},
+};
 use crate::{
     audit::Event,
-    auth::{Chain, NOT_ITS_CLIENT_ID, Verdict, scram},
+    auth::{Chain, Credentials, NOT_ITS_CLIENT_ID, Verdict, scram},
     mqtt::ReasonCode,
     session::Session,
 };
@@ -29,15 +33,28 @@ pub const FAILED: Verdict = Verdict::Refused {
     why: "login_failed",
 };
 
+impl Guard {
+    /// The chain, which is asked now. What the client shows of this, its certificate among it, says whom a refusal is told of; `user` is of its first message.
+    pub(super) fn begun(&mut self, session: &Session, user: Option<&str>) -> Option<Arc<Chain>> {
+        let (chain, certificate) = (self.chain.take(), self.certificate.take());
+        let shown = Credentials {
+            client: session.client_id(),
+            username: user.or(session.username()),
+            password: None,
+            certificate: certificate.as_deref().map(names_of),
+        };
+        let named = chain.as_ref().and_then(|chain| chain.named(&shown)).or(user);
+        self.named = named.map(Into::into);
+        chain
+    }
+}
+
 impl Desk {
     /// Takes the first message, which came with CONNECT.
     pub(super) fn begin_enhanced(&mut self, session: &Session) -> Identity {
         let (method, message) = session.authentication().unzip();
         let user = message.filter(|_| method == Some(scram::METHOD)).and_then(scram::user_of);
-        if let Some(guard) = &mut self.guard {
-            guard.named = user.map(Into::into);
-        }
-        let chain = self.guard.as_mut().and_then(|guard| guard.chain.take());
+        let chain = self.guard.as_mut().and_then(|guard| guard.begun(session, user.as_deref()));
         match chain.filter(|chain| chain.is_enhanced() && method == Some(scram::METHOD)) {
             Some(chain) => {
                 let begun = self.ask_enhanced(&chain, session);

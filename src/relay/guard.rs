@@ -37,7 +37,7 @@ pub struct Guard {
     pub(super) chain: Option<Arc<Chain>>,
     rights: Option<Arc<Rights>>,
     /// Until its CONNECT is answered.
-    certificate: Option<Box<CertificateIdentity>>,
+    pub(super) certificate: Option<Box<CertificateIdentity>>,
     /// Whom a refused login is told of while no method has said who it is.
     pub(super) named: Option<Box<str>>,
     pub(super) principal: Option<Principal>,

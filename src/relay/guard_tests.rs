@@ -1,7 +1,10 @@
 //! How often the rights are asked, and where clients come from.
 
 use super::*;
-use crate::auth::{Pattern, Right, Who};
+use crate::{
+    auth::{Binding, CertificateName, Pattern, Right, Who},
+    mqtt::{Connect, Packet},
+};
 
 fn rights(allow: bool) -> Arc<Rights> {
     let right = Right {
@@ -91,4 +94,41 @@ fn who_comes_by_a_unix_socket_has_no_address() {
     for known in ["10.1.2.3:4", "[2001:db8::1]:4"] {
         assert_eq!(address(known), Some(known.parse().unwrap()));
     }
+}
+
+/// Whom the audit log names where SCRAM is refused that said no name.
+#[test]
+fn who_begins_enhanced_authentication_is_named_by_user_or_certificate() {
+    let named = |username, user: Option<&str>| {
+        let mut connect = Connect {
+            version: Version::V5,
+            clean_start: true,
+            keep_alive: 0,
+            client_id: "c",
+            will: None,
+            username,
+            password: None,
+            properties: Default::default(),
+        };
+        connect.properties.authentication_method = Some("SCRAM-SHA-256");
+        let now = Instant::now();
+        let mut session = Session::new(Arc::default(), now);
+        session.handle(&Packet::Connect(Box::new(connect)), now);
+        let certificate = CertificateIdentity {
+            common_name: Some("vin42".to_owned()),
+            ..CertificateIdentity::default()
+        };
+        let chain = Chain::new(vec![(Method::Certificate(CertificateName::CommonName), Binding::Any)]);
+        let mut guard = Guard {
+            certificate: Some(Box::new(certificate)),
+            chain: Some(Arc::new(chain)),
+            ..guard(rights(true))
+        };
+        assert!(guard.begun(&session, user).is_some());
+        assert!(guard.certificate.is_none(), "it is kept no longer");
+        guard.named.unwrap().into_string()
+    };
+    assert_eq!(named(None, None), "vin42");
+    assert_eq!(named(Some("any"), None), "any");
+    assert_eq!(named(Some("any"), Some("vin43")), "vin43");
 }
