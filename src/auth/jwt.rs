@@ -130,7 +130,7 @@ pub struct Demands {
     pub issuer: Option<String>,
     /// `aud` must be or hold this. Without it a token must have no audience (RFC 7519 §4.1.3).
     pub audience: Option<String>,
-    /// By how much clocks may differ.
+    /// By how much clocks may differ; it counts in whole seconds, rounded up.
     pub leeway: Duration,
     /// Claims that are kept for rights.
     pub kept: Vec<String>,
@@ -180,7 +180,8 @@ pub fn check(token: &[u8], keys: &KeySet, demands: &Demands, now: u64) -> Result
 fn times(claims: &Map<String, Value>, demands: &Demands, now: u64) -> Result<u64, &'static str> {
     // NumericDate may have a fraction (RFC 7519 §2).
     let seconds = |name| claims.get(name).map(|v| v.as_f64().filter(|s| *s >= 0.0).map(|s| s as u64));
-    let leeway = demands.leeway.as_secs();
+    // A part of a second counts as a whole one.
+    let leeway = demands.leeway.as_secs() + u64::from(demands.leeway.subsec_nanos() > 0);
     let expires = seconds("exp").flatten().ok_or("token_without_expiry")?.saturating_add(leeway);
     if now >= expires {
         return Err("token_expired");

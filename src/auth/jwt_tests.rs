@@ -182,6 +182,12 @@ fn claims_are_judged() {
     }
     assert!(said(json!({"sub": "a", "exp": NOW - 29}), &demands).is_ok(), "within the leeway");
     assert!(said(json!({"sub": "a", "exp": 1e300, "nbf": NOW + 30}), &demands).is_ok());
+    demands.leeway = Duration::from_millis(29_001);
+    assert!(
+        said(json!({"sub": "a", "exp": NOW - 29, "nbf": NOW + 30}), &demands).is_ok(),
+        "30 s"
+    );
+    assert_eq!(said(json!({"sub": "a", "exp": NOW - 30}), &demands), Err("token_expired"));
     demands.issuer = Some("https://id".to_owned());
     demands.audience = Some("mqtt".to_owned());
     demands.kept = vec!["fleet".to_owned(), "level".to_owned(), "gone".to_owned()];
