@@ -15,6 +15,8 @@ const SHORTEST_V2: usize = 16;
 /// Addresses and the values behind them in version 2. A certificate's names and an authority fit; certificates are not asked for.
 const LONGEST_V2: usize = SHORTEST_V2 + 2048;
 
+/// Version 2 and its command of a connection that is the balancer's own.
+const LOCAL: u8 = 0x20;
 /// What the header says of TLS that has ended at the balancer.
 const TLS: u8 = 0x20;
 /// In there: the common name of the client's certificate.
@@ -111,10 +113,11 @@ fn parse_v2(bytes: &[u8]) -> Result<Progress, Fault> {
     if bytes.len() < length {
         return Ok(Progress::More(length - bytes.len()));
     }
-    let header = v2::Header::try_from(bytes).map_err(|_| Fault("an illegal PROXY header of version 2"))?;
-    if header.command == v2::Command::Local {
+    // The family and all that stands behind it are to be ignored, whatever they are.
+    if bytes[SHORTEST] == LOCAL {
         return Ok(Progress::Whole(Header::default()));
     }
+    let header = v2::Header::try_from(bytes).map_err(|_| Fault("an illegal PROXY header of version 2"))?;
     let source = match header.addresses {
         v2::Addresses::IPv4(ip) => Some(SocketAddr::from((ip.source_address, ip.source_port))),
         v2::Addresses::IPv6(ip) => Some(SocketAddr::from((ip.source_address, ip.source_port))),
@@ -205,6 +208,9 @@ mod tests {
             (V2, Some("10.0.0.7:4096")),
             // LOCAL: a health check.
             (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", None),
+            (b"\r\n\r\n\0\r\nQUIT\n\x20\x11\0\x04\x0a\0\0\x07", None),
+            (b"\r\n\r\n\0\r\nQUIT\n\x20\x31\0\0", None),
+            (b"\r\n\r\n\0\r\nQUIT\n\x20\xff\0\x01x", None),
             (b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0", None),
         ] {
             assert_eq!(source(bytes), Ok(address.map(str::to_owned)), "{}", bytes.escape_ascii());
@@ -223,6 +229,8 @@ mod tests {
             b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\x0c\x0a\0\0\x07\x7f\0\0\x01\x10\0\x07\x5b",
             b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x04\x0a\0\0\x07",
             b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",
+            b"\r\n\r\n\0\r\nQUIT\n\x20\x11\xff\xff",
+            b"\r\n\r\n\0\r\nQUIT\n\x30\x11\0\0",
         ] {
             assert!(
                 source(bytes).is_err_and(|fault| fault != Fault("the end")),
