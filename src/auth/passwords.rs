@@ -8,7 +8,7 @@ use std::ops::Deref;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Argon2, Params};
+use argon2::{Argon2, Params, Version};
 
 use super::stand_ins::StandIns;
 
@@ -189,7 +189,7 @@ pub fn with_line(text: &str, user: &str, new: &str) -> String {
 }
 
 fn hash(password: &[u8], params: Params) -> Result<PasswordHash, String> {
-    let argon2 = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let argon2 = Argon2::new(argon2::Algorithm::Argon2id, Version::V0x13, params);
     argon2.hash_password(password).map_err(|e| format!("no hash can be made: {e}"))
 }
 
@@ -198,7 +198,7 @@ fn read_hash(text: &str) -> Result<PasswordHash, String> {
     if Kind::of(text) == Some(Kind::Verifiers) {
         return Err("a SCRAM-SHA-256 credential, and no argon2id hash; name such a file under `method: scram`".to_owned());
     }
-    let hash = PasswordHash::new(text).map_err(|_| WANTED.to_owned())?;
+    let mut hash = PasswordHash::new(text).map_err(|_| WANTED.to_owned())?;
     if hash.algorithm.as_str() != "argon2id" || hash.hash.is_none() || hash.salt.is_none() {
         return Err(WANTED.to_owned());
     }
@@ -209,6 +209,10 @@ fn read_hash(text: &str) -> Result<PasswordHash, String> {
             MOST_MEMORY >> 10
         ));
     }
+    // One that is not written is the first that there was; the library would take it for the newest.
+    let version = hash.version.unwrap_or(Version::V0x10.into());
+    Version::try_from(version).map_err(|_| "a hash of a version of argon2 that is neither 19 nor 16".to_owned())?;
+    hash.version = Some(version);
     Ok(hash)
 }
 
@@ -273,6 +277,25 @@ mod tests {
         assert_eq!(Passwords::parse(line).unwrap().check("user", b"password"), Some(true));
     }
 
+    /// Of the first version, also where it is not written (PHC string format).
+    #[test]
+    fn a_hash_is_checked_by_its_own_version() {
+        let params = Params::new(64, 2, 1, Some(32)).unwrap();
+        let [old, new] = [Version::V0x10, Version::V0x13].map(|version| {
+            let argon2 = Argon2::new(argon2::Algorithm::Argon2id, version, params.clone());
+            argon2.hash_password_with_salt(b"password", b"somesalt").unwrap().to_string()
+        });
+        assert!(old.contains("$v=16$") && new.contains("$v=19$"), "{old} {new}");
+        let unwritten = |line: &str, version| format!("user:{}", line.replace(version, "$"));
+        let right = |line: &str| Passwords::parse(line).unwrap().check("user", b"password");
+        for line in [format!("user:{old}"), format!("user:{new}"), unwritten(&old, "$v=16$")] {
+            assert_eq!(right(&line), Some(true), "{line}");
+        }
+        assert_eq!(right(&unwritten(&new, "$v=19$")), Some(false));
+        let costs = [&old, &new].map(|line| cost(&read_hash(line).unwrap()));
+        assert_ne!(costs[0], costs[1]);
+    }
+
     #[test]
     fn an_unknown_user_is_checked_against_hashes_as_costly() {
         let line = entry("a", b"b").unwrap();
@@ -282,7 +305,7 @@ mod tests {
         }
         assert_eq!(file.check("nobody", b"nobody"), None);
         let empty = Passwords::parse("# nobody yet\n").unwrap();
-        assert_eq!(cost(empty.nobody.hash("any")), Some((19 * 1024, 2, 1)));
+        assert_eq!(cost(empty.nobody.hash("any")), Some((19 * 1024, 2, 1, Some(19))));
         assert_eq!(empty.check("nobody", b"nobody"), None, "the stand-in is nobody's password");
     }
 
@@ -303,6 +326,18 @@ mod tests {
             (
                 "a:$argon2id$v=19$m=8,t=99999,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
                 "16 passes",
+            ),
+            (
+                "#\na:$argon2id$v=17$m=8,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
+                "line 2: a hash of a version",
+            ),
+            (
+                "a:$argon2id$v=19$m=8,t=1,p=2$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
+                "line 1: no argon2id",
+            ),
+            (
+                "a:$argon2id$v=19$m=8,t=1,p=1$c2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
+                "line 1: no argon2id",
             ),
             (":$argon2id$", "no legal name"),
         ] {

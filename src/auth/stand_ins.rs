@@ -87,10 +87,10 @@ fn sha256(text: &str) -> [u8; 32] {
     out
 }
 
-/// What a check takes.
-pub(super) fn cost(hash: &PasswordHash) -> Option<(u32, u32, u32)> {
+/// What a check takes. Versions of argon2 differ in how they write over memory.
+pub(super) fn cost(hash: &PasswordHash) -> Option<(u32, u32, u32, Option<u32>)> {
     let params = Params::try_from(hash).ok()?;
-    Some((params.m_cost(), params.t_cost(), params.p_cost()))
+    Some((params.m_cost(), params.t_cost(), params.p_cost(), hash.version))
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
     }
 
     /// How many of a thousand unknown users cost how much memory.
-    fn costs_of_unknown(hash: impl Fn(&str) -> Option<(u32, u32, u32)>) -> HashMap<u32, usize> {
+    fn costs_of_unknown(hash: impl Fn(&str) -> Option<(u32, u32, u32, Option<u32>)>) -> HashMap<u32, usize> {
         let mut counts = HashMap::new();
         for at in 0..1_000 {
             let (memory, ..) = hash(&format!("unknown{at}")).unwrap();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     /// What an unknown user costs with these files.
-    fn cost_over(files: &[Passwords], user: &str) -> Option<(u32, u32, u32)> {
+    fn cost_over(files: &[Passwords], user: &str) -> Option<(u32, u32, u32, Option<u32>)> {
         let (_, file) = Passwords::that_asks(files.iter().enumerate().collect(), user)?;
         cost(file.nobody.hash(user))
     }
