@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::admin;
 use crate::downstream::{Address, ListenerLimits, ListenerSettings, Protocol, ProxySettings};
@@ -324,15 +324,24 @@ impl Walk<'_> {
     }
 }
 
-/// A range of addresses, or one.
+/// A range of addresses, or one. One of IPv4 that is written as IPv6 is of IPv4, as clients are known that a socket of both families shows so.
 fn network(text: &str) -> Result<IpNet, (String, String)> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
-    address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+    let network = address.or_else(|_| text.parse::<IpNet>());
+    network.map(|network| of_ipv4(network).unwrap_or(network)).map_err(|_| {
         (
             "is no range of addresses".to_owned(),
             "write for example \"10.0.0.0/24\", \"2001:db8::/32\" or \"127.0.0.1\"".to_owned(),
         )
     })
+}
+
+/// `::ffff:a.b.c.d/104` as `a.b.c.d/8`.
+fn of_ipv4(network: IpNet) -> Option<IpNet> {
+    let IpNet::V6(written) = network else { return None };
+    let length = written.prefix_len().checked_sub(96)?;
+    let address = written.addr().to_ipv4_mapped()?;
+    Ipv4Net::new(address, length).ok().map(IpNet::V4)
 }
 
 /// A name as requests say it, without a port.
@@ -355,4 +364,27 @@ fn not_an_address(text: &str) -> (String, String) {
         _ => "write for example \"0.0.0.0:1883\" or \"[::]:1883\"".to_owned(),
     };
     (wrong, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_of_ipv4_are_so_however_they_are_written() {
+        for (text, inside, outside) in [
+            ("::ffff:10.0.0.0/104", "10.1.2.3", "11.0.0.1"),
+            ("::ffff:10.1.2.3", "10.1.2.3", "10.1.2.4"),
+            ("::ffff:0:0/96", "192.0.2.1", "2001:db8::1"),
+            ("10.0.0.0/8", "10.1.2.3", "11.0.0.1"),
+            ("2001:db8::/32", "2001:db8::1", "10.1.2.3"),
+            ("::/0", "2001:db8::1", "10.1.2.3"),
+        ] {
+            let holds = |address: &str| network(text).unwrap().contains(&address.parse::<IpAddr>().unwrap());
+            assert!(holds(inside) && !holds(outside), "{text}");
+        }
+        for text in ["10.0.0.0/33", "::ffff:10.0.0.0/129", "a"] {
+            assert!(network(text).is_err(), "{text}");
+        }
+    }
 }
