@@ -288,6 +288,11 @@ fn faults_have_their_place() {
             "does not begin with http",
         ),
         (
+            "authentication: [{method: http, url: \"https://a:99999/\"}]",
+            38,
+            "`authentication[].url`: `https://a:99999/` has no port from 1 to 65535",
+        ),
+        (
             "authentication: [{method: http, url: \"https://a/\", token: hunter2}]",
             59,
             "stands in the file itself",

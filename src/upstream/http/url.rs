@@ -22,11 +22,24 @@ impl FromStr for HttpUrl {
         if authority.as_str().contains('@') {
             return Err("holds a user or a password");
         }
-        if authority.host().is_empty() || authority.port_u16() == Some(0) {
-            return Err("names no host, or port 0");
+        if authority.host().is_empty() {
+            return Err("names no host");
+        }
+        // The library has no port for one that is none, and the scheme's would be asked.
+        let port = authority.as_str().strip_prefix(authority.host()).filter(|port| !port.is_empty());
+        if port.is_some_and(|port| !is_port(port)) {
+            return Err("has no port from 1 to 65535 behind its host and `:`");
         }
         Ok(Self(uri))
     }
+}
+
+/// Whether it is a colon and a port.
+fn is_port(text: &str) -> bool {
+    let digits = text
+        .strip_prefix(':')
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse::<u16>().ok()).is_some_and(|port| port != 0)
 }
 
 impl fmt::Display for HttpUrl {
@@ -83,6 +96,8 @@ mod tests {
         let url: HttpUrl = "http://[::1]:8080".parse().unwrap();
         assert!(!url.is_tls());
         assert_eq!((url.address().as_str(), url.path()), ("[::1]:8080", "/"));
+        let url: HttpUrl = "http://[::1]".parse().unwrap();
+        assert_eq!(url.address(), "[::1]:80");
     }
 
     #[test]
@@ -93,7 +108,13 @@ mod tests {
             ("/token", "does not begin"),
             ("ftp://a/b", "does not begin"),
             ("https://user:secret@a/b", "a user or a password"),
-            ("https://a:0/", "port 0"),
+            ("https://a:0/", "no port from 1 to 65535"),
+            ("http://a:99999/", "no port from 1 to 65535"),
+            ("http://a:/", "no port from 1 to 65535"),
+            ("http://a:", "no port from 1 to 65535"),
+            ("http://a:+80/", "no port from 1 to 65535"),
+            ("http://[::1]:65536/", "no port from 1 to 65535"),
+            ("http://:80/", "names no host"),
             ("https:// a/", "no URL"),
         ] {
             let fault = text.parse::<HttpUrl>().unwrap_err();
