@@ -15,7 +15,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use edge_stage::{Files, PATIENCE, greeting, start, tls};
 use mqtt_kafka_proxy::downstream::{ClientAuth, Limits, Listener, ListenerSettings, Protocol, TicketKeys, TlsSettings, WebSocketSettings};
 use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
-use rustls::client::ResolvesClientCert;
+use rustls::client::{ResolvesClientCert, Resumption, Tls12Resumption};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -472,6 +472,23 @@ async fn a_session_goes_on_at_another_instance_that_has_the_keys_and_asks_for_th
             (HandshakeKind::Full, HandshakeKind::Full),
             "it asks for certificates"
         );
+    }
+}
+
+/// They would be known to one instance only, and for as long as there is room.
+#[tokio::test]
+async fn sessions_of_tls_1_2_are_in_tickets_and_nowhere_else() {
+    let files = Files::new();
+    let address = start(&tls(files.settings(ClientAuth::None)), Limits::default()).0;
+    for (kind, again) in [
+        (Tls12Resumption::SessionIdOnly, HandshakeKind::Full),
+        (Tls12Resumption::SessionIdOrTickets, HandshakeKind::Resumed),
+    ] {
+        let mut config = files.client(&[&version::TLS12], None);
+        config.resumption = Resumption::in_memory_sessions(8).tls12_resumption(kind);
+        let device = Device(Arc::new(config));
+        assert_eq!(device.kind(address).await, HandshakeKind::Full);
+        assert_eq!(device.kind(address).await, again);
     }
 }
 

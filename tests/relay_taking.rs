@@ -192,6 +192,9 @@ async fn a_tls_record_that_begins_and_does_not_go_on_is_given_up() {
     }
 }
 
+const UPGRADE: &str = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+
 /// A masked binary frame for each of the bytes; the mask is zero.
 fn frames(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().flat_map(|byte| [0x82, 0x81, 0, 0, 0, 0, *byte]).collect()
@@ -214,9 +217,7 @@ async fn heard(stream: &mut TcpStream) -> Vec<u8> {
 async fn by_websocket(stage: &Stage, client: u8) -> TcpStream {
     let mut stream = TcpStream::connect(stage.address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let request = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.write_all(UPGRADE.as_bytes()).await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
@@ -267,6 +268,41 @@ async fn half_a_websocket_frame_that_carries_nothing_does_not_stay() {
             .unwrap();
         told.push(byte[0]);
     }
+}
+
+/// Each byte of a ping in a record of its own, and each of those in two pieces: it is one frame all the same.
+#[tokio::test]
+async fn half_a_frame_does_not_stay_however_many_records_it_comes_in() {
+    let files = edge_stage::Files::new();
+    let protocol = Protocol::Wss(files.settings(ClientAuth::None), WebSocketSettings::default());
+    let stage = stage(|config| {
+        config.session.packet_timeout = Duration::from_secs(1);
+        config.listeners[0].protocol = protocol;
+    })
+    .await;
+    let mut client = files.client(&[&version::TLS13], None);
+    client.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let session = ClientConnection::new(Arc::new(client), ServerName::try_from("localhost").unwrap()).unwrap();
+    let stream = TcpStream::connect(stage.address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut device = Cutter { session, stream };
+    device.session.writer().write_all(UPGRADE.as_bytes()).unwrap();
+    device.flush().await;
+    assert!(device.heard().await.unwrap().starts_with(b"HTTP/1.1 101 "));
+    let greeting = device.record(&frames(&[0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 0, 0, 1, b'c']));
+    device.stream.write_all(&greeting).await.unwrap();
+    assert_eq!(device.heard().await.unwrap()[2], 0x20);
+    for byte in b"\x89\x85\0\0\0\0abcd" {
+        let record = device.record(&[*byte]);
+        for piece in [&record[..7], &record[7..]] {
+            // It may be ended meanwhile.
+            let _ = device.stream.write_all(piece).await;
+            // Its pace: neither a record nor what is between two takes as long as the time-out.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+    let told = device.heard().await.unwrap();
+    assert_eq!((told[0], told[2], told[4]), (0x82, 0xe0, 0x97), "{told:x?}");
 }
 
 /// Each frame is whole, and the packet in them is not. Frames as small that get it further in time are taken.

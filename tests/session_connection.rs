@@ -264,6 +264,62 @@ fn keep_alive_rests_while_the_socket_is_not_read() {
     assert_eq!(client.session.deadline(), Some(client.now + 90 * SECOND));
 }
 
+/// What makes us pause again and again is not kept by that.
+#[test]
+fn the_clocks_go_on_from_where_they_stood() {
+    let mut client = Client::connected(Version::V5);
+    let due = |client: &Client| client.session.deadline().map(|due| due - client.now);
+    assert!(client.wait(30 * SECOND).is_empty());
+    for rounds in 1..=5 {
+        client.session.reading_paused(client.now);
+        assert!(client.wait(1000 * SECOND).is_empty());
+        client.session.resumed(client.now);
+        assert!(client.wait(10 * SECOND).is_empty());
+        assert_eq!(due(&client), Some((60 - 10 * rounds) * SECOND));
+    }
+    // What is taken within a pause is heard then, and stands on.
+    client.session.reading_paused(client.now);
+    assert!(client.wait(1000 * SECOND).is_empty());
+    assert!(client.send(&Packet::PingReq).is_empty());
+    assert!(client.wait(1000 * SECOND).is_empty());
+    client.session.resumed(client.now);
+    assert_eq!(due(&client), Some(90 * SECOND));
+    // Of a client that does not take what it is sent keep alive goes on, and the clock of a packet stands.
+    client.session.waits_for_rest(1, client.now);
+    assert!(client.wait(80 * SECOND).is_empty());
+    client.session.reading_put_off(client.now);
+    client.session.taken(client.now);
+    assert_eq!(due(&client), Some(90 * SECOND));
+    assert!(client.wait(60 * SECOND).is_empty());
+    client.session.reading_paused(client.now);
+    assert_eq!(due(&client), None);
+    assert!(client.wait(60 * SECOND).is_empty());
+    client.session.resumed(client.now);
+    assert_eq!(due(&client), Some(30 * SECOND));
+    client.session.taken(client.now);
+    assert_eq!(due(&client), Some(40 * SECOND), "that of the packet");
+    assert_eq!(end(&client.wait(40 * SECOND)), (false, ReasonCode::QuotaExceeded));
+}
+
+/// A ping of WebSocket in two pieces becomes whole without a word to the session.
+#[test]
+fn the_clock_of_a_packet_begins_with_its_first_byte() {
+    let mut client = Client::connected(Version::V5);
+    let due = |client: &Client| client.session.deadline().map(|due| due - client.now);
+    client.session.taken(client.now);
+    client.session.waits_for_carrier(client.now);
+    assert!(client.wait(50 * SECOND).is_empty());
+    client.session.waits_for_carrier(client.now);
+    client.session.taken(client.now);
+    assert_eq!(due(&client), Some(70 * SECOND), "it is the same");
+    assert!(client.session.waits_for_rest(1, client.now));
+    assert!(client.wait(80 * SECOND).is_empty());
+    client.session.taken(client.now);
+    assert_eq!(due(&client), Some(40 * SECOND), "120 from the first byte");
+    assert!(!client.session.waits_for_rest(2, client.now));
+    assert_eq!(due(&client), Some(40 * SECOND));
+}
+
 /// Without keep alive nothing else would end who begins packets and does not go on.
 #[test]
 fn a_packet_that_has_begun_goes_on() {

@@ -70,7 +70,13 @@ enum Op {
         seconds: u64,
     },
     Pause,
+    PutOff,
     Resume,
+    Rest {
+        bytes: usize,
+    },
+    /// The relay refuses a PUBLISH of QoS 0.
+    Refuse,
     End {
         kind: u8,
     },
@@ -96,7 +102,10 @@ fn op() -> impl Strategy<Value = Op> {
         10 => (0..3usize, 0..3u8, 0..120usize, any::<bool>()).prop_map(|(topic, qos, size, own)| Op::Deliver { topic, qos, size, own }),
         1 => (0..40u64).prop_map(|seconds| Op::Wait { seconds }),
         1 => Just(Op::Pause),
+        1 => Just(Op::PutOff),
         1 => Just(Op::Resume),
+        1 => (0..3000usize).prop_map(|bytes| Op::Rest { bytes }),
+        1 => prop::bool::weighted(0.1).prop_map(|refuses| if refuses { Op::Refuse } else { Op::Ping }),
         1 => prop_oneof![20 => Just(9u8), 1 => 0..6u8].prop_map(|kind| Op::End { kind }),
     ]
 }
@@ -221,12 +230,22 @@ impl Model {
                 self.outputs(&outputs);
             }
             Op::Pause => self.client.session.reading_paused(self.client.now),
+            Op::PutOff => self.client.session.reading_put_off(self.client.now),
             Op::Resume => self.client.session.resumed(self.client.now),
+            Op::Rest { bytes } => self.rest(bytes),
+            Op::Refuse => self.client.session.refused_at_qos_0(ReasonCode::NotAuthorized, self.client.now),
             Op::End { kind } => self.end(kind),
         }
         let outputs = self.client.outputs();
         self.outputs(&outputs);
         self.observe();
+    }
+
+    fn rest(&mut self, bytes: usize) {
+        match bytes {
+            1 => self.client.session.waits_for_carrier(self.client.now),
+            bytes => drop(self.client.session.waits_for_rest(bytes, self.client.now)),
+        }
     }
 
     fn send(&mut self, packet: &Packet<'_>) {

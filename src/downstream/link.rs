@@ -218,7 +218,8 @@ impl Link {
         self.stream.has_sent()
     }
 
-    /// Bytes of WebSocket that have come since this was asked last and are no input: headers, pings, pongs and the like.
+    /// Bytes that have come since this was asked last and are no input: headers, pings, pongs and the like of WebSocket; of TLS what fills up its
+    /// records, and records with nothing in them, but not what each record needs around what it carries.
     pub fn carried_nothing(&mut self) -> usize {
         self.stream.carried_nothing()
     }
@@ -226,6 +227,11 @@ impl Link {
     /// Whether a TLS record has come in part, or of a WebSocket frame what is no input: what is in it is not input yet.
     pub fn has_begun(&self) -> bool {
         self.stream.records().is_some_and(Records::has_begun) || self.stream.has_begun_frame()
+    }
+
+    /// Whether what has begun, as [`Link::has_begun`] says, is another than the last time; once for each.
+    pub fn begins_anew(&mut self) -> bool {
+        self.stream.begins_anew()
     }
 
     /// The names in the device's certificate, read at the first call; `None` without TLS or without a certificate. Where a

@@ -14,6 +14,7 @@ mod gate;
 mod identity;
 mod link;
 mod listener;
+mod nothing;
 mod pool;
 pub mod proxy;
 mod ready;

@@ -58,7 +58,20 @@ impl Records {
         self.have > 0 || self.left > 0
     }
 
-    /// The same, once for each.
+    /// Records that were whole; it begins anew behind the last number.
+    pub(super) fn whole(&self) -> u32 {
+        self.whole
+    }
+
+    /// Bytes that have come of one in part.
+    pub(super) fn in_part(&self) -> usize {
+        match self.left {
+            0 => self.have.into(),
+            left => usize::from(HEADER) + usize::from(self.length - left),
+        }
+    }
+
+    /// Whether one has come in part, and another than the last time; once for each.
     pub(super) fn begins_anew(&mut self) -> bool {
         self.has_begun() && std::mem::replace(&mut self.told, self.whole) != self.whole
     }
@@ -132,6 +145,8 @@ mod tests {
                 records.follow(piece);
                 at += piece.len();
                 assert_eq!(records.has_begun(), !ends.contains(&at), "{at} bytes, {step} at a time");
+                let of_former = ends.iter().rev().find(|end| **end <= at).unwrap_or(&0);
+                assert_eq!(records.in_part(), at - of_former);
                 assert_eq!(records.whole as usize, ends.iter().filter(|end| **end <= at).count());
             }
         }

@@ -97,15 +97,18 @@ impl Stream {
 
     /// It is known who sends what comes from now on.
     pub(super) fn let_in(&mut self) {
-        if let Self::WebSocket(frames) = self {
-            frames.let_in();
+        match self {
+            Self::Plain(_) => {}
+            Self::Tls(tls) => tls.nothing().let_in(),
+            Self::WebSocket(frames) => frames.let_in(),
         }
     }
 
     /// Whether a read has ended since so much came that carried nothing; once for each.
     pub(super) fn has_paused(&mut self) -> bool {
         match self {
-            Self::Plain(_) | Self::Tls(_) => false,
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.nothing().has_paused(),
             Self::WebSocket(frames) => frames.has_paused(),
         }
     }
@@ -113,7 +116,8 @@ impl Stream {
     /// Bytes that carried nothing since this was asked last.
     pub(super) fn carried_nothing(&mut self) -> usize {
         match self {
-            Self::Plain(_) | Self::Tls(_) => 0,
+            Self::Plain(_) => 0,
+            Self::Tls(tls) => tls.nothing().take(),
             Self::WebSocket(frames) => frames.carried_nothing(),
         }
     }
@@ -153,7 +157,7 @@ impl Stream {
         }
     }
 
-    /// Whether a TLS record has come in part, or what is no input of a WebSocket frame; once for each.
+    /// Whether what has come in part of a TLS record, or of what is no input of a WebSocket frame, is another than the last time; once for each.
     pub(super) fn begins_anew(&mut self) -> bool {
         match self {
             Self::Plain(_) => false,

@@ -28,6 +28,7 @@ use crate::{
     mqtt::codec::{Decoder, Role},
     session::Session,
 };
+use reading::Clocks;
 use waking::Awake;
 use within::Within;
 
@@ -49,8 +50,8 @@ pub struct Connection {
     alarm: Option<Pin<Box<Sleep>>>,
     /// Whether the socket is read at the moment.
     reading: bool,
-    /// Whether keep alive rests.
-    resting: bool,
+    /// How the session's clocks go.
+    clocks: Clocks,
     /// Bytes in the outbox at the end of the last turn.
     unsent: u32,
     /// Since when, in tenths of a second of this connection, nothing is known to have left of what waits; zero: nothing waits. Small, as each connection has it.
@@ -98,7 +99,7 @@ impl Connection {
             wake,
             alarm: None,
             reading: true,
-            resting: false,
+            clocks: Clocks::Go,
             unsent: 0,
             stuck: 0,
             pace,
@@ -153,7 +154,9 @@ impl Connection {
         match event {
             Event::Woken | Event::Socket(Ready::Bytes | Ready::Written) => {}
             Event::Socket(Ready::Deaf) => self.begin_last_words(Instant::now()),
-            Event::Socket(Ready::Part) => self.session.waits_for_rest(0, Instant::now()),
+            Event::Socket(Ready::Part) => {
+                self.session.waits_for_rest(0, Instant::now());
+            }
             Event::Socket(Ready::End) | Event::Lost => self.session.lost(Instant::now()),
         }
     }
@@ -168,6 +171,7 @@ impl Connection {
         self.regard_taking(now);
         self.regard_sleep(now);
         self.regard_rest(now);
+        self.regard_unread(now);
         self.session.tick(now);
         self.desk.regard_expiry(&mut self.session, now);
         self.desk.regard_enhanced(&mut self.session, now);

@@ -12,6 +12,10 @@ pub struct Pace {
     bytes: Option<Bucket>,
     /// Nothing more is taken until then.
     until: Option<Instant>,
+    /// Something of a packet has come since the last pause.
+    progress: bool,
+    /// It had when this pause began.
+    earned: bool,
 }
 
 impl Pace {
@@ -22,6 +26,8 @@ impl Pace {
             messages: bucket(rate.messages),
             bytes: bucket(rate.bytes),
             until: None,
+            progress: false,
+            earned: false,
         };
         (pace.messages.is_some() || pace.bytes.is_some()).then(|| Box::new(pace))
     }
@@ -38,13 +44,47 @@ impl Pace {
 
     /// Notes a packet that has been taken: when the next one may be, if not now.
     pub fn spend(&mut self, messages: u32, bytes: usize, now: Instant) -> Option<Instant> {
+        self.progress = true;
+        self.charge(messages, bytes, now)
+    }
+
+    /// Notes bytes that have come around packets, or without any.
+    pub fn spend_on_nothing(&mut self, bytes: usize, now: Instant) {
+        self.charge(0, bytes, now);
+    }
+
+    /// A packet that has come in part goes on.
+    pub fn goes_on(&mut self) {
+        self.progress = true;
+    }
+
+    /// Whether the client is held back only since it sends what is nothing: it is not heard, but that is its own doing.
+    pub fn is_for_nothing(&self) -> bool {
+        self.until.is_some() && !self.earned
+    }
+
+    /// The pause is over for now, though not paid for.
+    pub fn set_aside(&mut self) {
+        self.until = None;
+    }
+
+    /// What is not paid for is to be waited for.
+    pub fn take_up(&mut self, now: Instant) {
+        self.charge(0, 0, now);
+    }
+
+    fn charge(&mut self, messages: u32, bytes: usize, now: Instant) -> Option<Instant> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let waits = [
             self.messages.as_mut().and_then(|bucket| bucket.spend(messages, now)),
             self.bytes.as_mut().and_then(|bucket| bucket.spend(bytes, now)),
         ];
-        self.until = waits.into_iter().flatten().max().map(|wait| now + wait);
-        self.until
+        let until = waits.into_iter().flatten().max().map(|wait| now + wait);
+        if until.is_some() {
+            self.earned = std::mem::take(&mut self.progress) || (self.earned && self.until.is_some());
+        }
+        self.until = until;
+        until
     }
 }
 
@@ -120,6 +160,34 @@ mod tests {
             Some(start + Duration::from_secs(2)),
             "the longer wait counts"
         );
+    }
+
+    #[test]
+    fn a_pause_is_for_nothing_if_nothing_of_a_packet_has_come_since_the_last_one() {
+        let start = Instant::now();
+        let mut pace = pace(0, 1000, start);
+        pace.spend_on_nothing(1000, start);
+        assert!(!pace.is_for_nothing(), "there is none");
+        for (number, is_packet) in (1..).zip([true, false, true, false]) {
+            let now = start + Duration::from_secs(10 * number);
+            pace.regard(now);
+            if is_packet {
+                pace.goes_on();
+            }
+            pace.spend_on_nothing(3000, now);
+            assert_eq!(pace.is_for_nothing(), !is_packet);
+            // More of it ends no pause that was earned, and what is set aside is not forgotten.
+            pace.spend_on_nothing(1000, now);
+            assert_eq!(pace.is_for_nothing(), !is_packet);
+            assert_eq!(pace.until(), Some(now + Duration::from_secs(3)));
+            pace.set_aside();
+            assert_eq!(pace.until(), None);
+            pace.take_up(now);
+            assert_eq!(pace.until(), Some(now + Duration::from_secs(3)));
+        }
+        let now = start + Duration::from_secs(100);
+        pace.regard(now);
+        assert!(pace.spend(1, 3000, now).is_some() && !pace.is_for_nothing());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From CONNECT to CONNACK (§3.1, §3.2): what the session itself must refuse, and what it remembers of the client.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use zeroize::Zeroizing;
 
@@ -203,7 +203,7 @@ impl Session {
         self.credentials.take_if(|credentials| credentials.enhanced.is_none());
         let server_keep_alive = self.server_keep_alive();
         let seconds = server_keep_alive.unwrap_or(self.peer.keep_alive);
-        self.timer.keep_alive(Duration::from_secs(seconds.into()), now);
+        self.timer.keep_alive(seconds, now);
         // Still offered: a client that cannot take CONNACK never was connected, so it gets no DISCONNECT [MQTT-3.2.0-1] and leaves no will.
         let present = accepted.present.is_some();
         if !self.send_connack(assigned, present, server_keep_alive, accepted.authentication_data.as_deref()) {

@@ -194,14 +194,19 @@ impl Session {
         }
     }
 
-    /// The relay stops reading the socket (back-pressure). Keep alive rests: PINGREQ and DISCONNECT lie behind what is not read.
-    pub fn reading_paused(&mut self, _now: Instant) {
-        self.timer.pause();
+    /// The relay stops reading the socket (back-pressure). All clocks stand: PINGREQ and DISCONNECT, or the rest of a packet, lie behind what is not read.
+    pub fn reading_paused(&mut self, now: Instant) {
+        self.timer.stand(true, now);
     }
 
-    /// Reading goes on; keep alive counts from `now`.
+    /// The relay stops reading the socket, since the client does not take what it is sent: only the clock of a packet that has come in part stands.
+    pub fn reading_put_off(&mut self, now: Instant) {
+        self.timer.stand(false, now);
+    }
+
+    /// Reading goes on, and so do the clocks, from where they stood.
     pub fn resumed(&mut self, now: Instant) {
-        self.timer.resume(now);
+        self.timer.go_on(now);
     }
 
     /// The process has not looked at its clocks in time: the deadlines of a client that is connected count from `now`.
@@ -215,10 +220,15 @@ impl Session {
     }
 
     /// So many bytes lie in the input that are no whole packet, and more of them is read; 0 if that is not so. A packet that has begun goes
-    /// on, whatever keep alive says: it holds memory.
-    pub fn waits_for_rest(&mut self, bytes: usize, now: Instant) {
+    /// on, whatever keep alive says: it holds memory. Whether it has begun with them, or goes on.
+    pub fn waits_for_rest(&mut self, bytes: usize, now: Instant) -> bool {
+        self.phase == Phase::Live && self.timer.part(bytes, self.settings.packet_timeout, now)
+    }
+
+    /// No byte of a packet has come, but a part of what may carry one (a TLS record, a frame of WebSocket), which goes on as a packet does.
+    pub fn waits_for_carrier(&mut self, now: Instant) {
         if self.phase == Phase::Live {
-            self.timer.part(bytes, self.settings.packet_timeout, now);
+            self.timer.below(self.settings.packet_timeout, now);
         }
     }
 

@@ -11,11 +11,15 @@ use std::task::{Context, Poll};
 use rustls::ServerConnection;
 
 use crate::downstream::identity::CertificateIdentity;
+use crate::downstream::nothing::Nothing;
 use crate::downstream::records::{Followed, Records};
 use crate::downstream::socket::Socket;
 use crate::mqtt::outbox::Outbox;
 
 use super::SLICES;
+
+/// What a record needs beside what it carries: header, explicit nonce, tag (RFC 5288 §3); one of TLS 1.3 needs less.
+const AROUND: usize = 29;
 
 #[derive(Debug)]
 pub(in crate::downstream) struct Tls {
@@ -25,6 +29,10 @@ pub(in crate::downstream) struct Tls {
     sent: bool,
     /// The last read ended with more to take (or an end to report), so the socket's readiness alone says nothing.
     more: bool,
+    /// What fills up its records, and records with nothing in them.
+    nothing: Nothing,
+    /// Bytes of records that have come and are not counted.
+    uncounted: usize,
     identity: OnceLock<Option<CertificateIdentity>>,
 }
 
@@ -32,6 +40,8 @@ impl Tls {
     /// After the handshake; what came with its last message is still in the session.
     pub(super) fn new(followed: Followed, session: ServerConnection) -> Self {
         Self {
+            nothing: Nothing::of_stranger(),
+            uncounted: followed.records.in_part(),
             followed,
             session,
             sent: false,
@@ -50,6 +60,10 @@ impl Tls {
 
     pub(super) fn records(&self) -> &Records {
         &self.followed.records
+    }
+
+    pub(super) fn nothing(&mut self) -> &mut Nothing {
+        &mut self.nothing
     }
 
     pub(super) fn begins_anew(&mut self) -> bool {
@@ -98,6 +112,11 @@ impl Tls {
                 Err(e) if e.kind() == ErrorKind::UnexpectedEof => break,
                 Err(e) => return Poll::Ready(Err(e)),
             }
+            // Others have their turn. Each of the records may have carried a byte.
+            if self.nothing.pauses() {
+                cx.waker().wake_by_ref();
+                return if total > 0 { Poll::Ready(Ok(total)) } else { Poll::Pending };
+            }
             match self.take_records(cx) {
                 Ok(()) => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
@@ -114,7 +133,12 @@ impl Tls {
 
     /// One read of the socket into the session. `WouldBlock`: the waker is registered.
     fn take_records(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        self.session.read_tls(&mut Polled {
+        if self.nothing.is_too_much() {
+            let fault = "too much TLS that carries nothing before CONNECT";
+            return Err(io::Error::new(ErrorKind::InvalidData, fault));
+        }
+        let before = self.followed.records.whole();
+        self.uncounted += self.session.read_tls(&mut Polled {
             followed: &mut self.followed,
             cx,
         })?;
@@ -123,7 +147,18 @@ impl Tls {
         if self.session.wants_write() {
             let _ = self.session.write_tls(&mut Trying(&self.followed.socket));
         }
-        processed.map(drop).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))
+        let state = processed.map_err(|e| io::Error::new(ErrorKind::InvalidData, e))?;
+        let records = self.followed.records.whole().wrapping_sub(before);
+        self.count_nothing(records as usize, state.plaintext_bytes_to_read());
+        Ok(())
+    }
+
+    /// What has come in so many records and was nothing of so many bytes in them. A client may cut those as small as it likes.
+    fn count_nothing(&mut self, records: usize, carried: usize) {
+        let in_part = self.followed.records.in_part();
+        let bytes = self.uncounted.saturating_sub(in_part);
+        self.uncounted = in_part;
+        self.nothing.add(bytes.saturating_sub(carried + AROUND * records.min(carried)));
     }
 
     pub(super) fn try_flush(&mut self, outbox: &mut Outbox) -> io::Result<bool> {

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
-use rustls::server::ProducesTickets;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, crypto, version};
 use tokio::sync::Notify;
 use tokio::task::JoinError;
@@ -24,6 +24,7 @@ pub(super) use self::refusal::certificate_fault;
 use self::lasting::LastingTickets;
 use self::names::Certificates;
 use self::parts::{Looks, Parts, Trust, looks};
+use self::tickets::TimedTickets;
 use super::settings::TlsSettings;
 use crate::pem::Fault;
 
@@ -225,7 +226,8 @@ fn config(parts: &Parts, alpn: &[u8], provider: &Arc<CryptoProvider>, former: Op
     let mut config = builder.with_cert_resolver(Arc::new(Certificates::new(first.clone(), more)));
     // Offered, not required: a client that names no protocol is taken too. One that names only others is refused by rustls.
     config.alpn_protocols = vec![alpn.to_vec()];
-    // Resumption without memory: the state is in the client's ticket.
+    // Resumption without memory: the state is in the client's ticket, and TLS 1.2 has no cache beside it, which knows neither keys nor their time.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = match (&parts.secrets, former) {
         (Some(secrets), _) => lasting(Arc::new(secrets.bound(digest)?), verifier.as_ref()),
         // The keys that this process has made stay with what they were made for.
@@ -246,12 +248,13 @@ fn lasting(tickets: Arc<dyn ProducesTickets>, verifier: Option<&Arc<dyn ClientCe
 
 /// Under keys that this process makes and rotates.
 fn own_tickets() -> Result<Arc<dyn ProducesTickets>, Fault> {
-    crypto::aws_lc_rs::Ticketer::new().map_err(|e| {
+    let made = crypto::aws_lc_rs::Ticketer::new().map_err(|e| {
         (
             format!("no key for session tickets: {e}"),
             "check the system's random source".to_owned(),
         )
-    })
+    })?;
+    Ok(Arc::new(TimedTickets(made)))
 }
 
 #[cfg(test)]

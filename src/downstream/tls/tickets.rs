@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
@@ -111,10 +112,48 @@ impl SharedTickets {
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut sealed = sealed.to_vec();
         let opened = key.key.open_in_place(nonce, Aad::from(key.name), &mut sealed).ok()?;
-        let (made, plain) = opened.split_first_chunk::<8>()?;
-        let made = u64::from_be_bytes(*made);
-        let good = made <= now + AHEAD && now < made.saturating_add(LIFETIME.into());
-        good.then(|| plain.to_vec())
+        fresh(opened, now)
+    }
+}
+
+/// What was sealed behind the time of it, if that is not too long ago.
+fn fresh(opened: &[u8], now: u64) -> Option<Vec<u8>> {
+    let (made, plain) = opened.split_first_chunk::<8>()?;
+    let made = u64::from_be_bytes(*made);
+    let good = made <= now + AHEAD && now < made.saturating_add(LIFETIME.into());
+    good.then(|| plain.to_vec())
+}
+
+/// Tickets under keys that this process makes, as long as shared ones are good: the former key is known until the next ticket is asked
+/// for, which may be days later where nobody comes.
+#[derive(Debug)]
+pub(super) struct TimedTickets(pub(super) Arc<dyn ProducesTickets>);
+
+impl TimedTickets {
+    fn seal(&self, plain: &[u8], now: u64) -> Option<Vec<u8>> {
+        self.0.encrypt(&Zeroizing::new([&now.to_be_bytes(), plain].concat()))
+    }
+
+    fn open(&self, ticket: &[u8], now: u64) -> Option<Vec<u8>> {
+        fresh(&Zeroizing::new(self.0.decrypt(ticket)?), now)
+    }
+}
+
+impl ProducesTickets for TimedTickets {
+    fn enabled(&self) -> bool {
+        self.0.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.0.lifetime().min(LIFETIME)
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.seal(plain, now())
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        self.open(ticket, now())
     }
 }
 
@@ -200,6 +239,17 @@ mod tests {
             None,
             "it rests on something else"
         );
+    }
+
+    #[test]
+    fn those_of_this_process_are_good_as_long() {
+        let own = TimedTickets(rustls::crypto::aws_lc_rs::Ticketer::new().unwrap());
+        let ticket = own.seal(b"session", 1_000_000).unwrap();
+        let open = |now| own.open(&ticket, now);
+        for good in [999_950, 1_000_000, 1_043_199] {
+            assert_eq!(open(good).as_deref(), Some(&b"session"[..]));
+        }
+        assert_eq!((open(1_043_200), open(900_000)), (None, None));
     }
 
     #[test]

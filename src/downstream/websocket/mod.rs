@@ -14,16 +14,11 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use crate::mqtt::outbox::Outbox;
 
+use super::nothing::Nothing;
 use super::stream::{SLICES, Stream};
 
 pub use frames::{Decoder, End, Fault};
 pub(super) use upgrade::{Refused, upgrade};
-
-/// Bytes of headers, pings and the like that may come before it is known who sends them: a CONNECT in frames of one byte each has six of
-/// them for each, and may have 10 KiB.
-const STRANGERS: usize = 64 << 10;
-/// After so many of them others have their turn, and whoever reads is told, as after a read of data.
-const AT_A_TIME: usize = 64 << 10;
 
 /// One connection after its upgrade.
 #[derive(Debug)]
@@ -32,14 +27,8 @@ pub(super) struct WebSocket {
     decoder: Decoder,
     /// Set once the client's frames have ended.
     end: Option<End>,
-    /// Bytes that carry nothing and may still come; `None`: the client is let in.
-    spare: Option<usize>,
-    /// Those that came since this was asked last.
-    empty: usize,
-    /// Those that came since the reader was told of anything.
-    untold: usize,
-    /// The reader is to be told of them.
-    paused: bool,
+    /// Headers, pings and the like.
+    nothing: Nothing,
     /// What came behind the request already.
     early: Vec<u8>,
     /// A header or a control frame that is on its way.
@@ -68,10 +57,7 @@ impl WebSocket {
             below,
             decoder: Decoder::new(max_frame_size.into()),
             end: None,
-            spare: Some(STRANGERS),
-            empty: 0,
-            untold: 0,
-            paused: false,
+            nothing: Nothing::of_stranger(),
             early,
             head: Vec::new(),
             left: 0,
@@ -121,40 +107,29 @@ impl WebSocket {
                 return Poll::Ready(Ok(0));
             }
             let (carried, end) = self.decoder.decode(&mut into[..read]);
-            self.end = end.or_else(|| self.spend(read - carried));
+            self.nothing.add(read - carried);
+            let too_much = "too much that carries nothing before CONNECT";
+            self.end = end.or(self.nothing.is_too_much().then_some(End::Fault(Fault::Protocol(too_much))));
             self.answer_ping();
             if carried > 0 {
-                self.untold = 0;
+                self.nothing.is_told();
                 return Poll::Ready(Ok(carried));
             }
-            if self.end.is_none() && self.untold >= AT_A_TIME {
-                (self.untold, self.paused) = (0, true);
+            if self.end.is_none() && self.nothing.pauses() {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
         }
     }
 
-    /// Whether there was such a pause; once for each.
+    /// Whether there was such a pause, here or below; once for each.
     pub(super) fn has_paused(&mut self) -> bool {
-        std::mem::take(&mut self.paused)
+        self.nothing.has_paused() | self.below.has_paused()
     }
 
     /// Bytes that carried nothing since this was asked last.
     pub(super) fn carried_nothing(&mut self) -> usize {
-        std::mem::take(&mut self.empty)
-    }
-
-    /// Counts what carried nothing, and takes it from what may still come of that; the end, if that was too much.
-    fn spend(&mut self, bytes: usize) -> Option<End> {
-        self.empty = self.empty.saturating_add(bytes);
-        self.untold = self.untold.saturating_add(bytes);
-        let left = self.spare.as_mut()?;
-        match left.checked_sub(bytes) {
-            Some(rest) => *left = rest,
-            None => return Some(End::Fault(Fault::Protocol("too much that carries nothing before CONNECT"))),
-        }
-        None
+        self.nothing.take().saturating_add(self.below.carried_nothing())
     }
 
     /// See [`Decoder::has_begun`].
@@ -162,14 +137,20 @@ impl WebSocket {
         self.decoder.has_begun()
     }
 
-    /// The same, or a TLS record below it; once for each.
+    /// Whether what has begun of a frame, or else of a TLS record below it, is another than the last time; once for each. Where a frame has begun it is that
+    /// which must go on, however many records it comes in.
     pub(super) fn begins_anew(&mut self) -> bool {
-        self.decoder.begins_anew() | self.below.begins_anew()
+        if self.decoder.has_begun() {
+            self.decoder.begins_anew()
+        } else {
+            self.below.begins_anew()
+        }
     }
 
     /// It is known who sends what comes from now on.
     pub(super) fn let_in(&mut self) {
-        self.spare = None;
+        self.nothing.let_in();
+        self.below.let_in();
     }
 
     fn take_early(&mut self, into: &mut [u8]) -> usize {

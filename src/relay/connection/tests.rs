@@ -198,7 +198,7 @@ async fn a_turn_ends_when_programs_have_had_their_part_and_the_next_goes_on_wher
         // Its socket is not read, and its keep alive rests, until all is taken.
         let goes_on = taken < 12;
         assert_eq!(allowance::is_used_up(), goes_on);
-        assert_eq!((connection.reading, connection.resting), (!goes_on, goes_on));
+        assert_eq!((connection.reading, connection.clocks == Clocks::Stand), (!goes_on, goes_on));
         // What was answered leaves all the same.
         let _event = connection.wait(true).await;
         assert_eq!(connection.session.outbox().len(), 0);
@@ -289,6 +289,11 @@ fn filled_with(frame: &[u8]) -> Vec<u8> {
 
 /// A connection over WebSocket that is held back since it has sent this, at 1 KiB a second.
 async fn held_back_by(nothing: &[u8]) -> (Connection, TcpStream) {
+    held_back_as(CONNECT, nothing).await
+}
+
+/// The same of one that has greeted so.
+async fn held_back_as(greeting: &[u8], nothing: &[u8]) -> (Connection, TcpStream) {
     let rate = ClientRate {
         messages: None,
         bytes: NonZeroU32::new(1024),
@@ -296,7 +301,7 @@ async fn held_back_by(nothing: &[u8]) -> (Connection, TcpStream) {
     let protocol = Protocol::Ws(WebSocketSettings::default());
     let (link, shared, mut device, _) = link_over(protocol, UPGRADE, rate, Vec::new()).await;
     let mut connection = Connection::new(link, shared);
-    device.write_all(&frame(BINARY, CONNECT)).await.unwrap();
+    device.write_all(&frame(BINARY, greeting)).await.unwrap();
     while !connection.session.is_live() {
         let _event = connection.wait(false).await;
         connection.turn();
@@ -334,4 +339,53 @@ async fn frames_that_carry_nothing_do_not_hide_what_lies_behind_them_from_an_end
     connection.turn();
     assert!(!connection.session.is_closed(), "it is waited for what lies behind");
     assert!(connection.ends_by.is_some(), "not without end");
+}
+
+/// A keep alive of a second.
+const HURRIED: &[u8] = &[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 1, 0, 1, b'a'];
+
+/// Turns until `is_so`.
+async fn turns_until(connection: &mut Connection, is_so: impl Fn(&mut Connection) -> bool) {
+    let turns = async {
+        while !is_so(connection) {
+            let event = connection.wait(false).await;
+            connection.heed(event);
+            connection.turn();
+        }
+    };
+    timeout(PATIENCE, turns).await.expect("it never comes to that");
+}
+
+/// One that has sent this, and is held back since it has sent that; it is not read for a minute.
+async fn held_back_for_nothing(nothing: &[u8]) -> (Connection, TcpStream) {
+    // The first pause is earned by CONNECT.
+    let (mut connection, mut device) = held_back_as(HURRIED, nothing).await;
+    connection.pace.as_mut().unwrap().regard(Instant::now() + Duration::from_secs(1000));
+    // With what is left of the former it is a little more than is read at once.
+    device.write_all(&nothing.repeat((52 << 10) / nothing.len())).await.unwrap();
+    connection.turn();
+    turns_until(&mut connection, |connection| connection.paced().is_some()).await;
+    assert!(!connection.reading && connection.session.deadline().is_some());
+    (connection, device)
+}
+
+#[tokio::test]
+async fn who_is_held_back_for_what_is_nothing_is_not_kept_by_it() {
+    for nothing in [frame(PING, &[b'x'; 125]), frame(BINARY, b"")] {
+        let (mut connection, _device) = held_back_for_nothing(&nothing).await;
+        turns_until(&mut connection, |connection| connection.session.is_closed()).await;
+    }
+}
+
+/// An honest client with a library that pings without end.
+#[tokio::test]
+async fn what_is_said_in_time_behind_what_is_nothing_is_heard() {
+    let ping = frame(PING, &[b'x'; 125]);
+    let (mut connection, mut device) = held_back_for_nothing(&ping).await;
+    device.write_all(&frame(BINARY, &PINGREQ)).await.unwrap();
+    let is_answered = |connection: &mut Connection| connection.session.is_closed() || !connection.session.outbox().is_empty();
+    turns_until(&mut connection, is_answered).await;
+    assert!(!connection.session.is_closed());
+    assert_eq!(connection.session.outbox().len(), PINGRESP.len());
+    assert!(!connection.reading && connection.paced().is_some(), "it is not paid for");
 }
