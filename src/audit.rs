@@ -99,14 +99,27 @@ impl Audit {
         let Some(left_out) = left_out else { return };
         let [client, identity, topic] = [whom.client, whom.identity, topic].map(cut);
         let (client, identity, topic) = (&*client, &*identity, &*topic);
-        let (event, address) = (event.name(), whom.peer.map(|peer| peer.to_string()).unwrap_or_default());
+        let (event, address) = (event.name(), address(whom.peer));
         tracing::warn!(target: "audit", event, client, identity, address, topic, reason, left_out, "audit");
     }
+}
+
+/// Empty if it is not known, as of who comes by a Unix socket.
+fn address(peer: Option<SocketAddr>) -> String {
+    let known = peer.filter(|peer| !peer.ip().is_unspecified());
+    known.map(|peer| peer.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_no_address_is_told_without_one() {
+        let told = |peer: &str| address(Some(peer.parse().unwrap()));
+        assert_eq!(told("10.0.0.7:4096"), "10.0.0.7:4096");
+        assert_eq!((told("0.0.0.0:0"), address(None)), (String::new(), String::new()));
+    }
 
     #[test]
     fn a_long_text_is_cut_between_characters_and_says_so() {

@@ -34,9 +34,12 @@ pub(super) fn put(file: &Path, user: &str, scram: bool) -> Exit {
         tell(&format_args!("{}: {why}", file.display()));
         return Exit::Usage;
     }
-    let made = read_password().and_then(|password| match scram {
-        true => with_verifier(&text, user, &password),
-        false => with_user(&text, user, password.as_bytes()),
+    let made = read_password().and_then(|password| {
+        let text = match scram {
+            true => with_verifier(&text, user, &password),
+            false => with_user(&text, user, password.as_bytes()),
+        };
+        Ok(scram::with_salts(text?, &chance()?))
     });
     let text = match made {
         Ok(text) => text,
@@ -52,12 +55,14 @@ pub(super) fn put(file: &Path, user: &str, scram: bool) -> Exit {
 }
 
 fn with_verifier(text: &str, user: &str, password: &str) -> Result<String, String> {
-    let (mut salt, mut chance) = ([0; scram::SALT], [0; 32]);
-    for bytes in [&mut salt[..], &mut chance] {
-        aws_lc_rs::rand::fill(bytes).map_err(|_| "the system gives no salt".to_owned())?;
-    }
-    let line = scram::entry(user, password, &salt)?;
-    Ok(scram::with_salts(with_line(text, user, &line), &chance))
+    let line = scram::entry(user, password, &chance::<{ scram::SALT }>()?)?;
+    Ok(with_line(text, user, &line))
+}
+
+fn chance<const BYTES: usize>() -> Result<[u8; BYTES], String> {
+    let mut chance = [0; BYTES];
+    aws_lc_rs::rand::fill(&mut chance).map_err(|_| "the system gives no salt".to_owned())?;
+    Ok(chance)
 }
 
 fn read_password() -> Result<Zeroizing<String>, String> {

@@ -179,14 +179,17 @@ pub fn check(token: &[u8], keys: &KeySet, demands: &Demands, now: u64) -> Result
 /// When it expires, leeway included.
 fn times(claims: &Map<String, Value>, demands: &Demands, now: u64) -> Result<u64, &'static str> {
     // NumericDate may have a fraction (RFC 7519 §2).
-    let seconds = |name| claims.get(name).map(|v| v.as_f64().filter(|s| *s >= 0.0).map(|s| s as u64));
+    let seconds = |name, round: fn(f64) -> f64| claims.get(name).map(|v| v.as_f64().filter(|s| *s >= 0.0).map(|s| round(s) as u64));
     // A part of a second counts as a whole one.
     let leeway = demands.leeway.as_secs() + u64::from(demands.leeway.subsec_nanos() > 0);
-    let expires = seconds("exp").flatten().ok_or("token_without_expiry")?.saturating_add(leeway);
+    let expires = seconds("exp", f64::floor)
+        .flatten()
+        .ok_or("token_without_expiry")?
+        .saturating_add(leeway);
     if now >= expires {
         return Err("token_expired");
     }
-    match seconds("nbf") {
+    match seconds("nbf", f64::ceil) {
         Some(None) => Err("malformed_token"),
         Some(Some(begins)) if begins > now.saturating_add(leeway) => Err("token_not_yet_valid"),
         _ => Ok(expires),

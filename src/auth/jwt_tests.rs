@@ -171,6 +171,10 @@ fn claims_are_judged() {
         (json!({"sub": "a", "exp": -5}), "token_without_expiry"),
         (json!({"sub": "a", "exp": NOW - 30}), "token_expired"),
         (json!({"sub": "a", "exp": NOW + 60, "nbf": NOW + 31}), "token_not_yet_valid"),
+        (
+            json!({"sub": "a", "exp": NOW + 60, "nbf": NOW as f64 + 30.5}),
+            "token_not_yet_valid",
+        ),
         (json!({"sub": "a", "exp": NOW + 60, "nbf": "x"}), "malformed_token"),
         (json!({"sub": "a", "exp": NOW + 60, "aud": "other"}), "token_audience"),
         (json!({"exp": NOW + 60}), "token_without_identity"),

@@ -10,6 +10,7 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Argon2, Params, Version};
 
+use super::scram::salts_of;
 use super::stand_ins::StandIns;
 
 /// Users of one file at most.
@@ -107,7 +108,7 @@ impl Passwords {
             }
         }
         let lines = order.iter().filter_map(|(name, line)| Some((*line, users.get(*name)?)));
-        let nobody = StandIns::of(lines, || hash(b"nobody", Params::DEFAULT))?;
+        let nobody = StandIns::of(lines, salts_of(text), || hash(b"nobody", Params::DEFAULT))?;
         Ok(Self { users, nobody })
     }
 

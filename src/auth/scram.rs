@@ -169,7 +169,7 @@ pub fn entry(user: &str, password: &str, salt: &[u8; SALT]) -> Result<String, St
 }
 
 /// The comment with the secret. One that only begins like it is somebody's own.
-fn salts_of(text: &str) -> Option<&str> {
+pub(super) fn salts_of(text: &str) -> Option<&str> {
     text.lines().map(str::trim).find(|line| {
         let secret = line.strip_prefix(SALTS).and_then(|rest| BASE64.decode(rest.trim()).ok());
         secret.is_some_and(|secret| secret.len() == 32)

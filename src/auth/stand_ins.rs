@@ -9,7 +9,8 @@ use aws_lc_rs::{digest, hmac};
 /// A hash of each cost that there is, so that a password of an unknown user takes the time of a known one: each cost comes to as large a part of
 /// unknown users as of known ones, and to a user always the same, at all instances that have the file.
 ///
-/// It is drawn by chance that a line of the file makes: each line has a place on a ring, and a user, by the name alone, has that of the line behind.
+/// It is drawn by chance that the file's secret makes, the comment `# salts:`, so that lines move users only by how many each cost has. A file without
+/// one has the chance that its lines make: each line has a place on a ring, and a user, by the name alone, has that of the line behind.
 /// So a line that changes, comes or goes, whichever it is, moves users who have it, about one of as many as there are lines. Of the others move only
 /// those by whom its cost gains or loses a line, about as many.
 ///
@@ -21,12 +22,15 @@ pub(super) struct StandIns {
     hashes: Vec<(usize, PasswordHash)>,
     /// What each line makes: its place and its secret. In order.
     ring: Vec<[u8; 32]>,
+    /// Of the file.
+    secret: Option<[u8; 32]>,
 }
 
 impl StandIns {
-    /// For users with these lines and hashes; `default` if there are none.
+    /// For users with these lines and hashes; `default` if there are none. `secret` is that of the file, if it has one.
     pub(super) fn of<'a>(
         lines: impl Iterator<Item = (&'a str, &'a PasswordHash)>,
+        secret: Option<&str>,
         default: impl FnOnce() -> Result<PasswordHash, String>,
     ) -> Result<Self, String> {
         let (mut places, mut hashes) = (HashMap::new(), Vec::<(usize, PasswordHash)>::new());
@@ -43,11 +47,15 @@ impl StandIns {
             hashes.push((1, default()?));
         }
         ring.sort_unstable();
-        Ok(Self { hashes, ring })
+        let secret = secret.map(sha256);
+        Ok(Self { hashes, ring, secret })
     }
 
     /// What makes the chance of this user.
     fn secret(&self, user: &str) -> hmac::Key {
+        if let Some(secret) = &self.secret {
+            return hmac::Key::new(hmac::HMAC_SHA256, secret);
+        }
         let place = sha256(user);
         let behind = self.ring.partition_point(|line| *line < place);
         let line = self.ring.get(behind).or(self.ring.first());
@@ -95,7 +103,7 @@ pub(super) fn cost(hash: &PasswordHash) -> Option<(u32, u32, u32, Option<u32>)> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::passwords::Passwords;
+    use super::super::{passwords::Passwords, scram::with_salts};
     use super::*;
 
     /// So many users whose hashes have this cost; the hashes are nobody's.
@@ -191,6 +199,19 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert!([of(true), of(false)].iter().all(|of| of[0].abs_diff(of[1]) < 190), "{seen:?}");
+    }
+
+    /// Whoever may write a line, or sees all of them made anew, learns nothing of who is nobody.
+    #[test]
+    fn with_a_secret_of_the_file_its_lines_do_not_move_what_unknown_users_cost() {
+        let secret = |byte: u8| with_salts(String::new(), &[byte; 32]);
+        let text = |secret: &str, name: &str| secret.to_owned() + &lines(name, 50, 8) + &lines(&format!("{name}b"), 50, 16);
+        let one = [text(&secret(1), "a")];
+        assert_eq!(moved(&one, &[text(&secret(1), "c")]), 0);
+        let other = moved(&one, &[text(&secret(2), "a")]);
+        assert!(other.abs_diff(500) < 95, "{other}");
+        let counts = costs_of_unknown(|user| cost_over(&[Passwords::parse(&one[0]).unwrap()], user));
+        assert!(counts[&8].abs_diff(500) < 95, "{counts:?}");
     }
 
     #[test]
