@@ -5,12 +5,13 @@
 
 mod edge_stage;
 
-use std::io::{Read, Write};
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use edge_stage::{Files, PATIENCE};
-use mqtt_kafka_proxy::downstream::{Address, ClientAuth, Fill, Gate, Limits, Link, Listener, ListenerLimits, ListenerSettings, Protocol};
+use mqtt_kafka_proxy::downstream::{
+    Address, ClientAuth, Fill, Gate, Limits, Link, Listener, ListenerLimits, ListenerSettings, Protocol, WebSocketSettings,
+};
 use mqtt_kafka_proxy::metrics::Metrics;
 use rustls::pki_types::ServerName;
 use rustls::{CipherSuite, ClientConnection, ConnectionTrafficSecrets, version};
@@ -58,10 +59,15 @@ impl Sealer {
 /// A connection as the relay has it, and its device.
 async fn connected() -> (Link, Sealer, TcpStream) {
     let files = Files::new();
+    connected_by(Protocol::Mqtts(files.settings(ClientAuth::None)), &files, b"").await
+}
+
+/// The same over this protocol, of which the device says this first.
+async fn connected_by(protocol: Protocol, files: &Files, first: &[u8]) -> (Link, Sealer, TcpStream) {
     let settings = ListenerSettings {
         name: "tls".to_owned(),
         address: Address::Ip("127.0.0.1:0".parse().unwrap()),
-        protocol: Protocol::Mqtts(files.settings(ClientAuth::None)),
+        protocol,
         proxy: None,
         limits: ListenerLimits::default(),
     };
@@ -95,8 +101,11 @@ async fn connected() -> (Link, Sealer, TcpStream) {
     }
     let suite = session.negotiated_cipher_suite().unwrap().suite();
     assert_eq!(suite, CipherSuite::TLS13_AES_256_GCM_SHA384);
-    let _ = (session.reader().read(&mut []), session.writer().flush());
-    (links.recv().await.unwrap(), Sealer::of(session), stream)
+    let mut sealer = Sealer::of(session);
+    if !first.is_empty() {
+        stream.write_all(&sealer.record(first, 0)).await.unwrap();
+    }
+    (timeout(PATIENCE, links.recv()).await.unwrap().unwrap(), sealer, stream)
 }
 
 /// Fills until `count` bytes are there.
@@ -168,4 +177,30 @@ async fn who_is_let_in_has_it_read_with_pauses_of_which_the_reader_is_told() {
     };
     let (told, ()) = tokio::join!(reads, writes);
     assert!(told >= flood.len() / (64 << 10), "{told}");
+}
+
+/// What a record carries may be nothing in its turn.
+#[tokio::test]
+async fn over_wss_the_pauses_are_the_same() {
+    let files = Files::new();
+    let protocol = Protocol::Wss(files.settings(ClientAuth::None), WebSocketSettings::default());
+    let upgrade = b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+    let (mut link, mut sealer, mut device) = connected_by(protocol, &files, upgrade).await;
+    link.served();
+    // Pings without a word, each byte of them in a record that is filled up.
+    let pings = b"\x89\x80\0\0\0\0".repeat(12);
+    let flood: Vec<u8> = pings.iter().flat_map(|byte| sealer.record(&[*byte], 16_000)).collect();
+    let writes = async { device.write_all(&flood).await.unwrap() };
+    let reads = async {
+        let mut nothing = 0;
+        // The last of them fill no pause.
+        while nothing + (64 << 10) <= flood.len() {
+            assert_eq!(timeout(PATIENCE, link.fill()).await.unwrap().unwrap(), Fill::Bytes);
+            let at_once = link.carried_nothing();
+            assert!(at_once <= (64 << 10) + 32_000, "{at_once}");
+            nothing += at_once;
+        }
+    };
+    tokio::join!(reads, writes);
 }

@@ -301,6 +301,26 @@ fn the_clocks_go_on_from_where_they_stood() {
     assert_eq!(end(&client.wait(40 * SECOND)), (false, ReasonCode::QuotaExceeded));
 }
 
+/// It begins in the turn that ends the pause, before that is said.
+#[test]
+fn what_begins_behind_a_pause_is_not_put_off_by_it() {
+    for below in [false, true] {
+        let silent = Connect {
+            keep_alive: 0,
+            ..connect(Version::V5)
+        };
+        let mut client = Client::connected_as(silent, Settings::default());
+        client.session.reading_paused(client.now);
+        assert!(client.wait(1000 * SECOND).is_empty());
+        match below {
+            true => client.session.waits_for_carrier(client.now),
+            false => assert!(client.session.waits_for_rest(1, client.now)),
+        }
+        client.session.resumed(client.now);
+        assert_eq!(client.session.deadline(), Some(client.now + 120 * SECOND));
+    }
+}
+
 /// A ping of WebSocket in two pieces becomes whole without a word to the session.
 #[test]
 fn the_clock_of_a_packet_begins_with_its_first_byte() {

@@ -53,6 +53,11 @@ impl Nothing {
         self.untold = 0;
     }
 
+    /// There was enough of them below.
+    pub(super) fn pause(&mut self) {
+        self.untold = AT_A_TIME;
+    }
+
     /// Whether the reader is to make a pause.
     pub(super) fn pauses(&mut self) -> bool {
         let pauses = self.untold >= AT_A_TIME;

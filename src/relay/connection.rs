@@ -171,9 +171,9 @@ impl Connection {
         self.regard_taking(now);
         self.regard_sleep(now);
         self.regard_rest(now);
+        self.desk.regard_expiry(&mut self.session, now);
         self.regard_unread(now);
         self.session.tick(now);
-        self.desk.regard_expiry(&mut self.session, now);
         self.desk.regard_enhanced(&mut self.session, now);
         self.desk.read_letters(&mut self.session, now);
         self.desk.read_receipts(&mut self.session, now);

@@ -65,6 +65,8 @@ impl Timer {
 
     /// So many bytes of a packet have come, and we wait for the others; zero: we do not. Whether it has begun with them, or is further.
     pub(super) fn part(&mut self, bytes: usize, timeout: Duration, now: Instant) -> bool {
+        // It may begin in the turn that ends a pause, and is not put off by that.
+        self.settle(now);
         let bytes = u32::try_from(bytes).unwrap_or(BELOW).min(BELOW - 1);
         let is_first = matches!(self.part, 0 | BELOW);
         let is_further = bytes > 0 && (is_first || bytes >= self.part.saturating_add(FURTHER));
@@ -77,6 +79,7 @@ impl Timer {
 
     /// Something has begun in which a packet may come, and we wait for the rest of it.
     pub(super) fn below(&mut self, timeout: Duration, now: Instant) {
+        self.settle(now);
         if self.part == 0 {
             self.part = BELOW;
             self.due = now + timeout;

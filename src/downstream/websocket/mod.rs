@@ -115,6 +115,9 @@ impl WebSocket {
                 self.nothing.is_told();
                 return Poll::Ready(Ok(carried));
             }
+            if self.below.has_paused() {
+                self.nothing.pause();
+            }
             if self.end.is_none() && self.nothing.pauses() {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;

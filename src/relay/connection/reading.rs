@@ -11,7 +11,8 @@ use crate::{downstream::Fill, mqtt::Packet, relay::allowance};
 /// Unsent bytes above which a client's packets are no longer read: it asks for answers and does not take them.
 const MAX_UNSENT: usize = 256 * 1024;
 
-/// So often a socket is looked at before a clock ends its connection; each look takes 64 KiB at most.
+/// So often a socket is looked at before a clock ends its connection. Each look takes 64 KiB at most, and where those carried nothing the next one
+/// takes none.
 const LOOKS: usize = 8;
 
 /// Which clocks of a client go on.

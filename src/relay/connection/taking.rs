@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Connection, OVERSLEPT};
+use super::{Connection, OVERSLEPT, reading::Clocks};
 use crate::audit::cut;
 
 /// In so long pieces this clock counts: each connection has it.
@@ -17,7 +17,7 @@ impl Connection {
         let taken = bounded(self.session.outbox().len()) < self.unsent;
         // Of two that are to be asked: the link forgets what it has told.
         let taken = self.link.has_sent() || taken;
-        if taken && !self.reading {
+        if taken && self.clocks == Clocks::KeepAlive {
             // Who is not read until it has taken more is alive as long as it takes some.
             self.session.taken(now);
         }

@@ -373,6 +373,11 @@ async fn held_back_for_nothing(nothing: &[u8]) -> (Connection, TcpStream) {
 async fn who_is_held_back_for_what_is_nothing_is_not_kept_by_it() {
     for nothing in [frame(PING, &[b'x'; 125]), frame(BINARY, b"")] {
         let (mut connection, _device) = held_back_for_nothing(&nothing).await;
+        // That it takes what it is sent is no word of it.
+        let due = connection.session.deadline();
+        connection.unsent = 4;
+        connection.turn();
+        assert_eq!(connection.session.deadline(), due);
         turns_until(&mut connection, |connection| connection.session.is_closed()).await;
     }
 }
