@@ -84,6 +84,30 @@ async fn a_will_goes_where_its_rule_says_also_if_that_is_nowhere() {
     stage.ended().await;
 }
 
+/// Else who comes and leaves again and again piles wills up.
+#[tokio::test]
+async fn a_will_that_waits_keeps_the_place_of_its_connection() {
+    let stage = Stage::with(fake().await, RULES, |config| config.limits.connections_per_address = Some(1)).await;
+    let mut greeting = connect("mortal");
+    greeting.last_will = will("lost/will");
+    let mut device = Device::connected_as(stage.address, 5, &greeting).await;
+    // Nobody has asked for its topic yet.
+    stage.fake.paused.send_replace(true);
+    device.disconnect(0x04).await;
+    assert_eq!(device.rest().await, NOTHING);
+    drop(device);
+    // The first few may come before it is closed.
+    for refused in 1..=100 {
+        assert_eq!(Device::open(stage.address, 5).await.rest().await, NOTHING);
+        let counted = stage.metric("connections_refused_total{listener=\"tcp\",reason=\"address_limit\"}");
+        assert_eq!(counted, refused, "one was let in");
+    }
+    stage.fake.paused.send_replace(false);
+    stage.counted("connections{listener=\"tcp\"}", 0).await;
+    assert_eq!(stage.metric("refusals_total{reason=\"no_such_topic\"}"), 1);
+    assert_eq!(stage.v5("next").await.fence().await, NOTHING);
+}
+
 #[tokio::test]
 async fn a_will_that_no_rule_maps_is_refused_with_the_connect() {
     let stage = stage().await;

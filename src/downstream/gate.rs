@@ -131,7 +131,7 @@ impl ListenerState {
 
 /// One connection's place; leaving it is dropping it.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub struct Seat {
     gate: Arc<Gate>,
     pub(super) listener: Arc<ListenerState>,
     /// Under which it is counted among those of its address. Boxed: most have no such limit.

@@ -22,7 +22,7 @@ use crate::mqtt::outbox::Outbox;
 
 use super::gate::Seat;
 use super::identity::CertificateIdentity;
-use super::pool::{self, BUFFER_SIZE, Buffer};
+use super::pool::{self, BUFFER_SIZE, Buffer, Loan};
 use super::records::Records;
 use super::stream::Stream;
 use super::turns;
@@ -46,7 +46,7 @@ pub enum Fill {
 #[derive(Debug)]
 pub struct Link {
     pub(super) stream: Stream,
-    lent: Option<Buffer>,
+    lent: Loan,
     kept: Vec<u8>,
     /// The unconsumed input within `lent`, or within `kept` if nothing is lent.
     start: usize,
@@ -66,7 +66,7 @@ impl Link {
     pub(super) fn new(stream: Stream, opened: Instant, seat: Seat) -> Self {
         Self {
             stream,
-            lent: None,
+            lent: Loan::default(),
             kept: Vec::new(),
             start: 0,
             end: 0,
@@ -245,11 +245,12 @@ impl Link {
 
     /// Ends the connection so that everything written arrives: the protocols' own words (a close frame, close_notify), FIN, then the peer's own end is awaited,
     /// all within one second. Without that wait the kernel would answer unread input with RST, and a peer that gets RST
-    /// may lose the DISCONNECT before it.
-    pub async fn close(mut self) {
+    /// may lose the DISCONNECT before it. Its place comes back: who still does something for the connection holds it until that is done.
+    pub async fn close(mut self) -> Seat {
         self.forget_input();
         // Not finishing in time, or a peer that is gone already, leaves nothing more to do than to drop.
         let _ = tokio::time::timeout(CLOSE_WITHIN, self.end()).await;
+        self.seat
     }
 
     /// Ends the connection at once with RST: what is not yet with the peer is lost.
@@ -310,7 +311,7 @@ impl Link {
         } else if count > 0 {
             self.kept = Vec::new();
             self.end += count;
-            self.lent = Some(buffer);
+            *self.lent = Some(buffer);
             return;
         } else if self.kept.len() < self.end {
             // The input was in the lent buffer and nothing came: it moves to memory of its own size.
@@ -325,12 +326,6 @@ impl Link {
         if let Some(buffer) = self.lent.take() {
             pool::give_back(buffer);
         }
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.forget_input();
     }
 }
 

@@ -29,7 +29,7 @@ pub mod websocket;
 
 pub use addresses::network_of;
 pub use doors::unnamed_sockets;
-pub use gate::Gate;
+pub use gate::{Gate, Seat};
 pub use identity::CertificateIdentity;
 pub use link::{Fill, Link};
 pub use listener::Listener;

@@ -5,6 +5,7 @@
 //! enough lets it go.
 
 use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
 
 /// One read takes up to this many bytes.
 pub(super) const BUFFER_SIZE: usize = 64 * 1024;
@@ -38,6 +39,32 @@ pub(super) fn give_back(buffer: Buffer) {
             pool.push(buffer);
         }
     });
+}
+
+/// A buffer that is lent, if one is; it goes home when this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Loan(Option<Buffer>);
+
+impl Deref for Loan {
+    type Target = Option<Buffer>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Loan {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.take() {
+            give_back(buffer);
+        }
+    }
 }
 
 /// Buffers out on loan, for the tests: exact where one thread does all.

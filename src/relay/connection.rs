@@ -302,7 +302,8 @@ impl Connection {
             }
         };
         let _ = timeout(LAST_WRITE, last).await;
-        link.close().await;
+        // A will that waits is memory: until it is placed nobody else gets this place.
+        let _seat = link.close().await;
         desk.send_will(session.client_id()).await;
     }
 }
