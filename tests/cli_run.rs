@@ -412,3 +412,53 @@ fn a_unix_socket_that_systemd_hands_over_is_served_and_left_where_it_is() {
     assert!(program.process.wait().unwrap().success());
     assert!(path.exists(), "who has handed it over goes on listening there");
 }
+
+/// A full disk, and a reader that has stopped: the log is lost, and nobody who is served.
+#[test]
+fn a_stderr_that_takes_nothing_ends_nobody_and_holds_up_nobody() {
+    let (stuck, _reader) = UnixStream::pair().unwrap();
+    stuck.set_nonblocking(true).unwrap();
+    while (&stuck).write(&[b'x'; 4096]).is_ok() {}
+    stuck.set_nonblocking(false).unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for stderr in [OwnedFd::from(full), OwnedFd::from(stuck)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let users = "vin42:$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc\n";
+        std::fs::write(folder.path().join("users.txt"), users).unwrap();
+        let text = format!(
+            "listeners: [{{name: all, address: \"unix:{}\", protocol: mqtt}}]\nkafka: {{bootstrap_servers: [\"127.0.0.1:1\"]}}\n\
+             authentication: [{{method: password_file, file: users.txt}}]\nrules: [{{name: all, mqtt: a, kafka: {{topic: mqtt}}}}]\n",
+            path.display()
+        );
+        std::fs::write(folder.path().join("proxy.yaml"), text).unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_mqtt-kafka-proxy"))
+            .arg("run")
+            .current_dir(folder.path())
+            .stderr(Stdio::from(stderr))
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let connect = || loop {
+            match UnixStream::connect(&path) {
+                Ok(stream) => return stream,
+                Err(e) => assert!(Instant::now() < deadline, "{e}"),
+            }
+            // The interval of this bounded poll.
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        for _ in 0..30 {
+            let mut stream = connect();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream
+                .write_all(b"\x10\x18\0\x04MQTT\x04\xc2\0\0\0\x01a\0\x05vin42\0\x02no")
+                .unwrap();
+            let mut answer = [0; 4];
+            stream.read_exact(&mut answer).expect("it is answered");
+            assert!(answer[..3] == [0x20, 2, 0] && answer[3] > 0, "{answer:x?}");
+        }
+        assert!(program.try_wait().unwrap().is_none(), "it goes on");
+        program.kill().unwrap();
+        program.wait().unwrap();
+    }
+}

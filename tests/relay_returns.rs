@@ -371,6 +371,20 @@ async fn what_was_begun_is_completed_after_unsubscribe_and_a_lost_connection() {
     }
 }
 
+/// The right is asked for what it was sent with: its record may come with more than its client may have.
+#[tokio::test]
+async fn what_was_begun_is_completed_by_the_right_to_what_it_was_sent_with() {
+    let rules = format!("{ONCE}\nauthorization: [{{allow: [subscribe], topics: [\"c/#\"], qos: 1}}]");
+    let stage = Stage::start(fake().await, &rules).await;
+    let mut device = here(&stage).await;
+    device.subscribed("c/k", 1).await;
+    stage.fake.record("t", 0, "k", "begun");
+    let id = device.message("c/k q1 begun").await;
+    device.unsubscribe("c/k").await;
+    drop(device);
+    assert_eq!(here(&stage).await.line().await, format!("publish {id} c/k q1 dup begun"));
+}
+
 /// The same of one who unsubscribes when it has come back, before its window let all of it come again.
 #[tokio::test]
 async fn what_was_begun_is_completed_though_its_client_unsubscribes_when_it_is_back() {

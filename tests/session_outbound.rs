@@ -532,9 +532,16 @@ fn the_filters_of_one_packet_are_bounded() {
         panic!()
     };
     let requested = client.session.requested(ticket);
-    assert_eq!(requested.len(), 1002);
+    // Of those beyond their number is kept, and nothing else.
+    assert_eq!((requested.len(), client.session.asked_options(ticket).len()), (1000, 1000));
+    assert_eq!(client.session.beyond(ticket), 2);
     let refused = Requested::Refused(ReasonCode::QuotaExceeded);
-    assert!(requested[..1000].iter().all(|r| *r != refused) && requested[1000..].iter().all(|r| *r == refused));
+    assert!(requested.iter().all(|requested| *requested != refused));
+    client
+        .session
+        .answer_subscribe(ticket, &vec![ReasonCode::Success; 1000], client.now);
+    let granted = "QoS0, ".repeat(1000);
+    assert_eq!(client.received(), [format!("suback 1 [{granted}QuotaExceeded, QuotaExceeded]")]);
 
     assert!(client.send(&unsubscribe(2, &vec!["b"; 1000])).len() == 1);
     assert_eq!(closed(&client.send(&unsubscribe(3, &vec!["b"; 1001]))), ReasonCode::QuotaExceeded);

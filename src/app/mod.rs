@@ -301,7 +301,7 @@ fn sessions(wanted: &Sessions) -> Exit {
 fn start(path: &Path, log_format: LogFormat) -> Exit {
     match load(path) {
         Ok(config) => {
-            logs::start(log_format);
+            let _until_the_end = logs::start(log_format);
             run::run(config)
         }
         Err(exit) => exit,

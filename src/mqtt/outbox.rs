@@ -6,6 +6,8 @@ use bytes::Bytes;
 
 /// Bodies below this are copied: a copy is cheaper than one more segment of a gathered write.
 const COPY_BELOW: usize = 1024;
+/// So many bytes that have left are forgotten, once they are more than those that wait.
+const FORGET: usize = 64 * 1024;
 /// Capacity that an empty outbox keeps.
 const KEEP: usize = 1024;
 
@@ -99,6 +101,20 @@ impl Outbox {
             if self.own.capacity() > KEEP {
                 self.own = Vec::new();
             }
+        } else if self.written > FORGET && self.written > self.own.len() / 2 {
+            self.forget_written();
+        }
+    }
+
+    /// What has left is no memory of ours, however long the rest takes: a client that never takes all of it would have what it ever got kept here.
+    fn forget_written(&mut self) {
+        // A byte stays as a sign that a part of a packet may have left.
+        let gone = self.written - 1;
+        self.own.drain(..gone);
+        self.own.shrink_to(2 * self.own.len());
+        self.written = 1;
+        for (at, _) in &mut self.shared {
+            *at -= gone;
         }
     }
 
@@ -151,6 +167,50 @@ mod tests {
             assert!(drain(&mut outbox, step) == expected, "step {step}");
             assert_eq!(outbox.len(), 0);
         }
+    }
+
+    /// A client that is as slow as what is for it comes.
+    #[test]
+    fn an_outbox_that_is_never_empty_keeps_little_more_than_what_waits() {
+        let mut outbox = Outbox::new();
+        let mut number = 0u32;
+        let mut put = |outbox: &mut Outbox| {
+            outbox.buffer().extend_from_slice(&number.to_be_bytes());
+            number += 1;
+            if number.is_multiple_of(100) {
+                outbox.push_shared(Bytes::from(number.to_be_bytes().repeat(COPY_BELOW)));
+            }
+        };
+        let (mut taken, mut expected) = (Vec::new(), Outbox::new());
+        for _ in 0..30_000 {
+            put(&mut outbox);
+        }
+        for round in 0..500_000 {
+            put(&mut outbox);
+            let mut slices = [IoSlice::new(&[]); 8];
+            let filled = outbox.io_slices(&mut slices);
+            let some: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).take(45).collect();
+            outbox.advance(some.len());
+            taken.extend_from_slice(&some);
+            assert!(
+                !outbox.is_empty() && outbox.own.capacity() < 1 << 20,
+                "{round}: {}",
+                outbox.own.capacity()
+            );
+        }
+        number = 0;
+        let mut put = |outbox: &mut Outbox| {
+            outbox.buffer().extend_from_slice(&number.to_be_bytes());
+            number += 1;
+            if number.is_multiple_of(100) {
+                outbox.push_shared(Bytes::from(number.to_be_bytes().repeat(COPY_BELOW)));
+            }
+        };
+        while expected.len() < taken.len() {
+            put(&mut expected);
+        }
+        assert!(drain(&mut expected, 1 << 20).starts_with(&taken), "in its order");
+        assert!(!outbox.clear(), "a part of a packet may have left");
     }
 
     #[test]

@@ -144,7 +144,9 @@ impl Desk {
         let (Some(packet_id), Some(message)) = (id(packet), chunk.messages.first()) else {
             return true;
         };
-        if !self.may_keep(session.client_id(), chunk.topic(message), message.qos, now) {
+        // As it was sent, however its record is written.
+        let qos = session.open_again(packet_id).unwrap_or(message.qos);
+        if !self.may_keep(session.client_id(), chunk.topic(message), qos, now) {
             self.gone([packet], session, now);
             return true;
         }

@@ -139,7 +139,8 @@ impl Desk {
         };
         let by = subscription(session, &message, session.open_again(packet_id));
         // Without a subscription it is the client's all the same [MQTT-3.10.4-3], unless it has lost the right to it.
-        if by.is_none() && !self.may_keep(session.client_id(), &message.topic, message.body.qos, now) {
+        let qos = session.open_again(packet_id).unwrap_or(message.body.qos);
+        if by.is_none() && !self.may_keep(session.client_id(), &message.topic, qos, now) {
             self.gone([packet], session, now);
             return true;
         }

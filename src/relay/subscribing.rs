@@ -105,7 +105,7 @@ const MAX_SHARE_NAME: usize = 200;
 impl Desk {
     /// Takes a SUBSCRIBE the session has just entered. It is answered at once if nothing must be asked of Kafka.
     pub(super) fn subscribe(&mut self, session: &mut Session, subscribe: &Subscribe<'_>, ticket: Ticket, now: Instant) {
-        let mut reasons = Vec::with_capacity(subscribe.filters.len());
+        let mut reasons = Vec::with_capacity(session.requested(ticket).len());
         let mut wishes = Vec::new();
         for (place, (filter, requested)) in subscribe.filters.iter().zip(session.requested(ticket)).enumerate() {
             let reason = match requested {
@@ -123,6 +123,10 @@ impl Desk {
             reasons.push(reason);
         }
         self.count_refused(session.requested(ticket));
+        let beyond = session.beyond(ticket);
+        if beyond > 0 {
+            self.shared.metrics.refused_times(ReasonCode::QuotaExceeded.name(), beyond);
+        }
         if wishes.is_empty() {
             let answer = Subscribed::nothing(ticket);
             return self.grant(session, Granted { answer, reasons }, now);

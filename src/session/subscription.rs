@@ -20,6 +20,14 @@ impl Session {
         self.subscriptions.requested(ticket)
     }
 
+    /// How many filters of an unanswered SUBSCRIBE are beyond [`Settings::subscriptions_maximum`]: those are refused with 0x97, and
+    /// [`Session::requested`] tells nothing of them.
+    ///
+    /// [`Settings::subscriptions_maximum`]: super::Settings::subscriptions_maximum
+    pub fn beyond(&self, ticket: Ticket) -> usize {
+        self.subscriptions.beyond(ticket)
+    }
+
     /// The options of a SUBSCRIBE's filters as they were asked for, beside [`Session::requested`].
     pub fn asked_options(&self, ticket: Ticket) -> &[Options] {
         self.subscriptions.asked_options(ticket)
@@ -46,19 +54,16 @@ impl Session {
         }
         let maximum = self.settings.subscriptions_maximum;
         // What one packet may ask for is bounded as well: a filter of one byte a quarter of a million times would cost far more than its
-        // packet, each time it is looked for.
-        let filters = subscribe.filters.iter().enumerate().map(|(at, filter)| match at < maximum {
-            true if !self.settings.topic_fits(filter.filter) => Err(ReasonCode::TopicFilterInvalid),
+        // packet, each time it is looked for and for as long as it waits. Of those beyond there is only their number.
+        let asked = &subscribe.filters[..subscribe.filters.len().min(maximum)];
+        let filters = asked.iter().map(|filter| match self.settings.topic_fits(filter.filter) {
             true => Ok(filter.filter),
-            false => Err(ReasonCode::QuotaExceeded),
+            false => Err(ReasonCode::TopicFilterInvalid),
         });
         let requested = self.subscriptions.request(filters, maximum);
-        let options = subscribe
-            .filters
-            .iter()
-            .map(|filter| options(filter, subscribe.subscription_id))
-            .collect();
-        let ticket = self.subscriptions.push(subscribe.packet_id, true, requested, options);
+        let options = asked.iter().map(|filter| options(filter, subscribe.subscription_id)).collect();
+        let beyond = subscribe.filters.len() - asked.len();
+        let ticket = self.subscriptions.push(subscribe.packet_id, requested, Some(options), beyond);
         self.outputs.push_back(Output::Subscribe { ticket });
     }
 
@@ -75,6 +80,7 @@ impl Session {
         let filters = pending.requested.iter().zip(&pending.options).zip(answers);
         let reasons = filters
             .map(|((requested, options), answer)| self.subscriptions.decide(ticket, *requested, *options, answer))
+            .chain(std::iter::repeat_n(ReasonCode::QuotaExceeded, pending.beyond))
             .collect();
         self.subscriptions.forget_refused();
         let suback = SubAck {
@@ -96,7 +102,7 @@ impl Session {
             return self.end(ReasonCode::QuotaExceeded, "more filters than a client may have subscriptions", now);
         }
         let requested = self.remove(unsubscribe);
-        let ticket = self.subscriptions.push(unsubscribe.packet_id, false, requested, Vec::new());
+        let ticket = self.subscriptions.push(unsubscribe.packet_id, requested, None, 0);
         self.outputs.push_back(Output::Unsubscribe { ticket });
     }
 

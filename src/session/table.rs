@@ -88,6 +88,8 @@ pub(super) struct Pending {
     pub(super) packet_id: PacketId,
     subscribe: bool,
     pub(super) requested: Vec<Requested>,
+    /// So many filters behind those are beyond what a client may have.
+    pub(super) beyond: usize,
     /// Of a SUBSCRIBE: what was asked for, beside `requested`.
     pub(super) options: Vec<Options>,
 }
@@ -291,16 +293,23 @@ impl Subscriptions {
         }
     }
 
-    /// Remembers a SUBSCRIBE or UNSUBSCRIBE until its answer.
-    pub(super) fn push(&mut self, packet_id: PacketId, subscribe: bool, requested: Vec<Requested>, options: Vec<Options>) -> Ticket {
+    /// How many filters of it are beyond what a client may have.
+    pub(super) fn beyond(&self, ticket: Ticket) -> usize {
+        let pending = self.pending.iter().find(|pending| pending.ticket == ticket);
+        pending.map_or(0, |pending| pending.beyond)
+    }
+
+    /// Remembers a SUBSCRIBE with its options, or an UNSUBSCRIBE, until its answer.
+    pub(super) fn push(&mut self, packet_id: PacketId, requested: Vec<Requested>, options: Option<Vec<Options>>, beyond: usize) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket = self.next_ticket.wrapping_add(1);
         self.pending.push(Pending {
             ticket,
             packet_id,
-            subscribe,
+            subscribe: options.is_some(),
             requested,
-            options,
+            beyond,
+            options: options.unwrap_or_default(),
         });
         ticket
     }
