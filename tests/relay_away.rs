@@ -71,11 +71,13 @@ async fn a_will_waits_for_kafka() {
     let mut stage = Stage::start(fake().await, RULES).await;
     let mut greeting = connect("mortal");
     greeting.last_will = will("t/will");
-    let device = Device::connected_as(stage.address, 5, &greeting).await;
+    let mut device = Device::connected_as(stage.address, 5, &greeting).await;
     stage.fake.paused.send_replace(true);
+    device.disconnect(0x04).await;
+    assert_eq!(device.rest().await, NOTHING, "its socket is closed");
     drop(device);
-    until("its socket is closed", || stage.metric("connections{listener=\"tcp\"}") == 0).await;
     assert_eq!(stage.fake.all_values("t"), NOTHING);
+    assert_eq!(stage.metric("connections{listener=\"tcp\"}"), 1, "its place waits with the will");
     stage.fake.paused.send_replace(false);
     assert_eq!(stage.stored("t", 1).await, ["gone"]);
     stage.begin_drain();
