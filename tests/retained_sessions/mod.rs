@@ -35,7 +35,11 @@ async fn instances() -> [Stage; 2] {
 }
 
 async fn instance(fake: &Arc<Fake>) -> Stage {
-    let stage = Stage::with(fake.clone(), RULES, |config| config.session.retain_available = true).await;
+    instance_by(fake, RULES).await
+}
+
+async fn instance_by(fake: &Arc<Fake>, rules: &str) -> Stage {
+    let stage = Stage::with(fake.clone(), rules, |config| config.session.retain_available = true).await;
     stage.relay.waits_for().wait_for(Option::is_none).await.unwrap();
     stage
 }
@@ -257,6 +261,21 @@ async fn what_gets_the_packet_id_of_one_that_is_gone_stays_open() {
     device.disconnect(0).await;
     assert!(device.rest().await.is_empty());
     assert_eq!(stored(&one).await.message("t/1/x q2 dup live").await, next);
+}
+
+/// The right is asked for what it was sent with: it may be kept with more than its client may have.
+#[tokio::test]
+async fn what_is_open_comes_by_the_right_to_what_it_was_sent_with() {
+    let [one, _] = instances().await;
+    let rules = format!("{RULES}\nauthorization: [{{allow: [subscribe], topics: [\"t/#\"], qos: 1}}]");
+    let stage = instance_by(&one.fake, &rules).await;
+    retain(&stage, "t/1/x", "kept", 1);
+    let mut device = stored(&stage).await;
+    device.subscribed("t/#", 1).await;
+    let id = device.message("t/1/x q1 retain kept").await;
+    device.unsubscribe("t/#").await;
+    drop(device);
+    assert_eq!(stored(&stage).await.message("t/1/x q1 dup retain kept").await, id);
 }
 
 /// As many at a time as the client takes, before anything new, and also if the subscription is over.
